@@ -525,8 +525,9 @@ const COMPARED_DIGITS: usize = 6;
 const MIN_EXTENSION_DIGITS: usize = 2;
 /// Maximum number of digits of a feature code, including an extension.
 const MAX_CODE_DIGITS: usize = 16;
-/// Half of the maximum number of legs stored for one index key: this many of the oldest and as many of the newest. It
-/// is enough for a ring group of sixty telephones. If more legs share a number, the number identifies none of them.
+/// Half of the maximum number of legs stored for one index key: this many of the oldest legs and as many of the newest
+/// legs are kept. It is enough for a ring group of sixty telephones. If more legs share a number, the number identifies
+/// none of them.
 const MAX_SAME_KEY: usize = 64;
 /// Maximum number of bytes that are read of a recording session's body. The metadata of a call with two parties has
 /// about 3,000 bytes.

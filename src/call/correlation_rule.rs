@@ -150,13 +150,13 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether the new call, which this rule relates to another one, must not be joined by heuristic rules
-    /// later. That is so if its cause is known, or if it could be part of several calls.
+    /// Returns whether heuristic rules must not join the new call to another call later. The new call is the one that
+    /// this rule relates to an earlier call. Its cause is known, or it could be part of several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }
 
-    /// Returns whether the rule joins legs only if one host received one of them and sent the other.
+    /// Returns whether the rule joins two legs only if the same host received one leg and sent the other.
     pub(crate) const fn needs_common_host(self) -> bool {
         matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)
     }

@@ -117,7 +117,7 @@ pub struct LegAssignment {
 /// The state of a conversation, as far as no message of the leg shows it. A restart restores it from the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationState {
-    /// Id of the conversation that has this state.
+    /// Id of the conversation whose state this is.
     pub conversation: String,
     /// Capture time of the conversation's first message, ns since the Unix epoch.
     pub created_at_ns: i64,
@@ -260,7 +260,7 @@ pub enum Decision {
     FurtherLine {
         /// Number of the stream in this leg.
         stream: u32,
-        /// Number of the m-line among those that both sides use, 1 for the second one.
+        /// Number of the m-line among the m-lines that both sides use, counted from 0.
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
         line: u8,
     },
@@ -308,9 +308,9 @@ pub enum Decision {
         /// Time without a packet of the leg because of the restart, milliseconds.
         away_ms: u64,
     },
-    /// The recording begins at this time (sample 0).
+    /// The recording of the leg begins. The decision has the capture time of sample 0.
     Start,
-    /// The recording ends at this time.
+    /// The recording of the leg ends, at the time of the decision.
     End {
         /// Cause of the leg's end, e.g. a BYE.
         ended_by: EndedBy,

@@ -20,8 +20,8 @@ pub enum KeptBytes {
     Header(u16),
 }
 
-/// Stores the packets and decisions of legs. The order of the calls is the order in which the spool file has them.
-/// Packets of early media can be older than a packet before them, by at most [`EARLY_WINDOW`].
+/// Stores the packets and decisions of legs. A spool file keeps the order in which these methods are called. Packets of
+/// early media can be older than a packet before them, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);

@@ -102,12 +102,13 @@ impl LegMedia {
         self.watched_state.replace(state) != Some(state)
     }
 
-    /// Records that a watch on the voices should have begun at this time, while no packets could be compared.
+    /// Records that the voices should have been compared from this time on, while no packets could be compared.
     pub(crate) fn miss_watch(&mut self, at: Timestamp) {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time at which the newest watch should have begun while no packets could be compared.
+    /// Returns and forgets the time of the newest comparison of voices that should have begun while no packets could be
+    /// compared.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

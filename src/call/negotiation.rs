@@ -19,7 +19,7 @@ use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 pub struct AudioDescription {
     /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines have none.
     pub(crate) receivers: Vec<Endpoint>,
-    /// Ports of the audio m-lines. They are needed if the address is a host name.
+    /// Ports of the audio m-lines. They identify the media if the address is a host name.
     ports: Vec<u16>,
     /// Announced payload types, with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,

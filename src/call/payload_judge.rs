@@ -151,8 +151,8 @@ impl JudgedFormat {
         format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
     }
 
-    /// Returns whether the difference between the last two RTP timestamps (in ticks) equals the duration of the last
-    /// payload.
+    /// Returns whether the difference between the last two RTP timestamps equals the duration of the last payload. Both
+    /// are in units of the RTP clock.
     fn agrees(&self, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match self.last {

@@ -38,7 +38,7 @@ pub(crate) struct RtpStream {
     pub(crate) copies: StreamCopies,
     /// Whether the leg had announced `src`, and whether it had announced `dst`, when the stream began.
     pub(crate) announced: [bool; 2],
-    /// The watch on the stream's voice while it is compared with other streams; `None` otherwise.
+    /// The comparison of this stream's voice with other streams, while it runs; `None` otherwise.
     pub(crate) watch: Option<StreamWatch>,
 }
 
@@ -87,8 +87,8 @@ impl PayloadFormats {
 pub(crate) struct StreamCopies {
     /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
-    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both can carry the same
-    /// packets, if the mirror shows them before and after a NAT or a relay.
+    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both streams can carry the same
+    /// packets, if the mirror shows these packets before and after a NAT or a relay.
     pub(crate) twin: Option<usize>,
 }
 
@@ -99,8 +99,7 @@ struct PayloadDoubt {
     own_numbers: bool,
     /// Judges, each of which finds the true format of a payload type that is in doubt.
     judges: Vec<PayloadJudge>,
-    /// Number of packets with a true format that differs from the one that the receiver announced for their payload
-    /// type.
+    /// Number of packets whose true format differs from the format that the receiver announced for their payload type.
     mistaken: u64,
 }
 
@@ -108,7 +107,7 @@ struct PayloadDoubt {
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether the sender's description was still missing when `last` was set.
+    /// Whether `last` is a guess: the session description of the stream's sender was still missing.
     is_unsettled: bool,
 }
 
@@ -535,7 +534,7 @@ impl RtpStream {
         true
     }
 
-    /// Returns the number of packets with a true format that differs from the one that the receiver announced for their
+    /// Returns the number of packets whose true format differs from the format that the receiver announced for their
     /// payload type.
     pub(crate) const fn mistaken_packets(&self) -> u64 {
         self.formats.doubt.mistaken
@@ -652,7 +651,7 @@ const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 const MAX_JUDGES: usize = 8;
 /// Maximum number of payload types of a stream. More types mean that the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
-/// Maximum difference between the timestamps of consecutive packets, in ticks of the RTP clock (4 s at 48 kHz).
+/// Maximum difference between the timestamps of consecutive packets, in units of the RTP clock (4 s at 48 kHz).
 const MAX_SPACING: u32 = 192_000;
 
 #[cfg(test)]

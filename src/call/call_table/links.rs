@@ -3,8 +3,8 @@
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// The keys under which the call table and its indexes find a leg. They are stored to remove the leg from the indexes
-/// again.
+/// The keys under which the call table and its indexes find a leg. The leg stores its keys, so that it can be removed
+/// from the indexes again.
 #[derive(Debug)]
 pub(crate) struct LegLinks {
     /// Key of the call to which the leg belongs.

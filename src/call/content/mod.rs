@@ -50,7 +50,7 @@ pub(crate) struct StreamEnds {
     /// Two addresses of the sender: that of its media and that of its signalling. Each is the address that stands for
     /// its machine (see `LegLinks::machines`).
     pub(crate) from: [Endpoint; 2],
-    /// Two addresses of the receiver, like those of the sender.
+    /// The receiver's two addresses, as for the sender.
     pub(crate) to: [Endpoint; 2],
 }
 
@@ -362,9 +362,9 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether the matches point to one relay only. They do not if another leg has half as many matches with
-    /// one of the two legs in the same seconds. Only matches at the same side of that leg count, because a leg between
-    /// two machines has a relay at each side.
+    /// Returns whether the matching blocks point to one relay only. They point to several relays if a third leg has at
+    /// least half as many matching blocks with one of the two legs in the same seconds. Only matches at the same side
+    /// of that third leg count, because a leg between two machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -430,7 +430,7 @@ fn is_selected(block: &[u8]) -> bool {
 /// Number of rows in the table of blocks, which takes 1 MiB. 1,000 calls that are all watched have 15,000 blocks in
 /// [`KEPT_MS`].
 const BUCKETS: usize = 16_384;
-/// Special number of a watch: the block proves nothing.
+/// Special value in place of the number of a watch (comparison of voice blocks): the block proves nothing.
 const VOID: u32 = u32::MAX;
 /// Maximum number of blocks that one watch selects: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;

@@ -54,8 +54,8 @@ impl Correlator<'_> {
     }
 
     /// Returns the leg that was joined to the wrong call by its number, with the legs that it caused, and the right
-    /// call for them. Returns `None` if these legs are the whole call: then the call as a whole belongs to the other
-    /// one.
+    /// call for them. Returns `None` if these legs are the whole wrong call, because that call as a whole belongs to
+    /// the other one.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {

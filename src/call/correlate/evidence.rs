@@ -50,7 +50,7 @@ pub(super) enum CallChoice {
     /// The leg belongs to this call.
     Join(Evidence),
     /// The leg could belong to several calls, and probably belongs to this call. If this turns out to be wrong, the leg
-    /// belongs to one of the others.
+    /// belongs to one of the calls in the list.
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence does not choose between them.
     Ambiguous(Vec<Evidence>),
@@ -90,7 +90,8 @@ impl CallChoice {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// If several calls are possible, chooses the one that `preferred` returns. The other calls remain alternatives.
+    /// If a leg could belong to several calls, chooses the call that `preferred` returns. The other calls remain
+    /// alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };
         let Some(chosen) = preferred(evidence) else { return self };

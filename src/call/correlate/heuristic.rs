@@ -200,8 +200,8 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the candidate legs that explain the leg in question: the PBX sent it onward from them, or sent it for
-    /// their caller, who waits.
+    /// Returns the candidate legs that explain the leg in question. The PBX received a candidate and sent it onward as
+    /// the leg in question, or it called someone for the waiting caller of the candidate.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)

@@ -46,8 +46,8 @@ impl Correlator<'_> {
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Releases legs from their calls, if only one number ties them to these calls and both numbers agree with a new
-    /// leg: the new leg caused them, and was captured a moment later.
+    /// Releases legs from their calls because a new leg explains them better. Only one number ties each released leg to
+    /// its call, but both of its numbers agree with the new leg, which caused it and was captured a moment later.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);
@@ -63,7 +63,8 @@ impl Correlator<'_> {
     }
 
     /// Releases legs that one number tied to the cause of this leg, although they call another number. Both numbers of
-    /// this leg agree with its cause, so the other legs were captured a moment before their own cause.
+    /// this leg agree with its cause. The released legs have another cause, which was not captured yet when they were
+    /// joined.
     pub(crate) fn release_strangers(&self, slot: LegKey) -> Vec<Command> {
         let Some(leg) = self.table.leg(slot) else { return Vec::new() };
         let own = leg.signature();

@@ -10,8 +10,8 @@ use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
 
 impl Correlator<'_> {
-    /// Returns the join that ties a leg to its call. Returns `None` for a leg that caused the others: whatever joined
-    /// them, they follow from this leg.
+    /// Returns the join that ties a leg to its call. Returns `None` for the leg that caused the others: they follow it,
+    /// whatever rule joined it.
     pub(super) fn tie_of<'a>(&'a self, leg: &'a Leg) -> Option<&'a LegJoin> {
         let mut causes = self.causes_of(leg).peekable();
         let causes_others = || self.table.legs_of(leg.call()).any(|other| is_caused_by(other, leg));
@@ -31,7 +31,8 @@ impl Correlator<'_> {
         rests_on_one && !self.causes_of(leg).any(is_both)
     }
 
-    /// Returns the legs of a leg's call that may have caused it: the machine that received them sent the leg.
+    /// Returns the legs in the call of `leg` that may have caused it. The machine that received such a leg also sent
+    /// `leg`.
     pub(super) fn causes_of<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
     }

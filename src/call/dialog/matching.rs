@@ -23,8 +23,9 @@ impl Dialog {
         to_tag_of(message).as_deref() == Some(callee) || from == Some(callee)
     }
 
-    /// Returns whether the tags of a message match this dialog. One tag is the caller's; the other is the callee's,
-    /// that of an early dialog, or absent. A dialog without tags (RFC 2543) matches by its Call-ID alone.
+    /// Returns whether the tags of a message match this dialog. One tag must be the caller's. The other tag must be the
+    /// callee's or that of an early dialog, or be absent. A dialog without tags (RFC 2543) matches by its Call-ID
+    /// alone.
     fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.ids.caller_tag.as_deref() else { return true };
         let from = message.from();

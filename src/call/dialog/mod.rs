@@ -382,8 +382,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.times.is_tried = true,
-            // A late response of another callee after a fork. One callee has already answered, so the response changes
-            // nothing.
+            // A late response of a callee that lost a fork: another callee has answered already, so the response
+            // changes nothing.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;

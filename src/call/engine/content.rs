@@ -138,7 +138,7 @@ impl Engine {
         if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        // The rounds have fixed times, so that a restart of the recorder does not move them.
+        // The comparisons begin at fixed times, so that a restart of the recorder does not move them.
         let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
         let round = self.clock.now.as_nanos().div_euclid(pause_ns);
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
@@ -153,5 +153,6 @@ impl Engine {
 
 /// Maximum number of streams of a leg that are watched at once: the newest streams of both sides.
 const MAX_WATCHED_STREAMS: usize = 4;
-/// Time between two rounds in which legs that are alone in their calls are watched. A round takes about four seconds.
+/// Time between two comparisons of the voices of legs that are alone in their calls. A comparison takes about four
+/// seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);

@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 pub struct RestoredLeg {
     /// Name of the leg's spool file without extension.
     pub name: String,
-    /// Id of the leg's call. It must stay the same, because Pyrus knows the call by it (`external_id`).
+    /// Id of the leg's call. The id must stay the same, because Pyrus stores it (`external_id`).
     pub conversation: String,
     /// Call-ID of the leg's first message.
     pub call_id: String,

@@ -32,8 +32,9 @@ impl Engine {
         }
     }
 
-    /// Makes legs of a call a new call, as if they had just been captured. If the call begins with one of them, it
-    /// keeps them and the other legs become the new call, because the id of a call comes from its first leg.
+    /// Moves legs of a call to a new call, as if they had just been captured. If the first leg of the call is among
+    /// them, they stay and the other legs move to the new call instead, because the id of a call comes from its first
+    /// leg.
     pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
         let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
         let all = self.table.keys_of(from);

@@ -25,8 +25,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call to the spools of its open legs. Any of them may be discarded later, if nobody answers
-    /// it.
+    /// Writes the state of a call to the spools of all its open legs. One spool would not be enough: any leg that
+    /// nobody answers may be discarded later.
     pub(super) fn store_call(&self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(state) = self.state_of(conversation) else { return };
         let decision = Decision::Conversation(Box::new(state));

@@ -29,8 +29,8 @@ pub(super) struct DialogTombstone {
 }
 
 impl DialogTombstones {
-    /// Adds a tombstone, or merges it into an earlier tombstone with the same Call-ID. If there are more than `limit`,
-    /// removes the oldest.
+    /// Adds a tombstone (the memory of an ended dialog, whose late messages must begin no new call), or merges it into
+    /// an earlier tombstone with the same Call-ID. If there are more than `limit` tombstones, removes the oldest.
     pub(super) fn add(&mut self, key: u64, mut new: DialogTombstone, limit: usize) {
         if let Some(old) = self.known.get(&key) {
             new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
@@ -43,7 +43,8 @@ impl DialogTombstones {
         }
     }
 
-    /// Returns the tombstone of a Call-ID; `None` if there is none or its time is over.
+    /// Returns the tombstone (memory of an ended dialog) with a Call-ID. Returns `None` if there is none or its time is
+    /// over.
     pub(super) fn get(&mut self, key: u64, now: Timestamp) -> Option<DialogTombstone> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
             self.remove_oldest();
@@ -51,7 +52,7 @@ impl DialogTombstones {
         self.known.get(&key).copied()
     }
 
-    /// Returns the number of Call-IDs with a tombstone.
+    /// Returns the number of Call-IDs whose ended dialogs are remembered.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }

@@ -1,9 +1,9 @@
 //! Topology of the site: which IP addresses (hosts) belong to one machine.
 //!
-//! A PBX with one address to the provider and one to the telephones sends the second leg of a call from another address
-//! than the one that received the first leg. The same holds for a session border controller, the virtual address of a
-//! pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt: legs of one
-//! call that began, were answered and ended together show that their hosts are one machine.
+//! A PBX may have one address to the provider and one to the telephones. Then it receives the first leg of a call at
+//! one address, and sends the second leg from the other. The same holds for a session border controller, the virtual
+//! address of a pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt:
+//! legs of one call that began, were answered and ended together show that their hosts are one machine.
 //!
 //! Invariants:
 //! - A pair of hosts counts as one machine (is *believed*) after [`CALLS_TO_BELIEVE`] calls of different parties. This
@@ -227,8 +227,8 @@ impl PairHistory {
     }
 }
 
-/// Adds hosts to the group that contains one of them, and joins all such groups. A group that would become too large is
-/// not changed.
+/// Adds hosts to the group of addresses that already contains one of them, and joins the groups if several do. A group
+/// that would become too large is not changed.
 fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     let (touched, mut rest): (Vec<_>, Vec<_>) =
         std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));
