@@ -26,7 +26,7 @@ struct WitnessedStream {
     packet: SeenPacket,
     /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
-    /// Difference between the RTP timestamps of the last two consecutive packets, in ticks.
+    /// Difference between the RTP timestamps of the last two consecutive packets, in units of the RTP clock.
     ticks: u32,
 }
 

@@ -51,8 +51,8 @@ impl CaptureTimeline {
         self.last
     }
 
-    /// Converts a kernel timestamp that is so near the previous one that no clock step can lie between them. Returns
-    /// `None` if it is not that near.
+    /// Converts a kernel timestamp that is so near the previous timestamp that no clock step can lie between them.
+    /// Returns `None` if it is further away.
     pub(super) fn convert_near(&mut self, stamp: Timestamp) -> Option<Timestamp> {
         let at = stamp.offset(-self.steps_ns);
         if at.nanos_since(self.last).abs() >= STEP_NS {

@@ -97,7 +97,8 @@ pub(crate) struct LiveSource {
     /// Socket for HEP agents, which is read after the interfaces; `None` without agents.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// One buffer for each interface, and the last for HEP, with a frame that was read and not yet returned.
+    /// One buffer for each interface, and the last buffer for HEP. A buffer contains a frame that was read and not yet
+    /// returned.
     taps: Vec<TapBuffer>,
     order: TapOrder,
     /// A frame that is returned after the clock step before it was reported; `None` if no frame waits.
@@ -308,7 +309,7 @@ impl LiveSource {
         CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &tap.frame })
     }
 
-    /// Returns a tick after a wait without frames, or a clock step if there was one.
+    /// Returns an event that only tells the time, after a wait without frames; or a clock step, if there was one.
     fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
