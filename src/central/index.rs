@@ -160,8 +160,8 @@ impl ArchiveIndex {
         self.client().await?;
         let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
         let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
-        // Only one migration runs at a time; another one waits. A step that rebuilds a large index takes longer than
-        // the usual time limit of a statement.
+        // Only one migration runs at a time; a second recorder waits for the first. A step that rebuilds a large
+        // index takes longer than the usual time limit of a statement.
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;

@@ -190,7 +190,7 @@ async fn send_pieces(
 }
 
 fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
-    // The call fails harmlessly if a crypto provider is installed already.
+    // `install_default` fails if a crypto provider is installed already, which is no problem.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
     if let Some(path) = &config.ca_file {
