@@ -53,7 +53,7 @@ pub(crate) struct ArchivePushArgs {
     /// End of the period. Default: now.
     #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
     pub(crate) until: Option<GivenTime>,
-    /// Also send the rows of calls that the archive had already, because its index has lost them.
+    /// Send the rows of archived calls again too, because the index has lost them.
     #[arg(long)]
     pub(crate) again: bool,
     /// With --again: also send the recordings, because the object store has lost some. A recording that it still has is

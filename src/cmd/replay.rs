@@ -367,8 +367,8 @@ impl ReplayDelivery {
     }
 }
 
-/// Returns the reason why calls are not delivered yet: `trouble`, the newest problem of delivery, or the problem of the
-/// first such call.
+/// Returns the reason why calls are not delivered yet: `trouble` (the newest problem of delivery), or else the problem
+/// of the first undelivered call.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;

@@ -137,8 +137,8 @@ struct SiteComparison {
     differences: u64,
 }
 
-/// Compares the calls that the journal calls archived with the rows of the index, and prints each difference. Both are
-/// read in the order of the call ids, so only a page of each is in memory.
+/// Compares the calls that the journal knows as archived with the rows of the index, and prints each difference. Both
+/// are read in the order of the call ids, so only a page of each is in memory.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
     let mut rows = IndexRows::of(site);
