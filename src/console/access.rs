@@ -337,8 +337,8 @@ const SECURITY_HEADERS: [(&str, &str); 6] = [
          connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
-    // The value `no-referrer` is not used: with it a browser sends `Origin: null` with the console's own forms, and the
-    // origin check would refuse them.
+    // The value `no-referrer` is not used. With `no-referrer`, a browser sends `Origin: null` with the console's own
+    // forms, and the origin check would refuse the forms.
     ("referrer-policy", "same-origin"),
     ("x-frame-options", "DENY"),
     ("cross-origin-opener-policy", "same-origin"),

@@ -174,8 +174,8 @@ pub(super) async fn delivery(
     Json(answer).into_response()
 }
 
-/// Returns the requests to Pyrus so far, as far as the viewer may see them. Reasons of failures name settings and
-/// hosts, so only administrators get them.
+/// Returns the requests to Pyrus so far, as far as the viewer may see them. Only administrators see why a request
+/// failed, because the reasons name settings and hosts.
 pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory {
     let mut story = job.map(JobRow::story).unwrap_or_default();
     if !viewer.user.is_admin() {

@@ -71,7 +71,7 @@ pub(super) struct LadderMessage {
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// Whether the record says who sent the message. It does not for some BYEs.
+    /// Whether the record says who sent the message. Records do not say it for some BYEs.
     pub(super) is_directed: bool,
 }
 
@@ -141,8 +141,8 @@ impl CallLadder {
         }
     }
 
-    /// Names the hosts by the ends of the legs. Records of earlier versions lack these ends; for them the host between
-    /// two legs is the PBX.
+    /// Names the hosts at the ends of the legs, e.g. the PBX. Records of earlier versions lack some addresses; for them
+    /// the host between two legs is the PBX.
     fn name_machines(&mut self, record: &CallRecord) {
         let ends: Vec<_> = record.legs.iter().take(MAX_LEGS).flat_map(ends_of).collect();
         let name = |ip: &IpAddr| {

@@ -48,7 +48,8 @@ impl WhyAnswer {
         self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns the word for the answer in the API.
+    /// Returns the word by which the API names this kind of answer: calls of the number were seen, or only calls of other
+    /// numbers, or no calls at all.
     fn code(&self) -> &'static str {
         let all = self.others.iter().map(|(_, count)| count).sum::<u64>();
         match (self.calls.is_empty(), all) {

@@ -324,7 +324,7 @@ impl ConsoleServer {
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = watch::channel(());
         let place = state.place();
-        // The metrics are those of a recorder, so a central console has none.
+        // Only a recorder serves metrics; a central console has none.
         let router = match place {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
@@ -407,7 +407,8 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
-/// Serves the console and the metrics until they are stopped, and counts rounds for the supervision of threads.
+/// Serves the console and the metrics until they are stopped, and shows the supervisor of threads that the thread is
+/// alive.
 async fn serve_all(
     (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
     (router, acceptor): &(Router, Option<TlsAcceptor>),
@@ -582,7 +583,7 @@ const MAX_JOURNALS: usize = 4;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request, bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// Interval at which rounds are counted for the supervision of threads.
+/// Interval at which this thread shows the supervisor of threads that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

@@ -94,7 +94,7 @@ impl CallSource for Journal {
     }
 }
 
-/// Whether an account gets the reasons of failed deliveries. They name settings and hosts, so only administrators do.
+/// Whether an account sees why deliveries failed. Only administrators do, because the reasons name settings and hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryReasons {
     Shown,

@@ -53,7 +53,8 @@ impl Lang {
         }
     }
 
-    /// Formats a number with its noun. `en` has the forms for one and several, `ru` those after 1, 2 and 5.
+    /// Formats a number with its noun. `en` has the noun's singular and plural; `ru` has the forms of the noun after 1,
+    /// 2 and 5.
     pub(super) fn count(self, n: u64, en: [&str; 2], ru: [&str; 3]) -> String {
         let form = match self {
             Self::En => en[usize::from(n != 1)],

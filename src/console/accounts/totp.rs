@@ -54,8 +54,8 @@ impl TotpSecret {
         format!("otpauth://totp/callspan:{user}?secret={}&issuer=callspan", self.to_base32())
     }
 
-    /// Returns the time step to which a code belongs; `None` for a wrong code. Only the current step and those before
-    /// and after are accepted, because clocks differ.
+    /// Returns the time step to which a code belongs; `None` for a wrong code. Only codes of the current, the previous
+    /// and the next step are accepted, because clocks differ.
     pub(crate) fn step_of(&self, code: &str, now: Timestamp) -> Option<i64> {
         let current = now.as_micros() / 1_000_000 / STEP_S;
         let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();

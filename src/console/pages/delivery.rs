@@ -159,7 +159,7 @@ fn pause(lang: Lang, seconds: f64) -> String {
     }
 }
 
-/// Returns day and month of a time if they are not those of the call.
+/// Returns day and month of a time if the call began on another day; otherwise `None`.
 fn other_day(record: &CallRecord, at: Timestamp) -> Option<String> {
     let day = date_time(at).get(..DAY_AND_MONTH).map(str::to_owned);
     day.filter(|_| super::calls::start(record).is_none_or(|start| iso_day(start) != iso_day(at)))
