@@ -3,12 +3,12 @@
 //!
 //! A client behind a NAT exchanges its media with the server, which forwards it from and to the relayed address that
 //! the client announces in its SDP. If the mirror showed the allocation and the channel binding, the unwrapped packet
-//! gets the relayed address and the peer's address, as on the other side of the server. Otherwise it keeps those of the
-//! client and of the server.
+//! gets the relayed address and the peer's address, as on the other side of the server. Otherwise the packet keeps the
+//! addresses of the client and of the server.
 //!
-//! Over TCP, only messages that are whole within a segment are read. A client sends each packet of voice as it is spoken,
-//! so that it has a segment of its own. Bytes of other protocols can look like ChannelData. So without a known allocation
-//! or channel, ChannelData is read only if whole messages fill the segment.
+//! Over TCP, only messages that are whole within a segment are read. A client sends each packet of voice at once, so
+//! each packet has a segment of its own. Bytes of other protocols can look like ChannelData. So without a known
+//! allocation or channel, ChannelData is read only if whole messages fill the segment.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

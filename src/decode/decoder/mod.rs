@@ -152,7 +152,7 @@ impl FrameDecoder {
     }
 
     /// Drops fragments and TCP state that have waited too long. [`Self::handle_frame`] calls this method. While no
-    /// frames arrive, the owner must call it at each tick of the source.
+    /// frames arrive, the owner must call it whenever the source reports the time.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
