@@ -72,8 +72,8 @@ pub enum NextAction {
     Idle,
 }
 
-/// The state machine of delivery. It performs no I/O; the documentation of [`crate::delivery`] has the rules for the
-/// code that uses it.
+/// The state machine of delivery. It performs no I/O. The documentation of [`crate::delivery`] lists the rules that its
+/// caller must follow.
 #[derive(Debug)]
 pub struct DeliveryMachine {
     policy: DeliveryPolicy,

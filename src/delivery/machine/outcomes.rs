@@ -94,7 +94,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Stops all calls if Pyrus refuses the account, and continues them after a success.
+    /// Holds the requests of all calls if Pyrus refuses the account, and continues them after a success.
     pub(super) fn update_account_hold(
         &mut self,
         now: Timestamp,

@@ -23,7 +23,7 @@ pub struct DeliverySummary {
     /// the newest.
     pub dead: Vec<TroubledCall>,
     /// Number of requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may
-    /// have carried them out twice.
+    /// have executed both.
     pub possible_duplicates: u64,
     /// The reason why no call can be delivered now, as a sentence for the administrator; `None` if calls can be
     /// delivered.

@@ -665,7 +665,8 @@ const FILE_RETRIES: u32 = 12;
 /// End of a reason text for a failure after which nobody needs to act.
 const REPEATED: &str = "the request is repeated automatically";
 
-/// Maximum length of a reason, characters. Pyrus limits its error texts to 300; the remedy comes before them.
+/// Maximum length of a reason, characters. Pyrus limits its own error texts to 300 characters, and a reason also says
+/// what to do.
 const MAX_REASON_CHARS: usize = 600;
 
 /// Maximum length of a responsible person's name, characters.
