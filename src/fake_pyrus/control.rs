@@ -46,7 +46,7 @@ pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, h
     head.last()
 }
 
-/// Returns the options, with the members of `over` replacing those of the same name.
+/// Returns the options, changed by `over`: each of its members replaces the option of the same name.
 pub(super) fn overlay(options: &FakeOptions, over: &serde_json::Map<String, Value>) -> Result<FakeOptions, String> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
         return Err("the options are no object".into());

@@ -255,14 +255,14 @@ impl PyrusFault {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScriptedBody {
-    /// The body is a JSON value.
+    /// The body of the reply is a JSON value.
     Json(Value),
-    /// The body is an HTML page; `None` means the page that a proxy shows for the status.
+    /// The body of the reply is an HTML page; `None` means the page that a proxy shows for the status.
     Html(Option<String>),
-    /// The body is empty.
+    /// The reply has no body.
     #[default]
     Empty,
-    /// The body is a text with the content type `text/plain`.
+    /// The body of the reply is a text with the content type `text/plain`.
     Raw(String),
 }
 
@@ -338,7 +338,8 @@ impl FaultScript {
         Some(step)
     }
 
-    /// Removes those steps from the heads of the queues that close listeners. Returns their endpoints and durations.
+    /// Removes the steps at the heads of the queues that close a listener. Returns the endpoint and the duration of
+    /// each.
     pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {

@@ -39,7 +39,7 @@ pub(super) enum PyrusRoute {
     Attach,
     /// A telephony path on a server without telephony.
     NoTelephony(FakeEndpoint),
-    /// A path below `/v4/calls` (the old telephony API). Holds the rest of the path.
+    /// A path below `/v4/calls` (the old telephony API). The string is the rest of the path.
     LegacyCalls(String),
     Unknown,
 }

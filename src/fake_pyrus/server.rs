@@ -115,7 +115,7 @@ impl ServerShared {
 
     fn gate(&self, role: ListenerRole) -> watch::Receiver<Duration> {
         let gate = self.gates.iter().find(|(host, _)| Some(*host) == role.host());
-        // No fault closes the control listener. Its channel has no sender, so it never changes.
+        // No fault closes the control listener, so its channel has no sender and never changes.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
 
