@@ -123,7 +123,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the number of calls that are still to be sent to the archive, and of those it refused.
+    /// Returns how many calls are still to be sent to the archive, and how many calls the archive refused.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -180,8 +180,8 @@ impl Journal {
     }
 }
 
-/// SQL for the objects of a job. Objects with a file on this machine are marked to be sent again. They still count as
-/// stored, because retention may remove the file before it is sent.
+/// SQL for the objects of a job. Objects that still have a file on this machine are marked to be sent again. Meanwhile
+/// they count as stored, because retention may remove the file before it is sent.
 const ALL_AGAIN: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
         WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
     THEN json_set(o.value, '$.again', json('true')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";

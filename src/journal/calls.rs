@@ -278,7 +278,7 @@ impl Journal {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Returns calls in order of their start, all at once. [`Journal::call_pages`] returns them in pages.
+    /// Returns all calls of a filter in the order of their start. [`Journal::call_pages`] returns them page by page.
     ///
     /// # Errors
     /// Fails if SQLite fails.

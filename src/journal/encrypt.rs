@@ -170,8 +170,8 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
 }
 
 /// SQL that selects the calls to encrypt. Calls with a parked or dead delivery stay unencrypted, because a person may
-/// request another attempt. So do calls with a stale record file: if the journal were lost, such a call would be sent
-/// again from its plain file.
+/// request another attempt. Calls with a stale record file stay unencrypted too: if the journal were lost, such a call
+/// would be sent again from its plain file.
 const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')

@@ -56,8 +56,8 @@ fn version(connection: &Connection) -> JournalResult<i64> {
 /// SQL of the migrations. Step n migrates from version n to n + 1. A released step is never changed.
 const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
-/// First version of the tables. Times are µs since the Unix epoch. The words in `stage` and `state` are those of the
-/// enums in Rust.
+/// First version of the tables. Times are µs since the Unix epoch. The words in the columns `stage` and `state` are the
+/// names of the Rust enums' variants.
 const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
