@@ -144,7 +144,7 @@ impl SequenceNumber {
         Self(self.0.wrapping_add(count))
     }
 
-    /// Returns the number of packets from `earlier` forward to this one, 0 to 65535.
+    /// Returns the number of packets from `earlier` forward to this sequence number, 0 to 65535.
     pub(crate) const fn wrapping_sub(self, earlier: Self) -> u16 {
         self.0.wrapping_sub(earlier.0)
     }
