@@ -9,8 +9,8 @@ use super::alerts::AlarmKind;
 
 /// The cause of an alarm, with the facts that its text names.
 pub(crate) enum AlarmCause<'a> {
-    /// Another module has already described the cause in a sentence: the disk watch, a capture source, delivery, or a
-    /// rule of the doctor.
+    /// A cause that another module (the disk watch, a capture source, delivery, or a rule of the doctor) has already
+    /// described in a sentence.
     Described(AlarmKind, &'a str),
     /// The thread that copies calls to the central archive panicked, i.e. met a bug.
     ArchivePanicked,

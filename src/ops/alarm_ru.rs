@@ -10,7 +10,8 @@ use crate::call::reason_ru::{REASON_PHRASES, REASON_SENTENCES};
 use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
 
 /// Translations of the descriptions of alarms and of the steps of a test call. Alarms about the mirror port quote
-/// findings of the doctor, and alarms about delivery quote reasons of delivery, so those translations are included.
+/// findings of the doctor, and alarms about delivery quote reasons of delivery, so the translations of the findings and
+/// reasons are included.
 pub(crate) const ALARMS: Phrasebook = Phrasebook {
     sentences: &[ALARM_SENTENCES, TEST_CALL_SENTENCES, DELIVERY_SENTENCES, REASON_SENTENCES, FINDING_SENTENCES],
     phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],

@@ -302,8 +302,8 @@ fn run_all(
     }
 }
 
-/// Waits after a panic of the alarm thread, so that a bug does not fill the log. If all senders of alarms are gone, the
-/// next round ends the thread.
+/// Waits after a panic of the alarm thread, so that a bug does not fill the log. Ends the thread afterwards if nothing
+/// can send alarms any more.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
 fn pause_after_panic() -> bool {
     std::thread::sleep(PAUSE_AFTER_PANIC);
@@ -396,7 +396,7 @@ const MAX_OPEN: usize = 50;
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Maximum number of alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
-/// Maximum time that the thread waits for an alarm before it counts a round for the supervision of threads.
+/// Maximum time that the alarm thread waits for an alarm before it shows its supervisor that it is alive.
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);

@@ -17,7 +17,7 @@ pub(crate) fn keep_memory() {
 #[expect(unsafe_code, reason = "mallopt(3) has no safe form in std")]
 fn set(settings: &[(libc::c_int, libc::c_int)]) {
     for &(setting, bytes) in settings {
-        // SAFETY: the call takes numbers only. A refused call changes nothing.
+        // SAFETY: `mallopt` takes only numbers, no pointers. If it refuses a setting, it changes nothing.
         let _ = unsafe { libc::mallopt(setting, bytes) };
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub struct TickCounter(Arc<AtomicU64>);
 
 impl TickCounter {
-    /// Counts one round of the loop.
+    /// Counts one round of the supervised loop, as a sign that the thread makes progress.
     pub fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -42,7 +42,7 @@ impl ThreadLife {
         Self { ticks, has_ended: Arc::default() }
     }
 
-    /// Counts one round of the thread's loop.
+    /// Counts one round of the thread's loop, as a sign that the thread makes progress.
     pub fn tick(&self) {
         self.ticks.tick();
     }

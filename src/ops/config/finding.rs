@@ -12,7 +12,7 @@ pub(crate) enum ConfigSeverity {
     Warning,
 }
 
-/// One problem that was found in a configuration file.
+/// A problem in a configuration file: what is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigFinding {
     /// Whether the finding is a mistake or a warning.

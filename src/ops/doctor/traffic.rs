@@ -307,8 +307,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Maximum gap of sequence numbers with which a stream continues after a silence, packets: one second at 20 ms a
 /// packet.
 const GOES_ON: u16 = 50;
-/// Maximum gap of RTP timestamps with which a stream continues after a silence, ticks: 2 s at 48 kHz and 12 s at 8 kHz,
-/// both far below a minute.
+/// Maximum gap of RTP timestamps with which a stream continues after a silence, in units of the RTP clock: 2 s at 48
+/// kHz and 12 s at 8 kHz, both far below a minute.
 const GOES_ON_TIME: u32 = 96_000;
 /// Maximum number of streams that are followed, with 80 bytes for each: ten thousand calls with several SSRCs each.
 const MAX_STREAMS: usize = 65_536;

@@ -162,8 +162,8 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
     }
 }
 
-/// Sends the messages that are due, with one try each. Alarms come before calls. After a failure on one route, its
-/// further messages wait for the next round, so that they do not delay the other routes.
+/// Sends the messages that are due, with one try each. Alarms come before calls. After a failure on one route (e.g.
+/// e-mail), its further messages wait for the next attempt, so that they do not delay the other routes.
 fn send_due(
     outbox: &mut Option<Outbox>,
     state: &Path,
@@ -220,7 +220,7 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
 
 /// Pause between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Maximum number of messages sent on each route in one round.
+/// Maximum number of messages that are sent on each route before the outbox is read again.
 const AT_ONCE: u32 = 20;
 /// Pauses after failed tries, in this order; the last pause repeats.
 const PAUSES: [Duration; 6] = [

@@ -53,7 +53,7 @@ impl NotifyError {
 
 impl NotifySender {
     pub(super) fn new() -> std::io::Result<Self> {
-        // The call fails if a crypto provider is installed already, which is no problem.
+        // `install_default` fails if a crypto provider is installed already, which is no problem.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder()

@@ -53,7 +53,7 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
 }
 
 /// Reports offload features of a network card that merge packets. A merged packet is longer than the packets on the
-/// wire, and has the time of the last of them.
+/// wire, and has the time of the last packet in it.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {
