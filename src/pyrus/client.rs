@@ -309,7 +309,7 @@ fn unreadable(path: &Path, error: &str) -> String {
 }
 
 fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -> Result<reqwest::Client, Error> {
-    // The call fails harmlessly if a crypto provider is installed already.
+    // `install_default` fails if a crypto provider is installed already, which is no problem.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
