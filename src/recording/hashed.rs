@@ -42,7 +42,7 @@ struct FileHashState {
 }
 
 impl HashedFile {
-    /// Wraps an empty file. `expected` is the final header, i.e. those bytes that may be written a second time.
+    /// Wraps an empty file. `expected` is the final header of the file: its bytes may be written a second time.
     pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {

@@ -48,7 +48,8 @@ pub(super) struct PeakFinder {
 }
 
 impl PeakFinder {
-    /// Creates a finder for `expected` samples per channel, to be divided into at most `pieces` pieces.
+    /// Creates a peak finder for a recording of `expected` samples per channel, which is divided into at most `pieces`
+    /// pieces.
     pub(super) fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
@@ -58,7 +59,7 @@ impl PeakFinder {
         finder
     }
 
-    /// Creates a finder for the `.peaks` file of a recording with `samples` samples per channel.
+    /// Creates a peak finder for the `.peaks` file of a recording with `samples` samples per channel.
     pub(super) fn of_recording(samples: u64, sample_rate: u32) -> Self {
         let seconds = samples as f64 / f64::from(sample_rate.max(1));
         Self::new(samples, (seconds * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64)

@@ -137,7 +137,8 @@ where
     Ok(removals.calls)
 }
 
-/// Chooses calls until `bytes` are freed: those with the smallest loss first, and of these the oldest first.
+/// Chooses calls to remove until `bytes` are freed. Calls whose removal loses least come first, and among these the
+/// oldest calls.
 fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,

@@ -291,8 +291,8 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // The first leg is dropped here, because that removes its `.part` files. Those of the better leg have the
-            // same names.
+            // The first leg is dropped here, because that removes its `.part` files. The `.part` files of the better
+            // leg have the same names.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
