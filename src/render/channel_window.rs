@@ -160,8 +160,8 @@ impl ChannelWindow {
         (&mut self.samples[range.clone()], &mut self.ranks[range])
     }
 
-    /// Adds the front of the window to samples of another window, and removes it here. A window without any write stays
-    /// empty.
+    /// Adds the first samples of this window to `samples`, which belong to another window, and removes them here. Does
+    /// nothing if nothing was written to this window.
     pub(super) fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;

@@ -39,7 +39,7 @@ pub enum PayloadQuirk {
 pub enum UndecryptableReason {
     /// DTLS-SRTP: the keys are never sent in clear.
     DtlsSrtp,
-    /// ZRTP: the keys are never sent in clear, so a recorder cannot have them.
+    /// Keys from ZRTP: the parties never send them in clear, so a recorder cannot get them.
     Zrtp,
     /// SRTP, but the captured signalling contains no keys.
     NoKeys,

@@ -211,7 +211,7 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Sums over the bins before or after a possible step of the lag.
+/// Sums over the bins (pieces of a track) before or after a point at which the lag may have changed.
 struct BinGroup {
     packets: u32,
     min_lag: i64,

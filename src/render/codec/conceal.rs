@@ -185,7 +185,8 @@ impl FrameConcealer {
         self.rest.clear();
     }
 
-    /// Appends this number of samples to `out`. They are taken from frames that the function `frame` appends.
+    /// Appends this number of samples to `out`. The function `frame` decodes one frame after another until there are
+    /// enough.
     pub(crate) fn fill(
         &mut self,
         samples: usize,
@@ -255,8 +256,8 @@ const PITCH_MS: (u32, u32) = (5, 15);
 /// Length of the sound that the pitch search compares, ms.
 const WINDOW_MS: u32 = 20;
 
-/// Minimum length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I has
-/// 48.75 ms.
+/// Minimum length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I
+/// uses 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]

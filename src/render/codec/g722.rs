@@ -183,8 +183,8 @@ fn limit(value: i32) -> i32 {
 
 const RATE_HZ: u32 = 16_000;
 
-/// Every second coefficient of the QMF filter (table 11). The filter is symmetrical, so the others are the same in
-/// reverse order.
+/// Every second coefficient of the QMF filter (table 11). The filter is symmetrical, so the coefficients left out are
+/// the same numbers in reverse order.
 const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 
 /// Powers of two 2048 * 2^(i/32) for the scale factors (tables 14 and 17).

@@ -71,8 +71,8 @@ impl PlanPass {
         for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The datagram holds several packets. The engine counted only the first, and counted the others as
-                // lost.
+                // The datagram contains several packets. The engine counted only the first packet as received, and
+                // the others as lost.
                 self.is_miscounted = true;
             }
         }
@@ -96,7 +96,8 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // The duration is computed only for the few packets that need it, because it costs as much as all the rest.
+        // The duration is computed only for the few packets that need it, because computing it takes as long as all
+        // other steps together.
         let arrival = if collector.needs_length(head.pt, format) {
             ArrivedPacket::with_length(packet, head, known)
         } else {

@@ -136,8 +136,8 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // Late and undecodable packets are passed to the plan, too, because the first pass did the same. Both
-            // passes must see the same packets.
+            // Late and undecodable packets are passed to the plan, too, because the first pass over the packets did
+            // the same. Both passes must see the same packets.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }

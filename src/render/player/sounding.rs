@@ -188,7 +188,7 @@ impl StreamPlayer {
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
             context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
-            // If the packet after the gap is refused, too, the next gap begins where this one ended.
+            // If the packet after the gap is refused, too, the next gap begins where this gap ended.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at + count,
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),

@@ -1,9 +1,9 @@
 //! The straight path of a packet: from the bytes of the spool to its decoder, without queue and copy.
 //!
-//! Nearly all packets of a call take it. Such a packet is the next in sequence, nothing waits before it, and only bytes of
-//! an unencrypted payload follow its fixed header. Its format is that of an earlier packet that took the general path. For
-//! all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take the general path. Both paths decode
-//! and write in the same way, so only the work before differs.
+//! Nearly all packets of a call take this path. Such a packet is the next in sequence, no earlier packet is still
+//! awaited, and only bytes of an unencrypted payload follow its fixed header. Its format is that of an earlier packet
+//! that took the general path. For all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take
+//! the general path. Both paths decode and write in the same way.
 
 use std::sync::Arc;
 

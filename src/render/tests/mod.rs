@@ -337,7 +337,7 @@ fn late_packet_is_counted_and_moves_nothing() {
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
-    // This packet is 3 s late, but the others waited only 2 s for it.
+    // This packet is 3 s late, but the packets after it waited only 2 s for it.
     let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
@@ -392,8 +392,8 @@ fn timestamps_in_milliseconds_are_detected_and_used() {
 
 #[test]
 fn useless_timestamps_are_replaced_by_packet_durations() {
-    // Functions that make the timestamps of broken senders: constant, one a packet, 20 ms for packets of 30 ms, another
-    // clock.
+    // Ways in which broken senders make timestamps: always the same, one more for each packet, 20 ms for packets of 30
+    // ms, another clock.
     type TestStamp = fn(u32) -> u32;
     let broken: [(&str, u32, TestStamp); 4] = [
         ("constant", 20, |_| 77),

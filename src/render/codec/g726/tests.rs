@@ -127,7 +127,7 @@ fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let value = table[usize::from(code)];
     let at = order.iter().position(|&other| table[usize::from(other)] == value).unwrap() as i32;
     let next = order[(at + step).clamp(0, order.len() as i32 - 1) as usize];
-    // Of the two zeros, the one with the sign of this code is returned.
+    // Mu-law has two codes for zero. The one with the sign of `code` is returned.
     if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
 }
 

@@ -122,7 +122,7 @@ fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     (0..length).map(blend).collect()
 }
 
-/// Decodes the gains of the three stages. Each gain is relative to the one before, which counts as at least 0.1
+/// Decodes the gains of the three stages. Each gain is relative to the previous gain, which counts as at least 0.1
 /// (section 3.6.4.2). The gains are multiples of 2^-14, as in the standard's tables.
 fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     let step = |value: f32| (value * 16_384.0).round() / 16_384.0;

@@ -16,7 +16,8 @@ pub(super) struct IlbcFrame {
     pub(super) levels: Vec<usize>,
     /// Codebook vector for the part of both start-state subframes that the start state does not fill.
     pub(super) rest: CodebookVector,
-    /// Codebook vectors of the other subframes: first those after the start state in time, then those before it.
+    /// Codebook vectors of the other subframes: first the subframes that follow the start state in time, then the
+    /// subframes before it.
     pub(super) subframes: Vec<CodebookVector>,
 }
 

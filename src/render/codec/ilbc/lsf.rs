@@ -15,8 +15,8 @@ pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
 
-/// Returns the prediction filters of a frame's subframes. They are interpolated from `last`, the LSF vector of the last
-/// frame, to that of this frame, which replaces `last`.
+/// Returns the prediction filters of a frame's subframes. They are interpolated from `last`, the LSF vector of the
+/// previous frame, to the LSF vector of this frame, which then replaces `last`.
 pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVector) -> Vec<LpcCoefficients> {
     let lines: Vec<LsfVector> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
     let filter = |(from, to, weight): (&LsfVector, &LsfVector, f32)| {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Reads the payloads of a fixture, and the samples that another decoder made of them, from a file `heard`.
+/// Reads the payloads of a fixture, and from the file `heard` the samples that another decoder made of these payloads.
 fn fixture(name: &str, heard: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
     let packed = std::fs::read(folder.join(format!("{name}.rtp"))).unwrap();
@@ -22,8 +22,8 @@ fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
 
 #[test]
 fn decoder_without_enhancer_matches_ffmpeg() {
-    // ffmpeg uses fixed point. Its samples differ from those of the RFC's floating-point decoder by 37 to 38 dB, and
-    // from those of this decoder by as much.
+    // The expected samples come from ffmpeg, which uses fixed point. They differ from the samples of the RFC's
+    // floating-point decoder by 37 to 38 dB, and from the samples of this decoder by as much.
     for (name, announced) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
         let (payloads, expected) = fixture(name, &format!("{name}_plain"));
         let mut decoder = IlbcDecoder::new(announced);
