@@ -91,8 +91,8 @@ impl Archiver {
         Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed, state: PathBuf::new() })
     }
 
-    /// Sends the calls that are due: those that changed, and those whose pause after a failure is over. Stops before
-    /// the next call if `is_stopped` returns true.
+    /// Sends the calls that are due to the archive: calls that changed, and calls whose pause after a failure is over.
+    /// Stops before the next call if `is_stopped` returns true.
     ///
     /// # Errors
     /// When the journal cannot be read or written.

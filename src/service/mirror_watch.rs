@@ -299,7 +299,7 @@ fn place(at: Timestamp) -> (i64, u16) {
     (seconds.div_euclid(DAY_S), u16::try_from(slot).unwrap_or(0))
 }
 
-/// Returns whether a day is a Saturday or Sunday. Day 0, 1970-01-01, was a Thursday.
+/// Returns whether a day is a Saturday or Sunday. Days are counted from 1970-01-01 (day 0), a Thursday.
 const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }

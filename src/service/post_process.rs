@@ -64,7 +64,7 @@ pub struct PostProcessTools {
     pub pauses: &'static [Duration],
 }
 
-/// A [`CallWorker`], and the tasks that wait for another try. Clones share the waiting tasks.
+/// A [`CallWorker`], and the list of tasks that wait for another try. All clones share this list.
 #[derive(Clone)]
 struct RenderPool {
     worker: CallWorker,
@@ -113,7 +113,7 @@ impl QueuedTasks {
         crossbeam_channel::select! {
             recv(self.sound) -> task => match task {
                 Ok(task) => Ok(task),
-                // Both senders are dropped together, so the other queue gets no further task either.
+                // The senders of both queues are dropped together, so the other queue gets no further task either.
                 Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             },
             recv(self.rest) -> task => match task {

@@ -92,7 +92,8 @@ impl ConfigChanges {
     }
 }
 
-/// Returns the engine's configuration without the parts that are listed under a name of their own or need a restart.
+/// Returns the engine's configuration without the settings that need a restart, and without the settings whose changes
+/// are reported by name.
 fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
     let fixed = crate::call::config::Config::default();
     crate::call::config::Config {

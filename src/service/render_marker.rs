@@ -107,7 +107,8 @@ impl RenderMarkerState {
         self.rendering = rendering;
     }
 
-    /// Writes ids after those of the suspects, and truncates the file there. Returns the number of bytes written.
+    /// Writes the given ids to the file behind the ids of the suspects, and truncates the file there. Returns the
+    /// number of bytes written.
     fn write(&mut self, ids: &[String]) -> io::Result<u64> {
         let text = names(ids);
         self.file.seek(SeekFrom::Start(self.suspect_bytes))?;

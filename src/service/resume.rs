@@ -20,8 +20,7 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
-/// Passes the spool of an earlier process through the engine. Returns the names of the legs that the engine has
-/// continued.
+/// Passes the spool of an earlier process through the engine. Returns the names of the legs that the engine continues.
 ///
 /// A file that is no spool, e.g. one that a full disk left, is renamed. A damaged spool is read up to the damage.
 /// `is_over` returns true for the id of a conversation that the journal knows as ended. Legs of such a conversation
