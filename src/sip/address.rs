@@ -33,7 +33,8 @@ pub struct SipUri {
     pub host: String,
     /// Port after the host; `None` if the URI gives none.
     pub port: Option<u16>,
-    /// URI parameters, e.g. `;user=phone`. Those after a telephone number come first.
+    /// URI parameters, e.g. `;user=phone`. The parameters of the telephone number come before the parameters of the
+    /// URI.
     pub params: SipParams,
     /// The headers after `?`, still percent-encoded; `None` if there are none.
     pub(crate) headers: Option<String>,

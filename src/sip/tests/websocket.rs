@@ -77,7 +77,7 @@ fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
         let found = framed(&mut framer, &[&masked[..cut], &masked[cut..]]);
         assert_eq!((found, framer.transport()), (vec![plain.clone()], Transport::Ws), "cut at {cut}");
     }
-    // The buffer for an incomplete frame is limited like the one for a start line.
+    // A frame that is not complete yet may be no longer than a start line may be.
     let mut framer = SipFramer::default();
     let noise = [&[0x82, 0x7e, 0x10, 0x00][..], &[b'x'; 2_048]].concat();
     assert_eq!(framed(&mut framer, &[&noise, b"\r\n", SAME[0].1]), [plain]);
