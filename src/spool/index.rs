@@ -276,7 +276,7 @@ mod tests {
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);
         assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
-        // The smallest gaps were merged first, so few bytes are read unnecessarily.
+        // Spans with small gaps between them were merged first, so few bytes are read unnecessarily.
         let read: u64 = spans.iter().map(|s| s.bytes).sum();
         assert!(read < 3_000 * 2_100, "{read}");
     }

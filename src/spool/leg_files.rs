@@ -448,7 +448,8 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Time for which the file of an ended call is tried again while other files can be written. A bad sector, for example,
 /// affects only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Maximum number of files that wait to be removed. The next start finds any others, renders them, and removes them.
+/// Maximum number of files that wait to be removed. Any others are rendered and removed by the next start of the
+/// service.
 const MAX_REMOVALS: usize = 10_000;
 /// Number of failures from one log line to the next.
 const LOG_EVERY: u64 = 1_000;

@@ -4,8 +4,9 @@
 //! # Invariants
 //! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. If a crash tears the end of the
 //!   file, only the torn block is lost.
-//! - A leg's file keeps the order of the calls to [`crate::call::event::LegSink`]. Timestamps are out of order by at
-//!   most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within that window.
+//! - A leg's file keeps the order in which the methods of [`crate::call::event::LegSink`] were called. Timestamps are
+//!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within that
+//!   window.
 //! - A leg without media has no file. Until media comes, its signalling is in the rolling file, which all such legs
 //!   share.
 //! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads only these

@@ -61,7 +61,7 @@ enum RollingStage {
     Inactive,
     /// The file is incomplete and must be rebuilt.
     Stale,
-    /// The file is complete. New blocks are appended to it.
+    /// The file has all blocks so far. New blocks are appended to it.
     Current,
 }
 

@@ -228,7 +228,8 @@ impl SpoolWriter {
         false
     }
 
-    /// Ends the thread: tries for [`LAST_TRIES`] to write the chunks that wait, then gives them up.
+    /// Ends the thread. Before that, tries for [`LAST_TRIES`] to write the chunks that wait; chunks that still cannot
+    /// be written are lost.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
     fn end(&mut self) {
         let until = Instant::now() + LAST_TRIES;

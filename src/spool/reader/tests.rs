@@ -111,7 +111,7 @@ fn newer_format_and_foreign_files_are_refused() {
     let mut spool = SpoolBuilder::new();
     let text = String::from_utf8_lossy(&spool.bytes).into_owned();
     let at = text.find("\"format\":1").unwrap();
-    // The text is converted lossily, so its offsets may differ from those in the bytes.
+    // The text is converted lossily, so an offset in the text may differ from the offset in the bytes.
     let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
     spool.bytes[at + 9] = b'9';
     let error = read(&spool.bytes).unwrap_err();
