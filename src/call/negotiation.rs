@@ -674,7 +674,7 @@ mod tests {
             description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
         };
         let mut negotiation = Negotiation::default();
-        // The caller offers late, so no flow has an m-line of both sides.
+        // The INVITE had no offer, so the caller has announced no m-line yet.
         negotiation.announce_fork("other", named(5002, "speex"));
         negotiation.announce(Side::Callee, named(5000, "iLBC"));
         let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);

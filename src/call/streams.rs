@@ -47,7 +47,8 @@ pub(crate) struct RtpStream {
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
-    /// Time of the newest packet that the stream can have had before a restart. Most packets are not read back.
+    /// Capture time of the leg's newest packet before a restart; `None` without a restart. The stream may have had
+    /// packets until then, but most packets are not read back.
     before_restart: Option<Timestamp>,
     /// Newest level (loudness) of the voice, while the live page of the console is open; `None` otherwise.
     level: Option<StreamLevel>,
@@ -344,13 +345,14 @@ impl RtpStream {
         self.received.spacing.last = None;
     }
 
-    /// Makes the stream continue after a restart of the recorder. `heard` is the time of the leg's newest packet before it.
+    /// Makes the stream continue after a restart of the recorder. `heard` is the capture time of the leg's newest
+    /// packet before the restart.
     pub(crate) fn accept_restart(&mut self, heard: Timestamp) {
         self.received.before_restart = Some(heard);
         self.accept_gap();
     }
 
-    /// Returns the time until which the stream can have had packets; `None` if that is not known yet.
+    /// Returns the capture time until which the stream may have had packets; `None` if it is not known yet.
     pub(crate) fn active_until(&self) -> Option<Timestamp> {
         self.last_at().max(self.received.before_restart)
     }

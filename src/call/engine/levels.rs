@@ -58,7 +58,7 @@ impl Engine {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of these calls, silence for calls that are over. No other call is looked at.
+    /// Returns the levels of these calls. A call that is over counts as silent. Other calls are not examined.
     pub(crate) fn live_levels(&self, ids: Vec<String>) -> Vec<CallLevels> {
         let levels = ids.into_iter().map(|id| {
             let call = self.table.call_by_id(&id);
