@@ -1,6 +1,7 @@
-//! Version 5 of the index: calls with a common key are found by their day.
+//! Version 5 of the index: calls with a common key (e.g. a Call-ID) are found by the key and the day.
 //!
-//! A key that calls have had for years, e.g. the Call-ID of a scanner, hides no pair of today: the day is in the index.
+//! Because of the day, a key that many calls have had for years, e.g. the Call-ID of a scanner, does not prevent
+//! finding the calls of today.
 
 /// Replaces the indexes of keys by one that has the day in its keys, and finds the same call at other sites with it.
 pub(super) const V5: &str = r#"
