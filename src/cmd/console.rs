@@ -127,8 +127,9 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 
 const CONSOLE_HELP: &str = "\
-The same pages, users, scopes and audit as on a recorder, over PostgreSQL and the object store of [archive]. Accounts and audit
-lie in the folder of [state]. Live calls, pause, hold and retry belong to the site and are not here.
+The pages, users, scopes and audit are like those of a recorder. The calls come from PostgreSQL and
+the object store of [archive]. Accounts and audit are in the folder of [state]. Live calls, pause,
+hold and retry are only in the console of the site.
 
 Examples:
   callspan user add anna --role listener --extensions 1xx -c central.toml

@@ -64,7 +64,7 @@ pub(crate) enum CallspanCommand {
     CheckConfig(CheckConfigArgs),
     /// Show recorded calls, their delivery to Pyrus, and what a person must do.
     Calls(calls::CallsArgs),
-    /// Show the service at a glance: mirror, calls, losses, disks, delivery, alarms.
+    /// Show the state of the service: mirror, calls, losses, disks, delivery, alarms.
     Status(status::StatusArgs),
     /// Send a test alarm to every receiver, or send refused messages again.
     Alerts(alerts::AlertsArgs),
@@ -298,13 +298,14 @@ Examples:
   callspan doctor --interface eth1           check the mirror port
   callspan run -c /etc/callspan/callspan.toml
 
-Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or the configuration
-is wrong.";
+Exit status: 0 success; 1 the work failed or calls still have to be delivered; 2 the command line or
+the configuration is wrong.";
 
 const REPLAY_HELP: &str = "\
-Each call becomes DIR/<id>.wav (left the caller, right the called party) and DIR/<id>.json. The same capture always
-gives the same ids and the same bytes. With --deliver, a second run with the same files and folder sends nothing twice.
-A capture that is cut short at its end gives exit status 0. Rubbish in it gives 1: the rest of the file was not read.
+Each call becomes DIR/<id>.wav (left the caller, right the called party) and DIR/<id>.json. The
+same capture always gives the same ids and the same bytes. With --deliver, a second run with the
+same files and folder sends nothing twice. If a capture is truncated at its end, the exit status is
+0. If it has bytes that are no frames, the rest of the file is not read, and the exit status is 1.
 
 Examples:
   callspan replay trunk.pcap
@@ -322,8 +323,8 @@ Examples:
   callspan check-config --example > callspan.toml";
 
 const DOCTOR_HELP: &str = "\
-The exit status is 0 if the check could be done, whatever it found, and 1 if not. Watching an interface needs
-CAP_NET_RAW, as capturing does. Checking a file needs no privilege.
+The exit status is 0 if the check could be done, whatever it found, and 1 if not. Watching an
+interface needs CAP_NET_RAW, as capturing does. Checking a file needs no privilege.
 
 Examples:
   callspan doctor --interface eth1

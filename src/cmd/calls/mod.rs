@@ -58,9 +58,9 @@ pub(crate) enum CallsCommand {
     Render(CallIdArgs),
     /// Check that every recording exists and is unchanged.
     Verify(VerifyArgs),
-    /// Exclude a call from retention until it is released.
+    /// Keep the files of a call until it is released, however old they are.
     Hold(HoldArgs),
-    /// Release held calls: retention applies again.
+    /// Release held calls, so that old files may be removed again.
     Release(CallIdArgs),
 }
 

@@ -250,11 +250,12 @@ fn number(text: &str) -> Result<String, String> {
 const SIP_PORT: u16 = 5060;
 
 const HELP: &str = "\
-The packets go to addresses that no host has (192.0.2.11 and 192.0.2.12), so no telephone rings. Sending needs
-CAP_NET_RAW. The steps are recorder, send, mirror, media, recording, sound, delivery. With one card all packets enter
-the switch at one port, so a mirror that shows one direction of a port only is not noticed; use --answer-interface.
+The packets go to addresses that no host has (192.0.2.11 and 192.0.2.12), so no telephone rings.
+Sending needs CAP_NET_RAW. The steps are recorder, send, mirror, media, recording, sound, delivery.
+With one card, all packets enter the switch at one port. So this test does not notice a mirror that
+shows only one direction of a port; --answer-interface does.
 
-Exit status: 0 the call was recorded right; 1 it was lost, and the step says where.
+Exit status: 0 the call was recorded correctly; 1 it was lost, and the step says where.
 
 Examples:
   sudo callspan test-call --interface eth0
