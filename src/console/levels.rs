@@ -1,12 +1,12 @@
 //! Levels of live calls, from the capture thread to the live pages. The capture thread measures levels only while a
-//! live page is open, and looks only at calls that a page shows: at most [`CALLS_PER_ROUND`] in a round, in turn.
+//! live page is open, and only of calls that such a page shows, at most [`CALLS_PER_ROUND`] calls at a time, in turn.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
 
-/// The newest levels, and the calls on open live pages.
+/// The newest levels (loudness) of live calls, and the calls that open live pages show.
 #[derive(Debug, Default)]
 pub(super) struct LevelBoard {
     pages: Mutex<LivePages>,
@@ -17,23 +17,23 @@ pub(super) struct LevelBoard {
 /// Levels of both sides by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
-/// The calls on open live pages. The capture thread does not wait for them.
+/// The calls that open live pages show. The capture thread never locks this value, so it never waits for a page.
 #[derive(Debug, Default)]
 struct LivePages {
-    /// Ids of the calls on each page, by the number of the page.
+    /// Ids of the calls that each page shows, by the number of the page.
     calls: HashMap<u64, Vec<String>>,
-    /// Number of the next page.
+    /// Number that the next opened page gets.
     next_page: u64,
 }
 
-/// The calls that the capture thread looks at in turn.
+/// The calls whose levels the capture thread measures in turn.
 #[derive(Debug, Default)]
 struct LevelTurn {
-    /// Whether a page is open.
+    /// Whether a live page is open, so that levels must be measured.
     is_wanted: bool,
     /// Ids of the calls on all pages, sorted and each once.
     all: Arc<Vec<String>>,
-    /// Index in `all` of the first call of the next round.
+    /// Index in `all` of the call that is measured next.
     next: usize,
 }
 
@@ -56,7 +56,7 @@ impl LevelBoard {
         LevelListener { board: Arc::clone(board), page }
     }
 
-    /// Changes the calls on the pages, and collects the calls of all pages again.
+    /// Changes which calls the pages show, and then collects the calls of all pages for the capture thread.
     fn change_pages<T>(&self, change: impl FnOnce(&mut LivePages) -> T) -> T {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut pages);
@@ -72,8 +72,8 @@ impl LevelBoard {
         self.turn().is_wanted
     }
 
-    /// Returns the ids of the calls to look at in this round. If the pages show more calls than [`CALLS_PER_ROUND`], the
-    /// next round goes on with the others.
+    /// Returns the ids of the calls to be measured now. If the pages show more calls than [`CALLS_PER_ROUND`], the next
+    /// call of this function returns the calls that follow.
     pub(super) fn next_asked(&self) -> Vec<String> {
         let (all, first) = {
             let mut turn = self.turn();
@@ -131,8 +131,8 @@ impl Drop for LevelListener {
     }
 }
 
-/// Most calls that the capture thread looks at in a round, of which there are four a second. A page shows 200 calls. Two
-/// thousand calls on many pages have a level once a second.
+/// Maximum number of calls that the capture thread measures at a time, four times a second. A page shows 200 calls. If
+/// many pages show 2,000 calls together, each call gets a level once a second.
 const CALLS_PER_ROUND: usize = 500;
 
 #[cfg(test)]

@@ -359,7 +359,7 @@ impl ConsoleServer {
         self.levels.is_wanted()
     }
 
-    /// Returns ids of calls on open pages, so many as are to be looked at in this round. Each call gets its turn.
+    /// Returns the ids of calls on open live pages that the capture thread is to measure now. Each call gets its turn.
     pub(crate) fn calls_with_wanted_levels(&self) -> Vec<String> {
         self.levels.next_asked()
     }

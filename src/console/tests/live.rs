@@ -129,7 +129,7 @@ fn a_call_that_talks_has_its_level_beside_thousands_that_ring() {
     let mut levels = wire.engine.live_levels(all);
     levels.retain(is_heard);
     assert_eq!(levels.iter().map(|call| call.sides).collect::<Vec<_>>(), [[Some(VoiceLevel::Percent(100)), None]]);
-    // Only the calls that a page asks for are looked at; one of them is over.
+    // Only the calls that a page shows are measured. One of these two calls is over.
     let asked = vec![levels[0].id.clone(), String::from("over")];
     let over = CallLevels { id: String::from("over"), sides: [None, None] };
     assert_eq!(wire.engine.live_levels(asked), [levels[0].clone(), over]);
