@@ -143,8 +143,8 @@ impl TurnRelays {
         None
     }
 
-    /// Returns whether a TCP segment between two endpoints may carry messages of TURN: the capture showed an allocation or
-    /// a channel of theirs, or whole messages fill the segment.
+    /// Returns whether a TCP segment between two endpoints may carry TURN messages: the capture showed an allocation or
+    /// a channel between them, or whole messages fill the segment.
     pub(super) fn may_relay(&self, (src, dst): (Endpoint, Endpoint), segment: &[u8]) -> bool {
         let Some((message, _)) = split_message(segment) else { return false };
         if !matches!(message.first(), Some(0x40..=0x4f)) {
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn bytes_of_another_protocol_on_tcp_are_no_relayed_media() {
         let mut relays = TurnRelays::default();
-        // A stranger's segment that begins like ChannelData with RTP, and goes on.
+        // A segment between unknown endpoints begins like ChannelData with RTP, but continues with other bytes.
         let stranger = [&channel_data(0x4001, &RTP, 2)[..], b"and the rest of a long file"].concat();
         let flow = (client(), server());
         assert!(!relays.may_relay(flow, &stranger));
@@ -356,7 +356,7 @@ mod tests {
         for whole in [channel_data(0x4001, &RTP, 2), channel_data(0x4001, &RTP, 0)] {
             assert!(relays.may_relay(flow, &whole));
         }
-        // After an allocation, the begin of the next message may follow.
+        // After an allocation, a segment may end with the beginning of the next message.
         let allocated = stun(ALLOCATE_SUCCESS, &[(XOR_RELAYED_ADDRESS, xor([203, 0, 113, 9], 49_160))]);
         assert!(relays.may_relay((server(), client()), &allocated));
         assert_eq!(relays.handle((server(), client()), &allocated, allocated.len()), None);
