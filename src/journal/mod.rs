@@ -80,7 +80,8 @@ pub struct Journal {
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     journal: &'j Journal,
-    /// Number of changed rows at the lock, if the guard is for reading. All writes use [`Journal::write`].
+    /// For a guard for reading: the number of rows that the connection had changed when it was locked, to check that
+    /// nothing is written. All writes use [`Journal::write`].
     changes_at_lock: Option<u64>,
 }
 
@@ -308,8 +309,8 @@ impl Journal {
         }
     }
 
-    /// Locks the connection for reading. The lock can be used even if a thread panicked while holding it, because an unfinished
-    /// transaction is rolled back when it is dropped.
+    /// Locks the connection for reading. The lock works even if a thread panicked while it held it, because an
+    /// unfinished transaction is rolled back when it is dropped.
     fn lock(&self) -> JournalGuard<'_> {
         let mut guard = self.lock_to_write();
         guard.changes_at_lock = Some(guard.total_changes());

@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //! - A call is complete when its files and this row are on the disk. Its spool is removed afterwards.
-//! - The row of a live or ended call says nothing that the spool does not say. So it needs to be on the disk no earlier than
-//!   the spool: [`Journal::sync_states`] is called as often as the spool is synced. The spool keeps the signalling of a call
-//!   without media for twice that time after its end. A commit of any other row waits for the disk, and the rows before it
-//!   are on the disk then, too.
-//! - If a sync of the write-ahead log fails, some of its pages may be lost although a later sync succeeds: Linux reports the
-//!   error once and counts the pages as written. After a lost page SQLite reads no later row of the log. So the log is
-//!   copied into the database and begun anew. This comes before the next commit is confirmed ([`Journal::write`]), because
-//!   the removal of a spool or a request to Pyrus stands on a confirmed commit.
+//! - The row of a live or ended call contains nothing that the spool does not contain. So it needs to be on the disk no
+//!   earlier than the spool: [`Journal::sync_states`] is called as often as the spool is synced. The spool keeps the
+//!   signalling of a call without media for twice that time after its end. A commit of any other row waits for the
+//!   disk, and the rows before it are on the disk then, too.
+//! - If a sync of the write-ahead log fails, some of its pages may be lost although a later sync succeeds: Linux
+//!   reports the error once and counts the pages as written. After a lost page SQLite reads no later row of the log. So
+//!   the log is copied into the database and begun anew. This comes before the next commit is confirmed
+//!   ([`Journal::write`]), because a spool is removed, or a request to Pyrus sent, only after such a commit.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -94,7 +94,7 @@ impl Journal {
     }
 
     /// Runs `work` in a transaction and commits it. The rows are on the disk afterwards, even after an earlier failed
-    /// sync. Each write goes this way except the states of live and ended calls.
+    /// sync. All writes use this function, except those of the states of live and ended calls.
     ///
     /// # Errors
     /// Fails if `work` or SQLite fails; then nothing is written. Fails also if the log cannot be renewed after a failed
@@ -115,7 +115,7 @@ impl Journal {
         Ok(result)
     }
 
-    /// Runs one statement by [`Journal::write`]. Returns the number of rows that it changed.
+    /// Runs one SQL statement as [`Journal::write`] does. Returns the number of rows that it changed.
     pub(super) fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> JournalResult<usize> {
         self.write(|transaction| Ok(transaction.prepare_cached(sql)?.execute(values)?))
     }
@@ -132,7 +132,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Locks the state of the log's syncs. A thread that holds the connection may call this, but not the reverse.
+    /// Locks the state of the log's syncs. A thread that has locked the connection may call this function; a thread
+    /// that has locked this state must not lock the connection.
     pub(super) fn log_sync(&self) -> MutexGuard<'_, LogSync> {
         self.log_sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +142,7 @@ impl Journal {
 /// State of the syncs of the write-ahead log. It is locked during a sync, so that no commit overlooks its failure.
 #[derive(Debug, Default)]
 pub(super) struct LogSync {
-    /// Whether a sync failed, and the log was not begun anew since then.
+    /// Whether a sync failed, and the log was not emptied since then.
     pub(super) has_failed: bool,
 }
 
