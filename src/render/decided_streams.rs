@@ -53,7 +53,8 @@ impl DecidedStreams {
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
-                    // The stream continues as another source. Another stream may have taken over the former source.
+                    // The stream continues as another source. Meanwhile another stream may have taken over the former
+                    // source.
                     let former = (*src, *dst, known.ssrc);
                     if self.by_flow.get(&former) == Some(stream) {
                         self.by_flow.remove(&former);
