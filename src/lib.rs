@@ -1,6 +1,6 @@
 //! callspan reads SIP and RTP from a mirror port and makes one stereo recording per call.
 //!
-//! # The way of the data
+//! # The path of the data
 //!
 //! ```text
 //! NIC or capture file
@@ -23,8 +23,8 @@
 //!   cmd        [IO]  the commands of the binary
 //! ```
 //!
-//! `codec`, `net`, `time` and `text` are the base that every module may name: codec facts, addresses, moments, forms of
-//! texts.
+//! `codec`, `net`, `time` and `text` are the base that every module may use: facts about codecs, addresses, times, forms
+//! of texts.
 //!
 //! A module depends only on modules above it. `sip`, `sdp` and `rtp` do not depend on each other and meet in `call`.
 //! `call` uses no file, SQL or HTTP. `pyrus` knows nothing about capture. Only modules marked \[IO\] use clocks, files,

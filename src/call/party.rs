@@ -8,8 +8,8 @@ use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
-/// Numbers and names of the parties of a leg, from its own messages. Fields without a comment have the meaning of the
-/// field of the same name in [`CallRecord`].
+/// Numbers and names of the parties of a leg, from its own messages. A field without a comment has the same meaning as
+/// the field of that name in [`CallRecord`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
     /// The caller's number, normalised; the configured word if the caller withholds the number; `None` if unknown.

@@ -1,7 +1,8 @@
 //! Limits the rate of requests: pauses after failures, the rate limit of Pyrus, the circuit breaker, and the limit of
 //! `auth` requests.
 //!
-//! The *circuit breaker* stops all requests but single ones when Pyrus cannot be reached.
+//! When Pyrus cannot be reached, the *circuit breaker* lets only one request at a time be sent, to test whether Pyrus
+//! can be reached again.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Encryption at rest: finds calls that still have plain files, and replaces a plain file with its encrypted file.
 //!
-//! The steps for each file are ordered so that a crash leaves no file without a row: A *leftover* is a file that may
-//! exist without a row. The journal lists the leftovers.
+//! A *leftover* is a file that may exist without a row. The journal lists the leftovers. The steps for each file are
+//! ordered so that a crash leaves no other file without a row:
 //!
 //! 1. The path of the encrypted file becomes a leftover ([`Journal::add_leftovers`]).
 //! 2. The encrypted file is written.
