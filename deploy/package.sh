@@ -22,7 +22,9 @@ if [ "$arch" != "$here" ]; then
     need_cross "$arch"
     set -- --target "$RUST_TARGET"
     folder=$RUST_TARGET/$folder
-    run="qemu-$QEMU_ARCH-static -L /usr/$GNU_TRIPLE -E LD_LIBRARY_PATH=/usr/lib/$GNU_TRIPLE"
+    # The libraries are those of the foreign architecture in /usr/lib. With those of the cross compiler (-L), whose
+    # version can differ from the loader's, a program with threads hangs.
+    run="qemu-$QEMU_ARCH-static"
 fi
 target=${CARGO_TARGET_DIR:-target}
 cargo build --locked --profile "$profile" --bin callspan "$@" >&2

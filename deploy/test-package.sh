@@ -1,5 +1,6 @@
 #!/bin/bash
-# Tests a Debian package as root: lintian, installation in a bare Debian 12, upgrade, refused downgrade, removal.
+# Tests a Debian package as root: lintian, installation in a bare Debian 12, upgrade, refused downgrade, removal. A
+# package of another architecture runs under qemu-user, which the kernel starts (binfmt_misc).
 #   deploy/test-package.sh target/debian/callspan_0.1.0-1_amd64.deb
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +9,11 @@ deb=$(readlink -f "$1")
 [ "$(id -u)" -eq 0 ] || { echo "This test needs root (debootstrap, chroot)." >&2; exit 1; }
 need lintian debootstrap
 
+arch=$(dpkg-deb --field "$deb" Architecture)
+
 say() { echo "--- $*"; }
+# SHA-256 of the recording of fixtures/calls/g711a_direct.
+RECORDED=65babb159203868ddd0c056f61ef77755199a003821b40cdf0b362e8c71ab7fc
 say "lintian"
 lintian --allow-root --fail-on error,warning "$deb"
 
@@ -17,11 +22,24 @@ root=$work/root
 # shellcheck disable=SC2317  # called by the trap
 clean() {
     umount -l "$root/proc" 2>/dev/null || true
+    [ -z "${registered:-}" ] || echo -1 >"$registered"
     rm -rf --one-file-system "$work"
 }
 trap clean EXIT
-say "a bare Debian 12"
-debootstrap --variant=minbase bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1 ||
+# Lets the kernel start programs of the package's architecture by QEMU, until the end of this test.
+emulate() {
+    case $arch in arm64) cpu=aarch64 ;; amd64) cpu=x86_64 ;; *) echo "no emulator for $arch" >&2; exit 1 ;; esac
+    need qemu-user-static
+    local formats=/proc/sys/fs/binfmt_misc
+    [ -e "$formats/register" ] || mount -t binfmt_misc binfmt_misc "$formats"
+    [ ! -e "$formats/qemu-$cpu" ] || return 0
+    # The format of the package of QEMU. Its interpreter is opened now (F), so that it is found in the chroot, too.
+    cat "/usr/lib/binfmt.d/qemu-$cpu.conf" >"$formats/register"
+    registered=$formats/qemu-$cpu
+}
+[ "$arch" = "$(dpkg --print-architecture)" ] || emulate
+say "a bare Debian 12 for $arch"
+debootstrap --arch="$arch" --variant=minbase bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1 ||
     { tail -n 20 "$work/debootstrap.log"; exit 1; }
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts in a chroot
@@ -47,6 +65,11 @@ inside systemd-analyze verify /usr/lib/systemd/system/callspan.service /usr/lib/
 inside callspan check-config /etc/callspan/callspan.toml
 inside callspan demo --out /tmp/demo >/dev/null
 inside test -n "$(inside find /tmp/demo -name '*.wav')"
+# The recording is the same on each architecture.
+cp "$(find fixtures/calls/g711a_direct -name capture.pcap)" "$root/tmp/call.pcap"
+inside callspan replay --out /tmp/replayed /tmp/call.pcap >/dev/null
+sum=$(inside sh -c 'cat /tmp/replayed/*.wav' | sha256sum | cut -d " " -f 1)
+[ "$sum" = "$RECORDED" ] || { echo "the replayed recording has the SHA-256 $sum" >&2; exit 1; }
 
 say "upgrade"
 echo "# a line of the administrator" >>"$root/etc/callspan/callspan.toml"

@@ -11,10 +11,11 @@ use crate::ops::output;
 /// # Errors
 /// Fails with the list of mistakes, or if the file cannot be read.
 pub(crate) fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
-    let Some(file) = args.file.as_ref().filter(|_| !args.example) else {
+    if args.example {
         output::result(&reference::example())?;
         return Ok(ExitCode::SUCCESS);
-    };
+    }
+    let file = args.config.as_ref().unwrap_or(&args.file);
     let loaded = Config::load(file, ConfigPurpose::Check)?;
     let mut text = format!("{} can be used", file.display());
     text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", with these warnings:\n" });

@@ -125,7 +125,7 @@ pub(crate) struct ReplayArgs {
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
     /// Configuration file.
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/callspan/callspan.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
     /// On SIGTERM, wait up to this many seconds for live calls to end. By default the service stops at once, and its
     /// next start continues the calls.
@@ -138,8 +138,11 @@ pub(crate) struct RunArgs {
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct CheckConfigArgs {
     /// Configuration file to check.
-    #[arg(value_name = "FILE", required_unless_present = "example")]
-    pub(crate) file: Option<PathBuf>,
+    #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) file: PathBuf,
+    /// The same as FILE, as for other commands.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["file", "example"])]
+    pub(crate) config: Option<PathBuf>,
     /// Print the example configuration instead: every key with default, unit and description.
     #[arg(long, conflicts_with = "file")]
     pub(crate) example: bool,
@@ -276,6 +279,9 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
         CallspanCommand::Demo(args) => demo::run(&args),
     }
 }
+
+/// Configuration file of the package, for commands that are not given another one.
+const DEFAULT_CONFIG: &str = "/etc/callspan/callspan.toml";
 
 /// Returns the exit status for an error: 2 for a wrong configuration, 1 for everything else.
 pub(crate) fn exit_of(error: &anyhow::Error) -> ExitCode {

@@ -479,8 +479,13 @@ impl RunningService {
             extensions: engine.number_plan().learned_extensions() as u64,
             version: old.version.clone(),
             started_at: old.started_at,
+            stopped_at: None,
             source: old.source.clone(),
         };
+        self.put_status();
+    }
+
+    fn put_status(&self) {
         match self.status.file(&self.config.journal.dir) {
             Ok((path, contents)) => self.state_files.put(path, contents),
             Err(error) => tracing::debug!("the status cannot be written: {error}"),
@@ -578,6 +583,8 @@ impl RunningService {
             "stopped"
         );
         self.state_files.put(self.config.journal.dir.join(MIRROR_FILE), self.mirror.file());
+        self.status.stopped_at = Some(clock::wall_clock());
+        self.put_status();
         self.watch.stop();
         if let Some(archive) = self.archive {
             archive.stop_within(STOP_ARCHIVE);

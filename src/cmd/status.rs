@@ -181,6 +181,9 @@ fn text(view: &StatusView, now: Timestamp) -> String {
 
 fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Timestamp) {
     let state = match (is_running, report.is_capturing) {
+        (false, _) if report.stopped_at.is_some() => {
+            format!("not running (stopped {} ago)", ago(now, report.stopped_at.unwrap_or(report.at)))
+        }
         (false, _) => format!("not running (last sign of life {} ago)", ago(now, report.at)),
         (true, true) => format!("running for {}, capturing on {}", ago(now, report.started_at), report.source),
         (true, false) => format!("running for {}, waiting for {}", ago(now, report.started_at), report.source),

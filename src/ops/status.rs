@@ -21,6 +21,9 @@ pub(crate) struct ServiceReport {
     pub(crate) started_at: Timestamp,
     /// Wall-clock time at which this report was written.
     pub(crate) at: Timestamp,
+    /// Wall-clock time at which the service ended; `None` while it runs, and after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped_at: Option<Timestamp>,
     /// Names of the interfaces from which the service captures.
     pub(crate) source: String,
     /// Whether at least one interface is up.
@@ -81,9 +84,10 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns whether the service wrote this report so shortly before `now` that it must still be running.
+    /// Returns whether the service wrote this report so shortly before `now` that it must still be running, and did not
+    /// end since.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
-        now.since(self.at) <= MAX_AGE
+        self.stopped_at.is_none() && now.since(self.at) <= MAX_AGE
     }
 }
 
@@ -106,5 +110,7 @@ mod tests {
         let read = ServiceReport::read(dir.path()).unwrap();
         assert_eq!(read, report);
         assert!(read.is_alive(Timestamp::from_secs(130)) && !read.is_alive(Timestamp::from_secs(131)));
+        let ended = ServiceReport { stopped_at: Some(Timestamp::from_secs(101)), ..report };
+        assert!(!ended.is_alive(Timestamp::from_secs(102)), "a service that ended is not alive for half a minute");
     }
 }

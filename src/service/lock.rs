@@ -29,7 +29,8 @@ pub(crate) enum LockError {
     /// The lock file cannot be created. The text says which user needs access.
     #[error(
         "the lock file {path} cannot be created ({source}): the user that runs callspan (number {user}) must own the \
-         folder. As root: chown -R callspan: FOLDER, or set another [spool] dir and [state] dir"
+         folder. If root ran callspan here, as root: chown -R callspan: {}. Otherwise set another [spool] dir and \
+         [state] dir", path.parent().unwrap_or(path).display()
     )]
     Io {
         /// Path of the lock file.

@@ -88,7 +88,8 @@ impl TestOffice {
         // The first report is written at once with the first event of the source.
         let report = self.dir.path().join("state/status.json");
         crate::faults::station::until("the service reports", || {
-            std::fs::read_to_string(&report).is_ok_and(|text| text.contains("\"is_capturing\":true"))
+            let is_current = |text: String| text.contains("\"is_capturing\":true") && !text.contains("\"stopped_at\"");
+            std::fs::read_to_string(&report).is_ok_and(is_current)
         });
         service
     }
@@ -169,11 +170,14 @@ fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
     crate::faults::station::until("it is over", || told().contains("\"test_call_passed\""));
     let (status, said) = service.stop();
     assert_eq!(status, Some(0), "{said:#?}");
-    // Without the process, the age of the state file shows its end only after half a minute.
+    let (lost, why, _) = office.call(&[]);
+    assert_eq!(lost.as_deref(), Some("recorder"), "the end of the service is known at once: {why}");
+    // After a crash, the age of the state file shows the end after half a minute.
     let state = office.dir.path().join("state");
     let report = std::fs::read_to_string(state.join("status.json")).unwrap();
     let mut report: Value = serde_json::from_str(&report).unwrap();
     report["at"] = "2026-01-01T00:00:00.000000Z".into();
+    assert!(report.as_object_mut().unwrap().remove("stopped_at").is_some(), "{report}");
     std::fs::write(state.join("status.json"), report.to_string()).unwrap();
     std::fs::remove_file(state.join("alarms.json")).expect("the history of the alarms");
     let raised = || told().matches("\"test_call_failed\"").count();

@@ -25,7 +25,7 @@ use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
-use crate::service::clock::{monotonic, wall_clock};
+use crate::service::clock::wall_clock;
 use crate::service::test_key;
 
 mod script;
@@ -155,29 +155,28 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
         return Err(format!("the recorder waits for its interface {}: check the cable, `ip link`", report.source));
     }
     let key = test_key::load(state).map_err(|error| format!("the key of the test calls cannot be read: {error}"))?;
-    Ok((newer_report(state, report), key))
+    Ok((newer_report(state)?, key))
 }
 
 /// Waits for the next report of the service, so that frames from before the call do not count as frames of the call.
-/// Returns the report `known` if no newer one is written in time.
+/// Fails if the service writes none for so long that it cannot be running.
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
-fn newer_report(state: &Path, known: ServiceReport) -> ServiceReport {
-    let (asked_at, until) = (wall_clock(), monotonic() + REPORT_PATIENCE);
-    while monotonic() < until {
+fn newer_report(state: &Path) -> Result<ServiceReport, String> {
+    let asked_at = wall_clock();
+    loop {
         std::thread::sleep(REPORT_POLL);
-        if let Ok(report) = ServiceReport::read(state)
-            && report.at >= asked_at
-        {
-            return report;
+        let report = ServiceReport::read(state).map_err(|error| format!("the report cannot be read: {error}"))?;
+        if !report.is_alive(wall_clock()) {
+            return Err(String::from("the recorder gave no sign of life: look at `systemctl status callspan`"));
+        }
+        if report.at >= asked_at {
+            return Ok(report);
         }
     }
-    known
 }
 
 /// Maximum time to wait until webhook, mail and Telegram accept an alarm.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
-/// Maximum time to wait for a report of the service, which writes a report every five seconds.
-const REPORT_PATIENCE: Duration = Duration::from_secs(12);
 const REPORT_POLL: Duration = Duration::from_millis(100);
 
 fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestCallKey) -> anyhow::Result<SentCall> {

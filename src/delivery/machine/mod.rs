@@ -293,8 +293,12 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Ends the pause that began when Pyrus refused the login, because login or key were changed.
+    /// Ends the pause that began when Pyrus refused the login, because login or key were changed. The next request logs in
+    /// with the new ones, so that a wrong key is noticed now and not when the old token expires.
     pub(crate) fn handle_new_credentials(&mut self) {
+        if matches!(self.token.state, ClientTokenState::Have(..)) {
+            self.token.state = ClientTokenState::None;
+        }
         self.token.hold.until = Timestamp::EPOCH;
         self.account_hold.until = Timestamp::EPOCH;
     }

@@ -409,6 +409,17 @@ fn all_calls_share_one_token_and_replace_it_once() {
 }
 
 #[test]
+fn new_credentials_are_used_by_the_next_request_and_not_when_the_token_expires() {
+    let mut m = logged_in();
+    m.handle_new_credentials();
+    m.handle_call(&call("a", CallProgress::Complete, 0));
+    let next = action(&mut m, at(0));
+    assert_eq!(name(&next.request), "auth");
+    m.handle_outcome(at(0), next.id, &http(403, r#"{"error_code":"invalid_credentials"}"#));
+    assert!(matches!(m.poll_action(at(1)), NextAction::WaitUntil(_)), "the wrong key stops delivery");
+}
+
+#[test]
 fn unreadable_row_is_returned_and_others_are_loaded() {
     let mut m = machine();
     let bad = JobRow { id: "x".into(), stage: JobStage::New, body: "{".into(), ..JobRow::default() };

@@ -62,9 +62,7 @@ fn help_names_every_command_and_is_a_result() {
 
 #[test]
 fn a_wrong_command_line_is_status_2_with_a_message_on_stderr() {
-    for args in
-        [&[][..], &["record"], &["replay"], &["replay", "--jsn", "x"], &["check-config"], &["--log", "a=b=c", "demo"]]
-    {
+    for args in [&[][..], &["record"], &["replay"], &["replay", "--jsn", "x"], &["--log", "a=b=c", "demo"]] {
         let output = run(args);
         assert_eq!(code(&output), 2, "{args:?}");
         assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
@@ -106,6 +104,7 @@ fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
 fn a_configuration_that_cannot_be_read_is_status_2_for_every_command() {
     for args in [
         &["check-config", "/nowhere/callspan.toml"][..],
+        &["check-config", "-c", "/nowhere/callspan.toml"],
         &["run", "-c", "/nowhere/callspan.toml"],
         &["replay", "-c", "/nowhere/callspan.toml", "x.pcap"],
     ] {
