@@ -1,5 +1,6 @@
 //! Finds the frames and the alignment of AMR and AMR-WB payloads (RFC 4867) from the frame types and the length.
 
+use super::amr_contents::AmrContents;
 use super::{AmrBand, fmtp};
 
 /// How the fields of an AMR payload lie in its bytes (RFC 4867 section 4).
@@ -32,12 +33,21 @@ pub(crate) struct AmrForm {
     is_plain: bool,
 }
 
-/// The frames that a payload has if it is read in one of the two alignments.
+/// The frames that a decoder finds in a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AmrReading<'a> {
+    pub(crate) alignment: AmrAlignment,
+    /// The payload without the bytes behind its last frame.
+    pub(crate) frames: &'a [u8],
+}
+
+/// Facts about the payloads of a stream so far that decide how the next one is read.
 #[derive(Clone, Copy, Debug)]
-struct AmrContents {
-    frames: i64,
-    /// Whether the quality bit of a frame marks it as damaged (RFC 4867 section 4.3.2).
-    has_damage: bool,
+pub(crate) struct AmrHistory {
+    /// Alignment of the last payload.
+    alignment: AmrAlignment,
+    /// Alignment of payloads with stray bytes, and the number of bits in a row of payloads that agree with it.
+    stray: (AmrAlignment, u32),
 }
 
 impl AmrForm {
@@ -49,86 +59,113 @@ impl AmrForm {
         Self { band, announced, is_plain }
     }
 
+    /// Returns the history of a stream before its first payload.
+    pub(crate) const fn no_history(self) -> AmrHistory {
+        AmrHistory { alignment: self.announced, stray: (self.announced, 0) }
+    }
+
+    /// Returns the frames of the next payload of a stream: the whole payload if frames fit its length, else without up
+    /// to [`MAX_STRAY_BYTES`] bytes. These are zero, or proven by the frame types of this and earlier payloads.
+    ///
+    /// Quirk `trailing_bytes`: a device appends a byte to good frames, or pads the payload to a multiple of 4 bytes.
+    pub(crate) fn reading<'a>(self, payload: &'a [u8], history: &mut AmrHistory) -> AmrReading<'a> {
+        let part = self.without_zero_bytes(payload);
+        if !self.fits(part)
+            && let Some(reading) = self.reading_with_stray_bytes(payload, &mut history.stray)
+        {
+            return reading;
+        }
+        history.alignment = self.alignment(part, history.alignment);
+        AmrReading { alignment: history.alignment, frames: part }
+    }
+
+    /// Returns the frames of a payload with stray bytes behind them, once [`PROVEN_BITS`] bits agree with them.
+    fn reading_with_stray_bytes<'a>(
+        self,
+        payload: &'a [u8],
+        history: &mut (AmrAlignment, u32),
+    ) -> Option<AmrReading<'a>> {
+        let found = self.near_contents(payload, *history).filter(|_| self.is_plain);
+        let Some((alignment, contents, bits)) = found else {
+            history.1 = 0;
+            return None;
+        };
+        let so_far = if alignment == history.0 { history.1 } else { 0 };
+        *history = (alignment, (so_far + bits).min(PROVEN_BITS));
+        (history.1 >= PROVEN_BITS).then(|| AmrReading { alignment, frames: &payload[..contents.bytes] })
+    }
+
     /// Returns the alignment that fits the payload's length. If both fit, returns the alignment in which no frame is
     /// marked as damaged. Further ties go to `last`, the alignment of the packet before, and then to the announced
     /// alignment.
     ///
     /// An octet-aligned frame of 4.75 kbit/s fits both: in the bandwidth-efficient reading, its padding looks like a
     /// damaged frame of that mode.
-    pub(crate) fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
+    fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
         if !self.is_plain {
             return self.announced;
         }
-        let fitting = |alignment| Some((alignment, self.contents(payload, alignment)?));
+        let fitting = |alignment| Some((alignment, self.exact_contents(payload, alignment)?));
         let found = [last, self.announced, self.announced.other()].into_iter().filter_map(fitting);
         // `min_by_key` keeps the first of equal alignments, so their order above decides ties.
         found.min_by_key(|(_, contents)| contents.has_damage).map_or(self.announced, |(alignment, _)| alignment)
     }
 
-    /// Returns the payload without up to `most` zero bytes that a device appended after its last frame. Returns the
-    /// whole payload if its frames include these bytes, or if its frames do not end there.
-    pub(crate) fn without_stray_bytes(self, payload: &[u8], most: usize) -> &[u8] {
-        let alignments = [self.announced, self.announced.other()];
-        let fits = |part: &[u8]| alignments.iter().any(|alignment| self.contents(part, *alignment).is_some());
-        let shorter = (0..=most).filter_map(|stray| payload.get(..payload.len().checked_sub(stray)?));
+    /// Returns the payload without up to [`MAX_STRAY_BYTES`] zero bytes after its last frame. Returns the whole payload
+    /// if its frames include these bytes, or if no frames fit it.
+    fn without_zero_bytes(self, payload: &[u8]) -> &[u8] {
+        let shorter = (0..=MAX_STRAY_BYTES).filter_map(|stray| payload.get(..payload.len().checked_sub(stray)?));
         let is_padded = |part: &&[u8]| payload[part.len()..].iter().all(|byte| *byte == 0);
-        shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| fits(part)).unwrap_or(payload)
+        shorter.filter(|_| self.is_plain).filter(is_padded).find(|part| self.fits(part)).unwrap_or(payload)
     }
 
-    /// Returns the frames of a payload in one alignment; `None` unless the frame types in its table add up to exactly
-    /// its length.
-    fn contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
-        let bits: &[u16] = match self.band {
-            AmrBand::Narrow => &NARROW_BITS,
-            AmrBand::Wide => &WIDE_BITS,
+    fn fits(self, payload: &[u8]) -> bool {
+        [self.announced, self.announced.other()].iter().any(|way| self.exact_contents(payload, *way).is_some())
+    }
+
+    /// Returns the contents of a payload that is up to [`MAX_STRAY_BYTES`] bytes longer than good frames, with their
+    /// alignment and the number of bits that agree with it. If both alignments are possible, returns the one with which
+    /// more bits agree; `last` has so many bits already.
+    fn near_contents(
+        self,
+        payload: &[u8],
+        (last, so_far): (AmrAlignment, u32),
+    ) -> Option<(AmrAlignment, AmrContents, u32)> {
+        let near = |alignment| {
+            let contents = AmrContents::of(payload, self.band, alignment)?;
+            let is_near = (1..=MAX_STRAY_BYTES).contains(&(payload.len() - contents.bytes));
+            Some((alignment, contents, contents.agreeing_bits.filter(|_| is_near)?))
         };
-        let bit = |at: usize| payload.get(at / 8).map(|byte| usize::from(byte >> (7 - at % 8) & 1));
-        let field = |at: usize, count: usize| (at..at + count).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
-        // A payload begins with a codec mode request of 4 bits, then table entries of F (1 bit), FT (4 bits) and Q (1
-        // bit).
-        let (header, entry) = match alignment {
-            AmrAlignment::Bit => (4, 6),
-            AmrAlignment::Octet => (8, 8),
-        };
-        let (mut frames, mut speech, mut has_damage) = (0, 0, false);
-        loop {
-            let at = header + frames * entry;
-            let follows = field(at, 1)? == 1;
-            let frame_bits = usize::from(*bits.get(field(at + 1, 4)?).filter(|bits| **bits != RESERVED)?);
-            let is_octet = alignment == AmrAlignment::Octet;
-            if is_octet && field(at + 6, 2)? != 0 {
-                return None; // padding of an entry is 0
-            }
-            has_damage |= field(at + 5, 1)? == 0;
-            speech += if is_octet { frame_bits.next_multiple_of(8) } else { frame_bits };
-            frames += 1;
-            if !follows || frames > MAX_FRAMES {
-                break;
-            }
-        }
-        let total = header + frames * entry + speech;
-        (total.div_ceil(8) == payload.len()).then_some(AmrContents { frames: i64::try_from(frames).ok()?, has_damage })
+        let weight = |alignment, bits: u32| if alignment == last { bits + so_far } else { bits };
+        let found = [last.other(), last].into_iter().filter_map(near);
+        found.max_by_key(|(alignment, _, bits)| weight(*alignment, *bits))
+    }
+
+    /// Returns the contents of a payload if its frame types add up to exactly its length.
+    fn exact_contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
+        AmrContents::of(payload, self.band, alignment).filter(|contents| contents.bytes == payload.len())
     }
 }
 
-/// Returns the number of frames in a payload, in the alignment that fits its length; `None` if neither fits.
+/// Returns the number of frames in a payload, in the alignment that fits its length best; `None` if neither fits.
 pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<i64> {
     let form = AmrForm::new(band, parameters);
     if !form.is_plain {
         return None;
     }
-    form.contents(payload, form.alignment(payload, form.announced)).map(|contents| contents.frames)
+    let part = form.without_zero_bytes(payload);
+    let alignment = match form.fits(part) {
+        true => form.alignment(part, form.announced),
+        false => form.near_contents(payload, (form.announced, 0))?.0,
+    };
+    AmrContents::of(part, band, alignment).map(|contents| contents.frames)
 }
 
-/// Entry for a frame type that no sender uses, in the tables of frame sizes.
-const RESERVED: u16 = u16::MAX;
-/// Number of speech bits in an AMR frame, indexed by the frame type (3GPP TS 26.101 table 1a).
-const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];
-/// Number of speech bits in an AMR-WB frame, indexed by the frame type (3GPP TS 26.201 table 2).
-const WIDE_BITS: [u16; 16] =
-    [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, RESERVED, RESERVED, RESERVED, RESERVED, 0, 0];
-/// Maximum number of frames in a packet: 32 frames of 20 ms are 640 ms. A longer table of contents is damaged.
-const MAX_FRAMES: usize = 32;
+/// Maximum number of bytes after the last frame that are ignored. Devices pad a payload to a multiple of 2 or 4 bytes.
+const MAX_STRAY_BYTES: usize = 3;
+/// Number of agreeing bits that prove stray bytes other than zero. Three frames in one packet have as many. Of 100,000
+/// payloads of random bytes, e.g. of an unknown encryption, at most 10 have them.
+const PROVEN_BITS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -158,6 +195,75 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Returns a payload of some frames of 12.2 kbit/s with any speech bits.
+    fn fastest_mode(alignment: AmrAlignment, frames: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut bits: Vec<u8> = vec![1; 4];
+        let pad = |bits: &mut Vec<u8>| match alignment {
+            AmrAlignment::Octet => bits.resize(bits.len().next_multiple_of(8), 0),
+            AmrAlignment::Bit => {}
+        };
+        pad(&mut bits);
+        for n in 0..frames {
+            bits.extend([u8::from(n + 1 < frames), 0, 1, 1, 1, 1]);
+            pad(&mut bits);
+        }
+        for _ in 0..frames {
+            bits.extend(std::iter::repeat_with(|| random.u8(0..2)).take(244));
+            pad(&mut bits);
+        }
+        bits.resize(bits.len().next_multiple_of(8), 0);
+        bits.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | bit)).collect()
+    }
+
+    #[test]
+    fn bytes_behind_frames_are_left_out_after_a_few_packets() {
+        let mut random = fastrand::Rng::with_seed(1);
+        // Frames of a packet, and packets before the bytes are known to be stray. A table of contents proves more, the
+        // more frames it has. Speech bits can look like another table by chance.
+        for (alignment, frames, most) in [
+            (AmrAlignment::Octet, 1, 1),
+            (AmrAlignment::Octet, 3, 0),
+            (AmrAlignment::Bit, 1, 5),
+            (AmrAlignment::Bit, 2, 1),
+            (AmrAlignment::Bit, 3, 0),
+        ] {
+            let form = AmrForm::new(AmrBand::Narrow, "octet-align=1");
+            let mut history = form.no_history();
+            let mut refused = 0;
+            for _ in 0..1_000 {
+                let good = fastest_mode(alignment, frames, &mut random);
+                let mut padded = good.clone();
+                let stray = random.usize(1..4);
+                padded.extend(std::iter::repeat_with(|| random.u8(1..)).take(stray));
+                let reading = form.reading(&padded, &mut history);
+                if reading.frames == padded {
+                    refused += 1;
+                } else {
+                    assert_eq!(reading, AmrReading { alignment, frames: &good });
+                }
+            }
+            assert!(refused <= most, "{alignment:?}, {frames} frames: {refused} refused");
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_no_frames_with_stray_bytes() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut accepted = 0;
+        for parameters in ["", "octet-align=1"] {
+            for band in [AmrBand::Narrow, AmrBand::Wide] {
+                let form = AmrForm::new(band, parameters);
+                let mut history = form.no_history();
+                for _ in 0..25_000 {
+                    let count = random.usize(10..70);
+                    let payload: Vec<u8> = std::iter::repeat_with(|| random.u8(1..)).take(count).collect();
+                    accepted += u32::from(form.reading(&payload, &mut history).frames.len() < payload.len());
+                }
+            }
+        }
+        assert!(accepted <= 10, "{accepted} of 100,000");
     }
 
     #[test]

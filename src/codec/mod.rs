@@ -5,6 +5,7 @@
 //! - No two rows share a name, an alias or a static payload type.
 //! - SDP, spools and call records keep encoding names as text, because a sender may announce any name.
 
+mod amr_contents;
 pub(crate) mod amr_form;
 pub(crate) mod g711;
 mod payload_duration;

@@ -4,9 +4,9 @@ use codec_core::codecs::amr::{AmrCodec, AmrFrameType, AmrPayloadCodec, AmrPayloa
 use codec_core::types::{CodecConfig, CodedFrame, FrameKind, VariableRateCodec};
 
 use super::conceal::{DtxState, FrameConcealer};
-use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder, fmtp};
+use super::{DecodeError, SpeechDecoder, fmtp};
 use crate::codec::AmrBand;
-use crate::codec::amr_form::{AmrAlignment, AmrForm};
+use crate::codec::amr_form::{AmrAlignment, AmrForm, AmrHistory};
 use crate::render::report::PayloadQuirk;
 
 /// Decoder of one AMR or AMR-WB stream, with its state.
@@ -18,6 +18,7 @@ pub(crate) struct AmrDecoder {
     /// only.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
+    history: AmrHistory,
     in_use: AmrAlignment,
     variant: AmrVariant,
     /// Speech mode (bit rate) of the last frame. A lost frame is concealed in this mode.
@@ -55,6 +56,7 @@ impl AmrDecoder {
             announced: AmrPayloadCodec::new(payload).ok()?,
             other: other.filter(|_| !crc && !sorted),
             form,
+            history: form.no_history(),
             in_use: form.announced,
             variant,
             mode: 0,
@@ -105,15 +107,13 @@ impl SpeechDecoder for AmrDecoder {
         if payload.len() < 2 {
             return Err(DecodeError::Length); // the request and one table of contents entry take 10 bits
         }
-        let whole = payload.len();
-        let payload = self.form.without_stray_bytes(payload, MAX_STRAY_BYTES);
-        self.has_stray_bytes = payload.len() < whole;
-        self.in_use = self.form.alignment(payload, self.in_use);
+        let reading = self.form.reading(payload, &mut self.history);
+        (self.in_use, self.has_stray_bytes) = (reading.alignment, reading.frames.len() < payload.len());
         let payloads = match &mut self.other {
             Some(other) if self.in_use != self.form.announced => other,
             _ => &mut self.announced,
         };
-        let packet = payloads.unpack(payload).map_err(|_| DecodeError::Content)?;
+        let packet = payloads.unpack(reading.frames).map_err(|_| DecodeError::Content)?;
         for frame in packet.frames {
             self.frame(frame, out);
         }
