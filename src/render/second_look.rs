@@ -87,9 +87,9 @@ impl TimelineFit {
 
 /// Minimum number of packets of a stream that can be doubtful; 1 s at 20 ms. Fewer show no trend.
 const MIN_PACKETS: u64 = 50;
-/// Change of the lag (arrival minus media time) that jitter explains, ns. A second look at a stream that needs none
-/// only costs time.
-const JITTER_NS: i64 = 25_000_000;
+/// Change of the lag (arrival minus media time) that jitter explains, ns. A single leap of the timestamps by 20 ms is
+/// more. A second look at a stream that needs none only costs time.
+const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
 /// Maximum change of the lag, ns, that is accepted for a timeline with clearly fewer tracks.

@@ -6,7 +6,7 @@
 
 mod captures;
 mod frames;
-mod tools;
+pub mod tools;
 
 use std::path::PathBuf;
 

@@ -50,8 +50,9 @@ fn ffmpeg(format: &str, input: &[u8]) -> Vec<i16> {
     words(&piped("ffmpeg".as_ref(), &arguments, input))
 }
 
-/// Decodes frames of G.729 with bcg729, by a program that is compiled for this test.
-fn bcg729(frames: &[&[u8]]) -> Vec<i16> {
+/// Decodes frames of G.729 with bcg729, by a program that is compiled for this test. An empty frame is a lost one, or a
+/// pause.
+pub fn bcg729(frames: &[&[u8]]) -> Vec<i16> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("bcg729");
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/codecs/bcg729.c");

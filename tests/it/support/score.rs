@@ -132,8 +132,11 @@ fn find(window: &[i16], channel: &[i16], at: i64) -> (i64, f64) {
     // The first search is at 2 kHz, which costs a sixteenth.
     let coarse = best(&quarter(window), &quarter(channel), at / 4, (-FAR / 4, FAR / 4));
     let around = coarse.0 * 4;
-    // Several periods of a voice are about equally alike, so the finer search includes the neighbours.
-    best(window, channel, at, (around - 120, around + 120))
+    // Several periods of a voice are about equally alike, so the finer search includes the neighbours, and the place
+    // itself: at 2 kHz another word can be more alike.
+    let far = best(window, channel, at, (around - 120, around + 120));
+    let here = best(window, channel, at, (-40, 40));
+    if here.1 > far.1 { here } else { far }
 }
 
 /// Returns the lag within a range at which window and channel are most alike (normalised correlation).

@@ -17,6 +17,16 @@ pub struct FieldScore {
 }
 
 impl FieldScore {
+    /// Returns the measures on one line.
+    pub fn row(&self) -> String {
+        let ChannelScore { windows, lost, lag_ms, spread_ms, corr, missing_ms, leak } = self.base;
+        let (level_db, invented_ms) = (self.level_db, self.invented_ms);
+        format!(
+            "{lost} of {windows} lost, lag {lag_ms:.2}, spread {spread_ms:.2}, {level_db:+.2} dB, missing {missing_ms}, \
+             invented {invented_ms}, leak {leak:.2}, likeness {corr:.2}"
+        )
+    }
+
     /// Returns the names of the measures that are out of bounds.
     pub fn faults(&self) -> Vec<String> {
         let base = &self.base;

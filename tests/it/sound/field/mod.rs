@@ -93,20 +93,26 @@ fn faults(name: &str) -> Vec<String> {
     if truth.exists() {
         let [left, right] = channels(truth.to_str().unwrap());
         let recorded = recorded_channels(&replayed.records, left.len(), TRUTH_STARTS_NS);
-        out.extend(differences(&recorded, &[left, right]));
+        let truth = [left, right];
+        let rows = field_scores(&recorded, &truth).map(|score| score.row());
+        println!("{name}: left {}; right {}", rows[0], rows[1]);
+        out.extend(differences(&recorded, &truth));
     }
     out
 }
 
 /// Returns the faults of both channels. Only the recorded time counts.
 fn differences(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> Vec<String> {
+    let named = ["left", "right"].into_iter().zip(field_scores(recorded, truth));
+    named.flat_map(|(name, score)| score.faults().into_iter().map(move |fault| format!("{name}: {fault}"))).collect()
+}
+
+fn field_scores(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> [FieldScore; 2] {
     let heard = |samples: &[i16]| -> Vec<i16> {
         samples.iter().zip(&recorded.covered).map(|(sample, covered)| if *covered { *sample } else { 0 }).collect()
     };
     let truth = if recorded.covered.contains(&true) { [heard(&truth[0]), heard(&truth[1])] } else { truth.clone() };
-    let score = |n: usize| -> FieldScore { judge(&recorded.channels[n], &truth[n], &truth[1 - n]) };
-    let named = ["left", "right"].into_iter().enumerate();
-    named.flat_map(|(n, name)| score(n).faults().into_iter().map(move |fault| format!("{name}: {fault}"))).collect()
+    [0, 1].map(|n| judge(&recorded.channels[n], &truth[n], &truth[1 - n]))
 }
 
 /// The recordings of a replay on the time axis of the truth, at 8 kHz.

@@ -190,15 +190,16 @@ impl FieldCall {
 
     /// Returns the packets as the story of the call has them: without those of a hold, and with early media.
     fn told(&self, side: Side, packets: &[FieldPacket]) -> Vec<FieldPacket> {
-        let mut held = 0;
-        let mut out = Vec::new();
-        for packet in packets {
-            if self.setting.story.is_silent_at(packet.spoken_ms) {
-                held += 1;
-            } else {
-                // A pause skips no sequence number.
-                out.push(FieldPacket { sequence: packet.sequence.wrapping_sub(held), ..packet.clone() });
-            }
+        let told = |packet: &FieldPacket| !self.setting.story.is_silent_at(packet.spoken_ms);
+        // A sender on hold encodes nothing: its voice continues where it stopped. Packets of padding stay in their places.
+        let is_voice = packets.iter().all(|packet| !packet.sound.is_empty());
+        let mut out: Vec<FieldPacket> = Vec::new();
+        for (n, packet) in packets.iter().enumerate().filter(|(_, packet)| told(packet)) {
+            let coded = if is_voice { &packets[out.len()] } else { packet };
+            // A pause skips no sequence number.
+            let sequence = packet.sequence.wrapping_sub((n - out.len()) as u16);
+            let (payload, sound) = (coded.payload.clone(), coded.sound.clone());
+            out.push(FieldPacket { sequence, payload, sound, ..packet.clone() });
         }
         if let (CallStory::EarlyMedia, Side::Callee, [first, second, ..]) = (self.setting.story, side, packets) {
             let (step_ms, step) = (second.spoken_ms - first.spoken_ms, second.time.wrapping_sub(first.time));

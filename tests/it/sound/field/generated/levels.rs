@@ -6,6 +6,7 @@ use fastrand::Rng;
 use super::super::judge::FieldScore;
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds};
 use super::setting::CallSetting;
+use crate::codecs::tools::bcg729;
 
 const VOICES: [&str; 17] = [
     "pcma", "pcmu", "gsm", "g722", "g729", "ilbc_20", "ilbc_30", "speex", "speex_wb", "opus", "opus_fec", "amr",
@@ -23,6 +24,8 @@ const FIRST_FRAME_MS: usize = 10;
 const PAUSE_EDGES_MS: usize = 40;
 /// Maximum difference of the level with losses, dB: a lost frame of G.729 at the end of a pause loses the onset.
 const LOSS_LEVEL_DB: f64 = 2.5;
+/// Maximum difference of the level from an independent decoder with the same losses, dB.
+const SAME_LOSSES_DB: f64 = 1.0;
 /// Maximum silence if 60 ms in a row are lost three times, ms. Concealment fades out.
 const BURSTS_MS: usize = 150;
 
@@ -39,12 +42,39 @@ fn scores(name: &str, seed: u64, change: impl Fn(&mut Vec<FieldPacket>)) -> [Fie
         if name.ends_with("octets") || name.starts_with("amr") && name.ends_with("dtx") { "octet-align=1" } else { "" };
     let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
     let mut call = FieldCall::answered(&line, &line).within(setting);
-    for (side, start) in [(Side::Caller, 0), (Side::Callee, voice.payloads.len() / 3)] {
-        let mut packets = voice.packets(1_050.0, 4, start, &mut random);
+    for side in [Side::Caller, Side::Callee] {
+        let mut packets = packets_of(&voice, side, &mut random);
         change(&mut packets);
         call.send(side, &packets);
     }
     call.scores(5_200.0).1
+}
+
+fn packets_of(voice: &CodedVoice, side: Side, random: &mut Rng) -> Vec<FieldPacket> {
+    let start = if side == Side::Caller { 0 } else { voice.payloads.len() / 3 };
+    voice.packets(1_050.0, 4, start, random)
+}
+
+/// Packets that get lost: one of 23, and three bursts of 60 ms.
+#[derive(Clone, Copy, Debug)]
+struct Losses {
+    single: usize,
+    burst_ms: u32,
+}
+
+impl Losses {
+    fn random(seed: u64) -> Self {
+        let mut random = Rng::with_seed(7_000 + seed);
+        Self { single: random.usize(0..23), burst_ms: random.u32(100..900) }
+    }
+
+    /// Marks the lost packets, and those that were not sent; `packet_ms` is their duration.
+    fn apply(self, packets: &mut [FieldPacket], packet_ms: u32) {
+        for (n, packet) in packets.iter_mut().enumerate() {
+            let is_burst = (n as u32 * packet_ms % 1_000).abs_diff(self.burst_ms) < 30;
+            packet.is_lost = packet.payload.is_empty() || n % 23 == self.single || is_burst;
+        }
+    }
 }
 
 #[test]
@@ -96,27 +126,54 @@ fn pauses_of_the_sender_are_neither_silence_nor_noise() {
 fn lost_packets_are_concealed_without_inventing_sound() {
     let mut wrong = Vec::new();
     for (name, seed) in VOICES.into_iter().chain(PAUSED).flat_map(each_seed) {
-        let mut random = Rng::with_seed(7_000 + seed);
-        // Where a lost frame hits the end of a pause, G.729 loses the onset.
+        // Where a lost frame hits the end of a pause, G.729 loses the onset: see the next test.
         let is_paused = PAUSED.contains(&name);
-        let (single, burst_ms) = if is_paused { (11, 430) } else { (random.usize(0..23), random.u32(100..900)) };
-        let scores = scores(name, seed, |packets| {
-            // Single packets, and three bursts of 60 ms.
-            for (n, packet) in packets.iter_mut().enumerate() {
-                packet.is_lost =
-                    packet.payload.is_empty() || n % 23 == single || (n as u32 % 50 * 20).abs_diff(burst_ms) < 30;
-            }
-        });
-        for score in scores {
+        let losses = if is_paused { Losses { single: 11, burst_ms: 430 } } else { Losses::random(seed) };
+        let packet_ms = CodedVoice::fixture(name).packet_ms;
+        for score in scores(name, seed, |packets| losses.apply(packets, packet_ms)) {
             println!(
-                "{name}, {seed}: {:+.2} dB, missing {}, invented {}",
+                "{name}, {seed}, {losses:?}: {:+.2} dB, missing {}, invented {}",
                 score.level_db, score.base.missing_ms, score.invented_ms
             );
             let differs = score.level_db.abs() > LOSS_LEVEL_DB
                 || score.base.missing_ms > BURSTS_MS
                 || score.invented_ms > PAUSE_EDGES_MS;
-            wrong.extend(differs.then(|| format!("{name}, {seed}: {score:?}")));
+            wrong.extend(differs.then(|| format!("{name}, {seed}, {losses:?}: {score:?}")));
         }
     }
     assert_none(&wrong);
+}
+
+#[test]
+#[cfg_attr(not(has_bcg729), ignore = "needs libbcg729-dev and a C compiler")]
+fn g729_with_losses_has_the_level_of_an_independent_decoder_with_the_same_losses() {
+    let mut wrong = Vec::new();
+    for (name, seed) in ["g729", "g729b"].into_iter().flat_map(|name| seeds(6).map(move |seed| (name, seed))) {
+        let (losses, voice) = (Losses::random(seed), CodedVoice::fixture(name));
+        let scores = scores(name, seed, |packets| losses.apply(packets, voice.packet_ms));
+        for (side, score) in [Side::Caller, Side::Callee].into_iter().zip(scores) {
+            let mut packets = packets_of(&voice, side, &mut Rng::with_seed(seed));
+            losses.apply(&mut packets, voice.packet_ms);
+            let frames: Vec<&[u8]> = packets.iter().flat_map(|packet| frames_of(packet, voice.packet_ms)).collect();
+            let (wanted, sent): (Vec<i16>, Vec<i16>) =
+                (bcg729(&frames), packets.iter().flat_map(|packet| packet.sound.clone()).collect());
+            let wanted_db = 10.0 * (square_sum(&wanted) / square_sum(&sent)).log10();
+            let differs = (score.level_db - wanted_db).abs() > SAME_LOSSES_DB;
+            println!("{name}, {seed}, {losses:?}: {:+.2} dB, bcg729 {wanted_db:+.2} dB", score.level_db);
+            wrong.extend(differs.then(|| format!("{name}, {seed}: {:+.2}, {wanted_db:+.2} dB", score.level_db)));
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// Returns the frames of a packet of G.729, empty ones if it is lost.
+fn frames_of(packet: &FieldPacket, packet_ms: u32) -> Vec<&[u8]> {
+    match packet.is_lost {
+        true => vec![&[][..]; packet_ms as usize / 10],
+        false => packet.payload.chunks(10).collect(),
+    }
+}
+
+fn square_sum(samples: &[i16]) -> f64 {
+    samples.iter().map(|sample| f64::from(*sample).powi(2)).sum()
 }

@@ -4,6 +4,7 @@
 //! varies each kind of call: the codec, the side, the time, the distance. [`builder`] makes the calls.
 
 mod builder;
+mod combined;
 mod formats;
 mod levels;
 mod lines;

@@ -1,0 +1,172 @@
+//! Two quirks of a sender or network at once, on one side or both.
+
+use callspan::call::record::Side;
+use fastrand::Rng;
+
+use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds};
+use super::setting::CallSetting;
+
+/// A quirk of a sender or of the network that costs no sound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum StreamQuirk {
+    /// So many packets leave at once, the last one on time.
+    AtOnce(usize),
+    /// Padding of so many bytes.
+    Padding(u8),
+    /// The timestamps leap by so many ms, each so many packets.
+    Leaps { ms: i64, each: i64 },
+    /// The timestamps of 8 or 48 kHz count milliseconds.
+    Milliseconds,
+    /// The timestamps never change.
+    NoStamps,
+    /// A new source with stamps and numbers of its own begins with this packet.
+    NewSource(usize),
+    /// A new source with the stamps and numbers of the old one begins with this packet.
+    NewName(usize),
+    /// Sequence numbers and timestamps start again with this packet, within the source.
+    Restart(usize),
+    /// Sequence numbers and timestamps pass their end with this packet.
+    Wrap(usize),
+    /// Each packet comes twice, so many ms apart.
+    Twice(f64),
+    /// The first of each so many packets comes after the second.
+    Swapped(usize),
+    /// Each packet is late by up to so many ms.
+    Jitter(f64),
+    /// Each packet has the marker.
+    Marked,
+    /// The sender's clock is fast by so many ppm.
+    Drift(f64),
+}
+
+impl StreamQuirk {
+    fn random(random: &mut Rng, packets: usize) -> Self {
+        let place = random.usize(1..packets / 2);
+        match random.u8(0..16) {
+            0 | 1 => Self::AtOnce(random.usize(2..4)),
+            2 => Self::Padding(random.u8(1..61)),
+            3 => Self::Leaps { ms: *random.choice(&[20, -20, 40]).unwrap(), each: *random.choice(&[25, 50]).unwrap() },
+            4 => Self::Milliseconds,
+            5 => Self::NoStamps,
+            6 => Self::NewSource(place),
+            7 => Self::NewName(place),
+            8 => Self::Restart(place),
+            9 => Self::Wrap(place),
+            10 => Self::Twice(*random.choice(&[0.1, 1.0, 25.0]).unwrap()),
+            11 => Self::Swapped(random.usize(2..9)),
+            12 => Self::Jitter(*random.choice(&[5.0, 15.0, 40.0]).unwrap()),
+            13 | 14 => Self::Marked,
+            _ => Self::Drift(random.f64() * 400.0 - 200.0),
+        }
+    }
+
+    /// Returns whether both quirks can be of one stream, i.e. change different facts of its packets.
+    fn goes_with(self, other: Self) -> bool {
+        let changes_stamps = |quirk| {
+            matches!(quirk, Self::Leaps { .. } | Self::Milliseconds | Self::NoStamps | Self::NewSource(_))
+                || matches!(quirk, Self::Restart(_) | Self::Wrap(_))
+        };
+        // Nobody can tell leaping stamps from packets that are late by as much.
+        let moves = |quirk| matches!(quirk, Self::Jitter(ms) if ms > 10.0);
+        let leaps = |quirk| matches!(quirk, Self::Leaps { .. } | Self::NoStamps);
+        let is_same = std::mem::discriminant(&self) == std::mem::discriminant(&other);
+        !is_same
+            && !(changes_stamps(self) && changes_stamps(other))
+            && !(leaps(self) && moves(other) || leaps(other) && moves(self))
+    }
+
+    fn apply(self, packets: &mut Vec<FieldPacket>, voice: &CodedVoice, random: &mut Rng) {
+        let (hz, ms) = (i64::from(voice.clock_hz), f64::from(voice.packet_ms));
+        let (first_time, first_ms) = (packets[0].time, packets[0].at_ms);
+        let [ssrc, time] = [(); 2].map(|()| random.u32(..));
+        let sequence = random.u16(..);
+        let count = packets.len();
+        for (n, packet) in packets.iter_mut().enumerate() {
+            match self {
+                Self::AtOnce(many) => {
+                    let last = (n / many * many + many - 1).min(count - 1);
+                    packet.at_ms += (last - n) as f64 * ms - (last - n) as f64 * 0.1;
+                }
+                Self::Padding(bytes) => packet.padding = bytes,
+                Self::Leaps { ms, each } => {
+                    packet.time = packet.time.wrapping_add((n as i64 / each * ms * hz / 1_000) as u32);
+                }
+                Self::Milliseconds => {
+                    let ticks = packet.time.wrapping_sub(first_time);
+                    packet.time = first_time.wrapping_add(ticks / (hz as u32 / 1_000));
+                }
+                Self::NoStamps => packet.time = first_time,
+                Self::NewSource(from) | Self::NewName(from) | Self::Restart(from) if n < from => {}
+                Self::NewSource(_) => {
+                    packet.ssrc = ssrc;
+                    packet.time = packet.time.wrapping_add(time);
+                    packet.sequence = packet.sequence.wrapping_add(sequence);
+                }
+                Self::NewName(_) => packet.ssrc = ssrc,
+                Self::Restart(_) => {
+                    packet.time = packet.time.wrapping_add(time);
+                    packet.sequence = packet.sequence.wrapping_add(sequence);
+                }
+                Self::Wrap(_) | Self::Twice(_) | Self::Swapped(_) => {}
+                Self::Jitter(most) => packet.at_ms += random.f64() * most,
+                Self::Marked => packet.marker = true,
+                Self::Drift(ppm) => packet.at_ms -= (packet.at_ms - first_ms) * ppm / 1e6,
+            }
+        }
+        match self {
+            Self::Wrap(at) => {
+                let (time, sequence) = (packets[at].time, packets[at].sequence);
+                for packet in packets {
+                    packet.time = packet.time.wrapping_sub(time);
+                    packet.sequence = packet.sequence.wrapping_sub(sequence);
+                }
+            }
+            Self::Twice(apart_ms) => {
+                let again = |packet: &FieldPacket| FieldPacket {
+                    at_ms: packet.at_ms + apart_ms,
+                    sound: Vec::new(),
+                    ..packet.clone()
+                };
+                let copies: Vec<FieldPacket> = packets.iter().map(again).collect();
+                packets.extend(copies);
+            }
+            Self::Swapped(each) => {
+                for pair in packets.chunks_mut(each).filter(|pair| pair.len() > 1) {
+                    pair[0].at_ms = pair[1].at_ms + 0.5;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn two_quirks_at_once_cost_no_sound() {
+    let mut wrong = Vec::new();
+    let names =
+        ["pcmu", "pcma", "opus", "amr", "amrwb", "speex_wb", "ilbc_20", "ilbc_30", "g729", "gsm", "g722", "g726_32"];
+    for seed in seeds(20) {
+        let mut random = Rng::with_seed(9_000 + seed);
+        let voice = CodedVoice::random(&mut random, &names);
+        let count = 4_000 / voice.packet_ms as usize;
+        let quirks = loop {
+            let quirks = [(); 2].map(|()| StreamQuirk::random(&mut random, count));
+            if quirks[0].goes_with(quirks[1]) {
+                break quirks;
+            }
+        };
+        let (setting, deviates) = (CallSetting::before_answer(&mut random), random.usize(0..3));
+        let mut call = FieldCall::of(&voice).within(setting);
+        for (side, from_ms, start) in [(Side::Caller, 1_050.0, 0), (Side::Callee, 1_065.0, 20)] {
+            let mut packets = voice.packets(from_ms, 4, start, &mut random);
+            if deviates != 1 - side.channel() {
+                quirks.iter().for_each(|quirk| quirk.apply(&mut packets, &voice, &mut random));
+            }
+            call.send(side, &packets);
+        }
+        let name =
+            format!("seed {seed}: {quirks:?} of {deviates}, {} of {} ms, {setting:?}", voice.rtpmap, voice.packet_ms);
+        wrong.extend(call.faults(&name, 5_400.0, &[]));
+    }
+    assert_none(&wrong);
+}
