@@ -20,6 +20,8 @@ use super::rtp_clock::{MediaPosition, scaled};
 struct LagBin {
     first_index: u32,
     packets: u32,
+    /// Number of pauses within the bin.
+    pauses: u32,
     first_at: i64,
     last_at: i64,
     first_media: i64,
@@ -73,6 +75,7 @@ impl LagTrack {
                 || (jump && bin.packets >= MIN_BIN_PACKETS && at_ns - bin.first_at >= MIN_BIN_NS);
             if !ends {
                 bin.packets += 1;
+                bin.pauses += u32::from(at_ns - bin.last_at > PAUSE_NS);
                 bin.last_at = bin.last_at.max(at_ns);
                 bin.last_media = bin.last_media.max(media);
                 bin.first_media = bin.first_media.min(media);
@@ -84,6 +87,7 @@ impl LagTrack {
         self.bins.push(LagBin {
             first_index: position.index,
             packets: 1,
+            pauses: 0,
             first_at: at_ns,
             last_at: at_ns,
             first_media: media,
@@ -115,12 +119,17 @@ impl LagTrack {
 
     /// Returns the largest difference between the bins' smallest lags between two pauses, ns.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
-        self.bins.chunk_by(|bin, next| !is_pause(bin, next)).map(wander_ns).max().unwrap_or(0)
+        self.bins
+            .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
+            .map(wander_ns)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Returns the number of pauses of the sender within the track.
     pub(super) fn pauses(&self) -> u64 {
-        self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count() as u64
+        let between = self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count();
+        between as u64 + self.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
     }
 
     /// Computes the timeline from the bins collected so far.

@@ -155,7 +155,7 @@ fn two_quirks_at_once_cost_no_sound() {
                 break quirks;
             }
         };
-        let (setting, deviates) = (CallSetting::before_answer(&mut random), random.usize(0..3));
+        let (setting, deviates) = (CallSetting::random(&mut random), random.usize(0..3));
         let mut call = FieldCall::of(&voice).within(setting);
         for (side, from_ms, start) in [(Side::Caller, 1_050.0, 0), (Side::Callee, 1_065.0, 20)] {
             let mut packets = voice.packets(from_ms, 4, start, &mut random);
