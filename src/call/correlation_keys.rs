@@ -238,7 +238,8 @@ impl LegSignature<'_> {
         self.hop.0.same_host(host)
     }
 
-    fn returns_to_sender(&self, older: &LegSignature<'_>) -> bool {
+    /// Returns whether this leg goes to the host that sent an older leg.
+    pub(crate) fn returns_to_sender(&self, older: &LegSignature<'_>) -> bool {
         self.hop.1.same_host(older.hop.0)
     }
 

@@ -138,7 +138,7 @@ impl CorrelationRule {
     /// Returns whether the rule joins a leg to its cause by one number only, e.g. by the caller's number. A leg that
     /// agrees with the cause in both numbers shows such a join to be wrong.
     pub(crate) const fn may_rest_on_one_number(self) -> bool {
-        matches!(self, Self::OnwardOne | Self::ForWaitingCaller | Self::LateCause)
+        matches!(self, Self::OnwardOne | Self::Hairpin | Self::ForWaitingCaller | Self::LateCause)
     }
 
     /// Returns whether a join by this rule is confirmed if the leg is answered at the same moment as another leg of the

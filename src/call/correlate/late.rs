@@ -20,7 +20,15 @@ impl Correlator<'_> {
         let legs = candidates.iter().filter_map(|s| self.table.leg(*s)).filter(|l| l.lived_at(draft.at));
         let is_caused = |l: &&Leg| {
             let effect = l.signature();
-            hosts_meet(l.machines(), signature.hop) && self.onward_strength(&effect, &signature) > MatchStrength::None
+            let strength = self.onward_strength(&effect, &signature);
+            // Over a trunk in both directions, each leg may be the effect of the other. If the numbers say the same of
+            // both, the earlier one is the cause, and no rule has joined the later one as its effect.
+            let is_directed =
+                || !effect.returns_to_sender(&signature) || strength > self.onward_strength(&signature, &effect);
+            hosts_meet(l.machines(), signature.hop)
+                && strength > MatchStrength::None
+                && is_directed()
+                && (strength == MatchStrength::BothNumbers || !self.has_cause_with_both_numbers(l))
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
         let may_join =
@@ -36,6 +44,13 @@ impl Correlator<'_> {
         calls.sort_unstable();
         calls.dedup();
         calls
+    }
+
+    /// Returns whether another leg of a leg's call agrees with it in both numbers and may have caused it.
+    fn has_cause_with_both_numbers(&self, leg: &Leg) -> bool {
+        let own = leg.signature();
+        let is_both = |other: &Leg| own.onward_strength(&other.signature()) == MatchStrength::BothNumbers;
+        self.table.legs_of(leg.call()).any(|other| other.id != leg.id && is_both(other))
     }
 
     /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed

@@ -3,6 +3,8 @@
 //! The leg that is captured last gets the rule of their join. If this leg is the cause, its rule does not say why the
 //! cause came, but to which effect it belongs. So rules that weigh a join ask for the tie of the effect.
 
+use std::cmp::Ordering;
+
 use crate::call::correlate::Correlator;
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
 use crate::call::correlation_rule::CorrelationRule;
@@ -51,15 +53,28 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether `cause` may have caused `effect`: the machine that received the first sent the second. A leg that
-/// goes back to the sender of `cause` is an answer to it, even if it was captured first.
+/// Returns whether `cause` may have caused `effect`: the machine that received the first sent the second.
 pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
     let (own, other) = (effect.machines(), cause.machines());
-    let is_later = cause.created_at > effect.created_at;
     cause.id != effect.id
         && other.1.same_host(own.0)
         && cause.created_at <= effect.created_at + CLOCK_SKEW
-        && !(is_later && own.1.same_host(other.0))
+        && (!own.1.same_host(other.0) || is_sent_back_for(effect, cause))
+}
+
+/// Returns whether `effect`, which goes back to the sender of `cause`, may be its effect and not its cause. If both were
+/// captured at about the same time, the numbers decide. If these say nothing, the earlier leg is the cause.
+fn is_sent_back_for(effect: &Leg, cause: &Leg) -> bool {
+    let is_earlier = cause.created_at <= effect.created_at;
+    if cause.created_at.distance(effect.created_at) > CLOCK_SKEW {
+        return is_earlier;
+    }
+    let (back, forth) = (effect.signature(), cause.signature());
+    match back.onward_strength(&forth).cmp(&forth.onward_strength(&back)) {
+        Ordering::Greater => true,
+        Ordering::Equal => is_earlier,
+        Ordering::Less => false,
+    }
 }
 
 /// Returns whether a program on the receiver's own host sent a leg, e.g. a softphone or dialler.

@@ -114,6 +114,56 @@ fn two_extensions_that_call_one_number_at_once_are_two_records() {
     }
 }
 
+/// A dialler behind a border controller calls two numbers in the office's name. The PBX sends the calls back over the same
+/// trunk.
+fn two_calls_over_a_trunk_in_both_directions() -> (Scene, [DialogId; 4]) {
+    let mut scene = Scene::mute();
+    let [mut border, mut pbx] = [("", 98), (DID, 9)].map(|(user, host)| ScenePhone::new(user, host));
+    let [one, two] = [OUTSIDE, "+79990000002"].map(|number| {
+        [scene.leg(&mut border, &mut pbx, [DID, number]), scene.leg(&mut pbx, &mut border, [DID, number])]
+    });
+    (scene, [one[0], one[1], two[0], two[1]])
+}
+
+#[test]
+fn calls_over_a_trunk_in_both_directions_are_one_record_each_in_any_order_of_their_legs() {
+    let is_apart = |order: &[usize; 4]| {
+        let (mut scene, legs) = two_calls_over_a_trunk_in_both_directions();
+        order.iter().for_each(|n| scene.invite(legs[*n]));
+        answer_and_end(&mut scene, &legs);
+        let played = called(&play(&scene));
+        let calls: Vec<_> = played.iter().map(|(_, to, legs)| (to.as_str(), *legs)).collect();
+        calls == [(OUTSIDE, 2), ("+79990000002", 2)]
+    };
+    let failing: Vec<_> = orders().into_iter().filter(|order| !is_apart(order)).collect();
+    assert!(failing.is_empty(), "{failing:?}");
+}
+
+#[test]
+fn a_leg_over_a_trunk_in_both_directions_is_released_for_its_own_cause() {
+    // An extension behind a border controller and a branch office call one number at once. The mirror misses the leg that
+    // the PBX sends for the extension.
+    let mut failing = Vec::new();
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut scene = Scene::mute();
+        let [mut border, mut pbx] = [("", 98), (DID, 9)].map(|(user, host)| ScenePhone::new(user, host));
+        let branch = "+79990000003";
+        let [extension, cause] = ["200", branch].map(|from| scene.leg(&mut border, &mut pbx, [from, OUTSIDE]));
+        let effect = scene.leg(&mut pbx, &mut border, [branch, OUTSIDE]);
+        let legs = [extension, cause, effect];
+        order.iter().for_each(|n| scene.invite(legs[*n]));
+        answer_and_end(&mut scene, &legs);
+        let played = play(&scene);
+        let mut calls: Vec<_> =
+            played.calls.iter().map(|c| (c.record.from.clone().unwrap_or_default(), c.record.legs.len())).collect();
+        calls.sort();
+        if calls != [(branch.to_owned(), 2), (String::from("200"), 1)] {
+            failing.push(format!("{order:?}: {calls:?}"));
+        }
+    }
+    assert!(failing.is_empty(), "{failing:#?}");
+}
+
 /// An inbound call through a border controller with two addresses, a PBX, and a proxy before the telephone.
 fn four_hops() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
@@ -148,15 +198,20 @@ fn a_call_of_four_hops_is_one_record_in_any_order_of_its_legs() {
 
 #[test]
 fn a_leg_whose_cause_is_not_mirrored_joins_no_call_in_the_same_name() {
+    let mut failing = Vec::new();
     for order in [[0, 1, 3], [0, 3, 1], [1, 0, 3], [1, 3, 0], [3, 0, 1], [3, 1, 0]] {
-        for (mut scene, legs) in [campaign(), two_calls_through_a_border_controller()] {
+        let scenes = [campaign(), two_calls_through_a_border_controller(), two_calls_over_a_trunk_in_both_directions()];
+        for (n, (mut scene, legs)) in scenes.into_iter().enumerate() {
             order.iter().for_each(|n| scene.invite(legs[*n]));
             answer_and_end(&mut scene, &[legs[0], legs[1], legs[3]]);
             let played = called(&play(&scene));
             let calls: Vec<_> = played.iter().map(|(_, to, legs)| (to.as_str(), *legs)).collect();
-            assert_eq!(calls, [(OUTSIDE, 2), ("+79990000002", 1)], "{order:?}");
+            if calls != [(OUTSIDE, 2), ("+79990000002", 1)] {
+                failing.push(format!("scene {n}, {order:?}: {calls:?}"));
+            }
         }
     }
+    assert!(failing.is_empty(), "{failing:#?}");
 }
 
 #[test]
