@@ -26,6 +26,8 @@ use crate::text::{error_chain, hex};
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
+    /// Time that one recording may take in addition to its transfer over the slowest line.
+    patience: Duration,
 }
 
 impl ObjectArchive {
@@ -42,7 +44,7 @@ impl ObjectArchive {
                 )));
             }
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| store_error(&e))?.with_fsync(true);
-            return Ok(Self { store: Arc::new(store) });
+            return Ok(Self { store: Arc::new(store), patience: PATIENCE });
         }
         let Some(place) = config.objects.strip_prefix("s3://") else {
             return Err(ArchiveError::Setting(format!(
@@ -54,19 +56,25 @@ impl ObjectArchive {
         let store = s3(config, bucket)?;
         Ok(Self {
             store: if prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, ObjectPath::from(prefix))) },
+            patience: PATIENCE,
         })
     }
 
     /// Creates an object from its file, unless the store already has an object under its key.
     pub(crate) async fn put_new(&self, object: &ArchivedObject) -> ArchiveOutcome {
-        let limit = CONNECT_TIMEOUT + Duration::from_secs(object.bytes / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
-        tokio::time::timeout(limit, self.put_in_time(object)).await.unwrap_or_else(|_| {
+        self.in_time(object, self.put_in_any_time(object)).await
+    }
+
+    /// Runs a request about a recording for as long as its size allows. A request that hangs must not delay the other calls.
+    async fn in_time(&self, object: &ArchivedObject, request: impl Future<Output = ArchiveOutcome>) -> ArchiveOutcome {
+        let limit = self.patience + Duration::from_secs(object.bytes / LOWEST_BYTES_A_SECOND);
+        tokio::time::timeout(limit, request).await.unwrap_or_else(|_| {
             let slow = format!("object store: no answer within {} s", limit.as_secs());
             ArchiveOutcome::Failed(ArchiveFailure::Passing(slow))
         })
     }
 
-    async fn put_in_time(&self, object: &ArchivedObject) -> ArchiveOutcome {
+    async fn put_in_any_time(&self, object: &ArchivedObject) -> ArchiveOutcome {
         let key = ObjectPath::from(object.key.as_str());
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
@@ -113,6 +121,10 @@ impl ObjectArchive {
 
     /// Compares the object in the store with the recording, by size and checksum.
     pub(crate) async fn compare(&self, object: &ArchivedObject) -> ArchiveOutcome {
+        self.in_time(object, self.compare_in_any_time(object)).await
+    }
+
+    async fn compare_in_any_time(&self, object: &ArchivedObject) -> ArchiveOutcome {
         match self.digest(&object.key).await {
             Ok((bytes, sha256)) if bytes == object.bytes && sha256 == object.sha256 => ArchiveOutcome::Done,
             Ok(_) => ArchiveOutcome::Failed(ArchiveFailure::Different),
@@ -250,5 +262,47 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
 /// Time that a store may take for its answer in addition to the transfer, seconds.
 const SLOWEST_ANSWER_S: u64 = 300;
+/// Time that a recording may take in addition to its transfer.
+const PATIENCE: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + SLOWEST_ANSWER_S);
 /// Maximum time for one request: that of the largest object over the slowest line, plus the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_never_answers_is_tried_again_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        std::fs::write(&path, b"sound").unwrap();
+        // The system accepts connections for the listener, and nobody answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config {
+            objects: String::from("s3://calls"),
+            endpoint: Some(format!("http://{}", silent.local_addr().unwrap())),
+            access_key: String::from("key"),
+            secret_key_file: Some(path.clone()),
+            ..Config::default()
+        };
+        let archive = ObjectArchive { patience: Duration::from_millis(200), ..ObjectArchive::open(&config).unwrap() };
+        let object = ArchivedObject {
+            path: path.display().to_string(),
+            key: String::from("north/a.wav"),
+            bytes: 5,
+            sha256: hex(&Sha256::digest(b"sound")),
+            part: 1,
+            stored: false,
+            again: false,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcomes = runtime.block_on(async { [archive.put_new(&object).await, archive.compare(&object).await] });
+        for outcome in outcomes {
+            let is_passing = |why: &str| why.contains("no answer within");
+            assert!(
+                matches!(&outcome, ArchiveOutcome::Failed(ArchiveFailure::Passing(why)) if is_passing(why)),
+                "{outcome:?}"
+            );
+        }
+    }
+}
