@@ -18,8 +18,8 @@ use crate::{rtp, sip};
 #[derive(Debug, Default)]
 pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
-    streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow>,
-    signalling: HashMap<(Endpoint, Endpoint), [u64; 2]>,
+    streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow, foldhash::fast::RandomState>,
+    signalling: HashMap<(Endpoint, Endpoint), [u64; 2], foldhash::fast::RandomState>,
     last_at: Option<Timestamp>,
     /// Start and length of the newest silence, i.e. a period of at least [`SILENCE`] without any datagram. `None` if
     /// there was none.
@@ -144,8 +144,12 @@ impl TrafficMonitor {
         self.plain.cut += u64::from(cut);
         match rtp::classify(datagram.payload) {
             rtp::MediaPacketKind::Rtp => {
-                self.plain.rtp_joined += u64::from(rtp::split_merged(datagram.payload).nth(1).is_some());
-                rtp::split_merged(datagram.payload).for_each(|packet| self.note_rtp(datagram, packet));
+                let mut packets = 0;
+                for packet in rtp::split_merged(datagram.payload) {
+                    self.note_rtp(datagram, packet);
+                    packets += 1;
+                }
+                self.plain.rtp_joined += u64::from(packets > 1);
             }
             rtp::MediaPacketKind::Rtcp if self.is_marked_rtp(datagram) => self.note_rtp(datagram, datagram.payload),
             rtp::MediaPacketKind::Rtcp => self.plain.rtcp += 1,
