@@ -401,7 +401,8 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
 
 #[test]
 fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
-    let confirmed: [(&str, fn(&Journal)); 6] = [
+    type JournalWrite = fn(&Journal);
+    let confirmed: [(&str, JournalWrite); 6] = [
         ("complete", |journal| journal.put_complete_call(&record("a", 10), &[], None).unwrap()),
         ("delivery", |journal| journal.save_job(&job("a", JobStage::Registering)).unwrap()),
         ("hold", |journal| journal.hold("a", Timestamp::from_secs(20), None).unwrap()),
