@@ -132,10 +132,13 @@ fn find(window: &[i16], channel: &[i16], at: i64) -> (i64, f64) {
     // The first search is at 2 kHz, which costs a sixteenth.
     let coarse = best(&quarter(window), &quarter(channel), at / 4, (-FAR / 4, FAR / 4));
     let around = coarse.0 * 4;
-    // Several periods of a voice are about equally alike, so the finer search includes the neighbours, and the place
-    // itself: at 2 kHz another word can be more alike.
+    // Several periods of a voice are about equally alike, so the finer search includes the neighbours.
     let far = best(window, channel, at, (around - 120, around + 120));
-    let here = best(window, channel, at, (-40, 40));
+    if far.1 > 0.6 {
+        return far;
+    }
+    // At 2 kHz another word can be more alike. So the place itself is searched, too, with the delay of any codec.
+    let here = best(window, channel, at, (-160, 160));
     if here.1 > far.1 { here } else { far }
 }
 

@@ -70,9 +70,9 @@ impl StreamQuirk {
         let moves = |quirk| matches!(quirk, Self::Jitter(ms) if ms > 10.0);
         let leaps = |quirk| matches!(quirk, Self::Leaps { .. } | Self::NoStamps);
         let is_same = std::mem::discriminant(&self) == std::mem::discriminant(&other);
-        !is_same
-            && !(changes_stamps(self) && changes_stamps(other))
-            && !(leaps(self) && moves(other) || leaps(other) && moves(self))
+        let both_change_stamps = changes_stamps(self) && changes_stamps(other);
+        let is_ambiguous = leaps(self) && moves(other) || leaps(other) && moves(self);
+        !(is_same || both_change_stamps || is_ambiguous)
     }
 
     fn apply(self, packets: &mut Vec<FieldPacket>, voice: &CodedVoice, random: &mut Rng) {
