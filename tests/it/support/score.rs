@@ -147,10 +147,13 @@ fn best(window: &[i16], channel: &[i16], at: i64, range: (i64, i64)) -> (i64, f6
     let own = energy(window);
     let mut found = (0, 0.0);
     for lag in range.0..=range.1 {
-        let Ok(from) = usize::try_from(at + lag) else { continue };
-        let Some(there) = channel.get(from..from + window.len()) else { continue };
+        // Of a window that would begin before the recording, the rest is compared.
+        let before = usize::try_from(-(at + lag)).unwrap_or(0).min(window.len());
+        let (from, part) = (usize::try_from(at + lag).unwrap_or(0), &window[before..]);
+        let Some(there) = channel.get(from..from + part.len()) else { continue };
+        let own = if before == 0 { own } else { energy(part) };
         let energies = (own * energy(there)).sqrt();
-        let corr = if energies > 0.0 { product(window, there) as f64 / energies } else { 0.0 };
+        let corr = if energies > 0.0 { product(part, there) as f64 / energies } else { 0.0 };
         if corr > found.1 {
             found = (lag, corr);
         }
