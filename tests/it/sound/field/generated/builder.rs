@@ -216,7 +216,9 @@ impl FieldCall {
                 sound: packets[(period - 1) - (usize::from(n) - 1) % period].sound.clone(),
                 ..first.clone()
             };
-            let count = if step_ms >= 10.0 { (600.0 / step_ms) as u16 } else { 0 };
+            // A side that begins later than the answer has no early media.
+            let has_early = step_ms >= 10.0 && first.spoken_ms < 1_200.0;
+            let count = if has_early { (600.0 / step_ms) as u16 } else { 0 };
             out.splice(0..0, (1..=count).rev().map(early));
         }
         out

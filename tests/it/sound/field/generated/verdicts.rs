@@ -82,7 +82,8 @@ fn expected([caller, callee]: [SideContent; 2]) -> (CallVerdict, &'static str) {
 #[test]
 fn verdict_goes_by_the_voice_of_each_side() {
     let mut wrong = Vec::new();
-    for seed in seeds(16) {
+    // Seed 62: a few packets of a side long after the answer.
+    for seed in seeds(16).chain([62]) {
         let mut random = Rng::with_seed(seed);
         let contents = [(); 2].map(|()| *random.choice(&CONTENTS).unwrap());
         let (voice, silence) = *random.choice(&[("pcmu", 0xFF), ("pcmu", 0x7F), ("pcma", 0xD5)]).unwrap();
