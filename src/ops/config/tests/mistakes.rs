@@ -216,8 +216,8 @@ fn every_wrong_entry_of_a_list_has_its_own_line() {
 
 #[test]
 fn guess_of_a_line_that_is_not_toml_causes_no_other_finding() {
-    let found = mistakes(check("[pyrus]\nenabled = True\n"));
-    assert_eq!(found.len(), 1, "{found:?}");
+    let found = findings("[pyrus]\nenabled = True\n");
+    assert!(!found.iter().any(|f| f.contains("pyrus.enabled = true needs it")), "{found:?}");
     let found = findings("[capture]\ninterface = \"\"\n");
     assert!(!found.iter().any(|f| f.contains("is missing")), "{found:?}");
 }
