@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use crate::call::conversation::{LiveSnapshot, RecordingPolicy};
 use crate::call::decision::AnsweredElsewhere;
+use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 use crate::time::Timestamp;
@@ -204,6 +205,7 @@ pub(crate) struct CallNotes {
     adopted_legs: Vec<String>,
     had_other_legs: bool,
     shown_machines: Vec<(IpAddr, IpAddr)>,
+    relays: Vec<(LegId, LegId)>,
     recorded_elsewhere: Option<Timestamp>,
 }
 
@@ -249,6 +251,7 @@ impl CallNotes {
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
         self.had_other_legs |= other.had_other_legs;
         other.shown_machines.into_iter().for_each(|pair| _ = self.note_shown_machine(pair));
+        other.relays.into_iter().for_each(|pair| _ = self.note_relay(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
@@ -300,6 +303,21 @@ impl CallNotes {
         self.shown_machines.contains(&(a.min(b), a.max(b)))
     }
 
+    /// Returns the pairs of legs that carry the same sound according to their content.
+    pub(crate) fn relays(&self) -> &[(LegId, LegId)] {
+        &self.relays
+    }
+
+    /// Records that two legs carry the same sound according to their content. Returns false if this was recorded before.
+    pub(crate) fn note_relay(&mut self, (a, b): (LegId, LegId)) -> bool {
+        let pair = (a.min(b), a.max(b));
+        let is_new = self.relays.len() < MAX_RELAYS && !self.relays.contains(&pair);
+        if is_new {
+            self.relays.push(pair);
+        }
+        is_new
+    }
+
     /// Returns the names of the closed legs that came from another call; their spools still name that call.
     pub(crate) fn adopted_legs(&self) -> &[String] {
         &self.adopted_legs
@@ -323,6 +341,8 @@ const MAX_COMPACTED_LEGS: usize = 256;
 /// Maximum number of pairs of hosts that the media content of one call can show to be one machine. No call passes more
 /// machines.
 const MAX_SHOWN_MACHINES: usize = 16;
+/// Maximum number of pairs of legs with the same sound that are stored for a call: as many as a call has legs.
+const MAX_RELAYS: usize = 64;
 /// Maximum number of closed legs of other calls that a call takes over: as many as a call has legs.
 const MAX_ADOPTED_LEGS: usize = 64;
 

@@ -187,8 +187,13 @@ impl Conversation {
         let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
-        record.invited_at = legs.iter().filter_map(|l| l.dialog.invited_at()).min();
-        record.ringing_at = legs.iter().filter_map(|l| l.dialog.ringing_at()).min();
+        // The leg of an agent's telephone can be much older than the call that it carries now.
+        let is_idle_before = |l: &Leg| l.dialog.answered.is_some_and(|(at, _)| at + IDLE_AGENT <= anchor.created_at);
+        let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_idle_before(l);
+        let of_call = || legs.iter().filter(is_of_call);
+        let invited = || of_call().filter_map(|l| l.dialog.invited_at()).min();
+        record.invited_at = invited().or_else(|| legs.iter().filter_map(|l| l.dialog.invited_at()).min());
+        record.ringing_at = of_call().filter_map(|l| l.dialog.ringing_at()).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at);
         roles.fill_record(&mut record, context.plan);
         if let Some(answer) = self.notes.answered_elsewhere().filter(|_| roles.operator.is_none()) {
@@ -448,6 +453,9 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
+/// Minimum time between the answer of an agent's telephone and the INVITE of the party at the anchor leg, from which on the
+/// telephone counts as connected before the call.
+const IDLE_AGENT: Duration = Duration::from_secs(5);
 /// Maximum number of related calls in a record.
 const MAX_RELATED: usize = 16;
 /// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.

@@ -115,6 +115,7 @@ correlation_rules! {
     Ambiguous = "ambiguous", Relation, "The leg could belong to either call, and nothing decides between them.";
     TooManyLegs = "too_many_legs", Relation, "The other call has as many legs as a call may have.";
     Survives = "survives", Relation, "The leg went on after its call had ended.";
+    OtherSound = "other_sound", Relation, "The leg carried other sound than the recording of this call.";
     Continues = "continues", Relation, "The dialog had ended by silence and was heard again.";
 }
 
@@ -133,6 +134,12 @@ impl CorrelationRule {
                     | Self::LateCause
                     | Self::LateSibling
             )
+    }
+
+    /// Returns whether content may prove a join by this rule wrong: it rests on numbers, or a REFER claims a leg to its
+    /// target, which a later call may have caused.
+    pub(crate) const fn is_corrected_by_content(self) -> bool {
+        self.rests_on_numbers() || matches!(self, Self::Refer)
     }
 
     /// Returns whether the rule joins a leg to its cause by one number only, e.g. by the caller's number. A leg that

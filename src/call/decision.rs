@@ -142,6 +142,9 @@ pub struct ConversationState {
     /// Pairs of hosts, lower address first, that the content of the conversation showed to be one machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown_machines: Vec<(IpAddr, IpAddr)>,
+    /// Names of pairs of legs that carry the same sound according to their content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<(String, String)>,
     /// Whether a leg of the conversation ended that left no spool, because nobody answered it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,

@@ -15,6 +15,7 @@ pub(crate) struct LegMedia {
     refused_packets: u64,
     watched_state: Option<(u32, bool)>,
     missed_watch_at: Option<Timestamp>,
+    voice_blocks: [u32; 2],
 }
 
 impl LegMedia {
@@ -100,6 +101,22 @@ impl LegMedia {
     /// leg is answered. Returns whether this state differs from the last one.
     pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
         self.watched_state.replace(state) != Some(state)
+    }
+
+    /// Returns whether the voices have been watched since the leg's answer.
+    pub(crate) fn is_watched_as_answered(&self) -> bool {
+        self.watched_state.is_some_and(|(_, is_answered)| is_answered)
+    }
+
+    /// Records how many blocks of voice content evidence compared with other legs, by the side that sent them.
+    pub(crate) const fn note_voice_blocks(&mut self, blocks: [u32; 2]) {
+        self.voice_blocks = blocks;
+    }
+
+    /// Returns how many blocks of voice content evidence compared with other legs, by the side that sent them; 0 for an
+    /// open leg.
+    pub(crate) const fn voice_blocks(&self) -> [u32; 2] {
+        self.voice_blocks
     }
 
     /// Records that the voices should have been compared from this time on, while no packets could be compared.

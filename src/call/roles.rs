@@ -59,7 +59,12 @@ impl<'a> CallRoles<'a> {
         let first = *caller_legs.min_by_key(rank).or_else(|| legs.first())?;
         let click_to_call = legs.len() > 1
             && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
-            && legs.iter().any(|l| l.signature().is_click_to_call_after(&first.signature()));
+            && legs.iter().any(|l| {
+                let is_outside_by_content =
+                    || l.join.by() == Some(CorrelationRule::MediaContent) && is_outside(l, legs, plan);
+                l.signature().is_click_to_call_after(&first.signature())
+                    || is_extension(party_number(first, legs, plan), plan) && is_outside_by_content()
+            });
         let leads_outside = |l: &Leg| is_outside(l, legs, plan) || is_short_number_outside(l, first, legs, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
         // After a fork, a branch that was never answered is ignored if another branch has the 2xx.

@@ -72,6 +72,7 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::Ambiguous => "Плечо может принадлежать любому из звонков, и решить нечем.",
         CorrelationRule::TooManyLegs => "У другого звонка уже столько плеч, сколько бывает.",
         CorrelationRule::Survives => "Плечо продолжалось после конца своего звонка.",
+        CorrelationRule::OtherSound => "Плечо несло другой звук, чем запись этого звонка.",
         CorrelationRule::Continues => "Диалог кончился по тишине и снова стал слышен.",
         CorrelationRule::Unknown => "Правило другой версии callspan.",
     }

@@ -11,7 +11,8 @@
 //! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent.
 //! - The table of blocks has a fixed size. If a bucket (a row of the table) is full, evidence is lost, but no wrong
 //!   evidence arises.
-//! - If a matched block appears in a third stream, or again in its own stream, the match is withdrawn.
+//! - If a matched block appears in a third stream that cannot continue its relay, or again in its own stream, the match is
+//!   withdrawn.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -122,6 +123,8 @@ struct WatchState {
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
+    /// Number of selected blocks that did not recur, by the side that sent them.
+    voice_blocks: [u32; 2],
 }
 
 /// Counts of the matching blocks of a pair of legs. Index 0 counts blocks that arrived on the first leg and left on the
@@ -220,6 +223,11 @@ impl ContentIndex {
         }
     }
 
+    /// Returns the number of blocks of a leg that were compared and could have matched, by the side that sent them.
+    pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
+        self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
+    }
+
     /// Returns the number of watched streams and the number of pairs of legs with matching blocks.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.watches.len(), self.pairs.len())
@@ -249,6 +257,10 @@ impl ContentIndex {
         watch.recent[usize::from(watch.spent) % RECENT_BLOCKS] = tag;
         watch.spent += 1;
         let goes_on = watch.spent < WATCH_BUDGET;
+        if !recurs && let Some(leg) = self.legs.get_mut(&watch.ends.leg) {
+            let blocks = &mut leg.voice_blocks[watch.ends.sender.channel()];
+            *blocks = blocks.saturating_add(1);
+        }
         let Bucket(entries) = &mut self.buckets[hash as usize % BUCKETS];
         let is_fresh = |entry: &BlockSeen| entry.before != 0 && now_ms.wrapping_sub(entry.at_ms) <= KEPT_MS;
         let Some(entry) = entries.iter_mut().find(|entry| entry.tag == tag && is_fresh(entry)) else {
@@ -263,7 +275,7 @@ impl ContentIndex {
         let (before, last, delay_ms) = (entry.before, entry.last, now_ms.wrapping_sub(entry.at_ms));
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
-        let is_chain = matches!(ends, (_, Some(last), Some(own)) if meets(last.to, own.from));
+        let is_chain = is_chain(ends.0, ends.1, ends.2);
         // The match proves nothing: the block occurred again in its own stream, or in a third stream that does not
         // continue the relay.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
@@ -404,6 +416,15 @@ fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
 
 fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
+}
+
+/// Returns whether a third stream with a block can continue the relay of this block from the stream `before` to the
+/// stream `last`: the machine that received `last` sends it on. An address that is at neither end of that relay can be
+/// another address of this machine. From an address of the relay the block only leaves once more, as in a conference.
+fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
+    let (Some(last), Some(own)) = (last, own) else { return false };
+    let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));
+    meets(last.to, own.from) || is_elsewhere
 }
 
 /// Returns the number of bytes that 10 ms have in a codec with a constant bit rate, and 0 for codecs whose whole

@@ -129,6 +129,24 @@ fn a_chain_through_two_machines_proves_both_relays() {
 }
 
 #[test]
+fn a_chain_through_a_machine_with_two_addresses_proves_both_relays() {
+    // Host 1 is outside, 5 and 7 are two addresses of a border controller, 6 is the PBX, 2 a telephone.
+    let chain = [
+        (stream(1, Side::Caller, 1, 5), 1, 0),
+        (stream(2, Side::Caller, 7, 6), 1, 1),
+        (stream(3, Side::Caller, 6, 2), 1, 2),
+        (stream(3, Side::Callee, 2, 6), 2, 5),
+        (stream(2, Side::Callee, 6, 7), 2, 6),
+        (stream(1, Side::Callee, 5, 1), 2, 7),
+    ];
+    let found = Streams::new(&chain).play(200, speech);
+    let proofs = found.iter().filter(|relay| relay.is_proof).map(|relay| pair_key(relay.cause.0, relay.effect.0));
+    let mut pairs: Vec<(u64, u64)> = proofs.map(|(a, b)| (a.0, b.0)).collect();
+    pairs.sort_unstable();
+    assert_eq!(pairs, [(1, 2), (2, 3)]);
+}
+
+#[test]
 fn silence_and_tones_prove_nothing() {
     let silence = |_: u64, _: i64| vec![0xD5; 160];
     assert!(Streams::new(&two_legs(5)).play(500, silence).is_empty());

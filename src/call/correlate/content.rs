@@ -7,10 +7,13 @@
 use crate::call::content::ProvenRelay;
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::AnsweredElsewhere;
 use crate::call::event::LegId;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
+use crate::call::leg_join::LegJoin;
 use crate::call::record::Side;
+use crate::call::roles::{CallRoles, party_number};
 
 impl Correlator<'_> {
     /// Returns the commands that follow from a proven relay between two legs.
@@ -26,6 +29,9 @@ impl Correlator<'_> {
             let moved = Command::Move { legs, into, by };
             return [moved].into_iter().chain(self.link_by_content(relay)).chain(self.confirmations(relay)).collect();
         }
+        if let Some(commands) = self.carry_on(relay) {
+            return commands;
+        }
         // Two legs that both arrive at the machine, e.g. in a conference, stay two calls.
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
         match self.join_calls(own, other, by) {
@@ -37,19 +43,47 @@ impl Correlator<'_> {
         }
     }
 
+    /// Returns the commands for a leg of the relay that goes on although its call is over for the party at the anchor leg:
+    /// the leg moves to the call whose sound it carries now. The telephone of an agent stays connected while one customer
+    /// follows another. The call that it leaves keeps the extension.
+    fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
+        let (cause, effect) = (relay.cause.1, relay.effect.1);
+        [(cause, effect), (effect, cause)].into_iter().find_map(|(key, partner)| {
+            let (leg, into) = (self.table.leg(key)?, self.table.leg(partner)?.call());
+            let (from, legs) = (leg.call(), self.table.legs_of(leg.call()).collect::<Vec<_>>());
+            let anchor = CallRoles::from_legs(&legs, self.plan)?.anchor;
+            let (answered_at, _) = anchor.dialog.answered.filter(|_| anchor.dialog.ended().is_some())?;
+            let is_open = |key: &LegKey| self.table.leg(*key).is_some_and(|l| l.dialog.ended().is_none());
+            let open: Vec<LegKey> = self.caused_legs(key).into_iter().filter(is_open).collect();
+            // A consultation before a transfer stays a call of its own.
+            let related = &self.table.call(from)?.relations;
+            let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
+            if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related {
+                return None;
+            }
+            let extension = party_number(leg, &legs, self.plan).filter(|number| self.plan.is_extension(number));
+            let by =
+                extension.map(|extension| AnsweredElsewhere { at: answered_at, extension: Some(extension.to_owned()) });
+            let keep = by.map(|by| Command::MarkAnsweredElsewhere { call: from, by });
+            let relate = Command::Relate { a: from, b: into, why: CorrelationRule::Survives };
+            let carried = Command::Move { legs: open, into, by: CorrelationRule::MediaContent };
+            Some(keep.into_iter().chain([relate, carried]).chain(self.link_by_content(relay)).collect())
+        })
+    }
+
     /// Confirms the joins of two legs of one call.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Confirms those legs of a relay that were joined by their numbers. A later relay of such a leg to another call
-    /// does not show that the join was wrong.
+    /// Confirms those legs of a relay that content can correct. A later relay of such a leg to another call does not
+    /// show that the join was wrong.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
-        let rests_on_numbers = |leg: &Leg| leg.join.by().is_some_and(CorrelationRule::rests_on_numbers);
+        let is_open = |leg: &Leg| {
+            leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
+        };
         let keys = [relay.cause.1, relay.effect.1].into_iter();
-        let open = keys.filter(move |key| {
-            self.table.leg(*key).is_some_and(|leg| rests_on_numbers(leg) && !leg.join.is_confirmed())
-        });
+        let open = keys.filter(move |key| self.table.leg(*key).is_some_and(is_open));
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
 
@@ -61,8 +95,8 @@ impl Correlator<'_> {
         let joined_by = |key: LegKey| {
             let leg = self.table.leg(key)?;
             let tie = self.tie_of(leg)?;
-            let by = tie.by().filter(|by| by.rests_on_numbers())?;
-            let is_confirmed = tie.is_confirmed() || self.is_confirmed_in_call(leg, by);
+            let by = tie.by().filter(|by| by.is_corrected_by_content())?;
+            let is_confirmed = is_confirmed_by_content(tie) || self.is_confirmed_in_call(leg, by);
             (!is_confirmed).then_some((by.is_confirmed_by_answer(), key))
         };
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;
@@ -91,17 +125,15 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        let mut commands: Vec<Command> = self.learn_by_content(relay).into_iter().collect();
-        if known[0].same_host(known[1]) {
-            return commands;
-        }
-        // The address of the machine on the leg that it received is set as the sender of the leg that it sent.
-        if at_effect == Side::Caller {
-            commands.push(Command::SetSendingMachine { leg: effect, machine: known[0] });
-        } else if at_cause == Side::Caller {
-            commands.push(Command::SetSendingMachine { leg: cause, machine: known[1] });
-        }
-        commands
+        // The address of the machine on the leg that it received is set as the sender of the leg that it sent. This comes
+        // first, because a pair that is learnt then replaces the addresses of all legs.
+        let sender = match (at_effect, at_cause) {
+            _ if known[0].same_host(known[1]) => None,
+            (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),
+            (_, Side::Caller) => Some(Command::SetSendingMachine { leg: cause, machine: known[1] }),
+            _ => None,
+        };
+        sender.into_iter().chain(self.learn_by_content(relay)).collect()
     }
 
     /// Returns the command by which the engine learns that two hosts are one machine, because a relay proves it.
@@ -111,4 +143,10 @@ impl Correlator<'_> {
         let legs = [relay.cause.1, relay.effect.1];
         relay.is_proof.then_some(Command::LearnMachine { hosts, legs })
     }
+}
+
+/// Returns whether content has confirmed a join. The same moments of answer and end are weaker: many calls are answered
+/// within a fifth of a second.
+fn is_confirmed_by_content(join: &LegJoin) -> bool {
+    join.confirmed_by() == Some(CorrelationRule::MediaContent)
 }

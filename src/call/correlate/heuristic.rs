@@ -111,20 +111,21 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
 }
 
 /// Returns the call that the rule `newest_unserved` prefers if several calls match equally. It is the newest of several
-/// matching calls, if it has just begun and the PBX has called nobody for it yet.
+/// matching calls, if it has just begun and the PBX has called nobody for it yet, or calls a group for it now.
 ///
 /// The PBX must already ring telephones for all other calls, and none of those legs may have ended. A PBX rings a whole
 /// group at once, so it sends no further leg for these calls.
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
-    let mut unserved = candidates.iter().filter(|e| table.is_lone(e.call));
+    let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
+    // The PBX rings the telephones of a group one after another. While it does, it still serves this call.
+    let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
+    let is_unserved = |call: CallKey| rung(call).max_by_key(|l| l.created_at).is_none_or(is_just_rung);
+    let mut unserved = candidates.iter().filter(|e| is_unserved(e.call));
     let (newest, None) = (unserved.next()?, unserved.next()) else { return None };
     let came_at = table.call(newest.call)?.created_at;
-    let is_served = |call: CallKey| {
-        let rung = legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
-        rung.into_iter().all(|l| l.lived_at(question.at) && l.created_at + RING_BURST <= came_at)
-    };
+    let is_served = |call: CallKey| rung(call).all(|l| l.lived_at(question.at) && l.created_at + RING_BURST <= came_at);
     let just_now = question.signature.at.since(came_at) <= PAIR_WINDOW;
     let all_served = candidates.iter().filter(|e| e.call != newest.call).all(|e| is_served(e.call));
     (just_now && all_served).then_some(newest.call)

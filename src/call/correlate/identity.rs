@@ -1,9 +1,10 @@
 //! Rules of identity: identifiers in the signalling say that two legs belong to one call.
 
 use crate::call::correlate::evidence::{Evidence, only_call};
+use crate::call::correlate::leads_on;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::retry::repeats_refused;
-use crate::call::correlation_keys::same_number;
+use crate::call::correlation_keys::{LegSignature, has_digits, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
@@ -62,13 +63,26 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns the evidence of the rule `same_call_id`: the oldest leg with the same Call-ID and another tag. That leg must
 /// be live, or refused so that its caller tries again.
+///
+/// Simple telephones count their Call-IDs behind a private address (`17@192.168.1.2`), so two strangers can have the
+/// same one. Two legs of one call share a number as well, or the receiver of one sent the other.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
-    let live = legs_with_call_id(question).find(|(_, leg)| leg.lived_at(question.signature.at));
-    let refused = || legs_with_call_id(question).find(|(_, leg)| repeats_refused(leg, &question.signature));
+    let signature = &question.signature;
+    let legs = || legs_with_call_id(question).filter(|(_, leg)| shares_number_or_leads_on(leg, signature));
+    let live = legs().find(|(_, leg)| leg.lived_at(signature.at));
+    let refused = || legs().find(|(_, leg)| repeats_refused(leg, signature));
     live.or_else(refused)
         .map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameCallId, leg.call(), key))
         .into_iter()
         .collect()
+}
+
+/// Returns whether two legs have the same caller's number or called number, or the receiver of one sent the other. A
+/// withheld number tells nobody apart.
+fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
+    let old = leg.signature();
+    let are_named = has_digits(old.from) && has_digits(new.from);
+    !are_named || same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
 }
 
 /// Returns the legs with the same Call-ID and caller's tag as the leg in question, newest first. They are other hops of

@@ -84,10 +84,16 @@ impl Correlator<'_> {
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
             return None;
         }
-        // Softphones and diallers on the PBX's host make several calls over the same hops.
+        // Two calls over the same hop, e.g. from the trunk to the proxy or from a dialler on the PBX's host, stay two.
         let is_beside = |into: CallKey| {
-            let mut started = self.table.legs_of(own).map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
-            started.any(|o| self.table.legs_of(into).any(|l| o.is_own_call_beside(&l.signature())))
+            let is_same_hop = |a: &Leg, b: &Leg| {
+                let (a, b) = (a.machines(), b.machines());
+                a.0.same_host(b.0) && a.1.same_host(b.1)
+            };
+            let of_own = || self.table.legs_of(own);
+            let started = || of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
+            self.table.legs_of(into).any(|l| of_own().any(|o| o.id != leg.id && is_same_hop(o, l)))
+                || started().any(|o| self.table.legs_of(into).any(|l| o.is_own_call_beside(&l.signature())))
         };
         let may_gain = |into: CallKey| self.may_gain(into, self.table.keys_of(own).len()) && !is_beside(into);
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {

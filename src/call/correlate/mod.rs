@@ -17,6 +17,7 @@ mod joining;
 mod late;
 mod one_name;
 mod open_leg;
+mod other_sound;
 mod pickup;
 mod question;
 mod retry;

@@ -185,6 +185,7 @@ mod tests {
         CorrelationRule::ReferReplaces,
         CorrelationRule::MediaContent,
         CorrelationRule::Survives,
+        CorrelationRule::OtherSound,
         CorrelationRule::Continues,
     ];
 

@@ -18,16 +18,46 @@ pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 /// Returns the evidence of the rule `refer`: the newest REFER that asked for this leg. If the REFER was sent on the
-/// anchor leg, the calls are only related.
+/// anchor leg, the calls are only related. A call that came after the REFER and explains the leg is the cause instead.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
-    let causes = |referral: &&Referral| referral.causes(&question.signature, question.keys);
+    let causes = |referral: &&Referral| {
+        referral.causes(&question.signature, question.keys) && !has_newer_cause(question, referral)
+    };
     let referral = table.referrals().iter().rev().find(causes).filter(|r| table.call(r.conversation).is_some());
     let evidence = |referral: &Referral| {
         let evidence = Evidence::about_call(CorrelationRule::Refer, referral.conversation);
         if referral.request.on_anchor { evidence.relating() } else { evidence }
     };
     referral.map(evidence).into_iter().collect()
+}
+
+/// Returns whether a call that began after a REFER, and for which the PBX has called nobody yet, explains a leg to the
+/// REFER's target: it names both numbers of the leg, or it is an outside call to a number of the PBX. A REFER whose
+/// transfer failed silently claims no later call to its target. A leg that replaces the dialog which the REFER names is
+/// the REFER's leg in any case.
+fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
+    let Correlator { table, plan, .. } = question.correlator;
+    let is_newer = |leg: &Leg| {
+        let is_sent_by_pbx = |l: &Leg| l.machines().0.same_host(referral.request.asked);
+        leg.created_at > referral.request.at
+            && leg.call() != referral.conversation
+            && !table.legs_of(leg.call()).any(is_sent_by_pbx)
+    };
+    let is_outside_call = |leg: &Leg| {
+        let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+        !plan.names_extension(from) && !plan.names_extension(to)
+    };
+    let replaces = question.keys.replaces.is_some() && question.keys.replaces == referral.request.replaces;
+    !replaces
+        && question.met_legs().iter().any(|met| {
+            let explains = match met.onward {
+                Some(CorrelationRule::OnwardBoth) => true,
+                Some(_) => is_outside_call(met.leg),
+                None => false,
+            };
+            explains && is_newer(met.leg)
+        })
 }
 
 /// Returns the evidence of the rule `parked`: the leg calls the number to which a REFER transferred a call.

@@ -27,7 +27,7 @@ impl Engine {
                     let first = legs.first().and_then(|leg| self.table.leg(*leg));
                     let Some(from) = first.map(Leg::call) else { continue };
                     self.move_legs(&legs, into, by, sink);
-                    self.finish_if_over(from);
+                    self.finish_if_over(from, sink);
                 }
                 Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
                 Command::Release { legs } => self.release_legs(&legs, sink),
@@ -63,7 +63,7 @@ impl Engine {
                 self.relate(into, *other, why, sink);
             }
         }
-        self.finish_if_over(from);
+        self.finish_if_over(from, sink);
     }
 
     /// Sets the address of the machine that sent a leg.

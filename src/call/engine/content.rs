@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::call::content::{ContentIndex, StreamEnds, StreamWatch, USUAL_WATCH};
+use crate::call::content::{ContentIndex, ProvenRelay, StreamEnds, StreamWatch, USUAL_WATCH};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
@@ -22,8 +23,10 @@ pub(super) struct ContentEvidence {
 }
 
 impl ContentEvidence {
-    /// Ends the watches on a leg's voices, and removes the stored fingerprints.
+    /// Ends the watches on a leg's voices, and removes the stored fingerprints. The leg keeps the number of the blocks that
+    /// were compared.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
+        leg.media.note_voice_blocks(self.index.voice_blocks(leg.id));
         self.index.forget_leg(leg.id);
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
@@ -40,11 +43,19 @@ impl ContentEvidence {
 }
 
 impl Engine {
-    /// Begins new watches on the voices of a leg, if it was answered or its media changed since the last watch.
+    /// Begins new watches on the voices of a leg, if it was answered or its media changed since the last watch. At its
+    /// answer, the other legs of the call are watched as well: their sound may be that of the leg from now on.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
-        if leg.media.note_watched_state(state) {
+        let was_answered = leg.media.is_watched_as_answered();
+        let call = leg.call();
+        if !leg.media.note_watched_state(state) {
+            return;
+        }
+        if state.1 && !was_answered {
+            self.watch_call(call);
+        } else {
             self.watch_leg(slot);
         }
     }
@@ -129,6 +140,20 @@ impl Engine {
         }
         for relay in relays {
             self.apply(self.correlator().decide_relay(relay), sink);
+            self.note_relay(relay, sink);
+        }
+    }
+
+    /// Records in the calls of two legs that these carry the same sound.
+    fn note_relay(&mut self, relay: ProvenRelay, sink: &mut dyn LegSink) {
+        let [cause, effect] =
+            [relay.cause, relay.effect].map(|(id, key, _)| self.table.leg(key).filter(|l| l.id == id));
+        let Some((cause, effect)) = cause.zip(effect) else { return };
+        let (calls, pair) = ([cause.call(), effect.call()], (cause.id, effect.id));
+        for call in calls {
+            if self.table.call_mut(call).is_some_and(|call| call.notes.note_relay(pair)) {
+                self.store_call(call, sink);
+            }
         }
     }
 
@@ -145,9 +170,17 @@ impl Engine {
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
         let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
         let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_weak()));
-        for slot in legs.map(|(slot, _)| slot).collect::<Vec<_>>() {
-            self.watch_leg(slot);
-        }
+        let alone: Vec<LegKey> = legs.map(|(slot, _)| slot).collect();
+        let rests_on_numbers = |leg: &Leg| leg.join.by().is_some_and(CorrelationRule::rests_on_numbers);
+        let unproven = self
+            .table
+            .legs()
+            .filter(|(_, leg)| is_open(leg) && !is_lone(leg) && rests_on_numbers(leg) && !leg.join.is_confirmed());
+        let mut calls: Vec<CallKey> = unproven.map(|(_, leg)| leg.call()).collect();
+        calls.sort_unstable();
+        calls.dedup();
+        alone.into_iter().for_each(|slot| self.watch_leg(slot));
+        calls.into_iter().for_each(|call| self.watch_call(call));
     }
 }
 

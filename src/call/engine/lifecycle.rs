@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::engine::Engine;
@@ -44,7 +45,7 @@ impl Engine {
         self.unindex_leg(slot);
         self.store_loss_of_leg(slot, sink);
         self.compact_leg(conversation, slot);
-        self.finish_if_over(conversation);
+        self.finish_if_over(conversation, sink);
     }
 
     /// Compacts an unanswered leg, i.e. replaces it by its record, if the call has many legs.
@@ -126,30 +127,30 @@ impl Engine {
 
     /// Ends a call whose legs are all closed. If some legs are still open, sets a timer for them. While spools are
     /// read back, the call only begins to wait for its end.
-    pub(super) fn finish_if_over(&mut self, conversation: CallKey) {
+    pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if !self.is_over(conversation) {
             self.await_partners(conversation);
         } else if self.earlier.restore.is_reading() {
-            self.wait_with_end(conversation);
+            self.wait_with_end(conversation, sink);
         } else {
-            self.finish_call(conversation);
+            self.finish_call(conversation, sink);
         }
     }
 
     /// Makes a call that is over wait until all spools are read. If waiting calls leave too little room for the legs of
     /// live calls, the first of them end now.
-    fn wait_with_end(&mut self, conversation: CallKey) {
+    fn wait_with_end(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);
-        while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call() {}
+        while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call(sink) {}
     }
 
     /// Ends the call that has waited longest, unless another leg has joined it or another call has adopted its legs. Returns
     /// false if no call waits.
-    pub(super) fn end_first_waiting_call(&mut self) -> bool {
+    pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {
-            self.finish_call(first);
+            self.finish_call(first, sink);
         }
         true
     }
@@ -159,8 +160,14 @@ impl Engine {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_closed)
     }
 
-    /// Removes a call from the table, and emits the event [`CallEvent::Ended`].
-    fn finish_call(&mut self, conversation: CallKey) {
+    /// Removes a call from the table, and emits the event [`CallEvent::Ended`]. Before this, legs with other sound than
+    /// the recording become calls of their own.
+    fn finish_call(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        for legs in self.correlator().legs_of_other_sound(conversation) {
+            if let Some(own) = self.split_call(conversation, &legs, CorrelationRule::OtherSound, sink) {
+                self.finish_call(own, sink);
+            }
+        }
         let is_attempt = self.is_scan_suspect(conversation);
         if is_attempt {
             self.count_scan_attempt(conversation);
@@ -209,7 +216,7 @@ impl Engine {
         for slot in rest {
             self.end_replaced_leg(slot, self.clock.now, sink);
         }
-        self.finish_if_over(conversation);
+        self.finish_if_over(conversation, sink);
     }
 
     /// Ends an open leg that survives the other legs of its call.

@@ -64,7 +64,15 @@ impl Engine {
         why: CorrelationRule,
         sink: &mut dyn LegSink,
     ) -> Option<CallKey> {
-        let mut own = self.new_call_of(*slots.first()?)?;
+        let first = self.table.leg(*slots.first()?)?;
+        let left = self.table.call(from)?;
+        // The leg may have given its id to the call that it leaves, so the id of the new call also comes from that call.
+        let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
+        let (at, call_id) = (first.created_at, first.dialog.call_id());
+        let id = conversation_id(&self.settings.config.appliance, call_id, Some(&tag), at);
+        let relays = left.notes.relays().to_vec();
+        let mut own = Conversation { id, ..self.new_call_of(*slots.first()?)? };
+        relays.into_iter().for_each(|pair| _ = own.notes.note_relay(pair));
         own.stage.settle();
         own.closed_to_heuristics = true;
         let into = self.table.insert_call(own);

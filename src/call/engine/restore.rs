@@ -235,7 +235,7 @@ impl Engine {
     /// Ends the restore. The recorder did not run until `now`. The gap does not count as silence of a call. Each live
     /// call gets a problem with the length of the gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
-        while self.end_first_waiting_call() {}
+        while self.end_first_waiting_call(sink) {}
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &open {
@@ -247,7 +247,7 @@ impl Engine {
             self.watch_restored_leg(slot, now);
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
-            self.finish_if_over(call);
+            self.finish_if_over(call, sink);
             self.emit_update(call, sink);
         }
     }

@@ -208,7 +208,10 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        self.spend_referral(draft, sink);
+        // A leg that another call explains by its numbers is not the one that a REFER asked for.
+        if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
+            self.spend_referral(draft, sink);
+        }
         match correlation.alias {
             Some(MachineAlias::OfDraft(machine)) => draft.machine_hop.0 = machine,
             Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine, sink),

@@ -9,7 +9,7 @@ use crate::call::correlation_keys::Referral;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{ConversationState, Decision, LegAssignment, ReferRequest};
 use crate::call::engine::Engine;
-use crate::call::event::LegSink;
+use crate::call::event::{LegId, LegSink};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::record::RelationRecord;
@@ -86,7 +86,9 @@ impl Engine {
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
         let had_other_legs = call.notes.had_other_legs() || self.table.legs_of(conversation).any(leaves_no_spool);
-        Some(ConversationState { adopted_legs, had_other_legs, ..call.stored_state() })
+        let name_of = |id: LegId| self.table.legs_of(conversation).find(|leg| leg.id == id).map(|leg| leg.name.clone());
+        let relays = call.notes.relays().iter().filter_map(|(a, b)| Some((name_of(*a)?, name_of(*b)?))).collect();
+        Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
     }
 
     /// Restores the call of a leg and the evidence for this assignment.
@@ -108,6 +110,11 @@ impl Engine {
         call.restore_state(stored);
         for (name, by) in &stored.adopted_legs {
             self.restore_adopted_leg(conversation, name, *by);
+        }
+        let id_of = |name: &str| Some(self.table.leg(self.earlier.restore.slot_of(name)?)?.id);
+        let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| Some((id_of(a)?, id_of(b)?))).collect();
+        if let Some(call) = self.table.call_mut(conversation) {
+            relays.into_iter().for_each(|pair| _ = call.notes.note_relay(pair));
         }
     }
 
@@ -151,7 +158,7 @@ impl Leg {
 }
 
 impl Conversation {
-    /// Returns the state that is stored with the legs, without the adopted legs.
+    /// Returns the state that is stored with the legs, without the adopted legs and the relays.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),
@@ -165,6 +172,7 @@ impl Conversation {
             shown_machines: self.notes.shown_machines().to_vec(),
             had_other_legs: self.notes.had_other_legs(),
             adopted_legs: Vec::new(),
+            relays: Vec::new(),
         }
     }
 

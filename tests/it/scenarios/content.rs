@@ -341,7 +341,8 @@ fn a_call_that_continues_an_earlier_one_stays_its_continuation_when_it_is_absorb
     site.scene.wait(400_000);
     site.scene.connect(c);
     site.scene.bridge(a, c, 5_000);
-    site.scene.talk(b, 3_000);
+    let (from, to) = (Side::Caller, Side::Callee);
+    site.scene.sound(&[(1, a, from), (2, a, to), (1, c, from), (2, c, to), (3, b, from), (4, b, to)], 3_000);
     site.scene.bye_all(&[a, b, c], Side::Caller);
     let played = play_with(&site.scene, Config { registered_at: RegistrationMoment::End, ..Config::default() });
     let legs: Vec<usize> = played.calls.iter().map(|call| call.record.legs.len()).collect();

@@ -1,0 +1,217 @@
+//! Legs of an ended call whose sound is in no recording: they become calls of their own, whatever rule joined them.
+//!
+//! The recording has the sound of one leg, the *recorded leg*. The other legs carry the same sound on its way through a
+//! machine, so nothing is lost. A rule that joined strangers would lose the sound of one of them. This is the last check
+//! against such a loss. It compares *groups*: legs that carry the same sound, because their content or a common dialog
+//! shows it.
+
+use std::time::Duration;
+
+use crate::call::correlate::{Correlator, PBX_REACTION};
+use crate::call::correlation_keys::same_number;
+use crate::call::correlation_rule::EvidenceStrength;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+use crate::call::roles::CallRoles;
+use crate::net::Endpoint;
+use crate::time::Timestamp;
+
+/// Legs of a call that carry the same sound.
+struct SoundGroup<'a> {
+    legs: Vec<(LegKey, &'a Leg)>,
+    /// Whether content proves that a machine passes this sound from one leg on to another, in this call or another one.
+    is_relayed: bool,
+}
+
+impl Correlator<'_> {
+    /// Returns the groups of legs of an ended call that carried other sound than its recorded leg.
+    pub(crate) fn legs_of_other_sound(&self, call: CallKey) -> Vec<Vec<LegKey>> {
+        let anchor = self.recorded_leg(call).filter(|_| self.table.keys_of(call).len() > 1);
+        let Some(anchor) = anchor else { return Vec::new() };
+        let mut groups = self.sound_groups(call);
+        let position = groups.iter().position(|group| group.legs.iter().any(|(_, leg)| leg.id == anchor.id));
+        let Some(mut recorded) = position.map(|position| groups.swap_remove(position)) else { return Vec::new() };
+        groups.extend(recorded.split_at_other_time(anchor));
+        let talks_elsewhere = |group: &SoundGroup<'_>| match group.legs.as_slice() {
+            [(_, leg)] => self.talks_with_other_caller(leg, anchor),
+            _ => false,
+        };
+        let is_missing = |group: &SoundGroup<'_>| group.is_missing_in(&recorded, anchor) || talks_elsewhere(group);
+        let others = groups.into_iter().filter(is_missing);
+        others.map(|group| group.legs.into_iter().map(|(key, _)| key).collect()).collect()
+    }
+
+    /// Returns the leg of a call whose sound the recording uses; `None` if no leg has media.
+    fn recorded_leg(&self, call: CallKey) -> Option<&Leg> {
+        let legs: Vec<&Leg> = self.table.legs_of(call).collect();
+        let roles = CallRoles::from_legs(&legs, self.plan)?;
+        let heard = legs.iter().copied().filter(|leg| leg.has_media());
+        heard.min_by_key(|leg| roles.render_rank(leg.id))
+    }
+
+    /// Returns whether a telephone that only numbers joined talks with somebody else than the caller at the anchor leg:
+    /// the PBX answered the caller together with another of its telephones, and this one was answered at another moment,
+    /// while the other one talked on.
+    fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
+        let is_weak =
+            leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();
+        let pbx = leg.machines().0;
+        let is_with_anchor = |l: &Leg| match (l.dialog.answered, anchor.dialog.answered) {
+            (Some((own, _)), Some((anchor, _))) => own.distance(anchor) <= PBX_REACTION,
+            _ => false,
+        };
+        let is_operator = |other: &Leg| {
+            other.id != leg.id
+                && other.id != anchor.id
+                && other.machines().0.same_host(pbx)
+                && other.is_answered_for_certain()
+                && is_with_anchor(other)
+                && common_time(leg, other) >= TALK_AT_ONCE
+        };
+        is_weak
+            && is_conversation(leg)
+            && leg.is_answered_for_certain()
+            && anchor.machines().1.same_host(pbx)
+            && !is_with_anchor(leg)
+            && self.table.legs_of(leg.call()).any(is_operator)
+    }
+
+    /// Returns the legs of a call that have media, in groups of the same sound.
+    fn sound_groups(&self, call: CallKey) -> Vec<SoundGroup<'_>> {
+        let relays = self.table.call(call).map_or(&[][..], |call| call.notes.relays());
+        let mut groups: Vec<SoundGroup<'_>> = Vec::new();
+        for key in self.table.keys_of(call) {
+            let Some(leg) = self.table.leg(*key).filter(|leg| leg.has_media()) else { continue };
+            let is_same = |other: &Leg| {
+                let pair = (leg.id.min(other.id), leg.id.max(other.id));
+                leg.is_branch_of(other) || relays.contains(&pair)
+            };
+            let has_same = |group: &SoundGroup<'_>| group.legs.iter().any(|(_, known)| is_same(known));
+            let (same, mut other): (Vec<_>, Vec<_>) = groups.into_iter().partition(has_same);
+            let is_relayed = relays.iter().any(|(a, b)| *a == leg.id || *b == leg.id);
+            let mut group = SoundGroup { legs: vec![(*key, leg)], is_relayed };
+            for known in same {
+                group.legs.extend(known.legs);
+                group.is_relayed |= known.is_relayed;
+            }
+            other.push(group);
+            groups = other;
+        }
+        groups
+    }
+}
+
+impl SoundGroup<'_> {
+    /// Removes the legs that were not heard together with the recorded leg, and returns them as a group. The same sound
+    /// passed through them at another time, e.g. to the first of two parties whom a telephone talked with in turn.
+    fn split_at_other_time(&mut self, anchor: &Leg) -> Option<Self> {
+        let is_beside = |(_, leg): &(LegKey, &Leg)| leg.id == anchor.id || common_time(leg, anchor) >= LEAST_OVERLAP;
+        let (own, other) = std::mem::take(&mut self.legs).into_iter().partition(is_beside);
+        self.legs = own;
+        let other: Vec<(LegKey, &Leg)> = other;
+        (!other.is_empty()).then_some(SoundGroup { legs: other, is_relayed: self.is_relayed })
+    }
+
+    /// Returns whether the recording lacks the sound of this group: it was not heard together with the recorded leg, is a
+    /// second call of one telephone, or differs in its content from the sound that a machine relays in the recorded group.
+    fn is_missing_in(&self, recorded: &Self, anchor: &Leg) -> bool {
+        let is_conversation = self.legs.iter().any(|(_, leg)| is_conversation(leg));
+        let is_at_other_time = self.legs.iter().all(|(_, leg)| common_time(leg, anchor) < LEAST_OVERLAP);
+        let differs = || {
+            let is_compared = self.is_relayed_beside(recorded) || self.is_heard_to_differ_from(recorded);
+            is_compared && self.is_weakly_tied(recorded) && self.has_codec_of(recorded)
+        };
+        is_conversation && (is_at_other_time || self.is_second_call_beside(recorded) || differs())
+    }
+
+    /// Returns whether one machine passes the sound of this group on, and relays other sound of a leg of the other group.
+    fn is_relayed_beside(&self, other: &Self) -> bool {
+        let touches = |machine: Endpoint| {
+            let ends = other.legs.iter().flat_map(|(_, leg)| [leg.machines().0, leg.machines().1]);
+            ends.into_iter().any(|end| end.same_host(machine))
+        };
+        let mut machines = self.legs.iter().map(|(_, leg)| leg.machines().1).filter(|machine| self.passes(*machine));
+        self.is_relayed && other.is_relayed && machines.any(touches)
+    }
+
+    /// Returns whether one leg of the group arrives at a machine and another one leaves it.
+    fn passes(&self, machine: Endpoint) -> bool {
+        let (mut arriving, mut leaving) = (self.legs.iter(), self.legs.iter());
+        arriving.any(|(_, leg)| leg.machines().1.same_host(machine))
+            && leaving.any(|(_, leg)| leg.machines().0.same_host(machine))
+    }
+
+    /// Returns whether one telephone made a call of each group: two dialogs from one host and number to one host, and no
+    /// leg of the groups led to this host.
+    fn is_second_call_beside(&self, other: &Self) -> bool {
+        let all = || self.legs.iter().chain(&other.legs).map(|(_, leg)| *leg);
+        let is_telephone = |leg: &Leg| !all().any(|cause| cause.machines().1.same_host(leg.machines().0));
+        let is_beside = |own: &Leg, other: &Leg| {
+            let is_same_hop = own.hop().0.same_host(other.hop().0) && own.hop().1.same_host(other.hop().1);
+            let is_same_caller = same_number(own.parties.from.as_deref(), other.parties.from.as_deref());
+            let calls_other = !same_number(own.parties.to.as_deref(), other.parties.to.as_deref());
+            is_same_hop && is_same_caller && calls_other && is_conversation(other)
+        };
+        let calls = self.legs.iter().filter(|(_, own)| is_conversation(own) && is_telephone(own));
+        calls.into_iter().any(|(_, own)| other.legs.iter().any(|(_, other)| is_beside(own, other)))
+    }
+
+    /// Returns whether the group is a leg of the machine that relays the sound of the other group, although the content of
+    /// both its sides was compared with other legs and matched none.
+    fn is_heard_to_differ_from(&self, other: &Self) -> bool {
+        let [(_, leg)] = self.legs.as_slice() else { return false };
+        let (sender, receiver) = leg.machines();
+        let is_compared = leg.media.voice_blocks().iter().all(|blocks| *blocks >= COMPARED_BLOCKS);
+        is_compared && !self.is_relayed && !leg.join.is_confirmed() && (other.passes(sender) || other.passes(receiver))
+    }
+
+    /// Returns whether the rule that tied two groups, i.e. that joined the first leg of the younger one, is weak.
+    fn is_weakly_tied(&self, other: &Self) -> bool {
+        let first = |group: &Self| group.legs.iter().map(|(_, leg)| *leg).min_by_key(|leg| (leg.created_at, leg.id));
+        let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));
+        let by = younger.and_then(|leg| leg.join.by());
+        by.is_some_and(|by| by.strength() == EvidenceStrength::Weak)
+    }
+
+    /// Returns whether both groups have a codec in common. A machine that changes the codec changes the bytes of the same
+    /// sound.
+    fn has_codec_of(&self, other: &Self) -> bool {
+        let codecs = |group: &Self| -> Vec<String> {
+            let streams = group.legs.iter().flat_map(|(_, leg)| leg.media.streams());
+            streams.filter_map(|stream| stream.voice().map(str::to_ascii_uppercase)).collect()
+        };
+        let others = codecs(other);
+        codecs(self).iter().any(|codec| others.contains(codec))
+    }
+}
+
+/// Returns the time for which two legs had media at once.
+fn common_time(a: &Leg, b: &Leg) -> Duration {
+    match (span(a), span(b)) {
+        (Some(a), Some(b)) => a.1.min(b.1).since(a.0.max(b.0)),
+        _ => Duration::ZERO,
+    }
+}
+
+/// Returns whether a leg had a conversation: it was answered, and both sides were heard for some time.
+fn is_conversation(leg: &Leg) -> bool {
+    let is_long = span(leg).is_some_and(|(from, to)| to.since(from) >= LEAST_SOUND);
+    leg.dialog.answered.is_some() && leg.has_both_sides() && is_long && !leg.is_recording_session()
+}
+
+/// Returns the capture times of a leg's first and newest media packet.
+fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
+    leg.media.first_at().zip(leg.media.last_at())
+}
+
+/// Minimum time for which both sides of a leg are heard in a conversation. A shorter sound is the rest of a ringback tone
+/// or an announcement.
+const LEAST_SOUND: Duration = Duration::from_secs(1);
+/// Minimum time for which two legs are heard at once. The legs of one transfer follow each other with a short overlap.
+const LEAST_OVERLAP: Duration = Duration::from_millis(200);
+/// Minimum number of blocks of each side that are compared before the sound of a leg counts as different: more than one
+/// watch of both voices, because the first one may only hear an announcement to the telephone.
+const COMPARED_BLOCKS: u32 = 72;
+/// Minimum time for which two telephones of one PBX talk at once before they count as two conversations. After a blind
+/// transfer both are connected for a moment.
+const TALK_AT_ONCE: Duration = Duration::from_secs(3);
