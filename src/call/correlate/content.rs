@@ -32,6 +32,10 @@ impl Correlator<'_> {
         if let Some(commands) = self.carry_on(relay) {
             return commands;
         }
+        if let Some(party) = self.other_party_served(relay) {
+            let relate = Command::Relate { a: own, b: other, why: by };
+            return [relate].into_iter().chain(self.answered_by_telephone(party)).collect();
+        }
         // Two legs that both arrive at the machine, e.g. in a conference, stay two calls.
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
         match self.join_calls(own, other, by) {
@@ -41,6 +45,39 @@ impl Correlator<'_> {
             }
             _ => vec![Command::Relate { a: own, b: other, why: by }],
         }
+    }
+
+    /// Returns the leg of the relay that is a telephone which also carried the sound of a live outside party, and the other
+    /// leg if it is that of another outside party: a call that waits, or a consultation.
+    fn other_party_served(&self, relay: ProvenRelay) -> Option<(&Leg, &Leg)> {
+        let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
+        [(cause, effect), (effect, cause)].into_iter().find(|(telephone, party)| {
+            let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
+            let relays = self.table.call(telephone.call()).map_or(&[][..], |call| call.notes.relays());
+            let is_served = |anchor: &Leg| {
+                let pair = (telephone.id.min(anchor.id), telephone.id.max(anchor.id));
+                anchor.dialog.ended().is_none() && relays.contains(&pair)
+            };
+            let is_outside = |leg: &Leg, legs: &[&Leg]| self.extension_at(leg, legs).is_none();
+            CallRoles::from_legs(&legs, self.plan).is_some_and(|roles| {
+                let anchor = roles.anchor;
+                anchor.id != telephone.id && is_served(anchor) && is_outside(anchor, &legs)
+            }) && is_outside(party, &self.table.legs_of(party.call()).collect::<Vec<_>>())
+        })
+    }
+
+    /// Returns the command that names the telephone of another call as the extension that took the call of a party.
+    fn answered_by_telephone(&self, (telephone, party): (&Leg, &Leg)) -> Option<Command> {
+        let (at, _) = party.dialog.answered?;
+        let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
+        let extension = Some(self.extension_at(telephone, &legs)?.to_owned());
+        let by = AnsweredElsewhere { at, extension };
+        self.table.is_lone(party.call()).then_some(Command::MarkAnsweredElsewhere { call: party.call(), by })
+    }
+
+    /// Returns the extension that is the party of a leg; `None` if the party is outside.
+    fn extension_at<'a>(&self, leg: &'a Leg, legs: &[&Leg]) -> Option<&'a str> {
+        party_number(leg, legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
     /// Returns the commands for a leg of the relay that goes on although its call is over for the party at the anchor leg:
@@ -61,7 +98,7 @@ impl Correlator<'_> {
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related {
                 return None;
             }
-            let extension = party_number(leg, &legs, self.plan).filter(|number| self.plan.is_extension(number));
+            let extension = self.extension_at(leg, &legs);
             let by =
                 extension.map(|extension| AnsweredElsewhere { at: answered_at, extension: Some(extension.to_owned()) });
             let keep = by.map(|by| Command::MarkAnsweredElsewhere { call: from, by });

@@ -214,7 +214,8 @@ impl LegQuestion<'_> {
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
-    let is_cause = as_cause > as_effect && correlator.is_unexplained(leg);
+    let is_cause =
+        as_cause > as_effect && correlator.is_unexplained(leg) && !correlator.has_leg_over(leg.call(), own.hop);
     let (effect, cause, strength) = if is_cause { (other, own, as_cause) } else { (own, other, as_effect) };
     match strength {
         MatchStrength::None => None,

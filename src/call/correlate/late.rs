@@ -28,6 +28,7 @@ impl Correlator<'_> {
             hosts_meet(l.machines(), signature.hop)
                 && strength > MatchStrength::None
                 && is_directed()
+                && !self.has_leg_over(l.call(), signature.hop)
                 && (strength == MatchStrength::BothNumbers || !self.has_cause_with_both_numbers(l))
         };
         let caused: Vec<&Leg> = legs.filter(is_caused).collect();
@@ -86,14 +87,10 @@ impl Correlator<'_> {
         }
         // Two calls over the same hop, e.g. from the trunk to the proxy or from a dialler on the PBX's host, stay two.
         let is_beside = |into: CallKey| {
-            let is_same_hop = |a: &Leg, b: &Leg| {
-                let (a, b) = (a.machines(), b.machines());
-                a.0.same_host(b.0) && a.1.same_host(b.1)
-            };
             let of_own = || self.table.legs_of(own);
-            let started = || of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
-            self.table.legs_of(into).any(|l| of_own().any(|o| o.id != leg.id && is_same_hop(o, l)))
-                || started().any(|o| self.table.legs_of(into).any(|l| o.is_own_call_beside(&l.signature())))
+            let mut started = of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
+            of_own().any(|o| o.id != leg.id && self.has_leg_over(into, o.machines()))
+                || started.any(|o| self.table.legs_of(into).any(|l| o.is_own_call_beside(&l.signature())))
         };
         let may_gain = |into: CallKey| self.may_gain(into, self.table.keys_of(own).len()) && !is_beside(into);
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {

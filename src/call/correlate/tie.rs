@@ -8,8 +8,10 @@ use std::cmp::Ordering;
 use crate::call::correlate::Correlator;
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
+use crate::net::Endpoint;
 
 impl Correlator<'_> {
     /// Returns the join that ties a leg to its call. Returns `None` for the leg that caused the others: they follow it,
@@ -50,6 +52,13 @@ impl Correlator<'_> {
             false => self.causes_of(other).next().is_some(),
         };
         is_open && self.table.legs_of(leg.call()).all(fits)
+    }
+
+    /// Returns whether a call has a leg over the same hop, from the same host to the same host. Two dialogs over one hop are
+    /// two calls, so a leg over this hop did not cause the other legs of the call.
+    pub(super) fn has_leg_over(&self, call: CallKey, hop: (Endpoint, Endpoint)) -> bool {
+        let is_same = |leg: &Leg| leg.machines().0.same_host(hop.0) && leg.machines().1.same_host(hop.1);
+        self.table.legs_of(call).any(is_same)
     }
 }
 
