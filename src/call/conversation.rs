@@ -189,7 +189,8 @@ impl Conversation {
         let dialog = &anchor.dialog;
         // The leg of an agent's telephone can be much older than the call that it carries now.
         let is_idle_before = |l: &Leg| l.dialog.answered.is_some_and(|(at, _)| at + IDLE_AGENT <= anchor.created_at);
-        let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_idle_before(l);
+        let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
+        let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
         let of_call = || legs.iter().filter(is_of_call);
         let invited = || of_call().filter_map(|l| l.dialog.invited_at()).min();
         record.invited_at = invited().or_else(|| legs.iter().filter_map(|l| l.dialog.invited_at()).min());

@@ -61,7 +61,10 @@ impl Correlator<'_> {
             let is_outside = |leg: &Leg, legs: &[&Leg]| self.extension_at(leg, legs).is_none();
             CallRoles::from_legs(&legs, self.plan).is_some_and(|roles| {
                 let anchor = roles.anchor;
-                anchor.id != telephone.id && is_served(anchor) && is_outside(anchor, &legs)
+                anchor.id != telephone.id
+                    && !is_outside(telephone, &legs)
+                    && is_served(anchor)
+                    && is_outside(anchor, &legs)
             }) && is_outside(party, &self.table.legs_of(party.call()).collect::<Vec<_>>())
         })
     }
@@ -95,7 +98,8 @@ impl Correlator<'_> {
             // A consultation before a transfer stays a call of its own.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related {
+            // Without sound at the anchor leg, only this leg has the sound of the call.
+            if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
             let extension = self.extension_at(leg, &legs);

@@ -4,7 +4,7 @@ use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::leads_on;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::retry::repeats_refused;
-use crate::call::correlation_keys::{LegSignature, has_digits, same_number};
+use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
@@ -65,10 +65,11 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// be live, or refused so that its caller tries again.
 ///
 /// Simple telephones count their Call-IDs behind a private address (`17@192.168.1.2`), so two strangers can have the
-/// same one. Two legs of one call share a number as well, or the receiver of one sent the other.
+/// same one. With so short a Call-ID the legs share a number as well, or the receiver of one sent the other.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
-    let legs = || legs_with_call_id(question).filter(|(_, leg)| shares_number_or_leads_on(leg, signature));
+    let is_random = is_random(question.dialog.call_id());
+    let legs = || legs_with_call_id(question).filter(|(_, l)| is_random || shares_number_or_leads_on(l, signature));
     let live = legs().find(|(_, leg)| leg.lived_at(signature.at));
     let refused = || legs().find(|(_, leg)| repeats_refused(leg, signature));
     live.or_else(refused)
@@ -77,12 +78,15 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns whether two legs have the same caller's number or called number, or the receiver of one sent the other. A
-/// withheld number tells nobody apart.
+/// Returns whether two legs have the same caller's number or called number, or the receiver of one sent the other.
 fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
     let old = leg.signature();
-    let are_named = has_digits(old.from) && has_digits(new.from);
-    !are_named || same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
+    same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
+}
+
+/// Returns whether a Call-ID is long enough to be unique (RFC 3261 section 8.1.1.4), and no counter.
+fn is_random(call_id: &str) -> bool {
+    call_id.split('@').next().is_some_and(|local| local.len() >= UNIQUE_LENGTH)
 }
 
 /// Returns the legs with the same Call-ID and caller's tag as the leg in question, newest first. They are other hops of
@@ -96,3 +100,6 @@ fn legs_with_call_id<'a>(question: &LegQuestion<'a>) -> impl DoubleEndedIterator
     let table = question.correlator.table;
     table.with_call_id(question.dialog.call_id()).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
 }
+
+/// Minimum length of the part of a Call-ID before `@` that counts as unique, characters: a counter of calls is shorter.
+const UNIQUE_LENGTH: usize = 8;

@@ -32,11 +32,13 @@ impl Correlator<'_> {
         let position = groups.iter().position(|group| group.legs.iter().any(|(_, leg)| leg.id == anchor.id));
         let Some(mut recorded) = position.map(|position| groups.swap_remove(position)) else { return Vec::new() };
         groups.extend(recorded.split_at_other_time(anchor));
+        let all: Vec<&Leg> = self.table.legs_of(call).collect();
         let talks_elsewhere = |group: &SoundGroup<'_>| match group.legs.as_slice() {
             [(_, leg)] => self.talks_with_other_caller(leg, anchor),
             _ => false,
         };
-        let is_missing = |group: &SoundGroup<'_>| group.is_missing_in(&recorded, anchor) || talks_elsewhere(group);
+        let is_missing =
+            |group: &SoundGroup<'_>| group.is_missing_in(&recorded, anchor, &all) || talks_elsewhere(group);
         let others = groups.into_iter().filter(is_missing);
         others.map(|group| group.legs.into_iter().map(|(key, _)| key).collect()).collect()
     }
@@ -114,24 +116,34 @@ impl SoundGroup<'_> {
 
     /// Returns whether the recording lacks the sound of this group: it was not heard together with the recorded leg, is a
     /// second call of one telephone, or differs in its content from the sound that a machine relays in the recorded group.
-    fn is_missing_in(&self, recorded: &Self, anchor: &Leg) -> bool {
+    fn is_missing_in(&self, recorded: &Self, anchor: &Leg, all: &[&Leg]) -> bool {
         let is_conversation = self.legs.iter().any(|(_, leg)| is_conversation(leg));
         let is_at_other_time = self.legs.iter().all(|(_, leg)| common_time(leg, anchor) < LEAST_OVERLAP);
         let differs = || {
             let is_compared = self.is_relayed_beside(recorded) || self.is_heard_to_differ_from(recorded);
             is_compared && self.is_weakly_tied(recorded) && self.has_codec_of(recorded)
         };
-        is_conversation && (is_at_other_time || self.is_second_call_beside(recorded) || differs())
+        is_conversation && (is_at_other_time || self.is_second_call_beside(recorded, all) || differs())
     }
 
-    /// Returns whether one machine passes the sound of this group on, and relays other sound of a leg of the other group.
+    /// Returns whether machines relay both groups, each with content of its own, and one machine is in both.
     fn is_relayed_beside(&self, other: &Self) -> bool {
         let touches = |machine: Endpoint| {
             let ends = other.legs.iter().flat_map(|(_, leg)| [leg.machines().0, leg.machines().1]);
             ends.into_iter().any(|end| end.same_host(machine))
         };
         let mut machines = self.legs.iter().map(|(_, leg)| leg.machines().1).filter(|machine| self.passes(*machine));
-        self.is_relayed && other.is_relayed && machines.any(touches)
+        self.is_relayed && other.is_relayed && machines.any(touches) && self.is_tied_by_relays(other)
+    }
+
+    /// Returns whether each machine between the two groups passes sound on unchanged within one of them. Another machine,
+    /// e.g. a PBX that decodes every voice, changes the bytes of the same sound.
+    fn is_tied_by_relays(&self, other: &Self) -> bool {
+        let is_proven = |machine: Endpoint| self.passes(machine) || other.passes(machine);
+        let changes =
+            |from: &Leg, to: &Leg| from.machines().1.same_host(to.machines().0) && !is_proven(from.machines().1);
+        let mut own = self.legs.iter().map(|(_, leg)| *leg);
+        !own.any(|own| other.legs.iter().any(|(_, other)| changes(own, other) || changes(other, own)))
     }
 
     /// Returns whether one leg of the group arrives at a machine and another one leaves it.
@@ -142,10 +154,9 @@ impl SoundGroup<'_> {
     }
 
     /// Returns whether one telephone made a call of each group: two dialogs from one host and number to one host, and no
-    /// leg of the groups led to this host.
-    fn is_second_call_beside(&self, other: &Self) -> bool {
-        let all = || self.legs.iter().chain(&other.legs).map(|(_, leg)| *leg);
-        let is_telephone = |leg: &Leg| !all().any(|cause| cause.machines().1.same_host(leg.machines().0));
+    /// leg of the call, which are `all`, led to this host.
+    fn is_second_call_beside(&self, other: &Self, all: &[&Leg]) -> bool {
+        let is_telephone = |leg: &Leg| !all.iter().any(|cause| cause.machines().1.same_host(leg.machines().0));
         let is_beside = |own: &Leg, other: &Leg| {
             let is_same_hop = own.hop().0.same_host(other.hop().0) && own.hop().1.same_host(other.hop().1);
             let is_same_caller = same_number(own.parties.from.as_deref(), other.parties.from.as_deref());
@@ -162,7 +173,11 @@ impl SoundGroup<'_> {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();
         let is_compared = leg.media.voice_blocks().iter().all(|blocks| *blocks >= COMPARED_BLOCKS);
-        is_compared && !self.is_relayed && !leg.join.is_confirmed() && (other.passes(sender) || other.passes(receiver))
+        is_compared
+            && !self.is_relayed
+            && !leg.join.is_confirmed()
+            && self.is_tied_by_relays(other)
+            && (other.passes(sender) || other.passes(receiver))
     }
 
     /// Returns whether the rule that tied two groups, i.e. that joined the first leg of the younger one, is weak.
