@@ -18,8 +18,8 @@ DROP INDEX callspan.calls_by_session, callspan.calls_by_header;
 -- Keys of the days that a moment within a day of begin_at can have.
 CREATE FUNCTION callspan.near_keys(begin_at timestamptz, keys text[]) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT callspan.day_keys(begin_at - interval '1 day', keys) || callspan.day_keys(begin_at, keys)
-        || callspan.day_keys(begin_at + interval '1 day', keys)
+    SELECT callspan.day_keys(begin_at - interval '24 hours', keys) || callspan.day_keys(begin_at, keys)
+        || callspan.day_keys(begin_at + interval '24 hours', keys)
 $$;
 
 -- The same call at other sites: it shares a Call-ID, a Session-ID or a correlation header within a day. The index gives
@@ -43,7 +43,7 @@ BEGIN
             UNION ALL (SELECT c.site, c.id, c.begin_at, 3 FROM callspan.calls c
                 WHERE callspan.day_keys(c.begin_at, c.header_ids) && own.header_ids LIMIT 1000))
         SELECT f.site, f.id::text, (ARRAY['session_id', 'call_id', 'correlation_header'])[min(f.rank)] FROM found f
-        WHERE f.site <> own_site AND f.begin_at BETWEEN own.begin_at - interval '1 day' AND own.begin_at + interval '1 day'
+        WHERE f.site <> own_site AND f.begin_at BETWEEN own.begin_at - interval '24 hours' AND own.begin_at + interval '24 hours'
         GROUP BY f.site, f.id, f.begin_at
         ORDER BY greatest(f.begin_at - own.begin_at, own.begin_at - f.begin_at), f.site, f.id LIMIT 32;
 END $$;

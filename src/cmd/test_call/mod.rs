@@ -163,10 +163,12 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
 fn newer_report(state: &Path) -> Result<ServiceReport, String> {
     let asked_at = wall_clock();
+    // A step of the wall clock must not make the wait endless.
+    let started = std::time::Instant::now();
     loop {
         std::thread::sleep(REPORT_POLL);
         let report = ServiceReport::read(state).map_err(|error| format!("the report cannot be read: {error}"))?;
-        if !report.is_alive(wall_clock()) {
+        if !report.is_alive(wall_clock()) || started.elapsed() > REPORT_PATIENCE {
             return Err(String::from("the recorder gave no sign of life: look at `systemctl status callspan`"));
         }
         if report.at >= asked_at {
@@ -178,6 +180,8 @@ fn newer_report(state: &Path) -> Result<ServiceReport, String> {
 /// Maximum time to wait until webhook, mail and Telegram accept an alarm.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
 const REPORT_POLL: Duration = Duration::from_millis(100);
+/// Maximum time to wait for the next report of the service. It counts as dead after 30 s.
+const REPORT_PATIENCE: Duration = Duration::from_secs(35);
 
 fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestCallKey) -> anyhow::Result<SentCall> {
     let mut cards = SendingCards::open(&args.interface, args.answer_interface.as_deref())?;

@@ -36,10 +36,12 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
             (stored != n && !whole.matches(&stored)).then_some((n, stored))
         })?;
         let what = format!(
-            "rules.number: \"{one}\" matches no number in its stored form: {dialled} becomes {stored} ([numbers] country_code)"
+            "rules.number: \"{one}\" does not match outside numbers as they are stored: {dialled} becomes {stored} ([numbers] country_code)"
         );
         let remedy = stored_form(one, &dialled, &stored);
-        Some((what, remedy.map_or_else(|| String::from("begin the pattern with +"), |one| format!("write \"{one}\""))))
+        // The pattern stays, because it may be meant for extensions as well.
+        let add = |stored: String| format!("write \"{one},{stored}\"");
+        Some((what, remedy.map_or_else(|| String::from("add a pattern that begins with +"), add)))
     })
 }
 

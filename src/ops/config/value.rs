@@ -407,7 +407,8 @@ fn host_port(text: &str) -> Result<(), ValueProblem> {
 }
 
 fn mail_address(text: &str) -> Result<(), ValueProblem> {
-    match text.parse::<lettre::Address>() {
+    // A display name is allowed: "Callspan <alarm@example.org>".
+    match text.parse::<lettre::message::Mailbox>() {
         Ok(_) => Ok(()),
         Err(_) => wrong(format!("\"{text}\" is no mail address"), "write for example \"admin@example.org\""),
     }

@@ -159,8 +159,8 @@ const MISTAKES: &[TypicalMistake] = &[
     mistake("[numbers]\nextension_pattern = \"*\"\n", "line 2: warning: numbers.extension_pattern", "xxx"),
     mistake(
         "[numbers]\ncountry_code = \"7\"\nnational_prefix = \"8\"\n[[rules]]\naction = \"exclude\"\nnumber = \"8495xxxxxxx\"\n",
-        "line 6: warning: rules.number: \"8495xxxxxxx\" matches no number",
-        "\"+7495xxxxxxx\"",
+        "line 6: warning: rules.number: \"8495xxxxxxx\" does not match outside numbers as they are stored",
+        "\"8495xxxxxxx,+7495xxxxxxx\"",
     ),
     mistake(
         "[console]\nlisten = \"127.0.0.1:8080\"\nmetrics_listen = \"127.0.0.1:8080\"\n",
@@ -299,4 +299,10 @@ fn key_file_with_quotes_or_a_whole_line_is_refused() {
         let found = mistakes(check(&format!("[pyrus]\nsecurity_key_file = {path:?}\n")));
         assert!(found[0].contains("leave only the key in the file") && !found[0].contains("top-secret"), "{found:?}");
     }
+}
+
+#[test]
+fn sender_of_mail_may_have_a_display_name() {
+    let text = "[alerts]\nmail_server = \"smtp.example.org:587\"\nmail_from = \"Callspan <a@example.org>\"\nmail_to = \"b@example.org\"\n";
+    assert_eq!(findings(text).iter().filter(|finding| finding.contains("mail_from")).count(), 0);
 }
