@@ -1,5 +1,5 @@
-//! The work for the central archive: for each call, the job that copies it to the archive. A job says which objects the
-//! archive has and which it still needs.
+//! Jobs that copy calls to the central archive, one job for each call. A job lists the objects that the archive has
+//! already stored and the objects that are still to be sent.
 
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
@@ -11,9 +11,9 @@ use crate::time::Timestamp;
 /// Numbers of the calls that the archive does not have yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveBacklog {
-    /// Number of calls of which something is still to be sent.
+    /// Number of calls with a record or a recording that is still to be sent.
     pub(crate) owed: u64,
-    /// Number of calls that the archive refused, so that a person must look at them.
+    /// Number of calls that the archive refused. A person must find out why.
     pub(crate) refused: u64,
 }
 
@@ -24,13 +24,15 @@ pub(crate) enum ArchiveExtent {
     Missing,
     /// All calls, because the database of the archive was lost. Recordings that are stored are not sent again.
     All,
-    /// All calls, with the recordings that are on this machine: the object store has lost some.
+    /// All calls, because the object store has lost recordings. Each recording that is still on this machine is sent
+    /// again.
     AllWithRecordings,
 }
 
 impl Journal {
-    /// Switches the list of calls to be archived on or off. While it is on, each change of a complete call adds the
-    /// call to it. If `keeps_recordings` is true, no recording is removed before the archive has it.
+    /// Switches the list of calls to be archived on or off. While the list is on, each change of a complete call adds
+    /// the call to the list. If `keeps_recordings` is true, a recording is removed only after the archive has stored
+    /// it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -43,7 +45,7 @@ impl Journal {
                     |row| row.get::<_, bool>(0),
                 )?;
                 if was_set == is_set {
-                    continue; // a recorder without an archive writes nothing
+                    continue; // already set as wanted: nothing to write
                 }
                 if is_set {
                     transaction.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 'on')", params![key])?;
@@ -76,7 +78,8 @@ impl Journal {
         self.execute(&sql, params![since.as_micros(), until.as_micros()])
     }
 
-    /// Returns jobs of complete calls that are due, at most `limit`. Those that have waited longest come first.
+    /// Returns at most `limit` jobs of complete calls that are due at `now`. The jobs that have waited longest come
+    /// first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -92,7 +95,7 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// Writes a job durably. If the call changed since the job was read, the new change remains to be sent.
+    /// Writes a job durably. If the call changed after the job was read, that change remains to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -112,8 +115,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Raises the change number of a call by `by`, so that it exceeds the number in the archive's database. Changes
-    /// that happen meanwhile remain to be sent.
+    /// Adds `by` to the change number of a call. The archive accepts a call only with a higher change number than the
+    /// one in its database. If the call changes at the same time, that change remains to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -159,9 +162,9 @@ impl Journal {
         Ok(found.optional()?)
     }
 
-    /// Returns the ids and changes of the calls that the archive has, in the order of their ids, after a given id. A
-    /// call that has changed since has the stage [`ArchiveStage::Owed`]: its listed objects may belong to the later
-    /// change.
+    /// Returns at most `limit` jobs of calls that the archive has. They are sorted by id and begin after the id
+    /// `after`. If a call changed after it was archived, its job has the stage [`ArchiveStage::Owed`]. The objects that
+    /// the job lists may then belong to the later change.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -180,8 +183,8 @@ impl Journal {
     }
 }
 
-/// SQL for the objects of a job. Objects that still have a file on this machine are marked to be sent again. Meanwhile
-/// they count as stored, because retention may remove the file before it is sent.
+/// SQL for the objects of a job. Marks each object that still has a file on this machine to be sent again. Until then
+/// the object counts as stored, because retention may remove the file before it is sent again.
 const ALL_AGAIN: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
         WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
     THEN json_set(o.value, '$.again', json('true')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";

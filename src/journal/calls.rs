@@ -89,7 +89,8 @@ pub struct LegRow {
     pub name: String,
     /// Index of the leg in `record.legs`.
     pub index: u32,
-    /// Whether the leg's caller is also the caller of the call. If not, the channels are swapped.
+    /// Whether the leg's caller is also the caller of the call. If false, the leg's two channels are swapped in the
+    /// recording.
     pub same_sides: bool,
     /// State of the leg's spool file.
     pub state: SpoolFileState,
@@ -98,11 +99,11 @@ pub struct LegRow {
 /// Conditions for a list of calls. A call must meet all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
-    /// The call started at this time or later.
+    /// Earliest start of the call; `None` for no limit.
     pub since: Option<Timestamp>,
-    /// The call started before this time.
+    /// The call started before this time; `None` for no limit.
     pub until: Option<Timestamp>,
-    /// The caller's or the callee's number contains this text.
+    /// Text that the number of the caller or the callee contains; `None` accepts every number.
     pub number: Option<String>,
     /// The extension of the call is exactly this one; `None` accepts every extension.
     pub extension: Option<String>,
@@ -110,11 +111,12 @@ pub struct CallFilter {
     pub verdicts: Vec<CallVerdict>,
     /// The call has one of these outcomes; an empty list accepts every call.
     pub outcomes: Vec<CallOutcome>,
-    /// Minimum length of the call, seconds. Calls that were not answered have no length.
+    /// Minimum length of the call, seconds, from the answer to the end. Calls that were not answered have no length and
+    /// are left out.
     pub min_s: Option<u32>,
     /// Maximum length of the call, seconds.
     pub max_s: Option<u32>,
-    /// The delivery to Pyrus has this state.
+    /// State of the delivery to Pyrus; `None` accepts every state.
     pub delivery: Option<DeliveryState>,
     /// Maximum number of calls in the list, which then has the newest calls; `None` for all.
     pub limit: Option<u32>,
@@ -132,8 +134,8 @@ impl Journal {
         })
     }
 
-    /// Writes or replaces a call that delivery must still get. Until [`Journal::mark_announced`],
-    /// [`Journal::calls_to_announce`] returns the call.
+    /// Writes or replaces a call that must still be passed to delivery. [`Journal::calls_to_announce`] returns the call
+    /// until [`Journal::mark_announced`] is called for it.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -150,7 +152,8 @@ impl Journal {
         })
     }
 
-    /// Removes a live call that turned out to be part of another call. Does nothing if delivery already has the call.
+    /// Removes a live call that turned out to be a leg of another call. Does nothing if the call was already passed to
+    /// delivery.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is removed.
@@ -174,9 +177,9 @@ impl Journal {
         })
     }
 
-    /// Stores the segments of a recording that were made while the call was in progress, and returns the merged record.
-    /// `live` is the call's record with all its segments; the rest of the stored record is not changed. Returns `None`
-    /// if the call is already complete.
+    /// Stores the segments that were recorded while a call is in progress, and returns the merged record. `live` is the
+    /// call's record with all segments so far. Only the segments are taken from it; the rest of the stored record does
+    /// not change. Returns `None` if the call is already complete.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -202,9 +205,9 @@ impl Journal {
         })
     }
 
-    /// Marks the segments of a call that a rule excludes as removed, and writes the reason into the record. The caller
-    /// removes the files afterwards. Returns the record as it was before, with its recordings. Returns `None` if it had
-    /// no recordings.
+    /// Marks all segments of a call as removed, because a rule excludes the call, and writes the reason into its
+    /// record. The code that calls this function must remove the files afterwards. Returns the record as it was before,
+    /// with its recordings; `None` if it had no recordings.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -270,7 +273,7 @@ impl Journal {
         found.map(|(stage, json)| with_delivery(&connection, &stage, &json)).transpose()
     }
 
-    /// Returns the calls that are not complete; a restarted service continues with them.
+    /// Returns the calls that are in progress or not yet rendered. A restarted service continues with them.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -278,7 +281,8 @@ impl Journal {
         self.select("stage <> 'complete' ORDER BY id", &[])
     }
 
-    /// Returns all calls of a filter in the order of their start. [`Journal::call_pages`] returns them page by page.
+    /// Returns all calls that meet a filter, oldest first. For long lists, [`Journal::call_pages`] returns the same
+    /// calls page by page.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -290,8 +294,9 @@ impl Journal {
         Ok(calls)
     }
 
-    /// Returns an iterator over the calls that start after a cursor, in pages of [`PAGE`] calls. The journal is not
-    /// locked between two pages. The filter's limit is ignored; [`Journal::cursor_before_newest`] applies it.
+    /// Returns an iterator over the calls that come after a cursor in the order of their start. Each item is a page of
+    /// [`PAGE`] calls, and the journal is not locked between two pages. The filter's `limit` is ignored: to apply it,
+    /// begin at [`Journal::cursor_before_newest`].
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -306,8 +311,8 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Returns the cursor just before the newest calls that the filter's limit allows; `None` if the limit covers all
-    /// calls.
+    /// Returns the cursor after which as many calls follow as the filter's `limit` allows. Returns `None` if there are
+    /// no more calls than that, or if there is no limit.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -324,8 +329,8 @@ impl Journal {
         Ok(connection.query_row(&sql, params_from_iter(values), place).optional()?)
     }
 
-    /// Returns the calls that an SQL condition selects. `tail` must be a constant text; input from outside may only be
-    /// in `values`.
+    /// Returns the calls that an SQL condition selects. To prevent SQL injection, `tail` must be a constant text, and
+    /// input of users may only be in `values`.
     fn select(&self, tail: &str, values: &[Value]) -> JournalResult<Vec<StoredCall>> {
         let connection = self.lock();
         let mut statement = connection.prepare(&format!("SELECT stage, record FROM calls WHERE {tail}"))?;
@@ -336,7 +341,7 @@ impl Journal {
     }
 }
 
-/// A position in the order of calls by their start.
+/// A position in the list of calls that is sorted by start and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallCursor {
     begin: i64,
@@ -349,7 +354,7 @@ pub(crate) struct CallPages<'j> {
     journal: &'j Journal,
     sql: String,
     values: Vec<Value>,
-    /// Last call that was returned; `None` after the last page.
+    /// Cursor of the last call that was returned.
     after: Option<CallCursor>,
 }
 
@@ -386,7 +391,7 @@ impl Iterator for CallPages<'_> {
     }
 }
 
-/// Returns a filter as an SQL condition, and the values of its parameters.
+/// Converts a filter to an SQL condition, and returns the condition with the values of its parameters.
 fn conditions(filter: &CallFilter) -> JournalResult<(String, Vec<Value>)> {
     let mut conditions = vec![String::from("1")];
     let mut values: Vec<Value> = Vec::new();
@@ -428,9 +433,8 @@ fn words_of<T: Serialize>(values: &[T]) -> JournalResult<Vec<String>> {
     values.iter().map(serde_word).collect()
 }
 
-/// Returns the LIKE pattern that finds a number in any notation. Only the digits are compared, and of long numbers only
-/// the last [`SIGNIFICANT_DIGITS`]. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits is searched
-/// unchanged.
+/// Returns the SQL LIKE pattern that finds a number in any notation. Only the last [`SIGNIFICANT_DIGITS`] digits are
+/// compared. So `8 (495) 300-90-80` finds `+74953009080`. Text without digits is searched unchanged.
 fn number_pattern(written: &str) -> String {
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();
     let digits = digits.trim_start_matches('0');
@@ -441,9 +445,9 @@ fn number_pattern(written: &str) -> String {
     format!("%{plain}%")
 }
 
-/// Returns the SQL text that decides how the calls of a filter are found. If the number in the filter matches few
-/// calls, they are found by the number. Otherwise the time index is used, because sorting many calls would take much
-/// memory.
+/// Returns the SQL clause that chooses the index for a filter. If the filter has a number that few calls match, SQLite
+/// may use the index of numbers and sort the calls it finds. Otherwise the clause forces the time index, because
+/// sorting many calls would take much memory.
 fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
     let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
     let mut statement =
@@ -489,8 +493,8 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
     connection.prepare_cached(PUT_NUMBERS)?.execute(params![record.id, numbers])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
-        // The path differs if the call was rendered again, in another format or after its file was encrypted. Then the
-        // old file is listed for removal.
+        // Rendering a call again can give its file another path, e.g. because the format changed or the old file was
+        // encrypted. Then the old file is listed for removal.
         connection.prepare_cached(ADD_OLD_PATH_TO_LEFTOVERS)?.execute(params![record.id, file.part, file.path])?;
         connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
         connection.prepare_cached(PUT_RECORDING)?.execute(params![
@@ -553,8 +557,8 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Writes the numbers of a call to the index of numbers. Most updates of a call do not change its numbers and leave the
-/// index as it is.
+/// SQL that writes the numbers of a call to the index of numbers. It changes the index only if the numbers changed,
+/// which is rare.
 const PUT_NUMBERS: &str = "INSERT INTO call_numbers (call_id, numbers) VALUES (?1, ?2)
     ON CONFLICT (call_id) DO UPDATE SET numbers = ?2 WHERE numbers <> ?2";
 
@@ -565,19 +569,19 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
 const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
-/// SQL expression for the start of a call, µs since the Unix epoch. Without a captured INVITE, later events replace it.
-/// The text must match the index `calls_by_begin`.
+/// SQL expression for the start of a call, µs since the Unix epoch. If no INVITE was captured, the start is the answer,
+/// else the end. The text must be the same as in the index `calls_by_begin`, or SQLite does not use the index.
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// SQL clause that forces the use of the time index, because sorting all calls would take much memory.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
-/// SQL condition that selects calls with a number, by the index over all pieces of numbers.
+/// SQL condition that selects the calls with a number, by the index of numbers `call_digits`.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
-/// Number of last digits that identify a number in any notation. National numbers of most countries have at most as
-/// many.
+/// Number of last digits of a telephone number that are compared. The national numbers of most countries have at most
+/// 10 digits.
 const SIGNIFICANT_DIGITS: usize = 10;
-/// Maximum number of calls that are sorted in memory, where they take a few MiB. More calls are read in the order of
-/// the time index.
+/// Maximum number of calls that SQLite may sort in memory, where they take a few MiB. Longer lists are read in the
+/// order of the time index.
 const FEW_CALLS: u32 = 2000;
-/// Number of calls in a page. They take a few MiB of memory.
+/// Number of calls in a page, which takes a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

@@ -42,7 +42,7 @@ impl Journal {
         self.save(std::slice::from_ref(&DeliveryRow::Job(job.clone())))
     }
 
-    /// Returns the deliveries that still have something to send, oldest call first.
+    /// Returns the unfinished deliveries, oldest call first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -62,7 +62,7 @@ impl Journal {
         job(&self.lock(), id)
     }
 
-    /// Returns the form fields that Pyrus rejected.
+    /// Returns the codes of the Pyrus form fields that Pyrus rejected. Later requests leave these fields out.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -77,7 +77,7 @@ impl Journal {
         Ok(codes)
     }
 
-    /// Returns the reason why no call can be delivered now; `None` if calls can be delivered.
+    /// Returns the reason why no call can be delivered at present; `None` if calls can be delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -112,12 +112,13 @@ impl Journal {
         self.take_requests("retries")
     }
 
-    /// Returns and removes the ids in a table of requests. `table` must be a constant text.
+    /// Returns and removes the ids in a table of requests. `table` must be a constant text, because it becomes part of
+    /// the SQL.
     pub(super) fn take_requests(&self, table: &str) -> JournalResult<Vec<String>> {
         let any: Option<i64> =
             self.lock().query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |row| row.get(0)).optional()?;
         if any.is_none() {
-            return Ok(Vec::new()); // this is called every few seconds and must not take the write lock
+            return Ok(Vec::new()); // called every few seconds: must not take the write lock
         }
         self.write(|transaction| {
             let mut statement = transaction.prepare(&format!("DELETE FROM {table} RETURNING id"))?;

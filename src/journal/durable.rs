@@ -1,22 +1,25 @@
-//! Set-up of a database that several programs write and that keeps everything it confirmed.
+//! Set-up of an SQLite database that several programs write. After a power cut it still has everything that it
+//! confirmed.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-/// Maximum time to wait for another program that writes. Usually it holds the lock for milliseconds only.
+/// Maximum time to wait for the lock while another program writes. Usually a program holds the lock for milliseconds
+/// only.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between two tries to take a lock for which SQLite does not wait itself.
+/// Pause between two tries to take a lock for which SQLite itself does not wait.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Switches a database to write-ahead logging and makes each commit durable before it returns.
 ///
-/// SQLite does not wait when two programs switch the same new database, or when one opens it while the other closes it:
-/// it refuses at once (SQLite, "Write-Ahead Logging", section 9). So the switch is tried again for [`BUSY_TIMEOUT`].
+/// Two programs can switch the same new database at the same time, or one can open it while the other closes it. Then
+/// SQLite does not wait but fails at once (SQLite, "Write-Ahead Logging", section 9). So this function tries the switch
+/// again and again for [`BUSY_TIMEOUT`].
 ///
 /// # Errors
-/// Fails if SQLite fails, or if another program keeps the lock for longer than that.
+/// Fails if SQLite fails, or if another program keeps the lock for longer than [`BUSY_TIMEOUT`].
 #[expect(clippy::disallowed_methods, reason = "an I/O module: waits for another program")]
 pub(crate) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -27,7 +30,7 @@ pub(crate) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
             result => break result?,
         }
     }
-    connection.pragma_update(None, "synchronous", "FULL") // NORMAL does not guarantee this in WAL mode
+    connection.pragma_update(None, "synchronous", "FULL") // in WAL mode, NORMAL does not wait for the disk
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

@@ -1,7 +1,8 @@
 //! Encryption at rest: finds calls that still have plain files, and replaces a plain file with its encrypted file.
 //!
-//! A *leftover* is a file that may exist without a row. The journal lists the leftovers. The steps for each file are
-//! ordered so that a crash leaves no other file without a row:
+//! A *leftover* is a file that may exist although no recording in the journal names it. The journal lists the
+//! leftovers. The steps for each file are in this order, so that after a crash each file has a row or is a listed
+//! leftover:
 //!
 //! 1. The path of the encrypted file becomes a leftover ([`Journal::add_leftovers`]).
 //! 2. The encrypted file is written.
@@ -9,8 +10,8 @@
 //! 4. The plain file is removed.
 //! 5. The leftover is forgotten ([`Journal::remove_leftovers`]).
 //!
-//! A start of the service removes the leftover files: a half-written encrypted file if the crash came before step 3,
-//! else the plain file.
+//! When the service starts, it removes the files that are listed as leftovers. After a crash before step 3 this is the
+//! half-written encrypted file. After a later crash it is the plain file.
 
 use rusqlite::{Connection, params};
 
@@ -23,7 +24,7 @@ use crate::call::record::CallRecord;
 pub struct EncryptedRecording {
     /// Number of the segment, counted from 1.
     pub part: u32,
-    /// Path of the plain file that was encrypted, as in its journal row.
+    /// Path of the plain file that was encrypted, as the journal has it.
     pub plain_path: String,
     /// SHA-256 of the plain file, lower-case hexadecimal.
     pub plain_sha256: String,
@@ -36,9 +37,9 @@ pub struct EncryptedRecording {
 }
 
 impl Journal {
-    /// Returns the ids of complete calls whose files may be encrypted now. Pyrus must have the recordings or not need
-    /// them, and the record file beside the recording must say so. The ids are sorted and begin after the id `after`;
-    /// there are at most `limit`.
+    /// Returns the ids of complete calls with files that may be encrypted now. Pyrus must have the recordings or not
+    /// need them. The JSON record beside the recording must already say so. At most `limit` ids are returned, sorted,
+    /// beginning after the id `after`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -49,7 +50,7 @@ impl Journal {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Marks a call as having no plain file left. Rendering the call again clears this mark.
+    /// Marks a call as having no plain file any more. Rendering the call again clears this mark.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -95,8 +96,8 @@ impl Journal {
         })
     }
 
-    /// Lists the plain file of kept packets as a leftover, instead of the encrypted file. Kept packets have no row to
-    /// change.
+    /// Replaces the encrypted file of kept packets in the list of leftovers by the plain file. No row of a recording
+    /// changes, because kept packets have none.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -150,7 +151,7 @@ impl Journal {
         })
     }
 
-    /// Marks the record file beside a recording as stale, so that it is written again.
+    /// Marks the JSON record beside a recording as out of date, so that it is written again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -170,8 +171,8 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
 }
 
 /// SQL that selects the calls to encrypt. Calls with a parked or dead delivery stay unencrypted, because a person may
-/// request another attempt. Calls with a stale record file stay unencrypted too: if the journal were lost, such a call
-/// would be sent again from its plain file.
+/// request another attempt. Calls with an out-of-date JSON record stay unencrypted, too. If the journal were lost, the
+/// service would read that old record and send the call to Pyrus again, from its plain file.
 const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')

@@ -4,22 +4,22 @@
 //!
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
 //!    `external_id` in Pyrus and the beginning of the call's file names.
-//! 2. **A request is announced before it is sent.** A delivery's row that says "registering" or "attaching" is durable
-//!    (WAL, `synchronous=FULL`) before the first byte of that request is sent. The answer is durable before the next
-//!    request of the same call. So a row found in one of these stages at start-up is *ambiguous*: Pyrus may or may not
-//!    have carried out the request. Every other row says exactly what Pyrus has.
+//! 2. **A request is announced before it is sent.** Before the first byte of a request is sent, the row of the delivery
+//!    durably (WAL, `synchronous=FULL`) says "registering" or "attaching". The answer is durable before the next
+//!    request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may or
+//!    may not have carried out the request. Every other row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file.** A recording gets its row, with its size and SHA-256, after its
 //!    rename and the fsync of its folder. A file to be removed is marked in the journal first. When a file changes its
 //!    name (by encryption), the journal has both names: the current one in its row, the old one in the list of
 //!    leftovers, i.e. files to be removed.
-//! 4. **A delivery needs nothing but its row.** Numbers, times and file paths are copied into the row, so that a later
-//!    process can finish the delivery.
+//! 4. **A delivery needs only its own row.** Numbers, times and file paths are copied into the row, so that a restarted
+//!    service can finish the delivery.
 //! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are, so
 //!    the file has mode 0600.
 //! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
 //!    refused.
 //!
-//! Each durable row is written by `Journal::write`, which renews a write-ahead log that may have lost pages.
+//! `Journal::write` writes each durable row. If the write-ahead log may have lost pages, it first starts a new log.
 //!
 //! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
 //! processes may read, and add requests, at the same time (WAL).
@@ -69,7 +69,8 @@ pub struct Journal {
     log_path: PathBuf,
     /// Whether rows of live or ended calls were written that may not be on the disk yet.
     has_unsynced: Arc<AtomicBool>,
-    /// Whether the write-ahead log may have lost pages. It is locked after the connection.
+    /// Whether the write-ahead log may have lost pages. To avoid a deadlock, this is locked after the connection, never
+    /// before.
     log_sync: Arc<Mutex<states::LogSync>>,
     /// The first message by which SQLite reported a damaged file; empty if there was none.
     damage: Arc<OnceLock<String>>,
@@ -80,8 +81,8 @@ pub struct Journal {
 struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     journal: &'j Journal,
-    /// For a guard for reading: the number of rows that the connection had changed when it was locked, to check that
-    /// nothing is written. All writes use [`Journal::write`].
+    /// Number of rows that the connection had changed when it was locked for reading; `None` if it was locked for
+    /// writing. At the end of the lock, a debug check compares it, because only [`Journal::write`] may change rows.
     changes_at_lock: Option<u64>,
 }
 
@@ -116,7 +117,7 @@ thread_local! {
     /// The message of SQLite that reported damage while this thread held the connection. Dropping the [`JournalGuard`]
     /// stores the message, so no method of the journal has to handle it.
     static DAMAGE_SEEN: Cell<Option<String>> = const { Cell::new(None) };
-    /// Whether SQLite reported a failed sync while this thread held the connection.
+    /// Whether SQLite reported a failed sync to the disk while this thread held the connection.
     static SYNC_FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -131,7 +132,7 @@ pub enum Error {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A newer callspan wrote the journal, with a schema unknown here.
+    /// A newer version of callspan wrote the journal, and this version does not know its schema.
     #[error(
         "the journal has version {found}, this callspan supports versions up to {known}: install the newer callspan again, or set another [state] dir"
     )]
@@ -263,7 +264,7 @@ impl Journal {
     }
 
     /// Renames a damaged journal, so that a person can examine it, and returns its new path. Nothing is deleted. The
-    /// new journal must then be filled from the call records, which contain what Pyrus already has.
+    /// new journal must then be filled from the JSON call records, which say what Pyrus already has.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed.
@@ -284,7 +285,7 @@ impl Journal {
     }
 
     fn set_up(mut connection: Connection, path: &Path) -> JournalResult<Self> {
-        make_durable(&connection).map_err(|e| damaged_or_sql(e, path))?; // invariant 2
+        make_durable(&connection).map_err(|e| damaged_or_sql(e, path))?; // see invariant 2 of this module
         connection.pragma_update(None, "foreign_keys", "ON")?;
         schema::check_version(&connection)?;
         let verdict: String =
@@ -309,18 +310,18 @@ impl Journal {
         }
     }
 
-    /// Locks the connection for reading. The lock works even if a thread panicked while it held it, because an
-    /// unfinished transaction is rolled back when it is dropped.
+    /// Locks the connection for reading, even if another thread panicked while it held the lock. That is safe, because
+    /// the panic rolled back the unfinished transaction.
     fn lock(&self) -> JournalGuard<'_> {
         let mut guard = self.lock_to_write();
         guard.changes_at_lock = Some(guard.total_changes());
         guard
     }
 
-    /// Locks the connection for a write. Only [`Journal::write`] and the write of live states use this.
+    /// Locks the connection for writing. Only [`Journal::write`] and [`Journal::put_calls_with_segments`] may use this.
     fn lock_to_write(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // Discards the reports of another journal that this thread used before.
+        // Discards reports that this thread got while it used another journal.
         DAMAGE_SEEN.set(None);
         SYNC_FAILED.set(false);
         JournalGuard { connection, journal: self, changes_at_lock: None }
@@ -339,7 +340,8 @@ fn is_damage(e: &rusqlite::Error) -> bool {
     matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Returns whether the log or the database could not be synced. Rows committed before may be lost by that, too.
+/// Returns whether the error means that the log or the database could not be synced to the disk. Rows of earlier
+/// commits may be lost then, too.
 fn is_failed_sync(e: &rusqlite::Error) -> bool {
     e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
 }

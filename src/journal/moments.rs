@@ -14,15 +14,15 @@ use crate::time::Timestamp;
 pub struct SlotCount {
     /// Start of the slot, UTC.
     pub begin: Timestamp,
-    /// Class of these calls: how much of them can be heard.
+    /// Class of these calls: how much of each call can be heard.
     pub class: HeardClass,
     /// Number of calls of this class that began in the slot.
     pub calls: u64,
 }
 
 impl Journal {
-    /// Returns the oldest calls that a search finds, oldest first. With `since`, only the calls nearest to that time
-    /// are read, by the time index.
+    /// Returns the `limit` oldest calls that a search finds, oldest first. If the search has a `since`, the time index
+    /// is read from that time on.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -33,8 +33,8 @@ impl Journal {
         calls_of(&self.lock(), &sql, condition.values)
     }
 
-    /// Counts the calls that a search finds, by class and by slots of the given length since the Unix epoch. The result
-    /// is in the order of time.
+    /// Counts the calls that a search finds, by class and by time slot. Slots have the length `slot` and are aligned to
+    /// the Unix epoch. The result is sorted by time.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -1,9 +1,9 @@
 //! The outbox: messages for webhooks, mail and Telegram that are still to be sent, in `outbox.sqlite` in the state
 //! folder.
 //!
-//! The outbox is a file of its own, because an alarm about a damaged journal must be sent, too. A message stays in the
+//! The outbox has its own file, because an alarm about a damaged journal must be sent, too. A message stays in the
 //! outbox until its receiver has accepted it. A message that was given up is a *dead letter*, which a person can send
-//! again. The *route* of a message is the way on which it is sent, e.g. the alarm webhook.
+//! again. The *route* of a message names its receiver, e.g. the alarm webhook.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +22,9 @@ pub(crate) struct Outbox(Arc<Mutex<Connection>>);
 pub(crate) struct OutboxMessage {
     /// Number that identifies the message in the outbox.
     pub(crate) n: i64,
-    /// Name of the route on which the message is sent, e.g. the alarm webhook.
+    /// Name of the message's route, i.e. of its receiver, e.g. the alarm webhook.
     pub(crate) route: String,
-    /// Key by which the receiver recognizes a repetition of the message.
+    /// Key by which the receiver recognizes that a message was sent twice.
     pub(crate) key: String,
     /// Content of the message as JSON text.
     pub(crate) body: String,
@@ -60,7 +60,7 @@ impl Outbox {
             }
             let aside = |n: u32| state.join(format!("{FILE_NAME}.damaged-{n}"));
             let free = (1..MAX_ASIDE).map(aside).find(|path| !path.exists()).unwrap_or_else(|| aside(MAX_ASIDE));
-            let _ = std::fs::rename(&path, free); // at worst the second try fails as well
+            let _ = std::fs::rename(&path, free); // if this fails, the second try below reports the error
             Self::set_up(&path)
         })
     }
@@ -80,9 +80,9 @@ impl Outbox {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// Adds a message, durably. If the outbox has a message with the same route and key, that one is kept. If the
-    /// outbox is full, the oldest dead letter is dropped, or else the oldest message. Returns true if a message was
-    /// dropped that was still to be sent.
+    /// Adds a message, durably. If the outbox already has a message with the same route and key, the old message stays
+    /// and nothing is added. If the outbox is full, the oldest dead letter is dropped; if there is none, the oldest
+    /// message. Returns true if a message was dropped that was still to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -144,7 +144,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes dead letters of the messages whose route is not among `known`, e.g. those that a newer version left.
+    /// Turns every message with a route that is not in `known` into a dead letter, e.g. after a newer version was
+    /// replaced by this one.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -156,7 +157,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Schedules every dead letter to be sent again. Returns their number.
+    /// Schedules every dead letter to be sent again. Returns the number of dead letters.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -165,7 +166,7 @@ impl Outbox {
         Ok(self.lock().execute(sql, params![now.as_micros()])?)
     }
 
-    /// Returns the number of messages that wait and of dead letters.
+    /// Returns the number of messages that are still to be sent and the number of dead letters.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -193,9 +194,10 @@ fn restrict(path: &Path) {
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-/// Maximum number of damaged files that are kept. Then the last of them is replaced.
+/// Maximum number of damaged outbox files that are kept. The next one replaces the last of them.
 const MAX_ASIDE: u32 = 9;
-/// Maximum number of messages, about 100 MB: those of a busy office in a day in which a receiver does not answer.
+/// Maximum number of messages, about 100 MB. A busy office produces as many in a day on which a receiver does not
+/// answer.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (
@@ -259,7 +261,7 @@ mod tests {
         Outbox::open(dir.path()).unwrap().add("calls", "a", "{}", at(10)).unwrap();
         let path = dir.path().join(FILE_NAME);
         let held = dir.path().join("held");
-        // A folder with the name of the file causes an error of the file system but is no damage.
+        // A folder in place of the file causes an I/O error, but it does not count as a damaged outbox.
         std::fs::rename(&path, &held).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(Outbox::open(dir.path()).is_err());

@@ -18,7 +18,7 @@ impl Journal {
         }
         let mut options = std::fs::OpenOptions::new();
         let made = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        // The bytes are really written, because a sparse file would not reserve disk space.
+        // The file is filled with data, because a sparse file would not reserve disk space.
         let made = made.and_then(|mut file| file.write_all(&vec![1; RESERVE_BYTES]).and_then(|()| file.sync_all()));
         if let Err(error) = made {
             tracing::warn!(path = %path.display(), "no space can be reserved for the end of the service: {error}");

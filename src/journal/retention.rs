@@ -1,5 +1,5 @@
-//! Retention: the recordings and their removal, holds (requests of a person to keep a call), and calls that delivery
-//! has not got yet.
+//! The journal's rows for retention: recordings and their removal, holds (a person asked to keep a call), and calls
+//! that were not yet passed to delivery.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -25,7 +25,7 @@ macro_rules! recordings {
     };
 }
 
-/// The file of a recording's segment, as the journal has it.
+/// One file of a recording, i.e. one segment, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
     /// Id of the call to which the recording belongs.
@@ -44,7 +44,7 @@ pub struct RecordingRow {
     pub(crate) at: Option<Timestamp>,
     /// Whether the recording is still needed for the delivery to Pyrus.
     pub(crate) need: DeliveryNeed,
-    /// Whether removal is forbidden: somebody placed a hold on the call, or the call is not complete.
+    /// Whether the file must not be removed, because a person placed a hold on the call or the call is not complete.
     pub is_held: bool,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum DeliveryNeed {
     Owed,
 }
 
-/// The call that a leg belongs to, and how far it is.
+/// The call that a leg belongs to, and the stage of that call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LegOwner {
     /// Id of the call to which the leg belongs.
@@ -69,8 +69,8 @@ pub(crate) struct LegOwner {
 }
 
 impl Journal {
-    /// Records that delivery has got these calls. From now on the delivery row of a call says whether it is still to be
-    /// delivered.
+    /// Records that these calls were passed to delivery. From now on the delivery row of a call says whether the call
+    /// is still to be delivered.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -83,7 +83,7 @@ impl Journal {
         })
     }
 
-    /// Returns the calls, of any stage, that delivery must still get.
+    /// Returns the calls of all stages that must still be passed to delivery.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -120,7 +120,7 @@ impl Journal {
         Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
-    /// Places a hold on a call: no file of the call is removed until `release`.
+    /// Places a hold on a call: no file of the call is removed until [`Journal::release`] ends the hold.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -152,7 +152,8 @@ impl Journal {
         Ok(held(&self.lock(), id)?)
     }
 
-    /// Returns all recordings that are present, oldest call first. [`Journal::recordings_after`] returns them in pages.
+    /// Returns all recordings that were not removed, oldest call first. [`Journal::recordings_after`] returns the same
+    /// recordings in pages.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -167,8 +168,8 @@ impl Journal {
         }
     }
 
-    /// Returns the next recordings that are present after the given row, oldest call first, at most `limit` of them.
-    /// The journal is not locked between two such pages.
+    /// Returns a page of at most `limit` recordings that were not removed, oldest call first. The page begins after the
+    /// row `after`. Between two pages the journal is not locked.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -180,7 +181,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the recordings of a call that are not removed, in the order of their segments.
+    /// Returns the recordings of a call that were not removed, in the order of their segments.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -191,7 +192,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the total size of all recordings that are not removed, bytes.
+    /// Returns the total size of all recordings that were not removed, bytes.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -224,7 +225,7 @@ impl Journal {
         })
     }
 
-    /// Returns when and why the recordings of a call were removed; `None` if they were not.
+    /// Returns when and why the recordings of a call were removed; `None` if they were not removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -240,8 +241,8 @@ impl Journal {
             .optional()?)
     }
 
-    /// Returns the paths of recordings that were marked as removed since a time. A crash may have left their files,
-    /// because the mark is written before a file is removed.
+    /// Returns the paths of recordings that were marked as removed at or after `since`. Some of these files may still
+    /// exist after a crash, because the mark is written before the file is removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -280,7 +281,7 @@ impl Journal {
         self.take_requests("renders")
     }
 
-    /// Returns the ids of the deliveries in a stage, each with the note for a person.
+    /// Returns the id of each delivery that is in a given stage, and the delivery's note for the administrator.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -359,5 +360,5 @@ const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Number of rows read at once. Meanwhile the journal is locked for a few milliseconds.
+/// Number of rows that are read while the journal is locked: a few milliseconds.
 const PAGE: u32 = 1_000;

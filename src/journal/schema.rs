@@ -36,7 +36,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalRes
         if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
             if step == V7 {
-                search::fill(&transaction)?; // names are converted to lower case, which SQLite can do for ASCII only
+                search::fill(&transaction)?; // done in Rust: SQLite converts only ASCII names to lower case
             }
         }
     }
@@ -53,11 +53,11 @@ fn version(connection: &Connection) -> JournalResult<i64> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// SQL of the migrations. Step n migrates from version n to n + 1. A released step is never changed.
+/// SQL of the migrations. The text at index n migrates from version n to n + 1. A released migration never changes.
 const MIGRATIONS: [&str; VERSION as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
-/// First version of the tables. Times are µs since the Unix epoch. The words in the columns `stage` and `state` are the
-/// names of the Rust enums' variants.
+/// First version of the tables. Times are µs since the Unix epoch. The columns `stage` and `state` contain the names of
+/// enum variants, e.g. `live`.
 const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
@@ -120,7 +120,7 @@ CREATE TABLE dropped_codes (
 ) STRICT;
 ";
 
-/// Adds holds, removal times, and the calls that delivery must still get.
+/// Adds holds, removal times, and the list of calls that must still be passed to delivery.
 const V2: &str = "
 CREATE TABLE holds (
     call_id     TEXT PRIMARY KEY,
@@ -141,7 +141,7 @@ CREATE INDEX recordings_present ON recordings (call_id) WHERE state = 'present';
 CREATE INDEX legs_by_name ON legs (name);
 ";
 
-/// Adds the list of stale record files.
+/// Adds the list of JSON call records that are out of date.
 const V3: &str = "
 CREATE TABLE stale_records (
     id          TEXT PRIMARY KEY,           -- calls.id
@@ -149,7 +149,7 @@ CREATE TABLE stale_records (
 ) STRICT;
 ";
 
-/// Adds encryption at rest, and an index that finds recordings by age without reading all calls.
+/// Adds columns for encryption at rest, and an index that finds the oldest recordings without reading all calls.
 const V4: &str = "
 ALTER TABLE calls ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;    -- 1: nothing of it is left to encrypt
 CREATE INDEX calls_unsealed ON calls (id) WHERE sealed = 0 AND stage = 'complete';
@@ -164,14 +164,14 @@ CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE s
 CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
 ";
 
-/// Replaces the index by time, so that pages include calls without an INVITE.
+/// Replaces the index of calls by time: the new one also sorts calls of which no INVITE was captured.
 const V5: &str = "
 DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);
 ";
 
-/// Adds an index over all pieces of three or more characters of both numbers. The index has row ids of its own, because
-/// those of `calls` can change.
+/// Adds a trigram index over the numbers of caller and callee. The index has its own row ids, because the row ids of
+/// `calls` can change.
 const V6: &str = "
 CREATE TABLE call_numbers (
     n           INTEGER PRIMARY KEY,
@@ -195,7 +195,7 @@ CREATE TRIGGER call_numbers_changed AFTER UPDATE ON call_numbers BEGIN
 END;
 ";
 
-/// Adds the narrow table that searches read completely.
+/// Adds the table `call_search`, with only the columns that a search compares. A search reads all its rows.
 const V7: &str = "
 CREATE TABLE call_search (
     begin       INTEGER NOT NULL,           -- as in calls_by_begin
@@ -214,7 +214,8 @@ CREATE TABLE call_search (
 CREATE INDEX deliveries_by_stage ON deliveries (id, stage);
 ";
 
-/// Adds the jobs of the central archive. While an archive is used, triggers add each change of a complete call.
+/// Adds the jobs of the central archive. While an archive is configured, SQL triggers add a job for each change of a
+/// complete call.
 const V8: &str = "
 CREATE TABLE archive_jobs (
     call_id     TEXT PRIMARY KEY,

@@ -1,5 +1,5 @@
-//! Search of calls. A narrow table in addition to `calls` contains only the columns that searches compare. So a search
-//! can read all rows: 200,000 calls take about 30 MiB.
+//! Search of calls. The table `call_search` contains only the columns that a search compares. So it is small enough
+//! that a search reads all its rows: 200,000 calls take about 30 MiB.
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{FromSqlError, Value};
@@ -11,7 +11,7 @@ use crate::call::numbers::NumberPattern;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use crate::time::Timestamp;
 
-/// How much of a call can be heard. The classes are those that the console shows.
+/// Class of a call by how much of it can be heard. The console shows calls by these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeardClass {
     /// Both sides can be heard, and this machine lost no packets of the call.
@@ -45,7 +45,7 @@ impl HeardClass {
         Self::Pending,
     ];
 
-    /// Returns the word for the class in the database, the API and the addresses of pages.
+    /// Returns the word for the class in the database, in the API and in URLs of the console.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Both => "both",
@@ -88,27 +88,28 @@ pub struct CallScope {
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
-    /// Sites whose calls the account may see at the centre; an empty list allows every site. A recorder shows an
-    /// account with sites no calls.
+    /// Sites in the central archive that the account may see; an empty list allows every site. The console of a single
+    /// recorder shows no calls to an account that has sites.
     pub sites: Vec<String>,
 }
 
 /// Conditions of a search. A call must meet all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallSearch {
-    /// The calls that the account may see; others are never found.
+    /// The calls that the account may see. The search finds no other calls.
     pub scope: CallScope,
-    /// The call started at this time or later.
+    /// Earliest start of the call; `None` for no limit.
     pub since: Option<Timestamp>,
-    /// The call started before this time.
+    /// The call started before this time; `None` for no limit.
     pub until: Option<Timestamp>,
-    /// Range of the time of day in which the call started, in seconds of the UTC day. It may include midnight.
+    /// Range of the time of day at which the call started, in seconds since midnight UTC. If the first value is larger,
+    /// the range includes midnight.
     pub time_of_day: Option<(u32, u32)>,
-    /// Texts of digits; each must be contained in a number of the call.
+    /// Groups of digits, e.g. `3009080`. Each must occur in a number of the call.
     pub numbers: Vec<String>,
-    /// Lower-case texts; each must be contained in the name of a caller or callee.
+    /// Words in lower case. Each must occur in the name of the caller or the callee.
     pub words: Vec<String>,
-    /// The call has one of these ids, at most [`MAX_IDS`]; `None` accepts every call.
+    /// Ids of calls, at most [`MAX_IDS`]. The call has one of these ids; `None` accepts every call.
     pub ids: Option<Vec<String>>,
     /// The call's extension matches one of these patterns. An empty list accepts every call.
     pub extensions: Vec<String>,
@@ -124,8 +125,8 @@ pub struct CallSearch {
     pub min_s: Option<u32>,
     /// Maximum length of the call, seconds; `None` for no maximum.
     pub max_s: Option<u32>,
-    /// Name of the site that recorded the call. It is used in the central archive; a journal has one site and ignores
-    /// it.
+    /// Name of the site that recorded the call, for a search in the central archive. The journal contains one site only
+    /// and ignores the name.
     pub site: Option<String>,
 }
 
@@ -140,7 +141,8 @@ pub struct FoundCalls {
 }
 
 impl Journal {
-    /// Returns a page of the calls that a search finds, newest first, older than `before`.
+    /// Returns a page of at most `limit` calls that a search finds, newest first. All are older than `before` (start in
+    /// µs and id of a call).
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -184,7 +186,7 @@ impl Journal {
         Ok(rows.iter().filter_map(count).collect())
     }
 
-    /// Returns a call by its id if it is within a scope. A call outside the scope is treated like an unknown call.
+    /// Returns a call by its id if the scope includes it. Otherwise returns `None`, as for an unknown id.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -204,7 +206,7 @@ impl Journal {
         if found.is_none() { Ok(None) } else { stored(&connection, id) }
     }
 
-    /// Writes many complete calls in one transaction, for measurements.
+    /// Writes many complete calls in one transaction, to measure the speed of searches.
     #[cfg(test)]
     pub(crate) fn put_calls_for_measurement(&self, records: &[CallRecord]) -> JournalResult<()> {
         self.write(|transaction| {
@@ -215,7 +217,7 @@ impl Journal {
         })
     }
 
-    /// Returns the live calls that a scope allows, oldest first, at most `limit`.
+    /// Returns at most `limit` calls in progress that the scope includes, oldest first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -230,7 +232,7 @@ impl Journal {
     }
 }
 
-/// Returns the calls with the ids that an SQL query selects, in the order of the query.
+/// Runs an SQL query that selects ids of calls, and returns these calls in the same order.
 pub(super) fn calls_of(connection: &Connection, sql: &str, values: Vec<Value>) -> JournalResult<Vec<StoredCall>> {
     let ids: Vec<String> = connection
         .prepare_cached(sql)?
@@ -311,7 +313,7 @@ impl SqlCondition {
 
     fn add_scope(&mut self, scope: &CallScope) -> JournalResult<()> {
         if !scope.sites.is_empty() {
-            self.add("0", []); // a journal does not know the sites of the centre
+            self.add("0", []); // no call matches: a journal knows nothing of sites
         }
         self.add_extensions(&scope.extensions);
         if !scope.directions.is_empty() {
@@ -345,9 +347,9 @@ impl SqlCondition {
     }
 }
 
-/// Adds the SQL function `number_matches(pattern, number, …)` to a connection. It returns true if one of the numbers
-/// matches. The patterns are those of the call rules ([`NumberPattern`]), so that the same pattern means the same
-/// numbers in a scope and in a rule.
+/// Adds the SQL function `number_matches(pattern, number, …)` to a connection. The function returns true if one of the
+/// numbers matches the pattern. Scopes of accounts and call rules use the same patterns ([`NumberPattern`]), so that a
+/// pattern means the same numbers in both.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("number_matches", -1, flags, |context| {
@@ -359,8 +361,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the search row of a call. `put_call` calls this before it replaces the row in `calls`: the old row contains
-/// the old start, which is the key of the old search row.
+/// Writes the search row of a call. `put_call` must call this before it replaces the row in `calls`. That old row
+/// contains the start by which the old search row is found and removed.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
@@ -381,14 +383,15 @@ pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> Jo
     Ok(())
 }
 
-/// Removes the search row of a call. The call's row in `calls` must still exist, because it gives the key.
+/// Removes the search row of a call. The call's row in `calls` must still exist, because it contains the key of the
+/// search row.
 fn remove_search_row(connection: &Connection, id: &str) -> JournalResult<()> {
     let sql = format!("DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)");
     connection.prepare_cached(&sql)?.execute(params![id])?;
     Ok(())
 }
 
-/// Removes a call from the tables of the search. Must be called before the call's row in `calls` is removed.
+/// Removes a call from the two search tables. Must be called before the call's row in `calls` is removed.
 pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()> {
     remove_search_row(connection, id)?;
     connection.execute(
@@ -400,7 +403,7 @@ pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()
     Ok(())
 }
 
-/// Fills the search table from the calls of a journal that did not have this table.
+/// Fills the new search table from the calls of an older journal.
 pub(super) fn fill(connection: &Connection) -> JournalResult<()> {
     let mut statement = connection.prepare("SELECT record FROM calls")?;
     let mut rows = statement.query([])?;
@@ -426,7 +429,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Kinds of problems by which this machine lost a part of the media.
+/// Kinds of problems that mean: this machine lost a part of the media.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,

@@ -14,13 +14,12 @@ use crate::time::Timestamp;
 pub(crate) struct StaleRecord {
     /// Id of the call whose record is out of date.
     pub(crate) id: String,
-    /// Number of the call's change that made the record out of date, counted from 1.
+    /// Change number of the call, counted from 1. It grows each time the delivery of the call changes.
     pub(crate) change: i64,
 }
 
 impl Journal {
-    /// Returns the calls whose sidecar record is out of date, sorted by id, beginning after the id `after`, at most
-    /// `limit`.
+    /// Returns at most `limit` calls with an out-of-date sidecar record, sorted by id, beginning after the id `after`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -33,8 +32,8 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Records that these sidecar records were written again. A record whose call has changed again meanwhile remains
-    /// out of date.
+    /// Records that these sidecar records were written again. If a call has changed once more since then, its record
+    /// remains out of date.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -49,8 +48,8 @@ impl Journal {
         })
     }
 
-    /// Starts to rebuild a journal that was lost at the time `at`. Until [`Journal::end_rebuild`], the new journal is
-    /// incomplete.
+    /// Begins the rebuild of a journal that was lost at the time `at`. The new journal is incomplete until
+    /// [`Journal::end_rebuild`] is called.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -62,7 +61,7 @@ impl Journal {
         })
     }
 
-    /// Adds calls and their deliveries from sidecar records. Calls that the journal already has are not changed.
+    /// Adds calls from sidecar records, with their deliveries. Calls that the journal already has do not change.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -72,7 +71,8 @@ impl Journal {
                 if calls::is_there(transaction, &record.id)? {
                     continue;
                 }
-                // Only the record of a call in progress has no verdict. It was written with the segments made so far.
+                // A sidecar record without a verdict was written while the call was in progress, with the segments so
+                // far.
                 let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
                 calls::put_call(transaction, record, stage)?;
                 put_legs(transaction, record)?;
@@ -96,7 +96,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns whether a crash has interrupted a rebuild, i.e. it was begun and not ended.
+    /// Returns whether a rebuild was begun and not ended, because a crash interrupted it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -104,8 +104,8 @@ impl Journal {
         Ok(meta(&self.lock(), REBUILDING)?.is_some())
     }
 
-    /// Returns the time at which the previous journal was lost; `None` if none was lost. If an older call is missing in
-    /// this journal, it is unknown whether Pyrus has it.
+    /// Returns the time at which the previous journal was lost; `None` if none was lost. If this journal does not have
+    /// a call from before that time, nobody knows whether Pyrus has the call.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -1,15 +1,16 @@
 //! The states of a call that the service stores: live, ended, complete.
 //!
 //! # Invariants
-//! - A call is complete when its files and this row are on the disk. Its spool is removed afterwards.
-//! - The row of a live or ended call contains nothing that the spool does not contain. So it needs to be on the disk no
-//!   earlier than the spool: [`Journal::sync_states`] is called as often as the spool is synced. The spool keeps the
-//!   signalling of a call without media for twice that time after its end. A commit of any other row waits for the
-//!   disk, and the rows before it are on the disk then, too.
-//! - If a sync of the write-ahead log fails, some of its pages may be lost although a later sync succeeds: Linux
-//!   reports the error once and counts the pages as written. After a lost page SQLite reads no later row of the log. So
-//!   the log is copied into the database and begun anew. This comes before the next commit is confirmed
-//!   ([`Journal::write`]), because a spool is removed, or a request to Pyrus sent, only after such a commit.
+//! - A call becomes complete when its recordings and its row in the journal are on the disk. Its spool is removed
+//!   afterwards.
+//! - Everything in the row of a live or ended call can be rebuilt from the spool. So the row need not reach the disk
+//!   earlier than the spool: [`Journal::sync_states`] is called as often as the spool is synced. After the end of a
+//!   call without media, the spool keeps its signalling for two such intervals. The commit of any other row waits for
+//!   the disk; the rows that were written before it are then on the disk, too.
+//! - If a sync of the write-ahead log fails, pages of the log may be lost, even if a later sync succeeds: Linux reports
+//!   the error once and then counts the pages as written. When SQLite reads the log, it stops at the first lost page.
+//!   So [`Journal::write`] copies the log into the database and empties it before it confirms the next commit. Spools
+//!   are removed and requests are sent to Pyrus only after a confirmed commit.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ use super::{CallStage, Error, Journal, JournalResult, retention};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::CallRecord;
 
-/// A state of a call that the engine reported and that is to be stored.
+/// The new state of a call, as the engine reported it, to be stored in the journal.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
     /// Record of the call without its finished segments.
@@ -31,13 +32,13 @@ pub(crate) struct CallToStore<'a> {
     pub(crate) stage: CallStage,
     /// Legs with a spool file; none for a live call.
     pub(crate) legs: Vec<LegRow>,
-    /// Policy with which the call is announced to delivery; `None` if it is not announced.
+    /// Whether delivery may register the call in Pyrus; `None` if the call is not passed to delivery.
     pub(crate) announce_as: Option<RegistrationPolicy>,
 }
 
 impl Journal {
-    /// Writes or replaces calls that may already have finished segments, in one transaction, and returns the merged
-    /// records. Segments in a stored record are kept. The rows are on the disk after [`Journal::sync_states`].
+    /// Writes or replaces calls in one transaction, and returns the merged records. If the journal already has segments
+    /// of a call, they are kept. The rows are on the disk after [`Journal::sync_states`].
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -51,8 +52,8 @@ impl Journal {
         Ok(records)
     }
 
-    /// Writes or replaces a complete call with its legs. With `announce_as`, the call is to be announced to delivery: until
-    /// [`Journal::mark_announced`] it is among [`Journal::calls_to_announce`]. All rows are on the disk afterwards.
+    /// Writes or replaces a complete call with its legs. All rows are on the disk afterwards. With `announce_as`,
+    /// [`Journal::calls_to_announce`] returns the call until [`Journal::mark_announced`] records that delivery has it.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -76,7 +77,8 @@ impl Journal {
     /// database instead.
     ///
     /// # Errors
-    /// Fails if the disk fails, or if another program read for too long. Then the next call copies the log.
+    /// Fails if the disk fails, or if another program reads the database for too long. Then the next call of this
+    /// function copies the whole log.
     pub(crate) fn sync_states(&self) -> JournalResult<()> {
         if self.log_sync().has_failed {
             return self.renew_log(&self.lock());
@@ -85,8 +87,8 @@ impl Journal {
             return Ok(());
         }
         let mut log_sync = self.log_sync();
-        // SQLite locks the database file and never the log. So this second handle to the log can be closed without
-        // releasing a lock.
+        // When a process closes a file, it loses its POSIX locks on that file. The log can be closed here, because
+        // SQLite locks only the database file.
         File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
             log_sync.has_failed = true;
             Error::Io { path: self.log_path.clone(), source }
@@ -94,11 +96,11 @@ impl Journal {
     }
 
     /// Runs `work` in a transaction and commits it. The rows are on the disk afterwards, even after an earlier failed
-    /// sync. All writes use this function, except those of the states of live and ended calls.
+    /// sync. Every write uses this function, except the write of live and ended calls.
     ///
     /// # Errors
-    /// Fails if `work` or SQLite fails; then nothing is written. Fails also if the log cannot be renewed after a failed
-    /// sync. Then a power cut can lose the rows, so the caller must write them again.
+    /// Fails if `work` or SQLite fails; then nothing is written. Fails also if an earlier sync failed and the log
+    /// cannot be copied into the database. Then a power cut can lose the rows, so the caller must write them again.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
         let mut connection = self.lock_to_write();
         let changes_before = connection.total_changes();
@@ -108,7 +110,7 @@ impl Journal {
         if self.log_sync().has_failed {
             self.renew_log(&connection)?;
         }
-        // A commit without a change does not sync the log.
+        // A commit that changed no row does not sync the log.
         if connection.total_changes() != changes_before {
             self.has_unsynced.store(false, Ordering::Release);
         }
@@ -120,7 +122,7 @@ impl Journal {
         self.write(|transaction| Ok(transaction.prepare_cached(sql)?.execute(values)?))
     }
 
-    /// Copies the log into the database, waits for the disk, and empties the log.
+    /// Copies the write-ahead log into the database, waits for the disk, and empties the log.
     fn renew_log(&self, connection: &Connection) -> JournalResult<()> {
         let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if is_busy {
@@ -132,21 +134,21 @@ impl Journal {
         Ok(())
     }
 
-    /// Locks the state of the log's syncs. A thread that has locked the connection may call this function; a thread
-    /// that has locked this state must not lock the connection.
+    /// Locks the sync state of the write-ahead log. To avoid a deadlock, a thread that needs both locks must lock the
+    /// connection first.
     pub(super) fn log_sync(&self) -> MutexGuard<'_, LogSync> {
         self.log_sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// State of the syncs of the write-ahead log. It is locked during a sync, so that no commit overlooks its failure.
+/// Sync state of the write-ahead log. It stays locked during a sync, so that no commit misses a failure of that sync.
 #[derive(Debug, Default)]
 pub(super) struct LogSync {
-    /// Whether a sync failed, and the log was not emptied since then.
+    /// Whether a sync failed and the log was not emptied afterwards.
     pub(super) has_failed: bool,
 }
 
-/// As long as this value exists, commits do not wait for the disk.
+/// A guard: while it exists, commits do not wait for the disk.
 struct UnsyncedCommits<'c>(&'c Connection);
 
 impl<'c> UnsyncedCommits<'c> {
@@ -158,7 +160,7 @@ impl<'c> UnsyncedCommits<'c> {
 
 impl Drop for UnsyncedCommits<'_> {
     fn drop(&mut self) {
-        // SQLite refuses this setting only within a transaction, and none is open here.
+        // Inside a transaction SQLite would refuse this setting, but no transaction is open here.
         if let Err(error) = self.0.pragma_update(None, "synchronous", "FULL") {
             tracing::error!(%error, "the journal does not wait for the disk any more");
         }
@@ -173,7 +175,8 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // A live call has a verdict only if its segments were withdrawn. Then it keeps this verdict.
+        // A call in progress has a verdict only if a rule excluded it and its segments were removed. Then the verdict
+        // stays.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }

@@ -112,7 +112,7 @@ fn journal_file_is_private_and_can_be_reopened() {
     assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", JobStage::Registering)]);
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
-    // Another process opens the journal and adds a request while the journal is open here.
+    // Another process can open the journal and add a request while this process has it open.
     Journal::open(&config).unwrap().request_retry("a").unwrap();
     assert_eq!(Journal::open_read_only(&config).unwrap().load_jobs().unwrap().len(), 1);
     assert_eq!(reopened.take_retry_requests().unwrap(), ["a"]);
@@ -210,7 +210,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // A later call may have the id of the removed one.
+    // A later call may get the id of the removed call.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }
@@ -224,8 +224,8 @@ fn renamed_recording_makes_its_old_path_a_leftover() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // The call is rendered to its old path again before the old file was removed. So the file must not be removed as a
-    // leftover.
+    // The call is rendered again to the same path before the old file was removed. So this path must not stay in the
+    // list of leftovers.
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }
@@ -298,7 +298,7 @@ fn call_pages_list_all_calls_by_time_even_without_an_invite() {
     let journal = Journal::open_in_memory().unwrap();
     let call_pages = 2 * PAGE as usize + 7;
     for n in 0..call_pages {
-        // Two calls start in each second: their ids decide the order.
+        // Two calls start in each second. Their ids decide which comes first.
         let at = 10 + (n / 2) as i64;
         journal.put_call(&record(&format!("{:05}", call_pages - n), at), CallStage::Complete).unwrap();
     }
@@ -381,7 +381,7 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
     let log_path = journal.log_path.clone();
     journal.log_path = "/dev/null".into(); // a device that cannot be synced (fsync(2), EINVAL)
     assert!(journal.sync_states().is_err());
-    // Linux would now confirm a sync of the log, with the failed pages missing.
+    // From here on Linux would confirm a sync of the log although the failed pages are missing on the disk.
     journal.log_path = log_path.clone();
     journal.sync_states().unwrap();
     assert_eq!(std::fs::metadata(&log_path).unwrap().len(), 0, "no later row follows a page that may be missing");
@@ -389,7 +389,7 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
     std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
     let copy = Journal::open(&config::Config { dir: copy.path().to_owned() }).unwrap();
     assert_eq!(copy.call("a").unwrap().unwrap().stage, CallStage::Ended);
-    // A failed sync within SQLite loses the rows before it, too.
+    // A sync that fails inside SQLite can lose rows of earlier commits, too.
     let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let guard = journal.lock();
     let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();
@@ -418,7 +418,7 @@ fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
         let record = record("a", 10);
         let ended = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
         journal.put_calls_with_segments(&[ended]).unwrap();
-        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all frames behind the log's header
+        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all frames after the log's header
         journal.log_path = "/dev/null".into(); // a device that cannot be synced
         assert!(journal.sync_states().is_err());
         journal.log_path.clone_from(&log_path);
@@ -436,7 +436,7 @@ fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
     }
 }
 
-/// Returns all that the writes of a test changed, as a text.
+/// Returns the contents of all tables that the test changes, as a text.
 fn contents(journal: &Journal) -> String {
     let meta: u32 = journal.lock().query_row("SELECT count(*) FROM meta", [], |row| row.get(0)).unwrap();
     let renders: u32 = journal.lock().query_row("SELECT count(*) FROM renders", [], |row| row.get(0)).unwrap();

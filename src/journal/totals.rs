@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 pub(crate) struct PeriodTotals {
     /// Number of calls for each verdict. Calls without a verdict are in progress or still to be rendered.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
-    /// Number of calls that Pyrus has completely.
+    /// Number of calls that were delivered to Pyrus completely.
     pub(crate) delivered: u64,
     /// Number of calls that are still to be delivered to Pyrus.
     pub(crate) owed: u64,
