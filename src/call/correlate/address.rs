@@ -1,5 +1,6 @@
-//! The rule `media_address`: legs that announce the same media address carry one call, unless the address is used
-//! again.
+//! The rule `media_address`: two legs that announce the same media address belong to one call.
+//!
+//! The rule does not apply if a later call uses the address again.
 
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
@@ -10,19 +11,20 @@ use crate::call::media_index::AddressTrust;
 use crate::call::record::Side;
 use crate::net::Endpoint;
 
-/// What the media addresses of two legs show.
+/// Conclusion from the media addresses that two legs announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SharedMedia {
-    /// Nothing: the legs share no address, or only an address that identifies no party or that was used again later.
+    /// The addresses prove nothing. The legs share no address, or the shared address identifies no party, or a later
+    /// call uses the address again.
     NoEvidence,
-    /// An established leg got the address of the other leg's party, e.g. because the PBX connects two calls.
+    /// An established leg now sends its media to the party of the other leg, e.g. because the PBX connects two calls.
     Connected,
     /// The legs belong to one call, because they share media addresses.
     SameCall,
 }
 
-/// Returns the evidence of the rule `media_address`: a leg of another call announces the same address, and one host
-/// links both legs.
+/// Returns the evidence of the rule `media_address`: a leg of another call announces the same media address, and one
+/// host received one of these legs and sent the other.
 pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let (leg, table) = (subject.leg, subject.correlator.table);
     if leg.is_closed() {
@@ -45,16 +47,16 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     linked.map(evidence).into_iter().collect()
 }
 
-/// Returns whether leg `a` continues leg `b`, i.e. the host that received `b` sent `a` to a third host.
+/// Returns whether the host that received leg `b` sent leg `a` to a third host.
 fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }
 
-/// Returns the evidence of the media addresses that a leg shares with another leg.
+/// Returns the conclusion from the media addresses that two legs share.
 ///
-/// An address that identifies no party proves nothing. If the older leg was answered when the newer leg began, one
-/// address alone does not show that both are one call. After a lost BYE, the PBX uses the port for another call. The
-/// addresses of both sides together do show it.
+/// Two legs that share the addresses of both sides belong to one call. One shared address shows the same only if the
+/// older leg was still unanswered when the newer leg began. Otherwise the BYE of the older leg may have been lost, and
+/// the PBX uses the port for another call.
 fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
     let trusted = |leg: &Leg| {

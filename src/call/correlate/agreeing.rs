@@ -1,9 +1,11 @@
-//! The rule `agreeing_numbers`: joins two legs that share no host. Such legs occur if a PBX or border controller has
-//! one address to the provider and another to the telephones, or if it is a cluster of nodes.
+//! The rule `agreeing_numbers`: joins two legs that share no host.
 //!
-//! No header, host or media address links these legs. So the rule needs calls that begin within half a second, numbers
-//! that agree, and exactly one candidate. The join is weak: it is reviewed when the leg is answered and when it ends,
-//! and is undone if the moments of the two legs disagree.
+//! A PBX or border controller with one address for the provider and another for the telephones produces two legs
+//! without a common host. So does a cluster of nodes. No header, host or media address links the two legs. So the rule
+//! requires that both legs begin within half a second, that their numbers agree, and that only one call fits.
+//!
+//! The join is weak. It is reviewed when the leg is answered and when it ends. If the two legs were answered or ended
+//! at different times, the join is undone.
 
 use std::time::Duration;
 
@@ -22,27 +24,26 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Two addresses that count as one machine within a call, because the sender of one leg is the same machine as the
-/// receiver of another leg.
+/// Two addresses that count as one machine within a call: the receiver of one leg and the sender of another leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
     /// The sender of the new leg is the machine that has this address on another leg of the call.
     OfDraft(Endpoint),
-    /// The sender of the leg with this key is the machine that has this address on another leg.
+    /// The sender of the leg with this key is the machine that has this address on the new leg.
     OfLeg(LegKey, Endpoint),
 }
 
-/// Which of the new leg and a candidate leg caused the other. A leg *causes* another if its receiver, a PBX or proxy,
-/// then sends the other.
+/// Order of cause and effect between the new leg and a candidate leg. A leg *causes* another leg if a PBX or proxy
+/// receives the first and then sends the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CauseOrder {
     /// The candidate leg caused the new leg.
     CandidateFirst,
-    /// The new leg caused the candidate leg, although that was captured first.
+    /// The new leg caused the candidate leg, although the candidate leg was captured first.
     DraftFirst,
 }
 
-/// A candidate leg with numbers that agree with those of the new leg.
+/// A candidate leg whose numbers agree with the numbers of the new leg.
 #[derive(Clone, Copy)]
 struct AgreeingLeg<'a> {
     slot: LegKey,
@@ -51,9 +52,11 @@ struct AgreeingLeg<'a> {
     strength: MatchStrength,
 }
 
-/// Returns the evidence of the rule `agreeing_numbers`: the calls whose numbers agree with those of the leg. Asked only
-/// if no other rule explains the leg. A call of which both numbers agree is preferred, because all outbound calls of a
-/// site may have the same caller's number.
+/// Returns the evidence of the rule `agreeing_numbers`: the calls whose numbers agree with those of the new leg. The
+/// rule is asked only if no other rule explains the leg.
+///
+/// Calls that agree in both numbers exclude calls that agree in one number. All outbound calls of a site may have the
+/// same caller's number, so that number alone proves little.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();
@@ -61,25 +64,27 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// Comparison of a leg with the legs that caused it, by the times of their answers and ends.
+/// Comparison of a weakly joined leg with the leg that caused it: were both answered, or ended, at the same time?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
-    /// Both legs were answered, or both ended, at the same time.
+    /// Both legs were answered at the same time, or both ended at the same time.
     Together,
-    /// The leg was answered or ended while its cause was not.
+    /// Only the compared leg was answered, or it ended at another time than its cause.
     Alone,
-    /// The comparison is open: neither leg was answered or ended yet.
+    /// The two legs cannot be compared yet.
     Open,
 }
 
-/// Returns the evidence of the rule `same_moments`, which confirms that a leg was rightly joined by numbers alone.
+/// Returns the evidence of the rule `same_moments`: the leg was answered or ended together with its cause. This
+/// confirms a join by numbers alone.
 pub(super) fn same_moments(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_together = subject.correlator.compare_moments(subject.leg) == MomentComparison::Together;
     let evidence = Evidence::about_call(CorrelationRule::SameMoments, subject.leg.call());
     is_together.then_some(evidence).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `moments_disagree`, which separates a leg that was wrongly joined by numbers alone.
+/// Returns the evidence of the rule `moments_disagree`: the leg was answered or ended at another time than its cause.
+/// This undoes a join by numbers alone.
 pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_alone = subject.correlator.compare_moments(subject.leg) == MomentComparison::Alone;
     let evidence = Evidence::about_call(CorrelationRule::MomentsDisagree, subject.leg.call());
@@ -87,17 +92,17 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns the alias (two addresses that count as one machine) by which a leg is linked to `call`, if the leg joins
-    /// the call without a shared host.
+    /// Returns the two addresses that count as one machine, if the new leg joins `call` by its numbers and shares no
+    /// host with it.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // If several candidates are equally strong, `max_by_key` returns the last.
+        // If several candidates match equally well, `max_by_key` chooses the last.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
 
-    /// Returns the alias (two addresses that count as one machine) for a leg that a proof joined to the call of `slot`,
-    /// if it shares no host with any leg of the call.
+    /// Returns the two addresses that count as one machine, if a header joins the new leg to the call of the leg
+    /// `slot`. Returns `None` if the new leg shares a host with any leg of this call.
     pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let leg = self.table.leg(slot)?;
         if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
@@ -121,8 +126,10 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns which of two legs may have caused the other, and how strongly they match, if their times, hosts and
-    /// numbers agree. Either may be the cause if both were sent at almost the same time.
+    /// Compares the new leg with a candidate leg by times, hosts and numbers. Returns which of the two may have caused
+    /// the other, and how well their numbers agree.
+    ///
+    /// If both were sent at almost the same time, each may have caused the other. Then the result has two entries.
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> [Option<(CauseOrder, MatchStrength)>; 2] {
         let other = leg.signature();
         let apart = signature.at.distance(other.at);
@@ -130,8 +137,8 @@ impl Correlator<'_> {
             return [None; 2];
         }
         let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
-        // A leg to an extension ends at a telephone, and a leg from an extension begins at one. So neither can be on
-        // that side of the machine.
+        // A leg to an extension ends at the telephone, so it causes no further leg. A leg from an extension begins at
+        // the telephone, so no other leg caused it.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
             let strength = self.number_agreement(effect, cause);
             let ends_there = is_extension(cause.to);
@@ -150,9 +157,9 @@ impl Correlator<'_> {
         ]
     }
 
-    /// Returns how well the numbers of two legs without a common host agree: the outside caller's number, or both
-    /// numbers. If only one of the callers is an extension, the called number is enough, because a PBX replaces an
-    /// extension by an outside number.
+    /// Returns how well the numbers of two legs without a common host agree. Two outside callers must have the same
+    /// number. If only one caller is an extension, the same called number is enough, because a PBX replaces the
+    /// extension's number by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
         let from = from && has_digits(effect.from);
@@ -165,7 +172,8 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether the rule may use a leg: its call was not announced yet, and no other rule explains the leg.
+    /// Returns whether the rule may join the new leg to this candidate: the candidate's call was not announced yet, and
+    /// no other rule explains the candidate.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
@@ -180,11 +188,11 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // Two legs that agree only so far do not match: the caller's number may be that of the whole site, and an
-            // extension's call has only one called number.
+            // One equal caller's number proves nothing here. It may be the number of the whole site, and a call by an
+            // extension has only one called number.
             return false;
         }
-        // The match is accepted only if the machine has not sent a leg yet, or has sent only legs of the same ring
+        // The candidate matches only if its receiver has sent no other leg yet, or only further legs of the same ring
         // group.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.join.by() == Some(CorrelationRule::AgreeingNumbers)
@@ -194,16 +202,15 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares the times of answer and end of a leg that was joined by numbers alone with those of the legs that
-    /// caused it.
+    /// Compares a leg that numbers alone joined with its cause: were both answered or ended at the same time?
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // A leg without a cause is the caller's leg, which was captured after the leg that it caused. Then these two
-        // legs are compared.
+        // A leg without a cause is the caller's leg, captured after the leg that it caused. Then the comparison is made
+        // with that caused leg.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
@@ -225,7 +232,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the commands that separate a weakly joined leg, and the legs that it caused, from its call.
+    /// Returns the commands that remove a weakly joined leg from its call, together with the legs that it caused.
     pub(super) fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
         let legs = self.caused_legs(slot);
         if self.table.keys_of(leg.call()).len() == legs.len() {
@@ -236,7 +243,7 @@ impl Correlator<'_> {
         vec![own_machine, Command::Split { legs, why, alternatives: Vec::new() }]
     }
 
-    /// Returns the keys of a leg and of the legs in its call that it caused.
+    /// Returns the keys of a leg and of all legs of its call that it caused, directly or through other legs.
     pub(crate) fn caused_legs(&self, slot: LegKey) -> Vec<LegKey> {
         let mut found = vec![slot];
         let keys = self.table.leg(slot).map_or(&[][..], |leg| self.table.keys_of(leg.call()));
@@ -259,12 +266,12 @@ fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature
     }
 }
 
-/// Returns whether a leg has a host in common with another leg, by its addresses or by its machines.
+/// Returns whether the new leg has a host in common with `leg`. Hosts that are known as one machine count as common.
 fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
     let (caller, callee) = leg.hop();
     let hosts = [caller, callee, leg.machines().0, leg.machines().1];
     hosts.iter().any(|host| host.same_host(signature.hop.0) || host.same_host(signature.hop.1))
 }
 
-/// Maximum time after which a machine with two addresses sends a call on.
+/// Maximum time between the arrival of a call at a machine with two addresses and the leg that the machine then sends.
 const AGREEING_WINDOW: Duration = Duration::from_millis(500);

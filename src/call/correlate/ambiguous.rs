@@ -1,10 +1,11 @@
-//! Resolution of ambiguous legs: legs to a telephone that the PBX rang while several calls to the same number were
-//! waiting.
+//! Resolution of ambiguous legs.
 //!
-//! The *ring outcome* of a leg is how and when it stopped ringing. At first an ambiguous leg belongs to the newest of
-//! these calls, because a PBX serves a new call at once. Later the leg's ring outcome is compared with the calls. If
-//! the caller of another call was answered together with the leg, the leg moves to that call. If the evidence is
-//! contradictory, the leg gets a separate call, related to all alternatives.
+//! The PBX rings a telephone while several calls to the same number wait. Such a leg is *ambiguous*: it could belong to
+//! each of these calls. At first it belongs to the newest of them, because a PBX serves a new call at once.
+//!
+//! The *ring outcome* of the leg decides, i.e. how and when it stopped ringing. If the caller of another call was
+//! answered at the same time as the leg, the leg moves to that call. If the evidence is contradictory, the leg becomes
+//! a call of its own, related to all calls to which it could belong.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Way and time in which a leg stopped ringing.
+/// How and when a leg stopped ringing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RingOutcome {
     /// The telephone answered at this time.
@@ -34,13 +35,13 @@ impl RingOutcome {
         answered.or_else(|| leg.dialog.cancelled_at().map(Self::Cancelled))
     }
 
-    /// Returns whether a caller was answered at the same time as this outcome. A PBX answers the caller as soon as a
-    /// telephone answers.
+    /// Returns whether a caller's leg, answered at the given time, was answered together with this outcome. A PBX
+    /// answers the caller as soon as a telephone answers.
     pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Returns whether an event on another leg happened so shortly before this outcome that it caused the outcome.
+    /// Returns whether an event on another leg caused this outcome, i.e. happened just before it.
     fn is_caused_by(self, event: Option<Timestamp>) -> bool {
         event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }
@@ -51,12 +52,14 @@ impl RingOutcome {
     }
 }
 
-/// Returns the evidence of the rule `ring_outcome`, for an ambiguous leg that has stopped ringing: the calls that
-/// explain its outcome. If no other call explains it, the leg stays in its call, unless it cannot be assigned to any
-/// call.
+/// Returns the evidence of the rule `ring_outcome` for an ambiguous leg that has stopped ringing: the calls that
+/// explain how it stopped.
 ///
-/// If the leg was answered together with the caller of one alternative, it moves to that call. A cancelled leg never
-/// moves, because a PBX may stop ringing a telephone at the moment at which another call happens to be answered.
+/// If the leg was answered together with the caller of one other call, it moves to that call. If no other call explains
+/// the outcome, the leg usually stays in its call.
+///
+/// A cancelled leg never moves. A PBX may stop ringing a telephone at the moment at which an unrelated call is
+/// answered.
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
@@ -76,7 +79,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg stopped ringing in a way that fits only one of its alternative calls.
+    /// Returns whether exactly one other call explains how an ambiguous leg stopped ringing, and its present call does
+    /// not.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
@@ -87,27 +91,28 @@ impl Correlator<'_> {
         is_certain == Some(true)
     }
 
-    /// Returns the alternative calls of a leg (those to which it could also belong) that are still live.
+    /// Returns the other calls to which an ambiguous leg could belong, without those that are over.
     pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether the call to which the leg belongs now explains its ring outcome. For a cancelled leg it is
-    /// enough that the caller of this call gave up.
+    /// Returns whether the present call of a leg explains how the leg stopped ringing. A cancelled leg is also
+    /// explained if the caller of this call hung up.
     fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
         self.explains(own, pbx, outcome) || is_cancelled && self.caller_legs(own, pbx).any(gave_up)
     }
 
-    /// Returns whether a call explains the ring outcome of a leg: the caller was answered at that time, or another
-    /// telephone of the call answered.
+    /// Returns whether a call explains how a leg stopped ringing. An answered leg is explained if the call's caller was
+    /// answered at that time. A cancelled leg is explained if another telephone, or the caller, was answered at that
+    /// time.
     fn explains(&self, conversation: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
-            // An answer by another telephone of the same call explains why the caller was answered, so it excludes this
-            // explanation.
+            // If another telephone of this call answered, then the caller was answered because of that telephone, and
+            // not because of this leg.
             RingOutcome::Answered(at) => {
                 let mut others = self.rung_legs(conversation, pbx).filter(|l| answered_at(l) != Some(at));
                 caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
@@ -123,11 +128,13 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether an answered leg cannot be assigned to a call. That is so if the caller of its present call hears
-    /// nobody, or if the caller of an alternative call waited in a queue at that time.
+    /// Returns whether an answered leg cannot be assigned to a call. One of two reasons is enough:
+    ///
+    /// - The caller of the leg's present call was not answered.
+    /// - The caller of another possible call waited in a queue when the leg was answered.
     fn is_undecidable(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
-        // If the mirror port lost the answer to the caller, the caller's ACK shows the answer.
+        // If the mirror port lost the 200 response to the caller, the caller's ACK shows that the caller was answered.
         let is_served =
             |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at().is_some();
         let is_queued = |call: &CallKey| {
@@ -137,16 +144,16 @@ impl Correlator<'_> {
         !self.caller_legs(own, pbx).any(is_served) || alternatives.iter().any(is_queued)
     }
 
-    /// Returns the legs by which the call's caller reached this PBX.
+    /// Returns the legs on which the caller of a call reached this PBX.
     pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.table.legs_of(conversation).filter(move |l| l.machines().1.same_host(pbx))
     }
 
-    /// Returns the legs by which this PBX rings telephones for the call.
+    /// Returns the legs that this PBX sent for a call, e.g. to ring telephones.
     pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         self.table.legs_of(conversation).filter(move |l| l.machines().0.same_host(pbx))
     }
 }
 
-/// Maximum time in which a PBX answers the caller after a telephone has answered.
+/// Maximum time between a telephone's answer and the PBX's answer to the caller.
 pub(crate) const PBX_REACTION: Duration = Duration::from_millis(200);

@@ -1,80 +1,82 @@
-//! Commands: the changes of calls that correlation decides, and that the engine applies.
+//! Commands: changes to calls that correlation decides and the engine carries out.
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// A change of calls that correlation has decided.
+/// A change to calls that correlation has decided. The engine carries it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Moves all legs of `from` to `into`. The id of `from` is no longer used.
+    /// Moves all legs of the call `from` to the call `into`. The call `from` disappears, and its id is not used again.
     Merge {
-        /// Call that is merged and then removed.
+        /// Call that disappears.
         from: CallKey,
-        /// Call that gets the legs of the removed call.
+        /// Call that receives the legs.
         into: CallKey,
-        /// Rule of correlation that decided this change.
+        /// Rule that joined the two calls.
         by: CorrelationRule,
     },
-    /// Moves legs of one call to another call; both calls remain.
+    /// Moves some legs of a call to another call. Both calls remain.
     Move {
         /// Keys of the legs to be moved.
         legs: Vec<LegKey>,
-        /// Call that gets the legs.
+        /// Call that receives the legs.
         into: CallKey,
-        /// Rule of correlation that decided this change.
+        /// Rule that moved the legs.
         by: CorrelationRule,
     },
-    /// Makes legs of one call a new call, which is related to the old call and to the `alternatives`.
+    /// Makes a new call of some legs of a call. The new call is related to the old call and to the `alternatives`.
     Split {
-        /// Keys of some legs of one call, but not of all its legs.
+        /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,
-        /// Rule of correlation that decided this change.
+        /// Rule that the relation names.
         why: CorrelationRule,
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
     },
-    /// Makes legs of one call a new call, as if they had just been captured. No fact relates both calls.
+    /// Makes a new call of some legs of a call and correlates it as if its legs had just been captured. The new call is
+    /// not related to the old call.
     Release {
-        /// Keys of some legs of one call, but not of all its legs.
+        /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,
     },
-    /// Relates two calls to each other; they stay separate.
+    /// Relates two calls to each other, without joining them.
     Relate {
         /// First of the two calls.
         a: CallKey,
         /// Second of the two calls.
         b: CallKey,
-        /// Rule of correlation that decided this change.
+        /// Rule that the relation names.
         why: CorrelationRule,
     },
-    /// Confirms a weak join, i.e. that the leg belongs to its call.
+    /// Confirms that a weakly joined leg belongs to its call.
     Confirm {
         /// Key of the leg with the weak join.
         leg: LegKey,
-        /// Rule of correlation that decided this change.
+        /// Rule that confirmed the join.
         by: CorrelationRule,
     },
-    /// Sets the address of the machine that sent a leg, because the machine has several addresses.
+    /// Records that the sender of a leg is a machine that has another address on another leg.
     SetSendingMachine {
-        /// Key of the leg for which the sender is set.
+        /// Key of the leg that the machine sent.
         leg: LegKey,
         /// Address that the machine has on another leg of the call.
         machine: Endpoint,
     },
-    /// Records that another party answered a call, and none of the telephones that the call rang.
+    /// Records that a call was answered by a party that it did not ring, e.g. by a telephone that picked it up.
     MarkAnsweredElsewhere {
         /// Key of the call that was answered by another party.
         call: CallKey,
         /// Party that answered the call.
         by: AnsweredElsewhere,
     },
-    /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
+    /// Records that two hosts are one machine, because the bytes of the same voice arrive at one host and leave the
+    /// other.
     LearnMachine {
-        /// Addresses of the two hosts, which are one machine.
+        /// Addresses of the two hosts.
         hosts: (Endpoint, Endpoint),
-        /// The leg on which the sound arrived at the machine, and the leg on which it left.
+        /// Keys of the leg on which the voice arrived at the machine, and of the leg on which the voice left it.
         legs: [LegKey; 2],
     },
     /// Announces a call to journal and delivery by an event, because the call has changed.

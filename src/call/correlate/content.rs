@@ -1,8 +1,8 @@
-//! The rule `media_content`: the voices of two legs have the same bytes, so one machine relays them.
+//! The rule `media_content`: two legs carry the same bytes of voice, so one machine passes the voice from one leg to
+//! the other. Such a machine *relays* the voice.
 //!
-//! If the same voice arrives at a machine and leaves it, the machine relays it. A proven relay confirms a weak join (by
-//! numbers), corrects a wrong join, joins calls that signalling could not join, or relates calls that Pyrus may know
-//! already.
+//! A proven relay confirms a join by numbers, or corrects a wrong join. It also joins calls that signalling could not
+//! join. If Pyrus may know both calls already, it only relates them.
 
 use crate::call::content::ProvenRelay;
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
@@ -16,7 +16,7 @@ use crate::call::record::Side;
 use crate::call::roles::{CallRoles, party_number};
 
 impl Correlator<'_> {
-    /// Returns the commands that follow from a proven relay between two legs.
+    /// Returns the commands that follow if a machine is proven to relay voice between two legs.
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
         let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
@@ -36,7 +36,7 @@ impl Correlator<'_> {
             let relate = Command::Relate { a: own, b: other, why: by };
             return [relate].into_iter().chain(self.answered_by_telephone(party)).collect();
         }
-        // Two legs that both arrive at the machine, e.g. in a conference, stay two calls.
+        // Two legs that both arrive at the machine, e.g. the legs of two callers in a conference, stay two calls.
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
         match self.join_calls(own, other, by) {
             merge @ Command::Merge { into, .. } if has_sent_one => {
@@ -47,8 +47,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the leg of the relay that is a telephone which also carried the sound of a live outside party, and the other
-    /// leg if it is that of another outside party: a call that waits, or a consultation.
+    /// Returns the two legs of a relay as the telephone's leg and the other party's leg. The telephone must also talk
+    /// with the outside party of its own call, e.g. while a second customer is in call waiting.
     fn other_party_served(&self, relay: ProvenRelay) -> Option<(&Leg, &Leg)> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         [(cause, effect), (effect, cause)].into_iter().find(|(telephone, party)| {
@@ -69,7 +69,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the command that names the telephone of another call as the extension that took the call of a party.
+    /// Returns the command that records the extension of this telephone as the one that answered the party's call.
+    /// Returns `None` if the extension is not known.
     fn answered_by_telephone(&self, (telephone, party): (&Leg, &Leg)) -> Option<Command> {
         let (at, _) = party.dialog.answered?;
         let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
@@ -78,14 +79,15 @@ impl Correlator<'_> {
         self.table.is_lone(party.call()).then_some(Command::MarkAnsweredElsewhere { call: party.call(), by })
     }
 
-    /// Returns the extension that is the party of a leg; `None` if the party is outside.
+    /// Returns the extension at a leg; `None` if the leg's party is an outside number.
     fn extension_at<'a>(&self, leg: &'a Leg, legs: &[&Leg]) -> Option<&'a str> {
         party_number(leg, legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
-    /// Returns the commands for a leg of the relay that goes on although its call is over for the party at the anchor leg:
-    /// the leg moves to the call whose sound it carries now. The telephone of an agent stays connected while one customer
-    /// follows another. The call that it leaves keeps the extension.
+    /// Returns the commands that move a leg to the call whose sound it carries now, after the party of its first call
+    /// has hung up. E.g. an agent's telephone stays connected while one customer follows another.
+    ///
+    /// The first call keeps the agent's extension.
     fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         [(cause, effect), (effect, cause)].into_iter().find_map(|(key, partner)| {
@@ -95,10 +97,10 @@ impl Correlator<'_> {
             let (answered_at, _) = anchor.dialog.answered.filter(|_| anchor.dialog.ended().is_some())?;
             let is_open = |key: &LegKey| self.table.leg(*key).is_some_and(|l| l.dialog.ended().is_none());
             let open: Vec<LegKey> = self.caused_legs(key).into_iter().filter(is_open).collect();
-            // A consultation before a transfer stays a call of its own.
+            // A consultation before a transfer stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            // Without sound at the anchor leg, only this leg has the sound of the call.
+            // If the anchor leg had no sound, this leg is the only source of the call's sound and must stay.
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
@@ -112,13 +114,14 @@ impl Correlator<'_> {
         })
     }
 
-    /// Confirms the joins of two legs of one call.
+    /// Returns the commands for a relay between two legs of one call: their joins are confirmed.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Confirms those legs of a relay that content can correct. A later relay of such a leg to another call does not
-    /// show that the join was wrong.
+    /// Returns the commands that confirm the joins of both legs of a relay, if content can prove such joins wrong.
+    ///
+    /// A confirmed leg stays in its call, even if it later relays voice to another call.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
@@ -128,9 +131,9 @@ impl Correlator<'_> {
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
 
-    /// Returns the leg that was joined to the wrong call by its number, with the legs that it caused, and the right
-    /// call for them. Returns `None` if these legs are the whole wrong call, because that call as a whole belongs to
-    /// the other one.
+    /// Returns the legs that numbers joined to the wrong call, and the right call: the wrongly joined leg and the legs
+    /// that it caused. Returns `None` if no join was wrong, or if the wrong call has no other legs and so can be merged
+    /// as a whole.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
@@ -147,8 +150,8 @@ impl Correlator<'_> {
         is_movable.then_some((legs, call))
     }
 
-    /// Returns whether another leg of the call confirms a leg that was joined by its number. If the rule `by` is one
-    /// that an answer confirms, an answer at the same moment is needed.
+    /// Returns whether a leg that numbers joined by the rule `by` was answered together with another leg of its call.
+    /// For some rules this confirms the join.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
@@ -159,15 +162,15 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
     }
 
-    /// Returns the commands by which the addresses of a relay count as one machine within the call, so that its legs
-    /// get the right roles.
+    /// Returns the commands that make the two addresses of a relay one machine within the call. The roles of the legs
+    /// depend on this.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let [cause, effect] = [relay.cause, relay.effect].map(|(_, key, _)| key);
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The address of the machine on the leg that it received is set as the sender of the leg that it sent. This comes
-        // first, because a pair that is learnt then replaces the addresses of all legs.
+        // The command for the sender of a leg must come first. A machine that is learnt afterwards replaces the
+        // addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),
@@ -177,7 +180,7 @@ impl Correlator<'_> {
         sender.into_iter().chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the command by which the engine learns that two hosts are one machine, because a relay proves it.
+    /// Returns the command that records two hosts as one machine, if the relay between them is proven.
     fn learn_by_content(&self, relay: ProvenRelay) -> Option<Command> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         let hosts = (cause.signaller(relay.cause.2.other()), effect.signaller(relay.effect.2));
@@ -186,8 +189,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether content has confirmed a join. The same moments of answer and end are weaker: many calls are answered
-/// within a fifth of a second.
+/// Returns whether content has confirmed a join. Answers at the same time do not count here, because many calls are
+/// answered within a fifth of a second.
 fn is_confirmed_by_content(join: &LegJoin) -> bool {
     join.confirmed_by() == Some(CorrelationRule::MediaContent)
 }

@@ -1,40 +1,40 @@
-//! Evidence: the statement of a rule about one call and the leg in question, and the choice between all calls with
-//! evidence.
+//! Evidence: the finding of a rule about one call to which a leg may belong. This module also chooses between the calls
+//! for which there is evidence.
 
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::{CallKey, LegKey};
 
-/// The statement of a rule that the leg belongs to this call, is related to it, or does not belong to it.
+/// The finding of a rule: the leg belongs to this call, or is related to it, or does not belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
-    /// Call about which the rule makes its statement.
+    /// Call to which the leg may belong.
     pub(super) call: CallKey,
-    /// Leg of the call on which the evidence is based; `None` if it is based on the whole call.
+    /// Leg of this call on which the evidence is based; `None` if it is based on the whole call.
     pub(super) leg: Option<LegKey>,
     /// Rule that found the evidence.
     pub(super) rule: CorrelationRule,
-    /// How much the evidence proves.
+    /// Weight of the evidence, from contradiction to proof.
     pub(super) strength: EvidenceStrength,
 }
 
 impl Evidence {
-    /// Creates evidence about a whole call, with the strength of the rule.
+    /// Creates evidence about a whole call. Its strength is that of the rule.
     pub(super) const fn about_call(rule: CorrelationRule, call: CallKey) -> Self {
         Self { call, leg: None, rule, strength: rule.strength() }
     }
 
-    /// Creates evidence based on one leg of a call, with the strength of the rule.
+    /// Creates evidence based on one leg of a call. Its strength is that of the rule.
     pub(super) const fn about_leg(rule: CorrelationRule, call: CallKey, leg: LegKey) -> Self {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }
 
-    /// Returns this evidence, weakened so that it only relates the calls and joins no leg.
+    /// Returns this evidence with a lower strength: it relates the two calls, and joins no leg.
     pub(super) const fn relating(self) -> Self {
         Self { strength: EvidenceStrength::Relation, ..self }
     }
 
-    /// Returns whether this evidence is a contradiction that excludes `other`: all evidence for the call, or the
-    /// evidence based on the same leg.
+    /// Returns whether this evidence is a contradiction that excludes the evidence `other`. A contradiction about a
+    /// call excludes all evidence for this call. A contradiction about a leg excludes the evidence based on this leg.
     fn rules_out(&self, other: &Self) -> bool {
         self.strength == EvidenceStrength::Contradiction
             && self.call == other.call
@@ -42,26 +42,29 @@ impl Evidence {
     }
 }
 
-/// Result of the choice between the calls for which there is evidence.
+/// Result of the choice between calls for which there is evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallChoice {
     /// No rule has evidence, so the leg begins a new call.
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),
-    /// The leg could belong to several calls, and probably belongs to this call. If this turns out to be wrong, the leg
-    /// belongs to one of the calls in the list.
+    /// The leg could belong to several calls, and joins the most probable call. The list has the other possible calls.
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence does not choose between them.
     Ambiguous(Vec<Evidence>),
-    /// The leg belongs to none of the calls with evidence, but its own new call is related to them.
+    /// The leg begins a new call, which is related to the calls of the evidence.
     Relate(Vec<Evidence>),
 }
 
 impl CallChoice {
-    /// Chooses between calls. Proof joins the leg to the call of the first proof. Strong evidence joins the leg if only
-    /// one call has strong evidence. Weak evidence joins it if no other call has any evidence. Evidence that a
-    /// contradiction excludes is not used.
+    /// Chooses a call for a leg:
+    ///
+    /// 1. Evidence that a contradiction excludes is not used.
+    /// 2. The first proof decides.
+    /// 3. Otherwise strong evidence decides, if only one call has strong evidence.
+    /// 4. Otherwise weak evidence decides, if only one call has weak evidence.
+    /// 5. Otherwise the leg begins a new call.
     pub(super) fn between(mut evidence: Vec<Evidence>) -> Self {
         let contradictions: Vec<Evidence> =
             evidence.iter().filter(|e| e.strength == EvidenceStrength::Contradiction).copied().collect();
@@ -85,13 +88,13 @@ impl CallChoice {
         }
     }
 
-    /// Returns this choice, or the choice that `other` makes if there was no evidence.
+    /// Returns this choice; or the choice of `other`, if there was no evidence.
     pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// If a leg could belong to several calls, chooses the call that `preferred` returns. The other calls remain
-    /// alternatives.
+    /// If the leg could belong to several calls, joins it to the call that `preferred` returns. The other calls are
+    /// kept as alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };
         let Some(chosen) = preferred(evidence) else { return self };
@@ -100,7 +103,7 @@ impl CallChoice {
     }
 }
 
-/// Returns the call if all evidence is about the same call; `None` if it is about several calls.
+/// Returns the call of the evidence, if all evidence is about one call.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),

@@ -1,6 +1,7 @@
-//! Rules that compare numbers, hosts and times. They join a leg only if the match is unambiguous.
+//! Rules that compare numbers, hosts and times. They join a leg only if exactly one call matches.
 //!
-//! The *leg in question* is the leg whose call is searched; the *other* or *older leg* is a candidate.
+//! The *new leg* is the leg for which a call is sought. The *older leg* is a candidate: a leg of a call that the new
+//! leg may join.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
@@ -11,15 +12,17 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `own_call`: the other leg goes to the same address for another call. The evidence
-/// excludes only this other leg and not its whole call, because a proxy and a PBX on one host have further legs.
+/// Returns the evidence of the rule `own_call`, a contradiction: the older leg is a separate call to the same address.
+/// It excludes only this older leg and not the whole call, because the call may have further legs that match.
 pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let beside = question.met_legs().iter().filter(|met| met.is_own_call);
     beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the evidence of the rule `already_ringing`: the call already has a live leg from the same host to the same
-/// telephone and number. A further leg to that telephone belongs to another call, unless it rings another device.
+/// Returns the evidence of the rule `already_ringing`, a contradiction: the call already has a live leg from the same
+/// host to the same telephone and number. So the new leg rings this telephone for another call.
+///
+/// The rule does not apply if the new leg rings another device of the same number.
 pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
     if question.rung_device().is_some() {
         return Vec::new();
@@ -42,22 +45,22 @@ fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
     })
 }
 
-/// Returns the evidence of the rule `another_device`. It applies if only one call explains the leg, a telephone of that
-/// call already rings, and the leg rings another device of the same number.
+/// Returns the evidence of the rule `another_device`: the new leg rings a second device of a number that already rings.
+/// It applies only if exactly one call matches.
 pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let call = question.rung_device().into_iter();
     call.map(|call| Evidence::about_call(CorrelationRule::AnotherDevice, call)).collect()
 }
 
-/// Returns the only call that explains the leg, if the leg rings another device of a number that rings in the call.
+/// Returns the only call that matches the new leg, if another device of the called number already rings in this call.
 pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallKey> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
     let is_device = |call: &CallKey| {
         let mut legs = question.correlator.table.legs_of(*call);
         legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
     };
-    // A call from this number explains the leg better than a call from an extension whose number the PBX may have
-    // replaced.
+    // A call from the same caller's number is preferred. Other calls match only because the PBX may have replaced the
+    // caller's number.
     let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
     let named = question.explaining_legs().any(|met| is_caller(&met));
     let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
@@ -65,25 +68,26 @@ pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallK
     call.filter(is_device)
 }
 
-/// Returns the evidence of the rule `onward_both`: the host that received the other leg sent the leg in question
-/// shortly afterwards, and both numbers agree.
+/// Returns the evidence of the rule `onward_both`: the host that received the older leg sent the new leg shortly
+/// afterwards, and both numbers agree.
 pub(super) fn onward_both(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardBoth)
 }
 
-/// Returns the evidence of the rule `hairpin`: the PBX sends an extension's call back to the proxy that brought the
-/// call.
+/// Returns the evidence of the rule `hairpin`: a proxy brought an extension's call to the PBX, and the PBX sends the
+/// call back to the same proxy.
 pub(super) fn hairpin(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Hairpin)
 }
 
-/// Returns the evidence of the rule `diverted`: the leg in question says (by Diversion or History-Info) that the called
-/// number of the other leg diverted the call.
+/// Returns the evidence of the rule `diverted`: by its Diversion or History-Info header, the new leg was diverted from
+/// the number that the older leg called.
 pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Diverted)
 }
 
-/// Returns the evidence of the rule `onward_one`. It differs from `onward_both` in that only one number agrees.
+/// Returns the evidence of the rule `onward_one`: the host that received the older leg sent the new leg shortly
+/// afterwards, and one number agrees.
 pub(super) fn onward_one(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardOne)
 }
@@ -93,14 +97,14 @@ fn onward_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Evidenc
     onward.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the evidence of the rule `for_waiting_caller`: the caller of the other leg waits at the host that sent the
-/// leg in question, however long.
+/// Returns the evidence of the rule `for_waiting_caller`: the caller of the older leg waits at the host that sent the
+/// new leg. The wait may have any length.
 pub(super) fn for_waiting_caller(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::ForWaitingCaller)
 }
 
-/// Returns the evidence of the rule `next_trunk`: the same number was called before over other trunks, and all attempts
-/// failed.
+/// Returns the evidence of the rule `next_trunk`: the PBX called the same number over other trunks before, without
+/// success.
 pub(super) fn next_trunk(question: &LegQuestion<'_>) -> Vec<Evidence> {
     waiting_legs(question, CorrelationRule::NextTrunk)
 }
@@ -110,16 +114,18 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
     waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the call that the rule `newest_unserved` prefers if several calls match equally. It is the newest of several
-/// matching calls, if it has just begun and the PBX has called nobody for it yet, or calls a group for it now.
+/// Returns the call that the rule `newest_unserved` prefers if the new leg matches several calls equally: the newest of
+/// these calls.
 ///
-/// The PBX must already ring telephones for all other calls, and none of those legs may have ended. A PBX rings a whole
-/// group at once, so it sends no further leg for these calls.
+/// The newest call must have just begun. The PBX rings no telephone for it yet, or rings the first telephones of a
+/// group just now. For all other calls the PBX must already ring telephones, and none of these legs may have ended. A
+/// PBX rings all telephones of a group at once, so a later leg is not for those calls.
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
     let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
-    // The PBX rings the telephones of a group one after another. While it does, it still serves this call.
+    // The PBX rings the telephones of a group in quick succession. During this time further legs of the group may
+    // follow.
     let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
     let is_unserved = |call: CallKey| rung(call).max_by_key(|l| l.created_at).is_none_or(is_just_rung);
     let mut unserved = candidates.iter().filter(|e| is_unserved(e.call));
@@ -131,11 +137,11 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
     (just_now && all_served).then_some(newest.call)
 }
 
-/// Returns the evidence of the rule `click_to_call`: the PBX called an extension, which waits until the other number is
-/// called.
+/// Returns the evidence of the rule `click_to_call`: the PBX first called an extension, which answered, and now calls
+/// the other number.
 ///
-/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for the
-/// PBX to call out.
+/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for an
+/// outgoing call.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
@@ -156,19 +162,17 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     }
 }
 
-/// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the leg in question is the second
-/// leg.
+/// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_lone = question.correlator.table.is_lone(leg.call());
     let just_answered = leg.dialog.answered.is_some_and(|(at, _)| question.signature.at.since(at) <= PAIR_WINDOW);
     is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
 }
 
-/// Returns the evidence of the rule `consultation`: the only call in which the caller of the leg in question talks at
-/// this time.
+/// Returns the evidence of the rule `consultation`: the caller of the new leg already talks in exactly one other call.
 ///
-/// The caller is an extension that makes a second call, itself or by a feature code. Or the caller is an outside party
-/// for whom the PBX makes a call while the party talks.
+/// The caller may be an extension that makes a second call. Or the caller is an outside party, and the PBX makes a call
+/// for this party while the party talks.
 pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let from_extension = question.correlator.plan.names_extension(signature.from);
@@ -186,8 +190,7 @@ pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Methods of a candidate leg that shares a host with the leg in question. They find out how the candidate may explain
-/// that leg.
+/// Methods that find out how an older leg may explain the new leg. Both legs share a host.
 impl<'a> MetLeg<'a> {
     pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
         Self {
@@ -201,16 +204,16 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the candidate legs that explain the leg in question. The PBX received a candidate and sent it onward as
-    /// the leg in question, or it called someone for the waiting caller of the candidate.
+    /// Returns the older legs that explain the new leg. The PBX received such a leg and then sent the new leg, either
+    /// at once or later for the waiting caller.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)
     }
 }
 
-/// Returns the rule by which the leg in question continues an older leg. Returns `None` if a later leg that is not
-/// explained yet may be the real cause.
+/// Returns the rule by which the PBX received the older leg and sent the new leg at once. The order may be the reverse
+/// if the new leg was captured late and the older leg has no other cause.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
@@ -227,11 +230,11 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     }
 }
 
-/// Returns the rule by which the leg in question is for the caller of an older leg, who waits at the PBX and hears no
-/// person.
+/// Returns the rule by which the PBX sent the new leg for the caller of the older leg. This caller waits at the PBX and
+/// talks with nobody yet.
 ///
-/// The caller may hear ringback, music or nothing. Missing responses to the older leg are no evidence against the rule,
-/// because they may be captured late.
+/// The caller may hear ringback, music or nothing. A missing response to the older leg does not matter, because the
+/// mirror port may show it later.
 fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
     let is_for_other =
@@ -246,7 +249,8 @@ fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule
     hears_nobody(question, leg).then_some(rule)
 }
 
-/// Returns whether the PBX already called outside numbers for the extension of this leg, and all attempts failed.
+/// Returns whether the PBX already called outside numbers for the extension that sent this leg, and every attempt
+/// failed.
 fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let mut others = table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
@@ -256,15 +260,18 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
         && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
 }
 
-/// Returns whether the caller of a leg hears no person, because no other live leg of the call was answered.
+/// Returns whether the caller of a leg talks with nobody at this time, because no other live leg of the call was
+/// answered.
 fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
     !question.correlator.table.legs_of(leg.call()).any(is_talking)
 }
 
 impl Correlator<'_> {
-    /// Returns whether another caller waits at the PBX for an outgoing call: the caller's leg is unanswered and the
-    /// only leg of its call. Scans all legs, but only when a click-to-call without a caller's name is suspected.
+    /// Returns whether another caller waits at the PBX for an outgoing call, i.e. an unanswered leg to this PBX is the
+    /// only leg of its call.
+    ///
+    /// This examines all legs, but only if a leg looks like a click-to-call without a caller's name.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
         let is_lone = |c: CallKey| self.table.is_lone(c);
         self.table.legs().any(|(_, l)| {

@@ -1,4 +1,5 @@
-//! Rules of identity: identifiers in the signalling say that two legs belong to one call.
+//! Rules that compare identifiers in the signalling, e.g. the Call-ID. Equal identifiers show that two legs belong to
+//! one call.
 
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::leads_on;
@@ -9,15 +10,17 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `same_dialog`: another hop of the same dialog, even if it has just ended. The
-/// newest leg comes first: if a later call uses the same identifiers again, further hops belong to that call.
+/// Returns the evidence of the rule `same_dialog`: the new leg is another hop of a dialog that is live or has just
+/// ended.
+///
+/// The newest leg comes first. If a later call uses the same identifiers again, further hops belong to the later call.
 pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let hops = hops(question).filter(|(_, leg)| !leg.was_over_at(question.signature.at));
     hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `tag_reuse`. It applies to an INVITE that uses the Call-ID and tag of a dialog
-/// which was answered and is over, at the same hop. Such an INVITE begins another call, however soon it comes.
+/// Returns the evidence of the rule `tag_reuse`, a contradiction: an INVITE has the Call-ID and From tag of a dialog
+/// that was answered and has ended, at the same hop. Such an INVITE begins another call, even if it comes at once.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
     let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
@@ -25,12 +28,13 @@ pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     used_again.map(|(_, leg)| Evidence::about_call(CorrelationRule::TagReuse, leg.call())).collect()
 }
 
-/// Returns the evidence of the rule `correlation_header`: both legs have the same value of a configured header.
+/// Returns the evidence of the rule `correlation_header`: a header that the configuration names has the same value in
+/// both legs.
 pub(super) fn correlation_header(question: &LegQuestion<'_>) -> Vec<Evidence> {
     agreeing_headers(question, CorrelationRule::CorrelationHeader)
 }
 
-/// Returns the evidence of the rule `session_id`: both legs have a Session-ID UUID in common (RFC 7989).
+/// Returns the evidence of the rule `session_id`: the Session-ID headers of both legs have a UUID in common (RFC 7989).
 pub(super) fn session_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     agreeing_headers(question, CorrelationRule::SessionId)
 }
@@ -41,9 +45,10 @@ fn agreeing_headers(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Ev
     agreeing.map(|(key, leg)| Evidence::about_leg(rule, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `recording_session`: the only call whose sound a recording session (SIPREC) can
-/// carry. This call is answered, goes through the host that sends the session, and has a party that the session's
-/// metadata names. Examines all legs, but only for such sessions.
+/// Returns the evidence of the rule `recording_session`: the only call that a recording session (SIPREC) can belong to.
+///
+/// This call is live and goes through the host that sends the session. One of its parties is in the session's metadata,
+/// if the metadata names parties. The rule examines all legs, but only for recording sessions.
 pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
     let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
@@ -61,11 +66,12 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(recorded.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `same_call_id`: the oldest leg with the same Call-ID and another tag. That leg must
-/// be live, or refused so that its caller tries again.
+/// Returns the evidence of the rule `same_call_id`: the oldest leg with the same Call-ID and another From tag. That leg
+/// must be live, or must have been refused and repeated by its caller.
 ///
-/// Simple telephones count their Call-IDs behind a private address (`17@192.168.1.2`), so two strangers can have the
-/// same one. With so short a Call-ID the legs share a number as well, or the receiver of one sent the other.
+/// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
+/// same Call-ID. If the Call-ID is so short, the legs must also share a number, or the receiver of one must have sent
+/// the other.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_random = is_random(question.dialog.call_id());
@@ -84,13 +90,12 @@ fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
     same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
 }
 
-/// Returns whether a Call-ID is long enough to be unique (RFC 3261 section 8.1.1.4), and no counter.
+/// Returns whether a Call-ID is long enough to be unique (RFC 3261 section 8.1.1.4). A short Call-ID may be a counter.
 fn is_random(call_id: &str) -> bool {
     call_id.split('@').next().is_some_and(|local| local.len() >= UNIQUE_LENGTH)
 }
 
-/// Returns the legs with the same Call-ID and caller's tag as the leg in question, newest first. They are other hops of
-/// its dialog.
+/// Returns the other hops of the new leg's dialog, newest first: the legs with the same Call-ID and From tag.
 fn hops<'a>(question: &LegQuestion<'a>) -> impl Iterator<Item = (LegKey, &'a Leg)> {
     let tag = question.dialog.caller_tag();
     legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag() == tag)
@@ -101,5 +106,5 @@ fn legs_with_call_id<'a>(question: &LegQuestion<'a>) -> impl DoubleEndedIterator
     table.with_call_id(question.dialog.call_id()).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
 }
 
-/// Minimum length of the part of a Call-ID before `@` that counts as unique, characters: a counter of calls is shorter.
+/// Minimum number of characters before the `@` of a unique Call-ID. A Call-ID that counts calls is shorter.
 const UNIQUE_LENGTH: usize = 8;

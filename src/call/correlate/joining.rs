@@ -1,4 +1,4 @@
-//! Decides whether rules may still merge calls, and which of two calls is merged into the other.
+//! Decides whether two calls may still be merged, and which of them remains.
 
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::{Command, Correlator, MAX_LEGS};
@@ -6,11 +6,11 @@ use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::CallKey;
 
 impl Correlator<'_> {
-    /// Returns whether a rule may still join a leg to a call, or the call to another call.
+    /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// A call of which an earlier process left no spool stays alone. A call that has not settled was not announced yet,
-    /// so it may be joined. Content may also join a call that is only displayed. A rule about numbers must leave a call
-    /// alone that has a known cause, or that could belong to several calls.
+    /// Most rules may join a call only until it is announced to journal and delivery. Content may join it until Pyrus
+    /// may know it. Rules about numbers must not join a call that has a known cause or that could belong to several
+    /// calls. A call that an earlier process announced, and of which no spool is left, is never joined.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else {
             return false;
@@ -22,19 +22,19 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a call may be merged into another call and disappear. A call of several legs is merged only
-    /// because of content.
+    /// Returns whether a call may disappear by a merge with another call. Only content may merge a call of several
+    /// legs.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
     }
 
-    /// Returns whether a call may get this number of additional legs.
+    /// Returns whether a call has room for this number of further legs.
     pub(super) fn may_gain(&self, call: CallKey, legs: usize) -> bool {
         self.table.keys_of(call).len() + legs <= MAX_LEGS
     }
 
-    /// Merges two calls. The older call remains, unless only the older call may disappear. If neither may disappear,
-    /// the calls are only related.
+    /// Returns the command that merges two calls. The younger call disappears, or the older call if the younger must
+    /// remain. If both must remain, the command only relates them.
     pub(super) fn join_calls(&self, a: CallKey, b: CallKey, by: CorrelationRule) -> Command {
         let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
         let (older, younger) = if created_at(b) < created_at(a) { (b, a) } else { (a, b) };
@@ -46,8 +46,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Decides what follows from evidence about a call other than `own`, given by a REFER or by a header that was
-    /// captured late: the calls are joined or related.
+    /// Returns the command that follows from evidence about a call other than `own`: it joins or relates the two calls.
+    /// The evidence comes from a REFER, or from a header that was captured late.
     pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
         let is_relation = evidence.strength == EvidenceStrength::Relation;
         (evidence.call != own).then(|| match is_relation {

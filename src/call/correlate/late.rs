@@ -1,4 +1,4 @@
-//! Late correlation: joins calls that were created separately, because messages were captured out of order.
+//! Late correlation: joins calls that became separate only because their messages were captured out of order.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::OpenLeg;
@@ -12,8 +12,8 @@ use crate::call::leg::{Leg, LegDraft};
 use crate::call::leg_join::LegJoin;
 
 impl Correlator<'_> {
-    /// Returns the calls that this caller's leg caused although they were captured before it: the legs of a ring group,
-    /// each of which had become a separate call. Together with the caller's leg they are one call.
+    /// Returns the calls that this new leg caused, although they were captured before it. E.g. the mirror port shows
+    /// the legs of a ring group first, each as a separate call, and the caller's leg afterwards.
     pub(crate) fn late_cause(&self, draft: &LegDraft) -> Vec<CallKey> {
         let signature = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &signature);
@@ -21,8 +21,8 @@ impl Correlator<'_> {
         let is_caused = |l: &&Leg| {
             let effect = l.signature();
             let strength = self.onward_strength(&effect, &signature);
-            // Over a trunk in both directions, each leg may be the effect of the other. If the numbers say the same of
-            // both, the earlier one is the cause, and no rule has joined the later one as its effect.
+            // If a trunk carries calls in both directions, each of the two legs may look like the effect of the other.
+            // The numbers then decide. If they fit equally in both directions, the earlier leg is the cause.
             let is_directed =
                 || !effect.returns_to_sender(&signature) || strength > self.onward_strength(&signature, &effect);
             hosts_meet(l.machines(), signature.hop)
@@ -47,15 +47,18 @@ impl Correlator<'_> {
         calls
     }
 
-    /// Returns whether another leg of a leg's call agrees with it in both numbers and may have caused it.
+    /// Returns whether another leg of the call agrees with this leg in both numbers, so that it may have caused this
+    /// leg.
     fn has_cause_with_both_numbers(&self, leg: &Leg) -> bool {
         let own = leg.signature();
         let is_both = |other: &Leg| own.onward_strength(&other.signature()) == MatchStrength::BothNumbers;
         self.table.legs_of(leg.call()).any(|other| other.id != leg.id && is_both(other))
     }
 
-    /// Returns the leg that numbers alone joined to a call and that this new leg caused: one node of a cluster passed
-    /// the call to another node, which sent the leg on, and the hop between the nodes was captured last.
+    /// Returns the leg that the new leg caused, if only numbers had joined that leg to its call.
+    ///
+    /// E.g. one node of a cluster passes the call to a second node, and the second node sends it on. The hop between
+    /// the two nodes is captured last.
     pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
         let new = draft.signature();
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
@@ -76,8 +79,12 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Merges two calls that belong to one call: the second hop of a proxy's dialog shows it. The mirror port misses
-    /// the hop by which the proxy passed the older call to the PBX, but shows how the proxy sends the new call on.
+    /// Returns the command that merges the call of a dialog with an older call, when the second hop of the dialog is
+    /// captured.
+    ///
+    /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX on a hop that the mirror port misses.
+    /// The PBX then calls a telephone through the proxy. Only the hop from the proxy to the telephone links this dialog
+    /// with the provider's call: its sender received that call.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
         let leg = self.table.leg(slot).filter(|l| l.join.by() == Some(CorrelationRule::SameDialog))?;
         let own = leg.call();
@@ -85,7 +92,8 @@ impl Correlator<'_> {
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
             return None;
         }
-        // Two calls over the same hop, e.g. from the trunk to the proxy or from a dialler on the PBX's host, stay two.
+        // Two calls over the same hop stay separate, e.g. two calls from the trunk to the proxy, or two calls by a
+        // dialler on the PBX's host.
         let is_beside = |into: CallKey| {
             let of_own = || self.table.legs_of(own);
             let mut started = of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
@@ -101,8 +109,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the heuristic rules, with the facts as of now, match a leg that is alone in its call with the
-    /// call `own`.
+    /// Returns whether the rules about hosts and numbers now match a lone leg with the call `own`. They may have failed
+    /// before, because messages were missing.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,
@@ -111,11 +119,10 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns the evidence of the rule `late_sibling`: another leg, which is alone in its call, now matches only the call
-/// of this leg.
+/// Returns the evidence of the rule `late_sibling`: the only leg of another call now matches this leg's call.
 ///
-/// This leg was answered, or ended while other legs go on. The PBX reacted with a new leg, which may have been captured
-/// shortly before.
+/// This leg was answered or has ended, and the PBX reacted by sending another leg. The mirror port may show the other
+/// leg shortly before that answer or end.
 pub(super) fn late_sibling(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let (own, table) = (leg.call(), correlator.table);

@@ -1,9 +1,11 @@
 //! Correlation: decides to which call each leg belongs.
 //!
-//! This module decides but changes nothing: it reads the call table and returns [`Command`]s, which the engine applies.
-//! A *join* puts a leg into a call; it is *weak* if it is based on numbers alone. A *relation* only links two calls.
-//! *Evidence* is what a rule says about one call. Each rule is a function that returns [`Evidence`]. [`rule_list`]
-//! lists the rules in the order in which they are tried, and [`CallChoice`] chooses between the calls with evidence.
+//! This module only decides. It reads the call table and returns [`Command`]s, and the engine applies them.
+//!
+//! A *join* puts a leg into a call. A *weak* join is based on numbers alone. A *relation* links two calls that stay
+//! separate. *Evidence* is the finding of one rule about one call. Each rule is a function that returns [`Evidence`].
+//! [`rule_list`] has the rules in the order in which they are asked. [`CallChoice`] chooses between the calls with
+//! evidence.
 
 pub(crate) mod address;
 mod agreeing;
@@ -41,32 +43,32 @@ pub(crate) use open_leg::LegMoment;
 use question::LegQuestion;
 use rule_list::{HOST_STAGES, LAST_STAGES, RELATING_RULES, SIGNALLING_STAGES};
 
-/// Result of the correlation of a new leg: its call, and its relations to other calls.
+/// Result of the correlation of a new leg: the call that it joins, and the calls to which it is related.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Correlation {
-    /// Call to which the leg belongs, and the rule that found it; `None` if the leg begins a new call.
+    /// Call that the leg joins, and the rule that decided so; `None` if the leg begins a new call.
     pub(crate) same: Option<(CallKey, CorrelationRule)>,
-    /// Calls to which the leg's own new call is related, with the rules that found them.
+    /// Calls to which the leg's new call is related, and the rules that decided so.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
-    /// Whether heuristic rules must not join the new call later, because the leg could belong to several calls or its
-    /// cause is known.
+    /// Whether rules about numbers must not join the new call later. This is so if the leg could belong to several
+    /// calls, or if its cause is known.
     pub(crate) closed_to_heuristics: bool,
-    /// Two addresses that count as one machine within the call, if the leg joins it without sharing a host with another
-    /// leg.
+    /// Two addresses that count as one machine within the call; `None` if the leg shares a host with another leg of the
+    /// call.
     pub(crate) alias: Option<MachineAlias>,
-    /// Other calls to which the leg could belong instead of `same`. The rule `ring_outcome` decides when the leg stops
-    /// ringing.
+    /// Other calls to which the leg could belong. When the leg stops ringing, the rule `ring_outcome` decides between
+    /// them and `same`.
     pub(crate) alternatives: Vec<CallKey>,
 }
 
 impl Correlation {
-    /// Returns the result that the leg joins this call by this rule.
+    /// Returns the result for a leg that joins this call by this rule.
     fn join(call: CallKey, by: CorrelationRule) -> Self {
         Self { same: Some((call, by)), ..Self::default() }
     }
 
-    /// Returns the result that the leg begins a new call, because several calls are possible. The new call is related
-    /// to some of them.
+    /// Returns the result for a leg that could belong to each of these calls: it begins a new call, which is related to
+    /// them.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
         calls.truncate(MAX_AMBIGUOUS);
         let related = calls.into_iter().map(|call| (call, CorrelationRule::Ambiguous)).collect();
@@ -79,14 +81,14 @@ impl Correlation {
 pub(crate) struct Correlator<'a> {
     /// The call table with all legs and calls.
     pub(crate) table: &'a CallTable,
-    /// Extensions, and the hosts that are telephones or PBXs.
+    /// The number plan: extensions, telephones and PBXs.
     pub(crate) plan: &'a NumberPlan,
-    /// Capture time for which the decision is made.
+    /// Capture time at which the decision is made.
     pub(crate) now: Timestamp,
 }
 
 impl Correlator<'_> {
-    /// Finds the call of a new leg. Rules that need later messages are applied in [`Correlator::decide_leg`].
+    /// Decides which call a new leg joins. Later messages of the leg can change this: see [`Correlator::decide_leg`].
     pub(crate) fn correlate(&self, draft: &LegDraft) -> Correlation {
         let question = LegQuestion::about_draft(*self, draft);
         let mut correlation = self.decide(&question);
@@ -107,7 +109,7 @@ impl Correlator<'_> {
         correlation
     }
 
-    /// Decides to which call a new leg belongs, from the evidence of all rules.
+    /// Asks the rules about a new leg, and decides which call it joins.
     fn decide(&self, question: &LegQuestion<'_>) -> Correlation {
         let is_late = self.now > question.at;
         let again = || if is_late { question.as_of_now().ask(HOST_STAGES) } else { CallChoice::Nothing };
@@ -133,7 +135,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the addresses that count as one machine, if a leg joins a call without sharing a host with it.
+    /// Returns the two addresses that count as one machine, if a leg joins a call without sharing a host with it.
     fn alias_of(&self, question: &LegQuestion<'_>, evidence: Evidence) -> Option<MachineAlias> {
         match evidence.rule {
             CorrelationRule::AgreeingNumbers => self.agreeing_alias(&question.signature, evidence.call),
@@ -144,8 +146,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a new leg shares no host with the legs of a call, but is linked with them by a machine that has
-    /// several addresses.
+    /// Returns whether a new leg has no host in common with a call, but a machine with several addresses links it with
+    /// a leg of the call.
     fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let legs = || self.table.legs_of(call);
@@ -157,16 +159,16 @@ fn related(question: &LegQuestion<'_>) -> impl Iterator<Item = (CallKey, Correla
     RELATING_RULES.iter().flat_map(|rule| rule.evidence(question)).map(|e| (e.call, e.rule))
 }
 
-/// Returns whether the receiver of one of two legs sent the other leg. Each leg is given as its sender and receiver.
+/// Returns whether the receiver of one leg sent the other leg. Each leg is given as (sender, receiver).
 fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
     a.0.same_host(b.1) || a.1.same_host(b.0)
 }
 
-/// Maximum number of legs in a call: a ring group of sixty telephones and its caller. Unanswered legs are replaced by
-/// their records (compacted) when they close, and do not count.
+/// Maximum number of legs in a call: the legs of a ring group of sixty telephones, and the caller's legs. Unanswered
+/// legs that have ended are stored as records only, and do not count.
 pub(crate) const MAX_LEGS: usize = 64;
-/// Maximum number of calls to which a new call is related if its leg could belong to each of them.
+/// Maximum number of calls to which a new call is related, if its leg could belong to each of them.
 pub(super) const MAX_AMBIGUOUS: usize = 4;
-/// Maximum number of alternative calls that are stored for a leg. If more callers with one number wait at once, the
+/// Maximum number of other calls that are stored for an ambiguous leg. If more callers of one number wait at once, the
 /// number identifies none of them.
 const MAX_ALTERNATIVES: usize = 16;

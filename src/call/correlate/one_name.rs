@@ -1,7 +1,8 @@
-//! Calls in one name: a PBX makes many calls in the name of the office, so that one number that agrees proves little.
+//! Calls in one name: a PBX makes many calls with the office's number as caller. So an equal caller's number proves
+//! little.
 //!
-//! A campaign, a dialler and a trunk call several outside numbers in one name at once. The number that is called tells
-//! these calls apart.
+//! A campaign, a dialler or a trunk calls several outside numbers at once with the same caller's number. Only the
+//! called number distinguishes these calls.
 
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
@@ -10,8 +11,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
-/// Returns whether the PBX already calls the number of an older leg in the name of its caller, while the leg in
-/// question calls another outside number.
+/// Returns whether the older leg is already served: the PBX calls its number with its caller's number. The new leg must
+/// call another outside number.
 pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());
@@ -24,8 +25,9 @@ pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool
 }
 
 impl Correlator<'_> {
-    /// Returns how strongly the leg `effect` continues the leg `cause`. A program on the PBX's own host, e.g. a dialler,
-    /// names the number that the PBX shall call, so its leg causes no call to another outside number.
+    /// Returns how well the numbers show that the leg `cause` caused the leg `effect`. Returns no match if a program on
+    /// the PBX's own host, e.g. a dialler, sent `cause` and `effect` calls another outside number. Such a program names
+    /// the number that the PBX must call.
     pub(super) fn onward_strength(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         match effect.onward_strength(cause) {
             MatchStrength::OneNumber if self.is_for_other_call_of_program(effect, cause) => MatchStrength::None,
@@ -33,21 +35,25 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a program on the PBX's own host sent the leg `cause`, and `effect` calls another outside number.
+    /// Returns whether a program on the PBX's own host sent the leg `cause`, and the leg `effect` calls another outside
+    /// number.
     pub(super) fn is_for_other_call_of_program(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
         cause.hop.0.same_host(cause.hop.1) && self.calls_elsewhere(cause, effect)
     }
 
-    /// Returns whether the leg `effect` calls an outside number other than that of the leg `cause`, which did not divert
-    /// it there.
+    /// Returns whether the leg `effect` calls another number than the leg `cause`, and this number is an outside number
+    /// to which no diversion leads.
     fn calls_elsewhere(&self, cause: &LegSignature<'_>, effect: &LegSignature<'_>) -> bool {
         !same_number(effect.to, cause.to)
             && !effect.is_diverted_from(cause)
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Releases legs from their calls because a new leg explains them better. Only one number ties each released leg to
-    /// its call, but both of its numbers agree with the new leg, which caused it and was captured a moment later.
+    /// Returns the command that takes a leg, and the legs that it caused, out of its call, because a new leg explains
+    /// it better.
+    ///
+    /// Only one number had joined that leg to its call. The new leg agrees with it in both numbers and was captured a
+    /// moment later.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);
@@ -62,9 +68,10 @@ impl Correlator<'_> {
         vec![Command::Release { legs: self.caused_legs(leg) }]
     }
 
-    /// Releases legs that one number tied to the cause of this leg, although they call another number. Both numbers of
-    /// this leg agree with its cause. The released legs have another cause, which was not captured yet when they were
-    /// joined.
+    /// Returns the commands that take strangers out of the call of the leg `slot`.
+    ///
+    /// The leg agrees with its cause in both numbers. A *stranger* was sent by the same machine at about the same time,
+    /// joined that cause by one number, and calls another number. Its real cause was not captured yet.
     pub(crate) fn release_strangers(&self, slot: LegKey) -> Vec<Command> {
         let Some(leg) = self.table.leg(slot) else { return Vec::new() };
         let own = leg.signature();
@@ -84,7 +91,8 @@ impl Correlator<'_> {
         strangers.map(|key| Command::Release { legs: self.caused_legs(key) }).collect()
     }
 
-    /// Returns whether only one number ties a leg to other legs of its call, and the call may still lose legs.
+    /// Returns whether a leg may leave its call: the call has other legs, only one number ties the leg to them, and the
+    /// call was not announced yet.
     fn may_be_released(&self, leg: &Leg) -> bool {
         !self.table.is_lone(leg.call())
             && self.may_still_be_joined(leg.call(), CorrelationRule::OnwardOne)

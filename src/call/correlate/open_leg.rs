@@ -1,5 +1,5 @@
-//! Decisions about a leg that already belongs to a call: it is moved to another call, confirmed in its call, or split
-//! off.
+//! Decisions about a leg that already belongs to a call. The leg can move to another call, be confirmed in its call, or
+//! become a call of its own.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::rule_list::OPEN_LEG_RULES;
@@ -9,7 +9,7 @@ use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 
-/// A leg that already belongs to a call and about which the rules are asked again.
+/// A leg that already belongs to a call, and about which rules are asked again.
 pub(super) struct OpenLeg<'a> {
     /// The facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
@@ -19,21 +19,21 @@ pub(super) struct OpenLeg<'a> {
     pub(super) leg: &'a Leg,
 }
 
-/// The time in the life of a leg at which rules are asked about it again.
+/// Event in the life of a leg after which rules are asked about it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegMoment {
-    /// The leg may have announced new media addresses.
+    /// The leg has perhaps announced new media addresses.
     Announced,
     /// The leg was answered, or has ended.
     AnsweredOrEnded,
-    /// A short time after the leg's answer or end, when the reaction of the PBX can be seen.
+    /// The leg was answered or has ended some time ago, so that the reaction of the PBX can be seen.
     Reviewed,
-    /// A leg of which it is uncertain to which call it belongs has stopped ringing.
+    /// An ambiguous leg (it could belong to several calls) has stopped ringing.
     Resolved,
 }
 
 impl LegMoment {
-    /// Returns the letters that stand for this time in `docs/correlation.md`.
+    /// Returns the letters that stand for this event in `docs/correlation.md`.
     #[cfg(test)]
     pub(super) const fn letters(self) -> &'static [&'static str] {
         match self {
@@ -45,7 +45,7 @@ impl LegMoment {
 }
 
 impl Correlator<'_> {
-    /// Asks the rules for this time about a leg that belongs to a call. Returns the commands that follow.
+    /// Asks the rules for this event about a leg that belongs to a call. Returns the commands that follow.
     pub(crate) fn decide_leg(&self, key: LegKey, moment: LegMoment) -> Vec<Command> {
         let Some(leg) = self.table.leg(key) else { return Vec::new() };
         let subject = OpenLeg { correlator: *self, key, leg };
@@ -84,7 +84,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the commands that relate the call of an answered leg to the calls that the leg may have answered. If
-    /// there is only one such call, marks it as answered elsewhere.
+    /// this is only one call, a further command marks that call as answered elsewhere.
     fn relate_open(&self, subject: &OpenLeg<'_>, found: &[Evidence]) -> Vec<Command> {
         let a = subject.leg.call();
         let mut commands: Vec<Command> = found.iter().map(|e| Command::Relate { a, b: e.call, why: e.rule }).collect();

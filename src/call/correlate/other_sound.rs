@@ -1,9 +1,10 @@
-//! Legs of an ended call whose sound is in no recording: they become calls of their own, whatever rule joined them.
+//! The last check of an ended call: legs with sound that the recording lacks become separate calls.
 //!
-//! The recording has the sound of one leg, the *recorded leg*. The other legs carry the same sound on its way through a
-//! machine, so nothing is lost. A rule that joined strangers would lose the sound of one of them. This is the last check
-//! against such a loss. It compares *groups*: legs that carry the same sound, because their content or a common dialog
-//! shows it.
+//! The recording has the sound of one leg, the *recorded leg*. Normally the other legs carry the same sound, because a
+//! machine passes it on. But if a rule joined the legs of strangers, the sound of a conversation would be lost. This
+//! check prevents such a loss, whatever rule joined the legs.
+//!
+//! The check compares *groups*: legs that carry the same sound, because their content or a common dialog shows it.
 
 use std::time::Duration;
 
@@ -19,12 +20,14 @@ use crate::time::Timestamp;
 /// Legs of a call that carry the same sound.
 struct SoundGroup<'a> {
     legs: Vec<(LegKey, &'a Leg)>,
-    /// Whether content proves that a machine passes this sound from one leg on to another, in this call or another one.
+    /// Whether a machine passes this sound on from one leg to another, in this call or in another call. The content
+    /// proves it.
     is_relayed: bool,
 }
 
 impl Correlator<'_> {
-    /// Returns the groups of legs of an ended call that carried other sound than its recorded leg.
+    /// Returns the groups of legs of an ended call that the recording lacks, because their sound differs from that of
+    /// the recorded leg.
     pub(crate) fn legs_of_other_sound(&self, call: CallKey) -> Vec<Vec<LegKey>> {
         let anchor = self.recorded_leg(call).filter(|_| self.table.keys_of(call).len() > 1);
         let Some(anchor) = anchor else { return Vec::new() };
@@ -43,7 +46,7 @@ impl Correlator<'_> {
         others.map(|group| group.legs.into_iter().map(|(key, _)| key).collect()).collect()
     }
 
-    /// Returns the leg of a call whose sound the recording uses; `None` if no leg has media.
+    /// Returns the leg that supplies the sound of the recording; `None` if no leg has media.
     fn recorded_leg(&self, call: CallKey) -> Option<&Leg> {
         let legs: Vec<&Leg> = self.table.legs_of(call).collect();
         let roles = CallRoles::from_legs(&legs, self.plan)?;
@@ -51,9 +54,10 @@ impl Correlator<'_> {
         heard.min_by_key(|leg| roles.render_rank(leg.id))
     }
 
-    /// Returns whether a telephone that only numbers joined talks with somebody else than the caller at the anchor leg:
-    /// the PBX answered the caller together with another of its telephones, and this one was answered at another moment,
-    /// while the other one talked on.
+    /// Returns whether a telephone that only numbers joined talks with another caller than the one at the anchor leg.
+    ///
+    /// This is so if the PBX answered the anchor's caller together with a second telephone, and answered this telephone
+    /// at another time. Both telephones must talk at once for some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
             leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();
@@ -104,8 +108,9 @@ impl Correlator<'_> {
 }
 
 impl SoundGroup<'_> {
-    /// Removes the legs that were not heard together with the recorded leg, and returns them as a group. The same sound
-    /// passed through them at another time, e.g. to the first of two parties whom a telephone talked with in turn.
+    /// Removes from the group the legs that had no media at the same time as the recorded leg, and returns them as a
+    /// new group. E.g. a telephone talks with two parties one after the other, and the recorded leg is that of the
+    /// second party.
     fn split_at_other_time(&mut self, anchor: &Leg) -> Option<Self> {
         let is_beside = |(_, leg): &(LegKey, &Leg)| leg.id == anchor.id || common_time(leg, anchor) >= LEAST_OVERLAP;
         let (own, other) = std::mem::take(&mut self.legs).into_iter().partition(is_beside);
@@ -114,8 +119,12 @@ impl SoundGroup<'_> {
         (!other.is_empty()).then_some(SoundGroup { legs: other, is_relayed: self.is_relayed })
     }
 
-    /// Returns whether the recording lacks the sound of this group: it was not heard together with the recorded leg, is a
-    /// second call of one telephone, or differs in its content from the sound that a machine relays in the recorded group.
+    /// Returns whether the recording lacks the conversation of this group. One of three reasons is enough:
+    ///
+    /// - The group had no media at the same time as the recorded leg.
+    /// - It is a second call of the same telephone.
+    /// - Its content differs from the content that a machine relays in the recorded group, and only numbers joined the
+    ///   two.
     fn is_missing_in(&self, recorded: &Self, anchor: &Leg, all: &[&Leg]) -> bool {
         let is_conversation = self.legs.iter().any(|(_, leg)| is_conversation(leg));
         let is_at_other_time = self.legs.iter().all(|(_, leg)| common_time(leg, anchor) < LEAST_OVERLAP);
@@ -126,7 +135,8 @@ impl SoundGroup<'_> {
         is_conversation && (is_at_other_time || self.is_second_call_beside(recorded, all) || differs())
     }
 
-    /// Returns whether machines relay both groups, each with content of its own, and one machine is in both.
+    /// Returns whether machines relay the sound of both groups, the content of the groups differs, and one machine
+    /// takes part in both.
     fn is_relayed_beside(&self, other: &Self) -> bool {
         let touches = |machine: Endpoint| {
             let ends = other.legs.iter().flat_map(|(_, leg)| [leg.machines().0, leg.machines().1]);
@@ -136,8 +146,8 @@ impl SoundGroup<'_> {
         self.is_relayed && other.is_relayed && machines.any(touches) && self.is_tied_by_relays(other)
     }
 
-    /// Returns whether each machine between the two groups passes sound on unchanged within one of them. Another machine,
-    /// e.g. a PBX that decodes every voice, changes the bytes of the same sound.
+    /// Returns whether no machine between the two groups may change the bytes of the sound. Each such machine is proven
+    /// to pass sound on unchanged within one of the groups. E.g. a PBX that transcodes would change the bytes.
     fn is_tied_by_relays(&self, other: &Self) -> bool {
         let is_proven = |machine: Endpoint| self.passes(machine) || other.passes(machine);
         let changes =
@@ -146,15 +156,15 @@ impl SoundGroup<'_> {
         !own.any(|own| other.legs.iter().any(|(_, other)| changes(own, other) || changes(other, own)))
     }
 
-    /// Returns whether one leg of the group arrives at a machine and another one leaves it.
+    /// Returns whether the machine received one leg of the group and sent another.
     fn passes(&self, machine: Endpoint) -> bool {
         let (mut arriving, mut leaving) = (self.legs.iter(), self.legs.iter());
         arriving.any(|(_, leg)| leg.machines().1.same_host(machine))
             && leaving.any(|(_, leg)| leg.machines().0.same_host(machine))
     }
 
-    /// Returns whether one telephone made a call of each group: two dialogs from one host and number to one host, and no
-    /// leg of the call, which are `all`, led to this host.
+    /// Returns whether one telephone made two separate calls, one in each group: both dialogs go from the same host and
+    /// caller's number to the same host. A host that received any leg of the call (`all`) is no telephone.
     fn is_second_call_beside(&self, other: &Self, all: &[&Leg]) -> bool {
         let is_telephone = |leg: &Leg| !all.iter().any(|cause| cause.machines().1.same_host(leg.machines().0));
         let is_beside = |own: &Leg, other: &Leg| {
@@ -167,8 +177,9 @@ impl SoundGroup<'_> {
         calls.into_iter().any(|(_, own)| other.legs.iter().any(|(_, other)| is_beside(own, other)))
     }
 
-    /// Returns whether the group is a leg of the machine that relays the sound of the other group, although the content of
-    /// both its sides was compared with other legs and matched none.
+    /// Returns whether the sound of this leg is known to differ from the sound of the other group. Both voices of the
+    /// leg were compared for long enough without a match, and its machine relays the sound of the other group
+    /// unchanged.
     fn is_heard_to_differ_from(&self, other: &Self) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();
@@ -180,7 +191,8 @@ impl SoundGroup<'_> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether the rule that tied two groups, i.e. that joined the first leg of the younger one, is weak.
+    /// Returns whether only a weak rule joined the two groups. The rule is the one that joined the first leg of the
+    /// younger group.
     fn is_weakly_tied(&self, other: &Self) -> bool {
         let first = |group: &Self| group.legs.iter().map(|(_, leg)| *leg).min_by_key(|leg| (leg.created_at, leg.id));
         let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));
@@ -188,8 +200,7 @@ impl SoundGroup<'_> {
         by.is_some_and(|by| by.strength() == EvidenceStrength::Weak)
     }
 
-    /// Returns whether both groups have a codec in common. A machine that changes the codec changes the bytes of the same
-    /// sound.
+    /// Returns whether both groups have a codec in common. Otherwise their bytes differ even if the sound is the same.
     fn has_codec_of(&self, other: &Self) -> bool {
         let codecs = |group: &Self| -> Vec<String> {
             let streams = group.legs.iter().flat_map(|(_, leg)| leg.media.streams());
@@ -200,7 +211,7 @@ impl SoundGroup<'_> {
     }
 }
 
-/// Returns the time for which two legs had media at once.
+/// Returns how long two legs had media at the same time.
 fn common_time(a: &Leg, b: &Leg) -> Duration {
     match (span(a), span(b)) {
         (Some(a), Some(b)) => a.1.min(b.1).since(a.0.max(b.0)),
@@ -208,25 +219,26 @@ fn common_time(a: &Leg, b: &Leg) -> Duration {
     }
 }
 
-/// Returns whether a leg had a conversation: it was answered, and both sides were heard for some time.
+/// Returns whether a leg carried a conversation: it was answered, and both sides were heard for at least a second.
 fn is_conversation(leg: &Leg) -> bool {
     let is_long = span(leg).is_some_and(|(from, to)| to.since(from) >= LEAST_SOUND);
     leg.dialog.answered.is_some() && leg.has_both_sides() && is_long && !leg.is_recording_session()
 }
 
-/// Returns the capture times of a leg's first and newest media packet.
+/// Returns the capture times of a leg's first and latest media packets.
 fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
     leg.media.first_at().zip(leg.media.last_at())
 }
 
-/// Minimum time for which both sides of a leg are heard in a conversation. A shorter sound is the rest of a ringback tone
-/// or an announcement.
+/// Minimum length of the media of a leg with a conversation. Shorter media is the rest of a ringback tone or an
+/// announcement.
 const LEAST_SOUND: Duration = Duration::from_secs(1);
-/// Minimum time for which two legs are heard at once. The legs of one transfer follow each other with a short overlap.
+/// Minimum time for which two legs have media at the same time. The legs of one transfer follow each other with a short
+/// overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
-/// Minimum number of blocks of each side that are compared before the sound of a leg counts as different: more than one
-/// watch of both voices, because the first one may only hear an announcement to the telephone.
+/// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
+/// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum time for which two telephones of one PBX talk at once before they count as two conversations. After a blind
-/// transfer both are connected for a moment.
+/// Minimum time for which two telephones of a PBX talk at once, so that they count as two conversations. After a blind
+/// transfer two telephones are connected at once for a moment.
 const TALK_AT_ONCE: Duration = Duration::from_secs(3);

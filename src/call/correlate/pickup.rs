@@ -1,8 +1,10 @@
-//! Calls that were answered elsewhere, i.e. by none of the telephones that the call rang.
+//! Calls that were answered elsewhere, i.e. by a telephone that the call did not ring.
 //!
-//! A PBX answers a caller as soon as a telephone answers for this caller. So if a telephone dialled a pickup code and a
-//! caller is answered at the same moment, the telephone picked up that caller's call. The same holds for an outside
-//! telephone that the PBX called in the name of the number that the caller dialled (forwarding).
+//! A PBX answers a caller as soon as a telephone answers for this caller. If the PBX answers a pickup code and a caller
+//! at the same moment, the telephone that dialled the code picked up that call.
+//!
+//! Forwarding works alike. The PBX calls an outside telephone with the number that the caller dialled as caller. If
+//! both are answered at the same moment, the outside telephone answered that caller's call.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
@@ -18,8 +20,8 @@ use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Returns the evidence of the rule `directed_pickup`: the ringing calls of an extension that the dialled pickup code
-/// may name.
+/// Returns the evidence of the rule `directed_pickup`: the dialled pickup code ends with an extension, and these calls
+/// ring at this extension.
 pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
@@ -35,16 +37,16 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
-/// Returns the evidence of the rule `group_pickup`: the calls that were picked up when the PBX answered the pickup code
-/// of this leg.
+/// Returns the evidence of the rule `group_pickup`: these ringing calls were picked up when the PBX answered the pickup
+/// code on this leg.
 pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();
     calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
 }
 
-/// Returns the evidence of the rule `forwarded_outside`: the calls that the PBX forwarded to the outside telephone of
-/// this leg.
+/// Returns the evidence of the rule `forwarded_outside`: the PBX forwarded these calls to the outside telephone of this
+/// leg.
 pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();
@@ -52,8 +54,8 @@ pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl OpenLeg<'_> {
-    /// Returns the party that answered another call by this leg: `Some(Some(extension))`, or `Some(None)` for an
-    /// outside telephone. `None` if the rule does not mean such an answer.
+    /// Returns the party of this leg, which answered another call: `Some(Some(extension))`, or `Some(None)` for an
+    /// outside telephone. Returns `None` if the rule is not about calls answered elsewhere.
     pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
         match rule {
             CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),
@@ -64,8 +66,8 @@ impl OpenLeg<'_> {
 }
 
 impl Correlator<'_> {
-    /// Returns the time at which an answered or ended leg must be reviewed. By then the reaction of the PBX shows to
-    /// which call the leg belongs. Returns `None` if no review is needed.
+    /// Returns the time at which the correlation of an answered or ended leg is reviewed. By then the reaction of the
+    /// PBX is visible. Returns `None` if no review is needed.
     pub(crate) fn review_due_at(&self, leg: &Leg) -> Option<Timestamp> {
         let is_ambiguous = leg.join.is_ambiguous();
         match (leg.dialog.answered, leg.dialog.ended()) {
@@ -79,21 +81,21 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the ringing calls that were picked up when the PBX answered a pickup code at the time `at`. Examines all
-    /// calls, but only after a code was dialled.
+    /// Returns the ringing calls that were picked up at the time `at`, when the PBX answered the pickup code on this
+    /// leg. This examines all calls, but only after a telephone dialled a code.
     fn picked_up_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().1;
         let others = self.table.calls().map(|(c, _)| c).filter(|c| *c != leg.call());
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// Returns the calls that the PBX forwarded to the outside telephone of this leg. Their callers were answered
-    /// together with the leg, and none of their own telephones was.
+    /// Returns the calls that the PBX forwarded to the outside telephone of this leg. The caller of such a call was
+    /// answered together with this leg, and no telephone of the call answered.
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows none of the telephones that the PBX rings, one of these telephones may have answered
-        // the call.
+        // If the mirror port shows no leg from the PBX to a telephone, such a telephone may have answered the call
+        // unseen.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
             |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());
@@ -103,8 +105,8 @@ impl Correlator<'_> {
         out
     }
 
-    /// Returns the legs of callers whose calls the PBX may have forwarded by `leg`. The leg calls an outside number
-    /// with the number that these callers dialled as its caller, and no other cause of the leg is known.
+    /// Returns the legs of callers whose calls the PBX may have forwarded by sending `leg`. These callers dialled the
+    /// number that `leg` has as its caller, `leg` calls an outside number, and no other cause of `leg` is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.is_lone(leg.call());
@@ -117,13 +119,13 @@ impl Correlator<'_> {
                 && l.machines().1.same_host(pbx)
                 && l.created_at <= leg.created_at
                 && same_number(l.parties.to.as_deref(), leg.parties.from.as_deref())
-                // A call to the caller's own number is a call back and no forwarding.
+                // A call to the caller's own number is a callback, not forwarding.
                 && !same_number(l.parties.from.as_deref(), leg.parties.to.as_deref())
         })
     }
 
-    /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. Either its
-    /// caller was answered, or the PBX said so in a Reason header to the call's telephones.
+    /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. Either the
+    /// caller was answered, or the PBX cancelled the call's telephones with a Reason header that says so.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

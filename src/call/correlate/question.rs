@@ -1,4 +1,6 @@
-//! A question to the correlation rules: to which call does a leg belong? It contains all facts that the rules need.
+//! The question that correlation rules answer: to which call does a leg belong? It holds all facts that the rules need.
+//!
+//! The *new leg* is the leg of the question. It can also be an older leg that is still alone in its call.
 
 use std::cell::OnceCell;
 
@@ -11,51 +13,50 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
-/// The question to which call a leg belongs, with the facts as of one time.
+/// The question to which call a new leg belongs, with the facts as of the time `at`.
 ///
-/// Messages are captured out of order. So their timestamps decide which legs were answered or had ended at that time.
+/// Messages are captured out of order. So their own times decide which legs were already answered or over at that time.
 pub(super) struct LegQuestion<'a> {
     /// The facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
-    /// Numbers, hosts and times of the leg in question.
+    /// Numbers, hosts and time of the new leg.
     pub(super) signature: LegSignature<'a>,
-    /// Dialog of the leg in question, with its tags and states.
+    /// Dialog of the new leg.
     pub(super) dialog: &'a Dialog,
-    /// Headers of the leg in question that can identify its call.
+    /// Headers of the new leg that can identify its call.
     pub(super) keys: &'a CorrelationKeys,
-    /// Open legs that share a header value with the leg in question, or a number at a host. Some of them may be over.
+    /// Legs that have a header value in common with the new leg, or a number at the same host. Some of them may be
+    /// over.
     pub(super) known: Vec<(LegKey, &'a Leg)>,
-    /// Capture time for which the question is asked.
+    /// Capture time as of which the question is asked.
     pub(super) at: Timestamp,
-    /// The candidate legs that share a host with the leg in question. They are computed when a rule first needs them.
+    /// The candidate legs that share a host with the new leg. Computed when the first rule needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
-    /// Call in which the leg rings another device of a number that rings already; `None` inside if there is no such
-    /// call. It is computed once, because two rules need it.
+    /// Result of [`LegQuestion::rung_device`]. Computed once, because two rules need it.
     device: OnceCell<Option<CallKey>>,
 }
 
-/// A candidate leg that shares a host with the leg in question, and how it may explain that leg.
+/// An older leg that shares a host with the new leg, and the rules by which it may explain the new leg.
 pub(super) struct MetLeg<'a> {
-    /// Key of the candidate leg in the call table.
+    /// Key of the older leg in the call table.
     pub(super) key: LegKey,
-    /// The candidate leg itself.
+    /// The older leg.
     pub(super) leg: &'a Leg,
-    /// Rule by which the PBX sent the leg in question on from the candidate leg; `None` if no rule fits.
+    /// Rule by which the PBX received the older leg and then sent the new leg; `None` if no rule matches.
     pub(super) onward: Option<CorrelationRule>,
-    /// Rule by which the PBX sent the leg in question for the caller of the candidate leg, who waits; `None` if no rule
-    /// fits.
+    /// Rule by which the PBX sent the new leg for the caller of the older leg, who waits; `None` if no rule matches.
     pub(super) waiting: Option<CorrelationRule>,
-    /// Whether the candidate leg is another call to the same address, and not the cause of the leg in question.
+    /// Whether the older leg is a separate call to the same address, and so cannot have caused the new leg.
     pub(super) is_own_call: bool,
 }
 
 impl<'a> LegQuestion<'a> {
-    /// Creates the question about a new leg, with the facts as of the time at which the leg was sent.
+    /// Creates the question about a leg that was just captured, with the facts as of the time of its INVITE.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
         Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
     }
 
-    /// Creates the question about the only leg of a call, with the facts as of now.
+    /// Creates the question about a leg that is alone in its call, with the facts as of now.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
         Self::new(correlator, leg.signature(), &leg.dialog, &leg.correlation_keys, is_other).as_of_now()
@@ -94,23 +95,23 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns whether the leg in question is a recording session (SIPREC).
+    /// Returns whether the new leg is a recording session (SIPREC).
     pub(super) const fn is_recording_session(&self) -> bool {
         self.keys.recorded_parties.is_some()
     }
 
-    /// Returns the known legs that were not over when the leg was sent.
+    /// Returns the known legs that were still live when the new leg began.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (LegKey, &'a Leg)> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
     }
 
-    /// Returns the call in which the leg rings another device of a telephone number that rings already.
+    /// Returns the call in which the new leg rings another device of a number that already rings; `None` if there is no
+    /// such call.
     pub(super) fn rung_device(&self) -> Option<CallKey> {
         *self.device.get_or_init(|| call_of_another_device(self))
     }
 
-    /// Returns the candidates that are not over and that share a host with the leg in question, in a way that the rules
-    /// about hosts need.
+    /// Returns the live candidate legs that share a host with the new leg, as the rules about hosts need them.
     pub(super) fn met_legs(&self) -> &[MetLeg<'a>] {
         let is_met = |leg: &Leg| hosts_meet(self.signature.hop, leg.machines()) && leg.lived_at(self.at);
         let met = || self.candidates().filter(|(_, leg)| is_met(leg));

@@ -1,7 +1,7 @@
-//! Repeated call attempts: a refused INVITE that its sender sends again at once, with the same or a new Call-ID.
+//! Repeated call attempts: an INVITE is refused, and its sender tries again at once, with the same or a new Call-ID.
 //!
-//! A telephone that is refused for its codecs or credentials tries again at once and asks nobody. So does a PBX with a
-//! provider that is out of order. A person needs longer to dial again, so a later INVITE is another call.
+//! A telephone that is refused for its codecs or credentials tries again without asking its user. A PBX does the same
+//! if a provider is out of order. A person needs longer to dial again, so a later INVITE is another call.
 
 use std::time::Duration;
 
@@ -12,8 +12,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `tried_again`: the new leg repeats the refused leg of exactly one call, and no
-/// other rule explains it.
+/// Returns the evidence of the rule `tried_again`: the new leg repeats a refused leg, and only one call has such a leg.
 pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_just_refused = |leg: &Leg| {
@@ -30,13 +29,13 @@ pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(legs.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Returns whether a new leg with the Call-ID of a refused leg repeats its attempt, with another From tag.
+/// Returns whether a new leg, which has the Call-ID of a refused leg and another From tag, repeats the refused attempt.
 pub(super) fn repeats_refused(leg: &Leg, new: &LegSignature<'_>) -> bool {
     leg.dialog.refusal().is_some_and(|(at, _)| new.at >= at) && is_same_attempt(leg, new)
 }
 
-/// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After 484, more digits
-/// of the number follow (RFC 3578).
+/// Returns whether a new leg comes from the caller of a refused leg and calls the same number. After the status 484
+/// (address incomplete), the number may have more digits (RFC 3578).
 fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
     let old = refused.signature();
     let is_incomplete = matches!(refused.dialog.refusal(), Some((_, 484)));
@@ -46,15 +45,16 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
         && (same_number(old.to, new.to) || is_incomplete && continues())
 }
 
-/// Returns whether a machine repeats an INVITE after this status without asking its user.
+/// Returns whether a telephone or PBX repeats an INVITE by itself after this final status.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
-        // No repeat by a machine: these statuses mean that a person decided.
+        // These statuses mean that a person decided, so no machine tries again.
         486 | 487 | 600 | 603 | 607 => false,
-        // A machine can repeat the INVITE: the call was redirected, or was refused for a reason that another INVITE can
-        // remove.
+        // A machine can try again by itself: the call was redirected, or was refused for a reason that another INVITE
+        // can remove.
         300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
-        // A machine can repeat the INVITE to another host only, because another provider may know the number.
+        // After another status a machine tries again only at another host, because another provider may know the
+        // number.
         _ => !to_same_host,
     }
 }

@@ -1,5 +1,5 @@
-//! The lists of the correlation rules: those for a new leg in the order in which they are asked, and those for a leg
-//! that already belongs to a call.
+//! The lists of the correlation rules: rules about a new leg, in the order in which they are asked, and rules about a
+//! leg that already belongs to a call.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::{LegMoment, OpenLeg};
@@ -8,14 +8,14 @@ use crate::call::correlate::{address, agreeing, ambiguous, heuristic, identity, 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// A rule that is asked about a new leg.
+/// A rule about a new leg.
 pub(super) struct LegRule {
     /// Name of the rule, which appears in its evidence.
     name: CorrelationRule,
     ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
 }
 
-/// Returns an entry of the list of rules for new legs.
+/// Creates an entry of the list of rules about new legs.
 const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>) -> LegRule {
     LegRule { name, ask }
 }
@@ -27,69 +27,70 @@ impl LegRule {
     }
 }
 
-/// A rule that is asked about a leg that already belongs to a call.
+/// A rule about a leg that already belongs to a call.
 pub(super) struct OpenLegRule {
     /// Name of the rule, which appears in its evidence.
     name: CorrelationRule,
-    /// Event in the life of a leg at which the rule is asked.
+    /// Event in the life of a leg after which the rule is asked.
     pub(super) moment: LegMoment,
     ask: fn(&OpenLeg<'_>) -> Vec<Evidence>,
 }
 
-/// Returns an entry of the list of rules for legs that belong to a call.
+/// Creates an entry of the list of rules about legs that belong to a call.
 const fn at(moment: LegMoment, name: CorrelationRule, ask: fn(&OpenLeg<'_>) -> Vec<Evidence>) -> OpenLegRule {
     OpenLegRule { name, moment, ask }
 }
 
 impl OpenLegRule {
-    /// Returns the evidence that the rule finds for a leg with a call.
+    /// Returns the evidence that the rule finds for a leg that belongs to a call.
     pub(super) fn evidence(&self, subject: &OpenLeg<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(subject))
     }
 }
 
-/// Checks that evidence names its rule, or says that the leg could belong to several calls. Returns the evidence.
+/// Checks that each evidence names the rule that found it, or is marked as ambiguous. Returns the evidence.
 fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> {
     let is_own = |e: &Evidence| e.rule == name || e.rule == CorrelationRule::Ambiguous;
     debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
     evidence
 }
 
-/// A rule that prefers one of several calls with equal evidence.
+/// A rule that chooses between calls with equal evidence.
 struct TieRule {
     name: CorrelationRule,
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// A stage of correlation: rules whose evidence is compared with each other. Stages are tried in order, and the first
-/// stage with evidence decides.
+/// A stage of correlation: rules that are asked together. The evidence of all rules of a stage is compared. Stages are
+/// asked in order, and the first stage with evidence decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,
     scope: StageScope,
 }
 
-/// The kinds of legs for which a stage is tried.
+/// The legs for which a stage is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
-    /// The stage is tried for every leg, recording sessions (SIPREC) included.
+    /// The stage is asked for every leg, also for recording sessions (SIPREC).
     EveryLeg,
-    /// The stage is tried for legs of calls, but not for recording sessions (SIPREC).
+    /// The stage is asked for every leg except recording sessions (SIPREC).
     Calls,
 }
 
-/// The stages whose rules compare identifiers in the signalling. They are tried first.
+/// The stages with rules about identifiers in the signalling. They are asked first.
 pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORDER, &REPLACES, &REFER, &CALL_ID];
 
-/// The stages whose rules compare hosts, numbers and times. They are tried with the facts as of the time at which the
-/// leg was sent, and then as of now. For a leg that is alone in its call they are tried again when another leg was
-/// answered or has ended.
+/// The stages with rules about hosts, numbers and times.
+///
+/// They are asked with the facts as of the time of the INVITE, and then with the facts as of now. If a leg is alone in
+/// its call, they are asked again when another leg is answered or ends.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
-/// The stages for a leg that no other rule explains. They are tried last.
+/// The stages for a leg that no other rule explains. They are asked last.
 pub(super) const LAST_STAGES: &[&RuleStage] = &[&RETRY, &CONSULTATION, &NUMBERS];
 
-/// Rules that relate the call of a leg to another call. They are tried if no rule joins the leg.
+/// Rules that relate the call of a leg to another call. They are asked if the leg joins no call.
 pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::Replaces, transfer::replaces),
     rule(CorrelationRule::Refer, transfer::refer),
@@ -97,7 +98,7 @@ pub(super) const RELATING_RULES: &[LegRule] = &[
     rule(CorrelationRule::DirectedPickup, pickup::directed_pickup),
 ];
 
-/// The rules for legs that already belong to a call, with the events at which they are asked.
+/// The rules about legs that already belong to a call, each with the event after which it is asked.
 pub(super) const OPEN_LEG_RULES: &[OpenLegRule] = &[
     at(LegMoment::AnsweredOrEnded, CorrelationRule::LateSibling, late::late_sibling),
     at(LegMoment::Announced, CorrelationRule::MediaAddress, address::media_address),
@@ -164,7 +165,7 @@ impl RuleStage {
 }
 
 impl LegQuestion<'_> {
-    /// Asks the rules of the stages in their order, until a stage has evidence. Returns the choice.
+    /// Asks the stages in order. Returns the choice of the first stage that has evidence.
     pub(super) fn ask(&self, stages: &[&RuleStage]) -> CallChoice {
         let mut choices = stages.iter().map(|stage| stage.choose(self));
         choices.find(|choice| *choice != CallChoice::Nothing).unwrap_or(CallChoice::Nothing)
@@ -175,8 +176,7 @@ impl LegQuestion<'_> {
 mod tests {
     use super::*;
 
-    /// Rules that are in none of the lists, because they are applied elsewhere: as a variant of another rule, by the
-    /// decision itself, after a REFER, by content, or at the end of a call.
+    /// Rules that are in none of the lists. Other code applies them, e.g. after a REFER or at the end of a call.
     const UNLISTED: &[CorrelationRule] = &[
         CorrelationRule::MachinePair,
         CorrelationRule::LateCause,
@@ -202,8 +202,8 @@ mod tests {
         asked
     }
 
-    /// Returns the rules in `docs/correlation.md` with the events at which they are asked, in the order of that
-    /// document.
+    /// Returns the rules in `docs/correlation.md` in the order of that document, each with the events after which it is
+    /// asked.
     fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
         let page = include_str!("../../../docs/correlation.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));

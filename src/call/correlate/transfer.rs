@@ -12,13 +12,15 @@ use crate::decode::UdpDatagram;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// Returns the evidence of the rule `replaces`: the leg's Replaces header names a dialog of the call.
+/// Returns the evidence of the rule `replaces`: the Replaces header of the new leg names a dialog of another call.
 pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
     question.correlator.match_replaces(question.keys).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `refer`: the newest REFER that asked for this leg. If the REFER was sent on the
-/// anchor leg, the calls are only related. A call that came after the REFER and explains the leg is the cause instead.
+/// Returns the evidence of the rule `refer`: the newest REFER that asked the PBX to send this leg. If the REFER was
+/// sent on the anchor leg, the two calls are only related.
+///
+/// A later call can explain the leg better. Then the REFER is no evidence.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| {
@@ -32,10 +34,12 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     referral.map(evidence).into_iter().collect()
 }
 
-/// Returns whether a call that began after a REFER, and for which the PBX has called nobody yet, explains a leg to the
-/// REFER's target: it names both numbers of the leg, or it is an outside call to a number of the PBX. A REFER whose
-/// transfer failed silently claims no later call to its target. A leg that replaces the dialog which the REFER names is
-/// the REFER's leg in any case.
+/// Returns whether a call that began after a REFER explains the new leg better than the REFER does. The new leg calls
+/// the target of the REFER, and the PBX has sent no leg for the later call yet.
+///
+/// The later call must have both numbers of the new leg, or it is an outside call to an outside number. A transfer may
+/// fail without a message, and then the REFER must not claim a later call to its target. If the new leg replaces the
+/// dialog that the REFER names, it belongs to the REFER in any case.
 fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let is_newer = |leg: &Leg| {
@@ -60,7 +64,7 @@ fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
         })
 }
 
-/// Returns the evidence of the rule `parked`: the leg calls the number to which a REFER transferred a call.
+/// Returns the evidence of the rule `parked`: the new leg calls the number to which a REFER transferred a call.
 pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let mut referrals = question.correlator.table.referrals().iter().rev();
     let parked = referrals.find(|referral| referral.is_retrieved_by(&question.signature));
@@ -68,7 +72,7 @@ pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Reads a REFER that was sent in a leg. Returns `None` if it cannot cause an INVITE.
+    /// Reads a REFER that was captured on a leg. Returns `None` if the REFER cannot cause an INVITE.
     pub(crate) fn read_referral(
         &self,
         key: LegKey,
@@ -86,15 +90,15 @@ impl Correlator<'_> {
         Some(referral)
     }
 
-    /// Returns the command that relates the consultation call of an attended transfer, whose dialog the Refer-To header
-    /// names.
+    /// Returns the command that relates the consultation call of an attended transfer, i.e. the call with the dialog
+    /// that the Refer-To header names.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.request.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Returns the command that joins or relates the call that a REFER caused, if its INVITE was captured shortly
+    /// Returns the command that joins or relates the call which a REFER caused, if its INVITE was captured shortly
     /// before the REFER. Also returns the time of that INVITE.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.request.target.as_deref()?;
@@ -111,10 +115,10 @@ impl Correlator<'_> {
         Some((leg.created_at, self.join_or_relate(referral.conversation, evidence)?))
     }
 
-    /// Returns evidence about the call whose dialog a Replaces header names.
+    /// Returns evidence about the call with the dialog that a Replaces header names.
     ///
-    /// If the replaced leg is the anchor (e.g. the only leg), the replacement begins a new call. If it is another leg,
-    /// the replacement is a pickup and the call continues.
+    /// If the replaced leg is the anchor leg, e.g. the only leg, the new leg begins a new call. Otherwise the new leg
+    /// is a pickup, and the call continues with it.
     fn match_replaces(&self, keys: &CorrelationKeys) -> Option<Evidence> {
         let replaced = self.table.with_call_id(keys.replaces.as_ref()?);
         let (key, leg) = replaced.iter().find_map(|key| Some((*key, self.table.leg(*key)?)))?;
@@ -122,8 +126,8 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Returns the command that relates two calls: the call of the leg `own`, and the call that the Replaces header of
-    /// its INVITE names. Used if that INVITE was captured late.
+    /// Returns the command that relates the call `own` to the call with the dialog that a Replaces header names. Used
+    /// if the INVITE with this header was captured after its responses.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
         self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }
@@ -134,5 +138,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Maximum number of legs whose numbers are stored with a REFER: more than a transferred call has.
+/// Maximum number of legs of a call from which a REFER stores the numbers. A transferred call has fewer.
 const MAX_PARTY_LEGS: usize = 16;
