@@ -1,9 +1,10 @@
-//! Reads the table of contents of AMR and AMR-WB payloads (RFC 4867 section 4): number, size and quality of the frames.
+//! Reads the table of contents of AMR and AMR-WB payloads (RFC 4867 section 4). It gives the number, the sizes and the
+//! quality of the frames.
 
 use super::AmrBand;
 use super::amr_form::AmrAlignment;
 
-/// The frames of a payload in one alignment. The payload is at least as long as the frames.
+/// The frames of a payload, read in one of the two alignments. Bytes may follow the last frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AmrContents {
     pub(super) frames: i64,
@@ -11,22 +12,23 @@ pub(super) struct AmrContents {
     pub(super) bytes: usize,
     /// Whether the quality bit of a frame marks it as damaged (RFC 4867 section 4.3.2).
     pub(super) has_damage: bool,
-    /// Number of bits with the value that they have around good frames; `None` if a bit has another value.
+    /// Number of bits of this payload that speak for this reading, e.g. padding bits that are 0. `None` if a padding
+    /// bit is 1 or a frame is marked as damaged: then this reading proves nothing.
     pub(super) agreeing_bits: Option<u32>,
 }
 
-/// The table of contents of a payload.
+/// The frame types and quality bits at the beginning of a payload, one entry for each frame.
 #[derive(Default)]
 struct FrameTable {
     /// Sizes of the frames, bits.
     sizes: [u16; MAX_FRAMES],
     count: usize,
     has_damage: bool,
-    /// Number of frames of the same type as the frame before.
+    /// Number of frames that have the same type as the previous frame.
     repeated_types: u32,
 }
 
-/// The padding bits of a payload.
+/// The bits that fill a payload up to whole bytes. A sender sets all of them to 0.
 struct PaddingBits<'a> {
     payload: &'a [u8],
     count: u32,
@@ -34,7 +36,8 @@ struct PaddingBits<'a> {
 }
 
 impl AmrContents {
-    /// Returns the contents of a payload; `None` if it is no table of contents, or shorter than the frames in it.
+    /// Reads a payload in one alignment. Returns `None` if it has no valid table of contents, or is shorter than its
+    /// frames.
     pub(super) fn of(payload: &[u8], band: AmrBand, alignment: AmrAlignment) -> Option<Self> {
         let is_octet = alignment == AmrAlignment::Octet;
         let table = FrameTable::of(payload, band, is_octet)?;
@@ -79,7 +82,7 @@ impl FrameTable {
             table.has_damage |= bits_at(payload, at + 5, 1)? == 0;
             table.repeated_types += u32::from(last_kind.replace(kind) == Some(kind));
             if is_octet && bits_at(payload, at + 6, 2)? != 0 {
-                return None; // padding of an entry is 0
+                return None; // RFC 4867 section 4.4.2: the padding of an entry is 0
             }
             if bits_at(payload, at, 1)? == 0 {
                 return Some(table);
@@ -96,7 +99,7 @@ impl PaddingBits<'_> {
     }
 }
 
-/// Returns some bits of a payload as a number; `None` if they are behind its end.
+/// Returns `count` bits of a payload from bit `at` on, as a number; `None` beyond the end of the payload.
 fn bits_at(payload: &[u8], at: usize, count: usize) -> Option<usize> {
     let bit = |n: usize| payload.get(n / 8).map(|byte| usize::from(byte >> (7 - n % 8) & 1));
     (at..at + count).try_fold(0, |value, n| Some(value << 1 | bit(n)?))
@@ -106,9 +109,10 @@ fn bits_at(payload: &[u8], at: usize, count: usize) -> Option<usize> {
 const HEADER_BITS: usize = 4;
 /// Length of an entry of the table of contents, bits: F (1), FT (4) and Q (1).
 const ENTRY_BITS: usize = 6;
-/// Bits that the length of a payload is worth: one of the 16 frame types gives a length of at most 3 bytes less.
+/// Number of bits that the payload's length adds to [`AmrContents::agreeing_bits`]. Only a quarter of random tables
+/// gives frames of about this length.
 const LENGTH_BITS: u32 = 2;
-/// Entry for a frame type that no sender uses, in the tables of frame sizes.
+/// Marks a frame type that no sender uses, in the tables of frame sizes.
 const RESERVED: u16 = u16::MAX;
 /// Number of speech bits in an AMR frame, indexed by the frame type (3GPP TS 26.101 table 1a).
 const NARROW_BITS: [u16; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 43, 38, 37, RESERVED, RESERVED, RESERVED, 0];

@@ -1,4 +1,5 @@
-//! Finds the frames and the alignment of AMR and AMR-WB payloads (RFC 4867) from the frame types and the length.
+//! Finds the frames and the alignment of AMR and AMR-WB payloads (RFC 4867). The frame types must agree with the
+//! payload's length.
 
 use super::amr_contents::AmrContents;
 use super::{AmrBand, fmtp};
@@ -22,31 +23,31 @@ impl AmrAlignment {
     }
 }
 
-/// The announced alignment of payloads, and the parameters to check both alignments.
+/// The alignment that the session description announced, and the parameters to check it against the payloads.
 ///
 /// Quirk `amr_alignment`: a device omits `octet-align` from an answer or a re-INVITE, but sends octet-aligned payloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmrForm {
     band: AmrBand,
     pub(crate) announced: AmrAlignment,
-    /// False if the format has frame CRCs or robust sorting: then the alignment is not checked.
+    /// False if the format has frame CRCs or robust sorting. Then the announced alignment is not checked.
     is_plain: bool,
 }
 
-/// The frames that a decoder finds in a payload.
+/// The result of reading one payload: its alignment and its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmrReading<'a> {
     pub(crate) alignment: AmrAlignment,
-    /// The payload without the bytes behind its last frame.
+    /// The payload without stray bytes behind its last frame.
     pub(crate) frames: &'a [u8],
 }
 
-/// Facts about the payloads of a stream so far that decide how the next one is read.
+/// Facts about the earlier payloads of a stream. They decide how the next payload is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmrHistory {
     /// Alignment of the last payload.
     alignment: AmrAlignment,
-    /// Alignment of payloads with stray bytes, and the number of bits in a row of payloads that agree with it.
+    /// Alignment of the last payloads that had stray bytes, and the number of bits in these payloads that prove it.
     stray: (AmrAlignment, u32),
 }
 
@@ -64,8 +65,9 @@ impl AmrForm {
         AmrHistory { alignment: self.announced, stray: (self.announced, 0) }
     }
 
-    /// Returns the frames of the next payload of a stream: the whole payload if frames fit its length, else without up
-    /// to [`MAX_STRAY_BYTES`] bytes. These are zero, or proven by the frame types of this and earlier payloads.
+    /// Returns the frames of the next payload of a stream. If the frame types do not fill the payload, up to
+    /// [`MAX_STRAY_BYTES`] bytes at its end are left out. Bytes other than zero are left out only if the frame types of
+    /// this and earlier payloads prove that they are stray.
     ///
     /// Quirk `trailing_bytes`: a device appends a byte to good frames, or pads the payload to a multiple of 4 bytes.
     pub(crate) fn reading<'a>(self, payload: &'a [u8], history: &mut AmrHistory) -> AmrReading<'a> {
@@ -79,7 +81,8 @@ impl AmrForm {
         AmrReading { alignment: history.alignment, frames: part }
     }
 
-    /// Returns the frames of a payload with stray bytes behind them, once [`PROVEN_BITS`] bits agree with them.
+    /// Returns the frames of a payload that has stray bytes behind them. Returns `None` until [`PROVEN_BITS`] bits of
+    /// this and earlier payloads agree.
     fn reading_with_stray_bytes<'a>(
         self,
         payload: &'a [u8],
@@ -95,24 +98,24 @@ impl AmrForm {
         (history.1 >= PROVEN_BITS).then(|| AmrReading { alignment, frames: &payload[..contents.bytes] })
     }
 
-    /// Returns the alignment that fits the payload's length. If both fit, returns the alignment in which no frame is
-    /// marked as damaged. Further ties go to `last`, the alignment of the packet before, and then to the announced
-    /// alignment.
+    /// Returns the alignment in which the frames fill the payload exactly. If both do, prefers the alignment in which
+    /// no frame is marked as damaged. After that, prefers `last` (the alignment of the previous packet), then the
+    /// announced alignment.
     ///
-    /// An octet-aligned frame of 4.75 kbit/s fits both: in the bandwidth-efficient reading, its padding looks like a
-    /// damaged frame of that mode.
+    /// An octet-aligned frame of 4.75 kbit/s fills the payload in both alignments. Read as bandwidth-efficient, it
+    /// looks like a damaged frame of the same bit rate.
     fn alignment(self, payload: &[u8], last: AmrAlignment) -> AmrAlignment {
         if !self.is_plain {
             return self.announced;
         }
         let fitting = |alignment| Some((alignment, self.exact_contents(payload, alignment)?));
         let found = [last, self.announced, self.announced.other()].into_iter().filter_map(fitting);
-        // `min_by_key` keeps the first of equal alignments, so their order above decides ties.
+        // `min_by_key` returns the first of several equal elements, so the order of the array above decides.
         found.min_by_key(|(_, contents)| contents.has_damage).map_or(self.announced, |(alignment, _)| alignment)
     }
 
-    /// Returns the payload without up to [`MAX_STRAY_BYTES`] zero bytes after its last frame. Returns the whole payload
-    /// if its frames include these bytes, or if no frames fit it.
+    /// Returns the payload without up to [`MAX_STRAY_BYTES`] zero bytes at its end, so that frames fill it exactly.
+    /// Returns the whole payload if it is full already, or if no number of removed bytes helps.
     fn without_zero_bytes(self, payload: &[u8]) -> &[u8] {
         let shorter = (0..=MAX_STRAY_BYTES).filter_map(|stray| payload.get(..payload.len().checked_sub(stray)?));
         let is_padded = |part: &&[u8]| payload[part.len()..].iter().all(|byte| *byte == 0);
@@ -123,9 +126,9 @@ impl AmrForm {
         [self.announced, self.announced.other()].iter().any(|way| self.exact_contents(payload, *way).is_some())
     }
 
-    /// Returns the contents of a payload that is up to [`MAX_STRAY_BYTES`] bytes longer than good frames, with their
-    /// alignment and the number of bits that agree with it. If both alignments are possible, returns the one with which
-    /// more bits agree; `last` has so many bits already.
+    /// Reads a payload that is 1 to [`MAX_STRAY_BYTES`] bytes longer than its frames. Returns alignment, frames, and
+    /// the number of bits that prove this reading. If both alignments are possible, returns the one with more such
+    /// bits; `so_far` bits of earlier payloads count for the alignment `last`.
     fn near_contents(
         self,
         payload: &[u8],
@@ -141,13 +144,13 @@ impl AmrForm {
         found.max_by_key(|(alignment, _, bits)| weight(*alignment, *bits))
     }
 
-    /// Returns the contents of a payload if its frame types add up to exactly its length.
+    /// Reads a payload in one alignment. Returns `None` unless the frames fill the payload exactly.
     fn exact_contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
         AmrContents::of(payload, self.band, alignment).filter(|contents| contents.bytes == payload.len())
     }
 }
 
-/// Returns the number of frames in a payload, in the alignment that fits its length best; `None` if neither fits.
+/// Returns the number of frames in a payload, in the alignment that fits its length better; `None` if neither fits.
 pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<i64> {
     let form = AmrForm::new(band, parameters);
     if !form.is_plain {
@@ -163,15 +166,16 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
 
 /// Maximum number of bytes after the last frame that are ignored. Devices pad a payload to a multiple of 2 or 4 bytes.
 const MAX_STRAY_BYTES: usize = 3;
-/// Number of agreeing bits that prove stray bytes other than zero. Three frames in one packet have as many. Of 100,000
-/// payloads of random bytes, e.g. of an unknown encryption, at most 10 have them.
+/// Number of bits that prove that bytes other than zero are stray. Three frames in one packet have as many. Of 100,000
+/// payloads of random bytes, e.g. of an unknown encryption, at most 10 reach this number.
 const PROVEN_BITS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Returns a payload of one frame of 4.75 kbit/s without a mode request, with `speech` as its bits 0 to 94.
+    /// Returns a payload with one frame of 4.75 kbit/s. It has no mode request, and `speech` gives its speech bits 0 to
+    /// 94.
     fn slowest_mode(alignment: AmrAlignment, is_good: bool, speech: u128) -> Vec<u8> {
         let good = u128::from(is_good);
         match alignment {
@@ -197,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Returns a payload of some frames of 12.2 kbit/s with any speech bits.
+    /// Returns a payload of `frames` frames of 12.2 kbit/s with random speech bits.
     fn fastest_mode(alignment: AmrAlignment, frames: usize, random: &mut fastrand::Rng) -> Vec<u8> {
         let mut bits: Vec<u8> = vec![1; 4];
         let pad = |bits: &mut Vec<u8>| match alignment {
@@ -220,8 +224,9 @@ mod tests {
     #[test]
     fn bytes_behind_frames_are_left_out_after_a_few_packets() {
         let mut random = fastrand::Rng::with_seed(1);
-        // Frames of a packet, and packets before the bytes are known to be stray. A table of contents proves more, the
-        // more frames it has. Speech bits can look like another table by chance.
+        // Each case: alignment, frames in a packet, and maximum number of packets until the bytes are known to be
+        // stray. A longer table of contents proves more. Random speech bits can look like a table of the other
+        // alignment.
         for (alignment, frames, most) in [
             (AmrAlignment::Octet, 1, 1),
             (AmrAlignment::Octet, 3, 0),

@@ -133,7 +133,7 @@ pub(crate) struct StaticFormat {
     pub(crate) channels: u8,
 }
 
-/// The rule by which the length of a payload in bytes gives the duration of its sound.
+/// How the length of a payload in bytes gives the duration of its sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadLength {
     /// The length gives no duration: the bit rate varies, or the payload is no sound.
@@ -152,13 +152,14 @@ enum PayloadLength {
     Dvi4,
 }
 
-/// The behaviour of a sender while nobody speaks. It decides which sound fills a gap in which no packet was lost.
+/// The behaviour of a sender while nobody speaks. It decides how a gap is filled in which no packet was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
-    /// The codec has no silence descriptors: the sender always sends, or stops without notice. A gap in which no packet
+    /// The codec cannot describe silence: its sender always sends, or stops without notice. A gap in which no packet
     /// was lost is played as silence.
     NoDescriptor,
-    /// The codec has silence descriptors or discontinuous transmission (DTX) of its own. Its decoder fills the gap.
+    /// The codec can describe silence (silence descriptors or discontinuous transmission, DTX). Its decoder fills the
+    /// gap.
     OwnDescriptor,
     /// The payload is itself a description of noise, which lasts until the next packet (RFC 3389).
     ComfortNoise,
@@ -169,7 +170,7 @@ pub(crate) enum SilenceBehavior {
 pub(crate) struct EquipmentImpairment {
     /// Ie: loss of quality by the codec itself, without packet loss; 0 (none) to 95.
     pub(crate) ie: f64,
-    /// Bpl: robustness against packet loss, at least 1. A higher value means that a lost packet is heard less.
+    /// Bpl: robustness against packet loss, at least 1. With a higher value, lost packets impair the quality less.
     pub(crate) bpl: f64,
 }
 
@@ -259,7 +260,8 @@ impl Codec {
         CODECS.iter().find(|facts| facts.is_named(encoding)).map(|facts| facts.codec)
     }
 
-    /// Returns whether a text is the encoding name or an alias of this codec, without a search in the whole table.
+    /// Returns whether a text is the encoding name or an alias of this codec. Compares it with this codec only, which
+    /// is faster than [`Self::from_name`].
     pub(crate) fn is_named(self, encoding: &str) -> bool {
         self.facts().is_named(encoding)
     }
@@ -289,7 +291,7 @@ impl Codec {
         self.facts().decoder
     }
 
-    /// Returns the first codec whose row names this decoder; `None` if no codec has it.
+    /// Returns the first codec with this decoder in its row; `None` if no codec has it.
     pub(crate) fn with_decoder(decoder: DecoderKind) -> Option<Self> {
         CODECS.iter().find(|facts| facts.decoder == Some(decoder)).map(|facts| facts.codec)
     }
@@ -299,7 +301,8 @@ impl Codec {
         matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
     }
 
-    /// Returns the duration in ns of the sound in a payload of `bytes` bytes; `None` if the length does not give it.
+    /// Returns the duration in ns of the sound in a payload of `bytes` bytes; `None` if the length does not determine
+    /// it.
     pub(crate) fn duration_ns(self, bytes: u32, clock_hz: u32, channels: u8) -> Option<i64> {
         let bytes = i64::from(bytes);
         let samples_ns = |count: i64| Some(count * 1_000_000_000 / i64::from(clock_hz.max(1)));
@@ -331,8 +334,8 @@ pub(crate) fn static_format(pt: PayloadType) -> Option<StaticFormat> {
     })
 }
 
-/// Returns the value of a parameter of a `fmtp` line, `name=value;name=value`. Names are compared in any case. A name
-/// without a value has the empty value.
+/// Returns the value of a parameter in a `fmtp` line such as `mode=20;octet-align=1`. Upper and lower case of names are
+/// equal. A name without a value has the empty value.
 pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     parameters.split(';').find_map(|parameter| {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -427,7 +430,8 @@ static CODECS: [CodecFacts; 36] = [
         .static_types(&[mono(9, 8_000)])
         .length(PayloadLength::BitRate(64))
         .decoder(DecoderKind::G722),
-    // These values are for G.729A with voice activity detection. The bit stream of annex A is that of the full codec.
+    // These values were measured with G.729A and voice activity detection. Annex A decodes the same bit stream, so they
+    // hold for G.729 too.
     CodecFacts::new(Codec::G729, "G729", 8_000)
         .aliases(&["G729A", "G729B", "G729AB"])
         .static_types(&[mono(18, 8_000)])

@@ -1,6 +1,6 @@
-//! Duration of the sound in a payload, from the payload's content: frame counts, frame types and lengths.
+//! Computes the duration of the sound in a payload from its content: frame counts, frame types and lengths.
 //!
-//! The duration also helps to choose between two possible formats of a payload. In the wrong format, it rarely agrees
+//! The duration also helps to choose between two possible formats of a payload. With the wrong format, it rarely agrees
 //! with the RTP timestamps.
 
 use super::{AmrBand, Codec, amr_form};
@@ -17,8 +17,8 @@ pub(crate) struct FormatParameters<'a> {
 }
 
 impl Codec {
-    /// Returns the duration of the sound in a payload, ns. Returns `None` if the payload does not give the duration, or
-    /// has no whole frame.
+    /// Returns the duration of the sound in a payload, ns. Returns `None` if the content does not determine it, or
+    /// contains no whole frame.
     pub(crate) fn payload_duration_ns(self, format: FormatParameters<'_>, payload: &[u8]) -> Option<i64> {
         let length_ns = match self {
             Self::Opus => opus_ns(payload)?,
@@ -51,8 +51,8 @@ fn opus_ns(payload: &[u8]) -> Option<i64> {
     (frames * frame_us <= 120_000).then_some(frames * frame_us * 1_000)
 }
 
-/// Returns the number of frames in a Speex payload, if its modes give exactly its length (RFC 5574 section 3.3; Speex
-/// codec manual, chapters 9 and 10).
+/// Returns the number of frames in a Speex payload (RFC 5574 section 3.3; Speex codec manual, chapters 9 and 10).
+/// Returns `None` if the modes of the frames do not add up to its length.
 fn speex_frames(payload: &[u8]) -> Option<i64> {
     let total = payload.len() * 8;
     let bits = |at: usize, count: usize| {
@@ -61,7 +61,7 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     };
     let (mut at, mut frames) = (0, 0);
     while total - at >= 5 && bits(at, 5)? != SPEEX_TERMINATOR {
-        // A wideband layer (sound of 4 kHz and above) begins with a set bit and three bits of mode.
+        // A wideband layer (sound above 4 kHz) begins with a 1 bit and three bits for its mode.
         at += match bits(at, 1)? {
             1 if frames > 0 => *SPEEX_LAYER_BITS.get(bits(at + 1, 3)?)?,
             0 => {

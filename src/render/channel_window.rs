@@ -1,39 +1,41 @@
-//! One channel of the mix buffer's window: its samples, and for each sample the stream that wrote it.
+//! One channel of the mix buffer's window: its samples, and which stream wrote each sample.
 //!
-//! Nearly always one stream writes, each packet directly behind the packet before. Then the stream is *alone*: only the
-//! spans that it wrote are stored, and nothing is compared. Any other write gives the window a rank for each sample.
+//! Nearly always only one stream writes, packet directly after packet. Then only the ranges that it wrote are stored,
+//! and nothing is compared. As soon as another stream writes, or the same stream writes backwards, the window stores a
+//! rank for each sample.
 
 use std::collections::VecDeque;
 
-/// One channel of the window. Indices count samples from its front, i.e. from the first sample that was not removed.
+/// One channel of the window. Index 0 is the first sample that was not removed yet.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelWindow {
     samples: Vec<i16>,
     /// The only stream in the window; `None` once several streams have written.
     lone: Option<LoneStream>,
-    /// For each sample the rank of the stream that wrote it, 0 if none did. Empty while one stream is alone.
+    /// Rank of the stream that wrote each sample, 0 if no stream did. Empty while only one stream has written.
     ranks: Vec<u16>,
-    /// Silence that another stream's sound replaced. It is kept until it is known whether that stream continues to
-    /// sound.
+    /// Pieces of digital silence that wait for a decision. Another stream of the channel sounds at the same time; if it
+    /// stops, the silence is written.
     withheld: Vec<WithheldSilence>,
-    /// Number of removed samples that are still in `samples`. They are dropped when they are the larger part, so that a
-    /// sample is moved at most once.
+    /// Number of removed samples that are still at the front of `samples`. They are dropped once they are more than
+    /// half of it, so that a sample is moved at most once.
     flushed: usize,
     /// Number of samples that have been dropped from `samples` since the start.
     dropped: usize,
 }
 
-/// The stream that is alone in a window, with the spans that it wrote. Spans are counted in samples from the first
-/// sample that the window ever had.
+/// The only stream that has written to the window, with the ranges that it wrote. Their bounds count samples from the
+/// first sample that the window ever had.
 #[derive(Clone, Debug, Default)]
 struct LoneStream {
     rank: u16,
-    /// Start and end of each span, in order, without overlaps.
+    /// Start and end of each written range, in order, without overlaps.
     spans: VecDeque<(usize, usize)>,
 }
 
 impl LoneStream {
-    /// Adds a span. Returns whether it lies behind all others and belongs to the same stream.
+    /// Adds a range. Returns false if another stream wrote before, or if the range begins before the end of the last
+    /// range.
     fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
         match self.spans.back_mut() {
             Some((_, end)) if self.rank == rank && *end == from => *end = to,
@@ -46,14 +48,14 @@ impl LoneStream {
         true
     }
 
-    /// Forgets the spans that end before a sample.
+    /// Forgets the ranges that end before a sample.
     fn forget_before(&mut self, sample: usize) {
         while self.spans.front().is_some_and(|(_, end)| *end <= sample) {
             self.spans.pop_front();
         }
     }
 
-    /// Returns the rank of each of `count` samples from sample `from` on; 0 if no stream wrote it.
+    /// Returns the ranks of `count` samples, the first at sample `from`; 0 if no stream wrote a sample.
     fn ranks(&self, from: usize, count: usize) -> Vec<u16> {
         let mut ranks = vec![0; count];
         for (begin, end) in &self.spans {
@@ -63,7 +65,7 @@ impl LoneStream {
     }
 }
 
-/// Digital silence of a stream while another stream of the same side sounded.
+/// Digital silence that a stream sent while another stream of the same channel sounded.
 #[derive(Clone, Debug)]
 struct WithheldSilence {
     /// Position of the first silent sample in the recording.
@@ -86,8 +88,8 @@ impl ChannelWindow {
         Self { lone: None, ..Self::default() }
     }
 
-    /// Writes samples from index `first` on, if no other stream is in the window and nothing was written behind
-    /// `first`. Returns whether it wrote.
+    /// Writes samples from index `first` on. Returns false and writes nothing if another stream is in the window, or if
+    /// something was written after `first`.
     pub(super) fn append_alone(&mut self, first: usize, rank: u16, samples: &[i16]) -> bool {
         let Some(lone) = &mut self.lone else { return false };
         let first = self.flushed + first;
@@ -105,16 +107,16 @@ impl ChannelWindow {
         true
     }
 
-    /// Stores silence until it is decided. If more than [`MAX_WITHHELD`] pieces are stored, the silence is dropped, and
-    /// the other sound stays.
+    /// Stores digital silence until [`Self::settle_silence`] decides about it. If [`MAX_WITHHELD`] pieces are stored
+    /// already, drops it: the other stream's sound stays.
     pub(super) fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
         }
     }
 
-    /// Writes the stored silence that begins before a position, unless another stream continues to sound after it.
-    /// `base` is the position of the window's front.
+    /// Decides about the stored silence that begins before `position`. Drops it if another stream sounds within
+    /// `talks_on` samples after it; otherwise writes it. `base` is the position of sample 0 of the window.
     pub(super) fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
         if self.withheld.is_empty() {
             return;
@@ -138,7 +140,7 @@ impl ChannelWindow {
         }
     }
 
-    /// Returns the samples of the window up to index `end`. The window grows if needed.
+    /// Returns the samples of the window before index `end`. The window grows if needed.
     pub(super) fn grow_to(&mut self, end: usize) -> &mut [i16] {
         let end = self.flushed + end;
         if self.samples.len() < end {
@@ -150,7 +152,8 @@ impl ChannelWindow {
         &mut self.samples[self.flushed..end]
     }
 
-    /// Returns samples and ranks of the window up to index `end`. From now on every sample has a rank.
+    /// Returns samples and ranks of the window before index `end`. From now on the window stores a rank for each
+    /// sample.
     pub(super) fn grow_with_ranks(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         self.grow_to(end);
         if let Some(lone) = self.lone.take() {
@@ -160,8 +163,8 @@ impl ChannelWindow {
         (&mut self.samples[range.clone()], &mut self.ranks[range])
     }
 
-    /// Adds the first samples of this window to `samples`, which belong to another window, and removes them here. Does
-    /// nothing if nothing was written to this window.
+    /// Adds this window's first samples to `samples`, which is part of another window, and removes them from this
+    /// window. Does nothing if no stream wrote to this window.
     pub(super) fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;
@@ -188,7 +191,7 @@ impl ChannelWindow {
         }
         self.dropped += self.flushed;
         self.flushed = 0;
-        // After a pause longer than the window, a stream is alone again.
+        // The window is empty after a long pause, so the next stream is the only stream again.
         if self.samples.is_empty() && self.withheld.is_empty() {
             self.lone.get_or_insert_default();
         }

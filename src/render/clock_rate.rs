@@ -1,27 +1,26 @@
-//! Detects the true clock of a stream's RTP timestamps.
+//! Detects the true clock rate of a stream's RTP timestamps.
 //!
 //! Quirk `wrong_clock`: some senders count RTP timestamps in milliseconds, or G.722 at 16000 Hz instead of the 8000 Hz
 //! of RFC 3551 section 4.5.2.
 //!
-//! Quirk `broken_stamps`: the timestamps of other senders never change, advance by one a packet, or advance by 20 ms
-//! for packets of 30 ms.
+//! Quirk `broken_stamps`: the timestamps of other senders never change, advance by one for each packet, or advance by
+//! 20 ms for packets of 30 ms.
 //!
-//! The detector compares the timestamps of consecutive packets with the duration of their sound, if the codec gives it,
-//! and with their arrival.
+//! The detector compares the timestamps of consecutive packets with their arrival times. It also compares them with the
+//! duration of the packets' sound, if the codec gives it.
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
 use crate::net::SequenceNumber;
 
-/// The way in which the time between two packets of a format is measured.
+/// How the media time between two packets of a format is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaClock {
     /// By the RTP timestamps, which have this clock rate in Hz.
     Clock(u32),
-    /// By counting packets with the sequence numbers and the durations of the packets, because the timestamps are
-    /// useless.
+    /// By counting packets: sequence numbers and packet durations give the time, because the timestamps are useless.
     Counted {
-        /// Duration in ns of a packet whose length does not give the duration.
+        /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,
     },
 }
@@ -47,7 +46,8 @@ struct ArrivalSpacing {
 #[derive(Clone, Debug)]
 pub(super) struct ClockRateDetector {
     announced_hz: u32,
-    /// Whether the packets follow each other without pauses. Comfort noise packets do not, so they cannot be counted.
+    /// Whether packets follow each other without pauses, as speech does. Comfort noise has pauses, so its packets
+    /// cannot be counted.
     is_continuous: bool,
     last: Option<ClockObservation>,
     arrivals_ns: Vec<i64>,
@@ -85,12 +85,12 @@ impl ClockRateDetector {
         }
     }
 
-    /// Returns whether enough packets were compared to decide the clock rate.
+    /// Returns whether enough pairs of packets were compared to decide the clock rate.
     pub(super) fn has_enough(&self) -> bool {
         self.ticks.len() >= ENOUGH_PAIRS
     }
 
-    /// Returns how the time between two packets is measured, judged by the packets so far.
+    /// Returns how the time between two packets is to be measured, according to the packets so far.
     pub(super) fn media_clock(&self) -> MediaClock {
         if self.ticks.len() < MIN_PAIRS {
             return MediaClock::Clock(self.announced_hz);
@@ -107,8 +107,8 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
-    /// Returns the clock that counts packets, whatever their timestamps are. For comfort noise, returns the announced
-    /// clock.
+    /// Returns the clock that counts packets and ignores their timestamps. For comfort noise, which has pauses, returns
+    /// the announced clock.
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
@@ -121,8 +121,8 @@ impl ClockRateDetector {
         }
     }
 
-    /// Returns the clock that agrees with the duration of the packets; `None` if neither timestamps nor arrival times
-    /// agree with it. `ticks` is the usual difference of consecutive timestamps.
+    /// Decides the clock by the duration of the packets' sound. `ticks` is the median difference of consecutive
+    /// timestamps. Returns `None` if neither timestamps nor arrival times agree with the duration.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
@@ -131,15 +131,16 @@ impl ClockRateDetector {
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| stamps_say(hz, 2)) {
             return Some(MediaClock::Clock(hz));
         }
-        // Jitter distorts the median of the time between arrivals; a pause distorts the mean. So one of both is enough.
+        // Jitter distorts the median of the time between arrivals, and a pause distorts the mean. So it is enough if
+        // one of them agrees.
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Packets that arrive closer than the minimum are a burst. If a sender sends packets two at a time, the median
-        // is far from the mean. In neither case do arrivals prove a clock.
+        // Bursts prove no clock, i.e. packets that arrive closer than the minimum. Nor do packets that a sender sends
+        // two at a time, for which median and mean differ.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }
@@ -176,10 +177,10 @@ const ENOUGH_PAIRS: usize = 32;
 const MIN_PAIRS: usize = 8;
 /// Maximum difference between two timestamps that is compared, ticks: 200 ms at 48 kHz.
 const MAX_STEP_TICKS: u32 = 9_600;
-/// Minimum time between arrivals that is compared, ns. Packets that arrive closer are a burst, which proves nothing.
+/// Minimum time between arrivals that is compared, ns. Packets that arrive closer are a burst and prove no clock.
 const MIN_SPACING_NS: i64 = 4_000_000;
-/// Unit, ns, to which a duration found by arrival times is rounded. Every codec that needs this has frames of whole 10
-/// ms.
+/// Packet durations that are found by arrival times are rounded to this unit, ns. Every codec that needs this has
+/// frames of whole 10 ms.
 const FRAME_NS: i64 = 10_000_000;
 /// Clocks that senders use, Hz: 1000 for milliseconds, and the clocks of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];

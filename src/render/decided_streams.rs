@@ -1,5 +1,5 @@
-//! The streams of a leg, as the decisions in the spool describe them up to the entry read last. Both rendering passes
-//! use them.
+//! The streams of a leg according to the decisions that were read from the spool so far. Both rendering passes use
+//! them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 
-/// The streams and payload types that were decided so far. Each rendering pass has its own.
+/// All streams and payload types that were decided so far. Each rendering pass has its own copy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<(Endpoint, Endpoint, Ssrc), u32, foldhash::fast::FixedState>,
@@ -29,8 +29,8 @@ pub(super) struct DecidedStream {
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
-    /// The last SRTP keys, after the signalling ended the encryption. A sender may still use them for a while, e.g.
-    /// until the answer (RFC 3264 section 8).
+    /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
+    /// longer, e.g. until the answer (RFC 3264 section 8).
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct DecidedStream {
 pub(super) enum StreamProtection {
     /// The stream is not encrypted.
     Plain,
-    /// SRTP with keys from the signalling. Also holds the number of the decision that contained the keys.
+    /// SRTP with keys from the signalling. The number counts the decisions with keys, so that new keys are noticed.
     Keys(SrtpContext, u32),
     /// Encryption that callspan cannot decrypt, and the reason.
     Closed(UndecryptableReason),
@@ -53,8 +53,8 @@ impl DecidedStreams {
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
-                    // The stream continues as another source. Meanwhile another stream may have taken over the former
-                    // source.
+                    // The stream continues with another SSRC. Another stream may use the former SSRC by now; then that
+                    // entry stays.
                     let former = (*src, *dst, known.ssrc);
                     if self.by_flow.get(&former) == Some(stream) {
                         self.by_flow.remove(&former);
@@ -109,7 +109,7 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
-    /// Replaces the protection of a stream, and keeps the previous keys as former keys.
+    /// Sets a protection without keys, and keeps the previous keys as former keys.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
             self.former_keys = Some((context, decision));
@@ -117,8 +117,8 @@ impl DecidedStream {
     }
 }
 
-/// Returns whether packets of a format get a playout time. Telephone-events do not: each repeats the timestamp of its
-/// event's start (RFC 4733 section 2.2.2), which would move the timeline back.
+/// Returns whether packets of a format get a playout time. Telephone-events do not: all packets of an event repeat the
+/// timestamp of its start, which would move the timeline back (RFC 4733 section 2.2.2).
 pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
     !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
 }

@@ -1,11 +1,11 @@
-//! Mixes the streams of both sides: a window of some seconds over the two channels of the recording.
+//! Mixes the streams of both sides in a window of some seconds over the two channels of the recording.
 //!
 //! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
-//! wins, sample by sample. So a new SSRC replaces the old one, and nothing makes the recording longer. Digital silence
-//! does not replace the sound of another stream that continues.
+//! wins, sample by sample. So a new SSRC replaces the old one, and the recording does not become longer. Digital
+//! silence does not replace the sound of another stream that continues.
 //!
-//! Streams of a further audio m-line do not replace the streams of other m-lines. Each m-line has a window of its own,
-//! and the channel is the sum of all.
+//! Each audio m-line of a side has a window of its own, so its streams replace only each other. The channel is the sum
+//! of all windows.
 
 use std::io;
 
@@ -13,10 +13,11 @@ use super::answer_tone::AnswerToneSearch;
 use super::channel_window::ChannelWindow;
 use super::report::SideReport;
 
-/// Receives the finished samples in order: left (the leg's caller) and right.
+/// Receives the finished samples in order. Each element has the sample of the leg's caller (left) and of the callee
+/// (right).
 pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
-/// The window over both channels, from position `base` on. Positions count samples from the start of the recording.
+/// The window over both channels. Positions count samples from the start of the recording.
 #[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
@@ -25,7 +26,7 @@ pub(super) struct MixBuffer {
     /// Number of samples per channel in the whole recording.
     total: i64,
     channels: [ChannelWindow; 2],
-    /// Sound of further audio m-lines, for each channel.
+    /// Windows of the second and further audio m-lines, for each channel.
     further: [[ChannelWindow; FURTHER_LINES]; 2],
     /// Ranges of positions (from, to) that are output as silence, e.g. while the recording was paused.
     muted: Vec<(i64, i64)>,
@@ -33,24 +34,24 @@ pub(super) struct MixBuffer {
     meters: [LevelMeter; 2],
 }
 
-/// The place in the mix buffer to which a stream writes.
+/// Where in the mix buffer a stream writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MixTarget {
     /// Index of the channel: 0 is left, 1 is right.
     pub(super) channel: usize,
     pub(super) layer: MixLayer,
-    /// Rank of the stream: if two streams of a layer sound at once, the higher rank wins.
+    /// Rank of the stream. If two streams of one m-line sound at once, the higher rank is heard.
     pub(super) rank: u16,
 }
 
-/// Layer of a side's sound. Each audio m-line of a side belongs to a layer; the layers are added.
+/// The audio m-line of a side. The sound of all m-lines is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MixLayer {
     /// The sound of the first or only m-line.
     First,
     /// The sound of a further m-line, which is added to the others.
     Further {
-        /// Number of the m-line, 1 for the second one. Lines beyond [`FURTHER_LINES`] share the last window.
+        /// Number of the m-line: 1 is the second m-line. Lines after [`FURTHER_LINES`] share the last window.
         line: u8,
     },
 }
@@ -70,8 +71,8 @@ impl MixBuffer {
         }
     }
 
-    /// Writes samples at a position. Samples outside the recording or already output are dropped. Returns how many
-    /// samples lie inside the recording.
+    /// Writes samples at a position. Drops samples outside the recording, and samples before the window. Returns how
+    /// many samples lie inside the recording.
     pub(super) fn write(&mut self, target: MixTarget, at: i64, samples: &[i16]) -> usize {
         let MixTarget { channel, layer, rank } = target;
         let end = at.saturating_add(samples.len() as i64);
@@ -174,14 +175,15 @@ impl MixBuffer {
     }
 }
 
-/// Returns whether the samples are digital silence, i.e. a codec's silence without any noise.
+/// Returns whether the samples are digital silence, as a codec sends it for no sound at all, not even noise.
 fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
 
 /// Returns the largest magnitude of the samples.
 fn peak_of(samples: &[i16]) -> u16 {
-    // Every processor has an instruction for the least and the greatest of 16-bit numbers, but not for their magnitude.
+    // Every processor has an instruction for the minimum and the maximum of 16-bit numbers, but not for their
+    // magnitude. So the loop searches minimum and maximum.
     let (low, high) = samples.iter().fold((0, 0), |(low, high), &sample| (sample.min(low), sample.max(high)));
     high.unsigned_abs().max(low.unsigned_abs())
 }
@@ -277,7 +279,8 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Divisor of a second: a stream that sounds again within a tenth of a second after a packet continues to sound.
+/// Part of a second for which a stream must pause to count as silent: one tenth. If it sounds again sooner, it
+/// continues to sound.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
 /// or four.
@@ -299,7 +302,8 @@ mod tests {
         Flush(i64),
     }
 
-    /// Returns what two or three streams of a channel write, mostly packet behind packet, with gaps, overlaps and disorder.
+    /// Returns random writes of up to three streams of a channel: mostly packet directly after packet, with gaps,
+    /// overlaps and disorder.
     fn steps(seed: u64) -> Vec<Step> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let streams = rng.usize(1..4);
@@ -309,7 +313,7 @@ mod tests {
         while now < SECONDS as i64 * i64::from(RATE_HZ) {
             now += 160;
             for (stream, at) in at.iter_mut().enumerate().take(streams) {
-                // A stream rests for seconds, so that others are alone.
+                // Each stream pauses for seconds, so that only one other stream is in the window.
                 if (now / 40_000 + stream as i64) % 3 == 1 && streams > 1 {
                     continue;
                 }

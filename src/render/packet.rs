@@ -29,16 +29,16 @@ pub(super) enum CapturedPayload<'a> {
     Damaged,
 }
 
-/// Splits a datagram into its RTP packets; nearly always it has only one. A network card can join several packets into
-/// one datagram (see [`rtp::split_merged`]). The engine counts such a datagram as one packet, because a search in every
-/// datagram would slow it down.
+/// Splits a datagram into its RTP packets. Nearly always it has only one, but a network card can join several (see
+/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because searching every datagram would slow
+/// it down.
 pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;
     let mut parts = rtp::split_merged(packet.payload).peekable();
     std::iter::from_fn(move || {
         let payload = parts.next()?;
-        // Bytes that the capture truncated are missing from the last packet.
+        // If the capture truncated the datagram, the missing bytes belong to the last packet.
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let wire_len = if parts.peek().is_some() { length.min(rest) } else { rest };
         rest -= wire_len;
@@ -49,7 +49,8 @@ pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item =
 /// Parses the fixed header. Returns `None` for bytes that are not RTP.
 pub(super) fn read_header(packet: &PacketEntry<'_>) -> Option<RtpHeaderFields> {
     let (fixed, _) = packet.payload.split_first_chunk::<12>()?;
-    // The engine stores no RTCP, so bytes 192 to 223 are the payload types 64 to 95 with the marker bit.
+    // The second byte of RTCP is 192 to 223. The spool contains no RTCP, so here these values are payload types 64 to
+    // 95 with the marker bit.
     if fixed[0] >> 6 != 2 {
         return None;
     }
@@ -66,22 +67,22 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
     let cut = (packet.payload.len() as u64) < u64::from(packet.wire_len);
     match (cut, rtp_rs::RtpReader::new(packet.payload)) {
         (false, Ok(reader)) => CapturedPayload::Whole(reader.payload()),
-        // Quirk `bad_padding`: the padding bit is set, but the last byte is no padding length. All these bytes are
+        // Quirk `bad_padding`: the padding bit is set, but the last byte is no valid padding length. So all bytes are
         // payload.
         (false, Err(RtpReaderError::PaddingLengthInvalid(_))) => {
             let body = header_bytes(packet.payload).and_then(|at| packet.payload.get(at..));
             body.map_or(CapturedPayload::Damaged, CapturedPayload::Whole)
         }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
-        // The padding length is in the last byte, which was truncated. If only the header is left, the engine has
-        // withheld the payload.
+        // The padding length was in the last byte, which is missing. If only the header is left, the engine withheld
+        // the payload.
         (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
         _ => CapturedPayload::Damaged,
     }
 }
 
-/// Returns the length of the payload on the wire, bytes, without padding if the packet is complete; `None` if the
-/// header itself was truncated.
+/// Returns the length of the payload on the wire, bytes; `None` if the header itself was truncated. Padding is
+/// subtracted only if the packet is complete.
 pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
     if let CapturedPayload::Whole(payload) = read_payload(packet) {
         return u32::try_from(payload.len()).ok();
@@ -90,12 +91,12 @@ pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
     packet.wire_len.checked_sub(header)
 }
 
-/// Returns whether a packet ends directly after its header with CSRCs and extension, i.e. has no payload.
+/// Returns whether a packet has no payload, i.e. ends directly after its header with CSRCs and extension.
 fn header_only(bytes: &[u8]) -> bool {
     match (bytes.first(), header_bytes(bytes)) {
         (None, _) => false,
         (_, Some(length)) => bytes.len() <= length,
-        // The header is truncated: before its extension, or in the extension's first word.
+        // The header is truncated before its extension or in the extension's first word.
         (Some(first), None) => bytes.len() <= 12 + 4 * usize::from(first & 15),
     }
 }

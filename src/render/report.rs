@@ -24,11 +24,11 @@ pub enum UndecodableReason {
 /// A deviation of a payload from its announced format, found by examining the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PayloadQuirk {
-    /// AMR in the other alignment than announced (RFC 4867 section 4).
+    /// AMR in another alignment than announced (RFC 4867 section 4).
     AmrAlignment,
-    /// G.726 with the code words in the opposite order (RFC 3551 instead of AAL2, or the reverse).
+    /// G.726 with the code words in another order than announced (RFC 3551 instead of AAL2, or the reverse).
     G726Packing,
-    /// There are additional bytes after the last whole frame.
+    /// Bytes follow the last whole frame.
     TrailingBytes,
     /// The two channels have opposite phases.
     OppositePhases,
@@ -66,13 +66,13 @@ pub struct SideReport {
     pub decoded: u64,
     /// Number of packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
-    /// Number of lost packets with sound that a later packet repeated (RFC 2198).
+    /// Number of lost packets with sound that a later packet repeated and so restored (RFC 2198).
     pub repaired: u64,
     /// Number of packets with a payload that the engine did not keep.
     pub withheld: u64,
     /// Number of packets that are telephone-events (keys).
     pub events: u64,
-    /// Number of packets that deviate from their announced format and were decoded nevertheless, by kind of deviation.
+    /// Number of packets that were decoded although they deviate from their announced format, by kind of deviation.
     pub quirks: BTreeMap<PayloadQuirk, u64>,
     /// Number of comfort noise packets (RFC 3389).
     pub comfort: u64,
@@ -91,19 +91,19 @@ pub struct SideReport {
     pub peak: u32,
     /// Root mean square of the samples in the pieces of 20 ms with talk.
     pub talk_rms: f64,
-    /// Number of samples at full scale, or at the largest value of G.711.
+    /// Number of samples at the maximum of 16 bits, or of G.711.
     pub clipped: u64,
     /// Time with sound louder than -45 dBov, seconds.
     pub talk_s: f64,
-    /// Seconds without sound louder than -45 dBov.
+    /// Time without sound louder than -45 dBov, seconds.
     pub silence_s: f64,
     /// Whether the answering tone of a fax or modem was heard.
     pub answer_tone: bool,
-    /// Streams with timestamps of another clock than announced: SSRC, announced and true clock (Hz).
+    /// Streams with timestamps that count another clock than announced: SSRC, announced clock and true clock (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
-    /// Number of packets with useless timestamps. They were placed by sequence number and duration.
+    /// Number of packets with useless timestamps. They were placed by their sequence numbers and durations.
     pub broken_stamps: u64,
-    /// Number of packets in streams whose timestamps jump every few packets, whatever clock is assumed.
+    /// Number of packets in streams with timestamps that jump every few packets, whatever clock is assumed.
     pub scattered: u64,
 }
 

@@ -1,7 +1,7 @@
-//! Converts the sampling rate of one channel without delay.
+//! Converts the sampling rate of one channel without adding delay.
 //!
-//! The delay of the FFT resampler (rubato) is removed: output sample `n` belongs to the time
-//! `n / to` of the input, in seconds. The output is exactly as long as the input.
+//! The delay of the FFT resampler (rubato) is removed: output sample `n` belongs to the time `n / to_hz` of the input,
+//! in seconds. The output is exactly as long as the input.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
@@ -12,7 +12,7 @@ pub struct Resampler {
     to_hz: u32,
     /// The converter; `None` if both rates are equal.
     converter: Option<FftConverter>,
-    /// Numbers of input samples and of output samples so far.
+    /// Number of input samples so far, and number of output samples so far.
     taken: u64,
     given: u64,
 }
@@ -22,13 +22,13 @@ struct FftConverter {
     /// Input samples that do not fill a block yet.
     pending: Vec<f32>,
     block: Vec<f32>,
-    /// Number of delayed output samples at the beginning that are still to be dropped.
+    /// Number of output samples at the beginning that are still to be dropped, to remove the resampler's delay.
     delay: usize,
 }
 
 impl Resampler {
-    /// Returns a converter from the first rate to the second. Returns `None` if a rate is 0, or if the ratio needs
-    /// blocks over [`LONGEST_BLOCK`].
+    /// Returns a converter from `from_hz` to `to_hz`. Returns `None` if a rate is 0, or if the ratio of both needs
+    /// blocks longer than [`LONGEST_BLOCK`].
     pub fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
         if from_hz == 0 || to_hz == 0 {
             return None;
@@ -37,7 +37,8 @@ impl Resampler {
         Some(Self { from_hz, to_hz, converter, taken: 0, given: 0 })
     }
 
-    /// Appends the output that is ready. It trails the input by up to two blocks ([`BLOCK_MS`]).
+    /// Converts samples and appends the output that is ready. The output trails the input by up to two blocks
+    /// ([`BLOCK_MS`]).
     pub fn push(&mut self, samples: &[i16], out: &mut Vec<i16>) {
         self.taken += samples.len() as u64;
         let at = out.len();
@@ -48,8 +49,8 @@ impl Resampler {
         self.given += (out.len() - at) as u64;
     }
 
-    /// Ends the stream and appends the remaining output. In total, the output is then exactly as long as the input,
-    /// rounded to a sample. The converter can be used again.
+    /// Ends the stream and appends the remaining output. The whole output then lasts as long as the whole input, to a
+    /// sample. The converter can be used again.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         let due = self.due();
         if let Some(converter) = &mut self.converter {
@@ -67,7 +68,7 @@ impl Resampler {
         (self.taken, self.given) = (0, 0);
     }
 
-    /// Returns the number of output samples that last as long as the input so far.
+    /// Returns the number of output samples that last as long as all input so far.
     fn due(&self) -> u64 {
         let (from, to) = (u128::from(self.from_hz), u128::from(self.to_hz));
         ((u128::from(self.taken) * to + from / 2) / from) as u64
@@ -76,8 +77,8 @@ impl Resampler {
 
 impl FftConverter {
     fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
-        // A block is a multiple of the smallest whole ratio. The multiple is even, or the delay would be off by half a
-        // sample.
+        // A block is a multiple of the smallest whole-numbered ratio. The multiple is even; otherwise the delay would
+        // not be a whole number of samples.
         let smallest = 2 * (from_hz / gcd(from_hz, to_hz)) as usize;
         let wanted = (from_hz as usize * BLOCK_MS / 1000).next_multiple_of(smallest);
         if wanted > LONGEST_BLOCK || wanted as u64 * u64::from(to_hz) / u64::from(from_hz) > LONGEST_BLOCK as u64 {
@@ -131,8 +132,8 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Length of a block, ms. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 const BLOCK_MS: usize = 32;
 
-/// Maximum length of a block, samples. Rates with hardly a common factor would need blocks of up to a second, but a
-/// rate such as 48001 Hz is a mistake.
+/// Maximum length of a block, samples. Rates with hardly a common factor, such as 48001 Hz, would need blocks of up to
+/// a second; they are mistakes.
 const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]
@@ -156,7 +157,8 @@ mod tests {
         out
     }
 
-    /// Returns the signal-to-noise ratio without the first and last 50 ms, where the tone begins and ends.
+    /// Returns the signal-to-noise ratio in dB. The first and last 50 ms are left out, because the tone begins and ends
+    /// there.
     fn snr_db(rate_hz: u32, expected: &[i16], got: &[i16]) -> f64 {
         let edge = rate_hz as usize / 20;
         let pairs = || expected.iter().zip(got).skip(edge).take(expected.len() - 2 * edge);

@@ -1,9 +1,9 @@
-//! Converts the sound of a decoder to the recording's rate and writes it to the mix buffer.
+//! Converts the sound of a decoder to the recording's sampling rate and writes it to the mix buffer.
 
 use super::mix_buffer::{MixBuffer, MixTarget};
 use super::resample::Resampler;
 
-/// Converts the sound of one decoder to the recording's rate.
+/// Converts the sound of one decoder to the recording's sampling rate.
 pub(super) struct ResampleStage {
     from_hz: u32,
     to_hz: u32,
@@ -14,7 +14,7 @@ pub(super) struct ResampleStage {
     scratch: Vec<i16>,
 }
 
-/// Sound without a gap that is being converted to the recording's rate.
+/// A stretch of sound without gaps that is being converted to the recording's sampling rate.
 #[derive(Clone, Copy, Debug)]
 struct ResampleRun {
     /// Position of the next input sample, at the decoder's rate.
@@ -48,7 +48,7 @@ impl ResampleStage {
         run.next_out += self.scratch.len() as i64;
     }
 
-    /// Writes the samples that the resampler still holds.
+    /// Writes the samples that the resampler still holds, because the stretch of sound has ended.
     pub(super) fn finish(&mut self, buffer: &mut MixBuffer) {
         let (Some(run), Some(resampler)) = (self.run.take(), &mut self.resampler) else { return };
         self.scratch.clear();
@@ -56,7 +56,7 @@ impl ResampleStage {
         buffer.write(self.target, run.next_out, &self.scratch);
     }
 
-    /// Writes the samples that the resampler still holds, if its output ended before a position of the recording.
+    /// Does the same as [`Self::finish`], but only if the output so far ends before a position of the recording.
     pub(super) fn finish_before(&mut self, position: i64, buffer: &mut MixBuffer) {
         if self.run.is_some_and(|run| run.next_out < position) {
             self.finish(buffer);

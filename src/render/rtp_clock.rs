@@ -1,12 +1,12 @@
 //! Unwraps the RTP timestamps of one stream: 32-bit timestamps become media time, and packets are assigned to tracks.
 //!
-//! *Media time* is the stream's own time in nanoseconds. The *lag* of a packet is its arrival minus its media time. The
-//! lag is constant, except for jitter and drift, while the sender's timestamps run on. If the timestamps are useless,
-//! sequence numbers and packet durations give the media time instead.
+//! *Media time* is the stream's own time in nanoseconds. The *lag* of a packet is its arrival minus its media time.
+//! While the sender's timestamps advance evenly, the lag is constant except for jitter and drift. If the timestamps are
+//! useless, sequence numbers and packet durations give the media time instead.
 //!
 //! A *track* is a set of packets with about the same lag. A jump of the timestamps begins a new track, e.g. a reset or
-//! a pause that the timestamps do not count. Both rendering passes pass the same packets in the same order, so both
-//! passes get the same tracks.
+//! a pause that the timestamps do not count. Both rendering passes handle the same packets in the same order, so they
+//! get the same tracks.
 
 use crate::net::SequenceNumber;
 
@@ -19,17 +19,17 @@ pub(super) struct MediaPosition {
     pub(super) lag_ns: i64,
     /// Number of the track to which the packet belongs.
     pub(super) track: usize,
-    /// Number of the packet within its track, counted from 0.
+    /// Index of the packet within its track, from 0.
     pub(super) index: u32,
 }
 
-/// Unwraps timestamps and remembers the tracks of one stream.
+/// Unwraps the timestamps of one stream, and remembers its tracks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
-    /// The clock that is in use; `None` before the first packet.
+    /// The clock of the timestamps that is in use; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
-    /// Numbers of the two most recent tracks, newest first.
+    /// Indices of the two tracks used last, the latest first.
     recent: [Option<usize>; 2],
 }
 
@@ -40,14 +40,14 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,
-    /// The way in which the distance from this packet to the next is measured.
+    /// How the distance from this packet to the next is measured.
     pub(super) unit: TimingUnit,
 }
 
-/// The way in which the media time between two packets is measured.
+/// How the media time between two packets is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TimingUnit {
-    /// By the difference of their RTP timestamps, whose clock has this rate in Hz.
+    /// By the difference of their RTP timestamps. The value is the clock rate of the timestamps, Hz.
     Ticks(u32),
     /// By the difference of their sequence numbers. The value is the duration of this packet's sound, ns.
     Packets(i64),
@@ -57,7 +57,7 @@ pub(super) enum TimingUnit {
 struct ClockBase {
     clock_hz: u32,
     media_ns: i64,
-    /// Number of ticks since this clock has been in use.
+    /// Sum of timestamp differences since this clock came into use, ticks.
     ticks: i64,
     last: PacketTiming,
 }
@@ -69,8 +69,8 @@ struct TrackTail {
 }
 
 impl TimestampUnwrapper {
-    /// Returns the position of the next packet. Must be called in order of arrival. `at_ns` is the arrival since the
-    /// stream's first packet, ns.
+    /// Returns the position of the next packet. Packets must be passed in order of arrival. `at_ns` is the arrival
+    /// since the stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, timing: PacketTiming) -> MediaPosition {
         let media_ns = self.media_ns(at_ns, timing);
         let lag_ns = at_ns - media_ns;
@@ -105,12 +105,12 @@ impl TimestampUnwrapper {
             TimingUnit::Ticks(clock_hz) => {
                 let clock_hz = clock_hz.max(1);
                 if base.clock_hz != clock_hz {
-                    // RFC 7160: from this packet on, timestamps count another clock, so the ticks start at 0 again.
+                    // RFC 7160: from this packet on, timestamps count another clock, so ticks are counted from 0 again.
                     base.rebase();
                     base.clock_hz = clock_hz;
                 }
-                // RFC 3550 section 5.1: timestamps wrap at 2^32. The nearer of both possible values is used, so packets
-                // may arrive in any order.
+                // RFC 3550 section 5.1: timestamps wrap at 2^32. The shorter way round, forward or back, is assumed, so
+                // packets may arrive in any order.
                 base.ticks += i64::from(timing.time.wrapping_sub(last.time) as i32);
             }
             TimingUnit::Packets(length_ns) => {
@@ -129,7 +129,7 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
-    /// Adds the ticks so far to the media time, so that another clock can begin at 0 ticks.
+    /// Adds the time of the ticks so far to the media time, so that another clock can begin at 0 ticks.
     fn rebase(&mut self) {
         let so_far = self.media_ns.saturating_add(ticks_to_ns(self.ticks, self.clock_hz));
         self.media_ns = so_far.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
@@ -138,12 +138,13 @@ impl ClockBase {
 }
 
 fn ticks_to_ns(ticks: i64, clock_hz: u32) -> i64 {
-    // The result overflows only after 292 years of ticks, i.e. if timestamps jump by years.
+    // The conversion overflows only after 292 years of ticks, i.e. if timestamps jump by years. Then the media time
+    // becomes 0.
     scaled(ticks, 1_000_000_000, clock_hz.into()).unwrap_or(0).clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS)
 }
 
-/// Returns `value * by / per`, rounded to zero; `None` if it overflows. It runs for each packet. A 128-bit division
-/// takes several times as long as the 64-bit division that nearly always suffices.
+/// Returns `value * by / per`, rounded to zero; `None` if it overflows. It runs for each packet, so it uses a 64-bit
+/// division if that suffices, which is several times faster than 128 bits.
 pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
     match value.checked_mul(by) {
         Some(product) => product.checked_div(per),
@@ -151,10 +152,10 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
     }
 }
 
-/// Maximum difference between the lags of packets on one track, ns. It exceeds the jitter of any network that carries
-/// speech.
+/// Maximum difference between the lags of consecutive packets of one track, ns. It exceeds the jitter of any network
+/// that carries speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
 /// Maximum media time, ns. It keeps sums of media times far from overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
-/// Maximum number of tracks of one stream: enough for a reset at each hold of a day-long call.
+/// Maximum number of tracks of one stream. A day-long call with a timestamp reset at each hold has fewer.
 const MAX_TRACKS: usize = 4_096;

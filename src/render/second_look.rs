@@ -1,19 +1,20 @@
-//! Examines a stream again if its timeline shows that its timestamps do not fit its arrivals.
+//! Examines a stream again if its timestamps do not fit the arrival times of its packets.
 //!
 //! The *lag* of a packet is its arrival time minus its media time; a *track* is a group of packets with about the same
 //! lag. A stream is doubtful if new tracks begin every few packets, or if its lag changes by more than drift and jitter
-//! explain. The first pass then runs again for these streams, with the announced clock and with counted packets.
-//! Another clock replaces the detected one only if the lag is clearly steadier with it.
+//! explain. The first pass then runs again for the doubtful streams: once with the announced clock, and once counting
+//! packets instead of using timestamps. Another clock replaces the detected one only if the lag is clearly steadier
+//! with it.
 //!
 //! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
 //! (FreeSWITCH issue 963).
 
 use super::timeline::LagTrack;
 
-/// The way in which the first pass finds the clock of a format.
+/// How the first pass finds the clock of a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClockPolicy {
-    /// The clock is detected from timestamps, durations and arrival times.
+    /// The clock is detected from timestamps, packet durations and arrival times.
     #[default]
     Detect,
     /// The announced clock is used, whatever the timestamps are.
@@ -34,7 +35,7 @@ pub(super) struct TimelineFit {
     tracks: u64,
     /// The largest change of the lag (arrival minus media time) within a track, ns.
     wander_ns: i64,
-    /// The largest change of the lag (arrival minus media time) between two pauses of the sender, ns.
+    /// The largest change of the lag (arrival minus media time) between two consecutive pauses of the sender, ns.
     run_wander_ns: i64,
     /// Number of pauses of the sender within tracks.
     pauses: u64,
@@ -43,7 +44,7 @@ pub(super) struct TimelineFit {
 }
 
 impl TimelineFit {
-    /// Returns how well a stream's timestamps fit its arrival times, from its tracks.
+    /// Returns how well a stream's timestamps fit its arrival times. The result is computed from the stream's tracks.
     pub(super) fn of(tracks: &[LagTrack]) -> Self {
         Self {
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
@@ -66,13 +67,13 @@ impl TimelineFit {
         self.tracks >= MANY_TRACKS && self.packets < self.tracks * FEW_PACKETS
     }
 
-    /// Returns whether this timeline is clearly better than another of the same packets: it has fewer tracks, or its
-    /// lag changes less.
+    /// Returns whether this timeline is clearly better than `other`, which has the same packets. It is better if it has
+    /// far fewer tracks, or if its lag changes far less.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
-        // Counted packets have no pauses: each begins a new track. Then only the time between pauses is compared. Delays of
-        // the network are in both timelines.
+        // Counting cannot measure the length of a pause, so each pause begins a new track. Then only the lags between
+        // pauses are compared.
         let is_steadier_between_pauses = self.tracks <= other.tracks + other.pauses
             && other.run_wander_ns > JITTER_NS
             && self.run_wander_ns * 2 < other.run_wander_ns;
@@ -85,17 +86,17 @@ impl TimelineFit {
     }
 }
 
-/// Minimum number of packets of a stream that can be doubtful; 1 s at 20 ms. Fewer show no trend.
+/// Minimum number of packets of a doubtful stream: 1 s at 20 ms. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
 /// Change of the lag (arrival minus media time) that jitter explains, ns. A single leap of the timestamps by 20 ms is
-/// more. A second look at a stream that needs none only costs time.
+/// more. A low value does no harm: examining a good stream again only costs time.
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Maximum change of the lag, ns, that is accepted for a timeline with clearly fewer tracks.
+/// Maximum change of the lag, ns, in a timeline that is chosen because it has far fewer tracks.
 const CALM_NS: i64 = 40_000_000;
-/// Minimum number of tracks (runs of packets with a steady lag) that make a stream doubtful. Holds and resets of a
-/// usual call make fewer.
+/// Minimum number of tracks (runs of packets with a steady lag) of a scattered stream. Holds and resets of a usual call
+/// make fewer.
 const MANY_TRACKS: u64 = 8;
-/// Mean number of packets in a track below which a stream is doubtful: a fifth of a second at 20 ms.
+/// A stream with fewer packets per track than this, on average, is scattered: a fifth of a second at 20 ms.
 const FEW_PACKETS: u64 = 10;

@@ -12,7 +12,7 @@ use super::report::{RenderError, RenderReport};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// Reads a spool a second time and passes its sound to `out`, from sample 0 to the last, at most one second at a time.
+/// Reads a spool a second time and passes its sound to `out`, in order. One call of `out` gets at most one second.
 ///
 /// # Errors
 /// When the spool cannot be read or `out` fails.
@@ -20,7 +20,7 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
     render_by(PlayPaths::All, plan, source, out)
 }
 
-/// Renders like [`render`] does, but packets may take only the given paths.
+/// Renders like [`render`], but packets may take only the given paths.
 pub(super) fn render_by(
     paths: PlayPaths,
     plan: &RenderPlan,
@@ -37,8 +37,8 @@ pub(super) fn render_by(
                     if packet.at > plan.ends_at + FLUSH_DELAY {
                         break;
                     }
-                    // Samples are output first, so that after a long pause the window of the mix buffer lies around
-                    // this packet.
+                    // Finished samples are output before the packet is handled. So after a long pause, the window of
+                    // the mix buffer lies around this packet.
                     if packet.at >= pass.next_flush {
                         pass.advance(packet.at, out)?;
                     }
@@ -129,10 +129,10 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Time after which samples are finished and output. It is longer than the reordering in the player and in the spool
-/// reader.
+/// Time after which samples are finished and output. It is longer than the time that the player and the spool reader
+/// wait for late packets.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Duration of a pause after which comfort noise is continued: delayed packets have arrived by then.
+/// Minimum duration of a pause in which comfort noise is continued. Delayed packets have arrived by then.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
 /// Interval between two outputs of finished samples.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

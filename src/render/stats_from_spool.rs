@@ -1,8 +1,8 @@
-//! Recounts the packets of a leg from its spool. The engine's own counts are incomplete after a restart during the
-//! call.
+//! Counts the packets of a leg again from its spool. The engine's own counts are incomplete if it was restarted during
+//! the call.
 //!
-//! The same statistics ([`StreamStats`]) over the same packets give the same numbers. Duplicates are an exception: the
-//! spool does not contain them, so only those since the restart are counted.
+//! The statistics ([`StreamStats`]) and the packets are the same as in the engine, so the numbers are the same. The
+//! exception is duplicates: the spool does not contain them, so only duplicates since the restart are counted.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
 
-/// The statistics of all streams of a leg, counted anew from the spool.
+/// The statistics of all streams of a leg, counted from the spool.
 #[derive(Debug, Default)]
 pub(super) struct SpoolStats {
     streams: BTreeMap<u32, StreamTally>,
@@ -41,7 +41,7 @@ struct PayloadTypeTally {
 }
 
 impl SpoolStats {
-    /// Counts the packets in a spool up to a time. This is a separate reading of the spool, because few calls need it.
+    /// Counts the packets in a spool up to a time. It reads the spool once more, because few calls need these counts.
     ///
     /// # Errors
     /// When the spool cannot be read.
@@ -62,7 +62,7 @@ impl SpoolStats {
         Ok(stats)
     }
 
-    /// Counts a packet of a known stream.
+    /// Counts a packet of a stream that a decision named.
     fn handle_packet(&mut self, number: u32, known: &DecidedStream, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
         let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
             flow: (packet.src, packet.dst),
@@ -80,14 +80,14 @@ impl SpoolStats {
             && let Some(format) = format
         {
             payload.is_event = format.is(Codec::TelephoneEvent);
-            // The codec of a redundant packet is that of its primary block.
+            // A redundant packet (RED) counts for the codec of its primary block.
             let within = if format.is(Codec::Red) { redundancy::payload_types(&format.fmtp).next() } else { None };
             let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
             payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
         }
     }
 
-    /// Returns whether a stream carries other media than audio, e.g. video, on the same flow as an audio stream.
+    /// Returns whether a stream carries other media than audio. E.g. video can use the same flow as an audio stream.
     fn is_other_media(&self, stream: &StreamTally) -> bool {
         let has_codec = |s: &StreamTally| s.payloads.values().any(|payload| payload.codec_name.is_some());
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))

@@ -15,12 +15,12 @@
 
 use super::rtp_clock::{MediaPosition, scaled};
 
-/// A bin: up to half a second of packets of a track, with the smallest lag among them. Times are in ns.
+/// A bin: packets of a track over up to half a second, with the smallest lag among them. Times are in ns.
 #[derive(Clone, Copy, Debug)]
 struct LagBin {
     first_index: u32,
     packets: u32,
-    /// Number of pauses within the bin.
+    /// Number of pauses of the sender within the bin.
     pauses: u32,
     first_at: i64,
     last_at: i64,
@@ -45,11 +45,11 @@ pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
 }
 
-/// Consecutive packets whose lags (arrival minus media time) follow one line.
+/// Consecutive packets of a track with lags (arrival minus media time) that follow one line without a step.
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
-    /// Points of the line through the lags: media time and lag, ns. There is at least one.
+    /// Points of the line through the lags: media time and lag, ns. There is at least one point.
     knots: Vec<(i64, i64)>,
 }
 
@@ -63,7 +63,8 @@ pub(super) struct PlayoutOffset {
 }
 
 impl LagTrack {
-    /// Adds a packet. `at_ns` is the arrival since the stream's first packet, ns.
+    /// Adds a packet to the current bin or begins a new bin. `at_ns` is the arrival since the stream's first packet,
+    /// ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
@@ -107,17 +108,18 @@ impl LagTrack {
         Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
     }
 
-    /// Returns the smallest lag of all packets, ns.
+    /// Returns the smallest lag of all packets of the track, ns.
     pub(super) fn min_lag(&self) -> Option<i64> {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
 
-    /// Returns the difference between the largest and the smallest of the bins' smallest lags, ns.
+    /// Returns how much the smallest lag of a bin changes over the track: the largest minus the least of these values,
+    /// ns.
     pub(super) fn wander_ns(&self) -> i64 {
         wander_ns(&self.bins)
     }
 
-    /// Returns the largest difference between the bins' smallest lags between two pauses, ns.
+    /// Returns the largest change of the bins' smallest lag between two consecutive pauses of the sender, ns.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
         self.bins
             .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
@@ -132,7 +134,7 @@ impl LagTrack {
         between as u64 + self.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
     }
 
-    /// Computes the timeline from the bins collected so far.
+    /// Computes the playout times of the track from its bins.
     pub(super) fn timeline(&self) -> LagTimeline {
         let segments = segments(&self.bins).into_iter();
         LagTimeline {
@@ -156,7 +158,7 @@ fn is_pause(bin: &LagBin, next: &LagBin) -> bool {
 }
 
 impl LagTimeline {
-    /// Returns the playout time of a packet of this track.
+    /// Returns the playout time of a packet of this track, and the segment to which it belongs.
     pub(super) fn playout(&self, position: &MediaPosition) -> PlayoutOffset {
         let segment = self.segments.partition_point(|segment| segment.first_index <= position.index).saturating_sub(1);
         let lag = self.segments.get(segment).map_or(position.lag_ns, |segment| segment.lag(position.media_ns));
@@ -204,7 +206,7 @@ fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     segments
 }
 
-/// Returns whether the lag (arrival minus media time) changes permanently at bin `k`.
+/// Returns whether the lag (arrival minus media time) makes a lasting step at bin `k`.
 fn is_step(bins: &[LagBin], k: usize) -> bool {
     let at = bins[k].first_at;
     let back = BinGroup::of(bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS));
@@ -213,14 +215,15 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
     if packets < MIN_STEP_PACKETS {
         return false;
     }
-    // With few packets, perhaps none arrived without jitter. Evenly distributed jitter is at most twice its mean.
+    // Among few packets, perhaps none arrived without jitter. If jitter is evenly distributed, its maximum is twice its
+    // mean, so twice the jitter is tolerated.
     let jitter = back.jitter().max(ahead.jitter());
     let step = STEP_NS.max(if packets < MANY_PACKETS { 2 * jitter } else { jitter });
     ahead.min_lag - back.min_lag > step
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Sums over the bins (pieces of a track) before or after a point at which the lag may have changed.
+/// Sums over the bins (pieces of a track) before or after a possible step of the lag.
 struct BinGroup {
     packets: u32,
     min_lag: i64,
@@ -242,7 +245,7 @@ impl BinGroup {
     }
 }
 
-/// Computes the smallest lag in the window and its average, for each bin of a segment.
+/// Computes for each bin of a segment the smallest lag in the window around it, averaged over the same window.
 fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     let centre = |bin: &LagBin| bin.first_at.midpoint(bin.last_at);
     let near = |k: usize| {
@@ -258,8 +261,8 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
         let sum: i128 = window.iter().map(|&lag| i128::from(lag)).sum();
         let lag = (sum / window.len().max(1) as i128) as i64; // lies between the smallest and the largest lag
         let media = bin.first_media.midpoint(bin.last_media);
-        // Reordering can swap the centres of two bins, but media time must increase along the line. So such a knot is
-        // left out.
+        // Reordered packets can swap the centres of two bins. Media time must increase along the line, so the second of
+        // them is left out.
         if knots.last().is_none_or(|&(last, _)| media > last) {
             knots.push((media, lag));
         }
@@ -268,21 +271,24 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
 }
 
 /// Distance in time over which the smallest lag is searched before and after a packet, ns. Longer delays are rare, and
-/// drift (500 ppm) is 1 ms in this time.
+/// clock drift (500 ppm) is only 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
-/// Time without a packet after which the lag may be different, ns: after a hold, or after a talk spurt.
+/// Minimum time without a packet that is a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag may be
+/// different.
 const PAUSE_NS: i64 = 200_000_000;
 /// Maximum length of a bin, ns.
 const BIN_NS: i64 = 500_000_000;
-/// Minimum lasting change of the lag that counts as a step and not as drift, ns.
+/// Minimum lasting change of the lag that is a step, ns. A smaller change counts as clock drift.
 const STEP_NS: i64 = 20_000_000;
-/// Minimum change of the lag between two packets that ends a bin, ns.
+/// Minimum change of the lag between two packets that ends a bin, ns. So a bin ends at a possible step.
 const JUMP_NS: i64 = 15_000_000;
-/// Minimum number of packets in a bin that a jump ends. Otherwise jitter would make a bin of each packet.
+/// Minimum number of packets in a bin before a change of the lag can end it. Otherwise jitter would make a bin of each
+/// packet.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum duration of a bin that a jump of the lag ends, ns. So a flood of packets makes at most 25 bins a second.
+/// Minimum duration of a bin before a change of the lag can end it, ns. So a flood of packets makes at most 25 bins a
+/// second.
 const MIN_BIN_NS: i64 = 40_000_000;
 /// Minimum number of packets on each side of a step. Fewer do not prove a lag.
 const MIN_STEP_PACKETS: u32 = 10;
-/// Number of packets of which at least one arrives nearly without jitter.
+/// Number of packets among which at least one arrives nearly without jitter.
 const MANY_PACKETS: u32 = 25;

@@ -14,8 +14,8 @@ pub(crate) struct AmrDecoder {
     codec: AmrCodec,
     /// Parser of payloads with the announced alignment.
     announced: AmrPayloadCodec,
-    /// Parser of payloads with the other alignment; `None` with frame CRCs or robust sorting, which allow one alignment
-    /// only.
+    /// Parser for the alignment that was not announced. `None` with frame CRCs or robust sorting, which require octet
+    /// alignment.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
     history: AmrHistory,
@@ -30,8 +30,8 @@ pub(crate) struct AmrDecoder {
 }
 
 impl AmrDecoder {
-    /// Returns a decoder for the parameters of a `fmtp` line (RFC 4867 section 8.1). Returns `None` for interleaving,
-    /// which no known SIP device uses.
+    /// Returns a decoder for the parameters of a `fmtp` line (RFC 4867 section 8.1). Returns `None` if they announce
+    /// interleaving, which no known SIP device uses.
     pub(crate) fn new(band: AmrBand, parameters: &str) -> Option<Self> {
         let (variant, config) = match band {
             AmrBand::Narrow => (AmrVariant::NarrowBand, CodecConfig::amr_nb()),
@@ -87,8 +87,7 @@ impl AmrDecoder {
         self.play(&coded, out);
     }
 
-    /// Decodes a frame, and appends exactly the duration of one frame. If the codec refuses the frame, it is treated as
-    /// lost.
+    /// Decodes a frame, and appends exactly the duration of one frame. Conceals the frame if the codec refuses it.
     fn play(&mut self, coded: &CodedFrame, out: &mut Vec<i16>) {
         let lost = || CodedFrame { kind: FrameKind::Lost, mode: coded.mode, quality_ok: false, data: Vec::new() };
         let sound = self.codec.decode_frame(coded).or_else(|_| self.codec.decode_frame(&lost())).unwrap_or_default();
@@ -105,7 +104,7 @@ impl SpeechDecoder for AmrDecoder {
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         if payload.len() < 2 {
-            return Err(DecodeError::Length); // the request and one table of contents entry take 10 bits
+            return Err(DecodeError::Length); // 4 bits of mode request and 6 bits of one table entry
         }
         let reading = self.form.reading(payload, &mut self.history);
         (self.in_use, self.has_stray_bytes) = (reading.alignment, reading.frames.len() < payload.len());

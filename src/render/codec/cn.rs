@@ -1,4 +1,4 @@
-//! Comfort noise (RFC 3389).
+//! Decodes comfort noise (RFC 3389).
 
 use super::{DecodeError, SpeechDecoder};
 
@@ -36,7 +36,7 @@ impl SpeechDecoder for ComfortNoiseDecoder {
     }
 }
 
-/// Generates white noise, which is the same in every run.
+/// Generates white noise. The samples are the same in every run.
 #[derive(Clone, Debug)]
 pub(crate) struct NoiseGenerator {
     /// Largest magnitude of a sample; 0 means silence.
@@ -50,8 +50,8 @@ impl NoiseGenerator {
         Self { peak: 0, state: 1 }
     }
 
-    /// Sets the level in -dBov: 0 is the overload point, 127 is silence (RFC 3389 section 3.1). Levels above
-    /// [`LOUDEST_DBOV`] are reduced to it.
+    /// Sets the level in -dBov: 0 is the overload point, 127 is silence (RFC 3389 section 3.1). Noise louder than
+    /// [`LOUDEST_DBOV`] is reduced to it.
     pub(crate) fn set_level(&mut self, minus_dbov: u8) {
         let mut peak = f64::from(i16::MAX) * SQRT_3;
         for _ in 0..minus_dbov.max(LOUDEST_DBOV) {
@@ -86,10 +86,10 @@ impl Default for NoiseGenerator {
 /// Level of the loudest comfort noise, -dBov. Comfort noise is background, so a broken level must not drown speech.
 pub(crate) const LOUDEST_DBOV: u8 = 30;
 
-/// Square root of 3: ratio of peak to root mean square for evenly distributed values, as the noise has.
+/// Square root of 3: ratio of peak to root mean square for evenly distributed values such as this noise.
 const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
-/// Factor that lowers an amplitude by 1 dB. Repeated multiplication gives the same bits on every machine; `powf` may
+/// Factor that lowers an amplitude by 1 dB. Repeated multiplication gives the same bits on every machine; `powf` need
 /// not.
 const ONE_DB_DOWN: f64 = 0.891_250_938_133_745_5;
 

@@ -1,5 +1,5 @@
-//! Conceals lost packets. For codecs without concealment, repeats the last pitch periods; for the others, limits the
-//! duration of their own concealment.
+//! Conceals lost packets. Repeats the last pitch periods for codecs that have no concealment, and limits the duration
+//! of concealment for the others.
 //!
 //! The method is that of G.711 Appendix I: it repeats one, then two, then three pitch periods. After 10 ms at full
 //! strength, the sound fades by a fifth each 10 ms. Appendix I delays all sound by 3.75 ms, to blend into a gap. Here
@@ -8,16 +8,16 @@
 /// Duration of concealment in ms. Silence follows.
 pub const FADE_MS: u32 = 60;
 
-/// Maximum duration of a codec's comfort noise after a silence descriptor, seconds. Silence follows. Senders refresh
-/// descriptors about each second. A hold of hours must not cost hours of computing.
+/// Maximum duration of a codec's comfort noise after a silence descriptor, seconds. Silence follows. Senders repeat
+/// descriptors about each second. Without this limit, a hold of hours would cost hours of computing.
 pub const COMFORT_S: usize = 10;
 
 /// Stores the most recent sound and extends it into gaps.
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
-    /// The last sound of the stream, with a length between [`HISTORY_MS`] and twice as much. So old samples are moved
-    /// only for few packets.
+    /// The last sound of the stream. It holds [`HISTORY_MS`] to twice that length, so that samples are not moved for
+    /// every packet.
     history: Vec<i16>,
     gap: Option<ConcealedGap>,
 }
@@ -28,22 +28,22 @@ struct ConcealedGap {
     /// Number of samples of concealment generated in this gap so far.
     generated: usize,
     pitch: usize,
-    /// Difference between the last decoded sample and the repeated sound at the same point. It fades to 0 within a
-    /// quarter period, so that the gap begins without a step.
+    /// Difference between the last decoded sample and the repeated sound at the same point. It is faded to 0 within a
+    /// quarter period, so that no click begins the gap.
     step: f32,
-    /// The last one, two and three pitch periods of the sound. The last quarter of each is blended into the period
-    /// before, so that the repetition has no step.
+    /// The last one, two and three pitch periods of the sound. The last quarter of each is blended so that it can be
+    /// repeated without a click.
     cycles: [Vec<f32>; 3],
 }
 
 impl Concealer {
-    /// Returns a concealer that knows no sound yet. Until then, its concealment is silence.
+    /// Returns a concealer without any sound. Its concealment is silence until samples are decoded.
     pub fn new(rate_hz: u32) -> Self {
         let length = ms(rate_hz, HISTORY_MS);
         Self { rate_hz, history: vec![0; length], gap: None }
     }
 
-    /// Stores the samples that were just decoded. After a gap, blends their beginning with the concealment.
+    /// Stores the samples that were just decoded. After a gap, blends the beginning of `samples` with the concealment.
     pub fn note_decoded(&mut self, samples: &mut [i16]) {
         if let Some(gap) = self.gap.take() {
             let overlap = self.overlap(&gap).min(samples.len());
@@ -56,7 +56,7 @@ impl Concealer {
         self.remember(samples);
     }
 
-    /// Appends this number of samples of concealment to `out`, in place of lost samples.
+    /// Appends `samples` samples of concealment to `out`, in place of lost samples.
     pub fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
         let mut gap = self.gap.take().unwrap_or_else(|| self.begin());
         let loud = ms(self.rate_hz, FADE_MS).saturating_sub(gap.generated).min(samples);
@@ -83,7 +83,7 @@ impl Concealer {
         ConcealedGap { generated: 0, pitch, step, cycles }
     }
 
-    /// Returns the last `periods` pitch periods, blended at their end so that the repetition has no step.
+    /// Returns the last `periods` pitch periods, with their end blended so that they can be repeated without a click.
     fn cycle(&self, pitch: usize, periods: usize) -> Vec<f32> {
         let length = pitch * periods;
         let start = self.history.len() - length;
@@ -98,7 +98,7 @@ impl Concealer {
         cycle
     }
 
-    /// Returns the sample of concealment with number `at` in the gap.
+    /// Returns sample number `at` of the concealment in a gap.
     fn concealed_sample(&self, gap: &ConcealedGap, at: usize) -> f32 {
         let step_length = (gap.pitch / 4).max(1);
         let step = if at < step_length { gap.step * (1.0 - at as f32 / step_length as f32) } else { 0.0 };
@@ -114,7 +114,7 @@ impl Concealer {
         ((sample + step) * self.strength(at)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
     }
 
-    /// Returns the gain for the sample with number `at` in the gap: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
+    /// Returns the gain for sample number `at` in the gap: 1 for 10 ms, then falling to 0 at [`FADE_MS`].
     fn strength(&self, at: usize) -> f32 {
         let (full, end) = (ms(self.rate_hz, 10), ms(self.rate_hz, FADE_MS));
         match at {
@@ -124,15 +124,15 @@ impl Concealer {
         }
     }
 
-    /// Returns the number of samples blended after a gap: a quarter period, and 4 ms more for each 10 ms of gap, up to
-    /// 10 ms.
+    /// Returns how many samples after a gap are blended with the concealment. It is a quarter period plus 4 ms for each
+    /// 10 ms of the gap, at most 10 ms.
     fn overlap(&self, gap: &ConcealedGap) -> usize {
         let longer = ms(self.rate_hz, 4) * (gap.generated / ms(self.rate_hz, 10)).saturating_sub(1);
         (gap.pitch / 4 + longer).min(ms(self.rate_hz, 10))
     }
 
     /// Returns the pitch period in samples: the lag of 5 to 15 ms with the largest normalised cross-correlation over
-    /// the last 20 ms. The search first compares every few samples, then every sample around the best lag.
+    /// the last 20 ms. Compares every few samples first, then every sample around the best lag.
     fn pitch(&self) -> usize {
         let (shortest, longest) = (ms(self.rate_hz, PITCH_MS.0), ms(self.rate_hz, PITCH_MS.1));
         let stride = (self.rate_hz / 4_000).max(1) as usize;
@@ -154,8 +154,8 @@ impl Concealer {
     }
 }
 
-/// Limits the concealment that a codec has itself: fades speech to silence by [`FADE_MS`], ends comfort noise after
-/// [`COMFORT_S`], and cuts frames to the requested number of samples.
+/// Limits the concealment that a codec itself generates. Fades speech to silence by [`FADE_MS`], ends comfort noise
+/// after [`COMFORT_S`], and cuts the last frame to the requested length.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameConcealer {
     rate_hz: u32,
@@ -174,19 +174,19 @@ pub(crate) enum DtxState {
 }
 
 impl FrameConcealer {
-    /// Returns a concealer for the sampling rate `rate_hz`, in the state outside of a gap.
+    /// Returns a concealer for the sampling rate `rate_hz`, outside of a gap.
     pub(crate) const fn new(rate_hz: u32) -> Self {
         Self { rate_hz, generated: 0, rest: Vec::new() }
     }
 
-    /// Records that a packet was decoded, so that the gap has ended.
+    /// Records that a packet was decoded, i.e. that the gap has ended.
     pub(crate) fn end_gap(&mut self) {
         self.generated = 0;
         self.rest.clear();
     }
 
-    /// Appends this number of samples to `out`. The function `frame` decodes one frame after another until there are
-    /// enough.
+    /// Appends `samples` samples to `out`. Calls `frame` as often as needed; each call generates one frame of
+    /// concealment.
     pub(crate) fn fill(
         &mut self,
         samples: usize,
@@ -219,8 +219,8 @@ impl FrameConcealer {
     }
 }
 
-/// Returns the sample with number `at` of the gap, for pitch periods that are repeated. Cycles of two and three periods
-/// start in phase with the single period.
+/// Returns sample number `at` of the gap, which repeats `cycle`. A cycle of two or three periods begins in phase with
+/// the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);
@@ -238,8 +238,8 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
     found.0
 }
 
-/// Fades a sample of the codec's own concealment, in its last 20 ms only, because the codec has faded its concealment
-/// before.
+/// Fades a sample of the codec's concealment to 0 over the last 20 ms before [`FADE_MS`]. Before that, the codec fades
+/// by itself.
 fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
     let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
     let left = end.saturating_sub(at).min(length);
@@ -256,8 +256,8 @@ const PITCH_MS: (u32, u32) = (5, 15);
 /// Length of the sound that the pitch search compares, ms.
 const WINDOW_MS: u32 = 20;
 
-/// Minimum length of the stored sound, ms: three of the longest pitch periods and the blend before them. Appendix I
-/// uses 48.75 ms.
+/// Minimum length of the stored sound, ms: three of the longest pitch periods and the sound that is blended before
+/// them. Appendix I uses 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]
@@ -283,7 +283,7 @@ mod tests {
             concealer.note_decoded(&mut tone(rate, 125.0, 0, second));
             let mut generated = Vec::new();
             concealer.conceal(rate as usize / 100, &mut generated);
-            // At these rates, one period of 125 Hz is a whole number of samples. So the first 10 ms of concealment are
+            // At these rates, one period of 125 Hz is a whole number of samples, so the first 10 ms of concealment are
             // nearly perfect.
             let truth = tone(rate, 125.0, second, generated.len());
             assert!(snr_db(&truth, &generated) > 30.0, "{rate}: {}", snr_db(&truth, &generated));

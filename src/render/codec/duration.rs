@@ -1,4 +1,4 @@
-//! Computes how long the sound of a payload lasts, from its frames.
+//! Computes the duration of a payload's sound.
 //!
 //! The timeline relies on this duration where arrival times mislead, e.g. when a sender sends packets two at a time.
 
@@ -6,7 +6,7 @@ use crate::call::decision::PayloadFormat;
 #[cfg(feature = "speex")]
 use crate::codec::Codec;
 
-/// Returns the duration of a payload in ns; `None` if the codec does not give it, or if there is no whole frame.
+/// Returns the duration of a payload in ns; `None` if its content does not determine it, or contains no whole frame.
 pub(crate) fn duration_ns(format: &PayloadFormat, payload: &[u8]) -> Option<i64> {
     #[cfg(feature = "speex")]
     if format.is(Codec::Speex) {
@@ -16,13 +16,13 @@ pub(crate) fn duration_ns(format: &PayloadFormat, payload: &[u8]) -> Option<i64>
     format.duration_ns(payload)
 }
 
-/// Returns the duration of a payload in ns from its length alone; `None` if the length does not give it.
+/// Returns the duration of a payload in ns from its length alone; `None` if the length does not determine it.
 pub(crate) fn duration_of_bytes(format: &PayloadFormat, bytes: u32) -> Option<i64> {
     let length_ns = format.codec()?.duration_ns(bytes, format.clock_hz, format.channels)?;
     (length_ns > 0).then_some(length_ns)
 }
 
-/// Duration of a Speex frame, ns. It is needed for a payload that is damaged at its end, because the decoder plays its
-/// first frames.
+/// Duration of a Speex frame, ns. It is used for a payload that is damaged at its end, of which the first frames are
+/// played.
 #[cfg(feature = "speex")]
 const SPEEX_FRAME_NS: i64 = 20_000_000;

@@ -18,7 +18,7 @@ pub(crate) struct G711Decoder {
 }
 
 impl G711Decoder {
-    /// Returns a decoder for this law. Two interleaved channels are mixed to their mean.
+    /// Returns a decoder for a companding law. Two interleaved channels are mixed to their mean.
     pub(crate) fn new(law: CompandingLaw, rate_hz: u32, channels: usize) -> Self {
         let (table, stereo) = (linear_values(law), StereoDownmix::default());
         Self { table, rate_hz, channels, stereo, concealer: Concealer::new(rate_hz) }

@@ -183,11 +183,11 @@ fn limit(value: i32) -> i32 {
 
 const RATE_HZ: u32 = 16_000;
 
-/// Every second coefficient of the QMF filter (table 11). The filter is symmetrical, so the coefficients left out are
-/// the same numbers in reverse order.
+/// Every second coefficient of the QMF filter (table 11). The other coefficients are the same numbers in reverse order,
+/// because the filter is symmetrical.
 const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 
-/// Powers of two 2048 * 2^(i/32) for the scale factors (tables 14 and 17).
+/// Powers of two for the scale factors: 2048 * 2^(i/32) for i = 0 to 31 (tables 14 and 17).
 const ILB: [i32; 32] = [
     2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, //
     2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,

@@ -70,8 +70,8 @@ impl GsmDecoder {
         self.residual.copy_within(SUBFRAME.., 0);
     }
 
-    /// Applies the lattice filter and de-emphasis (clauses 5.3.3 and 5.3.4). The filter's coefficients move from the
-    /// last frame's to this frame's.
+    /// Applies the lattice filter and de-emphasis (clauses 5.3.3 and 5.3.4). The filter's coefficients are interpolated
+    /// from the last frame to this frame.
     fn synthesize(&mut self, ratios: [i16; 8], residual: &[i16; FRAME], out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.ratios, ratios);
         for (range, blend) in SEGMENTS {
@@ -136,7 +136,8 @@ impl SpeechDecoder for GsmDecoder {
     }
 }
 
-/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame has exactly the bits that are read.
+/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame is never too short, because the decoder
+/// reads exactly its bits.
 struct GsmBitReader<'a> {
     bytes: &'a [u8; FRAME_BYTES],
     at: usize,
@@ -232,7 +233,7 @@ const GAINS: [i16; 4] = [3277, 11_469, 21_299, 32_767];
 /// Factors for decoding the block maximum (FAC of table 5.6).
 const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 
-/// A function that interpolates between a ratio of the last frame (first argument) and of this frame.
+/// Interpolates between a log area ratio of the last frame (first argument) and of this frame (second argument).
 type LarBlend = fn(i16, i16) -> i16;
 
 /// Clause 5.2.9.1: ranges of samples, each with the interpolation that applies there.

@@ -72,7 +72,8 @@ pub trait SpeechDecoder: Send {
     }
 }
 
-/// Returns a decoder for a format; `None` if callspan has none. Encoding names do not depend on case (RFC 4855).
+/// Returns a decoder for a format; `None` if callspan has no decoder for it. Upper and lower case of encoding names are
+/// equal (RFC 4855).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     let decoder = plain_decoder_for(format)?;
     #[cfg(debug_assertions)]
@@ -105,8 +106,8 @@ fn plain_decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     })
 }
 
-/// Returns the sampling rate of a codec whose RTP clock is its sampling rate, in Hz; `None` for a rate that no device
-/// uses.
+/// Returns the sampling rate in Hz of a codec for which clock and sampling rate are the same. Returns `None` for a rate
+/// that no device uses.
 fn sampling_rate_hz(codec: Codec, format: &PayloadFormat) -> Option<u32> {
     match format.clock_hz {
         0 => Some(codec.default_clock_hz()),
@@ -124,7 +125,7 @@ fn channels(format: &PayloadFormat) -> Option<usize> {
     }
 }
 
-/// Returns the mean of one sample of each channel.
+/// Returns the mean of two samples, one of each channel.
 fn mix(left: i16, right: i16) -> i16 {
     left.midpoint(right)
 }
@@ -133,7 +134,7 @@ fn mix(left: i16, right: i16) -> i16 {
 /// bytes.
 const MAX_STRAY_BYTES: usize = 3;
 
-/// Accepted sampling rates of uncompressed formats, Hz (RFC 3551 section 4.3), and others that devices use.
+/// Accepted sampling rates of uncompressed formats, Hz: those of RFC 3551 section 4.3, and others that devices use.
 const PCM_RATES_HZ: [u32; 8] = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]

@@ -15,21 +15,21 @@ pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
-    /// Second decoder that keeps both channels, and its output; `None` until the first stereo packet.
+    /// Second decoder, with stereo output, and the buffer for its output; `None` until the first stereo packet.
     both: Option<Box<(::opus::Decoder, [i16; 2 * MAX_PACKET])>>,
     stereo: StereoDownmix,
 }
 
 impl OpusDecoder {
-    /// Returns a decoder; `None` if libopus has no memory.
+    /// Returns a decoder; `None` if libopus cannot allocate memory.
     pub(crate) fn new() -> Option<Self> {
         let decoder = ::opus::Decoder::new(RATE_HZ, Channels::Mono).ok()?;
         let (dtx, concealer) = (DtxState::Talking, FrameConcealer::new(RATE_HZ));
         Some(Self { decoder, dtx, concealer, both: None, stereo: StereoDownmix::default() })
     }
 
-    /// Checks the phases of both channels of a packet. If they are opposite, replaces their mean in `sound` by the left
-    /// channel.
+    /// Checks whether both channels of a packet have opposite phases. If so, their mean is silent, so `sound` is
+    /// replaced by the left channel.
     fn check_phases(&mut self, payload: &[u8], sound: &mut [i16]) {
         let is_stereo = payload.first().is_some_and(|toc| toc & STEREO_FLAG != 0);
         if is_stereo && self.both.is_none() {
@@ -48,7 +48,7 @@ impl OpusDecoder {
     }
 
     /// Restores the lost sound at the end of a gap from the next packet (forward error correction). Returns false if
-    /// that packet has none.
+    /// that packet contains no copy of it.
     fn restore_by_fec(&mut self, gap: usize, next: Option<&[u8]>, out: &mut Vec<i16>) -> bool {
         let Some(next) = next.filter(|next| has_redundancy(next)) else { return false };
         let at = out.len();
@@ -111,11 +111,11 @@ impl SpeechDecoder for OpusDecoder {
 }
 
 /// Returns whether a packet contains a low bit-rate copy of the previous packet (RFC 6716 sections 4.2.3 and 4.2.4).
-/// The flag follows after the voice activity bits in the SILK layer of the first frame.
+/// The flag follows the voice activity bits in the SILK layer of the first frame.
 fn has_redundancy(payload: &[u8]) -> bool {
     let Some(&toc) = payload.first() else { return false };
     if toc & 0x80 != 0 {
-        return false; // CELT-only packets have no such copy
+        return false; // CELT-only packets contain no such copy
     }
     let Ok(parsed) = packet::parse(payload) else { return false };
     let Some(&first) = parsed.frames.first().and_then(|frame| frame.first()) else { return false };
@@ -140,10 +140,10 @@ const FRAME: usize = 320;
 /// Number of samples in 2.5 ms at 16 kHz. libopus conceals in multiples of this length.
 const STEP: usize = 40;
 
-/// Maximum length, bytes, of a payload that announces discontinuous transmission (RFC 7587 section 3.1.3; libopus
-/// opus_encode).
+/// Maximum length, bytes, of a payload with which libopus announces a pause (discontinuous transmission, RFC 7587
+/// section 3.1.3).
 const DTX_BYTES: usize = 2;
 
-/// Number of samples in 20 ms at 8 kHz, the longest SILK frame. A frame of 10 or 20 ms has one SILK frame; 40 and 60 ms
-/// have two and three (RFC 6716 section 4.2.2).
+/// Length of the longest SILK frame, samples: 20 ms at 8 kHz. An Opus frame of 10 or 20 ms has one SILK frame; 40 and
+/// 60 ms have two and three (RFC 6716 section 4.2.2).
 const SILK_FRAME_AT_8K: usize = 160;

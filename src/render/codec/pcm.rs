@@ -17,7 +17,7 @@ pub(crate) struct PcmDecoder {
 }
 
 impl PcmDecoder {
-    /// Returns a decoder for this sample size. Two interleaved channels are mixed to their mean.
+    /// Returns a decoder for samples of 8 or 16 bits. Two interleaved channels are mixed to their mean.
     pub(crate) fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
         Self { width, rate_hz, channels, stereo: StereoDownmix::default(), concealer: Concealer::new(rate_hz) }
     }

@@ -1,6 +1,6 @@
 //! Decodes Speex, narrowband and wideband, with the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
-//! libspeex 1.2.1 trusts its input. It decodes truncated packets, prints complaints to standard error, and misreads the
+//! libspeex 1.2.1 trusts its input: it decodes truncated packets, prints complaints to standard error, and misreads the
 //! bits after an empty layer. So this module splits packets itself, by the manual's bit allocation. libspeex gets one
 //! whole frame at a time, without the layers that it would skip.
 
@@ -95,10 +95,10 @@ pub(super) fn frames(clock_hz: u32, payload: &[u8]) -> i64 {
     (0..MAX_FRAMES).take_while(|_| bits.frame(band).is_ok()).count() as i64
 }
 
-/// The reason why a payload has no further frame.
+/// Why a payload has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpeexStop {
-    /// The payload ended regularly: all bits were read, or the terminator was read.
+    /// The payload ended as it should: after its last bit, or at the terminator.
     Regular,
     /// The frame is unusable: its mode is unknown, or it is incomplete.
     Broken,
@@ -120,9 +120,9 @@ struct SpeexBitReader<'a> {
 }
 
 impl SpeexBitReader<'_> {
-    /// Skips to the next frame and returns it, with all its layers.
+    /// Skips to the next frame. Returns it with all its layers.
     fn frame(&mut self, band: SpeexBand) -> Result<SpeexFrame, SpeexStop> {
-        self.layers()?; // layers that belong to no frame
+        self.layers()?; // skips layers without a frame before them
         loop {
             let from = self.at;
             if self.left() < MODE_BITS {
@@ -149,20 +149,20 @@ impl SpeexBitReader<'_> {
         }
     }
 
-    /// Skips the rest of a narrowband frame. Returns whether a pause of the sender begins with it.
+    /// Skips the rest of a narrowband frame. Returns whether the sender pauses after this frame.
     fn narrow(&mut self, mode: usize) -> Result<DtxState, SpeexStop> {
         let length = NARROW_BITS.get(mode).ok_or(SpeexStop::Broken)? - MODE_BITS;
         if mode != NOISE_MODE {
             self.skip(length)?;
             return Ok(DtxState::Talking);
         }
-        // The last field of a frame in the noise mode announces a pause if all its bits are ones.
+        // A noise frame announces a pause if all bits of its last field are 1.
         self.skip(length - 4)?;
         Ok(if self.take(4)? == 15 { DtxState::Paused } else { DtxState::Talking })
     }
 
-    /// Skips the wideband and the ultra-wideband layer, if present. Returns the position in bits of the end of the
-    /// wideband layer. Bits too few for a layer are padding.
+    /// Skips the wideband and the ultra-wideband layer, if present. Returns the bit position after the wideband layer.
+    /// If too few bits are left for a layer, they are padding.
     fn layers(&mut self) -> Result<usize, SpeexStop> {
         let mut first = self.at;
         for layer in 0.. {
@@ -179,7 +179,7 @@ impl SpeexBitReader<'_> {
         Ok(first)
     }
 
-    /// Copies the bits of a frame to bytes of their own, padded with zeros.
+    /// Copies the bits of a frame into a new buffer, padded with zeros to whole bytes.
     fn cut(&self, bits: Range<usize>) -> Vec<u8> {
         let octet = |from| {
             (from..from + 8).fold(0, |octet, at| octet << 1 | if at < bits.end { self.bit(at) as u8 } else { 0 })
@@ -245,8 +245,8 @@ mod library {
             debug_assert!(frame.len() <= MAX_BYTES, "a frame as it was cut out");
             let length = frame.len().min(MAX_BYTES) as c_int;
             let mut sound = [0.0; MAX_FRAME];
-            // SAFETY: state and packet were initialised. `frame` has `length` bytes, which libspeex copies. The longest
-            // frame of any mode fits into `sound`.
+            // SAFETY: state and packet were initialised. libspeex copies `length` bytes of `frame`, which has as many.
+            // The longest frame of any mode fits into `sound`.
             let status = unsafe {
                 speex_bits_read_from(&mut self.packet, frame.as_ptr().cast(), length);
                 speex_decode(self.state.as_ptr(), &mut self.packet, sound.as_mut_ptr())
@@ -269,7 +269,7 @@ mod library {
 
     impl Drop for LibspeexDecoder {
         fn drop(&mut self) {
-            // SAFETY: both were initialised, and nothing uses them afterwards.
+            // SAFETY: state and packet were initialised, and nothing uses them afterwards.
             unsafe {
                 speex_bits_destroy(&mut self.packet);
                 speex_decoder_destroy(self.state.as_ptr());
@@ -301,8 +301,8 @@ impl SpeexBits {
     const EMPTY: Self = Self { chars: std::ptr::null_mut(), places: [0; 7], reserved: std::ptr::null_mut() };
 }
 
-/// Rounds like `speex_decode_int`. That function is avoided: version 1.2.1 does not initialise its buffer. The layer
-/// above an empty narrowband frame would then sound different in each run.
+/// Rounds like `speex_decode_int`, which is not used: version 1.2.1 does not initialise its buffer. So the layer above
+/// an empty narrowband frame would sound different in each run.
 fn to_sample(value: &f32) -> i16 {
     (value + 0.5).floor() as i16 // saturates; NaN becomes 0
 }
@@ -329,14 +329,14 @@ const NARROW_BITS: [usize; 9] = [5, 43, 119, 160, 220, 300, 364, 492, 79];
 /// Number of bits of a layer in each mode. The first entry is the header: a 1 bit and the mode.
 const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
-/// Narrowband mode that only describes noise.
+/// Narrowband mode for frames that only describe noise.
 const NOISE_MODE: usize = 1;
-/// First of the mode numbers that mean no frame: an application's message, a message of Speex, the end of the packet.
+/// Mode numbers that announce no frame: a message of an application, a message of Speex, and the end of the packet.
 const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
 
-/// Lengths of Speex messages in bits, indexed by half of the message number.
+/// Lengths of Speex messages in bits. The index is half the message number.
 const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 
 #[cfg(test)]
@@ -358,7 +358,7 @@ mod tests {
         SpeexDecoder::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
     }
 
-    /// Narrowband frames: the smallest speech frame (79 bits), and an empty frame.
+    /// Narrowband frames as fields of (value, bits): the smallest speech frame (79 bits), and an empty frame.
     const SPEECH: [(u64, usize); 2] = [(8, 5), (0x1234_5678, 74 - 32)];
     const REST: (u64, usize) = (0x0BAD_CAFE, 32);
     const NOTHING: (u64, usize) = (0, 5);
@@ -425,7 +425,7 @@ mod tests {
     }
 
     proptest! {
-        // Failing cases of earlier runs are stored in a file beside this file.
+        // proptest stores failing cases of earlier runs in a file beside this file.
         #![proptest_config(ProptestConfig {
             failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
             ..ProptestConfig::default()
@@ -440,7 +440,7 @@ mod tests {
                     let mut bits = SpeexBitReader { bytes: &payload, at: 0 };
                     while let Ok(frame) = bits.frame(band) {
                         let mut out = Vec::new();
-                        library.decode(&bits.cut(frame.bits), &mut out); // asserts that libspeex accepts the frame
+                        library.decode(&bits.cut(frame.bits), &mut out); // fails if libspeex refuses the frame
                         prop_assert_eq!(out.len(), band.frame());
                     }
                     let mut concealer = Vec::new();

@@ -5,7 +5,7 @@
 
 use super::mix;
 
-/// Mixes the two channels of one stream, and remembers whether their phases are opposite.
+/// Mixes the two channels of a stream. Remembers whether their phases are opposite.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StereoDownmix {
     is_opposite: bool,
@@ -21,7 +21,8 @@ impl StereoDownmix {
         }
     }
 
-    /// Compares the energy of the mean with that of the channels, to find opposite phases. Quiet sound changes nothing.
+    /// Detects opposite phases: the mean of both channels then has much less energy than the channels. Quiet sound
+    /// changes nothing.
     pub(super) fn observe(&mut self, pairs: impl Iterator<Item = (i16, i16)>) {
         let (mut count, mut mean, mut both) = (0_i64, 0_i64, 0_i64);
         for (left, right) in pairs {
@@ -41,8 +42,8 @@ impl StereoDownmix {
     }
 }
 
-/// Minimum ratio of the energy of the channels to that of their mean with which phases are opposite (12 dB). Unrelated
-/// channels have a ratio of 2.
+/// Minimum ratio (12 dB) between the energy of the channels and that of their mean, above which the phases are
+/// opposite. Unrelated channels have a ratio of 2.
 const OPPOSITE_RATIO: i64 = 16;
 /// Minimum mean square of the sound with which the phases are compared: 50 squared, -56 dBov.
 const QUIET_POWER: i64 = 50 * 50;

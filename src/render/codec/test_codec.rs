@@ -1,5 +1,5 @@
-//! A faulty decoder for tests: it aborts, hangs or takes memory if a payload begins with a command to do so. Debug
-//! builds only.
+//! A faulty decoder for tests: if a payload begins with a command, it aborts, hangs or allocates memory. Debug builds
+//! only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

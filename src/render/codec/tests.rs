@@ -63,7 +63,7 @@ enum DecoderCall {
 }
 
 fn step() -> impl Strategy<Value = DecoderCall> {
-    // Random bytes rarely have lengths and first bytes that decoders accept, so some are suggested.
+    // Random bytes rarely have a length and a first byte that a decoder accepts, so typical values are mixed in.
     let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
     let any_length = prop_oneof![lengths, 0..200usize];
     let payload = any_length.prop_flat_map(|length| {
@@ -94,8 +94,8 @@ proptest! {
                         if decoder.decode(payload, &mut out).is_err() {
                             prop_assert_eq!(out.len(), 3, "{} left something behind", name);
                         }
-                        // The bound allows the most sound per byte: AMR's "no data" has 20 ms in 6 bits, Opus has 120
-                        // ms in 2 bytes.
+                        // The bound allows for the formats with most sound per byte: AMR "no data" frames have 20 ms in
+                        // 6 bits, Opus has 120 ms in 2 bytes.
                         let most = 3 + 320 * 32 + 8 * payload.len();
                         prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
                     }

@@ -1,5 +1,5 @@
-//! Collects the packets of one stream for its [`StreamPlan`]: the clock of each format, and the tracks (groups of
-//! packets with about the same delay).
+//! Collects the packets of one stream for its [`StreamPlan`]. Finds the clock of each format and the tracks, i.e.
+//! groups of packets with about the same delay.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -73,9 +73,9 @@ impl StreamCollector {
         }
     }
 
-    /// Returns whether a packet is the first of its format.
+    /// Returns whether a format is new in this stream.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // Usually the format is that of the previous packet. Then comparing the pointers is enough.
+        // Usually the format is that of the previous packet, and comparing two `Arc` of the same object is fast.
         if self.format.as_ref() == Some(format) {
             return false;
         }
@@ -84,8 +84,8 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns whether the duration of a packet must be computed. It is needed until the clock of its format is
-    /// decided, or if the clock counts packets.
+    /// Returns whether the duration of a packet must be computed. It is needed until the clock of the packet's format
+    /// is decided, and afterwards if that clock counts packets.
     pub(super) fn needs_length(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
         !self.pending.is_empty() || !matches!(self.clocks.get(&(pt, format.clock_hz)), Some(MediaClock::Clock(_)))
     }
@@ -123,7 +123,7 @@ impl StreamCollector {
         }
     }
 
-    /// Decides the clock of a format, given by payload type and announced clock, from its packets so far.
+    /// Decides the clock of a format from its packets so far. The key is payload type and announced clock.
     fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
@@ -143,7 +143,7 @@ impl StreamCollector {
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    /// Adds the packets that still wait for their clock to the tracks.
+    /// Assigns the packets that still wait for their clock to tracks.
     pub(super) fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();
@@ -195,7 +195,7 @@ impl StreamCollector {
     }
 }
 
-/// Returns the formats whose packing differs from the announced one, each with the true format.
+/// Returns the formats with payloads in another packing than announced, each with its true format.
 fn corrections(
     packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
 ) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {
@@ -206,7 +206,7 @@ fn corrections(
     found.collect()
 }
 
-/// Maximum number of packets that wait for their clock: twice the number that decides the clock.
+/// Maximum number of packets that wait for their clock. It is three times the number that decides a clock.
 const MAX_PENDING: usize = 100;
-/// Maximum number of G.726 formats of a stream whose packing is judged. A call has one or two.
+/// Maximum number of G.726 formats of a stream for which the packing is judged. A call has one or two.
 const MAX_PACKINGS: usize = 4;

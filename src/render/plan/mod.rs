@@ -44,11 +44,12 @@ pub struct RenderPlan {
     pub(super) streams: BTreeMap<u32, StreamPlan>,
     /// Periods (from, to) in which the recording was paused, in order of time. They are rendered as silence.
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,
-    /// Whether the spool ended in the middle of a block.
+    /// Whether the spool ends in the middle of a block, e.g. after a crash.
     pub torn_tail: bool,
     /// Whether callspan has a decoder for the format of at least one packet.
     pub has_sound: bool,
-    /// Whether the counts in `ended` were taken from the spool, because the engine was restarted during the call.
+    /// Whether the counts in `ended` were counted again from the spool, because the engine was restarted during the
+    /// call.
     pub recounted: bool,
 }
 
@@ -57,7 +58,7 @@ pub struct RenderPlan {
 pub struct SpooledEnd {
     /// Cause of the end of the leg.
     pub by: EndedBy,
-    /// The engine's counts for both sides, the caller first.
+    /// The engine's packet counts for both sides, the caller first.
     pub sides: [SideRecord; 2],
 }
 
@@ -75,7 +76,8 @@ impl RenderPlan {
         self.pauses.is_empty()
     }
 
-    /// Returns the position of a time, in samples from the start of the recording. It can lie outside of the recording.
+    /// Returns the position of a time, in samples from the start of the recording. It can be negative or beyond the
+    /// end.
     pub(super) fn position(&self, at: Timestamp) -> f64 {
         at.nanos_since(self.starts_at) as f64 * f64::from(self.sample_rate) / 1e9
     }

@@ -16,7 +16,7 @@ use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// The state of the first rendering pass: what it has read so far.
+/// The first rendering pass, with the results of all entries that it has read so far.
 #[derive(Debug, Default)]
 pub(super) struct PlanPass {
     known: DecidedStreams,
@@ -71,8 +71,8 @@ impl PlanPass {
         for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The datagram contains several packets. The engine counted only the first packet as received, and
-                // the others as lost.
+                // The datagram contains several packets. The engine counted only the first packet as received and the
+                // others as lost.
                 self.is_miscounted = true;
             }
         }
@@ -89,15 +89,15 @@ impl PlanPass {
         let collector =
             self.streams.entry(number).or_insert_with(|| StreamCollector::new(known, packet.at, self.policy));
         if !matches!(known.protection, StreamProtection::Closed(_)) && collector.is_new(format) {
-            // One wideband codec makes the recording wideband. Comfort noise has no bandwidth of its own, so it does
-            // not count.
+            // One wideband codec makes the recording wideband. Comfort noise does not count, because it has no
+            // bandwidth of its own.
             self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // The duration is computed only for the few packets that need it, because computing it takes as long as all
-        // other steps together.
+        // Computing the duration takes as long as all other steps together, so it is computed only for the few packets
+        // that need it.
         let arrival = if collector.needs_length(head.pt, format) {
             ArrivedPacket::with_length(packet, head, known)
         } else {
@@ -106,7 +106,7 @@ impl PlanPass {
         collector.handle_packet(arrival, format);
     }
 
-    /// Examines streams with a doubtful timeline again with other clocks, and uses the result if it is clearly
+    /// Examines streams with a doubtful timeline again with other clocks. Uses another clock if its timeline is clearly
     /// steadier.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
@@ -137,8 +137,7 @@ impl PlanPass {
     }
 
     pub(super) fn finish(mut self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
-        // If the spool has no end of the leg (after a crash, or with a torn tail), the time of the last packet is the
-        // end.
+        // If the spool has no end of the leg (e.g. after a crash), the time of the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
             (Some(start), Some(end)) => (start.floor_micros(), end.floor_micros().max(start.floor_micros())),
@@ -172,7 +171,7 @@ impl PlanPass {
     }
 }
 
-/// Returns the sampling rate of the sound in packets of a format, Hz; 0 if callspan has no decoder.
+/// Returns the sampling rate of the sound in packets of a format, Hz; 0 if callspan has no decoder for it.
 fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     let rate = |format: &PayloadFormat| codec::decoder_for(format).map_or(0, |decoder| decoder.sample_rate_hz());
     if !format.is(Codec::Red) {
@@ -182,10 +181,10 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     within.map(rate).max().unwrap_or(0)
 }
 
-/// Maximum duration of a recording: a week, longer than `calls.max_hours` allows. A damaged capture time must not lead
-/// to a file of centuries.
+/// Maximum duration of a recording: a week, which is longer than `calls.max_hours` allows. Without it, a damaged
+/// capture time could lead to a file of centuries.
 const MAX_DURATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3_600);
-/// Maximum number of key changes of a stream. A call has a handful.
+/// Maximum number of key changes of a stream that are used. A call has only a few.
 const MAX_KEYS: usize = 64;
 /// Sampling rate of narrowband telephone speech, Hz.
 const NARROW_HZ: u32 = 8_000;

@@ -18,7 +18,7 @@ use crate::render::timeline::{LagTimeline, PlayoutOffset};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// For each pair of payload type and announced clock (Hz): the clock by which packets are placed.
+/// The clock by which the packets of a format are placed, for each pair of payload type and announced clock (Hz).
 pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of the packets of one stream.
@@ -30,21 +30,22 @@ pub(in crate::render) struct StreamPlan {
     pub(super) first_at: Timestamp,
     pub(super) clocks: MediaClocks,
     pub(super) tracks: Vec<LagTimeline>,
-    /// For each track that consists of a few late packets: the track to which these packets belong.
+    /// Maps each track that consists of a few late packets to the track to which they really belong.
     pub(super) aliases: HashMap<usize, usize>,
     pub(in crate::render) drift_ppm: Option<f64>,
-    /// Number of packets in the stream if a new track begins every few packets; 0 otherwise. If not 0, the playout
-    /// times are hardly right.
+    /// Number of packets in the stream if a new track begins every few packets; 0 otherwise. A value above 0 means that
+    /// the playout times are probably wrong.
     pub(in crate::render) scattered_packets: u64,
-    /// SRTP keys of the stream with the times of their decisions, in order of time.
+    /// SRTP keys of the stream, each with the time from which it applies, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
-    /// Announced formats, each with the true format of its payloads.
+    /// Pairs of an announced format and the true format of its payloads.
     pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
 }
 
 impl StreamPlan {
-    /// Returns the playout time of a packet. Both passes call this for the same packets in the same order: those for
-    /// which [`is_on_timeline`](crate::render::decided_streams::is_on_timeline) holds.
+    /// Returns the playout time of a packet. Both rendering passes must call this for the same packets in the same
+    /// order, namely for all packets on the timeline
+    /// ([`is_on_timeline`](crate::render::decided_streams::is_on_timeline)).
     pub(in crate::render) fn playout_time(
         &self,
         unwrapper: &mut TimestampUnwrapper,
@@ -54,7 +55,7 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // The packet belongs to the current segment of the track around it.
+            // The track has only a few late packets, so the packet gets its place in the track around them.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };
@@ -66,29 +67,28 @@ impl StreamPlan {
         })
     }
 
-    /// Returns the true format of payloads that were announced as `format`; `None` if it is the announced format.
+    /// Returns the true format of payloads that were announced as `format`; `None` if they have the announced format.
     pub(in crate::render) fn correction(&self, format: &PayloadFormat) -> Option<&Arc<PayloadFormat>> {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
-    /// Returns whether all payloads are of the format that was announced.
+    /// Returns whether all payloads have the announced format.
     pub(in crate::render) fn has_no_correction(&self) -> bool {
         self.corrections.is_empty()
     }
 
-    /// Returns the keys that apply soon after a time; `None` if no new keys follow.
+    /// Returns the keys that apply within [`KEYS_AHEAD`] after a time; `None` if no new keys follow.
     pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
         let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;
         self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
     }
 
-    /// Returns whether the stream is SRTP at any time.
+    /// Returns whether the stream is SRTP at any time of the call.
     pub(in crate::render) fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Returns the clocks of formats with timestamps that do not have the announced clock: announced and true clock,
-    /// Hz.
+    /// Returns the wrong clocks of the stream as pairs of announced and true clock, Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
             MediaClock::Clock(hz) => Some((announced, *hz)),
@@ -110,17 +110,18 @@ impl StreamPlan {
 pub(in crate::render) struct ArrivedPacket {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) head: RtpHeaderFields,
-    /// Duration of the packet's sound, ns; `None` if the codec does not give it, SRTP hides it, or it is not needed.
+    /// Duration of the packet's sound, ns. `None` if the codec does not give it, SRTP hides it, or the plan does not
+    /// need it.
     pub(in crate::render) length_ns: Option<i64>,
 }
 
 impl ArrivedPacket {
-    /// Returns the arrival of a packet for which the duration is not needed.
+    /// Returns the arrival of a packet for which the plan needs no duration.
     pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
         Self { at: packet.at, head, length_ns: None }
     }
 
-    /// Returns the arrival of a packet of a known stream, with the duration of its sound.
+    /// Returns the arrival of a packet with the duration of its sound.
     pub(in crate::render) fn with_length(
         packet: &PacketEntry<'_>,
         head: RtpHeaderFields,
@@ -149,10 +150,11 @@ impl ArrivedPacket {
 pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) media_ns: i64,
-    /// Numbers of the track and of the segment in it. Within a segment, sound continues without a gap or overlap.
+    /// Index of the track, and index of the segment in the track. Within a segment, sound continues without a gap or
+    /// overlap.
     pub(in crate::render) segment: (usize, usize),
 }
 
-/// Time before its decision at which a key may be in use already. A side may send with new keys from its offer on, and
-/// a slow user answers a re-INVITE within seconds.
+/// Maximum time by which a sender may use keys before they apply. It may send with new keys from its offer on, and a
+/// slow user answers a re-INVITE within seconds.
 const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

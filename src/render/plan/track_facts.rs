@@ -1,12 +1,12 @@
-//! Facts about the tracks of a stream (groups of packets with about the same delay): late packets that belong to
-//! another track, and the drift of the sender's clock.
+//! Computes facts about the tracks of a stream (groups of packets with about the same delay). They are late packets
+//! that form a track of their own, and the drift of the sender's clock.
 
 use std::collections::HashMap;
 
 use crate::render::timeline::LagTrack;
 
-/// Finds tracks of one or two packets that came very late while another track continued around them. Maps each late
-/// track to the track around it.
+/// Finds tracks of one or two packets that arrived very late while another track continued. Maps each of them to that
+/// other track.
 pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     let mut aliases = HashMap::new();
     for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < MIN_TRACK_PACKETS) {
@@ -25,8 +25,8 @@ pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     aliases
 }
 
-/// Returns the drift of the sender's clock against the capture clock, parts per million. It is the slope of the lag
-/// (arrival time minus media time), by least squares. `None` if the stream is too short.
+/// Returns the drift of the sender's clock against the capture clock, in parts per million. It is the slope of the lag
+/// (arrival time minus media time), by least squares. Returns `None` if the stream is too short.
 pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
     if last - first < MIN_DRIFT_SPAN_NS {
@@ -42,9 +42,9 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// Minimum number of packets in a track that counts as a talk spurt. Fewer packets are just late.
+/// Minimum number of packets in a track that are a talk spurt. Fewer packets are late packets of another track.
 const MIN_TRACK_PACKETS: u32 = 3;
-/// Number of tracks before and after a track among which the surrounding track is searched.
+/// Number of tracks before and after a late track that are searched for the track to which its packets belong.
 const NEIGHBOURS: usize = 4;
 /// Maximum delay of a late packet, ns. A packet with more delay does not belong to the sound around it. The spool
 /// reader sorts packets up to this delay.

@@ -1,4 +1,4 @@
-//! The plan, the mix buffer and the report that the player of a stream uses.
+//! The values that the players of all streams share: the plan, the mix buffer and the report.
 
 use crate::render::mix_buffer::MixBuffer;
 use crate::render::plan::RenderPlan;
@@ -6,7 +6,7 @@ use crate::render::report::SideReport;
 use crate::render::rtp_clock::scaled;
 use crate::time::Timestamp;
 
-/// The plan of the leg, and the outputs of a player: mix buffer and report.
+/// The plan of the leg, and the outputs of a player: mix buffer and report of its side.
 pub(in crate::render) struct PlayContext<'a> {
     pub(in crate::render) plan: &'a RenderPlan,
     pub(in crate::render) buffer: &'a mut MixBuffer,
@@ -28,8 +28,8 @@ impl PlayContext<'_> {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
-    /// Returns the duration in microseconds of that part of the samples which lies inside the recording, if they are
-    /// played at position `at`.
+    /// Returns how much of some sound lies inside the recording, in microseconds. The sound has `samples` samples at
+    /// the rate `rate_hz` and begins at position `at`.
     pub(super) fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
         let total = i64::try_from(self.plan.samples).ok();
         let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
@@ -38,5 +38,6 @@ impl PlayContext<'_> {
     }
 }
 
-/// Maximum absolute position, in samples. It is centuries away from the recording, and far from an overflow of sums.
+/// Maximum absolute position, in samples. It is centuries away from any recording, and small enough that sums cannot
+/// overflow.
 const MAX_POSITION: f64 = 1e15;

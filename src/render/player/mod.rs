@@ -44,7 +44,7 @@ pub(super) struct StreamPlayer {
     queue: BTreeMap<u64, QueuedPacket>,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
-    /// Decryption with the keys that apply soon; `None` if there are no such keys.
+    /// Decryption with keys that will apply soon; `None` if no new keys follow soon.
     coming: Option<SrtpStream>,
     /// Duration of the last unencrypted packet, ns; `None` before the first such packet, and after a packet was
     /// decrypted.
@@ -52,9 +52,9 @@ pub(super) struct StreamPlayer {
     /// Number of consecutive packets that the former keys could not decrypt.
     former_failures: u32,
     paths: PlayPaths,
-    /// State of the straight path; `None` until a packet came after which others may take that path.
+    /// The format that may take the straight path; `None` until a packet of that format took the general path.
     straight: Option<StraightRun>,
-    /// Empty payload buffers that are used again.
+    /// Empty payload buffers that can be reused.
     spare: Vec<Vec<u8>>,
     /// Buffer for the plain text of a decrypted packet.
     plain: Vec<u8>,
@@ -94,7 +94,7 @@ pub(super) struct StreamInputs<'a> {
 }
 
 impl StreamPlayer {
-    /// Returns a player for a source. It writes to the given place in the mix buffer.
+    /// Returns a player for an SSRC. It writes to `target` in the mix buffer.
     pub(super) fn new(target: MixTarget, ssrc: Ssrc, paths: PlayPaths) -> Self {
         Self {
             target,
@@ -136,8 +136,8 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // Late and undecodable packets are passed to the plan, too, because the first pass over the packets did
-            // the same. Both passes must see the same packets.
+            // The plan must get late and undecodable packets, too: the first pass got them, and both passes must get
+            // the same packets.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }
@@ -185,7 +185,7 @@ impl StreamPlayer {
         }
     }
 
-    /// Ends the sound of the current source, because the stream continues as another source. The tracks of the plan
+    /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The tracks of the plan
     /// continue.
     #[cold]
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
@@ -193,8 +193,8 @@ impl StreamPlayer {
         *self = Self { unwrapper: std::mem::take(&mut self.unwrapper), ..Self::new(self.target, ssrc, self.paths) };
     }
 
-    /// Plays the packets that have waited long enough for earlier packets. Continues comfort noise up to `finished`,
-    /// the position of the recording up to which all sound has arrived.
+    /// Plays the packets that have waited long enough for missing earlier packets. Continues comfort noise up to the
+    /// position `finished`, because all sound before it has arrived.
     pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, context: &mut PlayContext<'_>) {
         self.release(now, context);
         if let Some(cursor) = self.cursor
@@ -240,6 +240,6 @@ impl StreamPlayer {
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Maximum number of packets in the reordering queue: 2 s at 10 ms are 200.
 const MAX_QUEUE: usize = 512;
-/// Maximum duration of comfort noise after one packet, seconds. Senders repeat these packets within seconds; a hold of
-/// hours is silence.
+/// Maximum duration of comfort noise after one packet, seconds. Senders repeat these packets within seconds, so a
+/// longer pause, e.g. a hold, becomes silence.
 const MAX_COMFORT_S: i64 = 10;

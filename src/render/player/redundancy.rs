@@ -13,7 +13,7 @@ use crate::rtp::redundancy;
 /// A redundant block: the payload of an earlier packet.
 pub(super) struct RedundantPayload {
     decoder: usize,
-    /// Time by which the sound of the block is earlier than the sound of this packet, ns.
+    /// Time by which the sound of the block precedes the sound of this packet's own payload, ns.
     earlier_ns: i64,
     payload: Vec<u8>,
 }
@@ -26,7 +26,7 @@ pub(super) struct UnpackedPayload {
 }
 
 impl StreamPlayer {
-    /// Unpacks a RED payload. The payload types of the blocks give their formats.
+    /// Unpacks a RED payload. Each block has a payload type, which gives its format.
     pub(super) fn unpack_red(
         &mut self,
         payload: &[u8],
@@ -47,8 +47,8 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload: primary.payload.to_vec() }, redundant })
     }
 
-    /// Plays redundant blocks in place of lost packets. Returns how many of the `lost` packets before this packet are
-    /// still missing.
+    /// Plays redundant blocks in place of lost packets. Returns how many of the `lost` packets directly before this
+    /// packet are still missing.
     pub(super) fn play_redundant(
         &mut self,
         item: &QueuedPacket,
@@ -74,21 +74,22 @@ impl StreamPlayer {
         left
     }
 
-    /// Returns the number of packets lost before this packet. It is 0 if the sound so far ends exactly where this
+    /// Returns the number of packets lost before this packet. Returns 0 if the sound so far ends exactly where this
     /// packet begins, and `lost` otherwise.
     fn lost_before(&self, playout: PlayoutTime, lost: u64) -> u64 {
         let joins = |end: i64| (playout.media_ns - end).abs() < SAME_MOMENT_NS;
         if self.sound_end_ns(playout).is_some_and(joins) { 0 } else { lost }
     }
 
-    /// Returns the media time in ns at which the sound of the packet's track ends so far; `None` without sound.
+    /// Returns the media time in ns at which the sound written so far to the packet's track ends. Returns `None` if
+    /// that track has no sound yet.
     fn sound_end_ns(&self, playout: PlayoutTime) -> Option<i64> {
         let cursor =
             self.cursor.filter(|cursor| cursor.segment.0 == playout.segment.0 && cursor.after != GapFill::Nothing)?;
         Some(cursor.media_end_ns)
     }
 
-    /// Returns the index of the decoder for a payload type within RED.
+    /// Returns the index of the decoder for the payload type of a block within RED.
     fn decoder_within(&mut self, known: &DecidedStream, pt: PayloadType, sample_rate: u32) -> Result<usize, NoSound> {
         let format =
             known.formats.get(&pt).and_then(Option::as_ref).ok_or(UndecodableReason::UnknownPayloadType(pt))?;

@@ -1,8 +1,9 @@
-//! Extends the 16-bit sequence numbers of a stream over the whole call (RFC 3550 appendix A.1).
+//! Extends the 16-bit sequence numbers of a stream to numbers that count on over the whole call (RFC 3550 appendix
+//! A.1).
 //!
-//! A step of more than [`MAX_DROPOUT`] forward or back is a restart of the sequence. A smaller step back is a late
-//! packet, or a sender that restarts its numbers, e.g. from 0 at each hold. The RTP timestamps show which of the two
-//! applies. A late packet is not played.
+//! A step of more than [`MAX_DROPOUT`] forward or back means that the sender restarted its numbers. A smaller step back
+//! is a late packet, or also a restart, e.g. from 0 at each hold. The RTP timestamps show which of the two applies. A
+//! late packet is not played.
 
 use crate::net::SequenceNumber;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SequenceOrder {
     newest: Option<u64>,
-    /// Arrival and media time of the newest packet that had a playout time; `None` before the first.
+    /// Arrival and media time of the newest packet that had a playout time; `None` before the first such packet.
     mark: Option<SequenceMark>,
     next: Option<u64>,
-    /// The newest number before the last restart of the sequence, and the number up to which it is remembered; `None`
-    /// without a restart.
+    /// Set by a restart of the sequence: the newest number before the restart, and the number after which the restart
+    /// is forgotten.
     before_restart: Option<(u64, u64)>,
-    /// Number of packets that were played without sound. They count as lost.
+    /// Number of packets without sound since the last played packet. They count as lost.
     silent: u64,
 }
 
@@ -34,13 +35,13 @@ pub(super) struct SequenceMark {
 }
 
 impl SequenceMark {
-    /// Returns the mark of a packet that has a playout time.
+    /// Returns the mark of a packet, from its arrival and its playout time.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
 
-    /// Returns whether this packet, `step` numbers from the newest, was sent before the newest packet. Then its media
-    /// time is no later, and its delay is one that a late packet can have.
+    /// Returns whether this packet was sent before the packet `newest`. Then its media time is no later, and its delay
+    /// is not too large for a late packet. `step` is the difference of both sequence numbers.
     fn was_sent_before(&self, newest: Self, step: i64) -> bool {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());
@@ -49,20 +50,20 @@ impl SequenceMark {
 }
 
 impl SequenceOrder {
-    /// Returns the extended number of a packet; `None` if a later packet was already played. `mark` is `None` for a
-    /// packet without a playout time.
+    /// Returns the extended number of a packet; `None` if a packet with a higher number was already played. `mark` is
+    /// `None` for a packet without a playout time.
     pub(super) fn extend(&mut self, sequence: SequenceNumber, mark: Option<SequenceMark>) -> Option<u64> {
         let Some(newest) = self.newest else {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
-        // The step leads back to the old numbering, which a stray packet had interrupted.
+        // A stray packet seemed to restart the numbers, but this packet continues the old numbers.
         let returns = step != 1
             && self
                 .before_restart
                 .is_some_and(|(before_restart, _)| step_to(sequence, before_restart).abs() < step.abs());
         if returns || step.abs() > MAX_DROPOUT || (step <= 0 && self.is_restart(step, mark)) {
-            // The new numbering begins two cycles later, so that no packet counts as lost or late.
+            // The new numbers begin in the cycle after next, so that no packet counts as lost or late.
             let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence.0);
             self.before_restart = Some((newest, extended + MAX_MISORDER as u64));
             return Some(self.set_newest(extended, mark));
@@ -88,7 +89,7 @@ impl SequenceOrder {
         if lost > MAX_DROPOUT as u64 { 0 } else { lost }
     }
 
-    /// Records that the packet just played gave no sound, so that the next packet finds a gap.
+    /// Records that the packet just played gave no sound. It counts as lost, so the next packet finds a gap.
     pub(super) fn count_as_lost(&mut self) {
         self.silent += 1;
     }
@@ -107,16 +108,17 @@ impl SequenceOrder {
     }
 }
 
-/// Returns the step from an extended number to the nearest number with these low 16 bits.
+/// Returns the difference between a sequence number and an extended number. The 16-bit number may be before or after
+/// it; the nearer of both is assumed.
 fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
     i64::from(sequence.distance_from(SequenceNumber(from as u16)))
 }
 
-/// Maximum step forward, packets, that is no restart of the sequence (RFC 3550 appendix A.1).
+/// Maximum step forward, in packets, that does not mean a restart (RFC 3550 appendix A.1).
 const MAX_DROPOUT: i64 = 3_000;
-/// Maximum step back, packets, of a late packet: 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
+/// Maximum step back of a late packet, in packets: 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
 const MAX_MISORDER: i64 = 100;
-/// Maximum delay of a packet that the spool reader still sorts.
+/// Maximum delay of a packet with which the spool reader still sorts it into its place.
 const MAX_LATENESS: Duration = Duration::from_secs(5);
-/// Difference between the first extended number and its 16-bit number. It leaves room for packets before the first one.
+/// Added to the first sequence number of a stream, so that packets from before it have positive numbers, too.
 const FIRST_CYCLE: u64 = 0x10_0000;

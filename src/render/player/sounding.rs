@@ -6,7 +6,7 @@ use crate::codec::SilenceBehavior;
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 
-/// The turn of a packet: its playout time, and the number of packets that are missing before it.
+/// Timing of a packet that is played now: its playout time, and the number of packets that are missing before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayTurn {
     pub(super) playout: PlayoutTime,
@@ -24,7 +24,7 @@ pub(super) enum PlayOutcome {
     Refused,
 }
 
-/// The place at which the sound written so far ends.
+/// The end of the sound that was written so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayoutCursor {
     pub(super) decoder: usize,
@@ -33,12 +33,12 @@ pub(super) struct PlayoutCursor {
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),
     pub(super) after: GapFill,
-    /// Number of samples of concealment since the last decoded packet. A gap is concealed once, however many packets in
-    /// it are refused.
+    /// Number of samples of concealment since the last decoded packet. It limits concealment to [`CONCEAL_MS`] a gap,
+    /// even if several packets in the gap are refused.
     pub(super) concealed: i64,
 }
 
-/// The sound that fills a gap after the last packet.
+/// The sound that fills a gap after the last written sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GapFill {
     Sound,
@@ -46,11 +46,11 @@ pub(super) enum GapFill {
     Comfort {
         generated: i64,
     },
-    /// Silence, because the packet before the gap had no sound.
+    /// Silence, because the last packet before the gap had no sound.
     Nothing,
 }
 
-/// The samples to be generated for a gap, and the payload after the gap for forward error correction.
+/// A request to fill a gap: the number of samples, and the payload after the gap for forward error correction.
 #[derive(Clone, Copy)]
 pub(super) struct GapRequest<'a> {
     pub(super) samples: usize,
@@ -93,7 +93,7 @@ impl StreamPlayer {
             PlayOutcome::Refused => {
                 *context.report.silent.entry(UndecodableReason::Damaged).or_default() +=
                     u64::from(context.is_inside(turn.playout.at));
-                // A refused packet counts as lost, so that the next packet conceals it.
+                // A refused packet counts as lost, so that the gap before the next packet is concealed.
                 self.order.count_as_lost();
             }
         }
@@ -158,7 +158,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Fills the gap between the end of the sound so far and the playout time of the next packet.
+    /// Fills the gap between the end of the sound so far and the playout time of the next packet. Does nothing if no
+    /// packet was lost and the sender did not pause with comfort noise.
     fn fill_gap(
         &mut self,
         decoder: usize,
@@ -188,7 +189,7 @@ impl StreamPlayer {
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if lost > 0 && cursor.after == GapFill::Sound {
             context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
-            // If the packet after the gap is refused, too, the next gap begins where this gap ended.
+            // If the packet after this gap is refused, too, its gap begins where this gap ends.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at + count,
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
@@ -210,8 +211,8 @@ impl StreamPlayer {
     }
 }
 
-/// Removes (`by` negative) or inserts `by` samples where the change is least audible, so that the sound begins exactly
-/// at its playout time. Differences of up to three quarters of a sample are ignored.
+/// Inserts `by` samples, or removes samples if `by` is negative, where the change is least audible. The next sound then
+/// begins at its playout time. Differences of up to three quarters of a sample are ignored.
 fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     let count = by.abs().round() as usize;
     if by.abs() <= 0.75 || count == 0 || sound.len() < 8 * (count + 1) {
@@ -236,6 +237,6 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
 const CONCEAL_MS: i64 = 60;
 /// Media times that differ by less than this, ns, count as equal.
 pub(super) const SAME_MOMENT_NS: i64 = 1_000_000;
-/// Maximum deviation from the playout time, samples, that is adjusted by removing or inserting samples. Drift between
-/// two packets is less; a larger deviation is a step.
+/// Maximum deviation from the playout time, samples, that is corrected by removing or inserting samples. Clock drift
+/// between two packets is less; a larger deviation is a jump.
 const MAX_ADJUSTMENT: f64 = 16.0;

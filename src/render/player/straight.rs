@@ -1,8 +1,8 @@
 //! The straight path of a packet: from the bytes of the spool to its decoder, without queue and copy.
 //!
-//! Nearly all packets of a call take this path. Such a packet is the next in sequence, no earlier packet is still
-//! awaited, and only bytes of an unencrypted payload follow its fixed header. Its format is that of an earlier packet
-//! that took the general path. For all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take
+//! Nearly all packets of a call take this path. It requires that the packet is the next in sequence, no earlier packet
+//! is still awaited, and only an unencrypted payload follows the fixed header. Also, an earlier packet of the same
+//! format took the general path. For all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take
 //! the general path. Both paths decode and write in the same way.
 
 use std::sync::Arc;
@@ -24,17 +24,18 @@ pub(in crate::render) enum PlayPaths {
     GeneralOnly,
 }
 
-/// A format whose packets may take the straight path.
+/// A format with packets that may take the straight path.
 #[derive(Clone, Debug)]
 pub(super) struct StraightRun {
     pt: PayloadType,
-    /// The format as decided; it is the same object for all packets until the next decision.
+    /// The decided format. All packets until the next decision share this object, so comparing pointers is enough.
     format: Arc<PayloadFormat>,
     decoder: usize,
 }
 
 impl StreamPlayer {
-    /// Lets the next packets of a format take the straight path. Their payload is as announced, not redundant audio.
+    /// Allows the next packets of a format to take the straight path. Its payload must be as announced and no redundant
+    /// audio.
     pub(super) fn begin_straight_run(&mut self, pt: PayloadType, known: &DecidedStream, decoder: usize) {
         if self.paths == PlayPaths::All
             && let Some(Some(format)) = known.formats.get(&pt)

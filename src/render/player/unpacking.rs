@@ -33,7 +33,7 @@ impl From<UndecodableReason> for NoSound {
 }
 
 pub(super) struct SrtpState {
-    /// Number of the decision that contained the keys.
+    /// Number of the decision that contained the keys. If it differs from the current decision, the keys are replaced.
     decision: u32,
     stream: Option<SrtpStream>,
 }
@@ -91,8 +91,8 @@ impl StreamPlayer {
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
     }
 
-    /// Decrypts a packet into `plain` with the keys that the stream had before its encryption ended. Returns true on
-    /// success. After [`MAX_FORMER_FAILURES`] failures in a row, the former keys are not tried any more.
+    /// Decrypts a packet into `plain` with the keys from before the encryption ended. Returns true on success. After
+    /// [`MAX_FORMER_FAILURES`] failures in a row, the former keys are not tried any more.
     fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
         let Some((context, decision)) = &known.former_keys else {
             self.former_failures = 0;
@@ -106,8 +106,8 @@ impl StreamPlayer {
         opened
     }
 
-    /// Decrypts a packet into `plain` with the keys that apply soon. Returns true on success. A sender may use new keys
-    /// from its offer on.
+    /// Decrypts a packet into `plain` with keys that will apply soon, because a sender may use new keys from its offer
+    /// on. Returns true on success.
     fn opens_with_coming_keys(&mut self, packet: &PacketEntry<'_>, plan: Option<&StreamPlan>) -> bool {
         let Some(context) = plan.and_then(|plan| plan.coming_keys(packet.at)) else {
             self.coming = None;
@@ -122,9 +122,9 @@ impl StreamPlayer {
         self.coming.as_mut().is_some_and(|keys| keys.unprotect(packet.payload, &mut self.plain).is_ok())
     }
 
-    /// Returns whether a packet that no key can decrypt is still unencrypted. The stream must have been unencrypted
-    /// until the keys were announced, and the payload must last as long as earlier payloads. An authentication tag
-    /// would make it longer.
+    /// Returns whether a packet that no key can decrypt is in fact still unencrypted. The stream must have been
+    /// unencrypted until its keys were announced. The payload must also last as long as earlier payloads, because an
+    /// authentication tag would make it longer.
     fn is_still_plain(&self, format: Option<&Arc<PayloadFormat>>, body: &[u8]) -> bool {
         let length_ns = format.and_then(|format| codec::duration_ns(format, body));
         length_ns.is_some() && length_ns == self.plain_ns
@@ -140,7 +140,7 @@ impl StreamPlayer {
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
-                // If the new keys are invalid, the old keys still apply to packets that arrive late.
+                // If the new keys are invalid, the old keys stay in use for packets that arrive late.
                 let _ = stream.rekey(context);
                 *last = decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
@@ -151,7 +151,7 @@ impl StreamPlayer {
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)
     }
 
-    /// Returns the index of the decoder for a format. Creates the decoder if there is none yet.
+    /// Returns the index of the decoder for a format. Creates the decoder at the first use.
     pub(super) fn working_decoder(
         &mut self,
         pt: PayloadType,
@@ -178,8 +178,8 @@ impl StreamPlayer {
     }
 }
 
-/// Number of consecutive packets that the former keys cannot decrypt, after which they are no longer tried: 1 s at 20
-/// ms. Fewer can be damaged packets.
+/// Number of consecutive failures after which the former keys are no longer tried: 1 s at 20 ms. Fewer failures can
+/// come from damaged packets.
 const MAX_FORMER_FAILURES: u32 = 50;
-/// Maximum number of formats of one stream. A call has a handful.
+/// Maximum number of formats of one stream. A call has only a few.
 const MAX_FORMATS: usize = 32;

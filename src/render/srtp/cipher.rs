@@ -26,8 +26,7 @@ enum SrtpTransform {
 }
 
 impl SrtpSuite {
-    /// Returns the suite with a name as in SDP. Drafts of RFC 6188 used the name `AES_CM_256_…`, which devices still
-    /// send.
+    /// Returns the suite for a name in SDP. Drafts of RFC 6188 used the name `AES_CM_256_…`, which devices still send.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (cipher, tag) = match name.trim().to_ascii_uppercase().as_str() {
             "AEAD_AES_128_GCM" => return Some(Self { key_bytes: 16, mode: SrtpTransform::Gcm }),
@@ -66,8 +65,8 @@ pub(super) enum SessionKeys {
 }
 
 impl SessionKeys {
-    /// Derives session keys from master key and salt (RFC 3711 section 4.3, derivation rate 0). Returns `None` if their
-    /// length does not fit the suite.
+    /// Derives session keys from master key and salt (RFC 3711 section 4.3, derivation rate 0). Returns `None` if the
+    /// length of `master` does not fit the suite.
     pub(super) fn derive(suite: SrtpSuite, master: &[u8]) -> Option<Self> {
         if master.len() != suite.key_bytes + suite.salt_bytes() {
             return None;
@@ -88,7 +87,7 @@ impl SessionKeys {
         Self::from_session_keys(suite, &derived(0, suite.key_bytes), &derived(1, 20), &derived(2, suite.salt_bytes()))
     }
 
-    /// Returns session keys that another key derivation has made.
+    /// Returns session keys from given values, without deriving them from a master key.
     pub(super) fn from_session_keys(suite: SrtpSuite, key: &[u8], authentication: &[u8], salt: &[u8]) -> Option<Self> {
         Some(match suite.mode {
             SrtpTransform::Counter { tag_bytes } => Self::Counter {
@@ -101,8 +100,8 @@ impl SessionKeys {
         })
     }
 
-    /// Decrypts a packet into `out`. Tries rollover counts and uses the first for which the authentication tag is
-    /// right. Returns that count.
+    /// Decrypts a packet into `out`. Tries rollover counts until the authentication tag is right, and returns that
+    /// count.
     pub(super) fn open(
         &self,
         packet: &[u8],
@@ -117,8 +116,8 @@ impl SessionKeys {
                 let body = rest.strip_suffix(mki).filter(|body| body.len() >= header.length)?;
                 let mut authenticated = authenticator.clone();
                 authenticated.update(body);
-                // The rollover count is the last part of the authenticated bytes, so each further count costs only two
-                // hash blocks.
+                // Only the end of the authenticated bytes, the rollover count, changes from guess to guess. So each
+                // further guess costs only two hash blocks.
                 let fits = |rollover: &u32| {
                     let mut guess = authenticated.clone();
                     guess.update(&rollover.to_be_bytes());
@@ -131,7 +130,7 @@ impl SessionKeys {
                 Some(rollover)
             }
             Self::Gcm { cipher, salt } => {
-                // GCM's tag is part of the ciphertext, so the MKI comes last (RFC 7714 section 8.2).
+                // The GCM tag is part of the ciphertext, so the MKI comes after it (RFC 7714 section 8.2).
                 let (body, tag) = split_end(packet.strip_suffix(mki)?, GCM_TAG)?;
                 let (aad, ciphertext) = body.split_at_checked(header.length)?;
                 rollovers.find(|&rollover| {

@@ -1,8 +1,8 @@
 //! Decrypts SRTP (RFC 3711, 6188, 7714) with the keys from the signalling (SDES, RFC 4568).
 //!
-//! A recorder can join in mid-call, misses packets and sees duplicates. So the rollover counter (ROC), which packets do
-//! not contain, is guessed, and the authentication tag proves the guess. A duplicate is decrypted like any packet.
-//! Replaced keys remain valid for packets that arrive late.
+//! Packets do not contain the rollover counter (ROC). A recorder that joins in mid-call, misses packets or gets
+//! duplicates cannot count it. So it is guessed, and the authentication tag proves the guess. A duplicate is decrypted
+//! like any packet. Replaced keys remain valid for packets that arrive late.
 //!
 //! No type with a key implements `Debug` or `Display`, so no key can be printed.
 
@@ -38,7 +38,7 @@ pub enum SrtpError {
 
 /// Decrypts the SRTP packets of one stream with its keys.
 pub struct SrtpStream {
-    /// The keys in use, the newest first; each with its derived session keys.
+    /// The keys that are tried. Newest keys come first, but a key that fitted moves to the front.
     keys: Vec<MasterKeySession>,
     /// Packet index of each SSRC that the stream has had.
     sources: Vec<SsrcIndex>,
@@ -62,7 +62,7 @@ struct SsrcIndex {
 }
 
 impl SrtpStream {
-    /// Returns a decryptor with the keys of a decision.
+    /// Returns a decryptor with the keys of a decision in the spool.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it.
@@ -70,8 +70,8 @@ impl SrtpStream {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
 
-    /// Adds new keys after a re-INVITE, to be tried first. The old keys are kept for packets that arrive late. Rollover
-    /// counts continue; a sender that restarts from 0 is found by guessing.
+    /// Adds new keys after a re-INVITE; they are tried first. The old keys are kept for packets that arrive late.
+    /// Rollover counts continue; if a sender restarts from 0, guessing finds it.
     ///
     /// # Errors
     /// When the suite is unknown or a key does not fit it. The stream is then unchanged.
@@ -83,15 +83,15 @@ impl SrtpStream {
         Ok(())
     }
 
-    /// Decrypts a packet into `out`: header, extensions and plain payload replace the content of `out`.
+    /// Decrypts a packet. Replaces the content of `out` by header, extensions and plain payload.
     ///
     /// # Errors
     /// When the packet is malformed or no key decrypts it. The content of `out` is then undefined.
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
-        // With a wrong key every guess fails. After [`PATIENCE`] failures, only each [`PATIENCE`]-th packet tries all
-        // guesses.
+        // With a wrong key every guess fails, and guessing is slow. So after [`PATIENCE`] failures, only each
+        // [`PATIENCE`]-th packet tries all guesses.
         let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) {
             MAX_GUESS
         } else {
@@ -106,8 +106,8 @@ impl SrtpStream {
         Ok(())
     }
 
-    /// Tries each key with each guess of the rollover count. Returns the index of the key and the rollover count that
-    /// fit.
+    /// Tries each key with each guess of the rollover count. Returns the index of the right key, and the right rollover
+    /// count.
     fn open(
         &self,
         packet: &[u8],
@@ -116,7 +116,7 @@ impl SrtpStream {
         out: &mut Vec<u8>,
     ) -> Option<(usize, u32)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
-            // A sender that never agreed to use an MKI omits it from its packets.
+            // If both sides did not agree on an MKI, packets omit it although a key has one. So both forms are tried.
             let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
             let opened = match with_mki {
                 None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
@@ -139,8 +139,8 @@ impl SrtpStream {
         if rollover == source.rollover {
             source.highest = source.highest.max(header.sequence);
         } else if !behind || header.sequence < LATE_FROM {
-            // The index is updated for a higher number or after a restart of the sender, but not for a late packet from
-            // before the last wrap.
+            // A late packet from before the last wrap does not change the index. A higher number or a restart of the
+            // sender does.
             (source.rollover, source.highest) = (rollover, header.sequence);
         }
     }
@@ -181,7 +181,7 @@ struct RolloverGuesses {
 }
 
 impl RolloverGuesses {
-    /// Returns the counts around the known count (RFC 3711 section 3.3.1), or from 0 up for an unknown SSRC.
+    /// Returns guesses around the known count (RFC 3711 section 3.3.1). For an unknown SSRC, they begin at 0.
     fn new(source: Option<SsrcIndex>, sequence: u16, most: u32) -> Self {
         let Some(source) = source else { return Self { first: 0, near: [None; 3], most } };
         let ahead = sequence.wrapping_sub(source.highest) < 0x8000;
@@ -223,7 +223,7 @@ fn read_key(suite: SrtpSuite, key: &SrtpKey) -> Result<MasterKeySession, BadSrtp
     Ok(MasterKeySession { session, mki })
 }
 
-/// Decodes base64 (RFC 4648 section 4) with optional padding. Returns `None` for any other character.
+/// Decodes base64 (RFC 4648 section 4) with optional padding. Returns `None` for any character outside of base64.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
     for character in text.trim_end_matches('=').bytes() {
@@ -249,24 +249,24 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 /// all of them.
 const MAX_KEYS: usize = 8;
 
-/// Maximum number of SSRCs of one stream. The oldest is forgotten; its packet index can be guessed again.
+/// Maximum number of SSRCs of one stream. Beyond it, the oldest is forgotten; its rollover count can be guessed again.
 const MAX_SOURCES: usize = 16;
 
-/// Number of rollover counts to try when the recorder joins in mid-call. At 50 packets/s the count rises each 22
+/// Maximum rollover count that is guessed when the recorder joins in mid-call. At 50 packets/s the count rises each 22
 /// minutes, so this covers 47 hours.
 const MAX_GUESS: u32 = 127;
 
-/// Number of rollover counts to try after [`PATIENCE`] packets failed: those of about an hour.
+/// Maximum rollover count that is guessed after [`PATIENCE`] packets failed. It covers about an hour.
 const MAX_GUESS_AFTER_FAILURES: u32 = 3;
 
-/// Number of consecutive packets that may fail with all rollover counts: four seconds of speech.
+/// Number of consecutive packets that may fail before fewer rollover counts are tried: four seconds of speech.
 const PATIENCE: u32 = 200;
 
 /// Maximum length of an MKI, bytes (RFC 4568 section 9.1).
 const MAX_MKI: usize = 128;
 
-/// Smallest 16-bit sequence number that can be a late packet from before the last wrap. A lower number means that the
-/// sender restarted.
+/// Smallest sequence number (16 bits) that counts as a late packet from before the last wrap. A lower number means that
+/// the sender restarted.
 const LATE_FROM: u16 = 0x8000;
 
 #[cfg(test)]

@@ -153,8 +153,8 @@ fn every_suite_decrypts_its_packets_and_refuses_a_changed_bit() {
 #[test]
 fn stream_survives_rollovers_losses_duplicates_and_reordering() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
-    // Packet indices: a wrap at 65536, 30000 lost packets, a packet late by 10, a duplicate, and a late packet across
-    // the wrap.
+    // The sequence has a wrap at 65536, 30,000 lost packets, a packet late by 10, a duplicate, and a late packet from
+    // before a wrap.
     for index in [65_530u32, 65_535, 65_534, 65_537, 65_536, 65_533, 65_537, 95_000, 94_990, 131_071, 131_073, 131_070]
     {
         let packet = rtp(index as u16, 1);

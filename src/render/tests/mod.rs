@@ -1,4 +1,5 @@
-//! Tests that render streams in which every packet of 20 ms can be recognised, and check the position of each.
+//! Tests of the playout time. Every packet of 20 ms can be recognised in the rendered sound, and its position is
+//! checked.
 
 use super::*;
 use crate::call::record::Side;
@@ -9,7 +10,7 @@ use crate::time::Timestamp;
 mod paths;
 mod redundancy;
 
-/// A sender of mu-law with payloads that show the number of the packet.
+/// A sender of mu-law. Its payloads show the number of the packet.
 struct TestSender {
     stream: u32,
     side: Side,
@@ -156,7 +157,7 @@ fn pauses_keep_their_length_with_and_without_counting_timestamps() {
 fn jitter_and_a_late_first_packet_do_not_move_talk_spurts() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
-    // The packets have up to 60 ms of jitter; every seventh is on time. The first packet is 55 ms late.
+    // The packets have up to 60 ms of jitter; only every seventh packet has none. The first packet is 55 ms late.
     for n in 0..200_u32 {
         let jitter = if n == 0 { 55 } else { (n * 37 % 7) * 10 };
         caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n) + f64::from(jitter)));
@@ -180,11 +181,11 @@ fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
         }
         let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The smallest lag is searched over 2 s each way and averaged over as much. So the error is up to 1 ms, and 1
-        // ms more at the ends.
+        // The error is up to 1 ms, because the smallest lag is searched over 2 s each way and averaged over as much. At
+        // the ends it is 1 ms more.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
-        // Only single samples are removed or inserted, so no position jumps.
+        // Only single samples are removed or inserted, so no position moves by more.
         let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
         assert!(steps.clone().all(|samples| (959..=961).contains(&samples)));
         let silent = frames.iter().skip(80).take(28_000_000).filter(|frame| frame[0] == 0).count();
@@ -243,7 +244,7 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         }
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
-    // A packet that overtakes others before the lag is known determines the lag: 20 ms early is then correct.
+    // A packet arrives 20 ms early, before the lag is known. It determines the lag, so this offset is correct.
     let got = clicks(&frames, Side::Caller);
     assert_eq!(got.len(), 100);
     let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -297,15 +298,16 @@ fn jumping_timestamps_and_restarted_sequence_keep_positions() {
     caller.time = 5;
     now = caller.talk(&mut spool, now, 60);
     let (_, report, frames) = rendered(&ended(spool, now + 10.0));
-    // A jump by 123 ticks (15 ms) is less than a step, so the timeline follows it within some seconds.
+    // A jump by 123 ticks (15 ms) is less than the minimum of a step. So the timeline follows it gradually, within some
+    // seconds.
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 300), 16.0);
     assert_eq!(report.sides[0].concealed_us, 0);
 }
 
 #[test]
 fn sequence_restarting_slightly_lower_loses_no_packets() {
-    // A step back by 60 is below the restart threshold of RFC 3550 appendix A.1. Then timestamps that continue prove a
-    // restart and not a late packet.
+    // A step back by 60 packets is too small to be a restart by RFC 3550 appendix A.1. But the timestamps continue,
+    // which proves a restart and not a late packet.
     for back in [60_u16, 400, 2_500] {
         for (pause_ms, stamps_jump) in [(0.0, 0), (0.0, 123_456_789), (31_000.0, 0), (31_000.0, 0x9000_0000)] {
             let mut spool = started();
@@ -337,12 +339,12 @@ fn late_packet_is_counted_and_moves_nothing() {
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
-    // This packet is 3 s late, but the packets after it waited only 2 s for it.
+    // This packet arrives 3 s late, but the player waited only 2 s for it.
     let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
     let mut expected = every(100.0, 20.0, 301);
-    // The packet's own click is missing, and the click after it is blended with the concealment.
+    // The late packet's click is missing, and the next click is blended with the concealment.
     expected.drain(100..102);
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let side = &report.sides[0];
@@ -360,8 +362,7 @@ fn burst_loss_is_reported_and_a_restart_is_no_loss() {
     }
     caller.sequence = caller.sequence.wrapping_add(20_000);
     now = caller.talk(&mut spool, now, 100);
-    // Single packets with older numbers, e.g. keep-alives of a broken device, do not mean that the packets between are
-    // lost.
+    // Single packets with much older numbers, e.g. keep-alives of a broken device, do not mean that packets were lost.
     for _ in 0..5 {
         let payload = caller.payload();
         let rtp =
@@ -392,8 +393,8 @@ fn timestamps_in_milliseconds_are_detected_and_used() {
 
 #[test]
 fn useless_timestamps_are_replaced_by_packet_durations() {
-    // Ways in which broken senders make timestamps: always the same, one more for each packet, 20 ms for packets of 30
-    // ms, another clock.
+    // How broken senders make timestamps: always the same, one more for each packet, 20 ms for packets of 30 ms, or
+    // another clock.
     type TestStamp = fn(u32) -> u32;
     let broken: [(&str, u32, TestStamp); 4] = [
         ("constant", 20, |_| 77),
@@ -407,7 +408,7 @@ fn useless_timestamps_are_replaced_by_packet_durations() {
         caller.ptime_ms = ptime_ms;
         let step = f64::from(ptime_ms);
         let mut expected = Vec::new();
-        // The packets have jitter, and there is a pause of 5 s in which timestamps and sequence numbers do not advance.
+        // The packets have jitter. During a pause of 5 s, timestamps and sequence numbers do not advance.
         for n in 0..300_u32 {
             let pause = if n >= 200 { 5_000.0 } else { 0.0 };
             let heard = 100.0 + step * f64::from(n) + pause;
@@ -455,8 +456,8 @@ fn telephone_events_and_withheld_payloads_are_silent_and_move_nothing() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     spool.payload(at_ms(0.0), caller.stream, 101, Some(format_of("TELEPHONE-EVENT", 8_000)));
     caller.talk(&mut spool, 100.0, 50);
-    // An event of 200 ms consists of ten packets with one timestamp. The sequence numbers continue, and so do the
-    // timestamps of the sound.
+    // A telephone-event of 200 ms has ten packets with one timestamp. The sequence numbers and the timestamps of the
+    // sound continue after it.
     let stamp = caller.time;
     for n in 0..10 {
         let rtp = TestRtp { pt: 101, sequence: caller.sequence, time: stamp, payload: &[5, 10, 0, 160] };
@@ -499,7 +500,7 @@ fn comfort_noise_lasts_until_the_next_speech() {
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let noise = &frames[1_100 * 8 + 1..9_100 * 8 - 2];
     let quiet = noise.iter().filter(|frame| frame[0] == 0).count();
-    // -50 dBov is an amplitude of about 100, so nearly no sample is 0.
+    // -50 dBov is an amplitude of about 100, so hardly any sample is 0.
     assert!(quiet < noise.len() / 20, "{quiet} of {} are silent", noise.len());
     assert!(noise.iter().all(|frame| frame[0].abs() < 400));
     assert_eq!((report.sides[0].comfort, report.sides[0].concealed_us), (1, 0));
@@ -512,7 +513,7 @@ fn pause_without_loss_is_silent_for_codecs_without_silence_descriptors() {
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of(encoding, 8_000)));
         caller.pt = 97;
-        // After 200 ms of loud sound the timestamps advance by 400 ms, and no packet is missing.
+        // After 200 ms of loud sound, the timestamps advance by 400 ms although no packet is missing.
         let payload: Vec<u8> = (0..bytes).map(|n| if n % 20 < 10 { 0xD4 } else { 0x2B }).collect();
         (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload));
         caller.time = caller.time.wrapping_add(400 * 8);
@@ -528,7 +529,7 @@ fn pause_without_loss_is_silent_for_codecs_without_silence_descriptors() {
 fn sound_outside_the_recorded_span_is_cut_to_the_sample() {
     let mut spool = SpoolBuilder::new();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
-    // Sound from 0 to 2,000 ms; recorded from 1,005 to 1,495 ms.
+    // The stream sounds from 0 to 2,000 ms, and the recording is from 1,005 to 1,495 ms.
     spool.decide(at_ms(1_005.0), crate::call::decision::Decision::Start);
     caller.talk(&mut spool, 0.0, 100);
     spool.end(at_ms(1_495.0));
@@ -536,7 +537,7 @@ fn sound_outside_the_recorded_span_is_cut_to_the_sample() {
     assert_eq!(plan.samples, 490 * 8);
     assert_near(&clicks(&frames, Side::Caller), &every(15.0, 20.0, 24), 0.13);
     assert!(frames[0][0] != 0 && frames[490 * 8 - 1][0] != 0, "packets across the edges are cut, not dropped");
-    // Of the packets that give sound, 24 begin inside the recorded period, and one began before.
+    // 24 packets begin inside the recorded period, and the sound of one more reaches into it.
     assert_eq!(report.sides[0].decoded, 25);
 }
 
@@ -603,7 +604,7 @@ fn wideband_side_makes_recording_wideband_and_narrowband_side_keeps_positions() 
     for n in 0..10 {
         let from = (100 + 100 * n) * 16;
         let loudest = (from..from + 1_600).max_by_key(|&at| frames[at][0].abs()).unwrap();
-        // The four samples of a click are samples 160 to 167 of their packet at 16 kHz.
+        // The click begins at sample 80 of its packet at 8 kHz. So at 16 kHz its loudest sample is one of 160 to 167.
         assert!((160..=167).contains(&(loudest - from)), "{}", loudest - from);
     }
 }
@@ -649,7 +650,7 @@ fn random_timestamps_never_panic_or_change_the_recording_length() {
         }
         let (mut sequence, mut time) = (random.u16(..), random.u32(..));
         for _ in 0..400 {
-            // The higher the seed, the more often sequence and timestamps jump.
+            // The higher the seed, the more often sequence numbers and timestamps jump.
             if random.u64(..40) < seed {
                 (sequence, time) = (random.u16(..), random.u32(..));
             }

@@ -1,4 +1,4 @@
-//! The straight path of a packet gives the same sound and the same report as the general one.
+//! Tests that a packet's straight path gives the same sound and the same report as the general path.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::render::second_pass::render_by;
 use crate::spool::memory::MemorySpool;
 use crate::spool::{LegSource, LegStore as _};
 
-/// Renders a spool on the general path alone, and compares the sound and the report.
+/// Renders a spool by the general path only, and compares sound and report with those of the straight path.
 pub(super) fn assert_same_by_general_path(
     source: &LegSource,
     plan: &RenderPlan,
@@ -31,8 +31,8 @@ pub(super) fn assert_same_by_general_path(
     assert_eq!(at, frames.len());
 }
 
-/// Number of samples of the longest recording that is rendered twice: five minutes. Rendering takes long in an
-/// unoptimised build.
+/// Number of samples of the longest recording that is rendered twice: five minutes. Rendering is slow in an unoptimised
+/// build.
 const LONGEST: usize = 300 * 8_000;
 
 fn compare(source: &LegSource) {
@@ -139,8 +139,8 @@ fn straight_path_gives_the_same_sound_for_disturbed_streams() {
     }
 }
 
-/// Returns the next packet of a sender, with `flags` in its first byte. The bytes that the flags announce are not
-/// sound; they would be the loudest if they were played.
+/// Returns the next packet of a sender, with `flags` set in its first byte. The bytes that the flags announce are not
+/// sound; if they were played, they would be the loudest.
 fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
     let payload = vec![level(sender.sent); 8 * sender.ptime_ms as usize];
     let rtp = TestRtp { pt: sender.pt, sequence: sender.sequence, time: sender.time, payload: &payload };
@@ -175,7 +175,7 @@ fn straight_path_leaves_packets_with_more_than_the_fixed_header_to_the_general_o
         let mut now = 100.0;
         for _ in 0..5 {
             now = sender.talk(&mut spool, now, 20);
-            // The packet is the last before a pause, so no later sound hides its end.
+            // This packet is the last before a pause, so no later sound covers its end.
             let packet = packet_with(flags, &sender);
             spool.raw(at_ms(now), SpoolBuilder::flow(sender.side), &packet, packet.len() as u32);
             sender.skip();

@@ -17,7 +17,7 @@ impl RedundantSender {
         Self { sender, before: Vec::new() }
     }
 
-    /// Sends the next packet, which is lost if `arrives` is false.
+    /// Sends the next packet. If `arrives` is false, the network loses it.
     fn send(&mut self, spool: &mut SpoolBuilder, at_ms_: f64, arrives: bool) {
         let payload = self.sender.payload();
         // RFC 2198 section 3: F bit, payload type 0, 160 ticks earlier, length; then the primary block's type.
@@ -46,7 +46,7 @@ fn redundant_blocks_replace_every_tenth_packet_without_concealment() {
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 200), 0.13);
     let side = &report.sides[0];
     assert_eq!((side.decoded, side.repaired, side.concealed_us), (180, 20, 0));
-    // Each packet has its own level, the restored packets too.
+    // Each packet has a level of its own, and so have restored packets.
     for n in [6_u32, 7, 8, 17, 18] {
         let middle = frames[(800 + 160 * n + 80) as usize][0];
         let told = {
@@ -68,7 +68,7 @@ fn loss_beyond_redundancy_is_concealed() {
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
     let mut expected = every(100.0, 20.0, 100);
-    // The next packet restores the third lost packet. The concealment before it is blended into its click.
+    // The next packet restores the third lost packet. Its click is blended with the concealment before it.
     expected.drain(50..53);
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let side = &report.sides[0];

@@ -67,7 +67,7 @@ impl G726Decoder {
         signal
     }
 
-    /// Decodes a group of eight code words, which take as many octets as a code word has bits. The last group of a
+    /// Decodes a group of eight code words. With n bits a code word, the group has n octets; the last group of a
     /// payload may be shorter.
     fn group(&mut self, octets: &[u8], out: &mut Vec<i16>) {
         let bits = code_bits(self.rate);
@@ -140,8 +140,8 @@ impl ScaleFactor {
         self.slow += self.fast + (-self.slow >> 6);
     }
 
-    /// Returns three quarters of the slow factor on the linear scale (TRANS; DQTHR). A difference above this threshold
-    /// ends a tone.
+    /// Returns three quarters of the slow factor on the linear scale (TRANS; DQTHR). If a difference exceeds it, the
+    /// signal is no longer a modem tone.
     fn threshold(self) -> i32 {
         let (integer, fraction) = (self.slow >> 15, (self.slow >> 10) & 31);
         let whole = if integer <= 9 { (32 + fraction) << integer } else { 31 << 10 };
@@ -149,8 +149,8 @@ impl ScaleFactor {
     }
 }
 
-/// The speed at which the scale factor adapts. `control` (AP) is 0 for data and 256 or more for speech. It follows the
-/// short and the long average of the quantizer's output (DMS, DML).
+/// The speed at which the scale factor adapts. `control` (AP) is 0 for data and 256 or more for speech. It depends on a
+/// short and a long average of the quantizer's output (DMS, DML).
 #[derive(Clone, Copy, Debug, Default)]
 struct SpeedControl {
     control: i32,
@@ -186,7 +186,7 @@ struct AdaptivePredictor {
     /// Coefficients of the zeros (B1 to B6) with 14 fractional bits, and the differences that they weight (DQ).
     zeros: [i32; 6],
     differences: [ShortFloat; 6],
-    /// Whether the last two partial signals (difference plus the prediction by the zeros) were negative (PK).
+    /// Whether each of the last two partial signals (difference plus the prediction by the zeros) was negative (PK).
     below: [bool; 2],
     /// Whether the signal may be a modem tone (TD).
     tone: bool,
@@ -201,20 +201,20 @@ impl AdaptivePredictor {
         (halved(zeros + poles), halved(zeros))
     }
 
-    /// Reconstructs the signal (SR) from a difference (ADDB, ADDC), then adapts the coefficients. `breaks` is true if
-    /// the difference ends a tone.
+    /// Reconstructs the signal (SR) from a difference (ADDB, ADDC), then adapts the coefficients. If `breaks` is true,
+    /// a modem tone has ended, and the coefficients are reset instead.
     fn take(&mut self, difference: QuantizedDifference, rate: G726Rate, breaks: bool) -> i16 {
         let (whole, zeros) = self.predict();
         let value = if difference.negative { -difference.magnitude } else { difference.magnitude };
         let signal = (value + whole) as i16;
         let partial = i32::from((value + zeros) as i16);
         if breaks {
-            (self.poles, self.zeros) = Default::default(); // TRIGB
+            (self.poles, self.zeros) = Default::default(); // TRIGB: the tone has ended
         } else {
             self.adapt_poles(partial);
             self.adapt_zeros(difference, rate);
         }
-        self.tone = self.poles[1] < -11_776; // TONE
+        self.tone = self.poles[1] < -11_776; // TONE: may be a modem tone
         self.below = [partial < 0, self.below[0]];
         self.signals = [ShortFloat::new(signal < 0, i32::from(signal).abs() & 0x7FFF), self.signals[0]];
         self.differences.rotate_right(1);
@@ -224,8 +224,8 @@ impl AdaptivePredictor {
 
     /// Adapts the coefficients of the poles (XOR, UPA2, LIMC, UPA1, LIMD).
     fn adapt_poles(&mut self, partial: i32) {
-        // The factor is +1 if the sign equals the sign one or two samples ago, -1 if not, and 0 without a signal
-        // (SIGPK).
+        // The factor is +1 if the sign equals that of one or two samples ago, -1 if it differs, and 0 if the signal is
+        // 0 (SIGPK).
         let [one, two] = self.below.map(|below| match partial {
             0 => 0,
             _ if (partial < 0) == below => 1,
@@ -238,8 +238,8 @@ impl AdaptivePredictor {
         self.poles = [(first + 192 * one - (first >> 8)).clamp(-bound, bound), second];
     }
 
-    /// Adapts the coefficients of the zeros (XOR, UPB). They have 16 bits and may overflow, which happens when a code
-    /// repeats for a second.
+    /// Adapts the coefficients of the zeros (XOR, UPB). They have 16 bits and overflow if the same code repeats for a
+    /// second.
     fn adapt_zeros(&mut self, difference: QuantizedDifference, rate: G726Rate) {
         let leak = if rate == G726Rate::Five { 9 } else { 8 };
         let gain = if difference.magnitude == 0 { 0 } else { 128 };
@@ -250,7 +250,7 @@ impl AdaptivePredictor {
     }
 }
 
-/// Returns the sum of the signals multiplied by their coefficients.
+/// Returns the sum of the signals, each multiplied by its coefficient.
 fn weighed(coefficients: &[i32], signals: &[ShortFloat]) -> i32 {
     coefficients.iter().zip(signals).map(|(&coefficient, signal)| signal.times(coefficient)).sum()
 }
@@ -305,14 +305,14 @@ const fn antilog(log: i32) -> i32 {
     (mantissa << 7) >> (14 - exponent)
 }
 
-/// The values that the quantizer has for one code magnitude.
+/// The quantizer's values for one magnitude of a code.
 #[derive(Clone, Copy, Debug)]
 struct QuantizerLevel {
     /// Logarithm of the quantized difference (DQLN), 7 fractional bits.
     log: i32,
     /// Multiplier by which the scale factor is adapted (W).
     multiplier: i32,
-    /// Input for the control of the adaptation's speed (F).
+    /// Input F of the speed control: how strongly this code speeds up the adaptation.
     speed: i32,
 }
 

@@ -1,16 +1,16 @@
-//! Finds the order of the code words in a G.726 stream by decoding it both ways.
+//! Finds the order of the code words in a G.726 stream by decoding it in both orders.
 //!
 //! Quirk `g726_packing`: many devices send `G726-32` with the code words in the order of `AAL2-G726-32` (RFC 3551
 //! section 4.5.4 mentions such devices). Both orders decode without error. In the wrong order the sound resembles
-//! noise, i.e. a sample hardly depends on the previous one. So the right order is the one in which samples can be
-//! predicted better.
+//! noise: a sample hardly depends on the previous samples. So the right order is the one with samples that linear
+//! prediction predicts better.
 
 use super::G726Decoder;
 use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind, G726Packing};
 use crate::render::codec::SpeechDecoder;
 
-/// Decodes a stream in both packings and compares in which the next sample can be predicted better.
+/// Decodes a stream in both packings. Compares how well linear prediction predicts the samples of each.
 #[derive(Debug)]
 pub(crate) struct PackingJudge {
     announced: JudgedPacking,
@@ -25,7 +25,8 @@ struct JudgedPacking {
     /// Number of samples of loud payloads compared so far.
     samples: u64,
     payloads: u64,
-    /// Sum of the prediction errors of loud payloads, as a logarithm (nepers) of the share of their energy.
+    /// Sum of the prediction errors of all loud payloads. The error of a payload is the logarithm (nepers) of the share
+    /// of its energy that prediction does not explain.
     error: f64,
 }
 
@@ -45,7 +46,7 @@ impl PackingJudge {
         })
     }
 
-    /// Decodes a payload in both packings and compares them, until enough sound was compared.
+    /// Decodes a payload in both packings and measures both. Does nothing once [`ENOUGH_SAMPLES`] were measured.
     pub(crate) fn handle_payload(&mut self, payload: &[u8]) {
         if self.announced.samples < ENOUGH_SAMPLES {
             self.announced.handle_payload(payload, &mut self.sound);
@@ -53,7 +54,7 @@ impl PackingJudge {
         }
     }
 
-    /// Returns the codec with the other packing if the stream has that packing; `None` otherwise.
+    /// Returns the codec with the other packing if the payloads have that packing; `None` otherwise.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
         let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
@@ -106,8 +107,7 @@ fn prediction_error(sound: &[i16]) -> f64 {
     (error / energy).clamp(SMALLEST_ERROR, 1.0)
 }
 
-/// Minimum difference of the prediction errors in nepers that decides. The packing with the smaller error is the true
-/// packing.
+/// Minimum difference between the prediction errors of both packings, nepers. With less, the announced packing is kept.
 const MIN_DIFFERENCE: f64 = 0.2;
 /// Order of the linear prediction: enough for the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
@@ -117,5 +117,5 @@ const SMALLEST_ERROR: f64 = 1e-4;
 const QUIET_POWER: f64 = 100.0 * 100.0;
 /// Minimum number of samples that decide the packing: a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;
-/// Number of samples after which no further payload is compared: ten seconds of sound prove the packing.
+/// Number of samples after which no further payload is measured: ten seconds of sound prove the packing.
 const ENOUGH_SAMPLES: u64 = 80_000;

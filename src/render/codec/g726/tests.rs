@@ -40,8 +40,8 @@ fn every_itu_sequence_gives_the_recommended_output() {
     };
     let mut compared = 0;
     for (rate, kbit) in [(G726Rate::Two, 16), (G726Rate::Three, 24), (G726Rate::Four, 32), (G726Rate::Five, 40)] {
-        // The sequences: normal (rn) and overload (rv), from A-law (a) and mu-law (m), to the same law and to the other
-        // law (x, c).
+        // Names of the sequences: rn is normal and rv is overload; a is A-law and m is mu-law. They decode to the same
+        // law, or to the other law (x, c).
         for kind in ["rn", "rv"] {
             for (input, output, law) in [
                 ("fa", "fa", CompandingLaw::A),
@@ -88,7 +88,7 @@ fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> 
     }
 }
 
-/// Returns the code word nearest to a signal. Of two equally near ones, returns that of the smaller magnitude, as the
+/// Returns the code word nearest to a signal. If two are equally near, returns the one of smaller magnitude, as the
 /// decision values of G.711 require.
 fn compress(law: CompandingLaw, signal: i16) -> u8 {
     // COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
@@ -127,7 +127,7 @@ fn neighbour(law: CompandingLaw, code: u8, step: i32) -> u8 {
     let value = table[usize::from(code)];
     let at = order.iter().position(|&other| table[usize::from(other)] == value).unwrap() as i32;
     let next = order[(at + step).clamp(0, order.len() as i32 - 1) as usize];
-    // Mu-law has two codes for zero. The one with the sign of `code` is returned.
+    // Mu-law has two codes for zero. The code with the sign of `code` is returned.
     if table[usize::from(next)] == 0 { code & 0x80 | 0x7F } else { next }
 }
 
@@ -143,7 +143,7 @@ fn quantize(rate: G726Rate, difference: i32, scale: i32) -> usize {
     };
     let level = decisions.iter().filter(|&&decision| log >= decision).count();
     let all = (1 << code_bits(rate)) - 1;
-    // Code 0 exists at 16 kbit/s only. At other rates a small positive difference is all ones.
+    // Code 0 exists at 16 kbit/s only. At other rates, the code of the smallest positive difference has all bits set.
     match (difference < 0, level) {
         (true, _) => all - level,
         (false, 0) if rate != G726Rate::Two => all,

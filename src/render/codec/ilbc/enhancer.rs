@@ -1,6 +1,6 @@
-//! The enhancer of iLBC (RFC 3951 section 4.6): makes the residual of voiced speech more periodic. It averages
-//! neighbouring pitch periods, as far as a bound on the change allows. It looks ahead, so the sound is delayed by
-//! [`IlbcMode::delay`].
+//! The enhancer of iLBC (RFC 3951 section 4.6) makes the residual of voiced speech more periodic. It averages
+//! neighbouring pitch periods, but never changes more than 5 % of the energy. It looks ahead, so the sound is delayed
+//! by [`IlbcMode::delay`].
 
 use super::tables::{HALF_BAND, QUARTERS};
 use super::{IlbcMode, ResidualSource};
@@ -59,10 +59,10 @@ impl Enhancer {
         mix(&centre, &around)
     }
 
-    /// Returns the weighted sum of up to three pitch periods before or after a block. Nearer periods have more weight.
+    /// Adds up to three pitch periods before or after a block to `around`. Nearer periods have more weight.
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
-        // The block nearest to the current position gives the pitch period for the next step.
+        // The pitch period of the nearest block gives the distance to the next segment.
         let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
@@ -84,9 +84,9 @@ impl Enhancer {
         }
     }
 
-    /// Returns the segment near `expected` that is most similar to the block, to a quarter sample, and the position for
-    /// the next step. As in the RFC, half a sample is rounded down before the search, and positions after it count from
-    /// one sample later.
+    /// Finds the segment near `expected` that is most similar to the block, to a quarter sample. Returns its position
+    /// and its samples. As in the RFC, `expected` minus half a sample is rounded down, and the returned position is one
+    /// sample higher.
     fn refine(&self, centre: &[f32; BLOCK], expected: f32) -> (f32, [f32; BLOCK]) {
         let rounded = (expected - 0.5) as usize;
         let first = rounded.saturating_sub(SLOP);
@@ -104,8 +104,8 @@ impl Enhancer {
         (at as f32 / 4.0 + 1.0, std::array::from_fn(|i| between(&self.past, at + 4 * i as isize, TAPS)))
     }
 
-    /// Blends the concealed end of `past`, which was not output yet, into an extrapolation backwards from the new
-    /// frame.
+    /// Improves the transition from a concealed frame to the new frame. Blends the concealed sound that was not output
+    /// yet with an extrapolation backwards from the new frame.
     fn join(&mut self, residual: &[f32]) {
         let (edge, length) = (PAST - residual.len(), self.mode.delay());
         let guess = self.periods[BLOCKS - residual.len() / BLOCK];
@@ -135,7 +135,7 @@ impl Enhancer {
         for (back, sample) in before.into_iter().enumerate() {
             let place = &mut self.past[edge - 1 - back];
             let weight = (back + 1) as f32 / (length + 1) as f32;
-            // The limit of the gain ends within the last samples, so that there is no step at the new frame.
+            // The limit of the gain is relaxed towards the new frame, so that there is no click at its beginning.
             let limit = factor + (1.0 - factor) * (1.0 - back as f32 / LIMIT_ENDS).max(0.0);
             *place = weight * *place + (1.0 - weight) * limit * sample;
         }
@@ -149,8 +149,8 @@ enum SearchDirection {
     Onward,
 }
 
-/// Moves a block towards the mean of its neighbours without changing its energy. The difference has at most [`CHANGE`]
-/// of the block's energy.
+/// Moves a block towards the mean of its neighbours without changing its energy. The change has at most [`CHANGE`] of
+/// the block's energy.
 fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     let product = |a: &[f32; BLOCK], b: &[f32; BLOCK]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let (own, mean, both) = (product(centre, centre), product(around, around).max(1.0), product(centre, around));
@@ -159,7 +159,7 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // The result is that combination of both vectors which has the energy of the block and just reaches the bound.
+    // The result combines both vectors so that it has the energy of the block and its change just reaches the bound.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {
@@ -189,7 +189,8 @@ fn lag(halved: &[f32], start: usize) -> usize {
 /// Interpolates samples at a position in quarter samples, using up to `reach` samples on each side. Samples beyond the
 /// ends count as silence.
 fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
-    // The interpolation filters are for positions a fraction before a sample, so the position is split that way.
+    // The filters interpolate 0 to 3 quarters *before* a sample. So the position is split into a sample and quarters
+    // before it.
     let (whole, before) = (quarter.div_euclid(4) + isize::from(quarter.rem_euclid(4) > 0), (4 - quarter).rem_euclid(4));
     let at = |i: isize| usize::try_from(i).ok().and_then(|i| samples.get(i)).copied().unwrap_or_default();
     let taps = QUARTERS[before as usize].iter().zip(-TAPS / 2..=TAPS / 2);
@@ -197,7 +198,8 @@ fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
-/// Returns the number of the block with the position nearest to `to`.
+/// Returns the index of the block with its position nearest to `to`. The function `place` gives the position of a
+/// block.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     let mut best = (0, f32::INFINITY);
     for block in 0..BLOCKS {
@@ -226,15 +228,16 @@ const LAGS: (usize, usize) = (10, 59);
 const FIRST_PERIOD: usize = 40;
 /// Number of taps of the interpolation filters.
 const TAPS: isize = 7;
-/// Maximum distance from the expected position at which a similar segment is searched, samples.
+/// Maximum distance, in samples, between the expected position of a similar segment and the positions that are
+/// searched.
 const SLOP: usize = 2;
-/// Number of samples that the interpolation may use beyond an edge.
+/// Number of samples that interpolation may need beyond each edge of a segment.
 const OVERHANG: f32 = 2.0;
 /// Weights of the neighbouring periods: a raised cosine over seven periods, from the middle outward.
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
-/// Maximum change of a block, as a share of its energy.
+/// Maximum energy of the change of a block, as a share of the block's energy.
 const CHANGE: f32 = 0.05;
-/// Number of samples over which the limit of a blend's gain ends.
+/// Number of samples before the new frame over which the limit of the gain is relaxed.
 const LIMIT_ENDS: f32 = 10.0;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
             to += length;
         }
         GrowthDirection::Back => {
-            // The samples before are decoded in reversed time.
+            // The part before is decoded in reversed time, as the encoder coded it.
             let known = CodebookMemory::of(residual[from..to].iter(), memory);
             let before = &mut residual[from - length..from];
             known.vector(shape, before);
@@ -49,8 +49,8 @@ enum GrowthDirection {
     Back,
 }
 
-/// Decodes the start state. Its samples are convolved circularly with an all-pass filter made of the LPC coefficients,
-/// which disperses their phases (section 4.2).
+/// Decodes the start state. A circular all-pass filter, made of the LPC coefficients, disperses the phases of its
+/// samples (section 4.2).
 fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     let length = frame.levels.len();
     let peak = 10.0f32.powf(STATE_PEAK[frame.peak % STATE_PEAK.len()]) / 4.5;
@@ -69,12 +69,12 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// The decoded residual next to the part that is missing, nearest sample last. Samples that were not decoded yet count
-/// as silence.
+/// The decoded part of the residual next to the missing part, nearest sample last. It serves as adaptive codebook;
+/// samples that were not decoded yet count as silence.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
-    /// Creates the memory from `length` samples. The iterator yields the nearest sample first.
+    /// Creates the memory from the `length` nearest samples. The iterator yields the nearest sample first.
     fn of<'a>(nearest_first: impl Iterator<Item = &'a f32>, length: usize) -> Self {
         let mut samples: Vec<f32> = nearest_first.copied().chain(std::iter::repeat(0.0)).take(length).collect();
         samples.reverse();
@@ -90,11 +90,11 @@ impl CodebookMemory {
         }
     }
 
-    /// Returns an entry of the adaptive codebook: segments of the memory, blends of two segments, then the same of the
-    /// filtered memory (section 3.6.3).
+    /// Returns an entry of the adaptive codebook (section 3.6.3). The entries are segments of the memory and blends of
+    /// two segments, then the same from the filtered memory.
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
-        // Blended entries exist for whole subframes only.
+        // Only codebooks for whole subframes have blended entries.
         let half = stretches + if length == SUBFRAME { SUBFRAME / 2 } else { 0 };
         if index < half { stretch(&self.0, index, length) } else { stretch(&self.filtered(), index - half, length) }
     }
@@ -105,8 +105,8 @@ impl CodebookMemory {
     }
 }
 
-/// Returns the segment that begins `index + length` samples before the end. Higher indices repeat the end of the memory
-/// with a lag shorter than the vector. The seam is blended over 5 samples.
+/// Returns the segment that begins `index + length` samples before the end of the memory. For the highest indices, the
+/// memory ends within the segment, so its last samples are repeated. The seam is blended over 5 samples.
 fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     let stretches = memory.len() - length + 1;
     let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
@@ -132,8 +132,8 @@ fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     [first, second, third]
 }
 
-/// Number of samples in the codebook memory, for whole subframes and for the remainder of the start state's two
-/// subframes.
+/// Number of samples in the codebook memory: first for whole subframes, then for the part of two subframes that the
+/// start state does not fill.
 const MEMORY: usize = 147;
 const SHORT_MEMORY: usize = 85;
 /// Number of samples over which the seam between two repetitions is blended.
@@ -155,8 +155,8 @@ mod tests {
         let memory = CodebookMemory::of(ramp.iter().rev(), MEMORY);
         assert_eq!(memory.entry(0, 40), ramp[200..]);
         assert_eq!(memory.entry(107, 40), ramp[93..133]);
-        // The entry consists of the last 20 samples, twice. The last five of the first copy are blended into the
-        // samples before.
+        // The entry is the last 20 samples twice. The last five samples of the first copy are blended with the samples
+        // before the second copy.
         let twice = memory.entry(108, 40);
         assert_eq!((twice[0], twice[15], twice[20], twice[39]), (220.0, 235.0, 220.0, 239.0));
         assert!((twice[16] - (236.0 - 0.2 * 20.0)).abs() < 1e-3, "{}", twice[16]);

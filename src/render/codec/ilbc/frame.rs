@@ -16,12 +16,11 @@ pub(super) struct IlbcFrame {
     pub(super) levels: Vec<usize>,
     /// Codebook vector for the part of both start-state subframes that the start state does not fill.
     pub(super) rest: CodebookVector,
-    /// Codebook vectors of the other subframes: first the subframes that follow the start state in time, then the
-    /// subframes before it.
+    /// Codebook vectors of the other subframes. The subframes after the start state come first, then those before it.
     pub(super) subframes: Vec<CodebookVector>,
 }
 
-/// The position that the start state has in a frame.
+/// Position of the start state within a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StartStatePosition {
     /// Number of subframes before the two subframes that contain the start state.
@@ -80,8 +79,8 @@ impl IlbcFrame {
     }
 }
 
-/// Expands a 7-bit index of the first subframe. Its later stages search half of the codebook: 44 plain vectors, 64
-/// around the boundary of the filtered half, 20 of its end.
+/// Expands a 7-bit codebook index of the first coded subframe to an 8-bit index. Its later stages use 128 of the 256
+/// entries: 44 at the beginning, 64 around the middle, 20 at the end.
 fn widen(index: usize) -> usize {
     match index {
         0..44 => index,
@@ -115,7 +114,7 @@ impl FrameLayout {
     }
 }
 
-/// Reads bit fields, most significant bit first. Bits beyond the end are 0.
+/// Reads bit fields, most significant bit first. Bits beyond the end of the frame are 0.
 struct IlbcBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -133,8 +132,8 @@ impl IlbcBitReader<'_> {
     }
 }
 
-/// Parameters of a 30 ms frame: 6 LSF indices, 3 and 58 of the start state, 6 of its remainder, 6 for each of 4
-/// subframes.
+/// Number of parameters of a 30 ms frame: 6 LSF indices, 3 and 58 of the start state, 6 of its remainder, 6 for each of
+/// 4 subframes.
 const MAX_FIELDS: usize = 97;
 
 const LEVEL: ClassBits = [0, 1, 2];

@@ -15,8 +15,8 @@ pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
 
-/// Returns the prediction filters of a frame's subframes. They are interpolated from `last`, the LSF vector of the
-/// previous frame, to the LSF vector of this frame, which then replaces `last`.
+/// Returns the prediction filters of a frame's subframes. They are interpolated from the LSF vector `last` of the
+/// previous frame to that of this frame. Then `last` becomes the vector of this frame.
 pub(super) fn filters(mode: IlbcMode, spectra: &[[usize; 3]], last: &mut LsfVector) -> Vec<LpcCoefficients> {
     let lines: Vec<LsfVector> = spectra.iter().map(|&indices| settled(look_up(indices))).collect();
     let filter = |(from, to, weight): (&LsfVector, &LsfVector, f32)| {
@@ -49,7 +49,7 @@ fn radians(code: i16) -> f32 {
     f32::from(code) * LSF_UNIT
 }
 
-/// Separates frequencies that are too close or in the wrong order by 50 Hz, so that the filter is stable (section
+/// Moves frequencies apart that are closer than 50 Hz or in the wrong order, so that the filter is stable (section
 /// 3.2.5). It runs twice, as in the encoder.
 fn settled(mut lines: LsfVector) -> LsfVector {
     for _ in 0..2 {
@@ -66,8 +66,8 @@ fn settled(mut lines: LsfVector) -> LsfVector {
     lines
 }
 
-/// Converts line spectral frequencies to the prediction filter: half the sum of the polynomials of the odd and of the
-/// even frequencies.
+/// Converts line spectral frequencies to the prediction filter. The filter is half the sum of two polynomials: that of
+/// the odd and that of the even frequencies.
 fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     let (mut sum, mut difference) = ([0.0; ORDER / 2 + 1], [0.0; ORDER / 2 + 1]);
     for (polynomial, first) in [(&mut sum, 0), (&mut difference, 1)] {
@@ -83,7 +83,8 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
         polynomial.copy_from_slice(&whole[..=ORDER / 2]);
     }
     let at = |polynomial: &[f32; ORDER / 2 + 1], i: usize| polynomial[i.min(ORDER - i)];
-    // The sum polynomial has a root at half the sampling rate, the difference polynomial at 0.
+    // The sum polynomial has an additional root at half the sampling rate, and the difference polynomial has one at 0
+    // Hz.
     std::array::from_fn(|i| {
         let i = i + 1;
         let sum = at(&sum, i) + at(&sum, i - 1);
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn evenly_spread_lines_are_a_flat_spectrum() {
-        // Equally spaced frequencies k * pi / 11 give the filter with no effect (all coefficients 0).
+        // Equally spaced frequencies k * pi / 11 give a filter that changes nothing (all coefficients are 0).
         let lines = std::array::from_fn(|i| (i + 1) as f32 * std::f32::consts::PI / 11.0);
         assert!(to_filter(&lines).iter().all(|c| c.abs() < 1e-5), "{:?}", to_filter(&lines));
     }
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn codebook_frequencies_ascend_below_half_the_sampling_rate() {
-        // Sums over tables that were compared with the standard, so that no value changes by accident.
+        // The expected sums are those of tables that were compared with the standard. A value that changes by accident
+        // fails the test.
         let sum = |book: &[[i16; 3]]| book.iter().flatten().map(|&code| i64::from(code)).sum::<i64>();
         assert_eq!((sum(&LSF_LOW), sum(&LSF_MIDDLE)), (804_118, 4_029_910));
         assert_eq!(LSF_HIGH.iter().flatten().map(|&code| i64::from(code)).sum::<i64>(), 9_615_462);

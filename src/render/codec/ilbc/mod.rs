@@ -33,12 +33,12 @@ pub(crate) enum IlbcMode {
 }
 
 impl IlbcMode {
-    /// Returns the mode that a `fmtp` line announces; 30 ms if it announces none (RFC 3952 section 4.2).
+    /// Returns the mode that a `fmtp` line announces, and 30 ms if it announces no mode (RFC 3952 section 4.2).
     pub(crate) fn of(parameters: &str) -> Self {
         if fmtp(parameters, "mode") == Some("20") { Self::Twenty } else { Self::Thirty }
     }
 
-    /// Returns the mode of a payload by its length. The announced mode is preferred, but some gateways announce one
+    /// Returns the mode that fits the length of a payload. Prefers the announced mode, but some gateways announce one
     /// mode and send the other.
     fn of_payload(self, length: usize) -> Option<Self> {
         let other = if self == Self::Twenty { Self::Thirty } else { Self::Twenty };
@@ -67,7 +67,7 @@ impl IlbcMode {
         self.subframes() * SUBFRAME
     }
 
-    /// Returns the delay of the enhancer in samples.
+    /// Returns the delay that the enhancer adds, in samples.
     const fn delay(self) -> usize {
         match self {
             Self::Twenty => SUBFRAME,
@@ -190,8 +190,8 @@ impl IlbcState {
         }
     }
 
-    /// Synthesizes samples. The residual begins with `late` subframes of the last frame; subframes of this frame
-    /// follow.
+    /// Synthesizes samples from the residual. Its first `late` subframes belong to the last frame, because the enhancer
+    /// delays; the others belong to this frame.
     fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);

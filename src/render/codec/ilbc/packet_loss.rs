@@ -1,5 +1,5 @@
-//! Conceals lost frames (RFC 3951 section 4.5): repeats the last pitch period and fades with every frame. The less
-//! periodic the speech was, the more noise is mixed in.
+//! Conceals lost frames (RFC 3951 section 4.5). Repeats the last pitch period and fades with every frame. Mixes in more
+//! noise if the speech was less periodic.
 
 /// State of concealment: the residual from which lost frames are made.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl LossConcealment {
         self.frames = 0;
     }
 
-    /// Returns the residual that replaces that of a lost frame.
+    /// Returns a residual in place of that of a lost frame.
     pub(super) fn conceal(&mut self) -> Vec<f32> {
         let length = self.last.len();
         if self.frames == 0 {
@@ -62,14 +62,15 @@ impl LossConcealment {
         residual
     }
 
-    /// Returns the distance, in samples, from which the next noise sample is taken: 50 to 119 back.
+    /// Returns how far back the next noise sample is copied from: 50 to 119 samples.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
         50 + self.random as usize % 70
     }
 }
 
-/// Finds the lag at which the end of a residual is most similar to the samples before, and how periodic it is.
+/// Finds the lag at which the end of a residual is most similar to the samples before it. Also returns how periodic the
+/// residual is.
 fn pitch(residual: &[f32]) -> PitchEstimate {
     let end = residual.len() - WINDOW;
     let now = &residual[end..];
@@ -105,7 +106,7 @@ const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
 /// Gains of a concealed frame for its first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// Minimum root mean square of a residual whose pitch is repeated.
+/// Minimum root mean square of a residual with a repeated pitch. Below it, only noise is used.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]

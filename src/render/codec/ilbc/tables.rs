@@ -6,7 +6,7 @@ pub(super) const LSF_MEAN: [i16; 10] = [2308, 3652, 5434, 7885, 10_255, 12_559, 
 /// Unit of the LSF codebooks in radians.
 pub(super) const LSF_UNIT: f32 = 1.0 / 8_192.0;
 
-/// Logarithm (base 10) of the start state's largest sample, times the quantizer scale 4.5, by a 6-bit index.
+/// Logarithm (base 10) of the start state's largest sample times 4.5 (the quantizer scale), indexed by 6 bits.
 pub(super) const STATE_PEAK: [f32; 64] = [
     1.000085, 1.071695, 1.140395, 1.206868, 1.277188, 1.351503, 1.42938, 1.500727, 1.569049, 1.639599, 1.707071,
     1.781531, 1.840799, 1.90155, 1.956695, 2.00675, 2.055474, 2.102787, 2.142819, 2.183592, 2.217962, 2.257177,
@@ -16,21 +16,22 @@ pub(super) const STATE_PEAK: [f32; 64] = [
     3.442793, 3.490801, 3.542514, 3.604064, 3.66605, 3.740994, 3.830749, 3.93877, 4.101764,
 ];
 
-/// Values of the start state's samples, by a 3-bit index.
+/// Values of the start state's samples, indexed by 3 bits.
 pub(super) const STATE_LEVELS: [f32; 8] =
     [-3.719849, -2.17749, -1.130005, -0.309692, 0.444214, 1.329712, 2.436279, 3.983887];
 
-/// Gain of the third stage, by a 3-bit index. The other stages have uniform steps.
+/// Gains of the third codebook stage, indexed by 3 bits. The gains of the other stages have uniform steps, so they need
+/// no table.
 pub(super) const GAINS_3: [f32; 8] = [-1.0, -0.659973, -0.330017, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// Filter of the second half of the codebook: taps from 3 samples before to 4 samples after.
+/// Low-pass filter for the second half of the codebook. Its taps are for the samples from 3 before to 4 after.
 pub(super) const CODEBOOK_FILTER: [f32; 8] =
     [-0.033691, 0.08374, -0.144043, 0.713379, 0.806152, -0.184326, 0.108887, -0.03418];
 
 /// Coefficients of the low-pass filter before downsampling by two, for the enhancer's pitch search.
 pub(super) const HALF_BAND: [f32; 7] = [-0.06665, 0.125, 0.31665, 0.414063, 0.31665, 0.125, -0.06665];
 
-/// Interpolation filters of seven taps. Row n gives the signal n quarters of a sample before the middle sample.
+/// Interpolation filters of seven taps. Row n gives the signal n quarters of a sample before the middle tap.
 pub(super) const QUARTERS: [[f32; 7]; 4] = [
     [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
     [0.015625, -0.076904, 0.28833, 0.862061, -0.106445, 0.018799, -0.015625],
