@@ -1,6 +1,7 @@
-//! The delivery of one call to Pyrus: its state, and the decision which request is next.
+//! The delivery of one call to Pyrus: its state, and the decision which request to send next.
 //!
-//! The JSON keys are part of the journal's format. Where a Rust name differs, `serde(rename)` keeps the key.
+//! The journal stores this state as JSON, so the JSON keys must never change. If a Rust field is renamed,
+//! `serde(rename)` keeps the old key.
 
 use std::collections::BTreeMap;
 
@@ -34,14 +35,14 @@ pub enum DeliveryConsent {
     Forbidden,
 }
 
-/// A new or changed call, in the form in which the recorder passes it to delivery.
+/// A new or changed call, as the recorder reports it to delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallUpdate {
     /// The call record as it is now.
     pub record: CallRecord,
     /// Progress of the call.
     pub progress: CallProgress,
-    /// Whether the call may be registered.
+    /// Whether the call may be registered in Pyrus.
     pub consent: DeliveryConsent,
 }
 
@@ -53,7 +54,7 @@ pub struct DeliveryJob {
     pub(crate) id: String,
     /// Progress of the call, from the ringing to its final record.
     pub(crate) progress: CallProgress,
-    /// The call data that the requests contain.
+    /// Data of the call that the requests contain, e.g. its numbers.
     pub(crate) facts: PyrusCallFacts,
     /// Whether the call is registered in Pyrus, as far as delivery knows.
     pub(crate) registration: PyrusRegistration,
@@ -72,22 +73,23 @@ pub struct DeliveryJob {
     pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator; `None` if there was none.
     pub(crate) note: Option<String>,
-    /// Whether Pyrus knows the end of the call. Jobs from earlier versions of callspan count as settled.
+    /// Whether Pyrus knows the end of the call. Jobs of earlier versions of callspan do not have this field and count
+    /// as settled.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
-    /// Person whom Pyrus made responsible for the task, as the answer to the registration says; `None` if unknown.
+    /// Name of the person who is responsible for the task, from the answer to the registration; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
-    /// Whether a `no_register` rule was found to apply after the job had begun. Then nothing more is sent.
+    /// Whether a `no_register` rule turned out to apply after the job had begun. If true, nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
-    /// The requests so far and their answers, to show them to people. Jobs of earlier versions have none.
+    /// The requests so far and their answers, to show them to people. Empty in jobs of earlier versions of callspan.
     #[serde(default, skip_serializing_if = "DeliveryStory::is_empty")]
     pub(crate) story: DeliveryStory,
 }
 
-/// Facts about the call for Pyrus. The numbers do not change after the registration, so every request contains the same
-/// text.
+/// Facts about the call for Pyrus. The numbers do not change after the registration, so that all requests of a call
+/// contain the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PyrusCallFacts {
     /// Direction of the call: inbound, outbound, internal or unknown.
@@ -96,17 +98,18 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) from: Option<String>,
     /// Telephone number of the callee; `None` if unknown.
     pub(crate) to: Option<String>,
-    /// Extension that took part in the call; `None` if unknown.
+    /// Extension of our PBX that took part in the call; `None` if unknown.
     pub(crate) internal: Option<String>,
-    /// Capture time of the INVITE, or of the answer if no INVITE was seen.
+    /// Capture time of the INVITE, or of the answer if no INVITE was captured; `None` if neither was captured.
     pub(crate) started_at: Option<Timestamp>,
     /// Capture time of the end; `None` while the call is in progress.
     pub(crate) ended_at: Option<Timestamp>,
     /// Seconds from the answer to the end; `None` before the end and for unanswered calls.
     pub(crate) duration_s: Option<f64>,
-    /// Values of the SIP headers that the configuration maps to form fields, by header name.
+    /// Values of SIP headers by header name: only headers that the configuration maps to form fields.
     pub(crate) headers: BTreeMap<String, String>,
-    /// Extension that spoke last, also after a transfer. It can change after the registration.
+    /// Extension that spoke last, e.g. the target of a transfer; `None` if unknown. It can change after the
+    /// registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operator: Option<String>,
     /// Outcome of a call that is over, as the call record names it, e.g. `busy`.
@@ -124,7 +127,7 @@ pub(crate) enum PyrusRegistration {
     /// [`PyrusRegistration::Unsure`].
     Sending,
     /// A request to register was sent, and its outcome is unknown. If a recording is expected, the request is not
-    /// repeated: attaching the recording by `external_id` alone will show whether the call is registered.
+    /// repeated. Attaching the recording by `external_id` alone will show whether the call is registered.
     Unsure,
     /// A response has confirmed that the call is registered in Pyrus.
     Known {
@@ -150,13 +153,14 @@ pub(crate) struct DeliveryPart {
 }
 
 impl DeliveryPart {
-    /// Marks the part as attached to the task, although the id of its file in Pyrus is unknown.
+    /// Marks the part as attached to the task. Used after a loss of the journal, when the file's id in Pyrus is
+    /// unknown.
     fn mark_attached(&mut self) {
         let unknown = UploadReceipt { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns whether Pyrus has nothing of this part yet, so that its file can be replaced by another.
+    /// Returns whether another file can still replace this part, because Pyrus has nothing of it yet.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
@@ -171,14 +175,14 @@ impl DeliveryPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PartState {
-    /// The part was not uploaded yet.
+    /// The part is still to be uploaded.
     Waiting,
-    /// The upload is in progress. After a restart it begins again; Pyrus deletes the unused file.
+    /// The upload is in progress. After a restart of the service it begins again; Pyrus deletes the unused file.
     Uploading,
     /// Pyrus has the file, but it is not attached to a task yet.
     Uploaded(UploadReceipt),
-    /// The request to attach the file was sent and has no response yet. After a restart it is repeated with the same
-    /// file.
+    /// The request to attach the file was sent and has no response yet. After a restart of the service it is repeated
+    /// with the same file.
     Attaching(UploadReceipt),
     /// The file is attached to the task.
     Attached(UploadReceipt),
@@ -186,7 +190,7 @@ pub(crate) enum PartState {
     Split,
     /// The file will not be sent, e.g. because Pyrus refused it.
     Dead {
-        /// The reason why it is not sent, as a sentence for the administrator.
+        /// The reason why the file is not sent, as a sentence for the administrator.
         #[serde(rename = "why")]
         reason: String,
     },
@@ -210,7 +214,7 @@ pub(crate) enum JobStatus {
     /// The job has requests to send, or waits for the next change of the call.
     #[serde(rename = "going")]
     Active {
-        /// End of the pause after a failure; `None` without a failure.
+        /// End of the pause after a failure; `None` if no pause is needed.
         not_before: Option<Timestamp>,
     },
     /// The administrator must act. Until then the job is retried at long intervals.
@@ -234,32 +238,32 @@ pub(crate) enum JobStatus {
 /// Counts of attempts of a job that failed or were repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetryCounts {
-    /// Number of consecutive failures of the current step.
+    /// Number of consecutive failures of the current request, e.g. of an upload.
     pub(crate) attempts: u32,
-    /// Number of consecutive failures of the current step with an error that allows only a few repeats.
+    /// Number of consecutive failures of the current request with an error after which only a few repeats are allowed.
     pub(crate) limited: u32,
-    /// Number of consecutive attempts of the current step that failed because Pyrus refused the token.
+    /// Number of consecutive attempts of the current request that failed because Pyrus refused the access token.
     pub(crate) reauthorised: u32,
     /// Number of registrations that were repeated because Pyrus did not know the call when a file was attached.
     pub(crate) reregistered: u32,
     /// Number of uploads that were repeated because Pyrus did not know the file when it was attached.
     pub(crate) reuploaded: u32,
-    /// Number of registrations that were repeated although the outcome of the first is unknown (calls without a
-    /// recording).
+    /// Number of registrations that were repeated although the outcome of the first is unknown. Only calls without a
+    /// recording have such repeats.
     pub(crate) blind_repeats: u32,
 }
 
-/// Whether Pyrus knows the end of the call. Without a recording, a call that was registered while it rang gets its end
-/// by a request of its own.
+/// Whether Pyrus knows the end of the call. A call may be registered while it rings. If it then ends without a
+/// recording, a separate request sends its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndNotice {
-    /// Pyrus does not know the end: no request with it has succeeded yet.
+    /// Pyrus does not know the end: no request that contains the end has succeeded yet.
     Untold,
-    /// The request with the end was sent and has no response yet. After a restart it is not repeated: a repeat could
-    /// add a second comment to the task.
+    /// The request with the end was sent and has no response yet. After a restart of the service it is not repeated,
+    /// because a repeat could add a second comment to the task.
     Sending,
-    /// Pyrus knows the end, or refuses it for a call without a recording.
+    /// Pyrus knows the end, or it refused the request with the end, which is then not repeated.
     #[default]
     Settled,
 }
@@ -270,14 +274,14 @@ impl EndNotice {
     }
 }
 
-/// Whether requests contain the form fields of Pyrus.
+/// Whether requests contain values for the fields of the Pyrus form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FormFieldMode {
     /// Requests contain the form fields.
     Sent,
-    /// The fields are left out, because Pyrus refused a value. Delivering a call without fields is better than not
-    /// delivering it.
+    /// Requests leave out the form fields, because Pyrus refused a value. A call without form fields is better than no
+    /// call.
     #[serde(rename = "left_out")]
     Omitted,
 }
@@ -291,7 +295,7 @@ pub(crate) enum DeliveryStep {
     Upload(usize),
     /// Attach the uploaded part at this index of [`DeliveryJob::parts`] to the task.
     Attach(usize),
-    /// Send the end of a call without a recording to its task.
+    /// Send the end of the call to its task. Used only if the call has no recording.
     TellEnd,
 }
 
@@ -318,9 +322,10 @@ impl DeliveryJob {
         job
     }
 
-    /// Rebuilds the job from the call record after the journal was lost. Returns `None` if nothing had to be delivered
-    /// according to the record. Completed deliveries stay complete. For all others it is unknown which data Pyrus has:
-    /// recordings are attached by `external_id` alone, and the call is registered only if Pyrus does not know it.
+    /// Rebuilds the job from the call record after the journal was lost. Returns `None` if the record says that nothing
+    /// had to be delivered. A completed delivery stays complete. For any other delivery nobody knows which data Pyrus
+    /// has. So its recordings are attached by `external_id` alone, and the call is registered only if Pyrus then does
+    /// not know it.
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);
@@ -348,8 +353,8 @@ impl DeliveryJob {
         Some(job)
     }
 
-    /// Updates the job from the call record. Numbers that were sent already do not change. Recordings are only added or
-    /// replaced, unless a rule now excludes the call.
+    /// Updates the job from the call record. Numbers that were already sent stay. Recordings are added or replaced;
+    /// they are removed only if a rule now excludes the call.
     pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
@@ -380,14 +385,13 @@ impl DeliveryJob {
                     path: recording.path.clone(),
                     bytes: recording.bytes,
                     slice: None,
-                    // An encrypted file cannot be sent to Pyrus.
+                    // Pyrus cannot read an encrypted file, so it is not sent.
                     state: match recording.plain_sha256 {
                         None => PartState::Waiting,
                         Some(_) => PartState::Dead { reason: String::from(ENCRYPTED) },
                     },
                 }),
-                // The recording may have been rendered again into another file, e.g. a smaller one after it was too
-                // large.
+                // Rendering a call again may have made another file, e.g. a smaller file after the first was too large.
                 Some(part) if part.is_replaceable() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
@@ -398,8 +402,8 @@ impl DeliveryJob {
         self.parts.sort_by_key(DeliveryPart::sort_key);
     }
 
-    /// Removes all parts that are not attached. Pyrus deletes files that were uploaded and never attached. A request to
-    /// attach that was sent cannot be cancelled.
+    /// Removes all parts that are not attached to the task. Pyrus itself deletes files that were uploaded and never
+    /// attached. A part stays if its request to attach was already sent, because that request cannot be cancelled.
     fn discard_unsent_parts(&mut self) {
         self.parts.retain(|p| match p.state {
             PartState::Waiting | PartState::Uploading | PartState::Uploaded(_) | PartState::Dead { .. } => false,
@@ -407,8 +411,8 @@ impl DeliveryJob {
         });
     }
 
-    /// Ends the delivery, because a `no_register` rule was found to apply after the job had begun. An existing task
-    /// stays in Pyrus; it gets no further data and no recording.
+    /// Ends the delivery, because a `no_register` rule turned out to apply after the job had begun. If Pyrus already
+    /// has a task for the call, the task stays and gets no further data and no recording.
     pub(crate) fn forbid(&mut self, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         self.is_forbidden = true;
@@ -426,7 +430,8 @@ impl DeliveryJob {
         self.parts.iter().filter(|p| matches!(p.state, PartState::Attached(_))).count()
     }
 
-    /// Returns the job as a restarted process must see it: requests without a response have an unknown outcome.
+    /// Converts the job that the journal stored before a restart: each request without a response now has an unknown
+    /// outcome.
     pub(crate) fn after_restart(mut self, now: Timestamp) -> Self {
         if self.registration == PyrusRegistration::Sending {
             self.registration = PyrusRegistration::Unsure;
@@ -444,8 +449,8 @@ impl DeliveryJob {
         if self.end == EndNotice::Sending {
             self.end = EndNotice::Settled;
         }
-        // Pauses are ended by a restart, because the administrator often restarts after a repair. Also, a stored time
-        // may come from a wrong clock.
+        // A restart ends all pauses, because an administrator often restarts the service after a repair. Also, a clock
+        // that was wrong may have stored a time far in the future.
         match &mut self.status {
             JobStatus::Active { not_before } => *not_before = None,
             JobStatus::Parked { retry_at, .. } => *retry_at = now,
@@ -455,7 +460,7 @@ impl DeliveryJob {
     }
 
     /// Returns the next request, to be sent at [`DeliveryJob::not_before`] or later. Returns `None` while a request of
-    /// this job has no response yet, or if only a change of the call record can cause a request.
+    /// this job waits for its response. Returns `None` also if nothing is to be sent until the call record changes.
     pub(crate) fn step(&self) -> Option<DeliveryStep> {
         if matches!(self.status, JobStatus::Dead { .. }) {
             return None;
@@ -472,7 +477,8 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns whether the call is over but Pyrus does not know its end, and no recording will bring it.
+    /// Returns whether a request must send the end of the call: the call is over, Pyrus does not know it, and no
+    /// recording will be attached.
     fn owes_end(&self) -> bool {
         self.end == EndNotice::Untold
             && self.progress == CallProgress::Complete
@@ -482,8 +488,8 @@ impl DeliveryJob {
             && self.open_part().is_none()
     }
 
-    /// Returns whether a registration without a response must be repeated although Pyrus may have executed it. This
-    /// happens once, for a call without a recording, where only a repeat ensures that the call is registered.
+    /// Returns whether a registration without a response must be repeated, although Pyrus may have executed it. This is
+    /// done once, and only for a call without a recording: no later request shows whether the call is registered.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete
@@ -500,7 +506,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns whether nothing remains to be sent. The job of a call in progress always has something left.
+    /// Returns whether nothing remains to be sent. Always false for a call in progress.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete
@@ -510,7 +516,8 @@ impl DeliveryJob {
                 && self.end != EndNotice::Sending)
     }
 
-    /// Returns the reason why the call or a recording will be missing in Pyrus; `None` if nothing will be missing.
+    /// Returns the reason why the call or one of its recordings will be missing in Pyrus; `None` if nothing will be
+    /// missing.
     pub(crate) fn failure_reason(&self) -> Option<&str> {
         if let JobStatus::Dead { reason } = &self.status {
             return Some(reason);
@@ -529,7 +536,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns the stage of the delivery, as shown to people and used in queries.
+    /// Returns the stage of the delivery, which people see and queries use.
     pub(crate) fn stage(&self) -> JobStage {
         if self.is_settled() {
             return if self.failure_reason().is_some() { JobStage::Dead } else { JobStage::Done };
@@ -607,5 +614,5 @@ const FORBIDDEN: &str = "a no_register rule in the configuration excludes this c
 /// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
 const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there";
 
-/// Reason text of a part with an encrypted file.
+/// Reason text of a part that is not sent because its file is encrypted.
 const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand";

@@ -1,8 +1,8 @@
 //! Limits the rate of requests: pauses after failures, the rate limit of Pyrus, the circuit breaker, and the limit of
 //! `auth` requests.
 //!
-//! When Pyrus cannot be reached, the *circuit breaker* lets only one request at a time be sent, to test whether Pyrus
-//! can be reached again.
+//! The *circuit breaker* opens when Pyrus cannot be reached. While it is open, only one request at a time is sent, to
+//! test whether Pyrus can be reached again.
 
 use std::time::Duration;
 
@@ -20,18 +20,20 @@ pub struct DeliveryTuning {
     pub park: Duration,
     /// Maximum pause of a parked job.
     pub park_max: Duration,
-    /// Pause after the first "too many requests" response that names no time. It doubles with each such response.
+    /// Pause after a "too many requests" response that does not say how long to wait. It doubles with each further
+    /// response of this kind.
     pub wait: Duration,
-    /// Maximum pause after a "too many requests" response that names no time.
+    /// Maximum pause after a "too many requests" response that does not say how long to wait.
     pub wait_max: Duration,
     /// Maximum number of requests that wait for their responses at the same time.
     pub max_in_flight: usize,
     /// Number of consecutive failures to reach Pyrus that open the circuit breaker. While it is open, only one request
     /// at a time is sent.
     pub breaker_failures: u32,
-    /// Number of tokens that may be fetched before [`DeliveryTuning::auth_interval`] applies.
+    /// Number of access tokens that may be fetched in quick succession. After that, [`DeliveryTuning::auth_interval`]
+    /// limits further requests.
     pub auth_burst: u32,
-    /// Minimum interval between token requests after the first [`DeliveryTuning::auth_burst`] requests.
+    /// Average minimum interval between requests for an access token: after each interval one more request is allowed.
     pub auth_interval: Duration,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct RequestPacer {
     rng: fastrand::Rng,
     /// End of the pause after a "too many requests" response; `None` without a pause.
     paused_until: Option<Timestamp>,
-    /// Number of consecutive "too many requests" responses that name no time.
+    /// Number of consecutive "too many requests" responses that did not say how long to wait.
     unspecified_waits: u32,
     /// The window of the rate limit: number of requests left in it, and its end; `None` if unknown.
     window: Option<(i64, Timestamp)>,
@@ -70,12 +72,12 @@ pub(super) struct RequestPacer {
     auth_credit_at: Timestamp,
 }
 
-/// Whether the rate limits allow to send a request now.
+/// Answer to the question whether a request may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendPermission {
     Now,
     At(Timestamp),
-    /// A request may be sent only after the current request has got its response.
+    /// A request may be sent after all earlier requests got their responses.
     AfterAnswer,
 }
 
@@ -101,16 +103,18 @@ impl RequestPacer {
         }
     }
 
-    /// Reads the headers about the rate limit from a response. Pyrus may not have counted requests that still wait for
-    /// their responses.
+    /// Reads the headers about the rate limit from a response. Subtracts the requests that are in flight, because Pyrus
+    /// may not have counted them yet.
     pub(super) fn handle_rate_headers(&mut self, now: Timestamp, rate: &RateLimitHeaders, in_flight: usize) {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
         if let (Some(remaining), Some(reset)) = (remaining, reset) {
-            // The header has whole seconds, so one second is added to avoid sending too early.
+            // The header is rounded to whole seconds. One second is added, so that the next request is not sent too
+            // early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
-            // Responses may overtake each other. Within a window, the lowest number of requests left is the newest.
+            // Responses may arrive in another order than Pyrus sent them. Within a window, the lowest number of
+            // requests left is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),
@@ -118,15 +122,15 @@ impl RequestPacer {
         }
     }
 
-    /// Pauses all requests after a "too many requests" response. `said` is the time that the response names; `None` if
-    /// it names none.
+    /// Pauses all requests after a "too many requests" response. `said` is the pause that the response asks for; `None`
+    /// if it asks for no particular pause.
     pub(super) fn handle_rate_limited(&mut self, now: Timestamp, said: Option<Duration>) {
         let wait = said.unwrap_or_else(|| doubled(self.tuning.wait, self.unspecified_waits, self.tuning.wait_max));
         self.unspecified_waits = if said.is_some() { 0 } else { self.unspecified_waits.saturating_add(1) };
         let jitter = Duration::from_millis(self.rng.u64(0..=1_000));
         let until = now + wait + jitter;
         self.paused_until = Some(self.paused_until.map_or(until, |p| p.max(until)));
-        self.window = None; // the pause is newer information than the window
+        self.window = None; // the response is newer than the known window
     }
 
     /// Records that Pyrus responded, whether with success or with an error.
@@ -134,7 +138,7 @@ impl RequestPacer {
         self.failures_to_reach = 0;
     }
 
-    /// Records a response other than "too many requests", which ends the growth of the pauses.
+    /// Records a response other than "too many requests". The next pause is then short again.
     pub(super) fn handle_within_rate(&mut self) {
         self.unspecified_waits = 0;
     }
@@ -146,8 +150,8 @@ impl RequestPacer {
         self.probe_at = now + self.backoff(over);
     }
 
-    /// Returns a random pause of up to 1 s * 2^failures, at most 5 min. The randomness keeps many clients from retrying
-    /// at the same moment.
+    /// Returns a random pause between 0.1 s and `backoff` * 2^`failures`, at most `backoff_max`. Because pauses are
+    /// random, many clients do not retry at the same moment.
     pub(super) fn backoff(&mut self, failures: u32) -> Duration {
         let top = doubled(self.tuning.backoff, failures, self.tuning.backoff_max);
         let nanos = u64::try_from(top.as_nanos()).unwrap_or(u64::MAX);
@@ -159,8 +163,8 @@ impl RequestPacer {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }
 
-    /// Permits one `auth` request and counts it. Returns the time of the next permission as an error if it is too
-    /// early.
+    /// Permits one `auth` request and counts it. If it is too early, returns as an error the time at which a request
+    /// will be permitted.
     pub(super) fn take_auth(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_interval <= now {
             self.auth_credit += 1;
@@ -176,7 +180,7 @@ impl RequestPacer {
         Ok(())
     }
 
-    /// Returns whether a request may be sent now.
+    /// Returns whether a request may be sent now. `in_flight` is the number of requests without a response.
     pub(super) fn permission(&mut self, now: Timestamp, in_flight: usize) -> SendPermission {
         if let Some(until) = self.paused_until {
             if now < until {
@@ -200,8 +204,7 @@ impl RequestPacer {
         SendPermission::Now
     }
 
-    /// Returns whether the circuit breaker is open. Then one request at a time tests whether Pyrus can be reached
-    /// again.
+    /// Returns whether the circuit breaker is open, because Pyrus could not be reached several times in a row.
     pub(super) const fn is_unreachable(&self) -> bool {
         self.failures_to_reach >= self.tuning.breaker_failures
     }
@@ -221,8 +224,8 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
     first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(most)
 }
 
-/// Minimum pause before a repeat. The random time alone could be zero.
+/// Minimum pause before a repeat. Without a minimum, the random pause could be zero.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Maximum length of a rate-limit window that is believed. The windows of the API have 10 minutes.
+/// Maximum length of a rate-limit window. Pyrus has windows of 10 minutes, so a longer time in a header is an error.
 const MAX_WINDOW: Duration = Duration::from_secs(900);

@@ -13,21 +13,22 @@ use crate::call::record::{CallDirection, CallRecord};
 /// The moment of a call at which it is registered in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
-    /// As soon as an extension is known, or when a person answers. An unanswered call is registered at its end.
+    /// As soon as the called extension is known, or when a person answers. An unanswered call is registered at its end.
     #[default]
     Auto,
-    /// As [`RegisterAt::Auto`], but already when any telephone rings: a ring group has no single extension.
+    /// As [`RegisterAt::Auto`], but also when any telephone rings, e.g. when a ring group has no single called
+    /// extension.
     Ringing,
-    /// At the INVITE, after a time in which the numbers of the call become known.
+    /// Soon after the INVITE, as soon as the numbers of the call are known.
     Invite,
-    /// When the call is answered by a person or machine.
+    /// When the call is answered, by a person or by a machine.
     Answer,
     /// At the end of the call, when its length is known.
     End,
 }
 
 impl RegisterAt {
-    /// Returns the earliest moment of a call in progress at which it may be registered.
+    /// Returns the earliest moment in a call at which the call may be registered.
     pub const fn moment(self) -> RegistrationMoment {
         match self {
             Self::Auto => RegistrationMoment::PersonKnown,
@@ -49,7 +50,8 @@ pub enum DurationUnit {
     Minutes,
 }
 
-/// JSON type of the value of the field `Rating`. A Choice field of the form takes a number, a Text field a text.
+/// JSON type of the value of the form field `Rating`. A form field of type Choice needs a number, a field of type Text
+/// needs a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RatingType {
     /// A JSON number, as in the example of the Pyrus reference.
@@ -70,9 +72,9 @@ pub struct DeliveryPolicy {
     pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered.
     pub unanswered: bool,
-    /// Codes of the form fields that Pyrus defines for calls and that are sent.
+    /// Codes of the standard form fields that are sent, e.g. `CallDuration`. Pyrus defines these fields for calls.
     pub send_mappings: Vec<String>,
-    /// Codes of further form fields, each with the name of the SIP header whose value it gets.
+    /// Further form fields that get the value of a SIP header: the code of the field, and the name of the header.
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of the form field `CallDuration`.
     pub duration_unit: DurationUnit,
@@ -128,8 +130,7 @@ pub(crate) struct FieldMapping {
     pub(crate) code: String,
     /// Value of the form field as text.
     pub(crate) value: String,
-    /// Whether the value is sent as a JSON number. All other values are strings, because the official SDKs send no
-    /// other type.
+    /// Whether the value is sent as a JSON number. All other values are sent as strings, as the official SDKs do.
     pub(crate) is_number: bool,
 }
 
@@ -147,14 +148,14 @@ impl Serialize for FieldMapping {
 }
 
 impl DeliveryPolicy {
-    /// Returns whether the call must be registered now. Must be called after each change of the call until it returns
-    /// true.
+    /// Returns whether the call must be registered now. The machine calls this after each change of the call until the
+    /// result is true.
     pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
             return false;
         }
         if is_unanswered(record) && !self.unanswered {
-            return false; // an unanswered call in progress may still be answered
+            return false; // the call may still be answered
         }
         if progress != CallProgress::Live {
             return true;
@@ -162,8 +163,8 @@ impl DeliveryPolicy {
         self.register_at.moment().has_come(record)
     }
 
-    /// Returns whether calls in this direction are registered. For an unknown direction, true only if both inbound and
-    /// outbound calls are registered, because such a call has a party outside our PBX.
+    /// Returns whether calls in this direction are registered. A call with an unknown direction is inbound or outbound.
+    /// So it is registered only if both of these directions are.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
@@ -171,7 +172,8 @@ impl DeliveryPolicy {
                 && self.directions.contains(&CallDirection::Outbound))
     }
 
-    /// Builds the body of the request that registers a call, without the fields of `dropped`, which Pyrus refuses.
+    /// Builds the body of the request that registers a call. It leaves out the form fields in `dropped`, which Pyrus
+    /// refused before.
     pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| {
             let known = n.as_deref().map(bounded).filter(|number| !number.trim().is_empty());
@@ -187,13 +189,13 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns whether a form field contains a fact that is known only at the end of a call.
+    /// Returns whether the value of a form field is known only after the call has ended, e.g. its duration.
     pub(crate) fn tells_end(&self, code: &str) -> bool {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }
 
-    /// Builds the body of the request that attaches an uploaded file, or adds only the form fields. While the
-    /// registration is uncertain, only `external_id` identifies the call.
+    /// Builds the body of the request that attaches an uploaded file, or only sets form fields. While it is unknown
+    /// whether the call is registered, the body names the call by `external_id` alone.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
@@ -207,7 +209,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns the form fields that have a value, without those that Pyrus refuses.
+    /// Returns the form fields that have a value and are not in `dropped`, i.e. that Pyrus did not refuse before.
     fn mappings(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> Vec<FieldMapping> {
         if job.form_fields == FormFieldMode::Omitted {
             return Vec::new();
@@ -234,8 +236,8 @@ impl DeliveryPolicy {
 
     /// Returns the value of a form field that Pyrus defines for calls. `code` is the code of the field.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
-        // Pyrus calls the party outside our PBX the client, whether it called or was called. The operator is the
-        // extension that spoke last, else our number.
+        // In Pyrus, the client is the party outside our PBX, in calls of both directions. The operator is the extension
+        // that spoke last; if it is unknown, our number.
         let (client, our_number) = match facts.direction {
             CallDirection::Outbound => (&facts.to, &facts.from),
             // The capture began during the call, so only the extension is known for certain.
@@ -265,13 +267,13 @@ impl DeliveryPolicy {
     }
 }
 
-/// Converts a text to the form that Pyrus accepts: one line, at most [`MAX_VALUE_CHARS`] characters.
+/// Converts a text to a value that Pyrus accepts: one line of at most [`MAX_VALUE_CHARS`] characters.
 fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().chars().take(MAX_VALUE_CHARS).collect()
 }
 
-/// Code of the form field for a rating of the service, which a header of the PBX may contain.
+/// Code of the form field for a rating of the call by the customer. A SIP header of the PBX may contain the rating.
 const RATING: &str = "Rating";
 
 /// Maximum length of a form field's value, characters ("300 symbols max" in the telephony API).

@@ -1,12 +1,12 @@
 //! Reasons and advice about deliveries in Russian.
 //!
 //! # Invariant
-//! Every sentence in the modules that write reasons has a translation. A test compares the table with these sources.
+//! Every sentence that delivery writes as a reason has a translation. A test compares the table with the sources.
 
 use crate::call::phrasebook::Phrasebook;
 
-/// Translations of the reasons of parked and dead calls, of notes, and of the alarm about the login. Texts from Pyrus
-/// itself are not translated.
+/// Translations of the reasons why calls are parked or dead, of notes, and of alarms. Texts that Pyrus itself sends are
+/// not translated.
 pub(crate) const DELIVERY_REASONS: Phrasebook =
     Phrasebook { sentences: &[DELIVERY_SENTENCES], phrases: &[DELIVERY_PHRASES], nouns: &[] };
 
@@ -207,7 +207,7 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are inserted into the sentences.
+/// Phrases that are inserted into the sentences above, in English and Russian.
 pub(crate) const DELIVERY_PHRASES: &[(&str, &str)] = &[
     ("no response within {}", "нет ответа за {}"),
     ("the upload stalled for {}", "загрузка остановилась на {}"),
@@ -239,8 +239,8 @@ mod tests {
         );
     }
 
-    /// Searches the sources of the modules that write reasons for string literals of four words or more. Each is a
-    /// sentence or a phrase, so the table must have it.
+    /// Searches the sources of delivery for string literals of four words or more. Each literal is a sentence for
+    /// people, so it must have a translation.
     #[test]
     fn every_reason_of_delivery_has_a_translation() {
         let sources = [
@@ -255,7 +255,8 @@ mod tests {
         assert_translated(&DELIVERY_REASONS, (&sources, 50), 4, is_other);
     }
 
-    /// Returns whether a text needs no translation of its own: it is for developers or a part of a sentence.
+    /// Returns whether a string literal needs no translation, because it is for developers or only a part of a
+    /// sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "I/O module",

@@ -1,4 +1,5 @@
-//! The rows that store the state of all deliveries. They are plain values; the module `journal` stores them in SQL.
+//! The rows that store the state of all deliveries. The rows are plain values here; the module `journal` writes them to
+//! SQLite.
 
 use serde::Deserialize;
 
@@ -6,18 +7,18 @@ use super::story::DeliveryStory;
 use crate::call::record::{DeliveryRecord, DeliveryState};
 use crate::time::Timestamp;
 
-/// A row that must be durable before the next request is sent.
+/// A row to be stored. It must be on the disk before the next request is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryRow {
     /// The state of one delivery (one call).
     Job(JobRow),
     /// A form field that Pyrus refuses. Later requests leave it out.
     Dropped(DroppedCode),
-    /// The reason why no call can be delivered, for the administrator. `None` ends the alarm.
+    /// Alarm for the administrator: the reason why no call can be delivered. `None` ends the alarm.
     Alarm(Option<String>),
 }
 
-/// The state of one delivery: columns for people and queries, and the whole job as `body`.
+/// The state of one delivery. `body` has the whole job; the other columns repeat parts of it for people and queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRow {
     /// The call's id, which Pyrus gets as `external_id`.
@@ -36,11 +37,11 @@ pub struct JobRow {
     pub next_at: Option<Timestamp>,
     /// The last failure or warning with its remedy, for the administrator; `None` if there was none.
     pub note: Option<String>,
-    /// The whole job as JSON, from which a restart continues.
+    /// The whole job as JSON. After a restart the delivery continues from it.
     pub body: String,
 }
 
-/// Stage of a delivery, as shown to people and used in queries.
+/// Stage of a delivery, which people see and queries use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JobStage {
     /// The call is not registered yet.
@@ -56,7 +57,7 @@ pub enum JobStage {
     Uploading,
     /// A recording was uploaded and is not attached yet.
     Uploaded,
-    /// The request that attaches a recording, or the end of the call, is in flight.
+    /// The request that attaches a recording, or that sends the end of the call, is in flight.
     Attaching,
     /// Everything of the call is delivered.
     Done,
@@ -67,7 +68,7 @@ pub enum JobStage {
 }
 
 impl JobStage {
-    /// All stages in the order in which a delivery passes through them.
+    /// All stages, first those that a successful delivery passes through in this order.
     pub const ALL: [Self; 10] = [
         Self::New,
         Self::Registering,
@@ -145,7 +146,7 @@ impl JobRow {
 
     /// Returns the person whom Pyrus made responsible for the task; `None` if unknown.
     fn responsible(&self) -> Option<String> {
-        /// The member of the stored job's JSON with the responsible person.
+        /// The member of the job's JSON that names the responsible person.
         #[derive(Deserialize)]
         struct StoredResponsible {
             #[serde(default)]
@@ -156,7 +157,7 @@ impl JobRow {
 
     /// Returns the requests of the delivery so far, with their answers.
     pub(crate) fn story(&self) -> DeliveryStory {
-        /// The member of the stored job's JSON that `story` needs.
+        /// The member of the job's JSON that contains the story.
         #[derive(Deserialize)]
         struct StoredStory {
             #[serde(default)]
@@ -167,7 +168,7 @@ impl JobRow {
 
     /// Returns the numbers of the recordings that are attached with all their slices.
     pub(crate) fn attached(&self) -> Vec<u32> {
-        /// The members of the stored job's JSON that list the attached recordings.
+        /// The member of the job's JSON that lists the recordings and their states.
         #[derive(Deserialize)]
         struct StoredJob {
             parts: Vec<StoredPart>,

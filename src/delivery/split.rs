@@ -1,6 +1,8 @@
-//! Splits recordings that the server finds too large into slices. Each slice is uploaded as a WAV file of its own; the
-//! recording on disk stays whole. A proxy may refuse files below the limit that Pyrus documents, without naming its own
-//! limit. So the limit is searched by halving the size, and the result is used for later files.
+//! Splits recordings into slices if the server refuses them as too large. Each slice is uploaded as a separate WAV
+//! file; the recording on disk stays whole.
+//!
+//! A proxy may refuse smaller files than Pyrus does, and it does not name its limit. So the upload size is halved until
+//! the server accepts a file, and later files are split to the same size.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use super::job::{DeliveryJob, DeliveryPart, PartState};
 /// A range of samples of a recording, to be sent as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WavSlice {
-    /// Number of the recording among those of the call.
+    /// Number of the recording within the call, counted from 1.
     #[serde(rename = "of")]
     pub(crate) part_number: u32,
     /// Position of the first sample in bytes, counted from the end of the WAV header.
@@ -26,13 +28,14 @@ pub(crate) fn halved_limit(refused_bytes: u64) -> Option<u64> {
     (samples >= MIN_SLICE_BYTES).then_some(samples + HEADER_BYTES)
 }
 
-/// Returns whether the file of a part can be split. An Ogg file cannot be cut between samples.
+/// Returns whether the file of a part can be split. Only a WAV file can: an Ogg file cannot be cut between any two
+/// samples.
 pub(crate) fn can_be_split(part: &DeliveryPart) -> bool {
     part.path.ends_with(".wav")
 }
 
-/// Replaces a part by slices of at most `limit` bytes each, including headers. The part of a whole file is kept in
-/// state [`PartState::Split`]; a slice that is split again is removed.
+/// Replaces a part by slices of at most `limit` bytes each, including headers. If the part was a whole file, it stays
+/// with the state [`PartState::Split`]. If it was a slice itself, it is removed.
 pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
     let Some(at) = job.parts.iter().position(|p| p.number == number) else { return };
     let part = job.parts[at].clone();
@@ -42,7 +45,7 @@ pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
         bytes: part.bytes.saturating_sub(HEADER_BYTES),
     });
     let max_bytes = limit.saturating_sub(HEADER_BYTES).max(MIN_SLICE_BYTES) / FRAME_BYTES * FRAME_BYTES;
-    // Slices of equal size avoid a last slice of only a few samples.
+    // All slices get the same size, so that the last slice is not only a few samples long.
     let count = whole.bytes.div_ceil(max_bytes).max(1);
     let size = whole.bytes.div_ceil(count).next_multiple_of(FRAME_BYTES);
     let mut next = job.parts.iter().map(|p| p.number).max().unwrap_or(0).max(FIRST_SLICE_NUMBER - 1) + 1;
@@ -77,13 +80,13 @@ pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
         .count()
 }
 
-/// Number of the first slice. No call has this many recordings.
+/// Number of the first slice. It is larger than the number of any recording.
 const FIRST_SLICE_NUMBER: u32 = 100_000;
-/// Size of the WAV header for 16-bit samples, bytes. The header for G.711 is a few bytes longer, so its last slice is
-/// shorter.
+/// Size of the WAV header for 16-bit samples, bytes. The header of a G.711 file is a few bytes longer; the last slice
+/// of such a file is then a few bytes shorter.
 const HEADER_BYTES: u64 = 44;
-/// Size of one sample of both channels, bytes (16 bits each). Slices begin at a multiple of this size.
+/// Size of one stereo sample, bytes (2 channels of 16 bits). Each slice begins at a multiple of this size.
 const FRAME_BYTES: u64 = 4;
-/// Minimum size of a slice, bytes: half a minute of speech. A server that refuses smaller files accepts no recordings
-/// at all.
+/// Minimum size of a slice, bytes: about half a minute of sound. If a server refuses even such small files, splitting
+/// does not help.
 const MIN_SLICE_BYTES: u64 = 1 << 20;

@@ -10,17 +10,17 @@ use crate::time::Timestamp;
 pub(crate) struct DeliveryStory {
     /// The requests, oldest first. Equal failures in a row are one entry.
     pub(crate) attempts: Vec<DeliveryAttempt>,
-    /// Number of entries that were removed after the first entry, because the story was full.
+    /// Number of entries that were removed because the story was full. They followed the first entry.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) left_out: u32,
 }
 
-/// A request with its answer, or several requests in a row that failed in the same way.
+/// A request with its answer. Several consecutive requests that failed in the same way are one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryAttempt {
-    /// Time at which the (first) request was sent, by the clock of delivery.
+    /// Time at which the first request of the entry was sent, by the clock of delivery.
     pub(crate) at: Timestamp,
-    /// Time at which the (last) answer came or the request was given up, by the clock of delivery.
+    /// Time at which the last answer arrived or the wait for it ended, by the clock of delivery.
     pub(crate) answered_at: Timestamp,
     /// Purpose of the request, e.g. the upload of a recording.
     pub(crate) step: AttemptedStep,
@@ -29,15 +29,16 @@ pub(crate) struct DeliveryAttempt {
     pub(crate) part: Option<u32>,
     /// Whether the request succeeded.
     pub(crate) result: AttemptResult,
-    /// HTTP status and error code, or a word for a request without an answer. It contains no free text.
+    /// HTTP status and error code, e.g. `400 server_error`, or a few fixed words if no answer came. It contains no text
+    /// from Pyrus.
     pub(crate) answer: String,
-    /// Remedy and answer of Pyrus, for the administrator. Absent after a success without a warning.
+    /// Answer of Pyrus with advice for the administrator; `None` after a success without a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Number of requests in a row that failed in the same way.
+    /// Number of consecutive requests in this entry, at least 1.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(crate) times: u32,
-    /// Earliest time of the next request after a failure. Absent if nothing is tried again, or at once.
+    /// Earliest time of the next request after a failure; `None` if there is no next request or no pause before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_at: Option<Timestamp>,
 }
@@ -52,7 +53,7 @@ pub(crate) enum AttemptedStep {
     Upload,
     /// Attaching an uploaded recording to the task.
     Attach,
-    /// Sending the end of a call without a recording.
+    /// Request with the end of a call that has no recording.
     TellEnd,
 }
 
@@ -67,7 +68,7 @@ pub(crate) enum AttemptResult {
 }
 
 impl AttemptedStep {
-    /// Returns the word for the purpose that people see.
+    /// Returns the words for the purpose that people see.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Register => "register",
@@ -103,7 +104,7 @@ impl DeliveryAttempt {
         }
     }
 
-    /// Returns whether both entries are the same request with the same failure.
+    /// Returns whether two entries are requests with the same purpose that failed in the same way.
     fn failed_as(&self, other: &Self) -> bool {
         let key = |attempt: &Self| (attempt.step, attempt.part, attempt.result);
         self.result == AttemptResult::Failed && key(self) == key(other) && self.answer == other.answer
@@ -111,7 +112,7 @@ impl DeliveryAttempt {
 }
 
 impl DeliveryStory {
-    /// Adds an entry. If the story is full, it keeps its first entry and the newest ones.
+    /// Adds an entry. If the story is full, its second entry is removed: the first entry and the newest entries stay.
     pub(super) fn add(&mut self, attempt: DeliveryAttempt) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.failed_as(&attempt)) {
             last.times = last.times.saturating_add(1);
@@ -147,7 +148,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries of a story. A call of a whole day with a segment an hour has two entries for each segment.
+/// Maximum number of entries of a story. It suffices for a call of a whole day: 24 segments of an hour have two entries
+/// each.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!((first.times, first.at, first.answered_at), (2, Timestamp::from_secs(1), Timestamp::from_secs(5)));
         assert_eq!(first.next_at, Some(Timestamp::from_secs(14)));
         assert_eq!(story.attempts.iter().map(|a| a.times).collect::<Vec<_>>(), [2, 1, 1]);
-        // Two uploads that succeed are two recordings.
+        // Only failures are merged: two successful uploads stay two entries.
         for second in [40, 41] {
             story.add(attempt(second, AttemptedStep::Upload, "HTTP 200", AttemptResult::Done));
         }

@@ -21,7 +21,7 @@ mod report;
 use report::FinishedCounts;
 pub use report::{DeliveryBlocker, DeliverySummary, TroubledCall};
 
-/// Identifies a request. Ids are not used again while the process runs.
+/// Number of a request. While the process runs, each request has a new number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ActionId(u64);
 
@@ -56,19 +56,19 @@ pub(crate) enum PyrusRequest {
         /// The range of samples to send as a WAV file; `None` means the whole file.
         slice: Option<WavSlice>,
     },
-    /// To the endpoint `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or adds only form
-    /// fields.
+    /// To the endpoint `integrations/attachcallrecord`: attaches an uploaded file to the call's task, or only sets form
+    /// fields of the task.
     Attach(AttachBody),
 }
 
 /// The next action of the executor, i.e. of the code that sends the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Send this request, after all changed rows are durable.
+    /// Send this request. First all changed rows must be on the disk.
     Send(DeliveryAction),
-    /// Wait until this time, or until a call changes or an outcome arrives.
+    /// Wait until this time, but no longer than until a call changes or the outcome of a request arrives.
     WaitUntil(Timestamp),
-    /// Wait, without a time limit, until a call changes or an outcome arrives.
+    /// Wait, without a time limit, until a call changes or the outcome of a request arrives.
     Idle,
 }
 
@@ -79,7 +79,7 @@ pub struct DeliveryMachine {
     policy: DeliveryPolicy,
     pacer: RequestPacer,
     jobs: BTreeMap<String, JobEntry>,
-    /// Sort keys of the jobs that have a next request. Jobs are served in the order of these keys.
+    /// Queue of the jobs that have a next request, sorted by the order in which they are served.
     ready: BTreeSet<ReadyKey>,
     in_flight: BTreeMap<ActionId, InFlightRequest>,
     last_action: u64,
@@ -89,20 +89,21 @@ pub struct DeliveryMachine {
     rows: VecDeque<DeliveryRow>,
     /// Holds back all calls while Pyrus refuses the account or its form.
     account_hold: RefusalHold,
-    /// Message about the newest request without a response; `None` after a response.
+    /// Message about the newest request if it could not reach Pyrus; `None` after any response.
     last_failure: Option<String>,
-    /// Message about an outage, after several consecutive requests could not reach Pyrus; `None` otherwise.
+    /// Alarm text while Pyrus counts as unreachable, i.e. after several consecutive requests failed to reach it; `None`
+    /// otherwise.
     outage: Option<String>,
     alarm: Option<String>,
     /// Time at which the journal was lost. Calls that began earlier may already be registered in Pyrus.
     journal_lost_at: Timestamp,
-    /// Largest upload that the server accepts, bytes; `None` until the server has refused a file as too large.
+    /// Largest upload to try, bytes, after the server refused a file as too large; `None` until that happens.
     learned_limit: Option<u64>,
     finished: FinishedCounts,
 }
 
-/// A refusal by Pyrus that affects every call and that only the administrator can end. Meanwhile, single requests test
-/// at long intervals whether it has ended.
+/// A refusal by Pyrus that affects every call, until the administrator mends its cause. At long intervals a single
+/// request tests whether Pyrus still refuses.
 #[derive(Debug, Default)]
 struct RefusalHold {
     reason: Option<String>,
@@ -118,30 +119,29 @@ struct JobEntry {
     origin: JobOrigin,
 }
 
-/// Whether a job still had to be delivered when this process first got it.
+/// Whether a job still had something to deliver when this process loaded or created it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobOrigin {
     Owed,
     Settled,
 }
 
-/// Key of a job that has a next request. Jobs are served in the order of these keys, so the order of the fields
-/// matters.
+/// Sort key of a job in the queue. The fields are compared from top to bottom, so their order matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReadyKey {
     /// Earliest time at which the request may be sent, by the clock of delivery.
     due: Timestamp,
     urgency: RequestUrgency,
-    /// The call's id. It begins with the time of the call, so older calls are served first.
+    /// The call's id, which begins with the start time of the call. So older calls are served first.
     id: String,
 }
 
-/// Priority of requests that are due at the same time. The first variant is sent first.
+/// Priority among requests that are due at the same time. The first variant has the highest priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RequestUrgency {
-    /// Registration of a call that rings or is in progress: it must appear on the operator's screen at once.
+    /// Registration of a call that rings or is in progress. The task must appear on the operator's screen at once.
     Ringing,
-    /// Any other request of an answered call. A flood of unanswered calls must not delay it.
+    /// Any other request of an answered call. It is sent before requests of unanswered calls, which may be very many.
     Answered,
     Normal,
 }
@@ -162,7 +162,7 @@ enum RequestPurpose {
 
 #[derive(Clone, Debug)]
 enum JobRequest {
-    /// A registration. Holds its state before the request, to restore it after a failure.
+    /// A registration. Holds the state of the registration before the request, which is restored if the request fails.
     Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
@@ -170,7 +170,7 @@ enum JobRequest {
     TellEnd,
 }
 
-/// The access token that the HTTP client holds, as far as the machine knows it.
+/// State of the access token of the HTTP client. The machine never sees the token itself.
 #[derive(Debug, Default)]
 struct ClientToken {
     state: ClientTokenState,
@@ -190,7 +190,7 @@ enum ClientTokenState {
     Have(TokenId, TokenProof),
 }
 
-/// Whether Pyrus has accepted the token in any request so far.
+/// Whether Pyrus has accepted the current token in any request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenProof {
     Fresh,
@@ -198,7 +198,7 @@ enum TokenProof {
 }
 
 impl DeliveryMachine {
-    /// Creates a machine without jobs. `seed` determines the random lengths of pauses.
+    /// Creates a machine without jobs. `seed` is the seed of the random numbers that vary the pauses.
     pub fn new(policy: DeliveryPolicy, tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             policy,
@@ -221,7 +221,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Loads jobs from rows of the journal. Returns the rows that cannot be parsed; they are not changed.
+    /// Loads jobs from rows of the journal. Returns the rows that cannot be parsed; these stay in the journal
+    /// unchanged.
     pub(crate) fn load(&mut self, now: Timestamp, rows: impl IntoIterator<Item = JobRow>) -> Vec<JobRow> {
         let mut unreadable = Vec::new();
         for row in rows {
@@ -245,15 +246,15 @@ impl DeliveryMachine {
         self.alarm = alarm;
     }
 
-    /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may have been registered
-    /// although it has no job any more. It counts as [`PyrusRegistration::Unsure`]: its recording is attached by
-    /// `external_id` alone, and the call is registered only if Pyrus does not know it.
+    /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may already be registered
+    /// in Pyrus, although its job was lost. So its registration counts as [`PyrusRegistration::Unsure`]: its recording
+    /// is attached by `external_id` alone. The call is registered only if Pyrus then does not know it.
     pub(crate) fn load_journal_loss(&mut self, lost_at: Timestamp) {
         self.journal_lost_at = lost_at;
     }
 
-    /// Handles a new or changed call. The caller must first load the call's row if [`DeliveryMachine::contains`]
-    /// returns false, because delivered calls are not kept in memory.
+    /// Handles a new or changed call. If [`DeliveryMachine::contains`] returns false for the call, its row must be
+    /// loaded first: jobs of delivered calls are not kept in memory.
     pub fn handle_call(&mut self, update: &CallUpdate) {
         let CallUpdate { record, progress, consent } = update;
         match self.jobs.get_mut(&record.id) {
@@ -293,8 +294,9 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Ends the pause that began when Pyrus refused the login, because login or key were changed. The next request logs in
-    /// with the new ones, so that a wrong key is noticed now and not when the old token expires.
+    /// Ends the pause after a refused login, because the administrator changed the login or its key. The next request
+    /// logs in with the new key, even if the old token is still valid. So a wrong key is noticed now and not when the
+    /// old token expires.
     pub(crate) fn handle_new_credentials(&mut self) {
         if matches!(self.token.state, ClientTokenState::Have(..)) {
             self.token.state = ClientTokenState::None;
@@ -303,7 +305,7 @@ impl DeliveryMachine {
         self.account_hold.until = Timestamp::EPOCH;
     }
 
-    /// Returns the next action for the executor.
+    /// Returns the next action of the executor: to send a request, or to wait.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         loop {
             let Some(ReadyKey { due, urgency, id }) = self.ready.first().cloned() else { return NextAction::Idle };
@@ -321,7 +323,7 @@ impl DeliveryMachine {
                     return NextAction::WaitUntil(self.account_hold.until);
                 }
                 if !self.in_flight.is_empty() {
-                    return NextAction::Idle; // while Pyrus refuses the account, one request at a time probes for all calls
+                    return NextAction::Idle; // Pyrus refuses the account: one request at a time tests it
                 }
             }
             match self.pacer.permission(now, self.in_flight.len()) {
@@ -341,7 +343,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Handles the outcome of the request `action`.
+    /// Handles the outcome of the request with the id `action`.
     pub(crate) fn handle_outcome(&mut self, now: Timestamp, action: ActionId, outcome: &RequestOutcome) {
         let Some(flight) = self.in_flight.remove(&action) else { return };
         let endpoint = flight.purpose.endpoint();
@@ -362,8 +364,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Returns the next row to store; `None` if none is left. Before an action is executed, all rows must be fetched
-    /// and stored.
+    /// Returns the next row to store; `None` if all were returned. All rows must be stored before the next action is
+    /// executed.
     pub fn poll_row(&mut self) -> Option<DeliveryRow> {
         if let Some(row) = self.rows.pop_front() {
             return Some(row);
@@ -397,8 +399,8 @@ impl DeliveryMachine {
         NextAction::Send(self.start_request(now, token, PyrusRequest::Auth, RequestPurpose::Auth))
     }
 
-    /// Starts the next request of a job, and changes the job's row to announce it. Returns `None` if no request is
-    /// needed after all.
+    /// Starts the next request of a job, and changes the job's row so that it announces the request. Returns `None` if
+    /// no request can be sent now, e.g. because a file was split instead.
     fn start_job_request(&mut self, now: Timestamp, id: &str, token: TokenId) -> Option<DeliveryAction> {
         let dropped: BTreeSet<String> = self.dropped_codes.keys().cloned().collect();
         let job = &mut self.jobs.get_mut(id).expect("what is ready is a job").job;
@@ -464,8 +466,8 @@ impl DeliveryMachine {
 
     // The functions below keep track of jobs and rows.
 
-    /// Adds an answered request to the story of its job. If the whole account is refused, the story names no time for
-    /// the next request.
+    /// Adds an answered request to the job's story, i.e. the list of requests that people see. While Pyrus refuses the
+    /// whole account, the story names no time for the next request.
     fn note_attempt(&mut self, id: &str, attempt: DeliveryAttempt) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         let is_failed = attempt.result == AttemptResult::Failed && entry.job.step().is_some();
@@ -474,7 +476,8 @@ impl DeliveryMachine {
         entry.job.story.add(DeliveryAttempt { next_at, ..attempt });
     }
 
-    /// Puts a changed job into the queue of ready jobs, or removes it from the queue. Marks its row to be stored.
+    /// Puts a changed job into the queue at its new position, or removes it if it has no next request. Marks its row to
+    /// be stored.
     fn requeue(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         give_up_unconfirmed(&mut entry.job);
@@ -530,7 +533,7 @@ impl RequestPurpose {
     }
 }
 
-/// A request of a job that the executor can send.
+/// A new request of a job, ready to be sent.
 struct StartedRequest {
     request: PyrusRequest,
     kind: JobRequest,
@@ -543,11 +546,13 @@ struct StartedRequest {
 struct UploadLimits {
     /// Limit from the configuration, bytes. Larger files are never sent.
     configured: u64,
-    /// Limit found after the server refused a file, bytes; `None` if it refused none. Larger files are sent in slices.
+    /// Limit that was found after the server refused a file, bytes; `None` if the server refused no file. Larger files
+    /// are sent in slices.
     learned: Option<u64>,
 }
 
-/// Starts the upload of the part at index `at`. If the part is too large, splits it or gives it up, and returns `None`.
+/// Starts the upload of the part at index `at`. If the part is too large, splits it or marks it as dead, and returns
+/// `None`.
 fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Option<StartedRequest> {
     let part = job.parts.get(at).expect("a step names a part that is there");
     let (number, path, slice) = (part.number, part.path.clone(), part.slice);
@@ -576,7 +581,7 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Gives up a call without a recording after neither the registration nor its repeat got a response. Only a person can
+/// Marks a call without a recording as dead if the registration and its repeat both got no response. Only a person can
 /// find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
@@ -592,7 +597,7 @@ fn give_up_unconfirmed(job: &mut DeliveryJob) {
     }
 }
 
-/// Removes the SIP headers from a job that no form field needs.
+/// Removes from a job the SIP headers that no form field needs.
 fn retain_mapped(policy: &DeliveryPolicy, job: &mut DeliveryJob) {
     job.facts.headers.retain(|name, _| policy.header_mappings.values().any(|wanted| wanted.eq_ignore_ascii_case(name)));
 }
@@ -601,5 +606,5 @@ fn start_time(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Number of registrations of ringing calls that may exceed the limit of simultaneous requests.
+/// Number of requests beyond the usual limit that may be in flight, if they register ringing calls.
 const MAX_EXTRA_URGENT: usize = 2;

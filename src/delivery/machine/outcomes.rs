@@ -14,7 +14,7 @@ use crate::delivery::verdict::{
 use crate::time::Timestamp;
 
 impl DeliveryMachine {
-    /// Updates the rate limits and the state of an outage, which concern all requests.
+    /// Updates the rate limit and the record of an outage from the outcome of any request.
     pub(super) fn update_pacer(&mut self, now: Timestamp, outcome: &RequestOutcome, assessment: &OutcomeAssessment) {
         if let (RequestOutcome::Response(response), false) =
             (outcome, matches!(assessment.verdict, ResponseVerdict::Wait(_)))
@@ -48,7 +48,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of a request for a new token.
+    /// Handles the outcome of a request for a new access token.
     pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
         self.token.state = ClientTokenState::None;
         match assessment.verdict {
@@ -69,8 +69,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Discards a token that Pyrus refused. If no request had succeeded with this token, the next one is fetched after
-    /// a pause.
+    /// Updates the state of the token that a request used. A refused token is discarded. If no request has succeeded
+    /// with the token, the next token is fetched only after a pause.
     pub(super) fn update_token(&mut self, now: Timestamp, used: TokenId, assessment: &OutcomeAssessment) {
         let ClientTokenState::Have(current, proof) = self.token.state else { return };
         if current != used {
@@ -94,7 +94,7 @@ impl DeliveryMachine {
         }
     }
 
-    /// Holds the requests of all calls if Pyrus refuses the account, and continues them after a success.
+    /// Holds back the requests of all calls if Pyrus refuses the account. A later success ends this.
     pub(super) fn update_account_hold(
         &mut self,
         now: Timestamp,
@@ -114,7 +114,7 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of a job's request. `codes` are the codes of the form fields that the request contained.
+    /// Handles the outcome of a request of a job. `codes` are the codes of the form fields that the request contained.
     pub(super) fn handle_job_outcome(
         &mut self,
         now: Timestamp,
@@ -155,14 +155,14 @@ impl DeliveryMachine {
             self.pacer.handle_rate_limited(now, Some(pause));
         }
         // A server may refuse a token (401) before it reads the body of an upload, and then reset the connection. The
-        // reset can destroy that response. So every second upload that ends without a response gets a new token.
+        // reset can destroy the 401 response. So after every second upload without a response, a new token is fetched.
         if matches!(kind, JobRequest::Upload(_)) && code == NO_RESPONSE && attempts % 2 == 1 && self.token.is_idle() {
             self.token.state = ClientTokenState::None;
         }
         self.apply_consequence(now, id, kind, consequence, reason);
     }
 
-    /// Splits a file that the server found too large. Returns false if the file cannot be made smaller.
+    /// Splits a file that the server refused as too large. Returns false if the file cannot be split further.
     fn split(&mut self, id: &str, kind: &JobRequest) -> bool {
         let (JobRequest::Upload(number) | JobRequest::Attach(number)) = kind else { return false };
         let Some(JobEntry { job, .. }) = self.jobs.get_mut(id) else { return false };
@@ -179,7 +179,7 @@ impl DeliveryMachine {
         true
     }
 
-    /// Changes a job according to the consequence of its failed request.
+    /// Changes a job after a failed request, as `consequence` says.
     fn apply_consequence(
         &mut self,
         now: Timestamp,
@@ -217,7 +217,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Remembers the field codes in `text` that Pyrus refused. Later requests leave them out.
+    /// Stores the refused form fields: the codes in `sent` that Pyrus names in its answer `text`. Later requests leave
+    /// these fields out.
     fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], reason: &str) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
@@ -232,7 +233,7 @@ impl DeliveryMachine {
 
     fn update_alarm(&mut self) {
         let alarm = self.token.hold.reason.as_ref().or(self.account_hold.reason.as_ref()).or(self.outage.as_ref());
-        // The first reason of an outage is kept, because every change of the reason would raise another alarm.
+        // While an outage lasts, the alarm keeps its first text, because every new text would raise another alarm.
         if self.outage.is_some() && self.alarm.is_some() && alarm == self.outage.as_ref() {
             return;
         }
@@ -244,7 +245,7 @@ impl DeliveryMachine {
 }
 
 impl RefusalHold {
-    /// Starts to hold back requests after a refusal, or prolongs this after another refused request.
+    /// Holds back requests until the time `until`, because Pyrus refused a request.
     fn extend(&mut self, until: Timestamp, reason: String) {
         self.until = until;
         self.times = self.times.saturating_add(1);
@@ -254,7 +255,7 @@ impl RefusalHold {
 
 /// The consequence of a failed request for its job.
 enum FailureConsequence {
-    /// The request is repeated at once, or as soon as requests may be sent at all.
+    /// The request is repeated as soon as the rate limit allows.
     Again,
     /// The request is repeated after a growing pause.
     Later,
@@ -272,7 +273,7 @@ impl From<VerdictFallback> for FailureConsequence {
     }
 }
 
-/// Records in a job that its request has succeeded.
+/// Updates a job after its request succeeded.
 fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, now: Timestamp) {
     job.status = JobStatus::Active { not_before: None };
     job.retries.attempts = 0;
@@ -308,7 +309,7 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
     }
 }
 
-/// Returns whether a repeat of the same request cannot succeed, according to the verdict.
+/// Returns whether the verdict means that the same request would fail again.
 const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     matches!(
         verdict,
@@ -321,17 +322,17 @@ const fn is_refusal(verdict: &ResponseVerdict) -> bool {
     )
 }
 
-/// Sets the progress of a job back after a request that failed or has an unknown outcome.
+/// Sets a job back to its state before a request that failed or has an unknown outcome.
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {
-        // The end of the call is not sent again after an unknown outcome: a second comment in the task would be worse
+        // If the outcome is unknown, the end of the call is not sent again. A second comment in the task would be worse
         // than a missing end.
         JobRequest::TellEnd => job.end = if perhaps { EndNotice::Settled } else { EndNotice::Untold },
         JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
         JobRequest::Register(before) => {
             if *before == PyrusRegistration::Unsure {
-                // The repeat of the registration had no effect, so it may be made again.
+                // Pyrus certainly did not execute this repeat of the registration, so another repeat is allowed.
                 job.retries.blind_repeats = 0;
                 job.possible_duplicates = job.possible_duplicates.saturating_sub(1);
             }
@@ -347,13 +348,13 @@ fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseV
             if let Some(part) = find_part(job, *number)
                 && let PartState::Attaching(upload) = part.state.clone()
             {
-                part.state = PartState::Uploaded(upload); // keep the same file: a new upload would become a second attachment
+                part.state = PartState::Uploaded(upload); // a new upload could become a second attachment
             }
         }
     }
 }
 
-/// Decides the consequence of a failed request, and counts the failure.
+/// Decides what happens to a job after a failed request, and counts the failure.
 fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) -> FailureConsequence {
     match *verdict {
         ResponseVerdict::Done(_) | ResponseVerdict::Wait(_) => FailureConsequence::Again,
@@ -384,8 +385,8 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // From now on the call is identified by `external_id` only and not registered again. Otherwise each
-                // retry would create another task until the administrator acts.
+                // The call is not registered again; from now on requests name only its `external_id`. Otherwise each
+                // retry would create another task.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }
@@ -405,8 +406,8 @@ fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
     job.parts.iter_mut().find(|p| p.number == number)
 }
 
-/// Beginning of the note in a job whose task did not get the end of the call.
+/// Beginning of the note in a job if Pyrus refused the request with the end of the call.
 const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";
 
-/// Maximum number of uploads that are repeated because Pyrus did not know the file. Then the job is parked.
+/// Maximum number of repeated uploads after Pyrus did not know an uploaded file. After that the job is parked.
 const MAX_REUPLOADS: u32 = 3;

@@ -11,9 +11,9 @@ use crate::time::Timestamp;
 pub struct DeliverySummary {
     /// Number of calls delivered since the process started.
     pub done: usize,
-    /// Number of calls that were already delivered when the process started, and that the recorder reported again.
+    /// Number of calls that were delivered before the process started and that the recorder reported again.
     pub already: usize,
-    /// Number of calls that wait for their end or for their recording.
+    /// Number of calls with nothing to send before they end or their recording is made.
     pub waiting: usize,
     /// Number of calls with a request that is in progress or due.
     pub owed: usize,
@@ -22,13 +22,13 @@ pub struct DeliverySummary {
     /// Calls with a delivery that was given up: the call or a recording is missing in Pyrus. At most [`MAX_DEAD_KEPT`],
     /// the newest.
     pub dead: Vec<TroubledCall>,
-    /// Number of requests that were repeated because Pyrus gave no definite response to the first attempt. Pyrus may
-    /// have executed both.
+    /// Number of requests that were repeated because the outcome of the first attempt was unknown. Pyrus may have
+    /// executed both.
     pub possible_duplicates: u64,
-    /// The reason why no call can be delivered now, as a sentence for the administrator; `None` if calls can be
+    /// The reason why no call can be delivered at present, as a sentence for the administrator; `None` if calls can be
     /// delivered.
     pub alarm: Option<String>,
-    /// Message about the newest request if it got no response; `None` otherwise.
+    /// Message about the newest request if it could not reach Pyrus; `None` otherwise.
     pub last_failure: Option<String>,
     /// The condition that stops the delivery of all calls; `None` if there is none.
     pub blocked_by: Option<DeliveryBlocker>,
@@ -57,7 +57,7 @@ pub struct TroubledCall {
 }
 
 #[derive(Debug, Default)]
-/// Counts of jobs that were finished and removed from memory.
+/// Counts of the finished jobs, which are no longer in memory.
 pub(super) struct FinishedCounts {
     pub(super) done: usize,
     pub(super) already: usize,
@@ -67,8 +67,8 @@ pub(super) struct FinishedCounts {
 }
 
 impl DeliveryMachine {
-    /// Returns whether no request is in progress, and none can succeed before a person acts, a call ends, or a
-    /// recording is made.
+    /// Returns whether delivery has nothing to do. No request is in progress, and no further request makes sense before
+    /// a person acts, a call ends or a recording is made.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
             && self.unsaved_jobs.is_empty()
@@ -79,7 +79,7 @@ impl DeliveryMachine {
                 }))
     }
 
-    /// Returns the current state of delivery in numbers.
+    /// Returns the current numbers of calls by delivery state, and the problems.
     pub fn summary(&self) -> DeliverySummary {
         let mut summary = DeliverySummary {
             done: self.finished.done,
@@ -116,14 +116,14 @@ impl DeliveryMachine {
         self.pacer.is_rate_limited(now)
     }
 
-    /// Returns the unfinished jobs, which are all in memory.
+    /// Returns the unfinished jobs.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &crate::delivery::job::DeliveryJob> {
         self.jobs.values().map(|e| &e.job)
     }
 
-    /// Returns the condition that stops the delivery of all calls. The conditions are checked in the same order as for
-    /// the alarm's text.
+    /// Returns the condition that stops the delivery of all calls. If several apply, it is the condition that the alarm
+    /// names.
     fn blocked_by(&self) -> Option<DeliveryBlocker> {
         if self.token.hold.reason.is_some() {
             Some(DeliveryBlocker::Login)
@@ -163,5 +163,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Maximum number of calls in the summary with a delivery that was given up. The journal has all of them.
+/// Maximum number of dead calls in the summary. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

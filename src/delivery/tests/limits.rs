@@ -55,8 +55,8 @@ fn requests_do_not_exceed_the_rest_of_the_window() {
     m.handle_outcome(at(0), first.id, &with("3"));
     let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
     let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
-    assert_eq!(until, at(101)); // whole seconds in the header: one more
-    // A response that arrived late says that 2 requests are left. It was sent before the last two requests were made.
+    assert_eq!(until, at(101)); // 100 s from the header, and 1 s for rounding
+    // A late response says that 2 requests are left. Pyrus sent it before it got the last two requests.
     m.handle_outcome(at(1), flying[0].id, &with("2"));
     assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
     m.handle_outcome(at(1), flying[1].id, &with("1"));
@@ -96,7 +96,7 @@ fn during_an_outage_one_request_at_a_time_probes() {
         }
     }
     assert_eq!(most, 1);
-    // A random pause of up to 300 s has 150 s on average, which gives 576 attempts in a day.
+    // Random pauses of up to 300 s are 150 s long on average. That is 576 attempts in a day.
     assert!((400..900).contains(&tries), "{tries} tries in a day");
     // Pyrus can be reached again, and all calls are delivered.
     let back = now;
@@ -137,7 +137,7 @@ fn refused_account_is_probed_by_one_request_for_all_calls() {
     assert_eq!(tries, 26);
     run(&mut m, now);
     while let NextAction::WaitUntil(then) = m.poll_action(now) {
-        now = then; // jobs that were refused themselves have pauses of their own
+        now = then; // each refused job also has its own pause
         run(&mut m, now);
     }
     rows(&mut m);

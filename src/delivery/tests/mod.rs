@@ -99,7 +99,7 @@ fn action(machine: &mut DeliveryMachine, now: Timestamp) -> DeliveryAction {
     }
 }
 
-/// Executes all requests that are due, successfully. Returns the names of their endpoints.
+/// Executes all requests that are due, each with success. Returns the names of their endpoints.
 fn run(machine: &mut DeliveryMachine, now: Timestamp) -> String {
     let mut names = Vec::new();
     while let NextAction::Send(action) = machine.poll_action(now) {
@@ -247,7 +247,7 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
-    // After a restart the request is repeated at once, because the administrator may have fixed the problem.
+    // A restart ends the pause of a parked call, because the administrator may have fixed the problem.
     let mut m = logged_in();
     m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
@@ -296,7 +296,7 @@ fn call_that_pyrus_keeps_forgetting_creates_few_tasks() {
 #[test]
 fn a_late_no_register_rule_ends_the_delivery() {
     let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
-    // The call was registered while it rang. The task stays, the recording is not sent, and the job ends.
+    // First case: the call was registered while it rang. Its task stays, the recording is not sent, and the job ends.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");
@@ -305,12 +305,12 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
-    // Neither a new rendering nor a retry by the administrator sends anything after the rule forbade it.
+    // After the rule forbade the call, nothing is sent, even after a new rendering or a retry by the administrator.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
     assert_eq!(m.poll_action(at(2)), NextAction::Idle);
-    // The call was not registered yet. Nothing is sent, and the reason is stored.
+    // Second case: the call was not registered yet. Nothing is sent, and the reason is stored.
     for is_unsure in [false, true] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));
@@ -330,12 +330,12 @@ fn a_late_no_register_rule_ends_the_delivery() {
 fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     let mut m = logged_in();
     let mut update = call("a", CallProgress::Complete, 1);
-    update.record.recordings[0].bytes = 2_000_000; // the limit of `policy` is one million
+    update.record.recordings[0].bytes = 2_000_000; // `policy` allows one million
     m.handle_call(&update);
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, JobStage::Dead);
-    // The recording was rendered again in another format: it has another name and is small enough.
+    // The call is rendered again in another format: the new file has another name and is small enough.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;
@@ -401,7 +401,7 @@ fn all_calls_share_one_token_and_replace_it_once() {
     assert_eq!((name(&auth.request), m.poll_action(at(0))), ("auth", NextAction::Idle));
     m.handle_outcome(at(0), auth.id, &good(&auth.request));
     let flying: Vec<DeliveryAction> = (0..4).map(|_| action(&mut m, at(0))).collect();
-    m.handle_outcome(at(0), flying[0].id, &good(&flying[0].request)); // the token was accepted
+    m.handle_outcome(at(0), flying[0].id, &good(&flying[0].request)); // Pyrus accepted the token
     for late in &flying[1..] {
         m.handle_outcome(at(1), late.id, &http(401, r#"{"error_code":"revoked_token"}"#));
     }

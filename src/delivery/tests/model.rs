@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// A simulated Pyrus in memory, with everything it was told.
+/// A simulated Pyrus in memory that stores all requests it got.
 #[derive(Default)]
 struct PyrusModel {
     /// Number of registrations by `external_id`.
@@ -102,7 +102,7 @@ impl SimulatedProcess {
         }
     }
 
-    /// Passes a call to the machine as the executor does.
+    /// Passes a call to the machine as the executor does, with its stored row if needed.
     fn hand_over(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
         if !self.machine.contains(&id) {
@@ -145,7 +145,7 @@ impl SimulatedProcess {
     fn step(&mut self, pyrus: &mut PyrusModel, faults: FaultLevel) -> bool {
         let next = self.machine.poll_action(self.now);
         if faults == FaultLevel::Wild && self.rng.u8(..100) == 0 {
-            self.crash(); // before the rows are durable: nothing was sent
+            self.crash(); // crash before the rows are stored: nothing was sent
             return true;
         }
         self.persist();
@@ -178,7 +178,7 @@ impl SimulatedProcess {
                 http(400, r#"{"error_code":"webhook_is_disabled"}"#)
             }
             32..34 => {
-                pyrus.files.clear(); // orphaned files are removed
+                pyrus.files.clear(); // Pyrus deletes files that are not attached
                 pyrus.work(&action.request)
             }
             34..37 => {
@@ -196,7 +196,7 @@ impl SimulatedProcess {
         };
         self.machine.handle_outcome(self.now, action.id, &reply);
         if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
-            // The outcome was handled but not stored, so the restarted process does not know it.
+            // The process crashed before it stored the outcome, so the restarted process does not know it.
             pyrus.note_unsure(&action.request);
             self.crash();
         } else {
@@ -234,7 +234,7 @@ fn run_seed(seed: u64) {
     for (id, parts, _) in &calls {
         life.hand_over(call(id, CallProgress::Complete, *parts));
     }
-    // From this point on no request fails. Parked calls are retried automatically.
+    // From here on no request fails. Parked calls are retried automatically after their pause.
     for _ in 0..10_000 {
         if !life.step(&mut pyrus, FaultLevel::None) {
             break;
@@ -276,6 +276,6 @@ fn definite_outcomes_deliver_every_call_exactly_once() {
     }
 }
 
-/// Number of random runs, about 10 s without compiler optimisation. The environment variable `CALLSPAN_MODEL_SEEDS`
-/// overrides it.
+/// Number of random runs. They take about 10 s without compiler optimisation. The environment variable
+/// `CALLSPAN_MODEL_SEEDS` sets another number.
 const SEEDS: u64 = 2_000;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 
-/// A simulated Pyrus with a rate limit of 5,000 requests in windows of 600 s. Each response has the headers about the
+/// A simulated Pyrus with a rate limit: 5,000 requests in each window of 600 s. Each response has headers about the
 /// limit.
 #[derive(Default)]
 struct RateLimitedPyrus {
@@ -20,7 +20,7 @@ impl RateLimitedPyrus {
         if self.window != s / WINDOW_S {
             (self.window, self.used) = (s / WINDOW_S, 0);
         }
-        // `auth` requests have no token and no rate limit.
+        // `auth` requests have no token and do not count towards the rate limit.
         if !matches!(request, PyrusRequest::Auth) {
             self.used += 1;
         }
@@ -65,7 +65,7 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         }
         rows(&mut m);
     }
-    // Two attempts are at most 300 s apart, 150 s on average, and less at the beginning.
+    // Attempts are at most 300 s apart and 150 s on average. At the beginning the pauses are shorter.
     assert!((288..1_200).contains(&tries), "{tries} tries in a day");
     let summary = m.summary();
     assert_eq!((summary.owed, summary.blocked_by), (CALLS as usize, Some(DeliveryBlocker::Unreachable)));
@@ -83,7 +83,7 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
             }
             other => match (flying.pop_front(), other) {
                 (Some(action), _) => {
-                    now = now + Duration::from_millis(50); // four requests in parallel
+                    now = now + Duration::from_millis(50); // 200 ms each, four in parallel
                     let reply = pyrus.answer(&action.request, now.as_micros() / 1_000_000);
                     m.handle_outcome(now, action.id, &reply);
                 }
@@ -94,12 +94,13 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
         rows(&mut m);
     }
     assert_eq!((m.summary().done, pyrus.refused), (CALLS as usize, 0));
-    // Calls with a recording are delivered before the others, and within both groups the oldest call first. Calls with
-    // odd numbers have a recording.
+    // Calls with odd numbers have a recording and are delivered first. Within the odd and the even calls, the oldest
+    // call comes first.
     let is_odd = |id: &String| id.ends_with(['1', '3', '5', '7', '9']);
     assert!(registered.is_sorted_by_key(|id| (!is_odd(id), id.clone())), "the oldest call first");
     assert_eq!(registered.len(), CALLS as usize, "each once");
-    // The 20,001 requests with the login fill four windows and parts of the windows before and after.
+    // The login and two requests for each of 10,000 calls are 20,001 requests. They fill four windows, and parts of the
+    // windows before and after.
     assert_eq!(pyrus.requests, 2 * CALLS + 1);
     let took = now.since(begin).as_secs();
     assert!((4 * 600 - 600..=6 * 600).contains(&took), "{took} s");

@@ -26,7 +26,7 @@ fn registration_waits_for_the_configured_event() {
     for (register_at, change, progress, expected) in [
         (Auto, nothing, Live, false),
         (Auto, extension, Live, true),
-        (Auto, answered, Live, false), // the PBX answered; the extension is not known yet
+        (Auto, answered, Live, false), // only the PBX itself answered so far
         (Auto, by_person, Live, true),
         (Auto, nothing, Ended, true),
         (Invite, nothing, Live, true),
@@ -77,8 +77,8 @@ fn call_body_has_whole_second_times_and_rounded_duration() {
     let inbound = body(DurationUnit::Seconds, |_| {});
     assert_eq!(value(&inbound, "CallStartTime"), "2021-12-23T00:11:32Z");
     assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // 1640218360
-    assert_eq!(value(&inbound, "CallDuration"), "60"); // 60.4 s
-    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // started minutes count
+    assert_eq!(value(&inbound, "CallDuration"), "60"); // the call lasted 60.4 s
+    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // rounded up
     assert_eq!(value(&inbound, "PhoneNumberTo"), "200", "the operator, not the line");
     let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
     assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));
@@ -125,8 +125,8 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
     m.handle_outcome(at(0), told.id, &good(&told.request));
     assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
     assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
-    // Pyrus may refuse the request with the end, or the response may be lost. The call still counts as delivered, and
-    // nothing is repeated.
+    // Pyrus refuses the request with the end, or its response has an unknown outcome. In both cases the call counts as
+    // delivered, and nothing is repeated.
     for reply in [http(400, r#"{"error_code":"unrecognized_attachment_id"}"#), http(500, "")] {
         let mut m = logged_in();
         let told = end(&mut m);
@@ -134,7 +134,7 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
         assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
         assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
     }
-    // For a call with a recording, the end needs no request of its own.
+    // If a call has a recording, no separate request sends its end.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     run(&mut m, at(0));

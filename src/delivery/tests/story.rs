@@ -1,9 +1,9 @@
-//! The story of a delivery: its requests with times, answers and the next try.
+//! Tests of the story of a delivery: its requests with times, answers and the time of the next try.
 
 use super::*;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryStory};
 
-/// Returns the story in the newest row of a machine.
+/// Returns the story from the newest row that the machine stores.
 fn story(machine: &mut DeliveryMachine) -> DeliveryStory {
     rows(machine).last().expect("a row").story()
 }
@@ -42,7 +42,7 @@ fn each_request_is_in_the_row_with_its_time_and_answer() {
     );
 }
 
-/// Restarts with another machine, delivers everything that is left, and returns the story.
+/// Simulates a restart: loads the rows into a new machine, delivers the rest, and returns the story.
 fn rows_after_restart(machine: &mut DeliveryMachine, second: i64) -> DeliveryStory {
     let row = job(machine).to_row();
     let mut next = self::machine();

@@ -1,10 +1,10 @@
-//! Decides what a response of Pyrus means. The functions have no side effects: they turn status, `error_code` and body
-//! into a [`ResponseVerdict`].
+//! Decides what a response of Pyrus means: converts its status, `error_code` and body to a [`ResponseVerdict`], without
+//! side effects.
 //!
-//! Pyrus "attempts to return the most appropriate HTTP status", and may send status 200 with an error. So the decision
-//! looks at `error_code` first, then at the other members of the body, then at the status. The texts of errors change
-//! and may be in Russian, so they are not examined. The only exception is the text of `invalid_field_mapping_code`,
-//! which lists field codes.
+//! Pyrus "attempts to return the most appropriate HTTP status", and may send status 200 with an error. So `error_code`
+//! decides first, then the other members of the body, then the status. The texts of errors are not examined, because
+//! they change and may be in Russian. The only exception is the text of `invalid_field_mapping_code`, which lists field
+//! codes.
 
 use std::fmt;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) struct RateLimitHeaders {
     pub(crate) remaining: Option<String>,
     /// `X-RateLimit-Reset`: seconds until the next window.
     pub(crate) reset: Option<String>,
-    /// `Retry-After`: the pause to wait, usually in seconds.
+    /// `Retry-After`: the length of the pause, usually in seconds. HTTP also allows a date.
     pub(crate) retry_after: Option<String>,
 }
 
@@ -85,9 +85,10 @@ pub(crate) enum RequestFailure {
 pub(crate) enum ResponseVerdict {
     /// The request succeeded. Holds the data of the response.
     Done(ResponseData),
-    /// Fetch a new token and repeat the request once. If the new token is refused, too, the given fallback applies.
+    /// Fetch a new access token and repeat the request once. If Pyrus refuses the new token, too, the fallback in this
+    /// variant applies.
     Reauth(VerdictFallback),
-    /// The rate limit was exceeded. Wait for this time; `None` if the response names no time.
+    /// The rate limit was exceeded. Wait for this time; `None` if the response does not say how long to wait.
     Wait(Option<Duration>),
     /// Repeat the request after a growing pause.
     Backoff {
@@ -128,7 +129,7 @@ pub(crate) enum RequestEffect {
     Possible,
 }
 
-/// Consequence if repeats did not help.
+/// Consequence after all allowed repeats failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictFallback {
     /// Repeat the request after a pause that grows each time.
@@ -150,9 +151,9 @@ pub(crate) struct ResponseData {
     pub(crate) guid: Option<String>,
     /// MD5 of the uploaded file, lower-case hexadecimal, from `files/upload`.
     pub(crate) md5: Option<String>,
-    /// Error text in which Pyrus lists the form fields that it refused; `None` if it accepted all.
+    /// Error text in which Pyrus lists the form fields that it refused; `None` if it accepted all fields.
     pub(crate) unacceptable_fields: Option<String>,
-    /// Whether the response contains an error although the request succeeded.
+    /// Whether the response contains an error although Pyrus executed the request.
     pub(crate) has_warning: bool,
 }
 
@@ -163,7 +164,7 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) verdict: ResponseVerdict,
     /// HTTP status and error code, for the log. Contains no free text.
     pub(crate) code: String,
-    /// Explanation for the administrator: the remedy and the response of Pyrus.
+    /// Explanation for the administrator: what to do, and the error text of Pyrus.
     pub(crate) reason: String,
     /// Whether Pyrus could not be reached.
     pub(crate) is_unreachable: bool,
@@ -173,7 +174,7 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The calls that a response concerns: one, or all of the account.
+/// The calls that a response concerns: only the call of the request, or all calls of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictScope {
     /// The response concerns only the call of the request.
@@ -265,7 +266,7 @@ fn verdict_by_code(
             ..ResponseData::default()
         }),
         "unrecognized_attachment_id" => ResponseVerdict::Reupload,
-        "unsupported_record_file_format" => ResponseVerdict::Dead, // our file names end in .wav or .ogg
+        "unsupported_record_file_format" => ResponseVerdict::Dead, // cannot happen for our .wav and .ogg files
         "unrecognized_account_id" | "webhook_is_disabled" => ResponseVerdict::Park,
         "required_parameters_not_specified" => ResponseVerdict::Dead,
         "invalid_credentials" | "account_blocked" => ResponseVerdict::Park,
@@ -285,7 +286,7 @@ fn verdict_by_code(
         | "task_limit_exceeded" => ResponseVerdict::Park,
         "too_large_request_length" | "attachment_too_big" => ResponseVerdict::TooLarge,
         "empty_file" => ResponseVerdict::Dead,
-        // An interrupted transfer can cause these errors once.
+        // An interrupted upload can cause these errors, so the upload is repeated.
         "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => ResponseVerdict::Backoff {
             effect: RequestEffect::None,
             limit: Some(RetryLimit { retries: 1, fallback: Fallback::Dead }),
@@ -401,11 +402,12 @@ fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseV
     }
 }
 
-/// Replaces verdicts that make no sense for an endpoint, e.g. fetching a new token after a failed login.
+/// Replaces verdicts that make no sense for an endpoint. For example, a failed login must not cause a new login at
+/// once.
 fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
     let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // The requests to log in and to register cannot be split.
+        // Only an upload can be sent in slices; a login or a registration cannot.
         ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
             restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }
@@ -445,8 +447,8 @@ pub(super) fn seconds(header: &str) -> Option<Duration> {
     header.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
 
-/// Returns whether a repeat of a request may create a duplicate. A second upload does no harm; a second registration or
-/// attach request does.
+/// Returns whether a repeat of a request to this endpoint may create a duplicate. A second upload does no harm, but a
+/// second registration or attach request can.
 const fn possible_effect(endpoint: PyrusEndpoint) -> RequestEffect {
     match endpoint {
         PyrusEndpoint::Call | PyrusEndpoint::Attach => RequestEffect::Possible,
@@ -471,7 +473,7 @@ fn scope(code: Option<&str>, status: u16) -> VerdictScope {
     }
 }
 
-/// Returns the explanation of a known error, with the remedy if the administrator can do something.
+/// Returns the explanation of a known error. It includes the remedy if the administrator can do something.
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
@@ -584,7 +586,7 @@ enum ResponseBody {
     Object(Map<String, Value>),
     /// The body is JSON that is neither an object nor `null`.
     Other,
-    /// The body is something else, e.g. HTML or truncated JSON.
+    /// The body is not valid JSON, e.g. HTML or truncated JSON.
     NotJson,
 }
 
@@ -631,7 +633,7 @@ impl ResponseBody {
         Some(one_line(&name).chars().take(MAX_NAME_CHARS).collect())
     }
 
-    /// Returns a member of the body that is an id: a number, or a string of digits as older servers send it. Returns
+    /// Returns the id in a member of the body: a number, or a string of digits, which older servers send. Returns
     /// `None` for 0, which means no id.
     fn id(&self, key: &str) -> Option<u64> {
         let Self::Object(map) = self else { return None };
@@ -644,29 +646,29 @@ impl ResponseBody {
     }
 }
 
-/// Returns an error code in a form that may be logged: a single word, or a placeholder.
+/// Returns an error code if it is a single word, which is safe to log; otherwise a placeholder.
 fn loggable_code(code: &str) -> &str {
     let is_word = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if is_word { code } else { "(odd error_code)" }
 }
 
-/// Converts a text from Pyrus to a form that is safe to store and display: one line, at most [`MAX_REASON_CHARS`]
-/// characters.
+/// Converts a text from Pyrus to one line of at most [`MAX_REASON_CHARS`] characters, which is safe to store and
+/// display.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }
 
-/// Text in place of an error code for a request that was sent, at least in part, and got no response.
+/// Text in place of an error code, for a request that was sent at least in part and got no response.
 pub(super) const NO_RESPONSE: &str = "no response";
 
-/// Maximum number of repeats of an upload whose recording cannot be read. With growing pauses they last for hours. In
-/// this time, most problems of a disk end; a defective sector does not.
+/// Maximum number of repeats of an upload if the recording cannot be read. Because the pauses grow, the repeats take
+/// hours. Most problems of a disk end in that time; a defective sector does not.
 const FILE_RETRIES: u32 = 12;
-/// End of a reason text for a failure after which nobody needs to act.
+/// End of the reason text for a failure after which nobody needs to act.
 const REPEATED: &str = "the request is repeated automatically";
 
-/// Maximum length of a reason, characters. Pyrus limits its own error texts to 300 characters, and a reason also says
-/// what to do.
+/// Maximum length of a reason, characters. It has room for an error text of Pyrus (at most 300 characters) and for our
+/// advice.
 const MAX_REASON_CHARS: usize = 600;
 
 /// Maximum length of a responsible person's name, characters.

@@ -77,7 +77,7 @@ fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
         ("invalid_request_encoding", 400, None, ResponseVerdict::Dead),
         ("invalid_input", 400, None, ResponseVerdict::Dead),
         ("value_is_too_long", 400, None, ResponseVerdict::Dead),
-        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // the client cannot work at all, so the administrator must look
+        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // callspan sends invalid JSON: a person must act
         ("invalid_value_format", 400, Some(Call), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Attach), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Upload), ResponseVerdict::Dead),
@@ -95,8 +95,7 @@ fn error_code_decides_the_verdict_whatever_the_status() {
     for (code, status, endpoint, expected) in table() {
         let endpoints = endpoint.map_or(vec![Call, Upload, Attach], |e| vec![e]);
         for endpoint in endpoints {
-            // Pyrus only "attempts to return the most appropriate status", so the code must decide whatever the status
-            // is.
+            // Pyrus may send a documented code with another status than the documented one.
             for status in [status, 200, 400] {
                 let body = format!(r#"{{"error":"Ошибка","error_code":"{code}"}}"#);
                 assert_eq!(verdict(endpoint, status, &body), expected, "{code} at {endpoint:?} as {status}");
@@ -212,7 +211,7 @@ fn status_without_code_has_its_verdict() {
     ] {
         assert_eq!(verdict(Call, status, body), expected, "call {status} {body}");
         assert_eq!(verdict(Attach, status, body), expected, "attach {status} {body}");
-        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // an orphaned file at most
+        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // a second upload does no harm
         assert_eq!(verdict(Upload, status, body), upload, "upload {status} {body}");
     }
     for (endpoint, expected) in
@@ -255,7 +254,7 @@ fn upload_succeeds_only_with_the_md5_of_the_sent_bytes() {
         md5: Some("bb36f9".into()),
         ..ResponseData::default()
     });
-    assert_eq!(assessment(r#"{"guid":"g","md5_hash":"BB36F9"}"#, Some("bb36f9")), gain); // upper case occurs in practice
+    assert_eq!(assessment(r#"{"guid":"g","md5_hash":"BB36F9"}"#, Some("bb36f9")), gain); // Pyrus sends upper case, too
     assert_eq!(assessment(r#"{"guid":"g"}"#, Some("bb36f9")), gain);
     assert_eq!(assessment(r#"{"guid":"g","md5_hash":"aaaa"}"#, Some("bb36f9")), BACKOFF);
     assert_eq!(assessment(r#"{"guid":"g","md5_hash":"bb36f9"}"#, None), BACKOFF, "answered before all was sent");
@@ -272,7 +271,7 @@ fn wait_comes_from_retry_after_or_the_reset_header() {
     let secs = |s| ResponseVerdict::Wait(Some(Duration::from_secs(s)));
     assert_eq!(waited(Some("7"), None), secs(7));
     assert_eq!(waited(Some("7"), Some("3")), secs(3));
-    assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // dates are not parsed
+    assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // a date is not parsed
     assert_eq!(waited(Some("0"), None), secs(1)); // no busy loop
     assert_eq!(waited(Some("100000"), None), secs(900)); // the window is 10 minutes
     for nothing in [None, Some("-5"), Some("abc"), Some("")] {
