@@ -1,4 +1,4 @@
-//! Makes room for a new leg when the table of legs is full: evicts the oldest INVITE that has no response.
+//! Makes room for a new leg when the table of legs is full: removes the oldest INVITE that has no response.
 
 use crate::call::engine::Engine;
 use crate::call::event::{DiscardReason, LegSink};
@@ -6,8 +6,8 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::EndedBy;
 
 impl Engine {
-    /// Evicts the oldest INVITE without any response. If its call was announced by an event, the call ends with a
-    /// record; otherwise the call is only counted. Returns false if no leg can be evicted.
+    /// Removes the oldest INVITE without any response. If an event has announced its call, the call ends with a record.
+    /// Otherwise the call is only counted. Returns false if no leg can be removed.
     pub(super) fn evict_unanswered_leg(&mut self, sink: &mut dyn LegSink) -> bool {
         while let Some(slot) = self.table.pop_unanswered() {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
@@ -22,7 +22,8 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // A closed leg stays in the table while its call is live, so more legs may have to be evicted.
+            // A closed leg stays in the table while its call is live. So several legs may have to be closed until there
+            // is room.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

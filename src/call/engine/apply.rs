@@ -14,8 +14,8 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Applies commands in their order. While spools are read back, nothing is applied: the earlier process had more
-    /// facts, and its decisions are in the spools.
+    /// Carries out commands in their order. Does nothing while spools are read back, because the decisions of the
+    /// earlier process are in the spools.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -66,7 +66,7 @@ impl Engine {
         self.finish_if_over(from, sink);
     }
 
-    /// Sets the address of the machine that sent a leg.
+    /// Records that the machine with this address sent a leg.
     pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);
@@ -75,7 +75,8 @@ impl Engine {
         }
     }
 
-    /// Merges the calls of a ring group whose legs were captured before the caller's leg. Returns the merged call.
+    /// Merges the calls that this new leg caused, e.g. the legs of a ring group that were captured before the caller's
+    /// leg. Returns the merged call, which the new leg joins.
     pub(super) fn join_late_cause(
         &mut self,
         draft: &mut LegDraft,
@@ -87,8 +88,10 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Joins the hop between two nodes of a cluster to the call of the leg that it caused. The hop now has the alias of
-    /// that leg: its sender and the receiver of the caller's leg are one machine.
+    /// Returns the call of a leg that the new leg caused, if numbers had joined that leg to the call.
+    ///
+    /// The new leg is the hop between two nodes of a cluster. Its sender now counts as one machine with the receiver of
+    /// the caller's leg. Until now this was recorded for the caused leg.
     fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;
@@ -98,8 +101,7 @@ impl Engine {
         Some((call, CorrelationRule::LateCause))
     }
 
-    /// Records a REFER that was sent in a leg. The INVITE that the REFER causes is correlated when it comes, or now if
-    /// it was captured before.
+    /// Records a REFER that was captured on a leg, and its transfer as an event of the leg.
     pub(super) fn handle_refer(
         &mut self,
         slot: LegKey,
@@ -113,8 +115,8 @@ impl Engine {
         }
     }
 
-    /// Adds a REFER to the table unless the table has it. `state` is the stored state of a REFER that is read back from
-    /// a spool.
+    /// Stores a REFER, unless it is a retransmission. If the INVITE that it causes was captured before, correlates that
+    /// INVITE now. Does nothing while spools are read back.
     fn note_referral(
         &mut self,
         slot: LegKey,
@@ -140,7 +142,8 @@ impl Engine {
         self.table.add_referral(referral, MAX_REFERRALS);
     }
 
-    /// Ends the newest REFER of a leg's call to the sender of a NOTIFY, if the NOTIFY says that the transfer is over.
+    /// Marks a REFER as ended, if the NOTIFY says that its transfer is over. It is the newest REFER of the call that
+    /// was sent to the sender of the NOTIFY.
     pub(super) fn handle_notify(
         &mut self,
         slot: LegKey,
@@ -160,8 +163,7 @@ impl Engine {
         }
     }
 
-    /// Marks the newest REFER that asked for the new leg as used, so that the REFER matches no later call to the same
-    /// target.
+    /// Marks the newest REFER that asked for the new leg as used. So it matches no later call to the same target.
     pub(super) fn spend_referral(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) {
         let signature = draft.signature();
         let found = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys));
@@ -172,8 +174,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the correlation keys of a leg whose INVITE was captured after its first response. Also relates the call
-    /// that the INVITE's Replaces header names.
+    /// Replaces the header values by which a leg is correlated, because its INVITE was captured after its first
+    /// response. Also relates the call that the INVITE's Replaces header names.
     pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
         let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
         let command = self.correlator().late_replaces(own, &keys);
@@ -181,8 +183,8 @@ impl Engine {
         self.apply(command, sink);
     }
 
-    /// Decides about each ambiguous leg with a ring outcome that fits only one of its possible calls. Called before a
-    /// new leg is correlated, so that the decision is known.
+    /// Assigns each ambiguous leg that only one of its possible calls explains by now. Called before a new leg is
+    /// correlated, so that the new leg is compared with the right calls.
     pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.table.unresolved().to_vec() {
             if self.correlator().is_resolved_for_certain(slot) {
@@ -191,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Decides to which call an ambiguous leg belongs, because it has stopped ringing.
+    /// Decides to which call an ambiguous leg belongs. The leg has stopped ringing, or its review is due.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.table.forget_unresolved(slot);
         let commands = self.correlator().decide_leg(slot, LegMoment::Resolved);
@@ -203,8 +205,8 @@ impl Engine {
         self.apply(commands, sink);
     }
 
-    /// Arms the timer for [`Engine::handle_answer_review`], if the leg was answered or ended and the reaction of the
-    /// PBX can show to which call it belongs.
+    /// Sets the timer for the review of an answered or ended leg, if the reaction of the PBX can show to which call the
+    /// leg belongs.
     pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot).filter(|leg| !leg.is_closed() && !leg.join.is_reviewed()) else { return };
         let is_ambiguous = leg.join.is_ambiguous();
@@ -218,19 +220,19 @@ impl Engine {
         }
     }
 
-    /// Examines the reaction of the PBX to a leg's answer: finds the call that the leg picked up or that was forwarded
-    /// to it, and decides about an ambiguous leg.
+    /// Reviews a leg after its answer or end: finds the calls that it picked up or to which it was forwarded, and
+    /// assigns it if it is ambiguous.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);
-        // A leg that was joined by numbers alone is reviewed at its answer and at its end.
+        // A leg that numbers alone joined is reviewed twice: after its answer and after its end.
         if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_weak()) {
             leg.join.set_reviewed(false);
             self.schedule_answer_review(slot);
         }
     }
 
-    /// Reviews all answered legs with a review timer that is still armed, because the capture ends.
+    /// Reviews all legs with a pending review, because the capture ends.
     pub(super) fn review_all_answers(&mut self, sink: &mut dyn LegSink) {
         let open = self.timers.iter().filter_map(|timer| match timer {
             EngineTimer::AnswerReview(slot) => Some(slot),

@@ -1,5 +1,7 @@
-//! Content evidence in the engine: watches the voices of legs (compares their bytes with those of other legs), and acts
-//! on the relays that the bytes prove.
+//! Content evidence: compares the bytes of the voices of live legs, and acts on the relays that equal bytes prove.
+//!
+//! A *watch* is the comparison of one stream for about four seconds of voice. A *relay* is a machine that sends the
+//! voice of one leg on as another leg.
 
 use std::time::Duration;
 
@@ -14,24 +16,24 @@ use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// The evidence from media content for all live calls: voices that are compared and relays that were found.
+/// The comparison of voices for all live calls.
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Capture time at which the voices of legs that are alone in their calls are watched again.
+    /// Capture time at which new watches begin on all legs that are alone in their calls.
     listen_at: Timestamp,
 }
 
 impl ContentEvidence {
-    /// Ends the watches on a leg's voices, and removes the stored fingerprints. The leg keeps the number of the blocks that
-    /// were compared.
+    /// Ends the watches on the streams of a leg, and removes the stored fingerprints. The leg keeps the number of
+    /// compared blocks.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         leg.media.note_voice_blocks(self.index.voice_blocks(leg.id));
         self.index.forget_leg(leg.id);
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
 
-    /// Returns the number of streams whose voice is compared now.
+    /// Returns the number of streams that are being watched.
     pub(super) fn watched_streams(&self) -> usize {
         self.index.sizes().0
     }
@@ -43,8 +45,8 @@ impl ContentEvidence {
 }
 
 impl Engine {
-    /// Begins new watches on the voices of a leg, if it was answered or its media changed since the last watch. At its
-    /// answer, the other legs of the call are watched as well: their sound may be that of the leg from now on.
+    /// Begins new watches on the streams of a leg, if it was answered or its media changed since the last watch. After
+    /// an answer, watches all legs of the call, because each of them may carry the sound of this leg.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
@@ -60,15 +62,15 @@ impl Engine {
         }
     }
 
-    /// Begins new watches on the voices of all legs of a call, e.g. after a REFER.
+    /// Begins new watches on the streams of all legs of a call, e.g. after a REFER.
     pub(super) fn watch_call(&mut self, conversation: CallKey) {
         for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
         }
     }
 
-    /// Begins new watches on the voices of a leg after a restart, if its voices were being watched when the earlier
-    /// process ended. The recorder runs again from `now`.
+    /// Begins new watches on the streams of a leg after a restart, if it was being watched when the earlier process
+    /// ended. `now` is the time of the restart.
     pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
@@ -92,8 +94,8 @@ impl Engine {
         }
     }
 
-    /// Begins a new watch on the voice of one stream. Recording sessions (SIPREC) and encrypted media are not watched.
-    /// While spools are read back, only the time is noted.
+    /// Begins a new watch on a stream. Recording sessions (SIPREC) and encrypted media are not watched. While spools
+    /// are read back, no watch begins, and only the time is stored.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             if let Some(leg) = self.table.leg_mut(slot) {
@@ -121,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// Compares a voice packet of a watched stream with those of other streams, and acts on the relays that it proves.
+    /// Compares a voice packet of a watched stream with other streams, and acts on the relays that it proves.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -130,7 +132,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // An empty list takes no memory, so packets that prove nothing cost no allocation.
+        // An empty list allocates no memory, and most packets prove nothing.
         let mut relays = Vec::new();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
             && let Some(stream) =
@@ -144,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// Records in the calls of two legs that these carry the same sound.
+    /// Records in the calls of two legs that the legs carry the same sound.
     fn note_relay(&mut self, relay: ProvenRelay, sink: &mut dyn LegSink) {
         let [cause, effect] =
             [relay.cause, relay.effect].map(|(id, key, _)| self.table.leg(key).filter(|l| l.id == id));
@@ -157,13 +159,13 @@ impl Engine {
         }
     }
 
-    /// Begins new watches, at intervals, on the voices of legs that are alone in their calls. So a leg is matched even
-    /// if the leg that caused it spoke long ago.
+    /// Begins new watches at fixed intervals: on legs that are alone in their calls, and on calls with a leg that
+    /// numbers joined and nothing confirmed. So a match is found even if the first watch found none.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        // The comparisons begin at fixed times, so that a restart of the recorder does not move them.
+        // Watches begin at multiples of the interval, so that a restart of the recorder does not shift them.
         let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
         let round = self.clock.now.as_nanos().div_euclid(pause_ns);
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
@@ -184,8 +186,7 @@ impl Engine {
     }
 }
 
-/// Maximum number of streams of a leg that are watched at once: the newest streams of both sides.
+/// Maximum number of streams of a leg that are watched at once. The newest streams are watched.
 const MAX_WATCHED_STREAMS: usize = 4;
-/// Time between two comparisons of the voices of legs that are alone in their calls. A comparison takes about four
-/// seconds.
+/// Time between two watches on legs that are alone in their calls. A watch takes about four seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);

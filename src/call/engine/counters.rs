@@ -1,22 +1,22 @@
 //! Limits of the engine's tables, counters, and sizes of the tables.
 
-/// Limits of the engine's tables. For each limit, a field of [`EngineCounters`] counts how often it was reached.
+/// Maximum sizes of the engine's tables. For each, a field of [`EngineCounters`] counts how often it was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
-    /// Maximum number of legs in the table. 10,000 calls through a PBX have 20,000 legs; the default is twice that, for
-    /// legs that only ring.
+    /// Maximum number of legs in the table. 10,000 calls through a PBX have 20,000 legs. The default is twice that,
+    /// because some legs only ring.
     ///
-    /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If there
-    /// is none, the new leg is refused.
+    /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If every
+    /// INVITE has a response, the new leg is refused.
     pub legs: usize,
-    /// Maximum payload of RTP packets that belong to no known leg yet, bytes. The default is one second of early media
-    /// of 450 calls.
+    /// Maximum size of the stored RTP packets that belong to no known leg yet, bytes of payload. The default is one
+    /// second of media of 450 calls.
     pub early_bytes: usize,
     /// Maximum number of TCP streams (directions of connections) that carry SIP.
     pub streams: usize,
     /// Maximum number of RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
     pub rtp_streams: usize,
-    /// Maximum number of ended dialogs that are remembered, so that their late messages begin no new call.
+    /// Maximum number of ended dialogs that are remembered. Their late messages begin no new call.
     pub tombstones: usize,
 }
 
@@ -26,7 +26,7 @@ impl Default for EngineLimits {
     }
 }
 
-/// Events counted since the engine was created, i.e. since the start of the process.
+/// Events counted since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineCounters {
     /// Number of SIP messages that could be parsed.
@@ -37,14 +37,15 @@ pub struct EngineCounters {
     pub rtp_packets: u64,
     /// Number of RTP packets that arrived twice, because the mirror port or the sender duplicated them.
     pub rtp_duplicates: u64,
-    /// Number of RTP packets that belonged to no known leg when they arrived.
+    /// Number of RTP packets that belonged to no known leg on arrival.
     pub rtp_unclaimed: u64,
-    /// Number of packets in `rtp_unclaimed` that the early media buffer could not store, because they were too many or
-    /// too large. If a leg announces their address later, they are missing in its recording.
+    /// Number of those unknown RTP packets (`rtp_unclaimed`) that could not be stored, because they were too many or
+    /// too large. If a leg announces their address later, its recording lacks them.
     pub rtp_not_kept: u64,
     /// Number of RTP packets that arrived after their leg had ended.
     pub rtp_after_end: u64,
-    /// Number of RTP packets that were refused, because they would have begun a stream beyond the limit of streams.
+    /// Number of RTP packets that were refused, because each would have begun a stream and the table of streams was
+    /// full.
     pub rtp_refused: u64,
     /// Number of datagrams that have an RTP version but an invalid header.
     pub rtp_broken: u64,
@@ -52,10 +53,10 @@ pub struct EngineCounters {
     pub legs: u64,
     /// Number of legs refused because the table was full.
     pub legs_refused: u64,
-    /// Number of INVITEs without any response that were evicted from the full table. If no event had announced such a
-    /// call, it has no record.
+    /// Number of INVITEs without a response that were removed from the full table. Their calls have no record, unless
+    /// an event had announced them.
     pub legs_evicted: u64,
-    /// Number of unanswered calls that have no record of their own, because their source address sent too many.
+    /// Number of unanswered calls without a record of their own, because their source address sent too many (a scan).
     pub scan_attempts: u64,
     /// Number of calls that have ended.
     pub calls: u64,
@@ -63,19 +64,19 @@ pub struct EngineCounters {
     pub other: u64,
     /// Number of TCP segments refused because the table of TCP streams was full.
     pub tcp_refused: u64,
-    /// Number of SIP messages over TCP or WebSocket that were too long: their body or the whole message was skipped.
+    /// Number of SIP messages over TCP or WebSocket that were skipped in whole or in part, because they were too long.
     pub sip_oversized: u64,
     /// Number of times that the wall clock was set.
     pub clock_steps: u64,
-    /// Number of pause and resume requests that changed the state of a call.
+    /// Number of pause and resume requests that changed the state of a recording.
     pub pause_orders: u64,
 }
 
-/// Number of entries in each of the engine's tables. All tables are bounded. When no call is live, all fields except
-/// the last five are zero.
+/// Number of entries in each of the engine's tables. Each table has a maximum size. When no call is live, all fields
+/// except the last five are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableSizes {
-    /// Number of legs in the call table, ended ones included.
+    /// Number of legs in the call table, including ended legs of live calls.
     pub legs: usize,
     /// Number of live conversations.
     pub conversations: usize,
@@ -83,7 +84,7 @@ pub struct TableSizes {
     pub call_ids: usize,
     /// Number of media addresses in the media index.
     pub media_addresses: usize,
-    /// Number of flows whose leg is remembered.
+    /// Number of flows for which the leg is stored.
     pub flows: usize,
     /// Number of different keys in the correlation index.
     pub correlation_keys: usize,
@@ -91,17 +92,17 @@ pub struct TableSizes {
     pub referrals: usize,
     /// Number of timers that are set for legs and calls.
     pub timers: usize,
-    /// Number of legs in the queue from which legs are evicted when the table is full.
+    /// Number of INVITEs without a response, in the order in which they are removed when the table is full.
     pub unanswered_legs: usize,
     /// Number of directions of TCP connections that carry SIP.
     pub framers: usize,
-    /// Number of remembered dialogs that have ended.
+    /// Number of ended dialogs that are remembered.
     pub tombstones: usize,
-    /// Number of remembered dialogs that ended by a media timeout and may continue.
+    /// Number of dialogs that ended by a media timeout and continue if their media comes back.
     pub timed_out: usize,
-    /// Number of stored payload bytes of RTP packets that belong to no known leg yet.
+    /// Number of stored bytes of RTP packets that belong to no known leg yet.
     pub early_bytes: usize,
-    /// Number of streams whose voice is compared with others for content evidence.
+    /// Number of streams that are being compared with others for content evidence.
     pub watched_streams: usize,
     /// Number of pairs of legs with matching voice blocks.
     pub content_pairs: usize,

@@ -7,7 +7,7 @@ use crate::call::keys::LegKey;
 use crate::call::media_index::AddressTrust;
 
 impl Engine {
-    /// Updates indexes, correlation, spool and timers for a leg, after a message or a timeout has changed its dialog.
+    /// Updates indexes, correlation, spool and timers of a leg after a message or a timeout has changed its dialog.
     pub(super) fn apply_dialog_state(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.index_media_addresses(slot, sink);
         self.apply(self.correlator().decide_leg(slot, LegMoment::Announced), sink);
@@ -34,8 +34,8 @@ impl Engine {
         }
     }
 
-    /// Updates the media index if the leg's SDP negotiation has changed, and routes stored early media of new
-    /// addresses.
+    /// Updates the media index after a change of the leg's media addresses. Passes stored early media at the new
+    /// addresses to the leg.
     fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(fresh) = self.table.announce(slot) else { return };
         let Some(leg) = self.table.leg(slot) else { return };

@@ -13,32 +13,32 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// What a leg and the leg that it caused show about two hosts: the receiver of the first leg, and the sender of the
-/// second.
+/// Conclusion from a leg and the leg that it caused. It is about two hosts: the receiver of the first leg, and the
+/// sender of the second leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
-    /// The legs began, were answered and ended together: both hosts are one machine.
+    /// Both legs began, were answered and ended at the same time. So both hosts are one machine.
     OneMachine,
-    /// One leg ended without an answer, and the other leg, which it seemed to have caused, continued with media. So
-    /// they belong to two calls, and the hosts are two machines.
+    /// The first leg ended without an answer, and the second leg continued with media. So the legs belong to two calls,
+    /// and the hosts are two machines.
     TwoMachines,
 }
 
 impl Engine {
-    /// Adds the pairs of hosts that an earlier process learnt to be one machine. Must be called before the first
-    /// packet; `now` is the wall clock.
+    /// Adds the machines that an earlier process has learnt. `now` is the wall clock. Must be called before the first
+    /// packet.
     pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
         let change = self.site.topology.restore(facts, now);
         self.apply_topology_change(change);
     }
 
-    /// Returns the pairs of hosts that are one machine according to the calls so far.
+    /// Returns all pairs of hosts that were learnt to be one machine.
     pub fn learnt_machines(&self) -> Vec<MachinePair> {
         self.site.topology.facts().cloned().collect()
     }
 
-    /// Learns from the legs of an ended call. Calls that end while spools are read back are left out, because the
-    /// earlier process has learnt from them.
+    /// Learns from the legs of an ended call. Skips calls that end while spools are read back, because the earlier
+    /// process has learnt from them.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg], notes: &CallNotes) {
         if self.earlier.restore.is_reading() {
             return;
@@ -51,7 +51,7 @@ impl Engine {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                // The media content of the call has already shown it.
+                // The media content of this call has already proven it.
                 Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Learns that two hosts are one machine, because the legs of a call through them have the same content.
+    /// Records that two hosts are one machine, because the same bytes of voice arrived at one host and left the other.
     pub(super) fn learn_proven_machine(
         &mut self,
         hosts: (Endpoint, Endpoint),
@@ -82,7 +82,7 @@ impl Engine {
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
-        // After a restart the voices are compared anew, and the same call shows the same machine once more.
+        // After a restart the voices are compared again. The same call must not be counted twice.
         let notes = call.and_then(|call| self.table.call_mut(call)).map(|call| &mut call.notes);
         if !notes.is_some_and(|notes| notes.note_shown_machine((hosts.0.ip(), hosts.1.ip()))) {
             return;
@@ -100,8 +100,8 @@ impl Engine {
         }
     }
 
-    /// Applies a change of the machines to the legs of live calls, so that later legs still match them. No leg is moved
-    /// to another call.
+    /// Applies a change of the known machines to the legs of live calls, so that later legs match them. Moves no leg to
+    /// another call.
     pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
         let TopologyChange::Machines(before) = change else { return };
         let slots: Vec<LegKey> = self.table.legs().map(|(slot, _)| slot).collect();
@@ -113,7 +113,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address that was not set from the topology is kept: it was set from another leg of the call.
+        // Keeps an address that does not come from the topology. It comes from another leg of the call.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)
@@ -125,7 +125,7 @@ impl Engine {
         }
     }
 
-    /// Returns sender and receiver of an INVITE, each as the endpoint that stands for its machine.
+    /// Replaces the sender and the receiver of an INVITE by the endpoints that stand for their machines.
     pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
         (self.site.topology.machine_of(sender), self.site.topology.machine_of(receiver))
     }
@@ -136,7 +136,7 @@ impl Engine {
     }
 }
 
-/// Returns the pairs of a leg and the leg that it caused which have no host in common, but are linked by one machine.
+/// Returns pairs of a leg and the leg that it caused, if the two have no host in common and one machine links them.
 fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     let is_linked = |cause: &Leg, effect: &Leg| {
         cause.machines().1.same_host(effect.machines().0)
@@ -148,7 +148,7 @@ fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     pairs.filter(|(cause, effect)| cause.id != effect.id && is_linked(cause, effect)).take(MAX_PAIRS_OF_CALL).collect()
 }
 
-/// Returns whether a leg goes from one of two hosts to the other. If so, the hosts are two machines.
+/// Returns whether a leg goes from one of the two hosts to the other. Then the hosts are two machines.
 fn is_between(leg: &Leg, (a, b): (Endpoint, Endpoint)) -> bool {
     let (from, to) = leg.hop();
     (from.same_host(a) && to.same_host(b)) || (from.same_host(b) && to.same_host(a))
@@ -171,8 +171,8 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the parties of a call, i.e. of the numbers of its earliest leg. It identifies the call in all
-/// kinds of evidence, so that a call is never counted twice.
+/// Returns a hash of the numbers of a call's earliest leg. It identifies the call, so that no call is counted twice as
+/// evidence.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     let first = legs.min_by_key(|leg| (leg.created_at, leg.id));
@@ -181,12 +181,12 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 
 /// Maximum time between the INVITEs of two legs through one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Maximum time between the answers of two legs through one machine, and between the ends of unanswered legs.
+/// Maximum time between the answers of two legs through one machine; also between their ends, if both are unanswered.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Time for which a leg must continue after its supposed cause has ended, to show that it belongs to another call. A
-/// machine ends a leg at once when its caller hangs up.
+/// Minimum time for which the second leg must continue after the end of the first, to show that it belongs to another
+/// call. A machine ends a leg at once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
-/// Maximum number of pairs of legs of one call that are examined.
+/// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Minimum time between two events about changed counts of calls.
+/// Minimum time between two events about learnt machines, if only the number of calls as evidence has changed.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

@@ -1,9 +1,8 @@
-//! Left calls: live calls in the journal of an earlier process that have no spool any more.
+//! Left calls: calls that were live in an earlier process and whose spool is gone, e.g. because its disk was full.
 //!
-//! A crash can cost the signalling of a call that is already announced, e.g. because the disk of the spool was full.
-//! The call itself continues. Its next message would begin a new call, and Pyrus would get a second task. Therefore the
-//! first new leg with a Call-ID of a left call continues that call under the same id. A left call that gets no further
-//! messages ends.
+//! The journal still has such a call, and the call itself goes on. Without this module its next message would begin a
+//! new call, and Pyrus would get a second task. So the first new leg with a Call-ID of a left call continues that call
+//! under the same id. If no message comes for some time, the left call ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,24 +18,24 @@ use crate::call::record::ProblemKind;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
-/// The left calls (live calls of an earlier process without a spool) that may still get messages.
+/// The left calls (calls of an earlier process whose spool is gone) that may still continue.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
     /// Left calls by the id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Legs of left calls by their Call-IDs.
+    /// Legs of left calls, by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Earliest capture time at which a left call ends; `None` if there is none.
+    /// Earliest capture time at which a left call ends; `None` if there are no left calls.
     next_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct LeftCall {
-    /// The event that ends the call, for the case that no leg continues it.
+    /// Event that ends the call if no leg continues it.
     ended: Box<EndedCall>,
     /// Capture time at which the event `ended` is emitted.
     ends_at: Timestamp,
-    /// Key of the call in the table that continues the left call; `None` as long as none does.
+    /// Key of the new call that continues the left call; `None` if no leg has come yet.
     slot: Option<CallKey>,
 }
 
@@ -57,8 +56,7 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes and returns the left calls whose time to continue is over, oldest first. Calls that were continued are
-    /// not returned.
+    /// Removes the left calls whose waiting time is over. Returns those that no leg has continued, oldest first.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
@@ -71,8 +69,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Adds a left call, whose messages may continue it from now on. If no message comes, the event `ended` is emitted;
-    /// its record is the last record in the journal.
+    /// Adds a left call. A later leg with one of its Call-IDs continues the call. If no such leg comes in time, the
+    /// call ends with the event `ended`.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
@@ -87,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Ends the left calls whose time to continue is over.
+    /// Ends the left calls whose waiting time is over.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {
@@ -101,8 +99,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call that a leg with this Call-ID continues, and the rule by which the leg had joined the call in
-    /// the earlier process. Creates the call if this is its first leg.
+    /// Returns the left call that a leg with this Call-ID continues, and the rule by which the leg had joined it in the
+    /// earlier process. Creates the call for its first leg. Returns `None` if the Call-ID belongs to no left call.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,
@@ -114,7 +112,7 @@ impl Engine {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
             call.origin = CallOrigin::Left(Box::new(left.ended.record.clone()));
             call.notes.note_problem(ProblemKind::RestartGap);
-            // The call was announced by an earlier process, so it must end with a record.
+            // An earlier process announced the call, so it must end with a record.
             call.stage = ToldStage::Gathering { is_told: true };
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
@@ -126,12 +124,11 @@ impl Engine {
     }
 }
 
-/// Maximum time from the INVITE to the end of a call setup: a proxy waits more than 3 minutes for the answer (RFC 3261
-/// section 16.6, timer C).
+/// Maximum time from an INVITE to its final response: a proxy waits more than 3 minutes (RFC 3261 section 16.6, timer
+/// C).
 const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
-/// Maximum time without a message in an answered call: a session of the usual 1,800 s is refreshed after half of that
+/// Maximum time between two messages of an answered call. The usual session of 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Maximum number of left calls that are stored until they continue or end, about 5 KiB each. Sites hardly have more
-/// calls in progress at once.
+/// Maximum number of left calls that are stored, about 5 KiB each. Few sites have so many calls at once.
 const MAX_LEFT_CALLS: usize = 4_000;

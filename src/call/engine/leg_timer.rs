@@ -1,4 +1,4 @@
-//! The timer that ends a leg, and the start of its recording.
+//! Sets the timer that ends a leg, and stores when its recording begins.
 
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;
@@ -8,7 +8,7 @@ use crate::call::leg::{LegDue, LegSpoolState};
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Sets the timer of a leg anew, after its state has changed.
+    /// Sets the timer of a leg again after a change of its state.
     pub(super) fn rearm_leg_timer(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.is_closed() {
@@ -21,8 +21,8 @@ impl Engine {
         self.timers.arm(EngineTimer::Leg(slot), at);
     }
 
-    /// Writes the decision `Start` (the recording begins) to the leg's spool as soon as its time is known. Writes it
-    /// again if media that was captured late shows an earlier start.
+    /// Writes the decision `Start` (the recording begins) to the leg's spool when the start is known. Writes it again
+    /// if a packet that was captured late shows an earlier start.
     pub(super) fn write_start(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let by_media = self.settings.config.start == crate::call::config::RecordingStart::Media;
         let Some(leg) = self.table.leg_mut(slot) else { return };

@@ -1,7 +1,7 @@
-//! Levels of the voices of live calls, for the live page of the console.
+//! Voice levels of live calls, for the live page of the console.
 //!
 //! Nothing is measured until [`Engine::watch_levels`] is called. Then one packet of each G.711 stream is measured in
-//! each [`SAMPLE_EVERY`]. Other codecs would have to be decoded, so only the arrival of their packets is reported.
+//! every [`SAMPLE_EVERY`]. Other codecs would have to be decoded, so for them only the arrival of packets is reported.
 //! Encrypted and paused media is not measured.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
 use crate::time::Timestamp;
 
-/// Level of a voice, i.e. its loudness in one packet.
+/// Loudness of a voice in one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum VoiceLevel {
     /// Packets arrive, but their level is unknown, because the codec would have to be decoded.
@@ -33,7 +33,7 @@ pub(crate) struct CallLevels {
     pub(crate) sides: [Option<VoiceLevel>; 2],
 }
 
-/// The newest measurement of a stream's level.
+/// The newest level that was measured in a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamLevel {
     at: Timestamp,
@@ -41,12 +41,12 @@ pub(crate) struct StreamLevel {
 }
 
 impl StreamLevel {
-    /// Returns whether the next packet must be measured, because the newest measurement is too old.
+    /// Returns whether the next packet must be measured: the newest measurement is older than [`SAMPLE_EVERY`].
     pub(crate) fn is_due(newest: Option<Self>, at: Timestamp) -> bool {
         newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
     }
 
-    /// Measures the level of a packet of G.711; for other codecs the level is unknown.
+    /// Measures a packet. Only G.711 can be measured; the level of other codecs is unknown.
     pub(crate) fn of(at: Timestamp, encoding: Option<&str>, payload: &[u8]) -> Self {
         Self { at, level: level(encoding, payload) }
     }
@@ -58,7 +58,7 @@ impl Engine {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of these calls. A call that is over counts as silent. Other calls are not examined.
+    /// Returns the levels of the calls with these ids. A call that is over has no level.
     pub(crate) fn live_levels(&self, ids: Vec<String>) -> Vec<CallLevels> {
         let levels = ids.into_iter().map(|id| {
             let call = self.table.call_by_id(&id);
@@ -74,7 +74,7 @@ impl Engine {
         self.table.calls().map(|(_, call)| call.id.clone()).collect()
     }
 
-    /// Returns the highest recent level of each side among the legs of a call, because all legs carry the same voices.
+    /// Returns the highest recent level of each side over all legs of a call, because all legs carry the same voices.
     fn sides(&self, legs: &[&Leg]) -> [Option<VoiceLevel>; 2] {
         let mut sides = [None, None];
         let Some(roles) = CallRoles::from_legs(legs, &self.site.plan) else { return sides };
@@ -109,9 +109,9 @@ fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     VoiceLevel::Percent((100.0 * (1.0 + db / RANGE_DB)).clamp(0.0, 100.0).round() as u8)
 }
 
-/// Minimum time between two measurements of a stream.
+/// Minimum time between two measurements of one stream.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
-/// Age of a measurement from which on its side counts as silent.
+/// Maximum age of a measurement. A side without a newer measurement counts as silent.
 const FRESH: Duration = Duration::from_millis(1_000);
 /// Maximum number of samples of a packet that are measured: 20 ms at 8 kHz.
 const MAX_SAMPLES: usize = 160;

@@ -1,4 +1,4 @@
-//! Lifecycle of legs and calls: their ends, and the order in which they end.
+//! The ends of legs and calls.
 
 use std::time::Duration;
 
@@ -48,9 +48,10 @@ impl Engine {
         self.finish_if_over(conversation, sink);
     }
 
-    /// Compacts an unanswered leg, i.e. replaces it by its record, if the call has many legs.
+    /// Replaces an unanswered leg by its record (compacts it), if its call has many legs.
     ///
-    /// A queue rings many telephones again and again, and many functions iterate over all legs of a call.
+    /// A queue may ring telephones again and again. Many functions examine all legs of a call, so that their number
+    /// matters.
     fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
         let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let legs = self.table.keys_of(conversation);
@@ -74,8 +75,8 @@ impl Engine {
         self.table.unindex_leg(slot);
     }
 
-    /// Marks a leg as answered although its 2xx was not captured, if this is certain: the leg had media, and then a BYE
-    /// or the silence of both sides ended it.
+    /// Marks a leg as answered although no 2xx response was captured. The leg must have had media, and then a BYE or
+    /// the silence of both sides must have ended it.
     fn presume_answer(&mut self, slot: LegKey) {
         if self.has_answered_branch(slot) {
             return;
@@ -89,8 +90,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
-            // A ringing leg may have early media. Only a BYE, media of both sides, or an INVITE without any ringing
-            // shows that it was answered.
+            // A ringing leg may have early media. So its media shows an answer only after a BYE, after the silence of
+            // two sides that were heard, or if the leg never rang.
             DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };
@@ -99,15 +100,15 @@ impl Engine {
         }
     }
 
-    /// Returns whether another leg of the same INVITE (a branch of a fork) has a captured 2xx. Then this leg was not
-    /// answered.
+    /// Returns whether a 2xx response was captured on another leg of the same INVITE (another branch of a fork). Then
+    /// this leg was not answered.
     fn has_answered_branch(&self, slot: LegKey) -> bool {
         let Some(leg) = self.table.leg(slot) else { return false };
         let mut others = self.table.legs_of(leg.call());
         others.any(|l| l.id != leg.id && l.is_branch_of(leg) && l.is_answered_for_certain())
     }
 
-    /// Stores the dialog of a leg that ended by a media timeout, because its media may come back.
+    /// Stores the dialog of a leg that ended by a media timeout. The dialog continues if its media comes back.
     fn remember_timed_out(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(call) = self.table.call(leg.call()) else { return };
@@ -125,8 +126,10 @@ impl Engine {
         });
     }
 
-    /// Ends a call whose legs are all closed. If some legs are still open, sets a timer for them. While spools are
-    /// read back, the call only begins to wait for its end.
+    /// Ends a call if all its legs are closed. Otherwise sets the timer for the legs that are still open, if it is
+    /// needed.
+    ///
+    /// While spools are read back, a call does not end. It waits until all spools are read.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if !self.is_over(conversation) {
             self.await_partners(conversation);
@@ -137,16 +140,16 @@ impl Engine {
         }
     }
 
-    /// Makes a call that is over wait until all spools are read. If waiting calls leave too little room for the legs of
-    /// live calls, the first of them end now.
+    /// Lets a call with closed legs wait until all spools are read. If the waiting calls take too much room in the
+    /// table of legs, ends the calls that have waited longest.
     fn wait_with_end(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);
         while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call(sink) {}
     }
 
-    /// Ends the call that has waited longest, unless another leg has joined it or another call has adopted its legs. Returns
-    /// false if no call waits.
+    /// Ends the call that has waited longest. Keeps it if it has got an open leg in the meantime. Returns false if no
+    /// call waits.
     pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {
@@ -160,8 +163,8 @@ impl Engine {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_closed)
     }
 
-    /// Removes a call from the table, and emits the event [`CallEvent::Ended`]. Before this, legs with other sound than
-    /// the recording become calls of their own.
+    /// Removes a call from the table and emits [`CallEvent::Ended`] with its record. First, legs with sound that the
+    /// recording lacks become separate calls.
     fn finish_call(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         for legs in self.correlator().legs_of_other_sound(conversation) {
             if let Some(own) = self.split_call(conversation, &legs, CorrelationRule::OtherSound, sink) {
@@ -186,7 +189,7 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Sets a timer for the legs that are still open after the first leg and the anchor leg have closed, e.g. after a
+    /// Sets a timer for the legs that are still open after the end of the first leg and the anchor leg, e.g. after a
     /// transfer.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
@@ -198,9 +201,10 @@ impl Engine {
         }
     }
 
-    /// Handles the timer for legs that are still open after the first leg and the anchor leg have closed: splits off
-    /// those with media, and ends the others. While spools are read back, nothing is done: the legs of the call may
-    /// still change, and the spools contain both decisions, to end and to split off.
+    /// Handles the timer for legs that are still open after the end of the first leg and the anchor leg. Legs with
+    /// media become a separate call, and the others end.
+    ///
+    /// Does nothing while spools are read back, because the spools contain these decisions.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -219,7 +223,7 @@ impl Engine {
         self.finish_if_over(conversation, sink);
     }
 
-    /// Ends an open leg that survives the other legs of its call.
+    /// Ends an open leg because the other legs of its call have ended.
     pub(super) fn end_replaced_leg(&mut self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg_mut(slot).filter(|leg| !leg.is_closed()) {
             leg.dialog.handle_end(at, EndedBy::Replaced);
@@ -228,13 +232,13 @@ impl Engine {
     }
 }
 
-/// Maximum number of legs of a call up to which its unanswered legs are not compacted. A usual ring group has fewer.
+/// Maximum number of legs in a call that keeps its unanswered legs. A usual ring group has fewer.
 const KEPT_LEGS: usize = 16;
-/// Maximum time between the end of a call's first leg and anchor leg and the end of its other legs: one round trip, and
+/// Time after the end of a call's first leg and anchor leg within which its other legs end: a round trip and some
 /// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
-/// Maximum number of flows of an ended leg that are remembered: the newest flows of both sides.
+/// Maximum number of flows that are stored for a leg that ended by a media timeout. The newest flows are stored.
 const MAX_REMEMBERED_FLOWS: usize = 8;
-/// Divisor of the limit of legs: calls that are over may wait as long as their legs take at most half of the table.
-/// Even a large site has fewer ended calls whose recordings are not rendered.
+/// Divisor of the maximum number of legs. Calls that wait for their end may take up to half of the table of legs. Even
+/// a large site has fewer of them.
 const WAITING_SHARE: usize = 2;

@@ -1,8 +1,7 @@
-//! Distinguishes RTP with the marker bit and a payload type of 64 to 95 from RTCP on the same port (RFC 5761 section
-//! 4).
+//! Distinguishes RTP from RTCP on the same port (RFC 5761 section 4).
 //!
-//! Both have the same second byte. A packet counts as RTP only if the call uses its payload type, and if its length
-//! fields or its sequence number fit RTP.
+//! RTP with the marker bit and a payload type of 64 to 95 has the same second byte as RTCP. Such a packet counts as RTP
+//! only if the call uses its payload type. Its length or its sequence number must also be typical of RTP.
 
 use crate::call::engine::Engine;
 use crate::call::media_index::FlowRoute;
@@ -11,7 +10,7 @@ use crate::decode::UdpDatagram;
 use crate::rtp::{RtcpForm, RtpPacket};
 
 impl Engine {
-    /// Returns whether a packet that can be RTCP is RTP of the leg to which its flow leads.
+    /// Returns whether a packet that could be RTCP is an RTP packet of the leg at `route`.
     pub(super) fn is_marked_rtp(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let Some(leg) = self.table.leg(route.slot) else { return false };
         let flow = (datagram.src, datagram.dst);
@@ -21,8 +20,8 @@ impl Engine {
         if !is_used {
             return false;
         }
-        // In the place of the SSRC, RTCP has the source of a report or a time. So a match with a stream of the same
-        // sender is no accident.
+        // RTCP has other values where RTP has the SSRC. So an SSRC of a known stream of this sender shows that the
+        // packet is RTP.
         stream.is_some_and(|stream| stream.is_near(packet.sequence))
             || match RtcpForm::of(datagram.payload, datagram.wire_len) {
                 RtcpForm::Compound => false,

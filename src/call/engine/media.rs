@@ -9,7 +9,7 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::{RtcpForm, RtpPacket};
 
 impl Engine {
-    /// Handles an RTP packet: passes it to its leg, or stores it as early media.
+    /// Handles an RTP packet: passes it to its leg, or stores it if its leg is not known yet.
     pub(super) fn handle_rtp(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let Ok(packet) = read_packet(datagram) else {
             self.counters.rtp_broken += 1;
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// Continues a dialog that ended by a media timeout, if the packet belongs to it. Returns the route of the packet;
-    /// `None` if it belongs to no such dialog.
+    /// `None` if the packet belongs to no such dialog.
     fn resolve_resumed(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -62,7 +62,7 @@ impl Engine {
                 self.handle_rtp_packet(datagram, &packet, sink);
             }
             None if RtcpForm::of(datagram.payload, datagram.wire_len) == RtcpForm::No => {
-                // The packet is stored, because the session description that makes it RTP may follow.
+                // The packet is stored: a session description that is captured later may show that the packet is RTP.
                 self.kept.early_media.handle_packet(datagram);
                 self.counters.rtp_not_kept = self.kept.early_media.dropped();
                 self.counters.other += 1;
@@ -71,8 +71,8 @@ impl Engine {
         }
     }
 
-    /// Handles a ZRTP message. After ZRTP's Confirm messages both ends have keys (RFC 6189 section 3.1). Later packets
-    /// are SRTP, with the same SSRCs and payload types.
+    /// Handles a ZRTP message. After a Confirm message both ends have keys (RFC 6189 section 3.1). Later packets are
+    /// encrypted (SRTP), with the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
         let flow = (datagram.src, datagram.dst);
@@ -83,5 +83,5 @@ impl Engine {
     }
 }
 
-/// ZRTP message types that confirm the keys (RFC 6189 sections 5.7 and 5.8).
+/// Types of the ZRTP messages after which media is encrypted (RFC 6189 sections 5.7 and 5.8).
 const ZRTP_CONFIRMS: [&[u8]; 3] = [b"Confirm1", b"Confirm2", b"Conf2ACK"];

@@ -1,4 +1,4 @@
-//! Changes which legs belong to which call: merges two calls, splits legs off, moves legs, and relates calls.
+//! Changes which legs belong to which call: merges two calls, moves legs to another or a new call, and relates calls.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
@@ -9,7 +9,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::RelationRecord;
 
 impl Engine {
-    /// Relates two calls: each call's record lists the other's id.
+    /// Relates two calls, so that the record of each lists the id of the other.
     pub(super) fn relate(&mut self, a: CallKey, b: CallKey, why: CorrelationRule, sink: &mut dyn LegSink) {
         let id = |engine: &Self, call: CallKey| engine.table.call(call).map(|c| c.id.clone());
         let (Some(id_a), Some(id_b)) = (id(self, a), id(self, b)) else { return };
@@ -21,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// Merges the call `from` into the call `into`. The id of `from` disappears. If events have announced it, a further
-    /// event says so.
+    /// Merges the call `from` into the call `into`. The call `from` disappears, and if an event had announced it, a
+    /// further event says so.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let related = self.calls_related_to(from);
@@ -49,14 +49,14 @@ impl Engine {
         self.events.extend(old.stage.is_told().then_some(CallEvent::Absorbed(old.id)));
     }
 
-    /// Returns the calls whose records list a call.
+    /// Returns the calls that are related to this call.
     fn calls_related_to(&self, call: CallKey) -> Vec<CallKey> {
         let Some(id) = self.table.call(call).map(|call| call.id.as_str()) else { return Vec::new() };
         let calls = self.table.calls().filter(|(_, call)| call.relations.iter().any(|relation| relation.id == id));
         calls.map(|(key, _)| key).collect()
     }
 
-    /// Splits legs off into a new call, which is related to the old call. Returns the new call.
+    /// Moves legs of a call to a new call, which is related to the old call. Returns the new call.
     pub(super) fn split_call(
         &mut self,
         from: CallKey,
@@ -66,7 +66,7 @@ impl Engine {
     ) -> Option<CallKey> {
         let first = self.table.leg(*slots.first()?)?;
         let left = self.table.call(from)?;
-        // The leg may have given its id to the call that it leaves, so the id of the new call also comes from that call.
+        // The old call may have got its id from this leg. So the hash for the new id also contains the old id.
         let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
         let (at, call_id) = (first.created_at, first.dialog.call_id());
         let id = conversation_id(&self.settings.config.appliance, call_id, Some(&tag), at);
@@ -81,7 +81,7 @@ impl Engine {
         Some(into)
     }
 
-    /// Returns a new call that a leg of another call begins. It has the pauses of that call, and no leg yet.
+    /// Returns a new call without legs for a leg that leaves its call. The new call is paused if the old call is.
     pub(super) fn new_call_of(&self, first: LegKey) -> Option<Conversation> {
         let first = self.table.leg(first)?;
         let from = self.table.call(first.call())?;
@@ -92,7 +92,7 @@ impl Engine {
         Some(own)
     }
 
-    /// Moves legs to another call. Both calls remain and keep their ids, so both may have been announced by events.
+    /// Moves legs to another call. Both calls keep their ids, because events may have announced them.
     pub(super) fn move_legs(&mut self, slots: &[LegKey], into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         for &slot in slots {
             let Some(from) = self.table.leg(slot).map(|leg| leg.call()) else { continue };
@@ -116,8 +116,8 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Sets the rule by which legs joined their call, for legs that have none yet. The first leg of a call gets no
-    /// rule. The spools of the legs `entering` are not written here, but in [`Engine::note_assigned`].
+    /// Sets the rule of the join for each leg of a call that has none, and removes it from the first leg. Writes the
+    /// change to the leg's spool, except for the legs `entering`.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,
@@ -137,8 +137,8 @@ impl Engine {
         }
     }
 
-    /// Writes the new call of a leg to the leg's spool, and sets the timer of the call's segments. If the spool is
-    /// closed, the call remembers the leg instead.
+    /// Writes the new call of a leg to the leg's spool, and sets the timer for the segments of this call. If the spool
+    /// is closed, stores the leg's name in the call instead.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };

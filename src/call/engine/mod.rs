@@ -1,7 +1,7 @@
 //! The engine: takes decoded traffic, writes legs to a sink and emits call events.
 //!
-//! `signalling` and `media` handle the two kinds of input; `lifecycle` ends legs and calls. Correlation, in
-//! [`crate::call`], finds the call of a leg. No modules call each other in a circle.
+//! `signalling` and `media` handle the two kinds of input. `lifecycle` ends legs and calls. Correlation, in
+//! [`crate::call`], decides to which call a leg belongs. The modules do not depend on each other in a circle.
 
 mod admission;
 mod apply;
@@ -58,7 +58,7 @@ use crate::rtp;
 use crate::sip;
 use crate::time::Timestamp;
 
-/// State machine of all live calls. The header of [`crate::call`] lists its invariants.
+/// State of all live calls. The header of [`crate::call`] lists its invariants.
 pub struct Engine {
     settings: EngineSettings,
     site: SiteKnowledge,
@@ -82,48 +82,48 @@ struct EngineSettings {
     limits: EngineLimits,
     /// Names of the capture interface or of the capture files.
     source: String,
-    /// Whether the levels of voices are measured for the console.
+    /// Whether voice levels are measured for the console.
     measures_levels: bool,
 }
 
-/// The engine's knowledge about the site: its numbers and hosts, configured and learnt.
+/// Knowledge about the site, configured and learnt: its numbers, telephones, PBXs and machines.
 #[derive(Debug)]
 struct SiteKnowledge {
     plan: NumberPlan,
     topology: Topology,
-    /// Capture time of the newest event [`CallEvent::Learnt`].
+    /// Capture time of the last event [`CallEvent::Learnt`].
     told_at: Timestamp,
 }
 
-/// The engine's time: the newest capture time, and its difference to the wall clock.
+/// Newest capture time, and its difference to the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct EngineClock {
     now: Timestamp,
     wall_offset_ns: i64,
 }
 
-/// Media that is stored for seconds: packets that belong to no known leg, and fingerprints of voices.
+/// Media that is stored for seconds: packets of no known leg, and fingerprints of voices.
 #[derive(Debug)]
 struct KeptMedia {
     early_media: EarlyMedia,
     content: content::ContentEvidence,
 }
 
-/// Dialogs that have ended, remembered because late messages or packets of them can still arrive.
+/// Ended dialogs that are remembered, because some of their messages or packets may be captured late.
 #[derive(Debug, Default)]
 struct EndedDialogs {
     tombstones: DialogTombstones,
     timed_out: TimedOutDialogs,
 }
 
-/// The calls that an earlier process left when it ended.
+/// Calls that were live when an earlier process ended.
 #[derive(Debug, Default)]
 struct EarlierProcess {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
 }
 
-/// The source addresses that send many unanswered calls (scans), and their records.
+/// Source addresses with many unanswered calls (scans).
 #[derive(Debug, Default)]
 struct ScanWatch {
     tracker: scan::ScanTracker,
@@ -131,7 +131,7 @@ struct ScanWatch {
     check_at: Option<Timestamp>,
 }
 
-/// Reference to a stream by its leg and its index.
+/// Reference to a stream: its leg, and its index within the leg.
 #[derive(Clone, Copy, Debug)]
 struct StreamRef {
     /// Key of the leg in the call table.
@@ -174,8 +174,8 @@ impl Engine {
         }
     }
 
-    /// Uses another configuration from now on, for live calls, too. The recorder's name, the start of recordings and
-    /// the length of segments are not changed, because the spools and ids of live calls depend on them.
+    /// Uses another configuration from now on, also for live calls. Three settings stay as they are, because spools and
+    /// ids of live calls depend on them: the recorder's name, the start of recordings, and the length of segments.
     pub fn reload(&mut self, config: Config) {
         let Config { appliance, start, part_s, .. } = &self.settings.config;
         self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
@@ -185,7 +185,7 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
-    /// Handles a decoded datagram or piece of a TCP stream.
+    /// Handles decoded traffic: a datagram or a piece of a TCP stream.
     pub fn handle_decoded(&mut self, decoded: &DecodedItem<'_>, sink: &mut dyn LegSink) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram, sink),
@@ -213,8 +213,8 @@ impl Engine {
         ports.contains(&datagram.dst.port()) || ports.contains(&datagram.src.port())
     }
 
-    /// Handles a datagram at a SIP port that does not look like SIP: skips leading whitespace and NUL bytes. A datagram
-    /// that contains only these is a keep-alive.
+    /// Handles a datagram at a SIP port that does not look like SIP. Skips whitespace and NUL bytes at its beginning. A
+    /// datagram without other bytes is a keep-alive.
     fn handle_padded_sip(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let start = datagram.payload.iter().position(|b| !b.is_ascii_whitespace() && *b != 0);
         match start.and_then(|at| datagram.payload.get(at..)) {
@@ -231,7 +231,7 @@ impl Engine {
             self.counters.tcp_refused += 1;
             return;
         }
-        // The framer is taken out of the table, because handling its messages borrows the whole engine.
+        // The framer is taken out of the table, because the handlers of its messages need the whole engine.
         let mut framer = self.framers.remove(&key).unwrap_or_default();
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let mut take = |message: &[u8]| messages.push(message.to_vec());
@@ -258,7 +258,7 @@ impl Engine {
         }
     }
 
-    /// Advances the engine's time to `now`. Handles each timer that is due, as of its deadline.
+    /// Sets the engine's time to `now`, and handles all timers that are due, each as of its own time.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while let Some((at, timer)) = self.timers.pop_due(now) {
             self.clock.now = self.clock.now.max(at);
@@ -277,8 +277,7 @@ impl Engine {
         self.end_due_left_calls();
     }
 
-    /// Handles a step of the wall clock by `by_ns` nanoseconds. Records of calls that begin later use the new wall
-    /// clock.
+    /// Handles a change of the wall clock by `by_ns` nanoseconds. Records of later calls use the new wall clock.
     pub fn handle_clock_step(&mut self, by_ns: i64, sink: &mut dyn LegSink) {
         self.counters.clock_steps += 1;
         self.clock.wall_offset_ns = self.clock.wall_offset_ns.saturating_add(by_ns);
@@ -291,7 +290,8 @@ impl Engine {
         }
     }
 
-    /// Returns the wall clock minus the capture time, ns: the sum of all clock steps, including those before a restart.
+    /// Returns the wall clock minus the capture time, ns. It is the sum of all clock changes, including those before a
+    /// restart.
     pub const fn wall_offset_ns(&self) -> i64 {
         self.clock.wall_offset_ns
     }
@@ -301,7 +301,7 @@ impl Engine {
         self.table.calls().map(|(_, c)| c.id.as_str())
     }
 
-    /// Records that this machine lost frames. Each live call may have lost packets by that.
+    /// Records that this machine lost frames, so that each live call may lack packets.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in self.table.calls_mut() {
             conversation.notes.note_problem(ProblemKind::LostByUs);
@@ -315,7 +315,7 @@ impl Engine {
         self.handle_shutdown();
     }
 
-    /// Removes and returns the oldest event that was not fetched yet; `None` if there is none.
+    /// Removes and returns the oldest event; `None` if there is none.
     pub fn poll_event(&mut self) -> Option<CallEvent> {
         self.events.pop_front()
     }
@@ -345,7 +345,7 @@ impl Engine {
         self.table.call_count()
     }
 
-    /// Returns the number of legs in the table. Ended legs of a live call are included.
+    /// Returns the number of legs in the table, including ended legs of live calls.
     pub fn live_legs(&self) -> usize {
         self.table.leg_count()
     }
@@ -372,7 +372,7 @@ impl Engine {
         }
     }
 
-    /// Asserts the invariants of the engine's tables. Tests call it after each input.
+    /// Checks the invariants of the engine's tables. Tests call it after each input.
     ///
     /// # Panics
     ///

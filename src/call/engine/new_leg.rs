@@ -8,12 +8,12 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::LegDraft;
 use crate::call::timers::EngineTimer;
 
-/// The reason why a leg belongs to a call.
+/// The reason for which a leg is in a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum JoinReason<'a> {
     /// The leg is the first of a new call.
     First,
-    /// A rule joins the leg to the call, unless the leg is the call's first leg.
+    /// This rule joined the leg to the call. If the leg is the only leg of the call, the rule is not stored.
     Rule(CorrelationRule),
     /// The leg belonged to the call before a restart of the recorder.
     Restored(&'a RestoredLeg),
@@ -58,7 +58,7 @@ impl Engine {
         slot
     }
 
-    /// Learns that a host is a PBX, if it received one leg of a call and sent this leg to another host.
+    /// Learns that the sender of this leg is a PBX, if it received another leg of the same call from another host.
     fn learn_pbx(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         if leg.join.is_weak() {
@@ -71,7 +71,7 @@ impl Engine {
         let plan = &self.site.plan;
         let rings_extension = plan.names_extension(leg.parties.to.as_deref());
         let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
-        // A machine with several addresses counts as a PBX under each of its addresses.
+        // All addresses of the machine count as a PBX.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
             if rings_for_outside {
                 self.site.plan.learn_visible_pbx(host);

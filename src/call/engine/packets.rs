@@ -1,5 +1,5 @@
-//! Handling of a leg's packets: passes each packet to its stream and to the spool. A packet of a known flow costs one
-//! look-up and no allocation.
+//! Handling of the packets of a leg: passes each packet to its stream and to the spool. A packet of a known flow costs
+//! one look-up and no allocation.
 
 use crate::call::config::RecordingStart;
 use crate::call::decision::Decision;
@@ -19,12 +19,12 @@ use crate::rtp::{MediaPacketKind, RtpPacket, RtpParseError};
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Routes the stored early media that came to or from newly announced addresses.
+    /// Passes stored packets from or to newly announced addresses to their legs.
     pub(super) fn deliver_early_media(&mut self, endpoints: &[Endpoint], sink: &mut dyn LegSink) {
         if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
             return;
         }
-        // The buffer is taken out of the engine for this loop, because routing a packet borrows the whole engine.
+        // The stored packets are taken out of the engine, because routing a packet needs the whole engine.
         let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
@@ -42,7 +42,7 @@ impl Engine {
         self.kept.early_media = early;
     }
 
-    /// Remembers to which leg and stream a flow belongs, and returns this route.
+    /// Stores the leg and the stream of a flow, so that its next packets need no search. Returns the route.
     pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
@@ -92,8 +92,8 @@ impl Engine {
             return;
         };
         self.counters.rtp_packets += 1;
-        // After a restart, DTMF packets are read from the spool, which has only their headers. They do not count as
-        // truncated by the capture.
+        // A packet with DTMF does not count as truncated. After a restart it is read from the spool, which has only its
+        // header.
         if !secret && (datagram.payload.len() as u64) < u64::from(datagram.wire_len) {
             stream.count_cut();
         }
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Returns the older streams that may contain the same packets as a stream that begins.
+    /// Returns the earlier streams that may contain the same packets as a new stream.
     #[cold]
     fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
         let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
@@ -135,8 +135,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether this packet was already handled in another stream: in the leg that received the stream before,
-    /// or in the twin of this stream.
+    /// Returns whether this packet was already handled as part of another stream. This can be a stream of the leg that
+    /// received the packets before, or a stream of this leg with the same SSRC.
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
@@ -145,12 +145,14 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // Since then, the twin may have continued as another source, with another SSRC.
+        // The earlier stream may have another SSRC by now.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
-    /// Begins a stream of a leg. Returns its index. If there are too many streams, one of the same flow that rests
-    /// continues as the new one; returns `None` if none rests.
+    /// Begins a new stream of a leg, and returns its index.
+    ///
+    /// If there are too many streams, a silent stream of the same flow is reused for the new SSRC. Returns `None` if no
+    /// stream is silent.
     #[cold]
     fn begin_stream(
         &mut self,
@@ -180,7 +182,7 @@ impl Engine {
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
             AudioLineUse::Further { line } => {
                 stream.line = line;
-                // A stream that is the only one of its side is the side's voice, as if it were on the first m-line.
+                // If the side has no other stream, the new stream is its voice, even if it belongs to a further m-line.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
                 }
@@ -190,7 +192,7 @@ impl Engine {
         self.table.add_stream(route.slot, stream)
     }
 
-    /// Returns the leg of the same call that received a stream until now, if there is one.
+    /// Returns the leg of the same call that received this stream until now; `None` if there is none.
     fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
         let call = self.table.call(self.table.leg(slot)?.call())?;
         let heard = |other: &LegKey| {
@@ -199,15 +201,15 @@ impl Engine {
         call.legs().iter().copied().find(|other| *other != slot && heard(other))
     }
 
-    /// Returns whether the leg that received a stream before already has this packet.
+    /// Returns whether the leg that received a stream before this leg already has the packet.
     fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
         let stream =
             self.table.leg(slot).and_then(|leg| leg.media.streams().iter().find(|s| s.is_stream(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
-    /// Handles what rarely changes from packet to packet: first packet, new stream, new meaning of a payload type.
-    /// `is_new` says whether the stream was created for this packet.
+    /// Handles a rare change: the first packet of a leg, a new stream, or a new meaning of a payload type. `is_new` is
+    /// true if the stream begins with this packet.
     fn handle_stream_change(
         &mut self,
         StreamRef { slot, index: stream }: StreamRef,
@@ -218,7 +220,7 @@ impl Engine {
         let start = self.settings.config.start;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         leg.media.note_first(at);
-        // Media after an ACK shows that the INVITE was answered by a 2xx that the mirror port did not show.
+        // If an ACK was captured and then media, the mirror port has lost the 2xx response. So the INVITE was answered.
         if leg.dialog.state() == DialogState::Inviting
             && let Some(acked) = leg.dialog.acked_at()
         {
@@ -230,7 +232,7 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
             let stream = &mut leg.media.streams_mut()[stream];
-            // The time of the decision is set back, because older packets of the stream may be captured later.
+            // The time of the decision is set back, because packets that were sent earlier may still be captured.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -254,7 +256,7 @@ impl Engine {
             self.write_start(slot, sink);
         }
         if rings {
-            self.rearm_leg_timer(slot); // media of both sides shortens the time-out
+            self.rearm_leg_timer(slot); // media of both sides shortens the timeout
         }
         if is_new && is_answered {
             self.contest_older_legs(slot);
@@ -268,7 +270,7 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
         return RtpPacket::parse_cut(datagram.payload);
     }
     match RtpPacket::parse(datagram.payload) {
-        // SRTP hides the padding length, and some devices set the bit without padding.
+        // Encryption (SRTP) hides the length of the padding, and some devices set the padding bit without padding.
         Err(RtpParseError::Padding) => RtpPacket::parse_cut(datagram.payload),
         parsed => parsed,
     }
@@ -283,16 +285,15 @@ fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity 
     CodecContinuity::Changed
 }
 
-/// Returns the length of the RTP header in bytes, CSRCs and extension included. If the payload is secret (DTMF), only
-/// these bytes are stored.
+/// Returns the length of the RTP header in bytes, with CSRCs and extension. Of a packet with DTMF digits only the
+/// header is stored.
 fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Maximum disorder between the packets of two capture interfaces, ns.
+/// Maximum time by which two capture interfaces deliver packets out of order, ns.
 const DISORDER_NS: i64 = 100_000_000;
-/// Maximum time between the first and the last copy of a packet, which two interfaces deliver with some disorder.
+/// Maximum time between two copies of a packet that two capture interfaces deliver.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
-/// Maximum number of streams of a leg: enough for hours of announcements that have a new SSRC each. A stream takes 1.5
-/// kB.
+/// Maximum number of streams of a leg, 1.5 kB each. It is enough for hours of announcements, each with its own SSRC.
 const MAX_STREAMS: usize = 4_096;

@@ -11,22 +11,22 @@ use crate::rtp::RtpPacket;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
-/// A request to pause or resume the recording of a call, and its origin.
+/// A request to pause or resume the recording of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallPauseRequest<'a> {
     /// The requested action: pause or resume.
     pub action: PauseAction,
     /// Capture time of the request.
     pub at: Timestamp,
-    /// Origin of the request, as the event in the call record names it.
+    /// Origin of the request in words, for the event in the call record.
     pub by: &'a str,
     /// Side of the leg that made the request; `None` if no side made it, e.g. for the API.
     pub side: Option<Side>,
 }
 
 impl Engine {
-    /// Pauses or resumes the recording of a live call, given by its id, for the API. Does nothing if there is no such
-    /// call; callers can ask [`Engine::is_paused`] before.
+    /// Pauses or resumes the recording of the live call with this id, for the API. Does nothing if there is no such
+    /// call. The caller can check this with [`Engine::is_paused`].
     pub fn handle_pause(&mut self, id: &str, action: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
         if let Some(conversation) = self.table.call_by_id(id) {
             self.apply_pause(
@@ -37,8 +37,8 @@ impl Engine {
         }
     }
 
-    /// Applies a pause or resume from the spool of an earlier process. The DTMF digit or message body that caused it
-    /// was not stored.
+    /// Applies a pause or resume decision from the spool of an earlier process. The digit or message that requested it
+    /// is not stored.
     pub(super) fn restore_pause(
         &mut self,
         conversation: CallKey,
@@ -82,7 +82,7 @@ impl Engine {
         self.apply_key_press(slot, press, side, at, sink);
     }
 
-    /// Handles a telephone-event packet (RFC 4733).
+    /// Handles an RTP packet with a DTMF digit (RFC 4733).
     pub(super) fn handle_key_packet(
         &mut self,
         stream: StreamRef,
@@ -98,7 +98,7 @@ impl Engine {
         self.apply_key_press(slot, press, side, at, sink);
     }
 
-    /// Records a DTMF digit as an event. Applies a pause or resume request if the digit completes one.
+    /// Records a DTMF digit as an event. If the digit completes a pause or resume code, applies the request.
     fn apply_key_press(&mut self, slot: LegKey, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if press.fresh {
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// Applies the pause state of a call to a leg that was added to it.
+    /// Pauses a leg that was added to a paused call.
     pub(super) fn apply_pause_to_new_leg(&mut self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if call.pauses.is_empty() {

@@ -13,7 +13,8 @@ use crate::call::rules::RuleSubject;
 use crate::call::test_call::TestCallOrder;
 
 impl Engine {
-    /// Applies the rules to the present state of a call, then opens or discards the spools of its legs accordingly.
+    /// Applies the rules to a call as it is now. Then opens the spools of its legs, or discards them if a rule excludes
+    /// the call.
     pub(super) fn apply_rules(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let policy = match self.policy_of(conversation) {
             RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
@@ -38,7 +39,7 @@ impl Engine {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_recording_session)
     }
 
-    /// Returns whether a call is a test call of this recorder that must not be registered.
+    /// Returns whether a call is a test call of this recorder that Pyrus must not get.
     fn is_unregistered_test(&self, conversation: CallKey) -> bool {
         let mut orders = self.table.legs_of(conversation).filter_map(|leg| leg.parties.test_order());
         orders.any(|order| order == TestCallOrder::RecordOnly)
@@ -55,7 +56,7 @@ impl Engine {
         self.settings.rules.handling(RuleSubject { record: &record, parties: &parties, undecided }, &self.site.plan)
     }
 
-    /// Opens the spool of a leg, and writes the decisions that were made so far.
+    /// Opens the spool of a leg, and writes all earlier decisions about the leg to it.
     fn open_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if leg.spool != LegSpoolState::Shut || leg.is_closed() {
@@ -98,7 +99,7 @@ impl Engine {
         self.apply_pause_to_new_leg(slot, self.clock.now, sink);
     }
 
-    /// Discards the spool of a leg, and withdraws the call's segments that were already announced.
+    /// Discards the spool of a leg, and withdraws the segments of the call that events have announced.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if !leg.spool.is_open() {

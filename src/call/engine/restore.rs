@@ -1,14 +1,14 @@
-//! Restore after a restart: the legs of an earlier process are read back from their spools.
+//! Restore after a restart: reads the legs of an earlier process from their spools.
 //!
-//! The decisions in a spool stay valid. While spools are read back, correlation decides nothing, because the messages
-//! of other calls and registrations are missing: each decision was stored when it was made, and is taken back at its
-//! time. Afterwards correlation continues with the same state as without the restart.
+//! The decisions in the spools remain valid and are applied at their times. Meanwhile correlation decides nothing,
+//! because messages of other calls and registrations are missing. Afterwards correlation has the same state as without
+//! the restart.
 //!
-//! A call whose legs have all closed ends only when all spools are read. Another call may adopt its legs until then, or a
-//! further leg may come.
+//! A call does not end while spools are read, even if all its legs have closed. Another spool may contain a further leg
+//! of this call, or another call may take over its legs.
 //!
-//! The caller passes each [`RestoredLeg`] before the leg's first message. Media packets that change no state need not be
-//! passed: [`RestoredLeg::last_media_at`] gives the time of the last media packet.
+//! The reader of the spools passes each [`RestoredLeg`] before the first message of the leg. It may skip media packets
+//! that change no state, because [`RestoredLeg::last_media_at`] has the time of the last one.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -30,16 +30,16 @@ use crate::net::{Endpoint, Transport};
 use crate::rtp::{MediaPacketKind, classify};
 use crate::time::Timestamp;
 
-/// A leg of an earlier process, as the beginning of its spool describes it.
+/// A leg of an earlier process, as described at the beginning of its spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLeg {
-    /// Name of the leg's spool file without extension.
+    /// Name of the leg's spool file, without extension.
     pub name: String,
-    /// Id of the leg's call. The id must stay the same, because Pyrus stores it (`external_id`).
+    /// Id of the leg's call. It must not change, because Pyrus stores it (`external_id`).
     pub conversation: String,
     /// Call-ID of the leg's first message.
     pub call_id: String,
-    /// Sender and receiver of the first message, in any order.
+    /// Sender and receiver of the first message, in either order.
     pub hop: (Endpoint, Endpoint),
     /// Capture time of the first message.
     pub begun_at: Timestamp,
@@ -53,27 +53,27 @@ pub struct RestoredLeg {
     pub joined_by: Option<CorrelationRule>,
 }
 
-/// State that is needed only while legs are restored from spools.
+/// State while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs whose first message was not read yet, by Call-ID and hop. The earliest leg is last.
+    /// Legs whose first message was not read yet, by Call-ID and hop. The earliest leg comes last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions about legs whose first message is still to come, by name of the leg. Decisions that were made together
-    /// with a leg have the time of its first message, and are read before it.
+    /// Decisions about legs whose first message was not read yet, by name of the leg. A decision with the time of the
+    /// first message is read before the message.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
-    /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
+    /// Capture time of the newest clock offset in a spool; `None` before the first is read.
     clock_since: Option<Timestamp>,
-    /// Keys of the calls whose legs have all closed, in the order of their ends.
+    /// Keys of calls whose legs have all closed, in the order in which they closed.
     over: VecDeque<CallKey>,
     /// Whether spools are being read now.
     is_reading: bool,
 }
 
-/// Call-ID, and both ends of the hop in ascending order.
+/// Call-ID, and both endpoints of the hop in ascending order.
 type RestoreKey = (String, Endpoint, Endpoint);
 
 fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
@@ -81,7 +81,7 @@ fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
 }
 
 impl RestoreState {
-    /// Removes and returns the leg that a message with this Call-ID at this hop begins.
+    /// Removes and returns the leg that begins with a message with this Call-ID at this hop.
     pub(super) fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<RestoredLeg> {
         if self.legs.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl RestoreState {
         restored
     }
 
-    /// Keeps a decision about a leg until the leg's first message is read.
+    /// Stores a decision about a leg until the first message of the leg is read.
     fn keep_early(&mut self, name: &str, decision: &Decision, at: Timestamp) {
         if !matches!(decision, Decision::Clock { .. } | Decision::Restart { .. }) {
             let kept = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
@@ -108,7 +108,7 @@ impl RestoreState {
         self.slots.get(name).copied()
     }
 
-    /// Adds a call whose legs have all closed to the calls that wait for their end.
+    /// Adds a call whose legs have all closed. It ends when all spools are read.
     pub(super) fn add_over_call(&mut self, call: CallKey) {
         self.over.push_back(call);
     }
@@ -125,7 +125,8 @@ impl RestoreState {
 }
 
 impl Engine {
-    /// Adds a leg to be restored. Must be called before the leg's first message is passed again.
+    /// Adds a leg that will be restored. Must be called before the first message of the leg is passed to the engine
+    /// again.
     pub fn handle_restored_leg(&mut self, restored: RestoredLeg) {
         self.earlier.restore.is_reading = true;
         self.restore_clock(restored.begun_at, restored.wall_offset_ns);
@@ -134,7 +135,7 @@ impl Engine {
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
     }
 
-    /// Applies a decision from the spool of the leg `name`. The messages that led to it may be missing in the spool.
+    /// Applies a decision from the spool of the leg `name`. The spool may lack the messages that led to the decision.
     pub fn handle_restored_decision(&mut self, name: &str, decision: &Decision, at: Timestamp, sink: &mut dyn LegSink) {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
@@ -158,15 +159,15 @@ impl Engine {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
-            // The timer that made this decision does nothing while spools are read back.
+            // The timer that led to this decision does nothing while spools are read back.
             Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
-            // The stream is created even if its first packet is missing in the spool, so that stream numbers agree with
-            // the spool.
+            // The stream is created even if the spool lacks its first packet, because decisions name streams by their
+            // position.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
-            // A stream that rested continued as another source.
+            // A new SSRC had reused a silent stream.
             Decision::Stream { stream, ssrc, .. } => {
                 let known = leg.media.streams_mut().get_mut(*stream as usize);
                 if let Some(stream) = known.filter(|stream| stream.ssrc != *ssrc) {
@@ -195,23 +196,23 @@ impl Engine {
         }
     }
 
-    /// Adds a stream, which an earlier process began, to a restored leg.
+    /// Adds a stream from a spool to a restored leg.
     fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream, at: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (flow, side) = ((stream.src, stream.dst), stream.side);
         if leg.has_moved(flow.0, side) {
             leg.dialog.note_event(at, EventKind::MediaMove, Some(side));
         }
-        // A recording session (SIPREC) sends the sound of both parties from one side. Its second stream fills the other
-        // channel.
+        // A recording session (SIPREC) sends the voices of both parties from one side. So its second stream belongs to
+        // the other channel.
         if leg.dialog.negotiation.line_use(side.other(), flow) == AudioLineUse::OtherParty {
             stream.sender = side.other();
         }
         self.table.add_stream(slot, stream);
     }
 
-    /// Routes the flow of a media packet to the leg whose spool has the packet. Must be called before the packet is
-    /// passed again. Other legs may have announced the same addresses.
+    /// Routes the flow of a media packet to the leg of the spool that contains the packet. Other legs may have
+    /// announced the same addresses. Must be called before the packet is passed to the engine.
     pub fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
         let flow = (datagram.src, datagram.dst);
         let (Some(slot), Ok(packet)) = (self.earlier.restore.slot_of(name), read_packet(datagram)) else { return };
@@ -232,8 +233,10 @@ impl Engine {
         }
     }
 
-    /// Ends the restore. The recorder did not run until `now`. The gap does not count as silence of a call. Each live
-    /// call gets a problem with the length of the gap.
+    /// Ends the restore. `now` is the time at which the recorder runs again.
+    ///
+    /// The gap since the last packet does not count as silence. Each live call gets a problem with the length of the
+    /// gap.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while self.end_first_waiting_call(sink) {}
         self.earlier.restore = RestoreState::default();
@@ -242,7 +245,7 @@ impl Engine {
             self.note_restart_of_leg(slot, now, sink);
         }
         for slot in open {
-            // The times at which legs end depend on media, too, so they are computed again.
+            // The time at which a leg ends also depends on its media, so it is computed again.
             self.rearm_leg_timer(slot);
             self.watch_restored_leg(slot, now);
         }
@@ -252,7 +255,7 @@ impl Engine {
         }
     }
 
-    /// Records that the recorder did not run until `now`, so that a live leg may have packets that were not captured.
+    /// Records in a live leg that the recorder did not run until `now`, so that packets may be missing.
     fn note_restart_of_leg(&mut self, slot: LegKey, now: Timestamp, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let is_over = leg.dialog.ended().is_some();
@@ -274,8 +277,8 @@ impl Engine {
         }
     }
 
-    /// Restores the offset between capture time and wall clock. The capture time of the earlier process continues, so
-    /// the newest offset in any spool applies.
+    /// Restores the offset between capture time and wall clock. The newest offset in the spools is valid, because the
+    /// capture time continues over the restart.
     fn restore_clock(&mut self, at: Timestamp, wall_offset_ns: i64) {
         if self.earlier.restore.clock_since.is_none_or(|since| since <= at) {
             self.earlier.restore.clock_since = Some(at);
@@ -283,7 +286,7 @@ impl Engine {
         }
     }
 
-    /// Returns the call of a restored leg, and creates it for the call's first leg.
+    /// Returns the call of a restored leg. Creates the call for its first leg.
     pub(super) fn restored_conversation(&mut self, restored: &RestoredLeg, at: Timestamp) -> CallKey {
         let known = self.earlier.restore.conversations.get(&restored.conversation).copied();
         let is_same_call = |call: &CallKey| self.table.call(*call).is_some_and(|call| call.id == restored.conversation);
@@ -291,7 +294,8 @@ impl Engine {
             return slot;
         }
         let mut conversation = Conversation::new(restored.conversation.clone(), at, restored.wall_offset_ns);
-        // Earlier versions stored no state of the call. The call counts as registered, because Pyrus may have it.
+        // Spools of earlier versions do not say whether the call was registered. It counts as registered, because Pyrus
+        // may know it.
         conversation.recording.commit();
         let slot = self.table.insert_call(conversation);
         self.timers.arm(EngineTimer::Settle(slot), at + super::signalling::SETTLE);

@@ -1,5 +1,5 @@
-//! Continuation of calls that ended by a media timeout. When media of such a dialog comes back, the dialog becomes a
-//! leg of a new call, which is related to the ended call.
+//! Continuation of calls that ended by a media timeout. If media of such a dialog comes back, the dialog becomes a leg
+//! of a new call, which is related to the ended call.
 
 use std::time::Duration;
 
@@ -22,15 +22,15 @@ use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Handles an RTP packet that belongs to no live leg. Returns whether the packet continued a dialog that had ended
-    /// by a media timeout.
+    /// Handles an RTP packet that belongs to no live leg. Returns true if the packet continues a dialog that ended by a
+    /// media timeout.
     pub(super) fn resume_by_media(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) -> bool {
         let resumed = self.ended.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
         resumed.is_some_and(|(dialog, since)| self.resume_dialog(dialog, since, sink).is_some())
     }
 
-    /// Handles a SIP message that belongs to no live leg. A BYE removes the dialog that had ended by a media timeout; a
-    /// new offer continues it as a leg, which is returned.
+    /// Handles a SIP message that belongs to no live leg, but to a dialog that ended by a media timeout. A BYE removes
+    /// the dialog. A new offer continues it as a new leg, which is returned.
     pub(super) fn resume_by_message(
         &mut self,
         message: &SipMessage<'_>,
@@ -58,8 +58,7 @@ impl Engine {
         self.resume_dialog(dialog, datagram.at, sink)
     }
 
-    /// Continues a dialog that had ended by a media timeout as a new leg. Returns the leg, or `None` if the table of
-    /// legs is full.
+    /// Continues a dialog that ended by a media timeout as a new leg. Returns `None` if the table of legs is full.
     fn resume_dialog(&mut self, dialog: TimedOutDialog, at: Timestamp, sink: &mut dyn LegSink) -> Option<LegKey> {
         if self.table.leg_count() >= self.settings.limits.legs {
             self.counters.legs_refused += 1;
@@ -68,7 +67,7 @@ impl Engine {
         let TimedOutDialog { mut draft, conversation_id: origin, paused, .. } = dialog;
         draft.at = at;
         draft.dialog.resume_after_timeout(at);
-        // If another leg of the same ended call was continued before, both belong to the same new call.
+        // If another leg of the same ended call has continued already, both belong to one new call.
         let is_continuation = |call: &Conversation| {
             call.origin.continues() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
         };
@@ -93,5 +92,5 @@ impl Engine {
     }
 }
 
-/// Maximum time between the continuations of two legs that belong to one continued call.
+/// Maximum time after which a second leg of an ended call joins the new call that continues it.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Routing of a flow: finds the leg to which its packets belong.
+//! Routing of RTP: finds the leg to which the packets of a flow belong.
 
 use std::cmp::Reverse;
 
@@ -12,32 +12,32 @@ use crate::call::streams::RtpStream;
 use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
-/// Priority of a leg as the receiver of a flow. The fields are ordered by importance, and the leg with the greatest
+/// Priority of a leg as the owner of a flow. The fields are compared in their order, and the leg with the greatest
 /// value is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// Whether the leg was not over when the packet was sent, since a packet can be in transit when its leg ends.
+    /// Whether the leg has just ended and had received this stream. Its last packets may still be under way.
     is_late: bool,
-    /// Whether the leg announced both ends of the flow.
+    /// Whether the leg announced both endpoints of the flow.
     announced_both: bool,
-    /// Whether the leg received this stream before, although it does not announce the flow's other end any more.
+    /// Whether the leg had received this stream, although it no longer announces the other endpoint of the flow.
     keeps_stream: bool,
-    /// Capture time at which the call began. A newer call is preferred.
+    /// Capture time at which the call began. The newest call is preferred.
     created_at: Timestamp,
-    /// Position of the leg in its call. An earlier leg is preferred.
+    /// Position of the leg in its call. The earliest leg is preferred.
     position: Reverse<usize>,
 }
 
-/// The end of a flow by which a leg is searched.
+/// Endpoint of a flow by which the leg is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
-    /// A leg is searched that receives media at the destination of the flow.
+    /// The destination of the flow is the address of a leg's media.
     Destination,
-    /// A leg is searched that receives media at the source of the flow: symmetric RTP behind a NAT (RFC 4961).
+    /// The source of the flow is the address of a leg's media, as with symmetric RTP behind a NAT (RFC 4961).
     Source,
 }
 
-/// A search for the leg of a flow by one end of the flow.
+/// Search for the leg of a flow by one endpoint of the flow.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
     flow: (Endpoint, Endpoint),
@@ -46,7 +46,7 @@ struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// Returns the end of the flow by which legs are searched.
+    /// Returns the endpoint of the flow by which the leg is searched (the *near end*).
     const fn near(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.1,
@@ -54,7 +54,7 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the end of the flow opposite to the end by which legs are searched.
+    /// Returns the other endpoint of the flow (the *far end*).
     const fn far(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.0,
@@ -62,7 +62,7 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the side that sends the flow, if `receiver` receives at the near end.
+    /// Returns the side that sends the flow, if `receiver` announced the near end.
     const fn sender(&self, receiver: Side) -> Side {
         match self.known {
             KnownEnd::Destination => receiver.other(),
@@ -72,12 +72,13 @@ impl FlowQuery {
 }
 
 impl Engine {
-    /// Finds the leg to which a flow belongs, and the sending side.
+    /// Finds the leg to which a flow belongs, and the side that sends the flow. The following are tried in this order,
+    /// each first for the destination and then for the source of the flow:
     ///
-    /// Packets to an announced address come from the other side of the leg. If no leg announced the destination,
-    /// packets from an announced address come from the side that announced it (symmetric RTP behind a NAT, RFC 4961).
-    /// After these, the presumed addresses are tried, then the IPv4 addresses within NAT64 addresses, and last the
-    /// parties behind a NAT with an unknown media host.
+    /// 1. An announced address. The source counts for symmetric RTP behind a NAT (RFC 4961).
+    /// 2. A presumed address.
+    /// 3. The IPv4 address within a NAT64 address.
+    /// 4. The port alone, of a party behind a NAT.
     pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -103,9 +104,11 @@ impl Engine {
             .or_else(|| unplaced(from))
     }
 
-    /// Returns those receivers in `known` that may receive a flow at a presumed address. A side with media at an
-    /// announced address is left out. Legs of several calls are returned only if the reverse flow or the host at the
-    /// other end distinguishes them. Otherwise the flow could be given to a wrong call.
+    /// Returns the receivers in `known` that may own a flow. A side that already has media at an announced address is
+    /// not returned.
+    ///
+    /// If receivers of several calls remain, the reverse flow or the host at the far end must distinguish them.
+    /// Otherwise none is returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -124,22 +127,22 @@ impl Engine {
         if self.is_one_call(&told) { told } else { Vec::new() }
     }
 
-    /// Returns whether all receivers are legs of one call.
+    /// Returns whether all receivers belong to one call.
     fn is_one_call(&self, receivers: &[MediaReceiver]) -> bool {
         let mut calls = receivers.iter().filter_map(|r| self.table.leg(r.slot).map(|leg| leg.call()));
         let first = calls.next();
         calls.all(|call| Some(call) == first)
     }
 
-    /// Returns the side that sends a flow to or from a receiver. If both sides of the leg announced the address, e.g. a
-    /// multicast group, the side that signals from the sending host is the sender.
+    /// Returns the side that sends a flow. If both sides of the leg announced the near end, e.g. a multicast group, the
+    /// sender is the side with its signalling at the source host.
     fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
         let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
         let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.0);
         if both { by_host().unwrap_or_else(|| query.sender(receiver.side)) } else { query.sender(receiver.side) }
     }
 
-    /// Returns the route with the highest priority among the receivers at one end of a flow.
+    /// Returns the route to the leg with the highest priority.
     fn best_route(&self, receivers: &[MediaReceiver], query: &FlowQuery) -> Option<FlowRoute> {
         let candidates = || {
             receivers.iter().filter_map(|receiver| {
@@ -152,8 +155,8 @@ impl Engine {
         if receivers.len() == 1 {
             return Some(route);
         }
-        // If media bypasses the PBX, several legs of a call announce the same address. Then the leg with the sound for
-        // the recording comes first.
+        // If media bypasses the PBX, several legs of a call announce the same address. Then the leg that supplies the
+        // sound of the recording is preferred.
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let roles = CallRoles::from_legs(&legs, &self.site.plan)?;
         let caller_is_left = |slot: LegKey| self.table.leg(slot).is_none_or(|leg| roles.has_same_sides(leg));
@@ -161,8 +164,8 @@ impl Engine {
         let same = candidates().filter(|(r, c, other)| {
             *c == conversation
                 && (r.is_late, r.keeps_stream) == (rank.is_late, rank.keeps_stream)
-                // When another leg takes over an address, late packets belong to the leg that received their stream
-                // before.
+                // When another leg takes over an address, late packets still belong to the leg that received their
+                // stream before.
                 && (r.announced_both == rank.announced_both || !self.leg_has_heard(route.slot, query))
                 && as_heard(other) == as_heard(&route)
         });
@@ -170,14 +173,13 @@ impl Engine {
         same.map(|(.., route)| route).min_by_key(|r| (order(r), r.slot != route.slot))
     }
 
-    /// Returns whether the leg has received this stream already.
+    /// Returns whether the leg has already received this stream.
     fn leg_has_heard(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && (s.src == query.far() || s.dst == query.far());
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns the call of a leg that announces one end of a flow, and its priority. Returns `None` if the flow cannot
-    /// belong to this leg.
+    /// Returns the call and the priority of a leg for a flow. Returns `None` if the leg is over.
     fn route_priority(&self, slot: LegKey, query: &FlowQuery) -> Option<(CallKey, RoutePriority)> {
         let leg = self.table.leg(slot)?;
         let conversation = self.table.call(leg.call())?;
@@ -200,6 +202,6 @@ impl Engine {
     }
 }
 
-/// Time after the end of a leg during which its packets can still arrive. They must not count as media of the next call
-/// on the same port.
+/// Time after the end of a leg during which its last packets may arrive. They must not count as media of the next call
+/// at the same port.
 const LATE_MEDIA: std::time::Duration = std::time::Duration::from_millis(200);

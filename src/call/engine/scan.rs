@@ -1,13 +1,12 @@
-//! Scans: unanswered INVITEs of one source, beyond a rate, become one record.
+//! Scans: many unanswered INVITEs from one source address become one record.
 //!
-//! A scanner sends thousands of INVITEs that nobody answers. Each would become a row of the journal and a task in
-//! Pyrus, and real calls would be delayed. The rate of each source address is measured by a leaky bucket: a new call
-//! adds one to it. An answered call removes [`ANSWER_CREDIT`], because a telephone system with so many answers is no
-//! scanner.
+//! A scanner sends thousands of INVITEs that nobody answers. Without this module each would become a row of the journal
+//! and a task in Pyrus, and real calls would be delayed.
 //!
-//! While the bucket is over the rate, a new call is a *suspect*: it is not announced. A suspect that is answered or has
-//! media becomes an ordinary call. A suspect that ends otherwise gets no record of its own; it is counted as an
-//! *attempt* of its source.
+//! A leaky bucket measures the rate of each source address. A new call adds one to it, and an answered call removes
+//! [`ANSWER_CREDIT`]. While the bucket is above the allowed rate, each new call is a *suspect* and is not announced. If
+//! a suspect is answered or has media, it becomes an ordinary call. Otherwise it counts as an *attempt* and gets no
+//! record of its own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,7 +19,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, ProblemKind};
 use crate::time::Timestamp;
 
-/// The rate of unanswered calls of each source address.
+/// The rate of calls of each source address.
 #[derive(Debug, Default)]
 pub(super) struct ScanTracker {
     sources: HashMap<IpAddr, SourceRate, foldhash::fast::RandomState>,
@@ -28,13 +27,13 @@ pub(super) struct ScanTracker {
 
 #[derive(Debug)]
 struct SourceRate {
-    /// Level of the leaky bucket, counted in calls.
+    /// Level of the leaky bucket, calls. It is negative after answered calls.
     level: f64,
     filled_at: Timestamp,
     scan: Option<ScanAttempts>,
 }
 
-/// The attempts (suspects that ended) of one source address since its last record.
+/// The attempts (unanswered suspects) of a source address since its last record.
 #[derive(Debug)]
 struct ScanAttempts {
     /// Call record of the first attempt.
@@ -42,31 +41,31 @@ struct ScanAttempts {
     wall_offset_ns: i64,
     count: u64,
     began_at: Timestamp,
-    /// Capture time of the newest attempt.
+    /// Capture time at which the newest attempt began.
     last_at: Timestamp,
-    /// Capture time at which an attempt last ended.
+    /// Capture time at which the last attempt ended.
     ended_at: Timestamp,
 }
 
-/// Capture times of the beginning and end of an attempt.
+/// Capture times at which an attempt began and ended.
 #[derive(Clone, Copy, Debug)]
 struct AttemptTimes {
     began_at: Timestamp,
     ended_at: Timestamp,
 }
 
-/// Result of the check whether a new call may be part of a scan.
+/// Result of the check whether a new call belongs to a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
-    /// The call is no suspect: its source address is within the allowed rate.
+    /// The source address is within the allowed rate.
     None,
-    /// The source address exceeds the allowed rate, so the call is a suspect.
+    /// The source address is above the allowed rate, so the call is a suspect.
     Scan,
 }
 
 impl ScanTracker {
-    /// Counts a new call of a source address at the time `at`. Returns whether the call is a suspect. `rate` is the
-    /// number of calls in a minute; 0 means no limit.
+    /// Counts a new call from a source address. Returns whether the call is a suspect. `rate` is the allowed number of
+    /// calls in a minute; 0 is no limit.
     pub(super) fn add_call(&mut self, source: IpAddr, at: Timestamp, rate: u32) -> CallSuspicion {
         if rate == 0 {
             return CallSuspicion::None;
@@ -83,7 +82,7 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts the answer to a call from a source address, which lowers the level of its bucket. `rate` is the allowed
+    /// Counts an answered call from a source address, which lowers the level of its bucket. `rate` is the allowed
     /// number of calls in a minute.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
@@ -91,8 +90,8 @@ impl ScanTracker {
         }
     }
 
-    /// Counts the end of a suspect as an attempt of its source address. The function `record` is called only for the
-    /// first attempt.
+    /// Counts an unanswered suspect as an attempt of its source address. `record` returns the call record; it is called
+    /// only for the first attempt.
     fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         if let Some(scan) = &mut source.scan {
@@ -106,7 +105,7 @@ impl ScanTracker {
         }
     }
 
-    /// Removes and returns the scans that are over at the time `now`, or all scans if `which` says so.
+    /// Removes and returns the scans that are over, or all scans.
     fn take_over(&mut self, now: Timestamp, which: ScanSelection) -> Vec<(IpAddr, ScanAttempts)> {
         let is_over = |scan: &mut ScanAttempts| {
             which == ScanSelection::All
@@ -119,13 +118,13 @@ impl ScanTracker {
         over
     }
 
-    /// Returns the capture time at which the next scan may be over; `None` without scans.
+    /// Returns the capture time at which the scans are checked next; `None` if there are none.
     fn next_check(&self, now: Timestamp) -> Option<Timestamp> {
         self.sources.values().any(|source| source.scan.is_some()).then(|| now + SCAN_QUIET)
     }
 }
 
-/// Selection of the scans that are ended: those that are over, or all.
+/// The scans to be ended: those that are over, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanSelection {
     Over,
@@ -133,7 +132,7 @@ enum ScanSelection {
 }
 
 impl SourceRate {
-    /// Returns the level of the leaky bucket at a time. The bucket leaks at the allowed rate.
+    /// Returns the level of the leaky bucket at this time. The bucket loses the allowed rate.
     fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
         let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
         if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
@@ -141,11 +140,12 @@ impl SourceRate {
 }
 
 impl Engine {
-    /// Counts the first leg of a new call, and marks the call as a suspect if its source is beyond the rate.
+    /// Counts a new call when its first leg is added. The call is a suspect if its source address is above the allowed
+    /// rate.
     pub(super) fn note_attempt(&mut self, slot: LegKey) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
-        // A call that an earlier process announced is no suspect, because it must end with a record.
+        // A call that an earlier process announced must end with a record, so it is no suspect.
         let is_announced = call.origin.earlier_record().is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
@@ -156,8 +156,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the call is a suspect that nobody has answered yet. When it is answered, it becomes an ordinary
-    /// call, and the answer counts for its source.
+    /// Returns whether the call is a suspect without an answer. An answered suspect becomes an ordinary call, and its
+    /// answer counts for the source address.
     pub(super) fn is_scan_suspect(&mut self, conversation: CallKey) -> bool {
         let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
         let is_answered = self.table.legs_of(conversation).any(is_real);
@@ -168,7 +168,7 @@ impl Engine {
         matches!(call.scan, ScanState::Suspect(_))
     }
 
-    /// Counts the end of a suspect as an attempt, instead of writing a separate record.
+    /// Counts an unanswered suspect that ends as an attempt, so that it gets no record.
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.scan.source(), call.wall_offset_ns) else { return };
@@ -191,7 +191,7 @@ impl Engine {
         self.scans.check_at = self.scans.tracker.next_check(self.clock.now);
     }
 
-    /// Emits the records of all scans, because the process ends.
+    /// Emits the records of all scans when the process ends.
     pub fn handle_shutdown(&mut self) {
         self.emit_scans(ScanSelection::All);
         self.scans.check_at = None;
@@ -210,7 +210,7 @@ impl Engine {
 }
 
 impl ScanAttempts {
-    /// Returns the record of the scan: that of the first attempt, without its numbers.
+    /// Returns the record of the scan: the record of the first attempt without its numbers.
     fn into_record(self, source: IpAddr) -> CallRecord {
         let Self { mut first, count, last_at, wall_offset_ns, .. } = self;
         let last_at = last_at.offset(wall_offset_ns);
@@ -230,14 +230,14 @@ impl ScanAttempts {
     }
 }
 
-/// Number of unanswered calls that one answered call outweighs: a source with one answer in 20 calls is no scanner.
+/// Number of calls that one answer removes from the bucket. A source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
-/// Time after the end of the last attempt after which a scan is over. It is longer than the wait for an answer to an
-/// INVITE (timer C of RFC 3261 is three minutes).
+/// Time without an attempt after which a scan is over. It is longer than the wait for an answer to an INVITE (timer C
+/// of RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
-/// Maximum time that one record of a scan covers. A longer scan gets further records, so that a person notices it.
+/// Maximum time that one record of a scan covers. A longer scan gets further records, so that somebody notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
-/// Maximum number of source addresses whose rate is measured, about 100 bytes each. Calls of further sources are never
+/// Maximum number of source addresses in the table, about 100 bytes each. Calls from further addresses are never
 /// suspects.
 const MAX_SOURCES: usize = 16_384;
 

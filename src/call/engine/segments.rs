@@ -1,7 +1,8 @@
 //! Segments of a long recording: finds out when a segment of a live call is complete, so that it can be rendered.
 //!
-//! A segment is complete when media of the anchor leg arrived at least [`SEGMENT_SETTLE`] after the segment's end. So
-//! if a call falls silent, its segment is not complete yet. The call may turn out to have ended with its last packet.
+//! A segment is complete when a packet of the anchor leg arrives at least [`SEGMENT_SETTLE`] after the end of the
+//! segment. If the call falls silent before, the segment stays incomplete, because the call may have ended with its
+//! last packet.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Sets the segment timer of a call whose recording begins at `started_at`, unless it is set already.
+    /// Sets the segment timer of a call that is recorded since `started_at`, unless the timer is already set.
     pub(super) fn schedule_segments(&mut self, conversation: CallKey, started_at: Timestamp) {
         let is_armed =
             self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
@@ -27,7 +28,7 @@ impl Engine {
         }
     }
 
-    /// Emits an event about the segments that are complete, and sets the timer for the next segment.
+    /// Emits an event about complete segments, and sets the timer for the next segment.
     pub(super) fn handle_segment_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
@@ -40,7 +41,7 @@ impl Engine {
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
-            // After a rule has deleted media of the call, no segment is made before the call ends.
+            // If a rule has deleted media of the call, no segment is rendered before the call ends.
             if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
                 self.emit_segments_due(conversation, segments, sink);
             }
@@ -67,17 +68,17 @@ impl Engine {
     }
 
     const fn segment_length(&self) -> Duration {
-        // The length is limited to a year, so that sums with a timestamp cannot overflow. No call lasts that long.
+        // The length is at most a year, so that adding it to a timestamp cannot overflow. No call lasts that long.
         Duration::from_secs(if self.settings.config.part_s > YEAR_S { YEAR_S } else { self.settings.config.part_s })
     }
 }
 
-/// Maximum time in which a call that is not silent sends another packet.
+/// Maximum time between two packets of a call that is not silent.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year: the maximum length of a segment.
 const YEAR_S: u64 = 366 * 86_400;
 
-/// Returns the legs of a call that have media. The leg whose sound the recording uses comes first.
+/// Returns the legs of a call that have media. The leg that supplies the sound of the recording comes first.
 pub(super) fn legs_with_media(legs: &[&Leg], plan: &NumberPlan) -> Vec<EndedLeg> {
     let roles = CallRoles::from_legs(legs, plan);
     let heard = legs.iter().enumerate().filter(|(_, leg)| leg.has_media());

@@ -1,5 +1,4 @@
-//! Legs that share a media address: decides whether they belong to one call, or whether a new call uses the address of
-//! an old one.
+//! Legs of different calls that use the same media address: the older call is probably over.
 
 use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
@@ -9,11 +8,10 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Marks older answered legs of other calls as contested, if the answered leg `slot` now uses their media address.
-    /// A contested leg ends soon unless its media or its signalling continues.
+    /// Marks older answered legs of other calls as contested, if the answered leg `slot` now uses one of their media
+    /// addresses. A contested leg ends soon, unless its media or signalling continues.
     ///
-    /// Both legs must have had media at the address. A leg on hold is not contested, because its silence does not mean
-    /// that it is over.
+    /// Both legs must have had media at the address. A leg on hold is silent anyway, so it is not contested.
     pub(in crate::call::engine) fn contest_older_legs(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let (conversation, answered) = (leg.call(), leg.dialog.answered.map(|(at, _)| at));
@@ -41,8 +39,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records for an answered leg without media that a NAT may have changed its addresses, if stored packets that
-    /// belong to no call flowed between its hosts. The stored packets cover the last seconds of the leg.
+    /// Records the problem that a NAT may have changed the media addresses of an answered leg without media. The
+    /// evidence is stored packets of no known leg between the hosts of this leg.
     pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();
@@ -60,8 +58,8 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether a flow can be media of `sender` whose addresses a NAT changed. Such a flow leaves a host of the
-    /// sender, and goes to a host or a port of the other side.
+    /// Returns whether a flow may be media of `sender` although a NAT changed an address. Hosts or ports of both sides
+    /// must match the flow.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();
@@ -81,5 +79,5 @@ impl Leg {
     }
 }
 
-/// Minimum number of packets that show media between two hosts: one second of voice at 20 ms a packet.
+/// Minimum number of packets between two hosts that count as media: one second of voice with 20 ms a packet.
 const MIN_UNMATCHED: usize = 50;

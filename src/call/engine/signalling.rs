@@ -1,4 +1,4 @@
-//! Handling of signalling: passes each SIP message to its leg, or begins a leg with it.
+//! Handling of signalling: passes each SIP message to its leg, or begins a new leg.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlate::MachineAlias;
@@ -19,11 +19,11 @@ use crate::decode::UdpDatagram;
 use crate::net::Transport;
 use crate::sip::{SipFraming, SipMessage, SipMethod};
 
-/// The call to which a new leg is assigned, and the evidence for it.
+/// The call of a new leg, and how it was found.
 struct AssignedCall {
     /// Key of the call in the call table.
     conversation: CallKey,
-    /// Rule by which the leg joins the call; `None` if the call is new.
+    /// Rule by which the leg joined the call; `None` if the call is new.
     by: Option<CorrelationRule>,
     /// Keys of other calls to which the leg could belong.
     alternatives: Vec<CallKey>,
@@ -37,7 +37,7 @@ impl AssignedCall {
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
-        // A WebSocket message has its own framing, as a datagram has (RFC 7118 section 5.2).
+        // A message in WebSocket has the length of its frame, like a datagram (RFC 7118 section 5.2).
         let framing = if transport == Transport::Tcp { SipFraming::Stream } else { SipFraming::Datagram };
         let Ok(message) = SipMessage::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
@@ -52,8 +52,8 @@ impl Engine {
                 None => return,
             },
         };
-        // The message is from a hop of the dialog at which no leg was found. It is passed to every leg of the dialog,
-        // and stored in the spool of the first leg.
+        // If no leg matches the hop of the message, every leg of the dialog gets it. It is stored only in the spool of
+        // the first leg.
         if let Some(first) = slots.first() {
             self.store_message(*first, &message, datagram, sink);
         }
@@ -77,7 +77,7 @@ impl Engine {
         }
     }
 
-    /// Passes a message to the dialog of a leg, then updates the leg accordingly.
+    /// Passes a message to the dialog of a leg, then updates the leg.
     fn deliver_message(
         &mut self,
         slot: LegKey,
@@ -87,7 +87,7 @@ impl Engine {
     ) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let is_late_invite = leg.dialog.invited_at().is_none() && is_first_invite(message);
-        // A refused INVITE is tried again, perhaps to a longer number (RFC 3578 section 3).
+        // The caller sends a refused INVITE again, perhaps with more digits of the number (RFC 3578 section 3).
         let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite || is_another_try {
@@ -108,7 +108,7 @@ impl Engine {
         self.apply_dialog_state(slot, sink);
     }
 
-    /// Returns the legs to which a message belongs: the leg at the message's hop, or else every leg of the dialog.
+    /// Returns the legs to which a message belongs: the leg at the message's hop, otherwise all legs of the dialog.
     fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<LegKey> {
         let slots = self.table.with_call_id(message.call_id());
         if slots.is_empty() {
@@ -116,8 +116,8 @@ impl Engine {
         }
         let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
-        // If a Call-ID and tag are used again, the leg that fits best gets the message. If several fit equally, the
-        // newest gets it.
+        // If a later call uses the same Call-ID and tag again, the Via branch and the callee distinguish the legs. If
+        // they do not, the message belongs to the newest leg.
         let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
         let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
@@ -127,15 +127,16 @@ impl Engine {
                 Vec::new()
             }
             Some(slot) => vec![slot],
-            // A host can answer from another address. The Via branch identifies the INVITE (RFC 3261 section 17.1.3).
+            // A host may answer from another address. The Via branch still identifies the INVITE (RFC 3261 section
+            // 17.1.3).
             None if is_invite_response(message)
                 && to_tag(message).is_none()
                 && let Some(slot) = of_dialog().find(|s| dialog_of(*s).is_some_and(|d| d.has_branch_of(message))) =>
             {
                 vec![slot]
             }
-            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response answers an INVITE
-            // that was not captured yet.
+            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response shows a hop of an
+            // INVITE that was not captured yet.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
@@ -149,7 +150,8 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.dialog.answers_other_invite(message))
     }
 
-    /// Begins a leg, or resumes a timed-out dialog, if the message can do so. Returns the leg.
+    /// Begins a new leg, or continues a dialog that ended by a media timeout. Returns `None` if the message cannot do
+    /// either.
     fn begin_leg(
         &mut self,
         message: &SipMessage<'_>,
@@ -196,7 +198,7 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // An earlier process has decided about a restored leg with more facts.
+        // For a restored leg, the earlier process has already decided this.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }
@@ -208,7 +210,7 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // A leg that another call explains by its numbers is not the one that a REFER asked for.
+        // If numbers explain the leg by another call, the REFER did not ask for this leg.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }
@@ -232,11 +234,11 @@ impl Engine {
         AssignedCall::only(conversation, None)
     }
 
-    /// Returns whether a message is a late message of a dialog that has ended.
+    /// Returns whether a message is a late message of an ended dialog.
     ///
-    /// It is not late if it begins a new attempt or call. A new attempt with the same Call-ID, e.g. after a
-    /// redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new call by a sender that reuses a Call-ID has
-    /// another From tag.
+    /// An INVITE that begins a new attempt or a new call is not late. A new attempt with the same Call-ID, e.g. after a
+    /// redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new call with the same Call-ID has another From
+    /// tag.
     fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
         let Some(tombstone) = self.ended.tombstones.get(hash(message.call_id()), self.clock.now) else { return false };
         if !is_first_invite(message) {
@@ -244,8 +246,8 @@ impl Engine {
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
-        // After the end of an answered call, an INVITE with the same Call-ID and another Via branch is a new call. With
-        // the same branch it is a retransmission (RFC 3261 section 17.2.3).
+        // After an answered call, an INVITE with the same Call-ID and another Via branch begins a new call. With the
+        // same branch it is a retransmission (RFC 3261 section 17.2.3).
         let branch = Dialog::branch_of(message);
         let is_other_transaction =
             branch.is_some() && tombstone.branches[0].is_some() && !tombstone.branches.contains(&branch);
@@ -266,11 +268,11 @@ impl Engine {
     }
 }
 
-/// Returns how much of a message may be stored. The body of an INFO can contain a dialled digit, so only the header is
-/// stored.
+/// Returns the part of a message that may be stored. The body of an INFO or NOTIFY may contain dialled digits, so only
+/// the header is stored.
 fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {
-        // The body of a NOTIFY can contain dialled digits, too (RFC 4730).
+        // A NOTIFY reports dialled digits by RFC 4730.
         Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             KeptBytes::Header(u16::try_from(head).unwrap_or(u16::MAX))
@@ -279,8 +281,8 @@ fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes 
     }
 }
 
-/// Returns whether a message can begin an unknown call: an INVITE, a response to an INVITE, or a request that shows an
-/// established dialog. The response to another request or the ACK to a failure cannot begin a call.
+/// Returns whether a message can begin a call: an INVITE, a response to it, or a request that shows an established
+/// dialog. An ACK without SDP, or a response to another request, cannot begin a call.
 fn can_begin(message: &SipMessage<'_>) -> bool {
     match (message.method(), message.status()) {
         (Some(SipMethod::Invite | SipMethod::Bye), _) => true,
@@ -302,5 +304,5 @@ fn to_tag(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Time after the first message of a call in which its legs are correlated, before an event announces the call.
+/// Time after the first message of a call during which its legs are correlated. Then an event announces the call.
 pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);

@@ -1,5 +1,5 @@
-//! Split: legs that still have media after their call has ended become a separate call, related to the ended call. Legs
-//! that another leg explains better are released from their call.
+//! Splits a call. Legs that still have media after the end of their call become a separate call, related to the ended
+//! call. Legs that another leg explains better leave their call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;
@@ -15,10 +15,10 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Moves the legs that are still open after a call's end to a new call, unless a related live call records their
-    /// sound.
+    /// Moves the legs that still have media after the end of their call to a new call. Does nothing if the recording of
+    /// a related live call has their sound.
     ///
-    /// This happens after a transfer to a leg that the mirror port does not show: then no other call has that sound.
+    /// E.g. a call is transferred to a leg that the mirror port does not show. Then no other call has this sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let has_media = |leg: &Leg| leg.media.last_at().is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
@@ -32,9 +32,10 @@ impl Engine {
         }
     }
 
-    /// Moves legs of a call to a new call, as if they had just been captured. If the first leg of the call is among
-    /// them, they stay and the other legs move to the new call instead, because the id of a call comes from its first
-    /// leg.
+    /// Takes legs out of their call and makes a new call of them, as if they had just been captured.
+    ///
+    /// The id of a call comes from its first leg. So if the first leg is among them, they stay, and the other legs of
+    /// the call move to the new call.
     pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
         let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
         let all = self.table.keys_of(from);
@@ -49,8 +50,8 @@ impl Engine {
         }
     }
 
-    /// Records in the live calls related to a call that is over how long its anchor leg lasted. Its recording contains
-    /// the sound of their legs until then.
+    /// Records the end of the anchor leg of an ended call in all related live calls. Until this time the ended call's
+    /// recording has their sound as well.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };
@@ -61,9 +62,9 @@ impl Engine {
         }
     }
 
-    /// Returns whether the anchor leg of a call that is related to this call was live at this time.
+    /// Returns whether the anchor leg of a related call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
-        // The legs of one conversation end within some time, not at the same moment.
+        // The legs of one conversation do not end at exactly the same moment.
         let lives = |ended: Timestamp| ended + END_WINDOW > at;
         let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
         call.notes.recorded_elsewhere().is_some_and(lives)

@@ -1,7 +1,7 @@
-//! State of correlation in the spools: facts that messages and packets do not show, for the process after a restart.
+//! State of correlation in the spools. After a restart, messages and packets alone would not show it.
 //!
-//! Each of these decisions holds the whole state of its subject and replaces the decision before it. So a fact that a
-//! later change takes back is not restored.
+//! Each stored decision contains the whole state of a leg, call or REFER, and replaces the decision before it. So a
+//! fact that was withdrawn later is not restored.
 
 use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
@@ -16,7 +16,7 @@ use crate::call::record::RelationRecord;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Writes the call of a leg and the evidence for this assignment to the leg's spool.
+    /// Writes the call of a leg, and how the leg joined it, to the leg's spool.
     pub(super) fn store_assignment(&self, slot: LegKey, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open())
             && let Some(assignment) = self.assignment_of(leg)
@@ -25,8 +25,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call to the spools of all its open legs. One spool would not be enough: any leg that
-    /// nobody answers may be discarded later.
+    /// Writes the state of a call to the spools of all its open legs. One spool is not enough, because the spool of an
+    /// unanswered leg may be discarded later.
     pub(super) fn store_call(&self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(state) = self.state_of(conversation) else { return };
         let decision = Decision::Conversation(Box::new(state));
@@ -35,8 +35,7 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call, and the evidence for the leg's assignment, to the spool of a leg that was just
-    /// opened.
+    /// Writes the state of a leg and of its call to the spool of the leg, which was just opened.
     pub(super) fn store_with_new_spool(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot) else { return };
         let has_evidence =
@@ -49,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call if a leg that has just closed is the first one that leaves no spool.
+    /// Writes the state of a call again, if the leg that has just closed is the first of its legs without a spool.
     pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
         let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
@@ -59,7 +58,8 @@ impl Engine {
         }
     }
 
-    /// Writes a REFER to the spool of its leg, or of another leg of its call if that leg is closed.
+    /// Writes a REFER to the spool of its leg. If that spool is closed, writes it to the spool of another leg of the
+    /// call.
     pub(super) fn store_referral(&self, referral: &Referral, sink: &mut dyn LegSink) {
         let own = self.table.leg(referral.leg).filter(|leg| leg.spool.is_open());
         let other = || self.table.legs_of(referral.conversation).find(|leg| leg.spool.is_open());
@@ -91,7 +91,7 @@ impl Engine {
         Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
     }
 
-    /// Restores the call of a leg and the evidence for this assignment.
+    /// Restores the call of a leg, and how the leg joined it.
     pub(super) fn restore_assignment(&mut self, slot: LegKey, stored: &LegAssignment) {
         let alternatives = stored.alternatives.iter().filter_map(|id| self.table.call_by_id(id)).collect();
         let Some(leg) = self.table.leg_mut(slot) else { return };
@@ -102,7 +102,7 @@ impl Engine {
         self.table.set_machines(slot, (sender, receiver));
     }
 
-    /// Restores the state of a call. A state of another call, to which the leg belonged before, is ignored.
+    /// Restores the state of a call. Ignores the state of another call to which the leg belonged before.
     pub(super) fn restore_call(&mut self, conversation: CallKey, stored: &ConversationState) {
         let Some(call) = self.table.call_mut(conversation).filter(|call| call.id == stored.conversation) else {
             return;
@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// Restores that a closed leg came from another call: its own spool names that call.
+    /// Restores that a closed leg was moved to this call. The spool of the leg still names the old call.
     fn restore_adopted_leg(&mut self, into: CallKey, name: &str, by: Option<CorrelationRule>) {
         let Some(slot) = self.earlier.restore.slot_of(name) else { return };
         let Some(from) = self.table.leg(slot).map(Leg::call).filter(|from| *from != into) else { return };
@@ -145,20 +145,20 @@ impl Engine {
     }
 }
 
-/// Returns whether a leg is over and leaves no spool, because it had no media.
+/// Returns whether a leg is closed and has no spool, because it had no media.
 fn leaves_no_spool(leg: &Leg) -> bool {
     leg.is_closed() && !leg.has_media()
 }
 
 impl Leg {
-    /// Returns whether the leg had a spool that is closed now, so that nothing can be added.
+    /// Returns whether the spool of the leg is closed, so that nothing can be added to it.
     pub(super) const fn has_closed_spool(&self) -> bool {
         matches!(self.spool, LegSpoolState::Closed { .. })
     }
 }
 
 impl Conversation {
-    /// Returns the state that is stored with the legs, without the adopted legs and the relays.
+    /// Returns the state of a call that is stored with each leg. The adopted legs and the relays are added elsewhere.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),
@@ -201,5 +201,6 @@ impl Conversation {
     }
 }
 
-/// Maximum number of REFERs that are remembered. A busy PBX sends fewer within the 30 s in which a REFER takes effect.
+/// Maximum number of REFERs that are stored. Even a busy PBX sends fewer within the 30 s in which a REFER can cause a
+/// leg.
 pub(super) const MAX_REFERRALS: usize = 1_024;

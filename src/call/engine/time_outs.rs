@@ -27,8 +27,7 @@ impl Engine {
             if let Some(leg) = self.table.leg_mut(slot) {
                 let (at, by) = match leg.due(self.clock.now, &self.settings.config) {
                     LegDue::End(at, by) => (at, by),
-                    // Another call uses the leg's media address, so nothing more of the leg will be captured and it
-                    // counts as replaced.
+                    // Another call uses the media address of this leg, so the leg is over and counts as replaced.
                     _ => match leg.replaced_at() {
                         Some(last_media_at) => (last_media_at, EndedBy::Replaced),
                         None => (self.clock.now, EndedBy::CaptureEnd),

@@ -1,4 +1,5 @@
-//! Tombstones: dialogs that have ended. Their late messages (retransmissions, packets out of order) begin no new call.
+//! Tombstones: memory of ended dialogs. A late message of such a dialog, e.g. a retransmission, must not begin a new
+//! call.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -7,30 +8,30 @@ use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
 use crate::time::Timestamp;
 
-/// All tombstones (remembered ended dialogs), by hashed Call-ID. The key contains no tag, because a late message from
-/// either side must find the dialog.
+/// All tombstones (memory of ended dialogs), by the hash of the Call-ID. The tags are not part of the key, because a
+/// late message may come from either side.
 #[derive(Debug, Default)]
 pub(super) struct DialogTombstones {
     known: HashMap<u64, DialogTombstone, foldhash::fast::RandomState>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
-/// Facts about an ended dialog that distinguish its late messages from a new call.
+/// Facts about an ended dialog, which distinguish its late messages from the messages of a new call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTombstone {
     /// Capture time until which the dialog is remembered.
     pub until: Timestamp,
     /// CSeq number of the newest INVITE in the dialog.
     pub invite_cseq: u32,
-    /// Hashed From tags of the two newest dialogs with this Call-ID.
+    /// Hashed From tags of the last two dialogs with this Call-ID.
     pub tags: [u64; 2],
-    /// Via branches of the two newest INVITEs, if the dialog was answered.
+    /// Hashed Via branches of the last two INVITEs, if the dialog was answered.
     pub branches: [Option<u64>; 2],
 }
 
 impl DialogTombstones {
-    /// Adds a tombstone (the memory of an ended dialog, whose late messages must begin no new call), or merges it into
-    /// an earlier tombstone with the same Call-ID. If there are more than `limit` tombstones, removes the oldest.
+    /// Adds the tombstone of an ended dialog, or merges it into the tombstone with the same Call-ID. If there are more
+    /// than `limit` tombstones, removes the oldest.
     pub(super) fn add(&mut self, key: u64, mut new: DialogTombstone, limit: usize) {
         if let Some(old) = self.known.get(&key) {
             new.invite_cseq = new.invite_cseq.max(old.invite_cseq);
@@ -43,8 +44,7 @@ impl DialogTombstones {
         }
     }
 
-    /// Returns the tombstone (memory of an ended dialog) with a Call-ID. Returns `None` if there is none or its time is
-    /// over.
+    /// Returns the tombstone of an ended dialog; `None` if there is none, or if it is too old.
     pub(super) fn get(&mut self, key: u64, now: Timestamp) -> Option<DialogTombstone> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
             self.remove_oldest();
@@ -52,14 +52,14 @@ impl DialogTombstones {
         self.known.get(&key).copied()
     }
 
-    /// Returns the number of Call-IDs whose ended dialogs are remembered.
+    /// Returns the number of Call-IDs with ended dialogs that are remembered.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // A tombstone that was renewed meanwhile is kept until its new time.
+        // If the tombstone was renewed in the meantime, it is kept.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
@@ -75,8 +75,8 @@ impl Engine {
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
 
-    /// Adds a tombstone for a dialog, so that its late messages begin no new call. Either of `tags` may be the
-    /// caller's.
+    /// Adds a tombstone for a dialog, so that its late messages begin no new call. `tags` are the tags of both sides in
+    /// any order.
     pub(super) fn add_tombstone(
         &mut self,
         call_id: &str,
@@ -95,6 +95,6 @@ pub(super) fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }
 
-/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last 32 s (RFC 3261 timers F and H);
-/// this is twice as long.
+/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last up to 32 s (RFC 3261 timers F
+/// and H), and twice this time is safe.
 const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);

@@ -11,7 +11,7 @@ use crate::call::negotiation::StreamSecurity;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Handles the end of the time for correlating a call's legs: announces the call by an event.
+    /// Handles the end of the time in which a call's legs are correlated: announces the call by an event.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {
             call.stage.settle();
@@ -19,8 +19,8 @@ impl Engine {
         self.emit_update(conversation, sink);
     }
 
-    /// Emits the event [`CallEvent::Changed`] if a field of the live call's snapshot has changed since the last event.
-    /// While spools are read back, nothing is emitted: the earlier process has already emitted its events.
+    /// Emits [`CallEvent::Changed`] if the state of a live call has changed since the last event. Emits nothing while
+    /// spools are read back, because the earlier process has emitted these events.
     pub(super) fn emit_update(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -45,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the announcement of a call with a single leg must wait: the content of its media will soon show
-    /// whether it belongs to another call.
+    /// Returns whether the announcement of a call must wait. The call has a single leg, and the content of its media
+    /// may soon show that it belongs to another call.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let leg = match call.legs() {
@@ -66,12 +66,12 @@ impl Engine {
         true
     }
 
-    /// Returns whether one of the numbers of a leg is an extension.
+    /// Returns whether a number of the leg is an extension.
     fn names_extension(&self, leg: &Leg) -> bool {
         leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
     }
 }
 
-/// Maximum time after the answer that the announcement of a call waits for content evidence. Most relays are found
-/// sooner: eight blocks in each direction take a second.
+/// Maximum time after the answer for which the announcement of a call waits for content evidence. Most relays are found
+/// sooner, because eight blocks in each direction take about a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

@@ -1,4 +1,4 @@
-//! Views of the engine's state: the facts from which correlation decides, and the call record as of now.
+//! Views of the engine's state: the facts for correlation, and the call record as of now.
 
 use crate::call::conversation::RecordContext;
 use crate::call::correlate::Correlator;
