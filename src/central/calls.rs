@@ -23,40 +23,40 @@ pub(crate) struct SiteState {
     pub(crate) version: Option<String>,
     /// Number of calls that the site still has to send.
     pub(crate) backlog: u64,
-    /// Number of calls that the archive refused, so that a person at the site must look at them.
+    /// Number of calls that the archive refused. A person at the site must find out why.
     pub(crate) refused: u64,
     /// Counters of the site's recorder as JSON; `Null` from an older callspan.
     pub(crate) health: Value,
-    /// Time at which the newest call from the site began; `None` without calls.
+    /// Time at which the newest call from the site began; `None` if the site has sent no call.
     pub(crate) newest: Option<Timestamp>,
 }
 
-/// The same call, as another site recorded it.
+/// Another site's record of a call, e.g. of the site at which the other party of the call is.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the fact by which both are the same call: `session_id`, `call_id` or `correlation_header`.
+    /// Name of the header by which both records are of the same call: `session_id`, `call_id` or `correlation_header`.
     pub(crate) why: String,
     /// Call record that the other site made.
     pub(crate) record: CallRecord,
 }
 
-/// A call that two sites recorded and both or neither registered in Pyrus.
+/// A call that two sites recorded, but that has two tasks in Pyrus or none, instead of exactly one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerConflict {
     /// Names of the two sites that recorded the call.
     pub(crate) sites: [String; 2],
     /// Ids of the call at the two sites, in the order of `sites`.
     pub(crate) ids: [String; 2],
-    /// Whether both sites registered the call. If false, neither did.
+    /// Whether both sites registered the call in Pyrus. If false, neither site registered it.
     pub(crate) is_double: bool,
 }
 
 impl ArchiveIndex {
-    /// Returns a page of the calls that a search finds, newest first, older than `before`. The field `appliance` of a
-    /// record is the name of its site; the paths of its recordings are keys in the object store.
+    /// Returns a page of the calls that a search finds, newest first. All are older than `before`. In these records,
+    /// the field `appliance` is the name of the site, and the paths of recordings are keys in the object store.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn search(
         &mut self,
         search: &CallSearch,
@@ -77,7 +77,7 @@ impl ArchiveIndex {
             )
         };
         let found: Vec<String> = condition.lookups().iter().map(look_up).collect();
-        // A call that several look-ups find is returned once.
+        // Several look-ups may find the same call. UNION returns it once.
         let sql = format!(
             "SELECT {COLUMNS} FROM ({}) f JOIN callspan.calls c ON c.site = f.site AND c.id = f.id
              ORDER BY c.begin_at DESC, c.id DESC LIMIT {count}",
@@ -93,7 +93,7 @@ impl ArchiveIndex {
     /// Returns the number of calls that a search finds, for each class. Counts at most [`MAX_COUNTED`] calls.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<Vec<(HeardClass, u64)>, ArchiveError> {
         let condition = IndexCondition::of(search);
         let sql = format!(
@@ -107,10 +107,11 @@ impl ArchiveIndex {
         Ok(rows.iter().filter_map(count).collect())
     }
 
-    /// Returns a call by its key if it is within a scope: `SITE~ID`, or the id alone if only one site has it.
+    /// Returns the call with a key, if the scope includes the call. The key is `SITE~ID`, or the id alone if only one
+    /// site has a call with this id.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn call_in_scope(
         &mut self,
         key: &str,
@@ -127,14 +128,14 @@ impl ArchiveIndex {
         let sql = format!("SELECT {COLUMNS} FROM callspan.calls c WHERE {} LIMIT 2", condition.sql());
         match self.rows(&sql, &condition).await?.as_slice() {
             [row] => stored(row).map(Some),
-            _ => Ok(None), // a link without the site that two sites could mean shows neither
+            _ => Ok(None), // unknown id, or two sites have a call with this id
         }
     }
 
-    /// Returns the records of other sites about the same call, within a scope.
+    /// Returns the records of the same call that other sites made, if the scope includes them.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn at_other_sites(
         &mut self,
         site: &str,
@@ -156,7 +157,7 @@ impl ArchiveIndex {
     /// Returns the states of all sites, sorted by name.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn sites(&mut self) -> Result<Vec<SiteState>, ArchiveError> {
         let sql = "SELECT s.site, s.seen_at, s.version, s.backlog, s.refused, coalesce(s.health, 'null')::text,
                 (SELECT c.begin_at FROM callspan.calls c WHERE c.site = s.site ORDER BY c.begin_at DESC LIMIT 1)
@@ -174,11 +175,10 @@ impl ArchiveIndex {
         Ok(rows.iter().map(site).collect())
     }
 
-    /// Returns the newest calls since a given time that two sites recorded, and that both of them or neither registered
-    /// in Pyrus.
+    /// Returns the newest calls since a given time that two sites recorded and that have two tasks in Pyrus or none.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
         let mut condition = IndexCondition::default();
         let since = condition.value(system_time(since));
@@ -207,7 +207,7 @@ impl ArchiveIndex {
     }
 }
 
-/// Returns the call that is in a row with the columns [`COLUMNS`].
+/// Reads a call from a row with the columns [`COLUMNS`].
 fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     let wrong = |error: serde_json::Error| ArchiveError::Index(format!("a record in the index is wrong: {error}"));
     let mut record: CallRecord = serde_json::from_str(row.get(3)).map_err(wrong)?;
@@ -228,7 +228,8 @@ pub(crate) fn call_key(site: &str, id: &str) -> String {
     format!("{site}{SITE_MARK}{id}")
 }
 
-/// Splits the key of a call into its site and its id. Keys in older links have no site.
+/// Splits the key of a call into its site and its id. The site is `None` in keys from older links, which contain only
+/// the id.
 pub(super) fn split_key(key: &str) -> (Option<&str>, &str) {
     key.split_once(SITE_MARK).map_or((None, key), |(site, id)| (Some(site), id))
 }
@@ -246,14 +247,13 @@ pub(super) fn timestamp(at: SystemTime) -> Timestamp {
 const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigint, c.id, c.record::text,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
-/// Character between the site and the id in the key of a call. Neither of them contains this character.
+/// Character between the site and the id in the key of a call. Sites and ids do not contain this character.
 pub(super) const SITE_MARK: char = '~';
-/// Maximum number of calls that are counted. A higher count is of no use, and counting the calls of many years takes
-/// minutes.
+/// Maximum number of calls that are counted. Counting the calls of many years would take minutes.
 pub(crate) const MAX_COUNTED: u32 = 200_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;
-/// Maximum number of calls in the list of calls that two sites or no site registered.
+/// Maximum number of calls that [`ArchiveIndex::owner_conflicts`] returns.
 const MAX_CONFLICTS: u32 = 50;
 /// Latest time that a query may contain, µs since the Unix epoch: the year 9999. PostgreSQL supports times up to the
 /// year 294276.

@@ -14,8 +14,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 pub(super) struct IndexCondition {
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// A condition on the extension that can be looked up by an index, and the values to look up. It exists if the
-    /// search names a few extensions without wildcards.
+    /// The condition on extensions as SQL, and each extension as an SQL expression for an index look-up. `None` if the
+    /// search names no extension, too many, or one with a wildcard.
     plain_extensions: Option<(String, Vec<String>)>,
 }
 
@@ -56,12 +56,12 @@ impl IndexCondition {
         format!("${}", self.values.len())
     }
 
-    /// Adds a condition in the form of SQL.
+    /// Adds a condition, given as SQL.
     pub(super) fn add(&mut self, part: String) {
         self.parts.push(part);
     }
 
-    /// Returns all conditions as SQL; `true` if there is none.
+    /// Returns all conditions as one SQL expression; the SQL word `true` if there is no condition.
     pub(super) fn sql(&self) -> String {
         let plain = self.plain_extensions.as_ref().map(|(condition, _)| condition.as_str());
         joined(self.parts.iter().map(String::as_str).chain(plain))
@@ -92,8 +92,8 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that an extension of the call matches one of the patterns. A short list of extensions without
-    /// wildcards is looked up by an index ([`Self::lookups`]); other patterns are compared row by row.
+    /// Adds the condition that an extension of the call matches one of the patterns. At most [`MAX_LOOKUPS`] extensions
+    /// without wildcards are looked up by an index ([`Self::lookups`]). Otherwise PostgreSQL compares row by row.
     fn add_extensions(&mut self, patterns: &[String]) {
         if patterns.is_empty() {
             return;
@@ -112,15 +112,15 @@ impl IndexCondition {
         if self.plain_extensions.is_some() || count > MAX_LOOKUPS {
             return self.add(condition);
         }
-        // PostgreSQL cannot find the type of a parameter that a query does not use. So both forms of the condition use
-        // the list.
+        // PostgreSQL refuses a query that does not use all its parameters. So both forms of the condition use the same
+        // parameter, the list.
         let each = (1..=count).map(|n| format!("({list}::text[])[{n}]")).collect();
         self.plain_extensions = Some((condition, each));
     }
 
-    /// Returns the conditions of each index look-up. Together they find the same calls as [`Self::sql`]. Without a
-    /// short list of extensions there is one look-up. Separate look-ups are needed because PostgreSQL would read all
-    /// calls for an extension that is rare.
+    /// Returns one SQL condition for each index look-up, e.g. `c.extension = '101'` for the first extension. Together
+    /// the look-ups find the same calls as [`Self::sql`]. For a single query, PostgreSQL would read all calls if the
+    /// extension is rare. Without a short list of extensions, the result is the single condition [`Self::sql`].
     pub(super) fn lookups(&self) -> Vec<String> {
         let parts = || self.parts.iter().map(String::as_str);
         let Some((_, extensions)) = &self.plain_extensions else { return vec![joined(parts())] };
@@ -131,7 +131,7 @@ impl IndexCondition {
     fn add_any(&mut self, column: &str, words: Vec<String>) {
         match words.as_slice() {
             [] => {}
-            // Only a comparison with a single value can use the order of an index.
+            // PostgreSQL reads an index in its order only if the column is compared with a single value.
             [word] => {
                 let word = self.value(word.clone());
                 self.add(format!("{column} = {word}"));
@@ -144,7 +144,7 @@ impl IndexCondition {
     }
 }
 
-/// Joins conditions by AND; returns `true` if there is none.
+/// Joins conditions by AND; returns the SQL word `true` if there is no condition.
 fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let parts: Vec<&str> = parts.collect();
     if parts.is_empty() { String::from("true") } else { parts.join(" AND ") }
@@ -169,7 +169,7 @@ fn escaped(text: &str) -> String {
 
 /// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up separately; more are compared row by row.
+/// Maximum number of extensions that are looked up by an index. A longer list is compared row by row.
 const MAX_LOOKUPS: usize = 16;
 /// Number of seconds in a day.
 const DAY_S: u32 = 86_400;

@@ -51,7 +51,8 @@ impl Config {
     }
 }
 
-/// Returns whether a text may be the name of a site, i.e. a part of object keys and role names.
+/// Returns whether a text may be the name of a site. The name becomes a part of object keys and of PostgreSQL role
+/// names.
 pub(crate) fn is_site_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=LONGEST_SITE).contains(&name.len()) && name.chars().all(fits)

@@ -1,4 +1,5 @@
-//! Copies of a site's audit and of its learnt topology, stored in the index.
+//! Copies of two tables of each site in the index: its audit (who did what in the console), and the topology that it
+//! learnt (which addresses are one machine).
 
 use std::time::SystemTime;
 
@@ -10,10 +11,10 @@ use super::calls::timestamp;
 use super::index::{ArchiveIndex, in_time, index_error};
 use crate::time::Timestamp;
 
-/// A row of a site's audit, as the index has it.
+/// A row of a site's audit, as stored in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedAuditRow {
-    /// Number that the row has at the site.
+    /// Number of the row in the audit at the site.
     pub(crate) n: i64,
     /// Wall-clock time of the action, UTC.
     pub(crate) at: Timestamp,
@@ -30,15 +31,15 @@ impl ArchiveIndex {
     /// unchanged.
     ///
     /// # Errors
-    /// When the index does not answer or refuses, or is of an older callspan.
+    /// Fails if the index does not answer, refuses the request, or was made by an older callspan.
     pub(crate) async fn put_audit(&mut self, rows: &Value) -> Result<(), ArchiveError> {
         self.tell("SELECT callspan.put_audit($1::text::jsonb)", rows).await
     }
 
-    /// Replaces the topology of this site, given as a JSON list of pairs of hosts.
+    /// Replaces the topology of this site, given as a JSON list of pairs of hosts that are one machine.
     ///
     /// # Errors
-    /// When the index does not answer or refuses, or is of an older callspan.
+    /// Fails if the index does not answer, refuses the request, or was made by an older callspan.
     pub(crate) async fn put_topology(&mut self, machines: &Value) -> Result<(), ArchiveError> {
         self.tell("SELECT callspan.put_topology($1::text::jsonb)", machines).await
     }
@@ -46,7 +47,7 @@ impl ArchiveIndex {
     /// Returns the rows of a site's audit with these numbers.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn audit_of(
         &mut self,
         site: &str,
@@ -68,7 +69,7 @@ impl ArchiveIndex {
     /// Returns the topology of a site as JSON.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn topology_of(&mut self, site: &str) -> Result<Option<Value>, ArchiveError> {
         let sql = "SELECT machines::text FROM callspan.topology WHERE site = $1";
         let row = self.client().await?.query_opt(sql, &[&site]).await.map_err(|e| index_error(&e))?;

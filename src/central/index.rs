@@ -22,7 +22,7 @@ use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
 use crate::text::error_chain;
 
-/// A connection to the index. It is opened when it is first needed, and again after a loss.
+/// A connection to the index. It is opened at the first request, and again after it was lost.
 #[derive(Debug)]
 pub(crate) struct ArchiveIndex {
     config: PostgresConfig,
@@ -35,7 +35,7 @@ pub(crate) struct ArchiveIndex {
 pub(crate) struct IndexedCall {
     /// Id of the call at its site.
     pub(crate) id: String,
-    /// Number of the change of the call that the index has.
+    /// Change number of the call's state in the index. It grows with each change of the call.
     pub(crate) change: u64,
     /// Keys and checksums of the call's recordings, in the order of the segments.
     pub(crate) recordings: Vec<IndexedRecording>,
@@ -58,7 +58,7 @@ impl ArchiveIndex {
     /// Prepares the connection that the configuration describes. Does not connect yet.
     ///
     /// # Errors
-    /// When the URL is wrong, or the file with the password cannot be read.
+    /// Fails if the URL is wrong or the file with the password cannot be read.
     pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
         let mut postgres = PostgresConfig::from_str(&config.index)
             .map_err(|e| ArchiveError::Setting(format!("archive.index is no PostgreSQL URL: {}", error_chain(&e))))?;
@@ -93,8 +93,8 @@ impl ArchiveIndex {
         }
     }
 
-    /// Closes the connection if its server did not answer, so that the next attempt opens a new one. Returns the error
-    /// as the outcome of a step.
+    /// Closes the connection after the server did not answer, so that the next attempt opens a new connection. Returns
+    /// the error as the outcome of the step.
     fn fail_silent(&mut self, error: &ArchiveError) -> ArchiveOutcome {
         self.client = None;
         ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
@@ -103,7 +103,7 @@ impl ArchiveIndex {
     /// Reports to the index that this site is alive, and how many calls it still has to send.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn report_site(&mut self, backlog: ArchiveBacklog) -> Result<(), ArchiveError> {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let version = env!("CARGO_PKG_VERSION");
@@ -120,18 +120,18 @@ impl ArchiveIndex {
     /// Reports the counters of this site's recorder to the index. The index of an older callspan does not accept them.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn report_health(&mut self, health: &Value) -> Result<(), ArchiveError> {
         let (sql, health) = ("SELECT callspan.report_health($1::text::jsonb)", health.to_string());
         in_time(self.client().await?.execute(sql, &[&health])).await?.map_err(|e| index_error(&e))?;
         Ok(())
     }
 
-    /// Replaces the list of SIP headers whose values identify the same call at every site. If the list changed, makes
-    /// the pairs of the last two days again.
+    /// Replaces the list of correlation headers: SIP headers that have the same value in the records of one call at all
+    /// sites. If the list changed, finds the calls of the last two days that two sites recorded once more.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn set_correlation_headers(&mut self, names: &[String]) -> Result<(), ArchiveError> {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
         self.client().await?;
@@ -155,13 +155,13 @@ impl ArchiveIndex {
     /// Updates the schema to the newest version, in one transaction. Returns the versions before and after.
     ///
     /// # Errors
-    /// When the index does not answer, refuses, or was migrated by a newer callspan.
+    /// Fails if the index does not answer, refuses, or was migrated by a newer callspan.
     pub(crate) async fn migrate(&mut self) -> Result<(usize, usize), ArchiveError> {
         self.client().await?;
         let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
         let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
-        // Only one migration runs at a time; a second recorder waits for the first. A step that rebuilds a large
-        // index takes longer than the usual time limit of a statement.
+        // A migration may take longer than the usual time limit of a statement. The lock below makes a second recorder
+        // wait until the first has finished its migration.
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
         transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;
@@ -188,11 +188,11 @@ impl ArchiveIndex {
         Ok((found, MIGRATIONS.len()))
     }
 
-    /// Adds a site, and the PostgreSQL role that writes for it. A site that exists already gets the new password. The
-    /// server gets only a SCRAM verifier, so that no log of the server contains the password.
+    /// Adds a site, and the PostgreSQL role by which the site writes. If the site already exists, its role gets the new
+    /// password. The server gets a SCRAM verifier instead of the password, so that no server log contains the password.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn add_site(&mut self, site: &str, password: &str) -> Result<String, ArchiveError> {
         let role = format!("callspan_{site}");
         let sql = format!(
@@ -214,10 +214,10 @@ impl ArchiveIndex {
         Ok(role)
     }
 
-    /// Returns the calls of a site in the order of their ids, after a given id.
+    /// Returns at most `limit` calls of a site, sorted by id, beginning after the id `after`.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn calls_of(
         &mut self,
         site: &str,
@@ -233,7 +233,7 @@ impl ArchiveIndex {
     /// Returns a call of a site; `None` if the index has no such call.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn call_of(&mut self, site: &str, id: &str) -> Result<Option<IndexedCall>, ArchiveError> {
         let sql = format!("{INDEXED_CALL} WHERE c.site = $1 AND c.id = $2");
         let row = self.client().await?.query_opt(&sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
@@ -243,7 +243,7 @@ impl ArchiveIndex {
     /// Returns the call record of a site's call as JSON; `None` if the index has no such call.
     ///
     /// # Errors
-    /// When the index does not answer or refuses.
+    /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn record_of(&mut self, site: &str, id: &str) -> Result<Option<String>, ArchiveError> {
         let sql = "SELECT record::text FROM callspan.calls WHERE site = $1 AND id = $2";
         let row = self.client().await?.query_opt(sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
@@ -266,7 +266,7 @@ impl ArchiveIndex {
 async fn connect(config: &PostgresConfig, ca_file: Option<&PathBuf>) -> Result<Client, ArchiveError> {
     if is_on_this_machine(config) && config.get_ssl_mode() != SslMode::Require {
         let (client, connection) = config.connect(NoTls).await.map_err(|e| index_error(&e))?;
-        tokio::spawn(connection); // its end is seen by `Client::is_closed`
+        tokio::spawn(connection); // when the task ends, `Client::is_closed` returns true
         return Ok(client);
     }
     let (client, connection) =
@@ -293,7 +293,7 @@ fn tls(ca_file: Option<&PathBuf>) -> Result<rustls::ClientConfig, ArchiveError> 
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns the call that is in a row of the query [`INDEXED_CALL`].
+/// Reads a call from a row of the query [`INDEXED_CALL`].
 fn read_call(row: &IndexRow) -> Result<IndexedCall, ArchiveError> {
     Ok(IndexedCall {
         id: row.get(0),
@@ -309,14 +309,14 @@ pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, Archi
     Ok(rows.into_iter().map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 }).collect())
 }
 
-/// Returns the result of a request. Fails if the server does not answer within [`SILENCE`].
+/// Waits for the result of a request. Fails if the server does not answer within [`SILENCE`].
 pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
 }
 
-/// Returns why a row was not written. Values that PostgreSQL cannot store are refused for good (SQLSTATE classes 22, 23
-/// and 54, PostgreSQL manual, appendix A).
+/// Returns whether an error of a write is permanent or passing. It is permanent if PostgreSQL cannot store the values
+/// (SQLSTATE classes 22, 23 and 54, PostgreSQL manual, appendix A).
 fn put_failure(error: &PostgresError) -> ArchiveFailure {
     let text = index_error(error).to_string();
     let class = error.code().and_then(|code| code.code().get(..2));
@@ -327,9 +327,9 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
     }
 }
 
-/// Returns whether every configured host is this machine, so that nobody can intercept the connection.
+/// Returns whether every configured host is this machine. Then nobody can intercept the connection, so it needs no TLS.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
-    // If the configuration has an address and a host name, the connection goes to the address.
+    // If the configuration has both an address and a host name, `tokio_postgres` connects to the address.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     are_local
         && config.get_hosts().iter().all(|host| match host {
@@ -340,7 +340,7 @@ fn is_on_this_machine(config: &PostgresConfig) -> bool {
         })
 }
 
-/// Returns the text of an error without its DETAIL, which can contain the numbers of a call.
+/// Returns the text of a PostgreSQL error without its field DETAIL, which can contain the telephone numbers of a call.
 pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
     ArchiveError::Index(match error.as_db_error() {
         Some(refusal) => format!("{} ({})", refusal.message(), refusal.code().code()),
@@ -348,7 +348,8 @@ pub(super) fn index_error(error: &PostgresError) -> ArchiveError {
     })
 }
 
-/// Replaces NUL characters in texts, which jsonb cannot store. A captured SIP header can contain any character.
+/// Replaces NUL characters in JSON texts. The PostgreSQL type jsonb cannot store them, but a captured SIP header can
+/// contain them.
 pub(super) fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
@@ -375,10 +376,11 @@ const INDEXED_CALL: &str = "SELECT c.id, c.change,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text FROM callspan.calls c";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum time to wait for an answer. A server that accepts the connection and then does not answer must not block the
-/// thread for hours.
+/// Maximum time to wait for an answer. Without this limit, a server that accepts connections but does not answer would
+/// block the thread for hours.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Connection options by which the server ends a statement that waits too long, e.g. for a lock or a failing disk.
+/// Connection options. The time limit makes the server end a statement that waits too long, e.g. for a lock or a
+/// failing disk.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";
 
 #[cfg(test)]

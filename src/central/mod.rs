@@ -1,7 +1,8 @@
 //! The clients of the central archive: an object store with the recordings of many sites, and an index in PostgreSQL.
 //!
-//! A site has few rights: its object store key may only create objects below `SITE/`, and its PostgreSQL role may only
-//! execute a few functions. Neither can read, so a stolen recorder gives no access to other sites.
+//! A site has few rights. Its access key of the object store may only create objects below `SITE/`. Its PostgreSQL role
+//! may only execute a few functions. Neither can read, so a stolen recorder gives no access to the calls of other
+//! sites.
 
 pub(crate) mod calls;
 mod condition;
@@ -32,10 +33,10 @@ pub(crate) enum ArchiveError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The object store reports an error, given as a text.
+    /// The object store reported this error.
     #[error("object store: {0}")]
     Objects(String),
-    /// PostgreSQL reports an error, given as a text.
+    /// PostgreSQL reported this error.
     #[error("index: {0}")]
     Index(String),
 }

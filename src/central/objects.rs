@@ -26,7 +26,7 @@ use crate::text::{error_chain, hex};
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
-    /// Time that one recording may take in addition to its transfer over the slowest line.
+    /// Time limit for one recording, in addition to the time of its transfer over the slowest line.
     patience: Duration,
 }
 
@@ -34,10 +34,11 @@ impl ObjectArchive {
     /// Opens the store that the configuration names. Does not connect yet.
     ///
     /// # Errors
-    /// When a setting is wrong, or a file cannot be read.
+    /// Fails if a setting is wrong or a file cannot be read.
     pub(crate) fn open(config: &Config) -> Result<Self, ArchiveError> {
         if let Some(folder) = config.objects.strip_prefix("file://") {
-            // The folder is never created. If its disk is not mounted, the copies would fill the disk of the system.
+            // A missing folder is not created, because its disk may not be mounted. The copies would then fill the
+            // system's disk.
             if !Path::new(folder).is_dir() {
                 return Err(ArchiveError::Setting(format!(
                     "the folder {folder} of archive.objects does not exist: mount its disk, or create the folder there"
@@ -65,7 +66,8 @@ impl ObjectArchive {
         self.in_time(object, self.put_in_any_time(object)).await
     }
 
-    /// Runs a request about a recording for as long as its size allows. A request that hangs must not delay the other calls.
+    /// Runs a request about a recording, with a time limit that depends on the size of the recording. Without the
+    /// limit, a request that hangs would delay all other calls.
     async fn in_time(&self, object: &ArchivedObject, request: impl Future<Output = ArchiveOutcome>) -> ArchiveOutcome {
         let limit = self.patience + Duration::from_secs(object.bytes / LOWEST_BYTES_A_SECOND);
         tokio::time::timeout(limit, request).await.unwrap_or_else(|_| {
@@ -79,8 +81,8 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // An access key that may only write cannot check whether the object exists. A second upload does no
-                // harm, because the key contains the checksum of the content.
+                // With an access key that may only write, this check is denied. Then the object is sent, perhaps twice.
+                // That does no harm, because the key contains the checksum of the content.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }
@@ -106,13 +108,13 @@ impl ObjectArchive {
         stored.map_or_else(ArchiveOutcome::Failed, |()| ArchiveOutcome::Done)
     }
 
-    /// Uploads a large file in pieces. The object becomes visible only after the last piece.
+    /// Uploads a large file in pieces. The object exists in the store only after the last piece.
     async fn put_in_pieces(&self, key: &ObjectPath, object: &ArchivedObject) -> Result<(), ArchiveFailure> {
         let mut file = std::fs::File::open(&object.path).map_err(|e| file_failure(object, &e.to_string()))?;
         let upload = self.store.put_multipart(key).await.map_err(|e| passing(&e))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
         if let Err(failure) = send_pieces(&mut upload, &mut file, object).await {
-            let _ = upload.abort().await; // the pieces stay until the store's own rule removes them
+            let _ = upload.abort().await; // if this fails, a lifecycle rule of the store removes the pieces
             return Err(failure);
         }
         upload.finish().await.map_err(|e| passing(&e))?;
@@ -135,7 +137,7 @@ impl ObjectArchive {
     /// Returns size and SHA-256 of an object.
     ///
     /// # Errors
-    /// When the store has no such object or does not answer.
+    /// Fails if the store has no such object or does not answer.
     pub(crate) async fn digest(&self, key: &str) -> Result<(u64, String), ArchiveError> {
         let mut sum = Sha256::new();
         let mut bytes = 0;
@@ -148,10 +150,10 @@ impl ObjectArchive {
         Ok((bytes, hex(&sum.finalize())))
     }
 
-    /// Returns the bytes of an object from a given position on, as a stream.
+    /// Returns a range of the bytes of an object, as a stream.
     ///
     /// # Errors
-    /// When the store has no such object or does not answer.
+    /// Fails if the store has no such object or does not answer.
     pub(crate) async fn range(
         &self,
         key: &str,
@@ -165,7 +167,7 @@ impl ObjectArchive {
     /// Reads an object piece by piece, and passes each piece to the function `take`.
     ///
     /// # Errors
-    /// When the store has no such object or does not answer, or when `take` fails.
+    /// Fails if the store has no such object or does not answer, or if `take` fails.
     pub(crate) async fn read(
         &self,
         key: &str,
@@ -181,7 +183,7 @@ impl ObjectArchive {
     }
 }
 
-/// Sends a file in pieces, and compares its checksum with that in the journal.
+/// Sends a file in pieces. Fails at the end if its checksum is not the one in the journal.
 async fn send_pieces(
     upload: &mut WriteMultipart,
     file: &mut std::fs::File,
@@ -202,7 +204,7 @@ async fn send_pieces(
 }
 
 fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
-    // `install_default` fails if a crypto provider is installed already, which is no problem.
+    // `install_default` fails if the process already has a default crypto provider. That is no problem.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
     if let Some(path) = &config.ca_file {
@@ -217,7 +219,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
         .with_region(&config.region)
         .with_access_key_id(&config.access_key)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        // The job itself is tried again later. A request that hangs must not delay the other calls.
+        // One retry suffices, because the whole job is tried again later. More retries would delay the other calls.
         .with_retry(RetryConfig { max_retries: 1, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() });
     if let Some(path) = &config.secret_key_file {
         let secret =
@@ -230,7 +232,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
     Ok(Arc::new(builder.build().map_err(|e| store_error(&e))?))
 }
 
-/// Reads a file, and compares its checksum with that in the journal.
+/// Reads a file. Fails if its checksum is not the one in the journal.
 fn read_checked(object: &ArchivedObject) -> Result<PutPayload, ArchiveFailure> {
     let content = std::fs::read(Path::new(&object.path)).map_err(|e| file_failure(object, &e.to_string()))?;
     if hex(&Sha256::digest(&content)) != object.sha256 {
@@ -252,19 +254,21 @@ fn store_error(error: &StoreError) -> ArchiveError {
 }
 
 const CHANGED: &str = "its content is not what the journal says; run `callspan calls verify`";
-/// Maximum size of an object that is sent in one request, bytes. Only a single request can refuse to replace an
-/// existing object. Half an hour of stereo WAV at 8 kHz has 58 MB.
+/// Maximum size of an object that is sent in one request, bytes. Larger objects are sent in pieces. One request is
+/// better, because with it the store can refuse to replace an existing object. Half an hour of stereo WAV at 8 kHz has
+/// 58 MB.
 const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Speed of the slowest supported line, bytes per second: 128 kbit/s.
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
-/// Time that a store may take for its answer in addition to the transfer, seconds.
+/// Time that the store may take to answer after the transfer, seconds.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Time that a recording may take in addition to its transfer.
+/// Time limit for one recording, in addition to the time of its transfer.
 const PATIENCE: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + SLOWEST_ANSWER_S);
-/// Maximum time for one request: that of the largest object over the slowest line, plus the answer.
+/// Maximum time for one request: the transfer of [`MAX_SINGLE_PUT`] bytes over the slowest line, plus the time for the
+/// answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
 
 #[cfg(test)]
@@ -276,7 +280,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         std::fs::write(&path, b"sound").unwrap();
-        // The system accepts connections for the listener, and nobody answers.
+        // The operating system accepts connections to the listener, but nothing answers them.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config {
             objects: String::from("s3://calls"),

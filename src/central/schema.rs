@@ -1,16 +1,18 @@
 //! The schema of the index in PostgreSQL, version by version.
 //!
 //! A site's role may execute `callspan.put_call`, `put_audit`, `put_topology`, `report_site` and `report_health`, and
-//! nothing else. These functions derive the site from the role, so that no site can write or read the rows of another.
+//! nothing else. These functions find the site by the role that calls them. So a site cannot read or write the rows of
+//! another site.
 
 use super::schema_copies::V4;
 use super::schema_same_day::V5;
 use super::schema_shared::V3;
 
-/// SQL of the schema's migrations. Step n migrates from version n to n + 1. A released step is never changed.
+/// SQL of the schema's migrations. The text at index n migrates from version n to n + 1. A released migration never
+/// changes.
 pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
-/// SQL that creates the table of versions, before any migration.
+/// SQL that creates the table of schema versions. It runs before any migration.
 pub(super) const VERSIONS: &str = "
 CREATE SCHEMA IF NOT EXISTS callspan;
 CREATE TABLE IF NOT EXISTS callspan.versions (
@@ -148,8 +150,8 @@ REVOKE ALL ON FUNCTION callspan.own_site(), callspan.put_call(bigint, jsonb, jso
     callspan.report_site(text, bigint, bigint) FROM PUBLIC;
 ";
 
-/// Adds the columns that the central console searches by, the health of sites, and correlation headers. Ids are sorted
-/// by bytes, as in a journal.
+/// Adds the columns by which the central console searches, the health of sites, and correlation headers. Makes
+/// PostgreSQL sort ids by bytes, as the journal's SQLite does.
 const V2: &str = r#"
 DROP VIEW callspan.pyrus_owners;
 DROP VIEW callspan.same_calls;

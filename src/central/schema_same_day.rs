@@ -1,9 +1,10 @@
-//! Version 5 of the index: calls with a common key (e.g. a Call-ID) are found by the key and the day.
+//! Version 5 of the index: the same call at two sites is found by a common value (e.g. the Call-ID) and the day.
 //!
-//! Because of the day, a key that many calls have had for years, e.g. the Call-ID of a scanner, does not prevent
-//! finding the calls of today.
+//! A SIP scanner may use one Call-ID for years. Without the day, a search for that Call-ID would read the scanner's
+//! calls of all years.
 
-/// Replaces the indexes of keys by one that has the day in its keys, and finds the same call at other sites with it.
+/// SQL that replaces the indexes of Call-IDs and other common values by an index of value and day. It also makes the
+/// search for the same call at other sites use the new index.
 pub(super) const V5: &str = r#"
 -- Keys with the day on which the call began, e.g. '9555 a84b4c76e66710@pc33.example.com'. Days count from 2000, UTC.
 CREATE FUNCTION callspan.day_keys(begin_at timestamptz, keys text[]) RETURNS text[]

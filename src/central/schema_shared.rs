@@ -1,11 +1,12 @@
-//! Version 3 of the index: calls that two sites heard, as rows of their own.
+//! Version 3 of the index adds a table of shared calls, i.e. of calls that two sites recorded.
 //!
-//! The page of the sites asks for the calls of a day that Pyrus has twice or not at all. Comparing all calls of a day
-//! takes seconds with 500 sites, so each change of a call enters its pairs here.
+//! The console page of the sites lists shared calls of a day that Pyrus has twice or not at all. With 500 sites,
+//! comparing all calls of a day would take seconds. So a trigger finds the pairs of a call each time the call is
+//! written.
 //!
-//! Rows and work per call have a bound, because a scanner can use one Call-ID at all sites for a year.
+//! The number of pairs of one call is limited, because a SIP scanner can use one Call-ID at all sites for a year.
 
-/// SQL that adds the table of pairs of calls, and the trigger that keeps it up to date.
+/// SQL that adds the table of pairs of calls, and the trigger that keeps the table up to date.
 pub(super) const V3: &str = r#"
 -- Pairs of calls of two sites that are one call. The first site is the one that is first in the alphabet.
 CREATE TABLE callspan.shared_calls (
