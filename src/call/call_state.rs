@@ -1,7 +1,7 @@
 //! Parts of the state of a call that change together.
 //!
-//! A call is *told* when an event ([`CallEvent`](crate::call::event::CallEvent)) has announced it to journal and
-//! delivery.
+//! A call is *told* (announced) when an event ([`CallEvent`](crate::call::event::CallEvent)) has reported it to journal
+//! and delivery.
 
 use std::net::IpAddr;
 
@@ -12,33 +12,33 @@ use crate::call::leg::Leg;
 use crate::call::record::{CallProblem, CallRecord, LegRecord, ProblemKind};
 use crate::time::Timestamp;
 
-/// How far a call has been announced by events to journal and delivery.
+/// Whether events have announced the call to journal and delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToldStage {
-    /// The legs of the call are still being correlated, so nothing is announced yet.
+    /// The first 500 ms, in which the legs of the call are correlated. Nothing is announced yet.
     Gathering {
         /// Whether an earlier process announced the call. If so, the call must end with a record.
         is_told: bool,
     },
-    /// The time for correlating the legs is over, and the call was not announced yet.
+    /// The legs are correlated, and the call can be announced.
     Settled,
-    /// The call was announced. Holds the state in the last event
+    /// The call was announced. Contains the state in the last event
     /// [`CallEvent::Changed`](crate::call::event::CallEvent::Changed).
     Told(LiveSnapshot),
 }
 
 impl ToldStage {
-    /// Returns whether the time for correlating the legs is over.
+    /// Returns whether the time in which the legs are correlated is over.
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self, Self::Settled | Self::Told(_))
     }
 
-    /// Returns whether an event has announced the call, in this or an earlier process.
+    /// Returns whether this or an earlier process has announced the call by an event.
     pub(crate) const fn is_told(&self) -> bool {
         matches!(self, Self::Gathering { is_told: true } | Self::Told(_))
     }
 
-    /// Returns the state of the call that the last event announced; `None` if there was no event.
+    /// Returns the state of the call in the last event; `None` if there was no event.
     pub(crate) const fn told(&self) -> Option<&LiveSnapshot> {
         match self {
             Self::Told(snapshot) => Some(snapshot),
@@ -46,7 +46,7 @@ impl ToldStage {
         }
     }
 
-    /// Ends the time in which the legs of the call are correlated, so that the call can be announced.
+    /// Ends the time in which the legs are correlated. The call can be announced from now on.
     pub(crate) fn settle(&mut self) {
         if let Self::Gathering { is_told } = self {
             *self = if *is_told { Self::Told(LiveSnapshot::default()) } else { Self::Settled };
@@ -62,8 +62,7 @@ impl ToldStage {
         };
     }
 
-    /// Records the state that an event is about to announce. Returns whether it differs from the state in the last
-    /// event.
+    /// Stores the state that the next event will announce. Returns whether it differs from the state in the last event.
     pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
         let is_new = self.told() != Some(&snapshot);
         *self = Self::Told(snapshot);
@@ -71,15 +70,15 @@ impl ToldStage {
     }
 }
 
-/// How the engine learnt of a call.
+/// How the engine came to know a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum CallOrigin {
-    /// The engine captured the first message of the call.
+    /// The engine captured a message of a new call.
     #[default]
     Seen,
-    /// The call continues the call with this id, which ended by a media timeout and then had media again.
+    /// The call with this id ended by a media timeout. Its media came back, and this call continues it.
     Continues(String),
-    /// The journal of an earlier process has the call, with this record, but that process left no spool for it.
+    /// The journal has the call from an earlier process, with this record, but the spool of the call is gone.
     Left(Box<CallRecord>),
 }
 
@@ -92,14 +91,15 @@ impl CallOrigin {
         }
     }
 
-    /// Takes over the origin of a call that is merged into this call, unless this call has an earlier call of its own.
+    /// Adds the origin of a call that is merged into this call: whether it continues an ended call. A known origin of
+    /// this call is kept.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;
         }
     }
 
-    /// Returns the id of the call that this call continues; `None` if it continues none.
+    /// Returns the id of the ended call that this call continues; `None` if it continues no call.
     pub(crate) const fn continues(&self) -> Option<&String> {
         match self {
             Self::Continues(id) => Some(id),
@@ -108,8 +108,8 @@ impl CallOrigin {
     }
 }
 
-/// Whether an unanswered call counts for the call rate of its source address. A high rate shows a scan, i.e. many
-/// INVITEs of an attacker.
+/// Whether an unanswered call counts for the call rate of its source address. A high rate shows a scan: an attacker
+/// sends many INVITEs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ScanState {
     /// The call does not count: it was answered, or its first INVITE was not captured.
@@ -131,7 +131,7 @@ impl ScanState {
     }
 }
 
-/// Progress of a call's recording, and of its registration in Pyrus.
+/// State of a call's recording, and of its registration in Pyrus.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallRecording {
     policy: RecordingPolicy,
@@ -141,43 +141,43 @@ pub(crate) struct CallRecording {
 }
 
 impl CallRecording {
-    /// Returns whether delivery may already have registered the call in Pyrus.
+    /// Returns whether delivery may already have registered the call in Pyrus. Such a call must not disappear any more.
     pub(crate) const fn is_committed(self) -> bool {
         self.is_committed
     }
 
-    /// Records that delivery may register the call from now on. Returns whether this was not recorded before.
+    /// Records that delivery may register the call from now on. Returns false if this was recorded before.
     pub(crate) const fn commit(&mut self) -> bool {
         !std::mem::replace(&mut self.is_committed, true)
     }
 
-    /// Restores whether delivery may have registered the call, as an earlier process stored it.
+    /// Restores from the spool whether delivery may have registered the call.
     pub(crate) const fn restore_commitment(&mut self, is_committed: bool) {
         self.is_committed = is_committed;
     }
 
-    /// Returns whether the `[[rules]]` of the configuration allow to record and register the call.
+    /// Returns what the `[[rules]]` of the configuration decide: whether the call is recorded and registered.
     pub(crate) const fn policy(self) -> RecordingPolicy {
         self.policy
     }
 
-    /// Sets whether the `[[rules]]` of the configuration allow to record and register the call.
+    /// Sets what the `[[rules]]` of the configuration decide: whether the call is recorded and registered.
     pub(crate) const fn set_policy(&mut self, policy: RecordingPolicy) {
         self.policy = policy;
     }
 
-    /// Returns whether a rule forbids to record the call.
+    /// Returns whether a rule forbids recording the call.
     pub(crate) const fn is_excluded(self) -> bool {
         matches!(self.policy, RecordingPolicy::Exclude { .. })
     }
 
-    /// Returns whether recorded media was deleted because a rule turned out to exclude the call.
+    /// Returns whether media that was already recorded was deleted, because a rule excludes the call.
     pub(crate) const fn is_deleted(self) -> bool {
         self.is_deleted
     }
 
-    /// Records that media was deleted. Returns whether events had announced segments of the recording, which must then
-    /// be withdrawn.
+    /// Records that media was deleted. Returns whether events have announced segments of it, which must then be
+    /// withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
@@ -188,15 +188,15 @@ impl CallRecording {
         self.segments
     }
 
-    /// Records the number of announced segments. Returns whether delivery was not allowed to register the call before,
-    /// but is now.
+    /// Records the number of announced segments, and that delivery may register the call. Returns false if it might
+    /// before.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()
     }
 }
 
-/// Facts for the record of a call that none of its legs in the call table contains.
+/// Facts about a call that its legs in the call table do not contain.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallNotes {
     problems: Vec<CallProblem>,
@@ -210,12 +210,12 @@ pub(crate) struct CallNotes {
 }
 
 impl CallNotes {
-    /// Returns the problems that concern the whole call and not a single leg.
+    /// Returns the problems of the whole call, without those of single legs.
     pub(crate) fn problems(&self) -> &[CallProblem] {
         &self.problems
     }
 
-    /// Records a problem and returns it. If the call already has a problem of this kind, returns that problem instead.
+    /// Adds a problem, unless the call has a problem of this kind. Returns the new or the known problem for changes.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) -> &mut CallProblem {
         let known = self.problems.iter().position(|p| p.kind == kind);
         let at = known.unwrap_or_else(|| {
@@ -225,21 +225,19 @@ impl CallNotes {
         &mut self.problems[at]
     }
 
-    /// Returns the records of compacted legs, i.e. of unanswered legs that were removed from the call table to save
-    /// memory.
+    /// Returns the records of compacted legs. These unanswered legs were removed from the call table to save memory.
     pub(crate) fn compacted_legs(&self) -> &[LegRecord] {
         &self.compacted_legs
     }
 
-    /// Stores the record of an unanswered leg that the engine is about to remove from the table.
+    /// Stores the record of an unanswered leg that is about to be removed from the call table.
     pub(crate) fn add_compacted_leg(&mut self, leg: &Leg) {
         if self.compacted_legs.len() < MAX_COMPACTED_LEGS {
             self.compacted_legs.push(leg.record());
         }
     }
 
-    /// Adds the notes of a call that is merged into this call. A problem of a kind that this call has already is not
-    /// added.
+    /// Adds the facts about a call that is merged into this call. Problems of a known kind are not added again.
     pub(crate) fn absorb(&mut self, other: Self) {
         for problem in other.problems {
             if self.problems.iter().all(|known| known.kind != problem.kind) {
@@ -256,40 +254,40 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
 
-    /// Returns the time until which the recording of a related call, which is over, contains the sound of this call's
-    /// legs; `None` if there is none.
+    /// Returns the end of the anchor leg of a related call that is over; `None` if there is no such call. Until this
+    /// time the related call's recording has the sound of this call as well.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere
     }
 
-    /// Records that the anchor leg of a related call, which is over, lasted until this time.
+    /// Records the end of the anchor leg of a related call that is over.
     pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }
 
-    /// Returns the party that answered the call from a telephone that the call did not ring; `None` if there was none.
+    /// Returns the party that answered the call although the call did not ring at it; `None` if there is no such party.
     pub(crate) const fn answered_elsewhere(&self) -> Option<&AnsweredElsewhere> {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that the engine does not hold any more, because they were compacted or left no
-    /// spool before a restart.
+    /// Returns whether the call had legs that are no longer in the call table. They were compacted, or left no spool
+    /// before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }
 
-    /// Records that the call had legs before a restart that left no spool.
+    /// Records that the call had a leg without a spool before a restart.
     pub(crate) const fn note_other_legs(&mut self) {
         self.had_other_legs = true;
     }
 
-    /// Returns the pairs of hosts that are one machine according to the media content of the call.
+    /// Returns the pairs of hosts that the media content of the call has proven to be one machine.
     pub(crate) fn shown_machines(&self) -> &[(IpAddr, IpAddr)] {
         &self.shown_machines
     }
 
-    /// Records that a pair of hosts is one machine according to the media content of the call. Returns false if this
-    /// was recorded before.
+    /// Records that the media content of the call has proven two hosts to be one machine. Returns false if this is
+    /// known, or if there are too many pairs.
     pub(crate) fn note_shown_machine(&mut self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.has_shown((a, b));
         if is_new {
@@ -298,17 +296,18 @@ impl CallNotes {
         is_new
     }
 
-    /// Returns whether the content of the call has shown that two addresses, in any order, are one machine.
+    /// Returns whether the media content of the call has proven that two addresses, in any order, are one machine.
     pub(crate) fn has_shown(&self, (a, b): (IpAddr, IpAddr)) -> bool {
         self.shown_machines.contains(&(a.min(b), a.max(b)))
     }
 
-    /// Returns the pairs of legs that carry the same sound according to their content.
+    /// Returns the pairs of legs that carry the same sound, as their content proves.
     pub(crate) fn relays(&self) -> &[(LegId, LegId)] {
         &self.relays
     }
 
-    /// Records that two legs carry the same sound according to their content. Returns false if this was recorded before.
+    /// Records that two legs carry the same sound, as their content proves. Returns false if this is known, or if there
+    /// are too many pairs.
     pub(crate) fn note_relay(&mut self, (a, b): (LegId, LegId)) -> bool {
         let pair = (a.min(b), a.max(b));
         let is_new = self.relays.len() < MAX_RELAYS && !self.relays.contains(&pair);
@@ -318,32 +317,32 @@ impl CallNotes {
         is_new
     }
 
-    /// Returns the names of the closed legs that came from another call; their spools still name that call.
+    /// Returns the names of closed legs that were moved here from another call. Their own spools still name the other
+    /// call.
     pub(crate) fn adopted_legs(&self) -> &[String] {
         &self.adopted_legs
     }
 
-    /// Records that a closed leg came from another call. The leg's own spool still names the other call.
+    /// Records that a closed leg was moved here from another call. Its own spool still names the other call.
     pub(crate) fn adopt_leg(&mut self, name: String) {
         if self.adopted_legs.len() < MAX_ADOPTED_LEGS && !self.adopted_legs.contains(&name) {
             self.adopted_legs.push(name);
         }
     }
 
-    /// Records the party that answered the call from a telephone that the call did not ring.
+    /// Records the party that answered the call although the call did not ring at it.
     pub(crate) fn mark_answered_elsewhere(&mut self, by: AnsweredElsewhere) {
         self.answered_elsewhere = Some(by);
     }
 }
 
-/// Maximum number of compacted legs in a record, e.g. attempts of a queue. More would add no information.
+/// Maximum number of compacted legs in a record, e.g. attempts of a queue. More of them would add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
-/// Maximum number of pairs of hosts that the media content of one call can show to be one machine. No call passes more
-/// machines.
+/// Maximum number of pairs of hosts that one call can prove to be one machine. No call passes more machines.
 const MAX_SHOWN_MACHINES: usize = 16;
-/// Maximum number of pairs of legs with the same sound that are stored for a call: as many as a call has legs.
+/// Maximum number of pairs of legs with the same sound that are stored for a call. A call has at most 64 legs.
 const MAX_RELAYS: usize = 64;
-/// Maximum number of closed legs of other calls that a call takes over: as many as a call has legs.
+/// Maximum number of closed legs that a call takes over from other calls. A call has at most 64 legs.
 const MAX_ADOPTED_LEGS: usize = 64;
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::call::test_call::TestCallKey;
 pub struct Config {
     /// Name of the recorder, which is part of call records and ids.
     pub appliance: String,
-    /// UDP ports on which SIP is expected (`capture.sip_ports`). On these ports, white space or NULs before the first
-    /// line are accepted. On all other ports, the first line must be SIP.
+    /// UDP ports on which SIP is expected (`capture.sip_ports`). At these ports a message may begin with white space or
+    /// NULs. At all other ports its first line must be SIP.
     pub sip_ports: Vec<u16>,
     /// Media timeout, seconds: time without media after which a call ends.
     pub silence_s: u32,
@@ -19,13 +19,13 @@ pub struct Config {
     pub hold_s: u32,
     /// Maximum length of a call, hours. A longer call is ended.
     pub max_hours: u32,
-    /// Maximum number of unanswered calls from one source address in a minute. All calls above it share one record. 0
-    /// means no limit.
+    /// Maximum number of unanswered calls from one source address in a minute. Further calls share one record (a scan).
+    /// 0 means no limit.
     pub scan_per_minute: u32,
     /// Names of SIP headers by which legs are correlated: legs with equal values belong to one call.
     pub correlation_headers: Vec<String>,
-    /// Lists of IP addresses (`calls.pbx_addresses`). The addresses of a list belong to one machine. A list with a
-    /// single address says that no other address belongs to that machine.
+    /// Lists of IP addresses (`calls.pbx_addresses`). The addresses in one list belong to one machine. A list with one
+    /// address says that its machine has no other address.
     pub pbx_addresses: Vec<Vec<IpAddr>>,
     /// When a recording begins: at the answer or at the first media.
     pub start: RecordingStart,
@@ -41,8 +41,8 @@ pub struct Config {
     pub rules: Vec<CallRule>,
     /// Secret key by which the recorder recognizes its own test calls. If `None`, no call is a test call.
     pub test_key: Option<TestCallKey>,
-    /// Earliest time in a call at which delivery may register it (`pyrus.register_at`). From then on, the call is never
-    /// merged into another call.
+    /// Earliest time at which delivery may register a call (`pyrus.register_at`). After it, the call is never merged
+    /// into another call.
     pub registered_at: RegistrationMoment,
 }
 
@@ -72,11 +72,11 @@ impl Default for Config {
 /// The earliest time in a call at which delivery may register it in Pyrus (`pyrus.register_at`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationMoment {
-    /// As soon as the call is announced to delivery, shortly after the INVITE.
+    /// When the call is announced to delivery, shortly after the INVITE.
     Invite,
-    /// As soon as any telephone rings, or in the cases of [`RegistrationMoment::PersonKnown`].
+    /// When the first telephone rings. Also in each case of [`RegistrationMoment::PersonKnown`].
     Ringing,
-    /// When the call is answered by a 2xx.
+    /// When a 2xx response answers the call.
     Answer,
     /// When the extension of the call is known, or a person has answered.
     #[default]
@@ -86,7 +86,7 @@ pub enum RegistrationMoment {
 }
 
 impl RegistrationMoment {
-    /// Returns whether this moment has come in a call in progress with this record.
+    /// Returns whether a call in progress with this record may be registered now.
     pub fn has_come(self, record: &CallRecord) -> bool {
         let is_answered = record.answered_at.is_some();
         let has_person = record.internal.is_some()
@@ -130,13 +130,13 @@ pub enum NumberSource {
 pub struct NumbersConfig {
     /// Pattern of the extensions ([`crate::call::numbers::NumberPattern`]). Default: two to five digits.
     pub extension_pattern: String,
-    /// Further extensions. Telephones that register are extensions, too.
+    /// Further extensions. The users that telephones register are extensions, too.
     pub extensions: Vec<String>,
     /// Sources of the caller's number, in this order. The first source that an INVITE has is used.
     pub from_number: Vec<NumberSource>,
     /// Sources of the called number, in this order. The first source that an INVITE has is used.
     pub to_number: Vec<NumberSource>,
-    /// Sources of the extension, in this order. If empty, the extension is the side with a number that matches the
+    /// Sources of the extension, in this order. If the list is empty, the extension is the number that matches the
     /// extension pattern.
     pub internal_number: Vec<NumberSource>,
     /// Country code without `+`, e.g. `7`, to convert national numbers to E.164. If empty, numbers are not converted.
@@ -145,7 +145,7 @@ pub struct NumbersConfig {
     pub national_prefix: String,
     /// Prefix of international calls, e.g. `810` or `00`.
     pub international_prefix: String,
-    /// Digits that extensions dial for an outside line, e.g. `9`; they are not part of the number.
+    /// Digits that extensions dial for an outside line, e.g. `9`. They are not part of the called number.
     pub outside_prefix: String,
     /// Word that the record shows in place of a withheld caller number.
     pub withheld: String,
@@ -187,7 +187,7 @@ pub struct CallRule {
     pub action: RuleAction,
 }
 
-/// Action of a rule for a matching call.
+/// Action of a rule for a call that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAction {
     /// Record the call, and register it in Pyrus.

@@ -1,4 +1,4 @@
-//! A conversation: the legs that a person would call one call, and the call record made from them.
+//! A conversation: the legs that people would call one telephone call, and the call record made from them.
 
 use std::time::Duration;
 
@@ -32,12 +32,12 @@ pub(crate) struct Conversation {
     pub(crate) created_at: Timestamp,
     /// Wall clock minus capture time when the call began, ns.
     pub(crate) wall_offset_ns: i64,
-    /// How far the call has been announced by events.
+    /// Whether events have announced the call.
     pub(crate) stage: ToldStage,
-    /// How the engine learnt of the call.
+    /// How the engine came to know the call.
     pub(crate) origin: CallOrigin,
-    /// Whether heuristic rules must not join this call to others, because its cause is known or it could belong to
-    /// several calls.
+    /// Whether rules about numbers must not join this call to others. This is so if its cause is known, or if it could
+    /// belong to several calls.
     pub(crate) closed_to_heuristics: bool,
     /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,
@@ -47,11 +47,11 @@ pub(crate) struct Conversation {
     pub(crate) pauses: PauseHistory,
     /// Relations to other calls, as the call record lists them.
     pub(crate) relations: Vec<RelationRecord>,
-    /// Facts for the call record that no leg contains.
+    /// Facts about the call that its legs do not contain.
     pub(crate) notes: CallNotes,
 }
 
-/// The fields of a live call that the event `CallEvent::Changed` reports when one of them changes.
+/// The state of a live call that events report. If a field changes, an event `Changed` is emitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LiveSnapshot {
     /// Caller's number, called number and extension; `None` where unknown.
@@ -75,7 +75,7 @@ impl From<&CallRecord> for LiveSnapshot {
     }
 }
 
-/// Whether the `[[rules]]` of the configuration allow to record a call and to register it in Pyrus.
+/// Whether the `[[rules]]` allow recording a call and registering it in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecordingPolicy {
     /// The call is recorded, and registered in Pyrus.
@@ -83,7 +83,7 @@ pub(crate) enum RecordingPolicy {
     Record,
     /// The call is not recorded.
     Exclude {
-        /// Position of the rule that excludes the call in the configuration, counted from 1.
+        /// Number of the rule that excludes the call, counted from 1 in the order of the configuration.
         rule: usize,
     },
     /// The call is a recording session, in which an SBC or telephone sends the sound of another call to a recorder
@@ -93,14 +93,14 @@ pub(crate) enum RecordingPolicy {
     TestCall,
     /// The call is recorded but not registered in Pyrus, because a rule says so.
     NoRegister {
-        /// Position of the rule that forbids the registration in the configuration, counted from 1.
+        /// Number of the rule that forbids the registration, counted from 1 in the order of the configuration.
         rule: usize,
     },
 }
 
 impl RecordingPolicy {
-    /// Returns whether the call may be registered. A call that is not recorded may be registered, because registration
-    /// stores no voice.
+    /// Returns whether the call may be registered. This is allowed even if the call is not recorded, because the
+    /// registration contains no voice.
     pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
             Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
@@ -109,12 +109,12 @@ impl RecordingPolicy {
     }
 }
 
-/// The facts, besides the legs, from which a call record is made.
+/// Facts that the call record needs besides the legs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordContext<'a> {
-    /// Configuration of the engine, e.g. which headers are kept.
+    /// Configuration of the engine, e.g. the headers that a record contains.
     pub(crate) config: &'a Config,
-    /// Number plan, i.e. the rules that distinguish extensions from outside numbers.
+    /// Number plan, which distinguishes extensions from outside numbers.
     pub(crate) plan: &'a NumberPlan,
     /// Names of the capture interface or of the capture files.
     pub(crate) source: &'a str,
@@ -144,7 +144,8 @@ impl Conversation {
         self.links.legs()
     }
 
-    /// Records that a restart left a gap in the recording. If legs have different gaps, the record names the longest.
+    /// Records the gap that a restart left in the recording. If the legs have different gaps, the record has the
+    /// longest.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let problem = self.notes.note_problem(ProblemKind::RestartGap);
@@ -152,8 +153,8 @@ impl Conversation {
         problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
     }
 
-    /// Records a relation to another call, once for each other call. Returns false if the relation is known already, or
-    /// if the call has too many relations.
+    /// Records a relation to another call. Returns false if the relation is known, or if the call has too many
+    /// relations.
     pub(crate) fn add_relation(&mut self, relation: RelationRecord) -> bool {
         let is_new = self.relations.len() < MAX_RELATED
             && relation.id != self.id
@@ -162,8 +163,8 @@ impl Conversation {
             self.relations.push(relation);
             return true;
         }
-        // A relation by content replaces one by another rule, because content decides between the calls to which a leg
-        // could belong.
+        // A relation by content replaces a relation by another rule. If a leg could belong to several calls, content
+        // decides.
         let known = self.relations.iter_mut().find(|known| known.id == relation.id);
         match known {
             Some(known) if known.why == CorrelationRule::Ambiguous && relation.why == CorrelationRule::MediaContent => {
@@ -187,7 +188,7 @@ impl Conversation {
         let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
-        // The leg of an agent's telephone can be much older than the call that it carries now.
+        // A leg to an agent's telephone can be much older than the call that it carries now. Its times do not count.
         let is_idle_before = |l: &Leg| l.dialog.answered.is_some_and(|(at, _)| at + IDLE_AGENT <= anchor.created_at);
         let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
         let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
@@ -226,8 +227,7 @@ impl Conversation {
         record.problems = self.notes.problems().to_vec();
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). The call was not answered
-            // then.
+            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). Such a call was not answered.
             let early = dialog.answered.is_none() && dialog.start == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
@@ -242,9 +242,10 @@ impl Conversation {
         record
     }
 
-    /// Copies times and numbers from the record of an earlier process, if they were not captured again.
+    /// Copies times and numbers from the record of an earlier process, if this process did not capture them.
     fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
-        // The legs and the new record have capture times, so the times of the earlier record are converted.
+        // Here all times are capture times. The times of the earlier record are wall-clock times, so they are
+        // converted.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
@@ -264,7 +265,7 @@ impl Conversation {
         record.called_party = record.called_party.take().or(earlier.called_party);
     }
 
-    /// Sets the verdicts that signalling alone can decide. The other verdicts are set after the sound was decoded.
+    /// Sets the verdict if signalling alone decides it. The other verdicts are set after the sound was decoded.
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let start = anchor.dialog.start;
@@ -328,7 +329,7 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
-            // The problem about the gap of the restart already explains the missing answer.
+            // The missing answer is already explained by the problem with the gap of the restart.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -372,12 +373,11 @@ impl Conversation {
     }
 }
 
-/// Returns the events of all legs in order of time. If the PBX passes an event on to another leg, it is listed only
-/// once.
+/// Returns the events of all legs in order of time. If the PBX repeats an event on another leg, it is listed once.
 fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
-        // A PBX passes a DTMF digit on to every leg, so the digits of the anchor leg are enough.
+        // A PBX repeats a DTMF digit on every leg, so only the digits of the anchor leg are listed.
         let of_anchor = leg.id == roles.anchor.id;
         let own = leg.dialog.events().iter().filter(|e| of_anchor || e.kind != EventKind::Dtmf);
         all.extend(own.cloned().map(|mut event| {
@@ -400,8 +400,8 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Adds the number of missing RTP packets to the problems. If this machine lost frames or was restarted, the packets
-/// count as lost by this machine, else as lost before they reached it.
+/// Adds the number of missing RTP packets to the problems. After a loss of frames or a restart of this machine they
+/// count as lost by this machine. Otherwise they were lost before they reached it.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
@@ -450,16 +450,16 @@ fn not_answered_reason(record: &CallRecord) -> String {
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    // Both times have whole microseconds in the record, and so has their difference.
+    // Both times are rounded to microseconds in the record, and the difference must agree with them.
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Minimum time between the answer of an agent's telephone and the INVITE of the party at the anchor leg, from which on the
-/// telephone counts as connected before the call.
+/// Minimum age of an agent's connection. If the agent's telephone was answered so long before the INVITE of the other
+/// party, it was connected before the call.
 const IDLE_AGENT: Duration = Duration::from_secs(5);
 /// Maximum number of related calls in a record.
 const MAX_RELATED: usize = 16;
-/// Time within which a PBX passes an event (e.g. a hold) on from one leg to another.
+/// Maximum time until a PBX repeats an event, e.g. a hold, on another leg.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
-/// Kinds of problems by which this machine lost packets. They explain gaps in the RTP sequence numbers.
+/// Problems by which this machine lost packets. They explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

@@ -1,4 +1,4 @@
-//! Correlation keys: those parts of a leg's first message by which legs of one call are found.
+//! Correlation keys: the parts of a leg's first message by which correlation finds other legs of the same call.
 //!
 //! Media addresses are compared later, when the leg announces them.
 
@@ -43,8 +43,7 @@ impl CorrelationKeys {
         }
     }
 
-    /// Returns the rule by which two legs agree: the same value of a correlation header, or a Session-ID UUID in
-    /// common.
+    /// Returns the rule by which two legs agree: a correlation header with the same value, or a common Session-ID.
     pub(crate) fn agreement(&self, other: &Self) -> Option<CorrelationRule> {
         if self.correlation.iter().any(|c| other.correlation.contains(c)) {
             return Some(CorrelationRule::CorrelationHeader);
@@ -70,8 +69,8 @@ fn recorded_parties(body: &[u8]) -> Vec<String> {
     uris.filter(|user| has_digits(Some(user))).take(MAX_RECORDED_PARTIES).collect()
 }
 
-/// Addresses, time and numbers of a leg, in the form in which the heuristic rules compare them. The numbers are
-/// borrowed, because each new leg is compared with many legs.
+/// Addresses, time and numbers of a leg, as the rules about numbers compare them. The texts are borrowed, because each
+/// new leg is compared with many legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
@@ -90,26 +89,26 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) diverted: Option<&'a str>,
     /// Whether the caller's number is an extension of the PBX.
     pub(crate) from_extension: bool,
-    /// Whether the INVITE names no real caller: the caller's number is a word, or it equals the called number. A PBX
-    /// sends such an INVITE as the first leg of a click-to-call.
+    /// Whether the INVITE names no real caller: the caller is a word, or is the called number itself. A PBX sends such
+    /// an INVITE as the first leg of a click-to-call.
     pub(crate) nameless_caller: bool,
 }
 
-/// How strongly the numbers of a new leg match those of an older leg.
+/// How well the numbers and hosts of a new leg match an older leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MatchStrength {
-    /// The legs do not match: nothing suggests that one continues the other.
+    /// Nothing suggests that one leg caused the other.
     None,
-    /// The PBX that received the older leg sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
+    /// The PBX received the older leg and sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
     /// same.
     OneNumber,
-    /// As for `OneNumber`, but both numbers are the same.
+    /// The PBX received the older leg and sent the new leg within [`PAIR_WINDOW`], and both numbers are the same.
     BothNumbers,
 }
 
 impl LegSignature<'_> {
-    /// Returns how strongly this new leg matches an older leg that it may continue: the receiver of the older leg sends
-    /// the new leg. A separate call beside the older leg does not match.
+    /// Returns how well this new leg matches an older leg that may have caused it: the receiver of the older leg sent
+    /// the new leg. A separate call to the same address does not match.
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.is_own_call_beside(older) {
             return MatchStrength::None;
@@ -123,13 +122,14 @@ impl LegSignature<'_> {
         let diverted = self.is_diverted_from(older);
         let strength = match self.number_strength(older) {
             MatchStrength::None if diverted => MatchStrength::OneNumber,
-            // If the callers differ, two outside parties call the same number, so one equal number proves nothing.
+            // If the callers differ, the equal called number proves nothing, because two outside parties may call one
+            // number.
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
             strength => strength,
         };
-        // The new leg may go back to the host that sent the older leg. Then it continues that leg in two cases only:
-        // both numbers are the same (a proxy in front of the PBX), or the call was forwarded over the same trunk (same
-        // caller, or a Diversion header). Otherwise it is a new call in the opposite direction.
+        // If the new leg goes back to the sender of the older leg, it usually is a new call in the opposite direction.
+        // It continues the older leg in two cases only. Both numbers are the same (a proxy in front of the PBX), or the
+        // call was forwarded over the same trunk (same caller, or a Diversion header).
         let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
@@ -138,9 +138,9 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether this new leg is an extension's outbound call that the PBX sends back to the proxy from which it
-    /// came, with an outside number as its caller. Such a proxy serves both telephones and trunk (Kamailio or a session
-    /// border controller before the PBX).
+    /// Returns whether the PBX sends an extension's outbound call back to the proxy from which it came, with an outside
+    /// number as caller. Such a proxy serves telephones and trunk, e.g. Kamailio or a session border controller before
+    /// the PBX.
     pub(crate) fn is_hairpin_of(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.1)
             && self.returns_to_sender(older)
@@ -150,18 +150,18 @@ impl LegSignature<'_> {
             && !same_number(self.to, older.from)
     }
 
-    /// Returns whether this new leg is a separate call, made at the same time as an older leg: it goes to the same
-    /// address, and comes from the same address or calls another number. Softphones and diallers on the PBX's host make
-    /// such calls.
+    /// Returns whether this new leg is a separate call beside an older leg. Both go to the same address, and they come
+    /// from the same address or call different numbers. Softphones and diallers on the PBX's host make such calls.
     pub(crate) fn is_own_call_beside(&self, older: &LegSignature<'_>) -> bool {
         self.call_id != older.call_id
             && self.hop.1 == older.hop.1
             && (self.hop.0 == older.hop.0 || !same_number(self.to, older.to))
     }
 
-    /// Returns whether this new leg rings another device of the telephone number that the older leg rings: the PBX
-    /// sends one INVITE for each registration to the edge proxy of the devices (RFC 3261 section 16.6, RFC 5626). A
-    /// device that a push message has to wake is rung later, for the same caller.
+    /// Returns whether this new leg rings another device of the number that the older leg rings.
+    ///
+    /// The PBX sends one INVITE for each registered device to the edge proxy (RFC 3261 section 16.6, RFC 5626). If a
+    /// push message has to wake a device, its INVITE comes later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
         let same_caller = same_number(self.from, older.from) && has_digits(self.from);
@@ -182,9 +182,9 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether this new leg is the second half of a click-to-call. In the first half the same PBX called an
-    /// extension. Now it calls the outside number, with this extension as the caller, or the first half named no
-    /// caller.
+    /// Returns whether this new leg is the second part of a click-to-call. In the first part the same PBX called an
+    /// extension. Now the PBX calls the outside number, and the caller is this extension, unless the first part named
+    /// no caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
@@ -193,21 +193,21 @@ impl LegSignature<'_> {
                 || older.nameless_caller)
     }
 
-    /// Returns whether the PBX sent this new leg for the caller of an older leg who already waits at the PBX (ringing,
-    /// queue, voice menu). There is no time limit.
+    /// Returns whether the PBX sent this new leg for the caller of an older leg, who waits at the PBX. The caller may
+    /// hear ringing, a queue or a voice menu, for any time.
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
         self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether this new leg is a diversion by the number that the older leg called.
+    /// Returns whether the number that the older leg called diverted the call to this new leg.
     pub(crate) fn is_diverted_from(&self, older: &LegSignature<'_>) -> bool {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Returns whether both legs name a caller and the callers differ. A PBX replaces an extension by an outside
-    /// number, or puts a prefix before it for another site, but does not replace it by another extension.
+    /// Returns whether two legs have different callers. A PBX may replace an extension by an outside number, or add a
+    /// prefix for another site. It does not replace an extension by another extension.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
         let is_prefixed = || {
             let both = self.from.zip(older.from);
@@ -218,14 +218,14 @@ impl LegSignature<'_> {
         !may_be_replaced && both_named && !same_number(self.from, older.from)
     }
 
-    /// Returns whether this new leg calls the same number as the older leg, because the PBX tries another trunk.
+    /// Returns whether the PBX tries another trunk: this new leg calls the same number as the older leg.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
         let sends_on = self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older);
         sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether this new leg is a second call by the extension that takes part in the older leg. The extension
-    /// itself sends it, or the PBX sends it with the extension as the caller.
+    /// Returns whether this new leg is a second call by an extension of the older leg. Either the extension's telephone
+    /// sent it, or the PBX with this extension as caller.
     pub(crate) fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
         let (caller, callee) = older.hop;
         let sent_by = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
@@ -233,7 +233,7 @@ impl LegSignature<'_> {
             || (same_number(self.from, older.to) && sent_by(callee, caller))
     }
 
-    /// Returns whether `host` is the sender of the leg's INVITE.
+    /// Returns whether this host sent the INVITE of the leg.
     pub(crate) fn is_sent_by(&self, host: Endpoint) -> bool {
         self.hop.0.same_host(host)
     }
@@ -243,8 +243,8 @@ impl LegSignature<'_> {
         self.hop.1.same_host(older.hop.0)
     }
 
-    /// Returns the extensions whose ringing call this leg may pick up: each possible extension at the end of the
-    /// dialled feature code, e.g. `200` in `*8200`.
+    /// Returns the extensions for which this leg may pick up a call: each possible ending of the dialled feature code,
+    /// e.g. `200` in `*8200`.
     pub(crate) fn pickup_extensions(&self) -> impl Iterator<Item = String> + '_ {
         let code = self.to.and_then(|to| to.strip_prefix(['*', '#'])).unwrap_or("");
         let code = if code.len() > MAX_CODE_DIGITS { "" } else { code };
@@ -253,16 +253,16 @@ impl LegSignature<'_> {
     }
 }
 
-/// Returns whether two hops (sender and receiver of an INVITE) share a host in a way that a heuristic rule needs: the
-/// receiver of one leg sent the other, or one host sent both to different hosts.
+/// Returns whether two legs, each given as (sender, receiver), share a host: the receiver of one sent the other, or one
+/// host sent both to different hosts.
 ///
-/// Only few of the many calls to one number pass this test, so the rules need to examine few legs.
+/// Few legs with a common number pass this test, so that the rules need not examine all.
 pub(crate) fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
 }
 
-/// Returns whether two numbers are the same: their last six digits are equal, or all digits if one is shorter. Names
-/// without digits are compared without regard to case.
+/// Returns whether two numbers are the same: their last six digits are equal. If one is shorter, all digits must be
+/// equal. Names without digits are compared without regard to case.
 pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
     match (last_digits(a).next(), last_digits(b).next()) {
@@ -272,13 +272,13 @@ pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-/// Returns whether a number has a digit. A word, e.g. of a withheld number, has none and identifies nobody.
+/// Returns whether a number has a digit. A word in place of a number, e.g. for a withheld number, identifies nobody.
 pub(crate) fn has_digits(number: Option<&str>) -> bool {
     number.is_some_and(|n| n.contains(|c: char| c.is_ascii_digit()))
 }
 
-/// Returns the form in which a number is indexed: its last six digits, or a name in lower case. Two forms are equal
-/// exactly when [`same_number`] holds.
+/// Returns the form of a number in the index: its last six digits, or a name in lower case. Two numbers have the same
+/// form exactly if [`same_number`] is true.
 fn indexed_number(number: &str) -> String {
     if last_digits(number).next().is_none() {
         return number.to_ascii_lowercase();
@@ -291,19 +291,19 @@ fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }
 
-/// A REFER of a live call, by which a party asks for a transfer.
+/// A captured REFER, by which a party of a live call asks for a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Referral {
     /// Call to which the leg with the REFER belongs.
     pub(crate) conversation: CallKey,
-    /// Leg in which the REFER was sent.
+    /// Leg on which the REFER was captured.
     pub(crate) leg: LegKey,
-    /// The REFER in the form in which the spool stores it.
+    /// The REFER as the spool stores it.
     pub(crate) request: ReferRequest,
 }
 
 impl Referral {
-    /// Reads a REFER that was sent in a leg of a call. Returns `None` if it cannot cause an INVITE.
+    /// Reads a REFER that was captured on a leg. Returns `None` if the REFER cannot cause an INVITE.
     pub(crate) fn read(
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
@@ -324,7 +324,7 @@ impl Referral {
         Some(Self { conversation, leg, request })
     }
 
-    /// Returns whether a new leg is the INVITE that the REFER asked for.
+    /// Returns whether a new leg is the INVITE that this REFER asks for.
     pub(crate) fn causes(&self, signature: &LegSignature<'_>, keys: &CorrelationKeys) -> bool {
         let ReferRequest { at, target, replaces, asked, over_at, spent_at, .. } = &self.request;
         let is_over = over_at.is_some_and(|over| signature.at > over);
@@ -337,44 +337,45 @@ impl Referral {
             && (replaced || same_number(target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
     }
 
-    /// Returns whether another REFER is a retransmission of this one, or its copy at another hop.
+    /// Returns whether another REFER is a retransmission of this REFER, or the same REFER at another hop.
     pub(crate) fn is_repeated_by(&self, other: &Self) -> bool {
         let key = |referral: &Self| (referral.conversation, referral.request.cseq);
         key(self) == key(other) && self.request.target == other.request.target
     }
 
-    /// Records the end of the transfer. A PBX may report success a moment before it calls the target.
+    /// Records the end of the transfer. A PBX may report success just before it calls the target, so the REFER stays
+    /// valid for a moment.
     pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {
         let over = if end == TransferEnd::Failed { at } else { at + PAIR_WINDOW };
         self.request.over_at = Some(self.request.over_at.map_or(over, |known| known.min(over)));
     }
 
-    /// Returns whether a leg has a party of the REFER's call as its caller, or no caller.
+    /// Returns whether the caller of a leg is a party of the REFER's call, or is not named.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
         let mut parties = self.request.parties.iter();
         !has_digits(signature.from) || parties.any(|party| same_number(Some(party), signature.from))
     }
 
-    /// Returns whether a new leg retrieves the call that the REFER parked: it calls the REFER's target at the PBX that
-    /// received the REFER. There is no time limit.
+    /// Returns whether a new leg retrieves the call that this REFER parked: it calls the target of the REFER at the
+    /// same PBX. The call may be parked for any time.
     pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
         let ReferRequest { asked, on_anchor, target, .. } = &self.request;
         signature.hop.1.same_host(*asked) && !on_anchor && same_number(target.as_deref(), signature.to)
     }
 }
 
-/// The result of a transfer, as a NOTIFY reports it (RFC 3515 section 2.4.5).
+/// Result of a transfer, as reported by a NOTIFY (RFC 3515 section 2.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferEnd {
-    /// The target answered, or the subscription ended without reporting a status.
+    /// The target answered, or the subscription ended without a result.
     Done,
     /// The target of the transfer refused the call.
     Failed,
 }
 
 impl TransferEnd {
-    /// Reads the result of a transfer from a NOTIFY. Returns `None` if the NOTIFY is not about a transfer, or the
-    /// transfer is not over.
+    /// Reads the result of a transfer from a NOTIFY. Returns `None` if the transfer is not over, or if the NOTIFY has
+    /// another subject.
     pub(crate) fn read(notify: &SipMessage<'_>) -> Option<Self> {
         notify.header("Event").filter(|event| event.trim_start().to_ascii_lowercase().starts_with("refer"))?;
         let body = String::from_utf8_lossy(notify.body());
@@ -392,22 +393,22 @@ impl TransferEnd {
     }
 }
 
-/// Index that finds open legs by correlation header, Session-ID, and number at a host. The call of a new leg is
-/// searched among these legs.
+/// Index of open legs by correlation header, Session-ID, and number at a host. Correlation compares a new leg with the
+/// legs that it finds here.
 #[derive(Debug, Default)]
 pub(crate) struct CorrelationIndex {
     legs: HashMap<u64, Vec<LegKey>, foldhash::fast::RandomState>,
 }
 
 impl CorrelationIndex {
-    /// Adds a leg. Returns its index keys, which the caller must store for [`CorrelationIndex::remove`], because the
-    /// leg's headers may change.
+    /// Adds a leg. Returns its index keys, which [`CorrelationIndex::remove`] needs. The caller must store them,
+    /// because the headers of the leg may change.
     pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
-            // If there are too many legs with a key, the oldest stay (e.g. the caller of a large ring group), and a new
-            // leg replaces the oldest of the newer half.
+            // If too many legs have one key, the oldest 64 stay, e.g. the caller of a large ring group. The newest 64
+            // stay as well, and the oldest of these makes room for the new leg.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }
@@ -416,7 +417,7 @@ impl CorrelationIndex {
         index_keys
     }
 
-    /// Returns the index keys that a leg would get now, for tests.
+    /// Returns the index keys of a leg with these headers and numbers, for tests.
     pub(crate) fn keys_of(&self, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         keys_of_leg(keys, signature)
     }
@@ -426,7 +427,7 @@ impl CorrelationIndex {
         self.legs.values().flatten().copied()
     }
 
-    /// Removes a leg, given by the keys that [`CorrelationIndex::add`] returned.
+    /// Removes a leg. `index_keys` are the keys that [`CorrelationIndex::add`] returned.
     pub(crate) fn remove(&mut self, leg: LegKey, index_keys: &[u64]) {
         for key in index_keys {
             if let Some(legs) = self.legs.get_mut(key) {
@@ -447,17 +448,17 @@ impl CorrelationIndex {
         out
     }
 
-    /// Returns the legs that have this number as caller or called number, and this host at one end.
+    /// Returns the legs with this number as caller or called number, and with this host as sender or receiver.
     pub(crate) fn legs_at(&self, host: Endpoint, number: &str) -> &[LegKey] {
         self.legs.get(&number_key(host, number)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the legs that have this number as caller or called number.
+    /// Returns the legs with this number as caller or called number.
     pub(crate) fn legs_with(&self, number: &str) -> &[LegKey] {
         self.legs.get(&anywhere_key(number)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the legs that this host sent without naming a caller.
+    /// Returns the legs that this host sent and that name no caller.
     pub(crate) fn nameless_calls_of(&self, host: Endpoint) -> &[LegKey] {
         self.legs.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
@@ -478,7 +479,8 @@ fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64>
     index_keys
 }
 
-/// Returns the index keys of a leg: its identifying headers, and each of its numbers at each of its two hosts.
+/// Returns the index keys of a leg: one for each identifying header, and one for each of its numbers at each of its
+/// hosts.
 fn index_keys(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut out = Vec::new();
     out.extend(keys.correlation.iter().map(|(n, value)| hash(&(*n, value))));
@@ -509,31 +511,31 @@ fn hash<T: Hash>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(2).hash_one(value)
 }
 
-/// Maximum difference between the clocks of two capture interfaces. By this much, a leg can seem to be earlier than the
-/// leg that caused it.
+/// Maximum difference between the clocks of two capture interfaces. A leg may seem to be this much earlier than the leg
+/// that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Maximum time between the arrival of a call at a PBX and the second leg that the PBX sends for it.
+/// Maximum time between a leg to a PBX and the leg that the PBX then sends.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
-/// Maximum time in which a PBX ends all legs of one call.
+/// Maximum time between the ends of two legs of one call.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
-/// Maximum time in which a PBX sends all INVITEs of a ring group.
+/// Maximum time between the INVITEs of a ring group.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
 /// Maximum time between a REFER and the INVITE to its target.
 const REFER_WINDOW: Duration = Duration::from_secs(30);
-/// Number of final digits that are compared. They distinguish the numbers of one site, whatever prefix is added.
+/// Number of digits at the end of a number that are compared. They distinguish the numbers of one site, with any
+/// prefix.
 const COMPARED_DIGITS: usize = 6;
 /// Minimum number of digits of an extension at the end of a pickup code.
 const MIN_EXTENSION_DIGITS: usize = 2;
-/// Maximum number of digits of a feature code, including an extension.
+/// Maximum number of digits of a feature code that ends with an extension.
 const MAX_CODE_DIGITS: usize = 16;
-/// Half of the maximum number of legs stored for one index key: this many of the oldest legs and as many of the newest
-/// legs are kept. It is enough for a ring group of sixty telephones. If more legs share a number, the number identifies
-/// none of them.
+/// Half of the maximum number of legs with one index key: 64 old legs and 64 new legs are kept. This is enough for a
+/// ring group of sixty telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
-/// Maximum number of bytes that are read of a recording session's body. The metadata of a call with two parties has
-/// about 3,000 bytes.
+/// Maximum number of bytes that are read from the metadata of a recording session. The metadata of a call with two
+/// parties has about 3,000 bytes.
 const MAX_METADATA_BYTES: usize = 16_384;
-/// Maximum number of parties of a recording session that are compared.
+/// Maximum number of parties that are read from the metadata of a recording session.
 const MAX_RECORDED_PARTIES: usize = 8;
-/// Maximum number of correlation headers in the configuration that are used.
+/// Maximum number of configured correlation headers that are used.
 const MAX_HEADERS: usize = 16;

@@ -1,22 +1,22 @@
 //! The rules of correlation: every reason for which a leg joins a call, or two calls are related.
 //!
-//! The record names the rule that applied (`legs[].joined_by`, `relations[].why`), and so does the spool. The table
-//! below is the only list of rules in the code. `docs/correlation.md` explains each rule, and a test compares both.
+//! The call record (`legs[].joined_by`, `relations[].why`) and the spool name the rule that applied. The table below is
+//! the only list of rules in the code. `docs/correlation.md` explains each rule, and a test compares the two.
 
 use serde::{Deserialize, Serialize};
 
-/// How much the evidence of a rule proves, weakest first.
+/// Weight of the evidence of a rule, from weakest to strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
-    /// The rule excludes a call as a candidate.
+    /// The leg does not belong to this call.
     Contradiction,
-    /// The rule relates two calls, but joins no legs.
+    /// The call of the leg is related to this call. The leg does not join it.
     Relation,
-    /// The rule joins a leg to a call if no other call has any evidence.
+    /// The leg joins this call if no other call has evidence.
     Weak,
-    /// The rule joins a leg to a call if no other call has strong evidence.
+    /// The leg joins this call if no other call has strong evidence.
     Strong,
-    /// The rule always joins the leg to the call.
+    /// The leg joins this call in any case.
     Proof,
 }
 
@@ -33,14 +33,14 @@ impl EvidenceStrength {
     }
 }
 
-/// Declares the rules: variant, name, strength, and the sentence that explains it to an administrator.
+/// Declares the rules: variant, name, strength, and a sentence that explains the rule to an administrator.
 macro_rules! correlation_rules {
     ($($variant:ident = $name:literal, $strength:ident, $sentence:literal;)+) => {
         /// A rule of correlation, by which a leg joins a call or two calls are related.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum CorrelationRule {
             $(#[doc = $sentence] #[serde(rename = $name)] $variant,)+
-            /// A rule that this version of callspan does not know. It occurs in records that another version wrote.
+            /// A rule that only another version of callspan knows. It occurs in records that the other version wrote.
             #[serde(rename = "unknown", other)]
             Unknown,
         }
@@ -120,7 +120,7 @@ correlation_rules! {
 }
 
 impl CorrelationRule {
-    /// Returns whether the rule joins legs because of numbers and times, so that their content may prove it wrong.
+    /// Returns whether the rule joins legs by their numbers and times. Media content may prove such a join wrong.
     pub(crate) const fn rests_on_numbers(self) -> bool {
         self.needs_common_host()
             || matches!(
@@ -136,20 +136,20 @@ impl CorrelationRule {
             )
     }
 
-    /// Returns whether content may prove a join by this rule wrong: it rests on numbers, or a REFER claims a leg to its
-    /// target, which a later call may have caused.
+    /// Returns whether media content may prove a join by this rule wrong. This is so for joins by numbers. It is also
+    /// so for a REFER, because the INVITE to its target may belong to a later call.
     pub(crate) const fn is_corrected_by_content(self) -> bool {
         self.rests_on_numbers() || matches!(self, Self::Refer)
     }
 
-    /// Returns whether the rule joins a leg to its cause by one number only, e.g. by the caller's number. A leg that
-    /// agrees with the cause in both numbers shows such a join to be wrong.
+    /// Returns whether the rule may join a leg to its cause by one number only, e.g. by the caller's number. Such a
+    /// join is undone if another leg agrees with the cause in both numbers.
     pub(crate) const fn may_rest_on_one_number(self) -> bool {
         matches!(self, Self::OnwardOne | Self::Hairpin | Self::ForWaitingCaller | Self::LateCause)
     }
 
-    /// Returns whether a join by this rule is confirmed if the leg is answered at the same moment as another leg of the
-    /// call.
+    /// Returns whether a join by this rule is confirmed if the leg and another leg of the call are answered at the same
+    /// time.
     pub(crate) const fn is_confirmed_by_answer(self) -> bool {
         matches!(
             self,
@@ -157,13 +157,13 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether heuristic rules must not join the new call to another call later. The new call is the one that
-    /// this rule relates to an earlier call. Its cause is known, or it could be part of several calls.
+    /// Returns whether rules about numbers must not join the new call to another call later. The new call is related to
+    /// an earlier call by this rule, so its cause is known, or it could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }
 
-    /// Returns whether the rule joins two legs only if the same host received one leg and sent the other.
+    /// Returns whether the rule requires that the same host received one leg and sent the other.
     pub(crate) const fn needs_common_host(self) -> bool {
         matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)
     }
