@@ -24,8 +24,8 @@ pub(crate) struct ArchivedObject {
     /// Whether the object store already has the recording.
     #[serde(default)]
     pub(crate) stored: bool,
-    /// Whether the recording is to be sent once more, because the object store may have lost it. Stays true until the
-    /// object was created or compared.
+    /// Whether the recording is to be sent once more, because the object store may have lost it. Becomes false when the
+    /// object is created again or found to be the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) again: bool,
 }
@@ -33,22 +33,22 @@ pub(crate) struct ArchivedObject {
 /// Stage of the job that archives a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ArchiveStage {
-    /// A recording, or the row of the index, is still to be stored.
+    /// A recording or the call's row in the index is still to be stored.
     #[default]
     Owed,
-    /// The archive has the call in its newest state.
+    /// The archive has the newest state of the call.
     Done,
-    /// The archive cannot accept the call in this state; a person must look at it.
+    /// The archive cannot accept this state of the call. A person must find out why.
     Refused,
 }
 
 /// The next step of the job that archives a call: store, compare or index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveStep {
-    /// Create the object at this position in [`ArchiveJob::objects`], unless the store already has an object under this
+    /// Create the object at this index of [`ArchiveJob::objects`], unless the store already has an object with this
     /// key.
     Put(usize),
-    /// Compare the object at this position in [`ArchiveJob::objects`] with the object that the store has under its key.
+    /// Compare the file at this index of [`ArchiveJob::objects`] with the object that the store has under the same key.
     Compare(usize),
     /// Write the call's row in the index.
     Index,
@@ -59,12 +59,12 @@ pub(crate) enum ArchiveStep {
 pub(crate) enum ArchiveFailure {
     /// The archive does not answer, or denies access. A later attempt may succeed.
     Passing(String),
-    /// The file is missing, or its content differs from what the journal says. A missing file may be available later,
-    /// when its disk is mounted again.
+    /// The file is missing, or its checksum is not the one in the journal. A missing file may appear later, when its
+    /// disk is mounted again.
     File(String),
     /// The archive can never accept this state of the call.
     Unacceptable(String),
-    /// The store already has another object under the key.
+    /// The store has an object with another content under the same key.
     Different,
 }
 
@@ -73,10 +73,10 @@ pub(crate) enum ArchiveFailure {
 pub(crate) enum ArchiveOutcome {
     /// The step succeeded: the object is stored, the objects are equal, or the row is written.
     Done,
-    /// The store already has an object under the key.
+    /// The store already has an object with this key.
     AlreadyThere,
-    /// The index already has a later change of the call, with this number: the site archived it before its journal was
-    /// lost.
+    /// The index has a higher change number of the call, which is this value. The site counts anew because it lost its
+    /// journal.
     Behind(u64),
     /// The step failed, for this reason.
     Failed(ArchiveFailure),
@@ -87,9 +87,9 @@ pub(crate) enum ArchiveOutcome {
 pub(crate) struct ArchiveJob {
     /// Id of the call that is archived.
     pub(crate) call_id: String,
-    /// Number of the change of the call that is being archived.
+    /// Change number of the state of the call that is being archived. It grows with each change of the call.
     pub(crate) change: u64,
-    /// Stage of archiving this change.
+    /// Stage of the job, e.g. that something is still to be stored.
     pub(crate) stage: ArchiveStage,
     /// The recordings of the call, each with its state in the archive.
     pub(crate) objects: Vec<ArchivedObject>,
@@ -99,14 +99,14 @@ pub(crate) struct ArchiveJob {
     pub(crate) next_at: Option<Timestamp>,
     /// The reason why the job waits, or why the archive refused the call; `None` if there is no problem.
     pub(crate) note: Option<String>,
-    /// Index in `objects` of a recording that is still to be compared with the object that the store already has under
-    /// its key.
+    /// Index in `objects` of the recording to compare next, because the store already has an object with its key.
+    /// `None` if there is nothing to compare.
     pub(crate) comparing: Option<usize>,
 }
 
 impl ArchiveJob {
-    /// Replaces the list of recordings by those that the call has on this machine now. Recordings that were in the list
-    /// keep their marks, e.g. that they are stored.
+    /// Replaces the list of objects by the recordings that the call now has on this machine. A recording that was in
+    /// the old list keeps its flags `stored` and `again`.
     pub(crate) fn set_objects(&mut self, mut objects: Vec<ArchivedObject>) {
         for object in &mut objects {
             let known = self.objects.iter().find(|known| known.key == object.key);
@@ -116,7 +116,7 @@ impl ArchiveJob {
         self.comparing = None;
     }
 
-    /// Adds stored recordings whose files are no longer on this machine, so they cannot be sent once more.
+    /// Adds recordings that the store has and that were removed from this machine. They cannot be sent once more.
     pub(crate) fn keep_removed(&mut self, removed: Vec<ArchivedObject>) {
         self.objects.extend(removed.into_iter().map(|object| ArchivedObject { again: false, ..object }));
     }
@@ -133,7 +133,7 @@ impl ArchiveJob {
         })
     }
 
-    /// Changes the job according to the outcome of a step.
+    /// Updates the job after a step with the outcome of that step.
     pub(crate) fn handle_outcome(&mut self, step: ArchiveStep, outcome: ArchiveOutcome, now: Timestamp) {
         match (step, outcome) {
             (_, ArchiveOutcome::Failed(failure)) => return self.handle_failure(failure, now),
@@ -178,8 +178,8 @@ fn pause_after(attempts: u32) -> Duration {
     doubled.min(LONGEST_PAUSE)
 }
 
-/// Returns the key of a recording: `SITE/YYYY/MM/DD/CALL/PART-CHECKSUM.EXTENSION`. A recording that was rendered again
-/// has another checksum, so it gets another key.
+/// Returns the key of a recording: `SITE/YYYY/MM/DD/CALL/PART-CHECKSUM.EXTENSION`. If a call is rendered again, its new
+/// recording has another checksum and so another key.
 pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &ArchivedObject) -> String {
     let day = begin.to_rfc3339_secs();
     let day = day.get(..10).unwrap_or("0000-00-00").replace('-', "/");
@@ -190,12 +190,13 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
     format!("{site}/{day}/{call_id}/{}-{checksum}.{extension}{seal}", object.part)
 }
 
-/// Number of attempts to read a file before a person is informed: about an hour, in which a missing disk may be mounted
-/// again.
+/// Number of attempts to read a file before the call counts as refused. They take about an hour, in which a missing
+/// disk may be mounted again.
 const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Number of doublings after which a pause is longer than the maximum in any case, so that no number overflows.
+/// Maximum number of doublings of the pause, to avoid an overflow. So many doublings always exceed [`LONGEST_PAUSE`].
 const MAX_DOUBLINGS: u32 = 10;
-/// Number of characters of the checksum that ends a key. The checksum has 64 bits; the key also contains the call id.
+/// Number of hexadecimal characters of the checksum in a key, i.e. 64 bits of SHA-256. That suffices, because the key
+/// also contains the call id.
 const KEY_CHECKSUM_CHARS: usize = 16;

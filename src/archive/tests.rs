@@ -1,5 +1,5 @@
-//! Tests of the state machine with a store and an index that fail before and after each effect, and with a recorder
-//! that is killed.
+//! Tests of the state machine. The store and the index fail before or after they store something, and the recorder is
+//! killed at any time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::time::Timestamp;
 #[derive(Default)]
 struct FaultyArchive {
     objects: BTreeMap<String, String>,
-    /// How often each object was created, by its key.
+    /// Number of times each object was created, by its key.
     creations: BTreeMap<String, u32>,
-    /// The row of each call in the index: the number of its change, and the keys of its objects.
+    /// The row of each call in the index, by call id: the change number and the keys of the objects.
     rows: BTreeMap<String, (u64, Vec<String>)>,
 }
 
@@ -27,7 +27,7 @@ impl FaultyArchive {
     ) -> ArchiveOutcome {
         let away = || ArchiveOutcome::Failed(ArchiveFailure::Passing(String::from("does not answer")));
         if !healthy && random.u8(..) < 60 {
-            return away(); // before the effect
+            return away(); // fails before it stores anything
         }
         let outcome = match step {
             ArchiveStep::Put(index) => {
@@ -104,7 +104,7 @@ fn every_recording_is_stored_once_whatever_fails() {
                 }
             }
             if !healthy && random.u8(..) < 5 {
-                // The journal is lost and rebuilt from the records.
+                // The journal is lost and rebuilt from the call records, so the change number begins again at 1.
                 saved[n] = ArchiveJob { call_id: saved[n].call_id.clone(), change: 1, ..ArchiveJob::default() };
             }
             now = now + Duration::from_secs(random.u64(1..900));
@@ -114,7 +114,7 @@ fn every_recording_is_stored_once_whatever_fails() {
                 saved[n] = ArchiveJob { comparing: None, ..job.clone() };
                 let outcome = archive.execute(step, &job, &mut random, healthy);
                 if !healthy && random.u8(..) < 40 {
-                    break; // killed before the outcome is durable
+                    break; // the recorder is killed before it stores the outcome
                 }
                 job.handle_outcome(step, outcome, now);
                 saved[n] = ArchiveJob { comparing: None, ..job.clone() };
@@ -157,7 +157,7 @@ fn a_stored_recording_that_is_sent_again_stays_stored_if_its_file_goes() {
     job.set_objects(Vec::new());
     job.keep_removed(saved.clone());
     assert_eq!((job.next_step(now), job.objects.len()), (Some(ArchiveStep::Index), 1));
-    // If the file is still there, the store gets it once.
+    // If the file still exists, it is sent again exactly once.
     let mut job = ArchiveJob { change: 1, objects: saved, ..ArchiveJob::default() };
     job.set_objects(vec![recording("call", 1, 0)]);
     job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Done, now);

@@ -23,10 +23,10 @@ use crate::text::error_chain;
 pub struct RequestTimeouts {
     /// Limit for opening the connection, including TLS.
     pub connect: Duration,
-    /// Limit for a request with a JSON body, including its response.
+    /// Limit for a request with a JSON body, from its start to the end of its response.
     pub json: Duration,
-    /// Maximum time in which an upload sends nothing. The proxy in front of Pyrus gives up after 40 s, and its status
-    /// 504 must arrive first.
+    /// Maximum time in which an upload sends nothing. It is longer than 40 s, after which the proxy of Pyrus answers
+    /// with status 504. That answer says more than our timeout.
     pub upload_idle: Duration,
     /// Minimum time limit for a whole upload. Large files get more time.
     pub upload_least: Duration,
@@ -43,7 +43,7 @@ impl Default for RequestTimeouts {
     }
 }
 
-/// The HTTP client for Pyrus. It holds the security key and the token, and never prints them.
+/// The HTTP client for Pyrus. It holds the security key and the access token, and never prints either of them.
 pub(crate) struct PyrusClient {
     http: reqwest::Client,
     auth_url: AuthUrl,
@@ -53,7 +53,7 @@ pub(crate) struct PyrusClient {
     session: Mutex<Option<Arc<TokenSession>>>,
 }
 
-/// The login of the bot and its key. A reload of the configuration can replace them.
+/// The bot's login name and security key. A reload of the configuration can replace both.
 #[derive(Clone)]
 struct LoginCredentials {
     login: String,
@@ -73,7 +73,7 @@ impl LoginCredentials {
     }
 }
 
-/// A token of Pyrus, and the URLs to which it may be sent.
+/// An access token of Pyrus, and the URLs to which the token may be sent.
 struct TokenSession {
     id: TokenId,
     bearer: HeaderValue,
@@ -81,8 +81,8 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    /// Masks the token in the text of a response. If a server quotes the request, the token must not get into log or
-    /// journal.
+    /// Masks the token in the text of a response. A server may quote the request in its answer, and the token must not
+    /// get into the log or the journal.
     fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
         let RequestOutcome::Response(mut answer) = outcome else { return outcome };
         let bearer = self.bearer.as_bytes();
@@ -154,8 +154,8 @@ impl PyrusClient {
         Ok(())
     }
 
-    /// Sends a request and returns its outcome; failures are outcomes, too. The token is read when this function is
-    /// called and not when the future is polled, because it may be replaced in between.
+    /// Sends a request and returns its outcome, which may be a failure. The token is read at the call of this function,
+    /// because it may be replaced before the future is polled.
     pub(crate) fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);
@@ -193,8 +193,7 @@ impl PyrusClient {
         }
     }
 
-    /// Opens a session with the token in the body of an `auth` response. Returns `None` for the session if the body
-    /// contains no token.
+    /// Opens a session with the token in the body of an `auth` response. Returns `None` if the body contains no token.
     fn open_session(&self, id: TokenId, body: &[u8]) -> Result<Option<TokenSession>, String> {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(None) };
         let text = |key: &str| json.get(key).and_then(|v| v.as_str()).filter(|t| !t.trim().is_empty());
@@ -243,8 +242,8 @@ impl PyrusClient {
         let UploadForm { form, length, progress } = match UploadForm::open(path, slice, name).await {
             Ok(made) => made,
             Err(e) => {
-                // An error without an error number does not come from the operating system: the file is empty, or it is
-                // no recording.
+                // An error without an OS error number comes from [`UploadForm::open`] itself: the file is empty, or it
+                // is not a recording.
                 let is_gone = e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error().is_none();
                 let text = unreadable(path, &e.to_string());
                 let failure = if is_gone { RequestFailure::NoFile(text) } else { RequestFailure::FileError(text) };
@@ -257,8 +256,8 @@ impl PyrusClient {
             .header(AUTHORIZATION, session.bearer.clone())
             .multipart(form);
         let exchange = async {
-            // hyper reads the response while it sends the body. An early response (401, 413) ends the upload and
-            // becomes the outcome.
+            // The library hyper reads the response while it sends the body. So a response before the end of the body,
+            // e.g. 401 or 413, ends the upload.
             match request.send().await {
                 Ok(response) => read_response(response).await,
                 Err(e) => RequestOutcome::Failed(failure(e)),
@@ -283,8 +282,8 @@ impl PyrusClient {
         }
     }
 
-    /// Waits until the upload stalls: no byte was sent for `upload_idle`, or no response arrived after the last byte.
-    /// The second limit includes the time in which the system sends its buffered bytes.
+    /// Waits until the upload stalls: no byte was sent for `upload_idle`, or no response arrives after the last byte.
+    /// The limit for the response includes the time in which the operating system sends its buffered bytes.
     async fn watch_for_stall(&self, progress: &UploadProgress, length: u64) {
         let interval = self.timeouts.upload_idle / 10;
         let longest_wait =
@@ -309,13 +308,13 @@ fn unreadable(path: &Path, error: &str) -> String {
 }
 
 fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -> Result<reqwest::Client, Error> {
-    // `install_default` fails if a crypto provider is installed already, which is no problem.
+    // `install_default` fails if the process already has a default crypto provider. That is no problem.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
-        .http1_only() // one request at a time per connection, so it is certain which requests were sent
+        .http1_only() // one request at a time: it is certain which were sent
         .pool_idle_timeout(POOL_IDLE)
         .referer(false);
     if auth_url.is_loopback() {
@@ -357,7 +356,7 @@ fn read_key(path: &Path) -> Option<SecretString> {
     (!key.is_empty() && key.lines().count() == 1).then(|| SecretString::from(key.to_owned()))
 }
 
-/// Reads a response of at most [`MAX_RESPONSE_BYTES`]. A longer body is truncated, so that it is no valid JSON.
+/// Reads a response. The body is cut after [`MAX_RESPONSE_BYTES`]; a cut body is not valid JSON and counts as an error.
 async fn read_response(mut response: Response) -> RequestOutcome {
     let status = response.status().as_u16();
     let rate = rate_headers(response.headers());
@@ -370,7 +369,8 @@ async fn read_response(mut response: Response) -> RequestOutcome {
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            // A success status without its body proves nothing. An error status is a response even without its body.
+            // If the connection breaks in the body, a success status proves nothing. An error status is useful even
+            // without its body.
             Err(e) if (200..300).contains(&status) => {
                 return RequestOutcome::Failed(RequestFailure::Unanswered(error_chain(&e)));
             }
@@ -378,7 +378,7 @@ async fn read_response(mut response: Response) -> RequestOutcome {
         }
     }
     if body.starts_with(BYTE_ORDER_MARK) {
-        body.drain(..BYTE_ORDER_MARK.len()); // some .NET servers send one
+        body.drain(..BYTE_ORDER_MARK.len()); // some .NET servers send this mark
     }
     RequestOutcome::Response(PyrusResponse { status, rate, body, sent_md5: None })
 }
@@ -424,14 +424,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Maximum size of a response that is read, bytes. Real responses have a few hundred bytes.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// Minimum speed of an upload, bytes per second. A slower upload cannot keep up with stereo G.711 in real time.
+/// Minimum speed of an upload, bytes per second. It is twice the rate of stereo G.711; at half this speed, uploads
+/// would take as long as the calls.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
 /// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
-/// Time after which an idle connection is closed, shorter than on most servers. If the server closes a connection while
-/// a request is sent on it, the outcome of the request is unknown.
+/// Time after which we close an idle connection. Most servers wait longer. If the server closed the connection just as
+/// we send a request, the outcome of the request would be unknown.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

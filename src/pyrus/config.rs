@@ -14,7 +14,7 @@ pub enum UploadVia {
     /// The host that the `auth` response names for files; the API host if the response names none.
     #[default]
     Auto,
-    /// Always the host for files that the `auth` response names.
+    /// The same host as with [`UploadVia::Auto`].
     Files,
     /// Recordings always go to the API host.
     Api,
@@ -25,7 +25,7 @@ pub enum UploadVia {
 pub struct Config {
     /// Whether calls are delivered to Pyrus.
     pub enabled: bool,
-    /// Complete URL of the endpoint `auth`, which issues tokens.
+    /// Complete URL of the endpoint `auth`, which issues access tokens.
     pub auth_url: String,
     /// Login name of the bot.
     pub login: String,
@@ -45,19 +45,19 @@ pub struct Config {
     pub unanswered: bool,
     /// Codes of the form fields to fill with call data.
     pub send_mappings: Vec<String>,
-    /// Codes of further form fields, each with the name of the SIP header field that fills it.
+    /// Further form fields that get the value of a SIP header: the code of the field, and the name of the header.
     pub mappings: BTreeMap<String, String>,
-    /// PEM file with the certificate of a private certificate authority; `None` for public ones.
+    /// PEM file with the certificate of a private certificate authority; `None` if only public authorities are used.
     pub ca_file: Option<PathBuf>,
     /// The host to which recordings are uploaded, i.e. the files host or the API host.
     pub upload_via: UploadVia,
     /// Maximum size of a file that is uploaded, MiB.
     pub max_upload_mib: u32,
-    /// Unit of the field `CallDuration`.
+    /// Unit of the form field `CallDuration`.
     pub call_duration_unit: DurationUnit,
     /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,
-    /// JSON type of the value of the field `Rating`.
+    /// JSON type of the value of the form field `Rating`.
     pub rating_type: RatingType,
 }
 

@@ -1,8 +1,8 @@
-//! The loop that drives [`DeliveryMachine`]: it passes calls and outcomes to the machine, stores rows in the journal,
-//! and sends requests.
+//! The loop that drives [`DeliveryMachine`]. It passes calls and outcomes of requests to the machine, stores its rows
+//! in the journal, and sends its requests.
 //!
-//! The loop has one thread with its own async runtime. Journal writes block it for a fraction of a millisecond;
-//! requests run as concurrent tasks.
+//! The loop has its own thread with an async runtime. Requests run as concurrent tasks of this runtime. A journal write
+//! blocks the thread, for a fraction of a millisecond.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,18 +48,19 @@ impl Default for DeliverySetup {
 pub struct DeliveryHandle {
     updates: mpsc::Sender<CallUpdate>,
     commands: mpsc::UnboundedSender<DeliveryCommand>,
-    /// Whether the program is about to end. Then the loop no longer waits for a journal that cannot be written.
+    /// Whether the program is about to end. If true, the loop no longer waits for a journal that cannot be written.
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The state of the delivery thread that other threads can read even if the thread does not answer.
+/// State of the delivery thread. Other threads can read it even if the delivery thread does not answer.
 #[derive(Debug, Default)]
 struct DeliveryHealth {
-    /// Number of rounds that the thread's loop has made. It also grows while the thread waits.
+    /// Number of rounds that the thread's loop has made. It also grows while the thread waits, so a constant number
+    /// means that the thread hangs.
     rounds: Arc<AtomicU64>,
-    /// Error of the journal for which the thread waits; set after the second failure in a row, `None` otherwise.
+    /// Error because of which the thread waits for the journal; `None` before the second failure in a row.
     journal_error: Mutex<Option<String>>,
 }
 
@@ -93,12 +94,12 @@ pub(crate) enum DeliveryAnswer {
     Ended,
 }
 
-/// Decision of a caller that waits for delivery, whether to wait any longer.
+/// Decision whether to wait any longer for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitDecision {
-    /// The caller continues to wait.
+    /// Continue to wait.
     Continue,
-    /// The caller stops waiting at once.
+    /// Stop waiting at once.
     Stop,
 }
 
@@ -163,8 +164,9 @@ impl DeliveryHandle {
         Ok(Self { updates, commands, is_stopping, health, thread: Some(thread) })
     }
 
-    /// Sends a new or changed call to delivery. Blocks while [`UPDATE_QUEUE_LENGTH`] updates are queued, so it must not
-    /// be called in an async task. If delivery has ended, the update is lost, but the next start sends it again.
+    /// Sends a new or changed call to delivery. Blocks while the queue has [`UPDATE_QUEUE_LENGTH`] updates, so it must
+    /// not be called in an async task. If delivery has ended, the update is lost, but the call is sent to delivery
+    /// again at the next start.
     pub fn send_update(&self, update: CallUpdate) {
         if self.updates.blocking_send(update).is_err() {
             tracing::error!("delivery has ended; the call is delivered after the next start");
@@ -176,15 +178,15 @@ impl DeliveryHandle {
         self.updates.clone()
     }
 
-    /// Waits until every job is done, parked, dead, or waits for the end of a live call. Gives up if no request has
-    /// succeeded for `patience` and none is in progress. Unfinished jobs then remain in the journal. Updates that were
-    /// sent before this call are included.
+    /// Waits until every job is done, parked, dead, or must wait for the end of a call. Includes the updates that were
+    /// sent before. Stops waiting if no request has succeeded for `patience` and no request is in progress. Unfinished
+    /// jobs then remain in the journal.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
 
-    /// Waits as [`DeliveryHandle::run_until_settled`] does. Calls `look` five times a second with the time waited so
-    /// far; its result decides whether to continue.
+    /// Waits as [`DeliveryHandle::run_until_settled`] does. Five times a second it calls `look` with the time waited so
+    /// far. The result of `look` decides whether to wait any longer.
     #[expect(clippy::disallowed_methods, reason = "an I/O module: measures how long a caller has waited")]
     pub(crate) fn run_until_settled_or_stopped(
         &self,
@@ -206,7 +208,7 @@ impl DeliveryHandle {
         }
     }
 
-    /// Returns the current state of delivery in numbers.
+    /// Returns the current numbers of calls by delivery state, and the problems.
     pub fn summary(&self) -> DeliverySummary {
         self.ask(DeliveryCommand::Summary)
     }
@@ -226,14 +228,14 @@ impl DeliveryHandle {
         Arc::clone(&self.health.rounds)
     }
 
-    /// Replaces login, security key and person id by those of `config`. If delivery waits because Pyrus refused the old
-    /// ones, it continues at once.
+    /// Replaces login, security key and person id by the values in `config`. If delivery waits because Pyrus refused
+    /// the old login, it continues at once.
     pub(crate) fn reload(&self, config: &Config) {
         let _ = self.commands.send(DeliveryCommand::Reload(Box::new(config.clone()))); // fails if delivery has ended
     }
 
-    /// Stops delivery. Sends no further request, and waits a few seconds for the responses to requests in flight. The
-    /// next start finds out which requests without a response succeeded.
+    /// Stops delivery: sends no further request, and waits a few seconds for responses to requests in flight. If a
+    /// request gets no response, the next start finds out whether it succeeded.
     pub(crate) fn shutdown(self) -> DeliverySummary {
         let summary = self.status_client().summary_within(SHUTDOWN_GRACE).unwrap_or_default();
         drop(self);
@@ -283,7 +285,7 @@ impl Drop for DeliveryHandle {
     }
 }
 
-/// Returns the settings for [`DeliveryMachine`] that the configuration contains.
+/// Converts the configuration to the settings of [`DeliveryMachine`].
 pub fn policy(config: &Config) -> DeliveryPolicy {
     DeliveryPolicy {
         account_id: config.account_id.clone(),
@@ -316,7 +318,8 @@ struct DeliveryDriver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowDurability {
     Durable,
-    /// The journal refused the rows and the program is about to end. No request may be sent any more.
+    /// The rows are not stored: the journal cannot be written, and the program is about to end. No further request may
+    /// be sent.
     GivenUp,
 }
 
@@ -328,19 +331,19 @@ enum JobRecall {
     Unknown,
 }
 
-/// A caller that waits until delivery is settled, i.e. has nothing left to do.
+/// A thread that waits until delivery is settled, i.e. has nothing left to do.
 struct SettleWaiter {
     patience: Duration,
     /// Number of successful requests when progress was last checked.
     successes: u64,
-    /// Time at which `successes` last changed, or at which a rate limit last was in effect.
+    /// Time at which `successes` last changed. While a rate limit holds requests back, it is the current time.
     progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,
 }
 
 impl SettleWaiter {
-    /// Updates the time of the last progress that delivery made.
+    /// Updates the time of delivery's last progress, and whether the thread has waited long enough.
     fn update_patience(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
         if self.successes != successes || machine.is_rate_limited(now) {
@@ -353,14 +356,14 @@ impl SettleWaiter {
 impl DeliveryDriver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<DeliveryCommand>) {
         let mut waiting: Option<SettleWaiter> = None;
-        self.take_retries().await; // requests from the time before this start
+        self.take_retries().await; // requests of people from before this start
         loop {
             self.health.tick();
             if let Some(waiting) = &mut waiting {
                 waiting.update_patience(&self.machine, self.clock.now());
             }
-            // A caller without patience waits only for requests that were already sent, e.g. a long upload. No further
-            // request is sent.
+            // If the waiting thread's patience is over, no further request is sent. It then waits only for requests in
+            // flight, e.g. a long upload.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_due_requests().await,
@@ -399,8 +402,8 @@ impl DeliveryDriver {
                 NextAction::Send(action) => {
                     let id = action.id;
                     let reply = Arc::clone(&self.client).execute(action);
-                    // A panic is a bug and leaves the outcome of the request unknown. Without handling it, the job
-                    // would wait for ever.
+                    // A panic here is a bug, and the outcome of the request is unknown. If the panic were not caught,
+                    // the job would wait for ever.
                     let reply = AssertUnwindSafe(reply).catch_unwind();
                     self.in_flight.spawn(async move { (id, reply.await.unwrap_or_else(|_| panicked())) });
                 }
@@ -410,7 +413,7 @@ impl DeliveryDriver {
         }
     }
 
-    /// Stores the changed rows. Repeats this until the journal accepts them, because no request may be sent before.
+    /// Stores the changed rows. Tries again until the journal accepts them, because no request may be sent before that.
     async fn store_rows(&mut self) -> RowDurability {
         while let Some(row) = self.machine.poll_row() {
             log_row(&row);
@@ -441,15 +444,15 @@ impl DeliveryDriver {
         RowDurability::Durable
     }
 
-    /// Handles an update and the updates queued behind it. Stores their rows together, because each commit waits for
-    /// the disk.
+    /// Handles an update and those that follow it in the queue. Stores the rows of all these updates in one commit,
+    /// because each commit waits for the disk.
     async fn handle_updates(&mut self, first: CallUpdate) {
         let (mut next, mut complete) = (Some(first), Vec::new());
         for _ in 0..UPDATE_BATCH {
             let Some(update) = next.take().or_else(|| self.updates.try_recv().ok()) else { break };
             self.health.tick();
             if self.load_job(&update.record.id).await == JobRecall::Unknown {
-                continue; // a new job would send the call twice; the update is sent again at the next start
+                continue; // the call is sent to delivery again at the next start
             }
             self.machine.handle_call(&update);
             if update.progress == CallProgress::Complete {
@@ -457,7 +460,7 @@ impl DeliveryDriver {
             }
         }
         let written = self.store_rows().await;
-        // The rows are durable, so the next start continues from them.
+        // The next start continues from the rows on the disk, so it needs these calls no more.
         if written == RowDurability::Durable
             && !complete.is_empty()
             && let Err(e) = self.journal.mark_announced(complete.iter().map(String::as_str))
@@ -466,7 +469,7 @@ impl DeliveryDriver {
         }
     }
 
-    /// Loads the job of a call that was finished before this start.
+    /// Loads the job of a call from the journal if it is not in memory, e.g. because the delivery was finished.
     async fn load_job(&mut self, id: &str) -> JobRecall {
         while !self.machine.contains(id) {
             match self.journal.job(id) {
@@ -511,8 +514,8 @@ impl DeliveryDriver {
     fn handle_finished_request(&mut self, finished: Result<(ActionId, RequestOutcome), tokio::task::JoinError>) {
         match finished {
             Ok((id, reply)) => self.machine.handle_outcome(self.clock.now(), id, &reply),
-            // A task ends early only when the runtime is shut down. The next start treats its request as one without a
-            // response.
+            // A task ends without a result only when the runtime is shut down. The next start treats its request as a
+            // request without a response.
             Err(e) => tracing::debug!(error = %e, "a request was ended"),
         }
     }
@@ -589,7 +592,7 @@ fn log_row(row: &DeliveryRow) {
     }
 }
 
-/// A wall clock that never runs backwards: the time of the start plus the time that has passed since.
+/// A wall clock that never runs backwards: the wall-clock time at the start, plus the monotonic time since then.
 #[derive(Clone, Copy, Debug)]
 struct DeliveryClock {
     wall: Timestamp,
@@ -613,23 +616,23 @@ async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Maximum number of call updates that wait for delivery. If the queue is full, the sender waits.
+/// Maximum number of call updates in the queue of delivery. If the queue is full, the sender waits.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Maximum number of updates that are stored together.
+/// Maximum number of updates that are stored in one commit.
 const UPDATE_BATCH: usize = 256;
 
-/// Interval at which a waiting caller can decide to stop waiting.
+/// Interval at which a waiting thread can decide to stop waiting.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Interval at which the journal is searched for requests of other processes to retry a delivery.
+/// Interval at which the loop looks in the journal for requests of other processes to retry a delivery.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before a failed write to the journal is tried again.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Number of failed journal writes between two log lines, which gives one line a minute.
+/// Number of failed journal writes between two log lines. With a pause of a second, it makes one log line a minute.
 const JOURNAL_LOG_INTERVAL: u32 = 60;
 
-/// Maximum time that requests in flight get to finish when the program ends.
+/// Maximum time to wait for responses to requests in flight when the program ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

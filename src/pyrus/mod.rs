@@ -1,4 +1,4 @@
-//! The HTTP client that executes the actions of [`crate::delivery`] with the Pyrus API.
+//! The HTTP client for the Pyrus API. It sends the requests that [`crate::delivery`] decides on.
 //!
 //! Invariants:
 //!
@@ -20,7 +20,7 @@ pub use client::RequestTimeouts;
 pub(crate) use executor::DeliveryAnswer;
 pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 
-/// Reasons why delivery cannot start. Failed requests are not errors but [`crate::delivery::RequestOutcome`]s.
+/// Reasons why delivery cannot start. A failed request is not such an error but a [`crate::delivery::RequestOutcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting of the section `[pyrus]` is missing or invalid.
@@ -39,7 +39,7 @@ pub enum Error {
     CaFile {
         /// Path of the CA file.
         path: PathBuf,
-        /// The reason why it cannot be used, as a text.
+        /// The reason why the file cannot be used, as a text.
         reason: String,
     },
     /// TLS or the HTTP client cannot be set up, for this reason.

@@ -1,17 +1,17 @@
-//! Builds the URLs of requests, and decides which hosts may receive the token. Has no side effects.
+//! Builds the URLs of requests, and decides which hosts may receive the access token. Has no side effects.
 
 use reqwest::Url;
 
 use super::config::UploadVia;
 
-/// The configured `auth` URL, and the base URL of the API derived from it.
+/// The configured URL of the endpoint `auth`, and the base URL of the API that follows from it.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthUrl {
     auth: Url,
     api: String,
 }
 
-/// The URLs of requests, known after the `auth` response.
+/// The URLs of requests. They are known after the `auth` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestUrls {
     /// URL of `integrations/call`, which registers a call.
@@ -40,7 +40,7 @@ impl AuthUrl {
         Ok(Self { auth, api })
     }
 
-    /// Returns the URL of the endpoint `auth`, which issues tokens.
+    /// Returns the URL of the endpoint `auth`, which issues access tokens.
     pub(crate) const fn auth(&self) -> &Url {
         &self.auth
     }
@@ -51,7 +51,7 @@ impl AuthUrl {
     }
 
     /// Builds the request URLs from an `auth` response. Cloud Pyrus returns the base URLs of the API and of its files.
-    /// A server on premises may return neither; then the base of `auth_url` is used.
+    /// A Pyrus server of the customer may return neither. Then the base of `auth_url` is used.
     ///
     /// # Errors
     /// Returns a message for the administrator if the token must not be sent to a named host.
@@ -98,8 +98,9 @@ impl AuthUrl {
         Ok(text.trim().trim_end_matches('/').to_owned())
     }
 
-    /// Returns whether the token may be sent to the host of `url`. It must be the same host or a sibling (as
-    /// `accounts.pyrus.com` and `api.pyrus.com`), or both must be loopback addresses.
+    /// Returns whether the access token may be sent to the host of `url`. Allowed are the host of `auth_url` and its
+    /// siblings, e.g. `api.pyrus.com` for `accounts.pyrus.com`. If `auth_url` is a loopback address, only loopback
+    /// addresses are allowed.
     fn is_same_site(&self, url: &Url) -> bool {
         if self.is_loopback() {
             return is_loopback(url);
@@ -108,8 +109,8 @@ impl AuthUrl {
         if ours == theirs {
             return true;
         }
-        // The parent domain is the host without its first label. It must have at least two labels and must not be an IP
-        // address.
+        // Siblings have the same parent domain, i.e. the host without its first label. The parent needs two labels,
+        // because hosts that share only `com` are foreign. IP addresses have no siblings.
         let is_name = |host: &str| host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         let parent = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned()).filter(|p| p.contains('.'));
         is_name(ours) && is_name(theirs) && parent(ours).is_some() && parent(ours) == parent(theirs)
@@ -189,7 +190,7 @@ mod tests {
         assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
         assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
         assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
-        // Hosts that share only a top-level domain, or IP addresses in one network, count as foreign.
+        // Foreign are hosts that share only a top-level domain, and IP addresses of the same network.
         assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
         assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
     }
