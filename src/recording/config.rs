@@ -19,7 +19,7 @@ pub enum RecordingFormat {
 }
 
 impl RecordingFormat {
-    /// All formats, the default first.
+    /// All formats. The first is the default.
     pub const ALL: [Self; 4] = [Self::Wav, Self::WavAlaw, Self::WavUlaw, Self::OggOpus];
 
     /// Returns the name that the configuration and the call record use.
@@ -67,26 +67,27 @@ pub enum UndeliveredPolicy {
 /// Configuration of recordings: where they are stored, in which form and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Folder of the recordings; `run` adds `YYYY/MM/DD/`.
+    /// Folder of the recordings. The command `run` adds subfolders `YYYY/MM/DD/`.
     pub dir: PathBuf,
     /// Sample rate of recordings, Hz. `None` means 16,000 if a side has a wideband codec, and 8000 otherwise.
     pub sample_rate: Option<u32>,
     /// File format of new recordings.
     pub format: RecordingFormat,
-    /// Length of a segment, hours. A longer call is divided into segments; 0 means no limit.
+    /// Length of a segment, hours. A longer call is divided into several files; 0 means no limit.
     pub part_hours: u32,
-    /// Age in days after which recordings are removed, unless they are still to be delivered; 0 means never.
+    /// Age in days after which recordings are removed; 0 means never. Recordings that Pyrus does not have yet are kept.
     pub keep_days: u32,
-    /// Total size in GiB above which the oldest recordings are removed, unless they are still to be delivered; 0 means
-    /// no limit.
+    /// Total size in GiB above which the oldest recordings are removed; 0 means no limit. [`UndeliveredPolicy`] decides
+    /// about recordings that Pyrus does not have yet.
     pub max_disk_gib: u32,
-    /// Free disk space in GiB below which the oldest delivered recordings are removed; 0 means never.
+    /// Free disk space in GiB below which the oldest recordings are removed; 0 means never. [`UndeliveredPolicy`]
+    /// decides about recordings that Pyrus does not have yet.
     pub min_free_gib: u32,
     /// Whether `max_disk_gib` and `min_free_gib` may remove recordings that Pyrus does not have.
     pub undelivered: UndeliveredPolicy,
     /// Whether the spool (a pcapng file) of a delivered call is kept beside its recording.
     pub keep_pcap: bool,
-    /// Public keys to which recordings are encrypted after delivery. If empty, recordings are not encrypted.
+    /// Public keys to which recordings are encrypted after delivery. If there are none, recordings are not encrypted.
     pub encrypt_to: Vec<AgeRecipient>,
 }
 

@@ -22,8 +22,7 @@ use crate::text::hex;
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgeRecipient(x25519::Recipient);
 
-/// Reasons why a text is not an [`AgeRecipient`]. The error does not contain the text, because the text may be a secret
-/// key.
+/// Why a text is not an [`AgeRecipient`]. The error does not contain the text, because the text may be a secret key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
     /// The text is a secret key, which must not be in a configuration.
@@ -32,7 +31,7 @@ pub enum RecipientError {
     /// The text is an SSH key, which is not supported.
     #[error("this is an SSH key")]
     Ssh,
-    /// The text is no key, or its checksum shows a typing error.
+    /// The text is not a key, or its checksum shows a typing error.
     #[error("this is not a public key of age")]
     Other,
 }
@@ -63,7 +62,7 @@ impl fmt::Debug for AgeRecipient {
     }
 }
 
-/// Secret keys that decrypt recordings. Only people have them, never the service.
+/// Secret keys that decrypt recordings. Only persons have them, never the service.
 pub(crate) struct AgeIdentities(Vec<x25519::Identity>);
 
 impl fmt::Debug for AgeIdentities {
@@ -109,7 +108,7 @@ pub struct EncryptedFile {
     pub plain_sha256: String,
 }
 
-/// Returns the path of the encrypted file that belongs to a plain file.
+/// Returns the path at which the encrypted form of a plain file is stored.
 pub fn encrypted_path(plain: &Path) -> PathBuf {
     let mut name = plain.as_os_str().to_owned();
     name.push(".");
@@ -120,12 +119,12 @@ pub fn encrypted_path(plain: &Path) -> PathBuf {
 /// Encrypts a file and syncs the encrypted file to disk. The plain file is kept.
 ///
 /// # Errors
-/// Fails if a file cannot be read or written; then no part of the encrypted file is left.
+/// Fails if a file cannot be read or written. Then the incomplete encrypted file is removed.
 pub fn encrypt_file(plain: &Path, encrypted: &Path, recipients: &[AgeRecipient]) -> io::Result<EncryptedFile> {
     let temporary = temporary_path(encrypted);
     write_encrypted(plain, &temporary, recipients).and_then(|done| publish(encrypted).map(|()| done)).inspect_err(
         |_| {
-            let _ = std::fs::remove_file(&temporary); // a partial file is of no use
+            let _ = std::fs::remove_file(&temporary); // an incomplete file is of no use
         },
     )
 }
@@ -168,7 +167,7 @@ pub(crate) fn open_encrypted(path: &Path, identities: &AgeIdentities) -> io::Res
     Ok(DecryptingReader { inner, bytes })
 }
 
-/// Decrypts a file piece by piece while it is read.
+/// Decrypts a file while it is read, so that no plain file is written.
 pub(crate) struct DecryptingReader {
     inner: StreamReader<BufReader<File>>,
     bytes: u64,
@@ -240,11 +239,11 @@ impl<W: Write> Write for HashingStream<W> {
 
 /// File name extension of encrypted files.
 pub(crate) const EXTENSION: &str = "age";
-/// Prefix of secret keys. age writes it in upper case, and reads it in both cases.
+/// Prefix of secret keys. The program age writes it in upper case, and accepts it in lower case, too.
 const SECRET_PREFIX: &str = "AGE-SECRET-KEY-";
 /// Number of bytes read at once: the chunk size of the age format.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Maximum number of bytes read of an identity file (secret keys). A key has 74 characters.
+/// Maximum number of bytes that are read of an identity file (secret keys). A key has 74 characters.
 const MAX_IDENTITY_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<
     out.extend(CHANNELS.to_le_bytes());
     out.extend(sample_rate.to_le_bytes());
     out.extend((sample_rate * u32::from(CHANNELS)).to_le_bytes());
-    out.extend(CHANNELS.to_le_bytes()); // bytes per sample of both channels
+    out.extend(CHANNELS.to_le_bytes()); // bytes per sample of both channels: one byte each
     out.extend(8_u16.to_le_bytes()); // bits per sample
     out.extend(0_u16.to_le_bytes()); // size of the extension
     out.extend(b"fact");
@@ -75,7 +75,7 @@ pub(super) fn header(law: CompandingLaw, sample_rate: u32, samples: u32) -> Vec<
 }
 
 fn a_law(sample: i16) -> u8 {
-    // A-law encodes 13 bits. A negative value is replaced by its one's complement, as in the G.191 tools.
+    // A-law encodes 13 bits. The magnitude of a negative value is its one's complement, as in the G.191 tools.
     let (sign, magnitude) = if sample < 0 { (0x00, !sample >> 3) } else { (0x80, sample >> 3) };
     let magnitude = magnitude as u16;
     let code = if magnitude < 32 {
@@ -125,8 +125,8 @@ mod tests {
             for sample in i16::MIN..=i16::MAX {
                 let value = values[usize::from(encode(law, sample))];
                 let error = (i32::from(value) - i32::from(sample)).abs();
-                // Each segment, from one power of two to the next, has 16 steps. So the error is at most 1/32 of the
-                // value plus 16.
+                // Mu-law divides each range from one power of two to the next into 16 steps. So the error is at most
+                // 1/32 of the value plus 16.
                 let bound = i32::from(value).abs() / 32 + 16;
                 assert!(error <= bound, "{encoding} {sample}: off by {error}");
             }

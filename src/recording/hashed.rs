@@ -1,11 +1,11 @@
-//! Buffers and hashes a file while it is written, so that it need not be read again.
+//! Buffers and hashes a file while it is written, so that the file need not be read again for the hash.
 //!
 //! The buffer holds whole pages and is written when full. So all writes except the last begin and end at page
 //! boundaries.
 //!
-//! A WAV header contains the length and is written again at the end. So the caller passes the final header in advance,
-//! and the hash starts with it. If the file gets another header in the end, the hash is useless, and the file must be
-//! read again.
+//! A WAV header contains the length of the file, so it is written twice: first a preliminary header, at the end the
+//! final one. The caller passes the expected final header in advance, and the hash starts with it. If the final header
+//! differs, the hash is useless, and the file must be read again.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::hex;
 
-/// A file whose hash is computed while it is written. Call `flush` to write its last bytes.
+/// A file that is hashed while it is written. Call `flush` to write the last buffered bytes.
 pub(super) struct HashedFile {
     file: Arc<File>,
     /// Position in the file, bytes, at which the buffered bytes are to be written.
@@ -24,7 +24,7 @@ pub(super) struct HashedFile {
     hash: FileHash,
 }
 
-/// The hash of a [`HashedFile`], which can be read after the file was closed.
+/// The hash of a [`HashedFile`]. It can be read after the file was closed.
 #[derive(Clone, Debug)]
 pub(super) struct FileHash(Arc<Mutex<FileHashState>>);
 
@@ -42,7 +42,7 @@ struct FileHashState {
 }
 
 impl HashedFile {
-    /// Wraps an empty file. `expected` is the final header of the file: its bytes may be written a second time.
+    /// Wraps an empty file. `expected` is the expected final header. The caller may write the header a second time.
     pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {
@@ -103,7 +103,7 @@ impl FileHashState {
         let before = (self.expected.len() as u64).saturating_sub(at).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(before);
         if !head.is_empty() {
-            let at = at as usize; // within the header
+            let at = at as usize; // fits: it is within the header
             self.head.resize(self.head.len().max(at + head.len()), 0);
             self.head[at..at + head.len()].copy_from_slice(head);
         }
@@ -127,8 +127,8 @@ mod tests {
     use super::super::digest;
     use super::*;
 
-    /// Writes a file in pieces, and then a part of it again. Returns the hash made while writing, and the hash made by
-    /// reading the file.
+    /// Writes a file in pieces, and then one part of it again. Returns size and hash from writing, and size and hash
+    /// from reading the file.
     fn written(expected: &[u8], pieces: &[&[u8]], again: (u64, &[u8])) -> (Option<(u64, String)>, (u64, String)) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("file");

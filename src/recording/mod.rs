@@ -5,9 +5,9 @@
 //! # Invariants
 //! - A file under its final name is complete and synced to disk. Until then it has a name that ends in `.part`. Peaks
 //!   (the data of a waveform) are not synced: they are only a convenience.
-//! - Each segment of a recording begins with the sample after the last sample of the previous one. They are the same
-//!   whether they are made during the call or after its end (module `segmenter`).
-//! - The same call gives the same bytes: nothing here reads a clock.
+//! - Each segment of a recording begins with the sample after the last sample of the previous segment. A segment is the
+//!   same whether it is made during the call or after its end (module `segmenter`).
+//! - The same call gives the same bytes, because this module reads no clock.
 
 pub mod config;
 pub mod encrypt;

@@ -1,10 +1,10 @@
-//! Writes Opus in Ogg (RFC 7845), with each channel as a stream of its own, so that one speaker is never heard on the
+//! Writes Opus in Ogg (RFC 7845), with each channel as a stream of its own. So one speaker is never heard on the
 //! channel of the other.
 //!
-//! At low rates a coupled stereo stream lets one channel leak into the other, because it encodes what both have in
-//! common. Channel mapping family 1 allows two uncoupled streams (section 5.1.1.2); all players that know the family
-//! decode them. The header gives the encoder's delay as pre-skip, and the last granule position trims the end (sections
-//! 4.2 and 4.4). So a player returns exactly the input samples. The same samples and name give the same bytes.
+//! At low rates, coupled stereo encodes what both channels have in common, so one channel leaks into the other. Channel
+//! mapping family 1 allows two uncoupled streams (section 5.1.1.2); all players that know the family decode them. The
+//! header gives the encoder's delay as pre-skip, and the last granule position trims the end (sections 4.2 and 4.4). So
+//! a player returns exactly the input samples. The same samples and name give the same bytes.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,8 @@ pub(super) struct OggOpusWriter<W: Write> {
     frame_samples: usize,
     /// Interleaved samples of both channels that do not fill a packet yet.
     pending: Vec<i16>,
-    /// The last encoded packet. It is written later, because the last packet of the file is marked.
+    /// The last encoded packet. It is written after the next packet is encoded, because the last packet of the file
+    /// must be marked as such.
     last_packet: Option<Vec<u8>>,
     /// Number of packets encoded so far.
     packets: u64,
@@ -32,8 +33,8 @@ pub(super) struct OggOpusWriter<W: Write> {
 }
 
 impl<W: Write> OggOpusWriter<W> {
-    /// Starts a file. The serial number of its Ogg stream is derived from `name`, so that equal input gives equal
-    /// bytes.
+    /// Starts a file. The serial number of its Ogg stream is computed from `name`, so that the same input gives the
+    /// same bytes.
     pub(super) fn new(out: W, sample_rate: u32, name: &str) -> io::Result<Self> {
         let mut encoder = MSEncoder::new(sample_rate, 2, 0, &[0, 1], Application::Voip).map_err(io::Error::other)?;
         encoder.set_bitrate(Bitrate::Bits(BITRATE)).map_err(io::Error::other)?;
@@ -72,7 +73,7 @@ impl<W: Write> OggOpusWriter<W> {
 
     pub(super) fn finish(mut self) -> io::Result<()> {
         let end = u64::from(self.pre_skip) + self.samples * u64::from(CLOCK_HZ) / u64::from(self.sample_rate);
-        // The encoder delays its input. Packets of silence are added until all samples are encoded.
+        // The encoder delays its input. So packets of silence are added until all samples are encoded.
         while self.packets * PACKET_TICKS < end || self.last_packet.is_none() {
             self.pending.resize(2 * self.frame_samples, 0);
             self.encode(0)?;
@@ -107,13 +108,13 @@ fn head(pre_skip: u16, sample_rate: u32) -> Vec<u8> {
     let mut out = b"OpusHead\x01\x02".to_vec();
     out.extend(pre_skip.to_le_bytes());
     out.extend(sample_rate.to_le_bytes());
-    out.extend([0, 0]); // gain
+    out.extend([0, 0]); // output gain: 0 dB
     out.extend([1, 2, 0, 0, 1]);
     out
 }
 
 /// Returns the comment header (RFC 7845 section 5.2). It names no software version, so that all versions write the same
-/// bytes for a call.
+/// bytes.
 fn tags() -> Vec<u8> {
     let vendor = b"callspan";
     let mut out = b"OpusTags".to_vec();
@@ -128,9 +129,9 @@ fn serial(name: &str) -> u32 {
     name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Rate of the time stamps of Ogg Opus, Hz, whatever the sample rate of the input.
+/// Rate of the time stamps of Ogg Opus, Hz. It does not depend on the sample rate of the input.
 const CLOCK_HZ: u32 = 48_000;
-/// Number of Opus packets per second: each has 20 ms.
+/// Number of Opus packets per second, each with 20 ms.
 const FRAMES_A_SECOND: usize = 50;
 const PACKET_TICKS: u64 = 960;
 /// Bit rate of both channels, bit/s. 24 kbit/s per channel is transparent for telephone speech.

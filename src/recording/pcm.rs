@@ -1,9 +1,10 @@
-//! Writes WAV files with 16-bit PCM. The crate hound makes the header; this module writes the samples, many at a time.
+//! Writes WAV files with 16-bit PCM. The crate hound makes the header. This module writes the samples, many at a time,
+//! which is faster.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-/// Writes a PCM WAV file whose length is given in advance. If the real length is different, the header is written again
-/// at the end.
+/// Writes a PCM WAV file. The expected length is given in advance; if the real length differs, the header is written
+/// again at the end.
 pub(super) struct PcmWriter<W: Write + Seek> {
     out: W,
     sample_rate: u32,
@@ -22,7 +23,7 @@ impl<W: Write + Seek> PcmWriter<W> {
     pub(super) fn write(&mut self, frames: &[[i16; 2]]) -> io::Result<()> {
         let samples = frames.as_flattened();
         self.bytes.resize(2 * samples.len(), 0);
-        // The loop works on arrays of a fixed length, so that the compiler vectorizes it.
+        // Arrays of a fixed length allow the compiler to vectorize the loop.
         for (bytes, sample) in self.bytes.as_chunks_mut().0.iter_mut().zip(samples) {
             *bytes = sample.to_le_bytes();
         }
@@ -52,7 +53,7 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     let data = u32::try_from(samples.saturating_mul(BYTES_A_SAMPLE)).map_err(io::Error::other)?;
     let rest = u32::try_from(header.len()).map_err(io::Error::other)?.saturating_sub(8);
     let riff = data.checked_add(rest).ok_or(io::ErrorKind::FileTooLarge)?;
-    // The RIFF length is at bytes 4 to 7; the length of the samples is the last field of the header.
+    // The header has two length fields: bytes 4 to 7 (RIFF), and the last four bytes (samples).
     if let Some(first) = header.get_mut(4..8) {
         first.copy_from_slice(&riff.to_le_bytes());
     }

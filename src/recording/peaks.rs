@@ -1,8 +1,8 @@
-//! Peaks of a recording for its waveform. They are made while the recording is written, and stored beside it
-//! (`.peaks`).
+//! Peaks of a recording, from which a waveform is drawn. They are made while the recording is written, and stored
+//! beside it (`.peaks`).
 //!
-//! A waveform is a convenience: the peaks are not synced to disk. A peaks file that is empty after a power cut counts
-//! as missing.
+//! A waveform is only a convenience, so the peaks are not synced to disk. A peaks file that is empty after a power cut
+//! counts as missing.
 //!
 //! Peaks show when somebody spoke. For privacy they are therefore removed with the recording, and before it is
 //! encrypted.
@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// The peaks of both channels, for a waveform. The recording is divided into pieces of equal length. Each piece has its
-/// lowest and highest sample, divided by 256.
+/// The peaks of both channels, from which a waveform is drawn. The recording is divided into pieces of equal length.
+/// Each piece has its lowest and its highest sample, divided by 256.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordingPeaks {
     /// Left channel, then right channel: lowest and highest sample of each piece.
@@ -48,8 +48,8 @@ pub(super) struct PeakFinder {
 }
 
 impl PeakFinder {
-    /// Creates a peak finder for a recording of `expected` samples per channel, which is divided into at most `pieces`
-    /// pieces.
+    /// Creates a peak finder for a recording of `expected` samples per channel. It has `pieces` pieces, but not more
+    /// than samples.
     pub(super) fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];
@@ -65,7 +65,7 @@ impl PeakFinder {
         Self::new(samples, (seconds * PIECES_PER_S).ceil().clamp(1.0, MAX_PIECES) as u64)
     }
 
-    /// Adds samples of both channels. Samples beyond the expected number belong to no piece.
+    /// Adds samples of both channels. Ignores samples beyond the expected number.
     pub(super) fn add(&mut self, mut frames: &[[i16; 2]]) {
         while !frames.is_empty() && self.piece < self.pieces {
             let room = usize::try_from(self.piece_end - self.samples).unwrap_or(usize::MAX).min(frames.len());
@@ -101,8 +101,8 @@ impl PeakFinder {
         bytes
     }
 
-    /// Widens the range of the current piece by more samples. The loop has no branch, so that the compiler vectorizes
-    /// it: every sample of a recording passes through it.
+    /// Widens the range of the current piece by more samples. Every sample of a recording passes through this loop, so
+    /// it has no branch and the compiler can vectorize it.
     fn widen(&mut self, frames: &[[i16; 2]]) {
         let (mut low, mut high) = ([i16::MAX; 2], [i16::MIN; 2]);
         for &[left, right] in frames {
@@ -123,7 +123,7 @@ impl PeakFinder {
     }
 }
 
-/// Finds the peaks of a recording and writes them beside it, for tests whose recording was not made by the recorder.
+/// Finds the peaks of a recording and writes them beside it. For tests with recordings that the recorder did not make.
 #[cfg(test)]
 pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     let path = Path::new(&recording.path);
@@ -135,9 +135,10 @@ pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
 
 /// First bytes of a `.peaks` file, by which it is recognised.
 const MAGIC: &[u8] = b"CSPEAKS1";
-/// Number of pieces per second of sound. Single words are visible, and the 32 bytes a second are 0.1 % of a WAV file.
+/// Number of pieces per second of sound. At this rate single words are visible, and the 32 bytes a second are 0.1 % of
+/// a WAV file.
 const PIECES_PER_S: f64 = 8.0;
-/// Maximum number of pieces of a `.peaks` file: those of an hour. In a longer recording the pieces are longer.
+/// Maximum number of pieces of a `.peaks` file: those of an hour. A longer recording has longer pieces.
 const MAX_PIECES: f64 = 28_800.0;
 /// Maximum size of a `.peaks` file that is read, bytes.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
@@ -146,7 +147,8 @@ const MAX_BYTES: u64 = 8 + 4 * 28_800;
 mod tests {
     use super::*;
 
-    /// Finds the peaks sample by sample, as the definition of a piece says, to compare with the fast method.
+    /// Finds the peaks by a slow and simple method, directly from the definition of a piece. The test compares the fast
+    /// method with it.
     fn plain(frames: &[[i16; 2]], expected: u64, pieces: u64) -> [Vec<(i16, i16)>; 2] {
         let pieces = pieces.min(expected);
         let mut out = [vec![(i16::MAX, i16::MIN); pieces as usize], vec![(i16::MAX, i16::MIN); pieces as usize]];
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn pieces_are_the_same_however_the_samples_are_split() {
         let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
-        // Four cases: the recording is shorter than expected, as expected, or longer; and there are more pieces than
+        // The cases: a recording that is longer or shorter than expected, or exactly as expected, and more pieces than
         // samples.
         for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
             for step in [1, 13, 160, 8_000] {

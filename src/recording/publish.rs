@@ -1,8 +1,8 @@
 //! Publishes files: a file gets its final name only when it is complete and synced to disk.
 //!
-//! The files of a call, or of several calls, are published as a group. Each file is synced through the handle that
-//! wrote it if that is still open, so that no write error is missed. Then all files are renamed, and each folder is
-//! synced once.
+//! The files of one or several calls are published as a group. Each file is synced through the handle that wrote it, if
+//! that handle is still open, so that no write error is missed. Then all files are renamed, and each folder is synced
+//! once.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -15,14 +15,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::hex;
 
-/// Returns the `.part` name that a file has until it is complete.
+/// Returns the temporary name of a file: its final name with `.part` at the end.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
 }
 
-/// A file under its `.part` name. Dropping it removes the file, because an incomplete file is of no use.
+/// An incomplete or unpublished file under its temporary name. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct PartFile {
     /// Path that the file gets when it is published.
@@ -33,11 +33,11 @@ pub(super) struct PartFile {
     is_published: bool,
 }
 
-/// Whether a file must be on the disk before it gets its final name.
+/// Whether a file must be synced before it gets its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncNeed {
     Synced,
-    /// The file is not synced, so it may be empty after a power cut.
+    /// The file is not synced. After a power cut it may be empty.
     Unsynced,
 }
 
@@ -61,12 +61,13 @@ impl PartFile {
 }
 
 impl PartFile {
-    /// Asks the system to begin writing the file to the disk, so that the later sync is short. An error does no harm.
+    /// Asks the system to begin writing the file to the disk, so that the later sync is short. An error does no harm,
+    /// because the sync reports it.
     #[expect(unsafe_code, reason = "sync_file_range(2) has no safe form in std or rustix")]
     fn start_writeback(&self) {
         use std::os::fd::AsRawFd as _;
         if let (Some(file), SyncNeed::Synced) = (&self.file, self.need) {
-            // SAFETY: the handle is open during the call, which takes numbers only.
+            // SAFETY: the handle is open during the call, and the call gets only numbers.
             let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
         }
     }
@@ -83,7 +84,7 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.is_published {
-            let _ = std::fs::remove_file(temporary_path(&self.path)); // at worst the next start removes it
+            let _ = std::fs::remove_file(temporary_path(&self.path)); // on failure the next start removes it
         }
     }
 }
@@ -115,8 +116,8 @@ impl PublishGroup {
     /// Publishes the files: fsync of each file that needs it, then all renames, then fsync of each folder.
     ///
     /// # Errors
-    /// Fails with the file or folder for which the operating system refuses a step. No file gets its final name before
-    /// all files are synced.
+    /// Fails with the path of the file or folder for which a step failed. No file gets its final name before all files
+    /// are synced.
     pub(super) fn publish(mut self) -> Result<(), (PathBuf, io::Error)> {
         for part in &self.0 {
             part.sync().map_err(|error| (part.path.clone(), error))?;
@@ -136,7 +137,7 @@ impl PublishGroup {
 /// Publishes a complete `.part` file under its final name: fsync, rename, fsync of the folder.
 ///
 /// # Errors
-/// Fails if the operating system refuses one of the steps.
+/// Fails if one of the steps fails.
 pub(super) fn publish(path: &Path) -> io::Result<()> {
     let temporary = temporary_path(path);
     File::open(&temporary)?.sync_all()?;
@@ -147,7 +148,8 @@ pub(super) fn publish(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a folder, and those above it, with mode 0700, whatever the umask. A folder that exists is not changed.
+/// Creates a folder and the missing folders above it. They get mode 0700, whatever the umask. A folder that exists is
+/// not changed.
 pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
@@ -187,10 +189,10 @@ pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a small file under the `.part` name of `path`.
+/// Writes a small file under its temporary name.
 ///
 /// # Errors
-/// Fails if the operating system refuses one of the steps; then no `.part` file is left.
+/// Fails if a step fails. Then no `.part` file is left.
 pub(super) fn write_part(path: PathBuf, bytes: &[u8], need: SyncNeed) -> io::Result<PartFile> {
     let (part, file) = PartFile::create(path, need)?;
     (&*file).write_all(bytes)?;

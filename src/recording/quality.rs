@@ -1,8 +1,8 @@
-//! Voice quality of a side: what rendering measured, and an estimated MOS (ITU-T G.107).
+//! Voice quality of a side: the measurements of rendering, and an estimated MOS (ITU-T G.107).
 //!
-//! The estimate is that of the E-model with default values. It uses the equipment impairment of the codec (G.113
-//! appendix I) and the measured loss, assumed to be random. A passive listener cannot measure the mouth-to-ear delay,
-//! so [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
+//! The MOS is computed by the E-model with default values, from the equipment impairment of the codec (G.113 appendix
+//! I) and the measured loss. Loss is assumed to be random. A passive listener cannot measure the mouth-to-ear delay, so
+//! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
 use crate::call::record::{CallProblem, ProblemKind, Side, SideRecord};
 use crate::codec::{Codec, EquipmentImpairment};
@@ -21,7 +21,7 @@ pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
     side.mos = if heard { main_codec(side).and_then(|codec| mos(codec, loss(side, report))) } else { None };
 }
 
-/// Finds a side that sent packets without any speech while the other side talked. Returns this side and the problem to
+/// Finds a side that sent packets without speech while the other side talked. Returns this side and the problem to
 /// report.
 pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Option<(Side, CallProblem)> {
     let length_s = report.samples as f64 / f64::from(sample_rate.max(1));
@@ -38,14 +38,14 @@ pub(super) fn find_one_way_audio(report: &RenderReport, sample_rate: u32) -> Opt
     Some((side, ProblemKind::OneWayAudio.with_packets(packets)))
 }
 
-/// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio, 0 to 1. Returns `None` for codecs
-/// without an equipment impairment in G.113.
+/// Estimates the conversational MOS (G.107 appendix B) for a codec and a loss ratio from 0 to 1. Returns `None` if
+/// G.113 has no equipment impairment for the codec.
 fn mos(codec: &str, loss: f64) -> Option<f64> {
     let EquipmentImpairment { ie, bpl } = Codec::from_name(codec)?.impairment()?;
     let percent = 100.0 * loss;
     // Effective equipment impairment (G.107 equation 7-29) with BurstR = 1, i.e. random loss.
     let effective = ie + (95.0 - ie) * percent / (percent + bpl);
-    // The delay impairment is approximated as usual: 0.024 per ms below 177 ms.
+    // Approximation of the delay impairment: it is 0.024 per ms for delays below 177 ms.
     let rating = (DEFAULT_RATING - 0.024 * ASSUMED_DELAY_MS - effective).clamp(0.0, 100.0);
     let mos = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
     Some(rounded(mos.clamp(1.0, 4.5), 100.0))

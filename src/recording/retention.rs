@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Recordings of calls that a person put on hold are never removed.
-//! - Recordings that are still to be delivered are removed only if the configuration allows it, only to free space, and
+//! - Recordings that Pyrus does not have yet are removed only if the configuration allows it, only to free space, and
 //!   after all others.
 //! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::config::{Config, UndeliveredPolicy};
 use crate::time::Timestamp;
 
-/// A call with recordings that may be removed.
+/// A call with recordings that could be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
     /// Id of the call whose recordings may be removed.
@@ -26,20 +26,20 @@ pub struct RemovalCandidate {
     pub(crate) at: Option<Timestamp>,
     /// Total size of the call's files in bytes.
     pub(crate) bytes: u64,
-    /// The loss that the removal of the call's recordings would cause.
+    /// The loss that removing the call's recordings would cause.
     pub(crate) cost: RemovalCost,
 }
 
-/// The loss that the removal of a call's recordings causes, in growing order.
+/// The loss that removing a call's recordings causes, from the smallest to the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RemovalCost {
     /// Nothing is lost: Pyrus has the recordings.
     Nothing,
-    /// The only copy is lost. The recordings are not to be delivered.
+    /// The only copy is lost, but it is not to be delivered.
     OnlyCopy,
-    /// Recordings are lost that are still to be delivered.
+    /// Recordings are lost that Pyrus is still to get.
     Owed,
-    /// Removal is forbidden: a person put the call on hold, or the call is not complete.
+    /// Removal is forbidden, because a person put the call on hold, or because the call has not ended yet.
     Held,
 }
 
@@ -68,9 +68,10 @@ impl RemovalReason {
 /// Whether the wall clock can be trusted, so that ages can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrust {
-    /// The clock ran evenly for a while; this is the current time.
+    /// The clock ran evenly for a while. The value is the current time.
     Trusted(Timestamp),
-    /// The service just started, or the clock jumped. A clock set to the future must not remove all recordings.
+    /// The clock is not trusted, because the service just started or the clock jumped. Otherwise a clock that was set
+    /// to the future would remove all recordings.
     Unknown,
 }
 
@@ -84,8 +85,8 @@ pub struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// Returns whether no removal is needed, so that the list of calls need not be read. Always false if there is an
-    /// age limit.
+    /// Returns whether both limits of disk space hold, so that the list of calls need not be read. Always false if
+    /// there is an age limit.
     pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0
             && excess_bytes(config, self.kept_bytes) == 0
@@ -93,9 +94,8 @@ impl DiskUsage {
     }
 }
 
-/// Plans the removals after which all limits hold again, in order of removal, at most [`MAX_REMOVALS`] of them. `walk`
-/// starts an iteration over the candidates, oldest first, those with an unknown start last. An iteration reads no more
-/// candidates than needed.
+/// Plans removals, in order, until all limits hold or [`MAX_REMOVALS`] are planned. `walk` starts an iteration over the
+/// candidates: the oldest first, those with an unknown start last. The iteration ends as soon as the plan is complete.
 ///
 /// # Errors
 /// Fails if the iteration fails.
@@ -137,8 +137,8 @@ where
     Ok(removals.calls)
 }
 
-/// Chooses calls to remove until `bytes` are freed. Calls whose removal loses least come first, and among these the
-/// oldest calls.
+/// Chooses calls to remove until `bytes` are freed. Calls with the smallest loss come first, and among these the oldest
+/// calls.
 fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,
@@ -200,7 +200,7 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the number of free bytes that the current user can still write on the disk of a folder.
+/// Returns the number of bytes that the current user can still write on the disk of a folder.
 ///
 /// # Errors
 /// Fails if the folder does not exist.

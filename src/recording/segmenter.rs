@@ -2,13 +2,12 @@
 //!
 //! # Invariants
 //! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the
-//!   call. So each segment begins with the sample after the previous one, whenever they are made and whatever their
-//!   sample rate.
+//!   call. So each segment begins with the sample after the end of the previous segment. This does not depend on the
+//!   sample rates, nor on when the segments are made.
 //! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the
 //!   same bytes whether it is made during the call, after its end, or from a replayed capture.
 //! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as
-//!   without segments, and there is no seam. A call of n segments takes (n + 1) / 2 times
-//!   the work.
+//!   without segments, and the transition cannot be heard. A call of n segments takes (n + 1) / 2 times the work.
 //! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
 //!   of two rates.
 //! - Finished segments are not changed. If another leg becomes the anchor leg later, the following segments have the
@@ -31,7 +30,7 @@ pub(super) struct Segmenter<'a> {
     pub(super) format: RecordingFormat,
     /// Sample rate in Hz; `None` means the lowest rate that suffices for the codecs of the call.
     pub(super) sample_rate: Option<u32>,
-    /// Length of a segment, seconds.
+    /// Length of a segment in seconds.
     pub(super) segment_s: u64,
     pub(super) folder: &'a Path,
     pub(super) stem: &'a str,
@@ -46,10 +45,10 @@ pub(super) struct FinishedSegments {
     pub(super) starts_at: Option<Timestamp>,
 }
 
-/// The point in time up to which a leg is rendered.
+/// The moment up to which a leg is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderUpTo {
-    /// Up to the end of the segment with this number; the call is still in progress.
+    /// Up to the end of the segment with this number, while the call is still in progress.
     Segment(u32),
     /// Up to the end of the call.
     End,
@@ -64,13 +63,13 @@ pub(super) struct RenderedLeg {
     pub(super) report: RenderReport,
     /// Whether any sound could be decoded.
     pub(super) is_heard: bool,
-    /// Whether a side can be heard, as the verdict defines it (module `verdict`).
+    /// Whether at least one side can be heard, as the verdict defines it (module `verdict`).
     pub(super) is_audible: bool,
-    /// New segments; empty if nothing can be heard.
+    /// New segments; empty if no sound could be decoded.
     pub(super) segments: Vec<NewSegment>,
 }
 
-/// A new segment, whose file has no final name yet.
+/// A new segment with a file that has no final name yet.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) number: u32,
@@ -125,7 +124,7 @@ impl Segmenter<'_> {
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
-    /// Returns the render plan and the number of the last segment.
+    /// Returns the render plan for the last segment up to `up_to`, and the number of that segment.
     fn last_segment_plan(
         &self,
         source: &LegSource,
@@ -146,8 +145,8 @@ impl Segmenter<'_> {
         Ok((plan, u32::try_from(last).unwrap_or(u32::MAX)))
     }
 
-    /// Returns the render plan for a segment before the last. It reaches from the beginning of the call to the
-    /// segment's end.
+    /// Returns the render plan for a segment that ends before the call. The plan reaches from the beginning of the call
+    /// to the segment's end.
     fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<RenderPlan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
         let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + SEGMENT_SETTLE) };
@@ -161,7 +160,7 @@ impl Segmenter<'_> {
         starts_at + Duration::from_secs(seconds)
     }
 
-    /// Renders a plan from its beginning, and writes its last segment to a file.
+    /// Renders a plan from the beginning of the call, and writes only the plan's last segment to a file.
     fn write(
         &self,
         plan: &RenderPlan,

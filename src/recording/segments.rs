@@ -12,14 +12,14 @@ use super::peaks::{PeakFinder, peaks_path};
 use super::publish::{PartFile, PublishGroup, SyncNeed, digest, temporary_path, write_part};
 use crate::codec::CompandingLaw;
 
-/// Whether the channels must be swapped. They must if the caller of the leg is the callee of the call.
+/// Whether the channels are swapped. They must be swapped if the caller of the leg is the callee of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
     Same,
     Swapped,
 }
 
-/// Writes the file of one segment under a temporary name (`.part`).
+/// Writes the file of one segment under its temporary name (`.part`).
 pub(super) struct SegmentWriter {
     file: SegmentFile,
     channels: ChannelOrder,
@@ -45,7 +45,7 @@ pub(super) struct SegmentSpec {
     pub(super) samples: u64,
 }
 
-/// A complete file that has no final name yet. Dropping it removes the file.
+/// A complete file without its final name. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct WrittenSegment {
     part: PartFile,
@@ -54,7 +54,7 @@ pub(super) struct WrittenSegment {
 }
 
 impl SegmentWriter {
-    /// Starts the file of segment `number` (counted from 1). The names of all files of the call begin with `stem`.
+    /// Starts the file of segment `number`, 1 for the first. The names of all files of the call begin with `stem`.
     pub(super) fn new(folder: &Path, stem: &str, number: u32, spec: SegmentSpec) -> io::Result<Self> {
         let ending = spec.format.extension();
         let name = if number == 1 { format!("{stem}.{ending}") } else { format!("{stem}.{number}.{ending}") };
@@ -81,7 +81,7 @@ impl SegmentWriter {
         self.file.write(frames)
     }
 
-    /// Completes the file, and returns it without a final name.
+    /// Completes the file, and returns it. It still has no final name.
     pub(super) fn finish(self) -> io::Result<WrittenSegment> {
         self.file.finish()?;
         Ok(WrittenSegment { part: self.part, hash: self.hash, peaks: self.peaks })
@@ -89,12 +89,12 @@ impl SegmentWriter {
 }
 
 impl WrittenSegment {
-    /// Closes the file handle, because a long call has many segments and a process may have few open files.
+    /// Closes the file handle. A long call has many segments, and the number of open files of a process is limited.
     pub(super) fn close(&mut self) {
         self.part.close();
     }
 
-    /// Adds the file and its peaks to those that are about to be published. Returns its path, size and SHA-256.
+    /// Adds the file and its peaks to a group of files to be published. Returns its path, size and SHA-256.
     pub(super) fn add_to(self, group: &mut PublishGroup) -> io::Result<(PathBuf, u64, String)> {
         let path = self.part.path().to_owned();
         let (bytes, sha256) = match self.hash.finish() {
@@ -112,8 +112,8 @@ impl WrittenSegment {
 }
 
 impl SegmentSpec {
-    /// Returns the header that the finished file is expected to have, if the format writes its header again at the end;
-    /// no bytes otherwise.
+    /// Returns the expected header of the finished file. Returns no bytes if the format never writes its header a
+    /// second time.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {
@@ -153,7 +153,7 @@ impl SegmentFile {
     }
 }
 
-/// Returns the maximum duration of a segment in seconds that keeps the file within the size limit. Without a configured
+/// Returns the maximum duration of a segment in seconds, so that its file keeps the size limit. Without a configured
 /// sample rate, wideband is assumed, because a call may change to a wideband codec at any time.
 pub(super) fn segment_seconds(
     format: RecordingFormat,
@@ -188,7 +188,7 @@ mod tests {
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // The lengths of three files in samples: less than a second, more than one write to the file, and none.
+            // Number of samples of each file: less than a second, more than one write to the file, and none.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");

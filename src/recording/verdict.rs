@@ -18,13 +18,13 @@ pub(crate) struct VerdictFacts {
     pub(crate) packets: u64,
     /// Whether media flowed between the hosts of the call, but between addresses that a NAT changed.
     pub(crate) is_behind_nat: bool,
-    /// A side with packets that contain no speech although the other side talks; `None` if there is no such side.
+    /// The side that sends packets without speech although the other side talks; `None` if there is no such side.
     pub(crate) mute: Option<Side>,
     /// The kind of fax; `None` if the call was no fax.
     pub(crate) fax: Option<FaxKind>,
     /// The error with which rendering failed; `None` if it succeeded.
     pub(crate) failure: Option<String>,
-    /// The reason why this machine did not keep all packets of the call; `None` if it kept all.
+    /// Why this machine did not keep all packets of the call; `None` if it kept all.
     pub(crate) spool_loss: Option<String>,
 }
 
@@ -58,9 +58,9 @@ pub(crate) struct SideFacts {
     pub(crate) audibility: Audibility,
     /// Whether there were telephone-events (DTMF).
     pub(crate) events: bool,
-    /// Reasons why packets could not be decoded. A reason that concerns only a few packets is left out.
+    /// Why packets could not be decoded. A reason that concerns only a few packets is left out.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,
-    /// Whether the payload of packets was deliberately not kept, e.g. while the recording was paused.
+    /// Whether the payload of packets was not kept on purpose, e.g. while the recording was paused.
     pub(crate) withheld: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum Audibility {
     /// No packet of the side was decoded.
     #[default]
     Nothing,
-    /// Almost nothing was decoded, e.g. only the packets before the encryption began.
+    /// Almost nothing was decoded, e.g. only the packets from before the encryption began.
     AlmostNothing,
     /// Packets were decoded, and all of them are digital silence.
     Silence,
@@ -116,15 +116,16 @@ impl From<&SideReport> for SideFacts {
     }
 }
 
-/// Returns the reasons of undecodable packets that explain why a side is silent. A few damaged packets explain nothing.
+/// Returns the reasons of undecodable packets that may explain why a side is silent. Reasons that concern only a few
+/// packets are left out.
 fn main_reasons(report: &SideReport) -> BTreeSet<UndecodableReason> {
     let packets = (report.decoded + report.comfort + report.undecodable()) as f64;
     let is_main = |count: u64| count as f64 >= MIN_REASON_SHARE * packets;
     report.silent.iter().filter(|(_, count)| is_main(**count)).map(|(reason, _)| reason.clone()).collect()
 }
 
-/// Returns the first verdict that applies, in the order of [`CallVerdict`], and the reason as a sentence for people.
-/// Never returns `Excluded`, which only the engine decides.
+/// Returns the first verdict that applies, in the order of [`CallVerdict`], and its reason as a sentence for people.
+/// Never returns `Excluded`, because the engine alone decides that.
 pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.is_heard(), facts.callee.is_heard()) {
         (true, true) => {
@@ -163,7 +164,7 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     if let Some(failure) = &facts.failure {
         return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    // If this machine lost packets, that is named first. Otherwise a person would look for the fault at the switch.
+    // A loss by this machine is named first. Otherwise a person would look for the fault at the switch.
     if let Some(loss) = &facts.spool_loss {
         return (CallVerdict::Failed, format!("No sound of the call could be kept: {loss}."));
     }
@@ -190,8 +191,8 @@ fn fax_note(facts: &VerdictFacts) -> &'static str {
     }
 }
 
-/// Returns why a side cannot be heard while the other can, as a sentence; `None` if the silent side is a fax machine
-/// that receives.
+/// Returns a sentence that explains why one side cannot be heard while the other can. Returns `None` for a fax machine
+/// that only receives, because its silence is normal.
 fn silent_side_reason(silent: &str, side: &SideFacts, facts: &VerdictFacts) -> Option<String> {
     let is_listening = facts.fax.is_some() && side.undecodable.is_empty();
     (!is_listening).then(|| silence_reason(silent, side, facts.spool_loss.as_deref()))
@@ -229,7 +230,7 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
     }
 }
 
-/// Returns the reason why a side cannot be heard, as a sentence. `side` is the name of the side in the sentence.
+/// Returns a sentence that explains why a side cannot be heard. `side` is the side's name in the sentence.
 fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
         None if facts.audibility == Audibility::Silence => {
@@ -276,17 +277,17 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
-/// Minimum share of the recorded time, 0 to 1, with decoded sound for a side to count as heard. [`MIN_HEARD_MS`] is
-/// enough, too. A short greeting in a long call counts; the packets before a key agreement do not.
+/// Minimum share of the recorded time, 0 to 1, with decoded sound for a side that can be heard. [`MIN_HEARD_MS`] is
+/// enough, too. So a short greeting in a long call counts, but the packets before a key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
-/// Duration of decoded sound in ms with which a side counts as heard, however long the call is.
+/// Duration of decoded sound in ms that is enough for a side that can be heard, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
-/// Minimum share of decoded packets, 0 to 1, among decoded and undecodable packets. Below it, a side counts as almost
-/// silent.
+/// Minimum share of decoded packets among all packets of a side, 0 to 1. Below it, the side has almost no sound
+/// ([`Audibility::AlmostNothing`]).
 const MIN_DECODED_SHARE: f64 = 0.05;
-/// Minimum share of a side's packets, 0 to 1, that a reason must concern to be named for a silent side.
+/// Minimum share of a side's packets, 0 to 1, for a reason to be named in the verdict.
 const MIN_REASON_SHARE: f64 = 0.05;
-/// Largest magnitude of a sample that counts as digital silence: 8 in A-law, and the ripple of a resampler.
+/// Largest magnitude of a sample that counts as digital silence: 8 in A-law, plus the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;
 
 #[cfg(test)]

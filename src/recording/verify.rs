@@ -26,11 +26,11 @@ pub struct VerifiedRecording {
     /// Number of samples per channel that the file has.
     pub samples: u64,
     /// Peaks of the left and the right channel: lowest and highest sample of each interval. The intervals have equal
-    /// length. There are as many as requested, or fewer if the file has fewer samples.
+    /// length. There are as many intervals as requested, or fewer if the file has fewer samples.
     pub peaks: [Vec<(i16, i16)>; 2],
 }
 
-/// Reasons why a file does not match its call record.
+/// Why a file does not match its call record.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The file does not exist or cannot be read.
@@ -41,7 +41,7 @@ pub enum VerifyError {
     Size {
         /// Size of the file in bytes.
         found: u64,
-        /// Size that the record states, bytes.
+        /// Size in bytes according to the record.
         expected: u64,
     },
     /// The hash (SHA-256) of the file differs from the record.
@@ -58,12 +58,12 @@ pub enum VerifyError {
     Length {
         /// Number of samples per channel that the file has.
         found: u64,
-        /// Number of samples per channel that the times in the record give.
+        /// Number of samples per channel according to the times in the record.
         expected: u64,
     },
 }
 
-/// Verifies a file against its entry in the record, and finds up to [`PEAKS`] peaks for a waveform.
+/// Verifies a file against its entry in the record. Also finds up to [`PEAKS`] peaks for a waveform.
 ///
 /// # Errors
 /// Returns the first mismatch.
@@ -71,7 +71,7 @@ pub fn verify(path: &Path, recording: &RecordingFile) -> Result<VerifiedRecordin
     verify_with_peaks(path, recording, PEAKS)
 }
 
-/// Verifies a file like [`verify`], and finds up to `pieces` peaks.
+/// Verifies a file like [`verify`]. Also finds up to `pieces` peaks.
 ///
 /// # Errors
 /// Returns the first mismatch.
@@ -93,7 +93,7 @@ pub(crate) fn verify_with_peaks(
     verify_audio(Box::new(File::open(path)?), recording, pieces)
 }
 
-/// Verifies the content of an encrypted file against its entry in the record, and finds up to `pieces` peaks. The
+/// Verifies the content of an encrypted file against its entry in the record. Also finds up to `pieces` peaks. The
 /// content is decrypted in memory only.
 ///
 /// # Errors
@@ -174,7 +174,7 @@ fn decode_pcm(
     Ok(())
 }
 
-/// Decodes an Opus file. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2); the last packet states how many
+/// Decodes an Opus file. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2). The last packet tells how many
 /// samples to trim at the end.
 fn decode_opus(
     reader: &mut dyn FormatReader,

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::format;
 
-/// Reads the blocks of a file one after the other. Holds one block and some bytes read ahead in memory.
+/// Reads the blocks of a file one after the other. Keeps one block, and some bytes after it, in memory.
 pub(super) struct BlockReader<R> {
     input: R,
     buffer: Vec<u8>,
@@ -22,20 +22,20 @@ pub(super) enum NextBlock<'a> {
     End(BlocksEnd),
 }
 
-/// The way in which a sequence of blocks ends.
+/// How a sequence of blocks ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlocksEnd {
     /// The input ends after a complete block, as it should.
     Clean,
-    /// The input ends within a block, or with bytes that are zero. A crash leaves zeros if the file grew but its bytes
-    /// were not written.
+    /// The input ends within a block, or with zero bytes. After a crash, a file may have grown without its bytes being
+    /// written.
     Torn,
-    /// The next bytes are no block, e.g. because the file is damaged there.
+    /// The next bytes are not a block, e.g. because the file is damaged there.
     Broken,
 }
 
 impl<R: Read> BlockReader<R> {
-    /// Creates a reader for an input with its first byte at `offset` of the file.
+    /// Creates a reader. The first byte of `input` is at `offset` in the file.
     pub(super) fn new(input: R, offset: u64) -> Self {
         Self { input, buffer: Vec::new(), from: 0, offset }
     }
@@ -45,7 +45,7 @@ impl<R: Read> BlockReader<R> {
         self.offset
     }
 
-    /// Reads the next block and moves behind it.
+    /// Reads the next block and moves to the block after it.
     ///
     /// # Errors
     /// Fails if the input fails.
@@ -85,8 +85,8 @@ impl<R: Read> BlockReader<R> {
         Ok(NextBlock::End(BlocksEnd::Broken))
     }
 
-    /// Returns the 32-bit number at byte `at` of the next block. The bytes must be in the buffer, i.e. `fill` must have
-    /// returned true for them.
+    /// Returns the 32-bit number at byte `at` of the next block. `fill` must have returned true for these bytes, so
+    /// that they are in the buffer.
     fn word(&self, at: usize) -> u32 {
         let b = &self.buffer[self.from + at..self.from + at + 4];
         u32::from_le_bytes([b[0], b[1], b[2], b[3]])

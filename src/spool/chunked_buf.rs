@@ -1,12 +1,12 @@
-//! A byte buffer made of chunks: it grows without moving its contents, and its chunks are reused.
+//! A byte buffer made of chunks. It grows without moving its contents, and its chunks can be reused.
 //!
-//! No pcapng block crosses a chunk, so a reader can use the blocks without copying them.
+//! Each pcapng block lies within one chunk, so a reader can use the blocks without copying them.
 
 use std::io;
 
 use super::spill_file::{SpillFile, SpilledChunk};
 
-/// The spool of a leg in memory. If memory runs short, some of its chunks are in a file.
+/// The spool of a leg in memory. If memory is short, some of its chunks are in a file.
 #[derive(Debug, Default)]
 pub struct ChunkedBuf {
     chunks: Vec<SpoolChunk>,
@@ -59,7 +59,7 @@ impl ChunkedBuf {
         self.chunks.get(number)
     }
 
-    /// Returns the chunk to which the next block is appended, unless a new chunk must be added first.
+    /// Returns the chunk to which the next block is appended; `None` if a new chunk must be added first.
     pub(super) fn block_buf(&mut self) -> Option<&mut Vec<u8>> {
         match self.chunks.last_mut() {
             Some(SpoolChunk::Memory(chunk)) if chunk.len() + MIN_FREE_BYTES <= chunk.capacity().min(CHUNK_BYTES) => {
@@ -69,12 +69,12 @@ impl ChunkedBuf {
         }
     }
 
-    /// Adds an empty chunk to which the next blocks are appended.
+    /// Adds an empty chunk. The next blocks are appended to it.
     pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
         self.chunks.push(SpoolChunk::Memory(chunk));
     }
 
-    /// Moves the last chunk to a file. Returns its memory for reuse, or `None` if it is not in memory.
+    /// Moves the last chunk to a file. Returns its memory for reuse; `None` if the chunk was not in memory.
     pub(super) fn spill_last(&mut self, file: &mut SpillFile) -> io::Result<Option<Vec<u8>>> {
         let Some(last) = self.chunks.last_mut() else { return Ok(None) };
         let SpoolChunk::Memory(bytes) = last else { return Ok(None) };
@@ -104,6 +104,6 @@ impl ChunkedBuf {
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
 /// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at once take 80 MiB.
 pub(super) const SMALL_CHUNK_BYTES: usize = 8 * 1024;
-/// Minimum free space with which a chunk is used for another block, bytes. It exceeds any packet of a single Ethernet
-/// frame. A longer block makes its chunk grow.
+/// Minimum free space of a chunk to which another block is appended, bytes. It exceeds a packet of one Ethernet frame,
+/// so a chunk rarely has to grow.
 const MIN_FREE_BYTES: usize = 2 * 1024;

@@ -9,9 +9,9 @@ pub struct Config {
     pub dir: PathBuf,
     /// Maximum memory for chunks that wait to be written to the disk, MiB.
     pub buffer_mib: u32,
-    /// Interval between syncs of the file system, seconds. A power cut loses at most this much of the calls.
+    /// Interval between syncs of the file system, seconds. A power cut loses at most the media of this time.
     pub sync_seconds: u32,
-    /// For `replay`: size up to which spools stay in memory, MiB. Above it, they go to a file.
+    /// For `replay`: total size of spools in memory, MiB. Chunks above it go to a file.
     pub memory_mib: u32,
 }
 

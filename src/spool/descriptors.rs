@@ -23,7 +23,7 @@ impl DescriptorReserve {
         this
     }
 
-    /// Opens reserved descriptors that were given up, as far as the process may open descriptors.
+    /// Opens reserved descriptors in place of those that were closed, as far as the process may open descriptors.
     pub(super) fn refill(&mut self) {
         while self.spares.len() < RESERVED {
             let Ok(spare) = File::open("/dev/null") else { return };
@@ -31,10 +31,11 @@ impl DescriptorReserve {
         }
     }
 
-    /// Opens a file by the function `open`. If no descriptor is left, closes a reserved one and tries again.
+    /// Opens a file by calling `open`. If the process has no descriptor left, closes a reserved descriptor and tries
+    /// again.
     ///
     /// # Errors
-    /// Fails as `open` does. If [`is_shortage`] holds for the error, the reserve is used up, too.
+    /// Fails as `open` does. If [`is_shortage`] holds for the error, the reserve is empty, too.
     pub(super) fn open<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         loop {
             match open() {
@@ -59,8 +60,8 @@ pub(super) fn max_open_files() -> usize {
     (limit / 4).clamp(MIN_OPEN, MAX_OPEN)
 }
 
-/// Number of reserved descriptors. One is enough to write all files one after the other; more avoid opening files again
-/// and again.
+/// Number of reserved descriptors. One is enough to write all files one after the other. With more, fewer files must be
+/// closed and opened again.
 const RESERVED: usize = 8;
 /// Maximum number of files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;

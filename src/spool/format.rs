@@ -1,10 +1,11 @@
 //! Format of a spool file: pcapng blocks (draft-ietf-opsawg-pcapng), little-endian.
 //!
-//! A file begins with a section header and one interface with link type raw IP and ns timestamps. A packet is an
-//! enhanced packet block; its IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum (RFC 768
-//! allows zero), because the sum over every payload would take a tenth of the capture thread's time. A decision is a
-//! custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`], the length of the JSON, and the
-//! JSON.
+//! A file begins with a section header and one interface. Its link type is raw IP, and timestamps are in ns. A packet
+//! is an enhanced packet block; its IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum
+//! (RFC 768 allows zero), because summing every payload would take a tenth of the capture thread's time.
+//!
+//! A decision is a custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`], the length of the
+//! JSON, and the JSON.
 
 use std::net::IpAddr;
 
@@ -21,7 +22,8 @@ pub(crate) struct SpoolPacket<'a> {
     pub(crate) src: Endpoint,
     /// Endpoint to which the packet was sent.
     pub(crate) dst: Endpoint,
-    /// The bytes of the UDP payload that are kept; fewer than on the wire if the packet is shortened.
+    /// The part of the UDP payload that is stored. It is shorter than on the wire if the packet was truncated or its
+    /// payload is not kept.
     pub(crate) payload: &'a [u8],
     /// Length of the UDP payload on the wire in bytes.
     pub(crate) wire_len: u32,
@@ -41,12 +43,12 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
     put_u32(out, INTERFACE_LEN);
     out.extend([LINKTYPE_RAW as u8, 0, 0, 0]);
     put_u32(out, 0); // snap length: no limit
-    out.extend([9, 0, 1, 0, NANOSECONDS, 0, 0, 0]); // if_tsresol
+    out.extend([9, 0, 1, 0, NANOSECONDS, 0, 0, 0]); // option if_tsresol: timestamps in ns
     put_u32(out, 0); // end of options
     put_u32(out, INTERFACE_LEN);
 }
 
-/// Appends a packet as an enhanced packet block. Allocates only if `out` has to grow. Over IPv4 the UDP checksum stays
+/// Appends a packet as an enhanced packet block. Allocates only if `out` has to grow. Over IPv4 the UDP checksum is
 /// zero until [`fill_checksum`] sets it.
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
@@ -81,7 +83,8 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     put_u32(out, total as u32);
 }
 
-/// Computes the UDP checksum of a packet in its block, if the checksum is missing and the payload is whole.
+/// Computes the UDP checksum of a packet in its block. Does nothing if there is a checksum already, or if the payload
+/// is not complete.
 pub(crate) fn fill_checksum(block: &mut [u8]) {
     let word = |at: usize| block.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let (Some(captured), Some(original)) = (word(20), word(24)) else { return };
@@ -92,7 +95,7 @@ pub(crate) fn fill_checksum(block: &mut [u8]) {
     }
 }
 
-/// Computes the UDP checksum of a packet whose payload is whole and whose checksum is zero.
+/// Computes the UDP checksum of a packet with a complete payload and a checksum of zero.
 fn put_checksum(packet: &mut [u8], ip_len: usize) {
     let addresses = if ip_len == IPV4_LEN { &packet[12..20] } else { &packet[8..40] };
     let pseudo = words_sum(addresses) + u64::from(UDP) + (packet.len() - ip_len) as u64;
@@ -104,7 +107,7 @@ fn put_checksum(packet: &mut [u8], ip_len: usize) {
 
 /// Appends a decision as a custom block.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
-    // A decision has only strings, numbers and enums, so its serialization to JSON cannot fail.
+    // A decision consists of strings, numbers and enums, so its conversion to JSON cannot fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());
     put_u32(out, CUSTOM);
@@ -146,8 +149,9 @@ fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. Adds 32-bit words in the byte
-/// order of the machine, which the compiler vectorizes, and swaps the bytes of the sum only (RFC 1071 section 2).
+/// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. The loop adds 32-bit words in
+/// the machine's byte order, so that the compiler vectorizes it. The sum's bytes are swapped at the end (RFC 1071
+/// section 2).
 fn words_sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|&w| u64::from(u32::from_le_bytes(w))).sum();
@@ -197,10 +201,10 @@ pub(crate) const CUSTOM: u32 = 0x0000_0BAD;
 pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
 /// Number of the link type raw IP (LINKTYPE_RAW): a packet begins with its IP header.
 pub(crate) const LINKTYPE_RAW: u16 = 101;
-/// Private enterprise number that is reserved for documentation (RFC 5612), because callspan has no number of its own.
+/// Private enterprise number for documentation (RFC 5612). callspan has no number of its own.
 pub(crate) const ENTERPRISE: u32 = 32473;
-/// First bytes of a custom block that is a decision. They are needed because other programs may use the same enterprise
-/// number.
+/// First bytes of a custom block that is a decision. They distinguish it from blocks of other programs with the same
+/// enterprise number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
 /// Value of the option `if_tsresol` for timestamps in ns: the exponent of ten.
 pub(crate) const NANOSECONDS: u8 = 9;
@@ -216,7 +220,7 @@ pub(crate) const EPB_OVERHEAD: usize = 32;
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
 /// IP protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
-/// Maximum UDP payload over IPv4, bytes. Longer SIP messages, which came over TCP, are truncated to this length.
+/// Maximum UDP payload over IPv4, bytes. A longer SIP message, which came over TCP, is truncated to this length.
 const MAX_PAYLOAD: usize = 65_507;
 const SECTION_LEN: u32 = 28;
 const INTERFACE_LEN: u32 = 32;

@@ -1,10 +1,12 @@
-//! Index of the blocks in a leg's file that a restart must read, i.e. all but most RTP packets.
+//! Index of the blocks in a leg's file that a restart must read. These are all blocks except most RTP packets.
 //!
-//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it: signalling, decisions, the packet after
-//! each decision (it triggered the decision), and packets with only their header kept (DTMF events). Runs of these
-//! blocks are *spans*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far is written into the file, as a
-//! custom block with [`MAGIC`]. A restart reads this index at the end of the file, and then only the spans. The index
-//! is checked against the file; a file without an index is read from its beginning.
+//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it. It needs signalling and decisions. It also
+//! needs the packet after each decision, which triggered the decision, and packets with only their header kept (DTMF
+//! events).
+//!
+//! Consecutive blocks that are needed form a *span*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far
+//! is written into the file, as a custom block with [`MAGIC`]. A restart reads the last index in the file, and then
+//! only the spans. The index is checked against the file. A file without an index is read from its beginning.
 
 use super::format::{self, CUSTOM_OVERHEAD, padded};
 use crate::call::decision::{Decision, LegAssignment};
@@ -14,7 +16,7 @@ use crate::call::decision::{Decision, LegAssignment};
 pub(crate) struct BlockSpan {
     /// Earliest capture time in the span, ns since the Unix epoch.
     pub(crate) at_ns: i64,
-    /// File offset of the span's first byte, in bytes.
+    /// File offset of the span's first byte.
     pub(crate) offset: u64,
     /// Length of the span in bytes.
     pub(crate) bytes: u64,
@@ -26,7 +28,7 @@ impl BlockSpan {
     }
 }
 
-/// Index of a leg's file, which covers the file from its beginning up to some offset.
+/// Index of a leg's file. It describes the file from its beginning to some offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpoolIndex {
     /// Spans of blocks that a restart must read, in file order.
@@ -37,7 +39,7 @@ pub(crate) struct SpoolIndex {
     pub(crate) conversation: String,
     /// Whether the file has the decision `End`, i.e. the leg has ended.
     pub(crate) has_end: bool,
-    /// Whether the last block was a decision, so that the next packet must be read, too.
+    /// Whether the last block was a decision. Then a restart must read the next packet, too.
     wants_next_packet: bool,
 }
 
@@ -50,19 +52,19 @@ pub(super) enum BlockKind {
     CutMedia,
     /// A decision. A restart reads it and the next packet.
     Decision,
-    /// A media packet. A restart reads it only if it follows a decision.
+    /// A media packet. A restart reads it only directly after a decision.
     Media,
     /// A file header or an index. A restart does not read it.
     Other,
 }
 
-/// Maintains the index of a file while its blocks are written or read.
+/// Keeps the index of a file up to date while blocks are written or read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
-    /// Length of the file in bytes, including blocks that are not yet written.
+    /// Length of the file in bytes, including blocks that are still to be written.
     pub(super) length: u64,
-    /// File offset, in bytes, of the end of the newest index in the file.
+    /// File offset at which the newest index in the file ends.
     indexed: u64,
 }
 
@@ -97,7 +99,7 @@ impl IndexTracker {
         }
     }
 
-    /// Appends the index to `out`. The end of `out` must be the end of the file.
+    /// Appends the index to `out`, which must contain the end of the file.
     pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
         let before = out.len();
         self.index.put(out, self.length);
@@ -105,7 +107,7 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Returns whether the file has grown so much since the last index that it needs another one.
+    /// Returns whether the file has grown enough since the last index for another index.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
@@ -118,7 +120,7 @@ impl IndexTracker {
 }
 
 impl SpoolIndex {
-    /// Updates the index with the facts about the whole leg that a decision contains.
+    /// Updates the facts about the whole leg in the index, if this decision changes them.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join(LegAssignment { conversation, .. }) => {
@@ -143,7 +145,7 @@ impl SpoolIndex {
         self.spans.push(span);
     }
 
-    /// Merges the two neighbouring spans that have the smallest gap between them.
+    /// Merges the two neighbouring spans with the smallest gap between them.
     fn merge_nearest(&mut self) {
         let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
@@ -155,7 +157,7 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the index as a block. `offset` is the offset of this block in the file.
+    /// Appends the index as a block, which is at `offset` of the file.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -181,8 +183,8 @@ impl SpoolIndex {
         number(out, total as u32);
     }
 
-    /// Parses an index block. Returns `None` for any other block, or for an index that was not written at this `offset`
-    /// of the file.
+    /// Parses an index block that is at `offset` of the file. Returns `None` for any other block, or if the index names
+    /// another offset.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
         let is_whole =
@@ -215,22 +217,23 @@ impl SpoolIndex {
     }
 }
 
-/// First bytes of a custom block that is an index. Decisions begin with other bytes.
+/// First bytes of a custom block that is an index. A decision begins with other bytes.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
 /// Length of the fixed fields of an index, bytes: offset, newest media, name length, number of spans, flags.
 const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
-/// Number of bytes written between two indexes. An index takes some 200 bytes, i.e. half a percent of the file. On
-/// average, a restart reads half of this interval for each leg.
+/// Number of bytes written between two indexes. An index takes some 200 bytes, half a percent of this. On average, a
+/// restart also reads half of this interval for each leg.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// Maximum share of the file that indexes may take, as a divisor: 1/32. It matters if an index has many spans.
+/// Divisor that limits the share of the file for indexes to 1/32. It matters if an index has many spans.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Maximum gap between two spans that are merged, bytes: reading five RTP packets costs less than another span.
+/// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in the gap costs less than
+/// another span.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Beyond it, the nearest
-/// spans are merged, and a restart reads some RTP that it does not need.
+/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Above it, the nearest
+/// spans are merged, so a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
 /// Maximum length of a conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;
@@ -259,7 +262,7 @@ mod tests {
         for at in 5_000..file.len() {
             let mut bytes = file[5_000..].to_vec();
             bytes[at - 5_000] ^= 0x81;
-            let _ = SpoolIndex::parse(&bytes, 5_000); // parsed or refused, but no panic
+            let _ = SpoolIndex::parse(&bytes, 5_000); // the result may be an index or `None`, but no panic
             let _ = SpoolIndex::parse(&file[5_000..at], 5_000);
         }
     }
@@ -276,7 +279,7 @@ mod tests {
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);
         assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
-        // Spans with small gaps between them were merged first, so few bytes are read unnecessarily.
+        // Spans with small gaps between them were merged first, so a restart reads few bytes that it does not need.
         let read: u64 = spans.iter().map(|s| s.bytes).sum();
         assert!(read < 3_000 * 2_100, "{read}");
     }

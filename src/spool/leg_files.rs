@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //! - The chunks of a leg are written in order, each completely or not at all.
-//! - A leg whose chunk cannot be written delays no other leg. Its chunks wait in memory; the capture thread limits
-//!   their size.
-//! - A file that somebody removed, or whose folder was removed, is created again. It begins with the header and the
-//!   first blocks, so that it can be rendered. The call is reported as having lost sound.
+//! - If a chunk of one leg cannot be written, the other legs are not delayed. The chunks of that leg wait in memory;
+//!   the capture thread limits their size.
+//! - If somebody removes a file or its folder, the file is created again. It begins with the header and the first
+//!   blocks, so that it can be rendered. The call record reports the lost sound.
 //! - A chunk is given up only when the process ends, or when the call has ended and other files can be written
 //!   ([`GIVE_UP`]). The record of the call then names the error.
 
@@ -24,7 +24,7 @@ use super::storage::FolderMarker;
 use crate::call::errno::OsErrno;
 use crate::call::event::LegId;
 
-/// The files of all legs. If too many are open, the least recently used are closed.
+/// The files of all legs. If too many files are open, the least recently used files are closed.
 pub(super) struct LegFiles {
     dir: PathBuf,
     marker: Option<FolderMarker>,
@@ -33,13 +33,13 @@ pub(super) struct LegFiles {
     max_open: usize,
     reserve: DescriptorReserve,
     uses: u64,
-    /// Legs with chunks that could not be written yet, with the error of each leg.
+    /// Legs with chunks that could not be written yet, each with its error.
     waiting: BTreeMap<LegId, WaitingLeg>,
-    /// Legs that lost sound because of a disk error, with this error.
+    /// Legs that lost sound because of a disk error, each with its error.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
     /// Paths of files that could not be removed yet.
     removals: Vec<PathBuf>,
-    /// Time of the newest successful write; `None` before the first.
+    /// Time of the latest successful write; `None` before the first.
     wrote_at: Option<Instant>,
     failure_count: u64,
 }
@@ -51,7 +51,7 @@ struct WaitingLeg {
     errno: OsErrno,
 }
 
-/// Chunks that were written or given up. Their memory can be reused.
+/// Chunks that were written or given up, so that their memory can be reused.
 pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
@@ -72,19 +72,19 @@ impl LegFiles {
         }
     }
 
-    /// Adds a leg. For a file that an earlier process left, `length` is the length of its complete blocks, bytes.
+    /// Adds a leg. If an earlier process left its file, `length` is the length of the complete blocks in it, bytes.
     pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
         self.legs.insert(leg, LegFile::new(path, length));
     }
 
-    /// Appends a chunk to the leg's file. If that fails, the chunk waits.
+    /// Appends a chunk to the leg's file. If that fails, keeps the chunk for another attempt.
     pub(super) fn write(&mut self, leg: LegId, bytes: Vec<u8>) -> DoneChunks {
         let Some(state) = self.legs.get_mut(&leg) else { return vec![bytes] };
         state.chunks.push_back(bytes);
         if self.waiting.contains_key(&leg) { DoneChunks::new() } else { self.write_chunks(leg) }
     }
 
-    /// Tries again to write chunks that wait and to remove files that could not be removed.
+    /// Tries again to write the waiting chunks, and to remove files that could not be removed.
     pub(super) fn retry(&mut self) -> DoneChunks {
         self.reserve.refill();
         let removals = std::mem::take(&mut self.removals);
@@ -109,7 +109,7 @@ impl LegFiles {
         }
     }
 
-    /// Removes a leg and its file. `closed` is the path of the file if the leg is closed already.
+    /// Removes a leg and its file. If the leg was closed before, `closed` is the path of its file.
     pub(super) fn discard(&mut self, leg: LegId, closed: Option<PathBuf>) -> DoneChunks {
         let state = self.legs.get_mut(&leg);
         let path = state.as_ref().map(|state| state.path.clone()).or(closed);
@@ -123,7 +123,7 @@ impl LegFiles {
         done
     }
 
-    /// Returns the disk error by which a leg lost sound, and forgets it; `None` if there was none.
+    /// Returns the disk error by which a leg lost sound; `None` if there was none. The error is then forgotten.
     pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
         self.failures.remove(&leg)
     }
@@ -143,13 +143,12 @@ impl LegFiles {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
 
-    /// Syncs the file system of the folder. If that fails, all bytes written since the last sync may be lost.
+    /// Syncs the file system of the folder. If that fails, all bytes that were written since the last sync may be lost.
     pub(super) fn sync(&mut self) {
         let Self { dir, reserve, .. } = self;
         let folder = match reserve.open(|| File::open(&*dir)) {
             Ok(folder) => folder,
-            // The folder could not be opened, so no sync failed. Nothing is lost: the files are written, and the next
-            // sync comes soon.
+            // The folder could not be opened, so nothing was synced and nothing is lost. The next sync comes soon.
             Err(error) => return self.log_failure(&self.dir.clone(), &error),
         };
         let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);
@@ -159,14 +158,14 @@ impl LegFiles {
             self.legs.iter_mut().filter_map(|(leg, state)| std::mem::take(&mut state.is_unsynced).then_some(*leg));
         let unsynced: Vec<LegId> = unsynced.collect();
         if let Err(error) = synced {
-            // Linux drops the pages that it could not write back. Another sync would succeed although bytes are missing
-            // (fsync(2)).
+            // Linux drops the pages that it could not write. Another sync would succeed although their bytes are
+            // missing (fsync(2)).
             self.failures.extend(unsynced.into_iter().map(|leg| (leg, errno_of(&error))));
             self.log_failure(&self.dir.clone(), &error);
         }
     }
 
-    /// Opens a file of the folder that does not belong to a leg. If no descriptor is left, uses the reserve.
+    /// Opens a file that does not belong to a leg. If the process has no descriptor left, uses a reserved descriptor.
     pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         if self.marker.as_ref().is_some_and(|marker| marker.check().is_err()) {
             return Err(rustix::io::Errno::NODEV.into());
@@ -174,7 +173,7 @@ impl LegFiles {
         self.reserve.open(open)
     }
 
-    /// Logs the first failure and then every [`LOG_EVERY`]th, because a full disk fails a thousand writes a second.
+    /// Logs the first failure and then every [`LOG_EVERY`]th. With a full disk, a thousand writes a second fail.
     pub(super) fn log_failure(&mut self, path: &Path, error: &io::Error) {
         if self.failure_count.is_multiple_of(LOG_EVERY) {
             tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
@@ -182,7 +181,7 @@ impl LegFiles {
         self.failure_count += 1;
     }
 
-    /// Writes the waiting chunks of a leg until one cannot be written.
+    /// Writes the waiting chunks of a leg in order. Stops at the first chunk that cannot be written.
     fn write_chunks(&mut self, leg: LegId) -> DoneChunks {
         let mut done = DoneChunks::new();
         while let Some(written) = self.write_next_chunk(leg) {
@@ -238,7 +237,7 @@ impl LegFiles {
         }
     }
 
-    /// Gives up ended legs whose writes have failed for a long time while other files can be written.
+    /// Gives up the chunks of ended legs that could not be written for a long time, although other files could.
     fn give_up_ended_legs(&mut self) -> DoneChunks {
         let Some(wrote_at) = self.wrote_at else { return DoneChunks::new() };
         let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
@@ -291,16 +290,16 @@ impl LegFiles {
 struct LegFile {
     path: PathBuf,
     handle: Option<(File, u64)>,
-    /// Length of the complete blocks in the file, bytes; `None` until the file was examined.
+    /// Length of the complete blocks in the file, bytes; `None` before the file was examined.
     length: Option<u64>,
-    /// The header and the first blocks of the file, to create it again if somebody removes it.
+    /// The header and the first blocks of the file. With them the file is created again if somebody removes it.
     head: Vec<u8>,
     chunks: VecDeque<Vec<u8>>,
-    /// Whether the leg is to be closed after its chunks are written.
+    /// Whether to close the leg after its chunks are written.
     is_closed: bool,
     /// Whether the file was written since the last sync.
     is_unsynced: bool,
-    /// Disk error by which blocks were lost after they had been written; `None` if nothing was lost.
+    /// Disk error because of which blocks were lost after they had been written; `None` if nothing was lost.
     lost: Option<OsErrno>,
 }
 
@@ -318,8 +317,8 @@ impl LegFile {
         open: OpenFile<'_>,
     ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
-        // After an error the file is opened again, because the old handle may stay unusable (ESTALE, or a disk that was
-        // mounted again).
+        // After an error the file is opened again: the old handle may stay unusable (ESTALE, or a disk that was mounted
+        // again).
         let written = self.try_write(uses, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
@@ -328,8 +327,8 @@ impl LegFile {
         let length = self.prepare(uses, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
-            // An incomplete block would make the rest of the file unreadable, so it is cut off. If the truncation
-            // fails, too, the next try repeats it.
+            // An incomplete block would make the rest of the file unreadable, so it is cut off. If this fails, too, the
+            // next attempt repeats it.
             let _ = file.set_len(length);
         })?;
         self.length = Some(length + chunk.len() as u64);
@@ -340,8 +339,7 @@ impl LegFile {
         Ok(())
     }
 
-    /// Opens the file if it is not open, and makes sure that it ends after a complete block. Returns its length in
-    /// bytes.
+    /// Opens the file if needed, and makes sure that it ends after a complete block. Returns its length in bytes.
     fn prepare(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
@@ -358,13 +356,13 @@ impl LegFile {
         Ok(length)
     }
 
-    /// Truncates an opened file to its last complete block. Writes the beginning of the file again if it is missing.
-    /// Returns the length in bytes.
+    /// Truncates a newly opened file after its last complete block. If the file's beginning is missing, writes it
+    /// again. Returns the length in bytes.
     fn repair(&mut self, mut file: &File) -> io::Result<u64> {
         let found = file.metadata()?.len();
         let length = match self.length {
             Some(length) if found >= length => length,
-            // A file of an earlier process may end within a block. The same is true of a file that somebody truncated.
+            // The file may end within a block, if an earlier process crashed or somebody truncated the file.
             _ => whole_blocks(&self.path, found)?,
         };
         if found > length {
@@ -387,8 +385,7 @@ impl LegFile {
 /// A function that opens the file at a path for appending.
 type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
-/// Opens a file for appending. Creates a missing folder again, unless the folder is missing because its disk is not
-/// mounted.
+/// Opens a file for appending. Creates its folder again if it is missing, but not if the folder's disk is not mounted.
 fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
     if marker.is_some_and(|marker| marker.check().is_err()) {
         return Err(rustix::io::Errno::NODEV.into());
@@ -403,7 +400,7 @@ fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<Fi
     })
 }
 
-/// Returns the length of the complete blocks of a file that has `found` bytes.
+/// Returns the total length of the complete blocks of a file that has `found` bytes.
 fn whole_blocks(path: &Path, found: u64) -> io::Result<u64> {
     if found == 0 {
         return Ok(0);
@@ -432,8 +429,8 @@ fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     bytes[..end].to_vec()
 }
 
-/// Returns the error number (errno) of the operating system. An error without such a number means that the file is no
-/// spool; it becomes EIO.
+/// Returns the error number (errno) of an error. An error without a number means that the file is not a spool; it
+/// becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     let number = error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),
@@ -445,11 +442,11 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 /// Maximum number of bytes kept of a file's beginning. They suffice for the header, the decisions and the messages of a
 /// usual call setup.
 const MAX_HEAD: usize = 8 * 1024;
-/// Time for which the file of an ended call is tried again while other files can be written. A bad sector, for example,
-/// affects only one file.
+/// Time for which a failing file of an ended call is tried again while other files can be written. A bad sector, for
+/// example, affects only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Maximum number of files that wait to be removed. Any others are rendered and removed by the next start of the
-/// service.
+/// Maximum number of files that wait to be removed. The calls of any others are rendered again at the next start of the
+/// service, which then removes the files.
 const MAX_REMOVALS: usize = 10_000;
-/// Number of failures from one log line to the next.
+/// Number of failures for each log line after the first.
 const LOG_EVERY: u64 = 1_000;

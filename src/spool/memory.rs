@@ -1,6 +1,6 @@
-//! The spool of `replay`: in memory up to a limit, then in a file of chunks.
+//! The spool of `replay`: in memory up to a limit, and above it in a file.
 //!
-//! Nothing is synced to disk: if the process dies, the capture files are still there to be replayed.
+//! Nothing is synced to disk. If the process dies, the capture files can be replayed again.
 
 use std::io;
 #[cfg(feature = "service")]
@@ -51,8 +51,8 @@ enum MemoryLegStage {
 }
 
 impl MemorySpool {
-    /// Creates a spool that holds up to `memory_mib` MiB in memory, besides a small chunk for each leg, and the rest in a file
-    /// in `spill_dir`. Folder and file are created when they are needed.
+    /// Creates a spool with up to `memory_mib` MiB in memory, plus a small chunk for each leg. The rest is in a file in
+    /// `spill_dir`. Folder and file are created when they are needed.
     pub fn new(memory_mib: u32, spill_dir: PathBuf) -> Self {
         let chunks = ChunkPool {
             used: 0,
@@ -71,8 +71,8 @@ impl MemorySpool {
             Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
             Some(MemoryLegStage::Closed(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.chunks.recycle(chunks),
-                // Another reader still uses these chunks, and frees them when it ends. Their space in the file is not
-                // used again.
+                // Another reader still uses these chunks, and frees their memory when it ends. Their space in the file
+                // is not reused.
                 Err(chunks) => self.chunks.used -= chunks.memory(),
             },
             Some(MemoryLegStage::Pending(_)) | None => {}
@@ -114,7 +114,7 @@ impl MemorySpool {
 }
 
 impl ChunkPool {
-    /// Appends a block to the spool of a leg. The function `put` writes the block.
+    /// Appends a block to the spool of a leg. The function `put` writes the block into a chunk.
     fn append(&mut self, spool: &mut ChunkedBuf, put: &mut dyn FnMut(&mut Vec<u8>)) {
         if let Some(chunk) = spool.block_buf() {
             let before = chunk.capacity();
@@ -129,8 +129,8 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the memory limit, moves the leg's last chunk to the file and
-    /// returns its memory. A leg without a chunk gets a small new chunk then.
+    /// Returns a chunk for the next blocks of a leg. Above the memory limit, this is the leg's last chunk, after its
+    /// contents were moved to the file. A leg without a chunk gets a small new chunk then.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
@@ -141,7 +141,7 @@ impl ChunkPool {
                 Ok(Some(chunk)) if chunk.capacity() <= CHUNK_BYTES => return chunk,
                 Ok(Some(longer)) => self.used -= longer.capacity(),
                 Ok(None) => size = SMALL_CHUNK_BYTES,
-                // The spool of the leg stays in memory, even beyond the limit, because otherwise the call would be lost.
+                // If the file fails, the spool stays in memory even beyond the limit. Otherwise the call would be lost.
                 Err(error) => {
                     self.errors.push(error);
                     self.limit = usize::MAX;
@@ -160,7 +160,7 @@ impl ChunkPool {
         spool.spill_last(file)
     }
 
-    /// Takes back the chunks of a removed leg for reuse.
+    /// Frees the chunks of a removed leg, or keeps them for reuse.
     fn recycle(&mut self, spool: ChunkedBuf) {
         for chunk in spool.into_chunks() {
             match chunk {
@@ -226,13 +226,13 @@ impl LegStore for MemorySpool {
     }
 }
 
-/// The place to which a block is appended: a spool, or a leg that has no media yet.
+/// Where a block is appended: to a spool, or to a leg that has no media yet.
 enum AppendTarget<'a> {
     Pending(&'a mut PendingLeg),
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether a block may go to a leg without media, or makes the leg need a file.
+/// Whether a block makes a leg need a file. Media does; signalling does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,
@@ -248,7 +248,7 @@ impl StartsFile {
     }
 }
 
-/// Returns the part of a datagram that is stored in the spool, as a packet.
+/// Returns the part of a datagram that is to be stored in the spool, as a packet.
 pub(super) fn packet_to_keep<'a>(datagram: &UdpDatagram<'a>, keep: KeptBytes) -> SpoolPacket<'a> {
     let payload = match keep {
         KeptBytes::Whole => datagram.payload,
@@ -310,7 +310,7 @@ mod tests {
             spool.release(LegId(leg));
         }
         assert_eq!(spool.chunks.used, 0);
-        // Free slots of the file are used again, so the file does not grow.
+        // The free slots of the file are reused, so the file does not grow.
         let end = spool.chunks.spill_file.as_ref().expect("made").end();
         for leg in 1_000..1_200 {
             spool.open(LegId(leg), "again");

@@ -1,5 +1,5 @@
-//! The spool: one pcapng file per leg, with packets as raw IP in ns timestamps and the engine's decisions as custom
-//! blocks.
+//! The spool: one pcapng file per leg. It contains the packets (raw IP, timestamps in ns) and the engine's decisions
+//! (custom blocks).
 //!
 //! # Invariants
 //! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. If a crash tears the end of the
@@ -7,8 +7,8 @@
 //! - A leg's file keeps the order in which the methods of [`crate::call::event::LegSink`] were called. Timestamps are
 //!   out of order by at most [`crate::call::event::EARLY_WINDOW`], and [`reader::SpoolReader`] sorts within that
 //!   window.
-//! - A leg without media has no file. Until media comes, its signalling is in the rolling file, which all such legs
-//!   share.
+//! - A leg without media has no file. Until media comes, its signalling is in the rolling file, which all legs without
+//!   media share.
 //! - About every 32 KiB a leg's file has an index of the blocks that a restart must read. A restart reads only these
 //!   blocks.
 //! - The capture thread never waits for a disk. It may drop packets, which it counts, but never decisions or events.
@@ -54,13 +54,13 @@ pub trait LegStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// Returns the time, in ns, that is added to the spool's timestamps to get the wall clock. The first decision of the
-/// spool contains it.
+/// Returns the time, in ns, that must be added to the spool's timestamps to get the wall clock. It is in the first
+/// decision of the spool.
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
 pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The reader returns the first decision before everything else, whatever its timestamp. So only a few seconds of
+    // The reader returns the first decision before all other entries, whatever its timestamp. So only a few seconds of
     // the file are read.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {

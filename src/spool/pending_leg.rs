@@ -1,5 +1,5 @@
-//! A leg that has no spool file yet, because it had no media. It keeps its decisions, its first messages and its newest
-//! messages in memory.
+//! A leg without media so far. It has no spool file, so its decisions, its first messages and its newest messages are
+//! kept in memory.
 
 use super::format::{self, SpoolPacket};
 use crate::call::decision::TimedDecision;
@@ -8,12 +8,12 @@ use crate::call::decision::TimedDecision;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
-    /// Blocks of the leg's first SIP messages. They contain the offer, and a restart recognizes the leg by its first
+    /// Blocks of the leg's first SIP messages. They contain the offer, and a restart recognises the leg by its first
     /// message.
     first_messages: Vec<u8>,
-    /// Blocks of the leg's newest SIP messages; the oldest of them are dropped if they take too much memory.
+    /// Blocks of the leg's newest SIP messages. If they take too much memory, the oldest of them are dropped.
     newest_messages: Vec<u8>,
-    /// Earliest capture time of the blocks, ns since the Unix epoch; `None` without blocks.
+    /// Earliest capture time of all blocks, ns since the Unix epoch; `None` without blocks.
     first_ns: Option<i64>,
 }
 
@@ -23,7 +23,7 @@ impl PendingLeg {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {
             let from = self.first_messages.len();
-            // A message over TCP can be longer than the limit. Its end is cut off.
+            // A message over TCP can be longer than the limit, so its end is cut off.
             let payload = packet.payload.get(..MAX_FIRST_MESSAGE).unwrap_or(packet.payload);
             format::put_packet(&mut self.first_messages, &SpoolPacket { payload, ..*packet });
             return &self.first_messages[from..];
@@ -31,10 +31,9 @@ impl PendingLeg {
         let block = self.newest_messages.len();
         format::put_packet(&mut self.newest_messages, packet);
         let mut from = 0;
-        // The newest message is always kept, whatever its length.
+        // The message just added is kept, whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
-            // The lengths can be trusted, because the spool itself wrote these blocks. Bytes 4 to 7 of a block are its
-            // length.
+            // Bytes 4 to 7 of a block are its length. The spool itself wrote these blocks, so the lengths are right.
             let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }
@@ -50,18 +49,18 @@ impl PendingLeg {
         &self.decisions[from..]
     }
 
-    /// Returns whether there are so many decisions that the leg needs a file even without media.
+    /// Returns whether the leg has so many decisions that it needs a file even without media.
     pub(super) fn is_full(&self) -> bool {
         self.decisions.len() > MAX_DECISIONS
     }
 
-    /// Appends the beginning of the leg's file: the header and all blocks kept so far.
+    /// Appends the beginning of the leg's file: the header and all blocks that are kept in memory.
     pub(super) fn put_file(&self, out: &mut Vec<u8>) {
         format::put_header(out);
         self.put_blocks(out);
     }
 
-    /// Appends all blocks kept so far, without a file header.
+    /// Appends all blocks that are kept in memory, without a file header.
     pub(super) fn put_blocks(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.decisions);
         out.extend_from_slice(&self.first_messages);
@@ -89,15 +88,15 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
     payload.first().is_some_and(|byte| byte >> 6 == 2)
 }
 
-/// Maximum size of the first messages of a leg, bytes; about ten messages. Many dialogs never get media, e.g. those of
-/// scanners, so each may cost only little memory.
+/// Maximum size of the first messages of a leg, bytes: about ten messages. Many dialogs never get media, e.g. those of
+/// scanners, so each may take only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
 /// Maximum size of the newest messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
 /// Maximum size of one of the first messages, bytes: four times a large INVITE.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Maximum size of the decisions ([`TimedDecision`]) of a leg without media, bytes. It has room for a hundred
-/// decisions, and such a leg gets fewer.
+/// Maximum size of the decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions fit, which is
+/// more than such a leg gets.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

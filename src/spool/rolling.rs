@@ -1,16 +1,17 @@
 //! The rolling file: signalling of all legs that have no file of their own, e.g. of calls that are ringing.
 //!
-//! It is a pcapng with the same blocks as a leg's file. A custom block with [`MAGIC`], a *tag*, names the leg of the
-//! blocks after it or says that a leg is removed. When the file has grown, it is rebuilt from the legs that still
-//! exist.
+//! A *pending* leg is a leg without media so far; it has no file of its own. A pending leg is *removed* when it ends or
+//! gets a file.
+//!
+//! The rolling file is a pcapng with the same blocks as a leg's file. A custom block with [`MAGIC`], a *tag*, names the
+//! leg of the blocks after it, or says that a leg is removed. When the file has grown, it is rebuilt from the legs that
+//! still exist.
 //!
 //! Only a restart reads the file, to continue ringing calls. So the capture thread never waits for this file. If a
 //! write fails, the file is rebuilt later.
 //!
-//! A leg that ended stays in the file until the journal has the end of its call on the disk: for the *removal delay*.
-//! Until then a power cut may cost the journal's row, and the next process reads the leg and its end again.
-//!
-//! A *pending* leg is a leg that has had no media, so it has no file of its own.
+//! A leg that ended stays in the file until the journal has the end of its call on the disk. This time is the *removal
+//! delay*. Until then a power cut may lose the journal's row; then the next process reads the leg and its end again.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
@@ -31,41 +32,41 @@ pub(super) struct RollingBuffer {
     stage: RollingStage,
     /// Blocks that were not sent to the writer yet.
     buffer: Vec<u8>,
-    /// Legs that are no longer pending but whose blocks are still in the file, oldest first.
+    /// Removed legs with blocks that are still in the file, oldest first.
     removed: VecDeque<RemovedLeg>,
     /// Sum of [`RemovedLeg::kept_bytes`], at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
-    /// Time for which the blocks of a leg that is no longer pending stay in the file.
+    /// Time for which the blocks of a removed leg stay in the file.
     removal_delay: Duration,
-    /// Size of the file in bytes: `size` now, `rebuilt_size` at its last rebuild.
+    /// Current size of the file, bytes; `rebuilt_size` is its size after the last rebuild.
     size: usize,
     rebuilt_size: usize,
     /// Capture time at which the file was last rebuilt.
     rebuilt_at: Timestamp,
 }
 
-/// A leg that is no longer pending but whose blocks are still in the file.
+/// A removed leg with blocks that are still in the file.
 #[derive(Clone, Copy, Debug)]
 struct RemovedLeg {
     leg: LegId,
-    /// Capture time from which on the leg is no longer pending.
+    /// Capture time at which the leg was removed.
     since: Timestamp,
-    /// Size of the leg's blocks that a rebuild must keep, bytes; 0 if a file of the leg has them, too.
+    /// Size of the leg's blocks that a rebuild must keep, bytes; 0 if the leg has a file with these blocks.
     kept_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RollingStage {
-    /// The file that an earlier process left must not be changed, because it was not read yet.
+    /// The file of an earlier process was not read yet, so it must not be changed.
     #[default]
     Inactive,
     /// The file is incomplete and must be rebuilt.
     Stale,
-    /// The file has all blocks so far. New blocks are appended to it.
+    /// The file has all blocks so far, and new blocks are appended to it.
     Current,
 }
 
-/// The change of the rolling file that is due.
+/// The next change that the rolling file needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
@@ -76,12 +77,12 @@ pub(super) enum RollingDue {
 }
 
 impl RollingBuffer {
-    /// Creates a buffer. `sync_every` is the time after which rows of the journal are on the disk at the latest.
+    /// Creates a buffer. `sync_every` is the maximum time until rows of the journal are on the disk.
     pub(super) fn new(sync_every: Duration) -> Self {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
 
-    /// Allows changes of the file. The file of the earlier process must have been read before.
+    /// Allows changes of the file. Before that, the file that an earlier process left must have been read.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
@@ -106,10 +107,11 @@ impl RollingBuffer {
         }
     }
 
-    /// Records that a leg is no longer pending. Its blocks stay in the file for the removal delay, also in a rebuilt
-    /// file if `kept_bytes` is not 0.
+    /// Records that a leg was removed. Its blocks stay in the file for the removal delay. A rebuilt file has them only
+    /// if `kept_bytes` is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
-        // Before the first rebuild the file has the legs of an earlier process, with numbers of their own.
+        // Until the first rebuild, the file has the legs of an earlier process. Their numbers have no relation to the
+        // numbers of this process.
         if self.rebuilt_size == 0 {
             return;
         }
@@ -123,7 +125,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the change of the file that is due now. The buffer then counts it as done.
+    /// Returns the change that the file needs now. The buffer then counts it as done.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
             self.put_oldest_removed();
@@ -140,7 +142,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds a tag for each leg that is no longer pending, so that a reader skips its blocks.
+    /// Adds a tag for each removed leg, so that a reader skips its blocks.
     pub(super) fn put_removed(&mut self) {
         while !self.removed.is_empty() {
             self.put_oldest_removed();
@@ -155,13 +157,13 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that must be appended before a rebuild, which copies blocks of legs from the file.
+    /// Returns the blocks that must be appended before a rebuild, because the rebuild copies blocks from the file.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
     }
 
-    /// Returns the contents of a new file, made from the pending legs. The writer adds the blocks of
+    /// Returns the contents of a new file, made from the pending legs. The writer also copies the blocks of the legs in
     /// [`RebuiltContents::kept`].
     pub(super) fn rebuild<'a>(
         &mut self,
@@ -188,9 +190,9 @@ impl RollingBuffer {
 /// Contents of the rolling file when it is rebuilt.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
-    /// Blocks of all pending legs, as the new file has them.
+    /// Blocks of all pending legs, in the form of the new file.
     pub(super) bytes: Vec<u8>,
-    /// Legs that are no longer pending; their blocks must be copied from the old file.
+    /// Removed legs with blocks that must be copied from the old file.
     kept: HashSet<u64>,
 }
 
@@ -210,7 +212,7 @@ impl RollingFile {
         &self.path
     }
 
-    /// Creates the file that [`RollingFile::rebuild`] writes. Creates the folder if it does not exist.
+    /// Creates the file for [`RollingFile::rebuild`]. Creates the folder if it does not exist.
     pub(super) fn create(&self) -> io::Result<File> {
         let open = || {
             let mut options = std::fs::OpenOptions::new();
@@ -222,7 +224,7 @@ impl RollingFile {
         })
     }
 
-    /// Replaces the file by `new` with these contents.
+    /// Replaces the file by `new`, after writing these contents to it.
     pub(super) fn rebuild(&mut self, mut new: File, contents: &RebuiltContents) -> io::Result<()> {
         self.file = None;
         new.write_all(&contents.bytes)?;
@@ -231,7 +233,8 @@ impl RollingFile {
         {
             copy_legs(old, &contents.kept, &new)?;
         }
-        // Without this a power cut may leave the new name with a file that is empty, and the file so far is gone.
+        // Without this sync, a power cut could leave an empty file under the final name, and the old file would be
+        // gone.
         new.sync_data()?;
         std::fs::rename(self.new_path(), &self.path)?;
         self.file = Some(new);
@@ -240,7 +243,8 @@ impl RollingFile {
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::Error::from_raw_os_error(NO_FILE)) };
-        // An incomplete block would make the rest of the file unreadable, so after an error only a rebuild is accepted.
+        // After a failed append, only a rebuild is accepted. An incomplete block would make the rest of the file
+        // unreadable.
         let written = match file.metadata() {
             Ok(found) if found.nlink() == 0 => Err(io::Error::from_raw_os_error(NO_FILE)), // somebody removed the file
             Ok(_) => file.write_all(bytes),
@@ -259,7 +263,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("signalling.rolling")
 }
 
-/// Reads the blocks of each leg from the file that an earlier process left. A damaged file is read up to the damage.
+/// Reads the blocks of each leg from the file that an earlier process left. Stops at damage.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -285,8 +289,8 @@ pub(super) fn read(dir: &Path) -> io::Result<BTreeMap<u64, Vec<u8>>> {
     Ok(legs)
 }
 
-/// Copies the blocks of these legs. Unreadable blocks are left out, because otherwise a damaged file could never be
-/// rebuilt.
+/// Copies the blocks of some legs to a new file. Unreadable blocks are left out; otherwise a damaged file could never
+/// be rebuilt.
 ///
 /// # Errors
 /// Fails if `new` cannot be written.
@@ -326,27 +330,27 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
 
 /// First bytes of a custom block that is a tag. Decisions begin with other bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Number in a tag that means: the blocks that follow belong to this leg.
+/// Number in a tag: the blocks after the tag belong to this leg.
 const LEG_TAG: u32 = 1;
-/// Number in a tag that means: this leg is no longer pending.
+/// Number in a tag: this leg is removed.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
-/// Error number (errno) for an append to a file that does not exist any more.
+/// Error number (errno) of an append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// Minimum size of the file for a rebuild, bytes. The file must also have doubled since the last rebuild, so rebuilds
-/// at most double the bytes written.
+/// Minimum size of the file for a rebuild, bytes. The file must also have doubled since the last rebuild. So rebuilds
+/// at most double the number of bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum size of the blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, blocks are dropped
-/// and the file is rebuilt.
+/// Maximum size of the blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, waiting blocks are
+/// dropped and the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time in which the row of an ended call gets into the journal. The removal delay is this time plus twice the interval
-/// of syncs.
+/// Time until the row of an ended call is in the journal. The removal delay is this time plus twice the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
-/// Maximum number of legs that are no longer pending but still in the file, 24 bytes each. It suffices for 160 legs a
-/// second at the longest interval of syncs. In a flood the oldest are removed early.
+/// Maximum number of removed legs that are still in the file, 24 bytes each. It suffices for 160 legs a second at the
+/// longest sync interval. In a flood, the delay of the oldest legs is cut short.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
-/// In a flood the oldest are removed early, or the writer would copy gigabytes while media waits for it.
+/// In a flood, the delay of the oldest legs is cut short. Otherwise the writer would copy gigabytes while media waits
+/// for it.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
 /// Minimum time between two rebuilds. With 40,000 pending legs a rebuild can write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
@@ -374,7 +378,7 @@ mod tests {
     fn rolling_file_returns_the_blocks_of_pending_legs_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut file = RollingFile::new(dir.path());
-        let mut rolling = RollingBuffer::new(Duration::from_secs(5)); // so the removal delay is 12 s
+        let mut rolling = RollingBuffer::new(Duration::from_secs(5)); // gives a removal delay of 12 s
         assert!(read(dir.path()).expect("a missing file is no error").is_empty());
         rolling.add_blocks(LegId(1), &block(1));
         assert_eq!(rolling.take_due(at(9)), RollingDue::Nothing, "not active yet");
@@ -426,7 +430,7 @@ mod tests {
         }
         rolling.remove_leg(LegId(1), at(5), 1);
         rolling.remove_leg(LegId(2), at(6), 1);
-        rolling.remove_leg(LegId(3), at(6), 0); // has a file of its own
+        rolling.remove_leg(LegId(3), at(6), 0); // leg 3 has a file of its own
         let whole = [block(1), block(2)].concat();
         assert_eq!(rebuild(&mut rolling, at(6)), [(1, whole.clone()), (2, whole.clone())].into());
         assert!(matches!(rolling.take_due(at(17)), RollingDue::Append(_)), "the end of the first leg");

@@ -1,4 +1,4 @@
-//! Copies a spool without keys and passwords, to be kept after delivery.
+//! Copies a spool without keys and passwords. The copy is kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
 //! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out. Packets get the
@@ -65,7 +65,7 @@ fn holds_keys(block: &[u8]) -> bool {
         || memchr::memmem::find(block, b"\"inline\"").is_some()
 }
 
-/// Overwrites the secrets in a packet. An RTP payload looks like a secret with a probability of 2^-80; then the audio
+/// Overwrites the secrets in a packet. With a probability of 2^-80, an RTP payload looks like a secret; then the audio
 /// of one packet is lost.
 fn mask_packet(block: &mut [u8]) {
     let mut at = 0;
@@ -87,11 +87,11 @@ fn mask_packet(block: &mut [u8]) {
     }
 }
 
-/// Overwrites the secret in a line. The secret begins at `start`; without `start`, it is searched for. Returns whether
-/// there was a secret.
+/// Overwrites the secret in a line. `start` is the position of the secret; if it is `None`, the secret is searched for.
+/// Returns whether there was a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
-    // The IP and UDP headers precede the first line of the message. So in the first line, the name of a secret header
-    // may be at any position.
+    // The bytes before the first line of the message are IP and UDP headers. So in the first line, the name of a secret
+    // header may be at any position.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
             let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
@@ -108,8 +108,8 @@ fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
     true
 }
 
-/// Sets the UDP checksum to "not computed" (RFC 768), so that tools do not report the masked packet as damaged. Over
-/// IPv6 zero is no valid checksum, but Wireshark does not check it by default.
+/// Sets the UDP checksum to "not computed" (RFC 768), so that tools do not report the changed packet as damaged. Over
+/// IPv6 zero is invalid, but Wireshark does not check it by default.
 fn drop_checksum(block: &mut [u8]) {
     let first = block.get(28).copied().unwrap_or(0);
     let udp = 28 + if first >> 4 == 4 { format::IPV4_LEN } else { format::IPV6_LEN };

@@ -1,5 +1,5 @@
-//! The file for the chunks of `replay`'s spool that do not fit into memory. It has no name, so nothing is left of it
-//! when the process dies.
+//! The file of `replay` for chunks that do not fit into memory. It has no name, so nothing is left of it when the
+//! process dies.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct SpillFile {
     end: u64,
 }
 
-/// A chunk that was moved to the file, given by its slots.
+/// The place of a chunk in the file: its slots.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,
@@ -39,7 +39,8 @@ impl SpillFile {
     /// Stores a chunk in a free slot, or at the end of the file.
     pub(super) fn store(&mut self, bytes: &[u8]) -> io::Result<SpilledChunk> {
         let slots = slots_of(bytes.len());
-        // A chunk longer than a slot is rare. It goes to the end of the file, where slots are contiguous.
+        // A chunk longer than a slot is rare. It goes to the end of the file, because it needs several consecutive
+        // slots.
         let slot = if slots == 1 { self.free.pop() } else { None };
         let slot = slot.unwrap_or_else(|| {
             self.end += slots;
@@ -66,7 +67,7 @@ impl SpillFile {
 }
 
 impl SpilledChunk {
-    /// Reads a chunk into a buffer, which is cleared first.
+    /// Reads a chunk into a buffer, and replaces its contents.
     pub(super) fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         buffer.resize(self.len, 0);

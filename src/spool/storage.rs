@@ -1,12 +1,12 @@
 //! Marks the folders of a service, so that a missing or exchanged disk is noticed.
 //!
 //! Each folder has a marker, the file [`FILE_NAME`], with the id of the folder and the ids of the service's other
-//! folders. A folder without its marker is used only if it is new, or if it is on the same file system as before, i.e.
+//! folders. A folder without its marker is used in two cases: it is new, or it is on the same file system as before, so
 //! somebody emptied it.
 //!
 //! # Invariants
 //! - Nothing is written below the mount point of a file system that is missing.
-//! - A marker that cannot be written protects nothing and prevents nothing: a full disk must not stop the service.
+//! - If a marker cannot be written, the folder is used without this protection: a full disk must not stop the service.
 //! - An empty marker means that a person wants this disk to be used from now on.
 
 use std::io;
@@ -93,7 +93,8 @@ pub(crate) fn check_all(folders: &[StorageFolder<'_>]) -> Result<(), StorageMiss
     Ok(())
 }
 
-/// Writes the marker files that are missing or outdated. [`check_all`] must have succeeded before.
+/// Writes the marker files that are missing or outdated. Call [`check_all`] before, so that no wrong disk gets a
+/// marker.
 pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     let marked: Vec<MarkedFolder> = folders.iter().map(|(section, dir)| describe(section, dir)).collect();
     for folder in &marked {
@@ -106,7 +107,7 @@ pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     }
 }
 
-/// The marker of a folder that a running service writes to, to check the folder again later.
+/// The marker of a folder to which a service writes. The service checks the folder again while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct FolderMarker {
     marker: MarkerFile,
@@ -157,8 +158,8 @@ fn marker_path(dir: &Path) -> PathBuf {
     dir.join(FILE_NAME)
 }
 
-/// Reads the marker file of a folder. An unreadable marker counts as present, because only its absence shows a missing
-/// disk.
+/// Reads the marker file of a folder. An unreadable marker counts as empty: only a missing marker shows that a disk is
+/// missing.
 fn read(dir: &Path) -> MarkerState {
     match std::fs::read(marker_path(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => MarkerState::None,
@@ -177,7 +178,8 @@ fn write(dir: &Path, marker: &MarkerFile) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// Returns the current facts about a folder for a marker, with a new id if the folder has no marker.
+/// Returns the facts about a folder that its marker must contain. The folder keeps its id, or gets a new id if it has
+/// no marker.
 fn describe(section: &str, dir: &Path) -> MarkedFolder {
     let id = match read(dir) {
         MarkerState::There(marker) => marker.folder.id,
@@ -217,7 +219,7 @@ fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     let table = std::fs::read_to_string(fstab).ok()?;
     let points = table.lines().filter(|line| !line.trim_start().starts_with('#'));
     let points = points.filter_map(|line| line.split_whitespace().nth(1)).map(|point| point.replace("\\040", " "));
-    // Of all mount points above the folder, the longest belongs to the file system that should hold it.
+    // Several mount points may be above the folder. The longest of them belongs to the file system that should hold it.
     let point = points.map(PathBuf::from).filter(|point| dir.starts_with(point)).max_by_key(|p| p.as_os_str().len())?;
     let is_mounted = point == Path::new("/") || point.parent().is_none_or(|above| device(above) != device(&point));
     (!is_mounted).then_some(point)
@@ -245,12 +247,12 @@ mod tests {
         check_all(&all).expect("unchanged");
         let marker = FolderMarker::of(&calls).expect("marked");
         marker.check().expect("unchanged");
-        // The file system is the same, so somebody has emptied the folder.
+        // Somebody emptied the folder: its marker is missing, but the file system is the same.
         std::fs::remove_dir_all(&calls).expect("removed");
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
-        // The marker of the other folder shows that the file system is another one.
+        // The marker of the other folder shows that the file system has changed.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

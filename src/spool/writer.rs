@@ -1,9 +1,9 @@
-//! The writer thread: the only thread of `run` that writes the files of legs.
+//! The writer thread, the only thread of `run` that writes the files of legs.
 //!
 //! Every disk error is treated as temporary. Chunks that cannot be written wait in memory (module `leg_files`) and are
-//! tried again after [`RETRY_PAUSES`]. New packets stay in memory up to `buffer_mib`; above that the capture thread
-//! drops and counts them. The end of a call waits until the call's packets are written. Updates of live calls do not
-//! wait, because the notice of a ringing call must reach the user's screen at once.
+//! tried again after [`RETRY_PAUSES`]. New packets also wait in memory, up to `buffer_mib`; above that the capture
+//! thread drops and counts them. The end of a call is passed on after the call's packets are written. Updates of live
+//! calls do not wait, because a ringing call must appear on the user's screen at once.
 
 use std::collections::HashSet;
 use std::io;
@@ -21,40 +21,40 @@ use crate::call::errno::OsErrno;
 use crate::call::event::{CallEvent, EndedLeg, LegId};
 use crate::call::record::CallProblem;
 
-/// Messages from the capture thread to the writer, handled in order.
+/// Messages from the capture thread to the writer. They are handled in order.
 pub(super) enum WriterMessage {
-    /// Create the file of a leg, or continue it. For a file of an earlier process, `length` is the length of its
-    /// complete blocks, bytes.
+    /// Create the file of a leg, or continue the file that an earlier process left. Then `length` is the length of the
+    /// complete blocks in it, bytes.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Append these blocks to the leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
     /// Append blocks to the rolling file.
     AppendRolling(Vec<u8>),
-    /// Replace the contents of the rolling file by these.
+    /// Replace the contents of the rolling file.
     RebuildRolling(RebuiltContents),
     /// Close the file of a leg, because the leg has ended.
     Close(LegId),
-    /// Remove a leg and its file. `name` is given if the leg was closed before.
+    /// Remove a leg and its file. `name` is set if the leg was closed before.
     Discard { leg: LegId, name: Option<String> },
-    /// Pass a call event on after all earlier messages were written.
+    /// Pass a call event to the receiver after all earlier messages were written.
     Event(CallEvent),
-    /// Send an answer when all earlier messages that can be written are synced to disk.
+    /// Answer as soon as all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
-    /// Write and sync all earlier messages, and end the thread.
+    /// Write and sync all earlier messages, then end the thread.
     Stop,
 }
 
 /// State that the writer shares with the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// Number of bytes that were sent to the writer and are not written yet.
+    /// Number of bytes that were sent to the writer but are not written yet.
     pub(super) queued: AtomicUsize,
-    /// Number (errno) of the disk error because of which chunks wait now; 0 if there is none.
+    /// Number (errno) of the disk error because of which chunks wait now; 0 without an error.
     pub(super) errno: AtomicI32,
     /// Whether a write to the rolling file failed, so that it must be rebuilt.
     pub(super) has_rolling_failed: AtomicBool,
-    /// Number of rounds that the writer thread's loop has made. It also grows while the thread waits for work. If it
-    /// stops, the disk does not answer.
+    /// Counts the rounds of the writer thread's loop. It also grows while the thread waits for work; if it stands
+    /// still, the disk does not answer.
     pub(super) rounds: Arc<AtomicU64>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct SpoolWriter {
     pub(super) files: LegFiles,
     /// The rolling file: signalling of the legs that have no file.
     pub(super) rolling: RollingFile,
-    /// Call events that wait until the files of their legs are written, in order.
+    /// Call events that wait until the files of their legs are written, oldest first.
     pub(super) held: Vec<CallEvent>,
     /// The next attempt to write the chunks that wait; `None` if no chunk waits.
     pub(super) retry: Option<WriteRetry>,
@@ -161,7 +161,7 @@ impl SpoolWriter {
         for mut bytes in done {
             self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
             bytes.clear();
-            let _ = self.recycled.try_send(bytes); // fails if enough chunks are kept for reuse: this one is freed
+            let _ = self.recycled.try_send(bytes); // fails if enough chunks wait for reuse; then this chunk is freed
         }
     }
 
@@ -184,7 +184,7 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Passes on the events that need not wait any longer. The events of each call stay in order.
+    /// Passes on the events whose legs are written. The events of each call stay in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;
@@ -202,7 +202,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Passes a call event on. Adds to it the disk errors by which the call lost sound.
+    /// Passes a call event to the receiver. At the end of a call, adds the disk errors by which the call lost sound.
     fn pass_on(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             for leg in &ended.legs {
@@ -217,8 +217,8 @@ impl SpoolWriter {
         let _ = self.events.send(event); // fails only while the process is ending
     }
 
-    /// Handles the result of a write to the rolling file. After an error, the capture thread has the file rebuilt
-    /// later.
+    /// Handles the result of a write to the rolling file. After an error, the capture thread orders a rebuild of the
+    /// file later.
     fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
@@ -228,8 +228,8 @@ impl SpoolWriter {
         false
     }
 
-    /// Ends the thread. Before that, tries for [`LAST_TRIES`] to write the chunks that wait; chunks that still cannot
-    /// be written are lost.
+    /// Ends the thread. Tries for [`LAST_TRIES`] to write the waiting chunks; chunks that still cannot be written are
+    /// lost.
     #[expect(clippy::disallowed_methods, reason = "how long a disk is waited for is no time of calls")]
     fn end(&mut self) {
         let until = Instant::now() + LAST_TRIES;
@@ -258,8 +258,8 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     }
 }
 
-/// Pauses between two attempts to write chunks that wait; the last pause repeats. Most errors end soon, but a full disk
-/// does not.
+/// Pauses between attempts to write waiting chunks; the last pause repeats. Most errors end soon, but a full disk does
+/// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 /// Maximum time for which the end of the process waits for a failing disk.

@@ -1,6 +1,6 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The sound is that of the anchor leg. If only one side of this leg can be heard, or none, another leg may be rendered
+//! The sound is that of the anchor leg. If this leg has sound of one side only, or none, another leg may be rendered
 //! instead. Complete segments are rendered while the call is still in progress (module `segmenter`).
 
 use std::io;
@@ -27,8 +27,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,
-    /// Marker that shows whether the disk of the recordings' folder is mounted; `None` if no service writes to the
-    /// folder.
+    /// Marker file that shows whether the disk of the recordings is mounted; `None` if no service writes to the folder.
     marker: Option<FolderMarker>,
     layout: FolderLayout,
     /// Size of the largest file that Pyrus accepts, bytes; `None` without a limit.
@@ -44,7 +43,7 @@ pub enum FolderLayout {
     ByDay,
 }
 
-/// A file of a call could not be written. A later attempt may succeed, because the packets are still in the spool.
+/// A file of a call could not be written. The packets are still in the spool, so a later attempt may succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub struct RecordingError {
@@ -54,16 +53,17 @@ pub struct RecordingError {
     pub(crate) source: io::Error,
 }
 
-/// Segments made during a call that do not have their final file names yet. Dropping this value removes their files.
+/// Segments that were rendered during a call and do not have their final file names yet. Dropping this value removes
+/// their files.
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
-    /// Index in `record.legs` of the leg that was rendered.
+    /// Index in `record.legs` of the leg that was rendered into the segments.
     leg: usize,
     wall_offset_ns: i64,
 }
 
-/// The files of ended calls: complete, but without their final names. Dropping this value removes the files.
+/// The files of ended calls, complete but not published yet. Dropping this value removes the files.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedCalls {
     records: Vec<CallRecord>,
@@ -77,7 +77,7 @@ impl PreparedCalls {
         self.files.append(other.files);
     }
 
-    /// Returns the number of files that are open until they are published.
+    /// Returns the number of files that stay open until they are published.
     pub(crate) fn open_files(&self) -> usize {
         self.files.open_files()
     }
@@ -93,7 +93,7 @@ impl PreparedCalls {
 }
 
 impl Recorder {
-    /// Creates a recorder whose files have at most `max_segment_bytes`.
+    /// Creates a recorder that makes files of at most `max_segment_bytes`.
     pub fn new(config: Config, layout: FolderLayout, max_segment_bytes: Option<u64>) -> Self {
         Self { marker: FolderMarker::of(&config.dir), config, layout, max_segment_bytes }
     }
@@ -105,10 +105,10 @@ impl Recorder {
     }
 
     /// Renders the complete segments of a live call that its record does not contain yet. Returns `None` if there are
-    /// none, or if nothing can be heard so far.
+    /// none, or if no sound can be decoded so far.
     ///
     /// # Errors
-    /// Fails if a file cannot be written. A spool that cannot be read is no error here: it is read again at the end of
+    /// Fails if a file cannot be written. An unreadable spool is no error here, because it is read again at the end of
     /// the call.
     pub fn render_segments(
         &self,
@@ -137,8 +137,8 @@ impl Recorder {
     /// Renames segments to their final names and adds them to the record.
     ///
     /// # Errors
-    /// Fails if a file cannot be renamed. Some segments may have their final names then. Another attempt replaces these
-    /// files with the same bytes.
+    /// Fails if a file cannot be renamed. By then, some segments may have their final names. Another attempt replaces
+    /// these files by the same bytes.
     pub fn publish_segments(&self, ready: ReadySegments, record: &mut CallRecord) -> Result<(), RecordingError> {
         publish_group(self.complete(ready.segments, ready.wall_offset_ns, record)?)?;
         if let Some(leg) = record.legs.get_mut(ready.leg) {
@@ -147,18 +147,18 @@ impl Recorder {
         Ok(())
     }
 
-    /// Renders an ended call, and publishes its recording, if it can be heard, and its record. Segments that the record
-    /// already contains are not changed.
+    /// Renders an ended call, and publishes its record and its recording. There is no recording if no sound can be
+    /// decoded. Segments that the record already contains are not changed.
     ///
     /// # Errors
-    /// Fails if a file cannot be written; then only complete files are published.
+    /// Fails if a file cannot be written. Then only complete files are published.
     pub fn record(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RecordingError> {
         let PreparedCalls { files, mut records } = self.prepare(ended, store)?;
         publish_group(files)?;
         Ok(records.pop().unwrap_or_else(|| ended.record.clone()))
     }
 
-    /// Renders an ended call like [`Recorder::record`], but leaves it to the caller to publish its files.
+    /// Renders an ended call like [`Recorder::record`], but does not publish its files. The caller must publish them.
     ///
     /// # Errors
     /// Fails if a file cannot be written.
@@ -171,8 +171,8 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // The engine may have left a note in the record, e.g. how it knows that the call was answered. The note is
-            // kept after the reason of the verdict.
+            // The engine may have left a note in the record, e.g. about how the answer was recognised. The note is
+            // appended to the reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -192,8 +192,8 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Writes the call record file under its `.part` name and adds it to the files to be published. Returns its final
-    /// path.
+    /// Writes the call record under its temporary name and adds the file to `files`, which the caller publishes.
+    /// Returns its final path.
     fn write_record_part(&self, record: &CallRecord, files: &mut PublishGroup) -> Result<PathBuf, RecordingError> {
         let path = self.folder(record).join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;
@@ -202,7 +202,7 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Creates the folder of a call's files. Fails if the disk of the folder is missing.
+    /// Creates the folder of a call's files. Fails if the disk of the recordings is not mounted.
     fn make_folder(&self, folder: &Path) -> Result<(), RecordingError> {
         if let Some(Err(error)) = self.marker.as_ref().map(FolderMarker::check) {
             return Err(failed(folder, io::Error::other(error)));
@@ -223,7 +223,7 @@ impl Recorder {
         }
     }
 
-    /// Returns the path at which a leg's packets are kept after delivery (`keep_pcap`).
+    /// Returns the path at which a leg's spool is kept after delivery (`keep_pcap`).
     pub(crate) fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))
     }
@@ -249,8 +249,8 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
-            // If the spool has no end of the leg, the stream times come from the record, where they are already
-            // wall-clock times.
+            // Without an end of the leg in the spool, the stream times come from the record. There they are wall-clock
+            // times already.
             let is_from_spool = rendered.plan.ended.is_some();
             let segments = apply_rendered(rendered, leg, record, &mut facts);
             files.append(self.complete(segments, ended.wall_offset_ns, record)?);
@@ -261,8 +261,8 @@ impl Recorder {
         Ok(facts)
     }
 
-    /// Renders the first leg that can be heard, or a later leg that contains more of the call. If none can be heard,
-    /// returns the first leg: the verdict should explain why the anchor leg is silent.
+    /// Renders the best leg: the first leg with a side that can be heard, or a later leg with much more sound. If no
+    /// leg can be heard, returns the first leg, so that the verdict explains why the anchor leg is silent.
     fn render_best<'a>(
         &self,
         legs: &'a [EndedLeg],
@@ -291,8 +291,8 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // The first leg is dropped here, because that removes its `.part` files. The `.part` files of the better
-            // leg have the same names.
+            // Dropping the first leg removes its `.part` files. The files of the better leg have the same names, so
+            // this must happen first.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -303,8 +303,8 @@ impl Recorder {
         Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
     }
 
-    /// Looks for a better leg if one side of the rendered leg has hardly any audio. A better leg has audio of both
-    /// sides, and in total no less than the rendered leg.
+    /// Looks for a better leg if one side of the rendered leg has hardly any sound. A better leg has more sound of that
+    /// side, and in total no less than the rendered leg.
     fn find_fuller_leg<'a>(
         &self,
         rendered: &RenderedLeg,
@@ -342,7 +342,7 @@ impl Recorder {
         }
     }
 
-    /// Adds segments to the record. Returns their files, which the caller is about to publish.
+    /// Adds segments to the record. Returns their files, for the caller to publish.
     fn complete(
         &self,
         segments: Vec<NewSegment>,
@@ -371,7 +371,7 @@ impl Recorder {
     }
 }
 
-/// Writes the results of rendering into the record. Returns the segments if anything can be heard.
+/// Writes the results of rendering into the record. Returns the segments; there are none if no sound could be decoded.
 fn apply_rendered(
     rendered: RenderedLeg,
     leg: &EndedLeg,
@@ -384,7 +384,8 @@ fn apply_rendered(
     let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
     (facts.caller, facts.callee) = (left.into(), right.into());
     if rendered.plan.has_no_pause() {
-        // If the recording was never paused, a missing payload means that the capture truncated the packet.
+        // If the recording was never paused, the engine withheld no payload. So a missing payload means that the
+        // capture truncated the packet.
         for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
             side.withheld = false;
             side.undecodable.insert(UndecodableReason::Cut);
@@ -422,10 +423,10 @@ struct ChosenLeg<'a> {
     note: Option<&'static str>,
 }
 
-/// Duration of audio that a leg has, µs.
+/// Duration of sound that a leg has, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
-    /// Duration of audio on the side with less audio, µs.
+    /// Duration of sound on the side with less sound, µs.
     less_us: u64,
     sum_us: u64,
 }
@@ -443,7 +444,8 @@ fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegme
     }
 }
 
-/// Marks in the record the leg whose audio is in the recording. Segments made during the call may be from another leg.
+/// Marks in the record the leg that supplied the sound of the recording. Segments made during the call may be from
+/// another leg.
 fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
@@ -476,8 +478,8 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
     apply_losses(record, rendered.plan.recounted);
 }
 
-/// Corrects the problem that reports lost packets. After a restart, rendering counts the losses again (`recounted`),
-/// because the engine missed some packets.
+/// Corrects the problem that reports lost packets. If the engine was restarted during the call, its counts are wrong,
+/// and rendering counts the losses again (`recounted`).
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
@@ -491,7 +493,8 @@ fn apply_losses(record: &mut CallRecord, recounted: bool) {
     }
 }
 
-/// Converts the stream times from capture time to wall-clock time, by the offset `by_ns` at the start of the call.
+/// Converts the stream times from capture time to wall-clock time. `by_ns` is the difference of both clocks at the
+/// start of the call.
 fn shift_streams(sides: &mut SideRecords, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {
@@ -520,14 +523,14 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
     ] {
-        // The engine has already counted the truncated packets of the whole call, so the problem is not added twice.
+        // The engine has already reported the truncated packets of the whole call, so that problem is not added twice.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(kind.with_packets(packets));
         }
     }
 }
 
-/// Returns those facts for the verdict that the record alone gives.
+/// Returns the facts for the verdict that come from the record, without those that come from rendering.
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
@@ -564,7 +567,7 @@ fn fax_of(record: &CallRecord) -> Option<FaxKind> {
     }
 }
 
-/// Returns the reason why sound of a call was not kept; `None` if the problem did not cost sound.
+/// Returns the reason why sound of a call was not kept; `None` if the problem did not cause a loss of sound.
 fn spool_loss(problem: CallProblem) -> Option<String> {
     let error = problem.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
     match problem.kind {
@@ -575,14 +578,14 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     }
 }
 
-/// Returns whether an error may be temporary, so that the spool may be readable later. A bad sector (EIO) or a missing
-/// file is permanent.
+/// Returns whether an error may be temporary, so that the spool may be readable later. A bad sector (EIO) and a missing
+/// file are permanent.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())
 }
 
-/// Returns the beginning of a call's file names: the call id, in which unexpected characters are replaced.
+/// Returns the common beginning of a call's file names: the call id, with unusual characters replaced by `_`.
 fn stem(record: &CallRecord) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     record.id.chars().map(safe).collect()
@@ -603,11 +606,11 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 /// Sentence for the record if the anchor leg cannot be decoded.
 const UNDECODABLE_ANCHOR: &str =
     "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
-/// Sentence for the record if the anchor leg has the audio of one side only.
+/// Sentence for the record if the anchor leg has the sound of one side only.
 const ONE_SIDED_ANCHOR: &str =
     "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
-/// Divisor of the recording's length: a side with less audio than a tenth of it counts as missing. The few packets of
-/// such a side were sent before the media took another path, or are keep-alives that look like RTP.
+/// A side counts as missing if its sound is shorter than this part of the recording: one tenth. The few packets of such
+/// a side came before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]

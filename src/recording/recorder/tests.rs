@@ -1,4 +1,4 @@
-//! Tests that record ended calls. The tests build the spools of these calls.
+//! Tests that record ended calls from spools that the tests build.
 
 use super::*;
 use crate::call::decision::Decision;
@@ -21,7 +21,7 @@ fn leg(speakers: &[(Side, &str)]) -> LegSource {
     leg_of(&speakers)
 }
 
-/// Returns a leg like [`leg`], in which each speaker sends only some of the hundred packets, given as a range.
+/// Returns a leg like [`leg`], but each speaker sends only a range of the hundred packets.
 fn leg_of(speakers: &[(Side, &str, std::ops::Range<u16>)]) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
@@ -89,7 +89,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
-        // These counts are those of the engine, from the decision that ends the leg.
+        // These counts come from the engine: the decision that ends the leg contains them.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -125,7 +125,7 @@ fn first_leg_that_can_be_heard_is_rendered() {
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
 }
 
-/// Records a call with these legs. Returns for each leg whether it was rendered, the record, and the first sample of
+/// Records a call with these legs. Returns three values: which legs were rendered, the record, and the first sample of
 /// each channel.
 fn rendered_of(legs: Vec<LegSource>) -> (Vec<bool>, CallRecord, [i16; 2]) {
     let (ended, spools) = call(legs.into_iter().map(|leg| (leg, true)).collect());
@@ -153,7 +153,7 @@ fn leg_with_both_sides_is_rendered_instead_of_a_one_sided_leg() {
 #[test]
 fn first_leg_is_kept_if_no_other_has_more_audio() {
     let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
-    // The first leg has one side for the whole call. The second leg has both sides, for less than half of the call.
+    // The first leg has one side, for the whole call. The second leg has both sides, for less than half of the call.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     // The first leg has both sides. One of them speaks for a fifth of the call, which is enough.
@@ -178,7 +178,7 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // Both packets arrive 3 s later than their RTP timestamps say.
+            // Both packets arrive 3 s later than their RTP timestamps announce.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
@@ -235,7 +235,7 @@ fn segments_adjoin_to_the_sample_and_hold_the_same_audio() {
     let dir = tempfile::tempdir().unwrap();
     let whole = recorder(dir.path()).record(&ended, &spools).unwrap();
     let (_, whole) = wav(&whole.recordings[0].path);
-    // 40,000 bytes are enough for one second of sound (32,000 bytes).
+    // 40,000 bytes have room for one second of sound (32,000 bytes) but not for two.
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
     let record = Recorder::new(config, FolderLayout::ByDay, Some(40_000)).record(&ended, &spools).unwrap();
     let [first, second] = record.recordings.as_slice() else { panic!("two segments") };
@@ -278,8 +278,8 @@ fn segment_has_the_sample_rate_needed_up_to_its_end() {
     let (ended, spools) = call(vec![(leg_changing_to_wideband(), true)]);
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    // Segments of one second have 64,000 bytes at 16 kHz, and a header. G.722 begins after 36 s. A segment depends on
-    // packets up to half a minute after its end, so the later segments have 16 kHz.
+    // Segments of one second have 64,000 bytes at 16 kHz, and a header. G.722 begins after 36 s. The rate of a segment
+    // depends on packets up to half a minute after its end, so the later segments have 16 kHz.
     let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
     assert_eq!(recorder.segment_seconds(), 1);
     let record = recorder.record(&ended, &spools).unwrap();

@@ -1,4 +1,4 @@
-//! The spool of `run`: the capture thread fills chunks of blocks, and a writer thread writes them to files.
+//! The spool of `run`. The capture thread fills chunks with blocks, and a writer thread writes the chunks to files.
 //!
 //! The capture thread never waits. If chunks of more than `buffer_mib` wait for the disk, packets are dropped and
 //! counted for their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never
@@ -32,17 +32,17 @@ use crate::time::Timestamp;
 /// The spool as the capture thread uses it. Dropping it writes everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with a chunk that is not sent to the writer yet, sorted by the capture time of the chunk's first block.
+    /// Legs with a chunk that was not sent to the writer yet, sorted by the capture time of the chunk's first block.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
     writer_state: Arc<WriterState>,
     limit: usize,
-    /// Closed legs that have a file. An entry is removed when the end of the leg's call is passed on.
+    /// Closed legs that have a file. An entry is removed when the end of the leg's call is forwarded.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs that have no file because they had no media.
     rolling: RollingBuffer,
-    /// Legs with a signalling message or a decision that is not sent to the writer yet.
+    /// Legs with a signalling message or a decision that was not sent to the writer yet.
     urgent: Vec<LegId>,
     /// Capture time of the newest input.
     now: Timestamp,
@@ -59,19 +59,19 @@ struct DiskLeg {
     tracker: IndexTracker,
 }
 
-/// A closed leg of a call that has not ended yet.
+/// A closed leg. Its call has not ended yet.
 #[derive(Debug)]
 struct ClosedLeg {
     name: String,
     lost: LostPackets,
 }
 
-/// Packets of a leg that were dropped because too much waited for the disk.
+/// Packets of a leg that were dropped because too much data waited for the disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct LostPackets {
     /// Number of packets dropped because the disk was slow but reported no error.
     by_us: u64,
-    /// Number of packets dropped while the disk reported an error, and the newest such error.
+    /// Number of packets dropped while the disk reported an error, and the latest such error.
     by_error: u64,
     errno: Option<OsErrno>,
 }
@@ -119,7 +119,7 @@ impl DiskLegStage {
 #[derive(Debug, Default)]
 struct WriteChunk {
     bytes: Vec<u8>,
-    /// Capture time of the first block in the chunk, which decides when the chunk is sent.
+    /// Capture time of the first block in the chunk. It decides when the chunk is sent to the writer.
     since: Timestamp,
 }
 
@@ -138,8 +138,8 @@ impl DiskLeg {
 }
 
 impl DiskSpool {
-    /// Creates the folder with mode 0700 and starts the writer thread. The receiver yields the events that were passed
-    /// to [`DiskSpool::forward`].
+    /// Creates the folder with mode 0700 and starts the writer thread. The returned receiver yields the events that are
+    /// passed to [`DiskSpool::forward`].
     ///
     /// # Errors
     /// Fails if the folder cannot be created or the thread cannot be started.
@@ -183,11 +183,12 @@ impl DiskSpool {
         Ok((spool, event_rx))
     }
 
-    /// Sends chunks that are older than [`MAX_AGE`] to the writer. The owner must call this several times a second.
+    /// Sends chunks that are older than [`MAX_AGE`] to the writer. The capture thread must call this several times a
+    /// second.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
-            // The disk is too slow: nothing more is sent until it has caught up.
+            // While the disk is too slow, nothing more is sent.
             if self.queued_bytes() >= self.limit {
                 break;
             }
@@ -196,11 +197,11 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Sends all signalling and decisions to the writer. The owner calls this after each input. So a process that is
-    /// killed loses no message, and the next process knows every call and the addresses of its media.
+    /// Sends all signalling and decisions to the writer. The capture thread calls this after each input. So if the
+    /// process is killed, no message is lost, and the next process knows every call and the addresses of its media.
     pub fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
-            // If the disk is too slow, the chunks are sent after it has caught up.
+            // While the disk is too slow, the leg is skipped; its chunk is sent later.
             if self.queued_bytes() < self.limit {
                 self.send_leg(leg);
             }
@@ -208,16 +209,16 @@ impl DiskSpool {
         self.roll(self.now);
     }
 
-    /// Starts to write the rolling file (signalling of legs without media). The file of an earlier process must have
-    /// been read before.
+    /// Starts to write the rolling file (signalling of legs without media). Before that, the file that an earlier
+    /// process left must have been read.
     pub fn start_rolling_file(&mut self) {
         self.rolling.activate();
     }
 
-    /// Passes a call event on to the receiver after all earlier input was written. Adds the number of lost packets to
-    /// the record of an ended call.
+    /// Passes a call event to the receiver after all earlier input was written. Adds the number of lost packets to the
+    /// record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
-        // A row in the journal must not become durable before the SIP messages that caused it.
+        // A row in the journal must not reach the disk before the SIP messages that caused it.
         self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
@@ -264,13 +265,13 @@ impl DiskSpool {
         self.writer_state.queued.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of rounds that the writer thread's loop has made. The number grows while the thread works or
-    /// waits for work.
+    /// Returns a counter of the writer thread's loop. It grows while the thread works or waits for work, and stands
+    /// still if the disk does not answer.
     pub fn writer_rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writer_state.rounds)
     }
 
-    /// Returns whether the writer thread has ended by itself, which only a bug can cause.
+    /// Returns whether the writer thread has ended although nobody stopped it. Only a bug can cause that.
     pub fn has_writer_ended(&self) -> bool {
         self.writer.as_ref().is_some_and(JoinHandle::is_finished)
     }
@@ -283,7 +284,7 @@ impl DiskSpool {
     fn stop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         self.put_indexes();
-        self.rolling.put_removed(); // an orderly end gives all events to the journal, so no removal needs to wait
+        self.rolling.put_removed(); // in an orderly end all events reach the journal, so no removal needs to wait
         self.send_all();
         self.send(WriterMessage::Stop);
         let _ = writer.join(); // fails only if the writer panicked, and then nothing can be saved
@@ -310,7 +311,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends the changes of the rolling file that are due to the writer.
+    /// Sends the changes of the rolling file to the writer, if some are due.
     fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
@@ -325,7 +326,7 @@ impl DiskSpool {
         }
     }
 
-    /// Lets the writer rebuild the rolling file from the legs without a file of their own.
+    /// Makes the writer rebuild the rolling file from the legs that have no file of their own.
     pub(super) fn rebuild_rolling_file(&mut self) {
         let last = self.rolling.take_blocks();
         if !last.is_empty() {
@@ -345,7 +346,7 @@ impl DiskSpool {
         self.send(WriterMessage::AppendRolling(bytes));
     }
 
-    /// Sends the oldest chunk that is not sent yet to the writer.
+    /// Sends the oldest chunk that was not sent yet to the writer.
     fn send_oldest(&mut self) {
         let Some((leg, since)) = self.chunk_order.pop_front() else { return };
         if let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), .. }) = self.legs.get_mut(&leg)
@@ -374,7 +375,7 @@ impl DiskSpool {
         let _ = self.messages.send(message); // fails only after the writer panicked, which was logged
     }
 
-    /// Creates the file of a leg that had none, and puts the leg's blocks so far into the first chunk.
+    /// Creates the file of a leg at its first media. The first chunk contains all blocks of the leg so far.
     fn start_file(&mut self, leg: LegId, at: Timestamp) {
         let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
         let DiskLegStage::Pending(pending) = stage else { return };
@@ -391,7 +392,7 @@ impl DiskSpool {
     }
 
     /// Returns a chunk of the leg with room for `bytes` more bytes. Sends a full chunk to the writer first. Returns
-    /// `None` if too much waits for the disk and the packet must be dropped.
+    /// `None` if too much data waits for the disk, so that the packet must be dropped.
     fn space(&mut self, leg: LegId, bytes: usize, at: Timestamp, policy: DropPolicy) -> Option<ChunkSpace<'_>> {
         let Self { legs, chunk_order, messages, recycled, writer_state, limit, lost_total, .. } = self;
         let state = legs.get_mut(&leg)?;
@@ -442,7 +443,8 @@ impl LegSink for DiskSpool {
         let put = |mut space: ChunkSpace<'_>| {
             space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
-        // The common case comes first: 69 of 70 packets fit into the current chunk and need only one look-up.
+        // The common case comes first: 69 of 70 packets fit into the current chunk. They need only one look-up in the
+        // map of legs.
         let Some(state) = self.legs.get_mut(&leg) else { return };
         if let Some(space) = state.space(size) {
             return put(space);
@@ -461,8 +463,8 @@ impl LegSink for DiskSpool {
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision) {
         let decided = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
-        // If an earlier process wrote the decision `End`, it stays: after a restart only part of the file was read, so
-        // the counts of that `End` are more accurate.
+        // An `End` decision of an earlier process is kept. After a restart only a part of the file was read, so the
+        // earlier counts are better.
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
             return;
         }
@@ -483,8 +485,8 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg before it reports the end of the call. [`DiskSpool::forward`] then removes
-            // the entry.
+            // The engine closes every leg before it reports the end of the call. Then [`DiskSpool::forward`] removes
+            // this entry.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);
@@ -545,7 +547,7 @@ impl DiskStore {
         self.path(leg_name).with_extension("pcapng.failed")
     }
 
-    /// Returns the spool files in the folder, sorted by name. After a crash, these are the files of calls that were not
+    /// Returns the spool files in the folder, sorted by name. After a crash, they belong to calls that were not
     /// rendered yet.
     ///
     /// # Errors
@@ -566,7 +568,7 @@ impl DiskStore {
 impl LegStore for DiskStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         let path = self.path(&leg.name);
-        // Without metadata the file may still exist. Opening it later reports the error.
+        // If the metadata cannot be read, the file may exist nevertheless. Opening it later reports the error.
         let may_be_there = match std::fs::metadata(&path) {
             Ok(found) => found.is_file(),
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
@@ -589,7 +591,7 @@ impl ChunkSpace<'_> {
     }
 }
 
-/// Whether a block may be dropped when the disk is too slow.
+/// Whether a block may be dropped while the disk is too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropPolicy {
     Never,
@@ -604,12 +606,12 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
 
 /// Size of a chunk in bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Age at which a chunk is sent to the writer. A crash of the process loses at most this much media, plus the time
-/// until the next call of [`DiskSpool::handle_timeout`].
+/// Age at which a chunk is sent to the writer. A crash of the process loses at most the media of this time, plus the
+/// time until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Maximum number of empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 4_096;
-/// Room that is reserved for a decision in a chunk, bytes. A longer decision makes the chunk grow.
+/// Free space in a chunk that is required for a decision, bytes. A longer decision makes the chunk grow.
 const DECISION_BYTES: usize = 512;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The disk spool against a real folder. Tests wait for the writer thread by `flush`, never by time.
+//! Tests of the disk spool in a real folder. They wait for the writer thread by `flush`, never by time.
 
 use super::*;
 use crate::call::decision::FORMAT;
@@ -67,7 +67,7 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
-    // A rule excludes the call from recording after the engine closed its legs.
+    // A rule excludes the call from recording, but only after the engine closed its legs.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
     spool.discard(LegId(1), DiscardReason::Excluded);
@@ -151,8 +151,8 @@ fn full_buffer_drops_and_counts_packets_but_keeps_decisions() {
     spool.forward(CallEvent::Ended(Box::new(ended)));
     let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("the event comes out") };
     let (packets, decisions) = count(&spool.store().path("leg"));
-    // A chunk of 16 KiB holds some 70 packets of 232 bytes. This test allows no waiting chunk, so all further packets
-    // are dropped.
+    // A chunk of 16 KiB holds some 70 packets of 232 bytes. In this test no chunk may wait for the disk, so all further
+    // packets are dropped.
     assert!(lost > 100 && packets as u64 + lost == 200, "{packets} written, {lost} lost");
     assert_eq!(decisions, 21);
     assert_eq!(ended.record.problems.len(), 1);
@@ -194,7 +194,7 @@ fn resumed_leg_is_discarded_even_after_its_close() {
     std::fs::write(&path, b"").unwrap();
     spool.resume(LegId(1), "leg", &SpoolIndex::default(), 0);
     spool.close(LegId(1));
-    spool.discard(LegId(1), DiscardReason::Excluded); // a rule excludes the call late
+    spool.discard(LegId(1), DiscardReason::Excluded); // a rule excludes the call after its legs were closed
     spool.shutdown();
     assert!(!path.exists());
 }

@@ -1,6 +1,5 @@
-//! [`SpoolInput`]: the bytes of a spool, in buffers that are kept as long as a reader needs packets in them.
-//!
-//! A buffer with such packets is *held*.
+//! [`SpoolInput`]: the bytes of a spool in buffers. A buffer is *held*, i.e. not reused, as long as a reader needs a
+//! packet in it.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -8,21 +7,20 @@ use std::sync::Arc;
 
 use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 
-/// The bytes of a spool from the next block on, and the buffers with packets that a reader still needs.
+/// The bytes of a spool from the next block on, and the held buffers.
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
-    /// Indexes of the buffers without packets that are still needed. They are used again.
+    /// Indexes of the buffers that are neither held nor current. They are reused.
     free: Vec<usize>,
     /// Index of the buffer with the next block. The field `from` is the position in this buffer.
     at: usize,
     from: usize,
-    /// Total size of the buffers with packets that are still needed, bytes. Chunks of a spool in memory are not
-    /// counted.
+    /// Total size of the held buffers, bytes. Chunks of a spool in memory do not count.
     held: usize,
 }
 
-/// Bytes of a packet in a buffer. The buffer is kept until [`SpoolInput::release`] is called.
+/// The bytes of a packet in a buffer. The buffer is held until [`SpoolInput::release`] is called.
 #[derive(Debug)]
 pub(super) struct BlockBytes {
     buffer: usize,
@@ -43,9 +41,9 @@ enum ByteSource {
 
 #[derive(Debug, Default)]
 struct HeldBuffer {
-    /// Bytes read from the stream. Empty if the buffer stands for a chunk of a spool in memory.
+    /// Bytes read from the stream. Empty if the buffer represents a chunk of a spool in memory.
     bytes: Vec<u8>,
-    /// Index of the chunk of a spool in memory that this buffer stands for.
+    /// Index of the chunk that this buffer represents, for a spool in memory.
     chunk: Option<usize>,
     /// Number of packets in the buffer that a reader still needs.
     packets: usize,
@@ -66,13 +64,13 @@ impl SpoolInput {
         Self { source, buffers: vec![HeldBuffer::default()], free: Vec::new(), at: 0, from: 0, held: 0 }
     }
 
-    /// Returns the bytes that are in the buffer, from the next block on.
+    /// Returns the bytes of the current buffer, from the next block on.
     #[inline]
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes_of(self.at)[self.from..]
     }
 
-    /// Moves on by `length` bytes, which must be in the buffer, to the next block.
+    /// Skips `length` bytes, which must be in the buffer, to the next block.
     pub(super) fn skip(&mut self, length: usize) {
         self.from += length;
     }
@@ -83,7 +81,7 @@ impl SpoolInput {
         while self.rest().len() < want {
             let has_more = match &self.source {
                 ByteSource::Stream(_) => self.read_stream()?,
-                // A block that is cut at the end of its chunk has no further bytes in the next chunk.
+                // If a block is cut at the end of its chunk, the next chunk does not continue it.
                 ByteSource::Chunks(..) => self.rest().is_empty() && self.next_chunk()?,
             };
             if !has_more {
@@ -93,19 +91,19 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Keeps bytes of the next block until they are released. `range` is their position in the block; they must be in
-    /// the buffer.
+    /// Holds the buffer for some bytes of the next block until they are released. `range` is the position of the bytes
+    /// in the block.
     pub(super) fn hold(&mut self, range: Range<usize>) -> BlockBytes {
         self.buffers[self.at].packets += 1;
         BlockBytes { buffer: self.at, range: self.from + range.start..self.from + range.end }
     }
 
-    /// Returns the bytes of a packet that were kept.
+    /// Returns the bytes of a packet in a held buffer.
     pub(super) fn held(&self, bytes: &BlockBytes) -> &[u8] {
         &self.bytes_of(bytes.buffer)[bytes.range.clone()]
     }
 
-    /// Ends the need for the bytes of a packet.
+    /// Records that the bytes of a packet are no longer needed.
     pub(super) fn release(&mut self, bytes: &BlockBytes) {
         self.buffers[bytes.buffer].packets -= 1;
         self.free_if_unused(bytes.buffer);
@@ -145,7 +143,7 @@ impl SpoolInput {
             self.from = 0;
         }
         let ByteSource::Stream(stream) = &mut self.source else { return Ok(false) };
-        // The spare capacity of the buffer is used, so that nothing has to be zeroed first.
+        // Bytes are read into the spare capacity of the buffer, because a longer vector would have to be zeroed first.
         let buffer = &mut self.buffers[self.at].bytes;
         buffer.reserve(READ_BYTES);
         Ok(stream.take(READ_BYTES as u64).read_to_end(buffer)? > 0)

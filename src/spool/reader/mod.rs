@@ -3,8 +3,8 @@
 //! A payload is not copied: it is returned from the buffer into which it was read (module `input`).
 //!
 //! The contents of a spool are not trusted. An incomplete block at the end, a *torn tail*, is ignored and reported
-//! (`SpoolReader::torn_tail`). A damaged length ends the reading. Unknown blocks are skipped. Only decisions of a newer
-//! format are refused.
+//! (`SpoolReader::torn_tail`). After a damaged length, nothing more is read. Unknown blocks are skipped. An error is
+//! returned only for decisions of a newer format.
 
 mod input;
 
@@ -78,7 +78,7 @@ pub enum SpoolError {
         /// Path of the file that is no spool.
         path: String,
     },
-    /// The file was written by a newer version of callspan.
+    /// A newer version of callspan wrote the file.
     #[error(
         "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
     )]
@@ -91,7 +91,7 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Returns the error of the operating system; `None` for other reasons.
+    /// Returns the error of the operating system, or `None` if the error has another reason.
     pub(crate) const fn io_error(&self) -> Option<&io::Error> {
         match self {
             Self::Io { source, .. } => Some(source),
@@ -124,7 +124,7 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
-/// Reads the entries of a spool once, in order of time.
+/// Reads the entries of a spool from beginning to end, in order of time.
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
@@ -138,7 +138,7 @@ pub struct SpoolReader {
     queued_bytes: usize,
     newest_ns: i64,
     next_index: u64,
-    /// Index of the entry that was returned last; `None` before the first.
+    /// Index of the entry that was returned last; `None` before the first call.
     current: Option<usize>,
 }
 
@@ -148,8 +148,8 @@ impl std::fmt::Debug for SpoolReader {
     }
 }
 
-/// Sort key of an entry: by time, decisions first, then by position in the file. `entry` is the index into the reader's
-/// entries.
+/// Sort key of an entry: time, then decisions before packets, then position in the file. `entry` is the index into the
+/// reader's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReorderSlot {
     at_ns: i64,
@@ -158,7 +158,7 @@ struct ReorderSlot {
     entry: usize,
 }
 
-/// Sorts entries by time. Nearly all entries arrive in order and are appended to `in_order`; `late` sorts the others.
+/// Sorts entries by time. Nearly all entries come in order and are appended to `in_order`; `late` sorts the others.
 #[derive(Debug, Default)]
 struct ReorderQueue {
     in_order: VecDeque<ReorderSlot>,
@@ -200,7 +200,7 @@ enum SpoolEnd {
     NotYet,
     /// The spool ended after a complete block.
     Clean,
-    /// The spool ended within a block, or at an impossible block length.
+    /// The spool ended within a block, or a block has an impossible length.
     Torn,
 }
 
@@ -238,7 +238,7 @@ impl SpoolReader {
         }
     }
 
-    /// Returns the next entry in order of time, or `None` at the end.
+    /// Returns the next entry in order of time; `None` at the end.
     ///
     /// # Errors
     /// Fails if the input fails, is not a spool, or was written by a newer version.
@@ -278,8 +278,8 @@ impl SpoolReader {
         self.valid
     }
 
-    /// Returns whether the earliest entry in the queue can be returned: no entry that is still to be read can be
-    /// earlier.
+    /// Returns whether the earliest entry in the queue may be returned. That is so if no later block can have an
+    /// earlier time, or if the queue is full.
     fn is_next_ready(&self) -> bool {
         let Some(first) = self.queue.first() else { return false };
         self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
@@ -299,7 +299,7 @@ impl SpoolReader {
         }
     }
 
-    /// Reads a block of any kind, complete or not, although the buffer may hold nothing of it yet.
+    /// Reads the next block, of any kind. Also handles blocks that are not yet in the buffer, and blocks that are cut.
     fn read_any_block(&mut self) -> Result<(), SpoolError> {
         if !self.fill(8)? {
             let is_empty = self.input.rest().is_empty();
@@ -329,7 +329,7 @@ impl SpoolReader {
         Ok(())
     }
 
-    /// Moves on behind the current block, which has `length` bytes.
+    /// Skips the current block, which has `length` bytes.
     fn finish_block(&mut self, length: usize) {
         self.input.skip(length);
         self.valid += length as u64;
@@ -350,7 +350,7 @@ impl SpoolReader {
             return Ok(());
         };
         let at_ns = decided.at_ns;
-        // The decision `Begin` is returned first, even if packets of early media have earlier timestamps.
+        // The decision `Begin` is returned first, even if packets of early media are earlier.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
         self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
         Ok(())
@@ -377,8 +377,8 @@ impl SpoolReader {
         self.input.fill(want).map_err(|source| SpoolError::Io { path: self.path.clone(), source })
     }
 
-    /// Returns the 32-bit number at byte `offset` of the next block. The bytes must be in the buffer, i.e. `fill` must
-    /// have returned true for them.
+    /// Returns the 32-bit number at byte `offset` of the next block. `fill` must have returned true for these bytes, so
+    /// that they are in the buffer.
     #[inline]
     fn u32_at(&self, offset: usize) -> u32 {
         let b = &self.input.rest()[offset..offset + 4];
@@ -390,7 +390,8 @@ impl SpoolReader {
     }
 }
 
-/// Returns the length of the next block in bytes if it is a packet and completely in `bytes`, as nearly all blocks are.
+/// Returns the length of the next block in bytes if it is a packet and lies completely in `bytes`. That is so for
+/// nearly all blocks.
 #[inline]
 fn whole_packet(bytes: &[u8]) -> Option<usize> {
     let word = |at: &[u8]| at.first_chunk().map(|b| u32::from_le_bytes(*b));
@@ -418,7 +419,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     let found = match &decided {
         Some(TimedDecision { decision: Decision::Begin { format, .. }, .. }) => *format,
         Some(_) => return Ok(decided),
-        // A decision of a newer version may not parse, except for these fields.
+        // The decision of a newer version may not parse. These few fields are in every version.
         None => {
             let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
             if version.decision == "begin" { version.format } else { 0 }
@@ -474,8 +475,8 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
 const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum total size of the buffers with packets that are still needed, bytes. The packets in the queue need less,
-/// unless each is in a buffer of its own.
+/// Maximum total size of the held buffers, bytes. The packets in the queue need less, unless each is in a buffer of its
+/// own.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

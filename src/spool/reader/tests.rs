@@ -1,11 +1,11 @@
-//! Tests that spools are read back in order, also after damage.
+//! Tests that spools are read in order of time, also if they are damaged.
 
 use super::*;
 use crate::call::record::Side;
 use crate::spool::testkit::{SpoolBuilder, T0, TestRtp, at_ms};
 
-/// Reads a spool. Returns the packets (as their timestamps in ms) and the decisions (as their names) in order, and
-/// whether the end was torn.
+/// Reads a spool. Returns the entries in order, and whether the end was torn. A packet becomes its timestamp in ms, a
+/// decision its name.
 fn read(bytes: &[u8]) -> Result<(Vec<String>, bool), SpoolError> {
     let mut reader =
         SpoolReader::new(SpoolInput::of_stream(Box::new(io::Cursor::new(bytes.to_vec()))), "test".to_owned());
@@ -101,7 +101,7 @@ fn damaged_spool_never_panics() {
         for flip in [0x01, 0x80, 0xFF] {
             let mut bytes = spool.bytes.clone();
             bytes[at] ^= flip;
-            let _ = read(&bytes); // entries or a refusal, but no panic
+            let _ = read(&bytes); // the result may be entries or an error, but no panic
         }
     }
 }
@@ -111,7 +111,7 @@ fn newer_format_and_foreign_files_are_refused() {
     let mut spool = SpoolBuilder::new();
     let text = String::from_utf8_lossy(&spool.bytes).into_owned();
     let at = text.find("\"format\":1").unwrap();
-    // The text is converted lossily, so an offset in the text may differ from the offset in the bytes.
+    // The conversion to text replaces invalid bytes, so an offset in the text may differ from that in the bytes.
     let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
     spool.bytes[at + 9] = b'9';
     let error = read(&spool.bytes).unwrap_err();
@@ -166,7 +166,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
         packets += 1;
     }
     assert_eq!(packets, 100_000);
-    // The queue holds 5 s of packets at 10 ms, and the entry that ends the window.
+    // The queue holds 5 s of packets at 10 ms, and one entry that is later.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
     // The packets of 5 s have 116 KB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());

@@ -1,8 +1,8 @@
 //! Restores live calls after a restart from the spools that an earlier process left.
 //!
-//! [`find`] and [`find_pending`] return the legs, and [`RestoreSequence`] returns, in order of time, the packets and
-//! decisions that the engine must handle again. One file is open at a time. Only the end of a file and the spans that
-//! its index lists are read (module `index`); a file without a usable index is read once from its beginning.
+//! [`find`] and [`find_pending`] return the legs. [`RestoreSequence`] returns the packets and decisions that the engine
+//! must handle again, in order of time. One file is open at a time. Only the end of a file and the spans in its index
+//! are read (module `index`). A file without a usable index is read once from its beginning.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,7 +25,7 @@ use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
-/// A leg that an earlier process left in the spool, to be continued.
+/// A leg that an earlier process left in the spool. The engine continues it.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
     /// Name of the leg; empty if its file does not contain the name.
@@ -36,7 +36,7 @@ pub(crate) struct RestorableLeg {
     pub(crate) begun_at: Timestamp,
     /// Transport of the leg's signalling.
     pub(crate) transport: Transport,
-    /// Time that is added to the leg's capture times to get the wall clock, ns.
+    /// Time that must be added to the leg's capture times to get the wall clock, ns.
     pub(crate) wall_offset_ns: i64,
     /// Capture time of the newest media packet; `None` if there was none.
     pub(crate) last_media_at: Option<Timestamp>,
@@ -49,9 +49,9 @@ pub(crate) struct RestorableLeg {
 
 #[derive(Clone, Debug)]
 enum LegLocation {
-    /// The leg has a file. Its complete blocks have `length` bytes.
+    /// The leg has a file. The complete blocks in it have `length` bytes.
     File { path: PathBuf, index: SpoolIndex, length: u64 },
-    /// The leg had no media, so it has no file of its own. Its blocks are from the rolling file.
+    /// The leg had no media, so it has no file of its own. The bytes are its blocks from the rolling file.
     Memory(Vec<u8>),
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct RestoredPacket {
 }
 
 impl RestoredPacket {
-    /// Returns the packet in the form in which the engine gets packets from the decoder.
+    /// Returns the packet as the decoder would pass it to the engine.
     pub(crate) fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
@@ -78,7 +78,7 @@ impl RestoredPacket {
 pub(crate) enum RestoreItem {
     /// A packet of the spool.
     Packet(RestoredPacket),
-    /// A decision that the engine would not make again from the packets alone.
+    /// A decision that the engine cannot make again from the packets alone.
     Decided(Box<TimedDecision>),
 }
 
@@ -93,7 +93,7 @@ impl RestorableLeg {
         matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
-    /// Lets the new spool continue the leg's file, if the leg has one.
+    /// Lets the new spool append to the leg's file, if the leg has one.
     pub(crate) fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
         if let LegLocation::File { index, length, .. } = &self.location {
             spool.resume(leg, &self.name, index, *length);
@@ -161,8 +161,7 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // The index covers the whole file, so its conversation is that of the newest `Join` decision. That is used instead
-    // of the first one.
+    // The index is newer than the first blocks: it has the conversation of the latest `Join` decision.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
@@ -217,7 +216,7 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     let mut head = Vec::new();
     file.take(12).read_to_end(&mut head).map_err(failed)?;
     let expected = [format::SECTION.to_le_bytes(), format::BYTE_ORDER.to_le_bytes()];
-    // A crash may leave a file empty, or truncated within its first four bytes. That is not an error.
+    // A crash may leave a file empty or with fewer than four bytes. That is no error.
     let begun = head.len().min(4);
     if head[..begun] == expected[0][..begun] && head.get(8..12).is_none_or(|b| b == expected[1]) {
         return Ok(());
@@ -225,8 +224,8 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// Returns the newest index of a file, extended by the blocks behind it; `None` if there is no index near the end of
-/// the file.
+/// Returns the newest index of a file, extended by the blocks after it; `None` if there is no index near the end of the
+/// file.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
@@ -247,14 +246,14 @@ fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracke
     Ok(None)
 }
 
-/// Parses an index at the beginning of `bytes`, and extends it by the blocks behind it. `offset` is its file offset.
-/// Returns `None` if there is no index, or if no valid blocks follow.
+/// Parses an index at the beginning of `bytes`, and extends it by the blocks after it. `offset` is the file offset of
+/// `bytes`. Returns `None` if there is no index, or if no valid blocks follow it.
 fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
     let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
     let mut tracker = IndexTracker::resume(index, blocks.offset());
-    // A packet's payload may look like an index. But then no valid blocks follow it.
+    // The payload of a packet may look like an index, but then no valid blocks follow it.
     Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
@@ -298,7 +297,7 @@ fn classify_block(block: &[u8]) -> (BlockKind, i64) {
             }
         }
         Some(format::CUSTOM) => match reader::decision_json(body) {
-            // Parsing the timestamp alone is possible because it is the first member of the JSON.
+            // The timestamp is the first member of the JSON, so it can be parsed without the rest.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
         },
@@ -337,9 +336,9 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
 #[derive(Debug)]
 pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
-    /// Spans that were not read yet, in the order of their earliest possible timestamp.
+    /// Spans that were not read yet, sorted by the earliest time that an entry in them can have.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
-    /// Entries that were read but not returned yet, in order of time.
+    /// Entries that were read but not returned yet, sorted by time.
     queue: BinaryHeap<Reverse<QueuedItem>>,
     seen: u64,
 }
@@ -355,7 +354,7 @@ struct UnreadSpan {
 
 #[derive(Debug)]
 struct QueuedItem {
-    /// Sort key of an entry: timestamp in ns, decisions before packets, then the order of reading.
+    /// Sort key of an entry: timestamp in ns, decisions before packets, then the order in which entries were read.
     order: (i64, u8, u64),
     leg: usize,
     item: RestoreItem,
@@ -382,7 +381,7 @@ impl Ord for QueuedItem {
 }
 
 impl<'a> RestoreSequence<'a> {
-    /// Creates the sequence of the entries of these legs. Its output refers to a leg by the index into `legs`.
+    /// Creates the sequence of the entries of these legs. Each returned entry names its leg by the index into `legs`.
     pub(crate) fn new(legs: &'a [RestorableLeg]) -> Self {
         let mut this = Self { legs, unread: BinaryHeap::new(), queue: BinaryHeap::new(), seen: 0 };
         for (leg, found) in legs.iter().enumerate() {
@@ -411,7 +410,8 @@ impl<'a> RestoreSequence<'a> {
     /// Returns the next entry and the index of its leg.
     ///
     /// # Errors
-    /// Fails with the index of a leg whose file cannot be read. The sequence can still be continued for the other legs.
+    /// Fails with the index of a leg if its file cannot be read. The sequence can still be continued for the other
+    /// legs.
     pub(crate) fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
             && self.queue.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
@@ -451,7 +451,7 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // Timestamps are out of order by at most the early window. So no block in the rest of the span is earlier than
+        // Timestamps are out of order by at most the early window. So no entry in the rest of the span is earlier than
         // this time.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
@@ -493,10 +493,10 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset in an index block of the bytes that mark it as an index.
 const INDEX_MAGIC_AT: usize = 12;
-/// Distances from the end of the file, bytes, within which an index is searched, one after the other. The first is the
-/// length of an index interval and a chunk; the last is twice the longest interval.
+/// Distances from the end of the file, bytes, in which an index is searched, one after the other. The first is an index
+/// interval plus a chunk. The last is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
-/// Number of bytes of a file's first span that are read for the identity of the leg.
+/// Number of bytes of a file's first span that are read to identify the leg.
 const FIRST_BYTES: u64 = 128 * 1024;
 /// Number of bytes of a long span that are read at once.
 const READ_BYTES: u64 = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Tests that a restart reads from a spool all that it needs, and no more.
+//! Tests that a restart reads everything from a spool that it needs, and no more.
 
 use super::*;
 use crate::call::decision::{FORMAT, LegAssignment, PayloadFormat};
@@ -46,8 +46,8 @@ fn rtp(n: u32) -> Vec<u8> {
     packet
 }
 
-/// Writes a minute of one stream with a SIP message, a DTMF event and a codec change: 3,000 packets of 232 bytes,
-/// 680 KiB.
+/// Writes a minute of one stream, with a SIP message, a DTMF event and a codec change. It has 3,000 packets of 232
+/// bytes, i.e. 680 KiB.
 fn talk(spool: &mut DiskSpool) {
     spool.open(LEG, "leg");
     spool.decide(LEG, at_ms(0.0), &begin());
@@ -78,7 +78,7 @@ fn talk(spool: &mut DiskSpool) {
     }
 }
 
-/// Returns the entries of legs as words; a media packet becomes its time in ms.
+/// Returns the entries of legs as short texts. A media packet becomes its time in ms.
 fn entries(legs: &[RestorableLeg]) -> Vec<String> {
     let mut sequence = RestoreSequence::new(legs);
     let mut words = Vec::new();
@@ -119,7 +119,7 @@ fn only_the_blocks_needed_for_a_restart_are_read() {
     assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
-    // The packet at 50,020 ms is read because it follows a decision.
+    // The media packet at 50,020 ms is read, because it follows a decision.
     assert_eq!(entries(&[found]), ["INVI", "join", "stream", "20", "INFO", "40020", "50020"]);
 }
 
@@ -139,7 +139,7 @@ fn torn_file_is_indexed_up_to_its_last_whole_block() {
         assert_found(&found);
         let expected = if cut < 116_000 { 7 } else { 5 };
         assert_eq!(entries(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
-        // Reading the whole file from its beginning must yield the same length.
+        // An index that is built by reading the whole file must have the same length.
         let tracker = whole_of(&torn);
         assert_eq!((length_of(&found), found.last_media_at.map(Timestamp::as_nanos)), tracker, "cut {cut}");
         let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
@@ -276,7 +276,8 @@ fn missed_call_is_restored_from_a_rebuilt_file_until_the_journal_has_its_end() {
     assert_eq!(names(&mut spool), ["leg1", "leg4"]);
     let found = find_pending(&store).expect("readable");
     assert_eq!(entries(&found[..1]), ["INVI", "CANC"]);
-    // Twice the second of `sync_seconds`, and 2 s: now the journal has the end of the missed call on the disk.
+    // The removal delay is twice `sync_seconds` (1 s) plus 2 s. After it, the journal has the end of the missed call on
+    // the disk.
     spool.handle_timeout(at_ms(5_100.0));
     assert_eq!(names(&mut spool), ["leg4"]);
 }
@@ -307,7 +308,7 @@ fn ringing_leg_is_restored_until_it_ends() {
     spool.discard(LEG, DiscardReason::NoMedia);
     spool.flush();
     assert_eq!(find_pending(&store).expect("readable").len(), 1, "the journal may not have its end on the disk yet");
-    spool.handle_timeout(at_ms(5_100.0)); // twice the second of `sync_seconds`, and 2 s
+    spool.handle_timeout(at_ms(5_100.0)); // after the removal delay: twice `sync_seconds` (1 s) plus 2 s
     spool.flush();
     assert!(find_pending(&store).expect("readable").is_empty());
 }
