@@ -1,8 +1,8 @@
-//! Decisions: results of the engine about a leg, stored in its spool file between the packets.
+//! Decisions: results of the engine about a leg. They are stored in its spool file, between the packets.
 //!
-//! Rendering follows the decisions and does not repeat the engine's logic. So a decision that depends on other input
-//! (another leg, a REGISTER, the local API) survives in the file. A decision holds for the packets captured at or after
-//! its time. In the spool, decisions are JSON; [`FORMAT`] is their version.
+//! Rendering applies the decisions and does not repeat the logic of the engine. So the file also preserves a decision
+//! that depends on other input, e.g. on another leg, a REGISTER or the local API. A decision applies to packets
+//! captured at its time or later. In the spool, decisions are JSON; [`FORMAT`] is their version.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub struct PayloadFormat {
     pub clock_hz: u32,
     /// Number of audio channels; 1 if the rtpmap gives none.
     pub channels: u8,
-    /// Parameters of `fmtp` as the session description has them; empty if absent.
+    /// Parameters of the `fmtp` attribute, as in the session description; empty if there are none.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub fmtp: String,
 }
@@ -37,16 +37,16 @@ impl PayloadFormat {
         Codec::from_name(&self.encoding)
     }
 
-    /// Returns the duration of a payload of this format in ns; `None` if the format does not give it, or there is no
-    /// whole frame.
+    /// Returns the duration of a payload of this format, ns. Returns `None` if the format does not determine it, or if
+    /// the payload has no whole frame.
     pub(crate) fn duration_ns(&self, payload: &[u8]) -> Option<i64> {
         let parameters =
             FormatParameters { clock_hz: self.clock_hz, channels: self.channels, fmtp: self.fmtp.as_str() };
         self.codec()?.payload_duration_ns(parameters, payload)
     }
 
-    /// Returns whether the encoding names this codec. Faster than [`PayloadFormat::codec`], because it reads one row of
-    /// the codec table.
+    /// Returns whether the encoding is this codec. Faster than [`PayloadFormat::codec`], because it reads one row of
+    /// the codec table only.
     pub(crate) fn is(&self, codec: Codec) -> bool {
         codec.is_named(&self.encoding)
     }
@@ -57,16 +57,17 @@ impl PayloadFormat {
 pub struct SrtpContext {
     /// Crypto suite, e.g. `AES_CM_128_HMAC_SHA1_80`.
     pub suite: String,
-    /// Master keys in the order of the crypto attribute. A master key identifier in each packet selects one of them.
+    /// Master keys in the order of the crypto attribute. Each packet says by its master key identifier which key it
+    /// uses.
     pub keys: Vec<SrtpKey>,
 }
 
 /// One SRTP master key with its salt.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SrtpKey {
-    /// Master key and salt as base64 text, as after `inline:`.
+    /// Master key and salt as base64 text, as in the `inline:` parameter.
     pub inline: String,
-    /// Value of the MKI (master key identifier), and its length in bytes, 1 to 128.
+    /// MKI (master key identifier) as value and length; the length is 1 to 128 bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mki: Option<(u64, u8)>,
 }
@@ -95,7 +96,7 @@ pub enum MissingKeyReason {
     NoKeys,
 }
 
-/// The conversation to which a leg belongs, and the evidence for it.
+/// The conversation to which a leg belongs, and how the leg joined it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegAssignment {
     /// Id of the conversation to which the leg belongs.
@@ -106,7 +107,8 @@ pub struct LegAssignment {
     /// Rule that confirmed the join; `None` if it is not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address of the machine that sent the leg, if the machine received the call at another address; `None` otherwise.
+    /// Address that stands for the machine that sent the leg, if the machine received the call at another address;
+    /// `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of other conversations to which the leg could belong.
@@ -114,97 +116,98 @@ pub struct LegAssignment {
     pub alternatives: Vec<String>,
 }
 
-/// The state of a conversation, as far as no message of the leg shows it. A restart restores it from the spool.
+/// State of a conversation that the messages of its legs do not show. A restart restores it from the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationState {
-    /// Id of the conversation whose state this is.
+    /// Id of this conversation.
     pub conversation: String,
     /// Capture time of the conversation's first message, ns since the Unix epoch.
     pub created_at_ns: i64,
     /// Ids of the related conversations, each with the rule that related it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relations: Vec<(String, CorrelationRule)>,
-    /// Id of the conversation that this conversation continues after a media timeout; `None` if there is none.
+    /// Id of the ended conversation that this conversation continues after a media timeout; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<String>,
-    /// Party that took the call although the call did not ring at it; `None` if there was none.
+    /// Party that answered the call although the call did not ring at it; `None` if there is no such party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_elsewhere: Option<AnsweredElsewhere>,
-    /// Whether the heuristic rules must not join the conversation to others.
+    /// Whether rules about numbers must not join the conversation to others.
     #[serde(default, skip_serializing_if = "is_default")]
     pub closed_to_heuristics: bool,
     /// Whether events have announced the conversation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_told: bool,
-    /// Whether delivery may have registered the conversation.
+    /// Whether delivery may already have registered the conversation in Pyrus.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,
-    /// Pairs of hosts, lower address first, that the content of the conversation showed to be one machine.
+    /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown_machines: Vec<(IpAddr, IpAddr)>,
-    /// Names of pairs of legs that carry the same sound according to their content.
+    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
-    /// Whether a leg of the conversation ended that left no spool, because nobody answered it.
+    /// Whether a leg of the conversation has ended without a spool, because nobody answered it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
-    /// Names of closed legs that came from another conversation, each with the rule that joined it. The legs' own
-    /// spools name the other conversation.
+    /// Names of closed legs that were moved here from another conversation, each with the rule that joined it. Their
+    /// own spools name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
 }
 
-/// The party that took a call by a leg of another call: with a pickup code, or at an outside telephone.
+/// The party that answered a call although the call did not ring at it. It dialled a pickup code, or the call was
+/// forwarded to its outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnsweredElsewhere {
     /// Capture time of the answer.
     pub at: Timestamp,
-    /// Extension that took the call; `None` for an outside telephone.
+    /// Extension that answered the call; `None` for an outside telephone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
 }
 
-/// A captured REFER request (RFC 3515). The next INVITE to its target belongs to the transferred call.
+/// A captured REFER request (RFC 3515). The next INVITE to its target may be the transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferRequest {
     /// Capture time of the REFER.
     pub at: Timestamp,
-    /// Number or name in the Refer-To header, to which the call is transferred; `None` if it has none.
+    /// Number or name in the Refer-To header, i.e. the target of the transfer; `None` if the header has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Call-ID of the dialog that the new INVITE is to replace (attended transfer); `None` for a blind transfer.
+    /// Call-ID of the dialog that the new INVITE must replace (attended transfer); `None` for a blind transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
-    /// Receiver of the REFER, which is to send the INVITE.
+    /// Receiver of the REFER, which is asked to send the INVITE.
     pub asked: Endpoint,
-    /// Numbers of the parties of the REFER's call. The INVITE that the REFER causes names one of them as its caller.
+    /// Numbers of all parties of the REFER's call. The INVITE must have one of them as its caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parties: Vec<String>,
     /// CSeq number of the REFER. It distinguishes a second REFER to the same target.
     pub cseq: u32,
-    /// Capture time from which no INVITE belongs to the REFER any more, because a NOTIFY said that the transfer is
-    /// over; `None` before.
+    /// Capture time after which no INVITE belongs to the REFER, because a NOTIFY reported the end of the transfer;
+    /// `None` before the NOTIFY.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_at: Option<Timestamp>,
-    /// Capture time of the first INVITE that the REFER caused; `None` before. Only further INVITEs of the same burst
-    /// belong to the REFER.
+    /// Capture time of the first INVITE that the REFER caused; `None` before it. Later only INVITEs of the same ring
+    /// group belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
-    /// Whether the REFER's leg is the anchor of its call. If so, the new leg becomes a separate, related call.
+    /// Whether the REFER was sent on the anchor leg of its call. If so, the new leg becomes a separate, related call.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_anchor: bool,
 }
 
-/// One decision of the engine about a leg, as the spool stores it.
+/// A decision of the engine about a leg, as stored in the spool.
 #[expect(clippy::large_enum_variant, reason = "a leg has one `End`; a box would cost every reader a look behind it")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// Describes the leg. It is the first block of a spool file.
+    /// Describes the leg. This is the first decision in a spool file.
     Begin {
-        /// Version of the decisions' JSON form: [`FORMAT`].
+        /// Version of the JSON form of decisions: [`FORMAT`].
         format: u32,
-        /// Name of the leg: the name of its file without extension.
+        /// Name of the leg, which is the name of its file without extension.
         leg: String,
         /// Id of the conversation to which the leg belongs until the next `Join`.
         conversation: String,
@@ -212,7 +215,7 @@ pub enum Decision {
         appliance: String,
         /// Names of the captured interfaces or files.
         source: String,
-        /// Transport of the SIP messages on the wire. In the spool file, every message is a UDP datagram.
+        /// Transport of the SIP messages as captured. In the spool file, each message is a UDP datagram.
         #[serde(default, skip_serializing_if = "is_default")]
         transport: Transport,
         /// Wall clock minus capture time when the call began, ns.
@@ -222,21 +225,21 @@ pub enum Decision {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
-    /// The leg was moved to another conversation, or the evidence for its conversation changed.
+    /// The leg moved to another conversation, or the evidence for its conversation changed.
     Join(LegAssignment),
     /// The state of the leg's conversation changed.
     Conversation(Box<ConversationState>),
-    /// A REFER was sent in the leg, or its state changed.
+    /// A REFER was captured on the leg, or the state of the REFER changed.
     Refer(Box<ReferRequest>),
-    /// The leg's conversation is related to another conversation. Only earlier versions wrote this decision.
+    /// The leg's conversation is related to another conversation. Only earlier versions wrote this.
     Relate {
         /// Id of the related conversation.
         conversation: String,
         /// Rule that related the two conversations.
         by: CorrelationRule,
     },
-    /// A new stream. Later decisions refer to it by the number `stream`. If the number is known, its stream continues as
-    /// another source on the same flow.
+    /// A stream begins. Later decisions name it by the number `stream`. If the number is known, the stream of this
+    /// number continues with another SSRC on the same flow.
     Stream {
         /// Number of the stream in this leg, counted from 0.
         stream: u32,
@@ -249,17 +252,16 @@ pub enum Decision {
         /// Side that sends the stream.
         side: Side,
     },
-    /// Facts about a stream that its packets do not show again, if they are not the usual ones.
+    /// Facts about how a stream began. Written only if they are unusual, because the packets do not show them.
     StreamOrigin {
         /// Number of the stream in this leg.
         stream: u32,
         /// Side that sends the stream.
         sender: Side,
-        /// Whether the leg had announced the source, and whether it had announced the destination, when the stream
-        /// began.
+        /// Whether the leg had announced the source when the stream began; the same for the destination.
         announced: [bool; 2],
     },
-    /// A stream belongs to a further audio m-line of its side: it is heard together with the streams of the first one.
+    /// The stream belongs to a further audio m-line of its side. Its sound is mixed with that of the first m-line.
     FurtherLine {
         /// Number of the stream in this leg.
         stream: u32,
@@ -267,7 +269,7 @@ pub enum Decision {
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
         line: u8,
     },
-    /// A payload type of a stream has this format from now on.
+    /// From now on, packets of the stream with this payload type have this format.
     Payload {
         /// Number of the stream in this leg.
         stream: u32,
@@ -276,50 +278,50 @@ pub enum Decision {
         /// Payload format. `None` if no session description announced the payload type.
         format: Option<PayloadFormat>,
     },
-    /// A stream is encrypted with these keys from now on.
+    /// From now on, the stream is encrypted with these keys.
     Srtp {
         /// Number of the stream in this leg.
         stream: u32,
         /// Crypto suite and keys that decrypt the stream.
         context: SrtpContext,
     },
-    /// A stream is not encrypted from now on.
+    /// From now on, the stream is not encrypted.
     Plain {
         /// Number of the stream in this leg.
         stream: u32,
     },
-    /// A stream is encrypted, and its keys are not known.
+    /// From now on, the stream is encrypted with unknown keys.
     Encrypted {
         /// Number of the stream in this leg.
         stream: u32,
         /// Reason why the keys are not known.
         why: MissingKeyReason,
     },
-    /// The wall clock was set. The call record uses the offset at the start of the call; a restarted engine needs the
-    /// new offset.
+    /// The wall clock was set. A restarted engine needs the new offset. The call record uses the offset at the start of
+    /// the call.
     Clock {
         /// Wall clock minus capture time from now on, ns.
         wall_offset_ns: i64,
     },
-    /// A pause of the recording begins: payload is not stored, and the recording is silent.
+    /// The recording is paused: from now on no payload is stored, and the recording is silent.
     Pause,
-    /// A pause of the recording ends: payload is stored again.
+    /// The recording is resumed: from now on payload is stored again.
     Resume,
-    /// The recorder was restarted, and its packet counters of the leg are lost. So rendering counts the packets in the
-    /// spool file.
+    /// The recorder was restarted, and its packet counters of the leg were lost. Rendering counts the packets in the
+    /// spool file instead.
     Restart {
-        /// Time without a packet of the leg because of the restart, milliseconds.
+        /// Time between the last packet of the leg and the restart, milliseconds.
         away_ms: u64,
     },
-    /// The recording of the leg begins. The decision has the capture time of sample 0.
+    /// The recording of the leg begins. The time of this decision is the time of its first sample.
     Start,
-    /// The recording of the leg ends, at the time of the decision.
+    /// The recording of the leg ends at the time of this decision.
     End {
         /// Cause of the leg's end, e.g. a BYE.
         ended_by: EndedBy,
-        /// The engine's media statistics of the caller's side.
+        /// Media statistics of the caller's side.
         caller: SideRecord,
-        /// The engine's media statistics of the callee's side.
+        /// Media statistics of the callee's side.
         callee: SideRecord,
     },
 }
@@ -337,10 +339,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A decision with the time from which it holds.
+/// A decision, and the time from which it applies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimedDecision {
-    /// Capture time from which the decision holds, ns since the Unix epoch.
+    /// Capture time from which the decision applies, ns since the Unix epoch.
     pub at_ns: i64,
     /// The decision that holds from this time on.
     #[serde(flatten)]

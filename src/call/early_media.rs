@@ -1,7 +1,7 @@
 //! Buffer for RTP packets that arrive before a leg announces their address.
 //!
-//! One ring holds payload bytes, another holds packet headers. Storing a packet costs one copy and two counters. The
-//! headers are searched only if the counters say that a packet of the wanted address may be stored.
+//! One ring buffer contains the payload bytes, another the packet headers. Counters say whether a packet of an address
+//! may be stored. Only then the headers are searched. So storing a packet costs one copy and two counters.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -11,18 +11,17 @@ use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// RTP packets that belong to no known leg yet, stored for a few seconds.
+/// RTP packets of no known leg, stored for a few seconds.
 #[derive(Debug)]
 pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
     headers: VecDeque<EarlyPacket>,
-    /// For each hash bucket of addresses, the number of stored packets that come from or go to an address in the
-    /// bucket.
+    /// Number of stored packets for each hash bucket of addresses. A packet counts for its source and for its
+    /// destination.
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Number of packets that a call could have needed but that were removed early, or not stored, because there was no
-    /// space.
+    /// Number of packets that were removed too early or not stored, because there was no space.
     dropped: u64,
 }
 
@@ -80,13 +79,13 @@ impl EarlyMedia {
         });
     }
 
-    /// Returns whether a stored packet may come from or go to `endpoint`. False positives are possible.
+    /// Returns whether a packet from or to `endpoint` may be stored. A wrong yes is possible, a wrong no is not.
     pub(crate) fn may_hold(&self, endpoint: Endpoint) -> bool {
         self.buckets[self.bucket(endpoint)] > 0
     }
 
-    /// Calls the function `wants` with each stored packet that comes from or goes to one of `endpoints`, oldest first.
-    /// Removes the packets for which `wants` returns true.
+    /// Calls `wants` with each stored packet from or to one of `endpoints`, oldest first. Removes each packet for which
+    /// `wants` returns true.
     pub(crate) fn take_matching(
         &mut self,
         endpoints: &[Endpoint],
@@ -118,14 +117,13 @@ impl EarlyMedia {
         }
     }
 
-    /// Returns whether at least `count` stored packets have a source and a destination for which the function `fits`
-    /// returns true.
+    /// Returns whether `fits` returns true for the source and destination of at least `count` stored packets.
     pub(crate) fn has_flow(&self, count: usize, fits: &dyn Fn(Endpoint, Endpoint) -> bool) -> bool {
         self.headers.iter().filter(|h| !h.taken && fits(h.src, h.dst)).take(count).count() == count
     }
 
-    /// Returns the number of packets that were lost for lack of space: removed before [`EARLY_WINDOW`] had passed, or
-    /// too large to store.
+    /// Returns the number of packets that were removed before [`EARLY_WINDOW`] had passed, or that were too large to
+    /// store.
     pub(crate) const fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -161,9 +159,10 @@ impl EarlyMedia {
     }
 }
 
-/// Number of hash buckets, a power of two. 40,000 stray packets put two or more into about one bucket in three.
+/// Number of hash buckets, a power of two. With 40,000 packets of unknown legs, about one bucket in three has two or
+/// more.
 const BUCKETS: usize = 16_384;
-/// Maximum number of stored packets: 8 MiB of G.711. It limits the time of a search, which examines each packet.
+/// Maximum number of stored packets: 8 MiB of G.711. It limits the time of a search, which examines every header.
 const MAX_PACKETS: usize = 50_000;
 /// Maximum size of a packet that is stored, bytes. Voice packets are smaller: 120 ms of L16 at 8 kHz are 1,932 bytes.
 const MAX_PACKET_BYTES: usize = 2_048;
@@ -209,7 +208,7 @@ mod tests {
         for at in 0..100 {
             early.handle_packet(&datagram(at, 1, b"xyz"));
         }
-        // A buffer of ten bytes holds three payloads of three bytes.
+        // The buffer of ten bytes has room for three payloads of three bytes.
         assert_eq!((early.len(), early.dropped()), (3, 97));
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
         assert_eq!(early.dropped(), 97, "packets that expire are not counted as dropped");

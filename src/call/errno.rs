@@ -1,5 +1,4 @@
-//! Names of operating system errors, as errno(3) lists them. A call record names the disk error by which sound was
-//! lost.
+//! Names of operating system errors, as in errno(3). A call record names the disk error by which sound was lost.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -8,12 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct OsErrno(pub i32);
 
 impl OsErrno {
-    /// Returns the symbol that errno(3) has for the number; `None` if the table below lacks the number.
+    /// Returns the symbol of the error number; `None` if the table below does not contain the number.
     pub fn symbol(self) -> Option<&'static str> {
         SYMBOLS.iter().find(|(number, _)| *number == self.0).map(|(_, symbol)| *symbol)
     }
 
-    /// Returns whether the error means that the disk has no room or accepts no writes.
+    /// Returns whether the disk is full or accepts no writes.
     pub const fn is_disk_full(self) -> bool {
         matches!(self.0, ENOSPC | EDQUOT | EROFS)
     }
@@ -48,12 +47,12 @@ impl Serialize for OsErrno {
 impl<'de> Deserialize<'de> for OsErrno {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // A record of another version can name an error that the table lacks.
+        // A record of another version may name an error that the table does not contain.
         Ok(text.parse().unwrap_or(Self(0)))
     }
 }
 
-// Error numbers of Linux on all architectures that callspan runs on (asm-generic/errno-base.h and errno.h).
+// Error numbers of Linux on the architectures of callspan (asm-generic/errno-base.h and errno.h).
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;

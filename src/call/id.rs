@@ -1,4 +1,4 @@
-//! Ids of conversations and names of legs. They are reproducible from the traffic and contain no phone number.
+//! Ids of conversations and names of legs. The same traffic gives the same ids. They contain no phone number.
 
 use sha2::{Digest, Sha256};
 
@@ -6,14 +6,15 @@ use crate::net::Endpoint;
 use crate::text::hex;
 use crate::time::Timestamp;
 
-/// Returns the id of a conversation: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`.
+/// Returns the id of a conversation: the UTC time, and a hash of recorder name, first Call-ID, From tag and
+/// `invited_at`.
 pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&str>, invited_at: Timestamp) -> String {
     let micros = invited_at.as_micros().to_be_bytes();
     name(invited_at, &[appliance.as_bytes(), call_id.as_bytes(), from_tag.unwrap_or("").as_bytes(), &micros])
 }
 
-/// Returns the name of a leg for its spool file: a UTC stamp and a hash of the conversation's id, the Call-ID and the
-/// hop.
+/// Returns the name of a leg, which is the name of its spool file: the UTC time, and a hash of conversation id, Call-ID
+/// and hop.
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
     name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes()])
@@ -22,7 +23,7 @@ pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoi
 fn name(at: Timestamp, parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
-        // The length distinguishes ("ab", "c") from ("a", "bc").
+        // The length is hashed too, so that ("ab", "c") and ("a", "bc") have different hashes.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -42,7 +43,7 @@ mod tests {
         assert!(id.starts_with("20261123T045659Z-"), "{id}");
         assert_ne!(id, conversation_id("a", "ct", None, at));
         assert_ne!(id, conversation_id("a", "c", Some("t"), at.offset(1_000)));
-        // A capture file with microseconds and one with nanoseconds give the same id.
+        // Capture files with microseconds and with nanoseconds give the same id.
         assert_eq!(id, conversation_id("a", "c", Some("t"), at.offset(500)));
     }
 }

@@ -1,5 +1,5 @@
-//! Keys of legs and calls in the [call table](super::call_table). A key is never used again: after the removal of a leg
-//! or call, its key finds nothing.
+//! Keys of legs and calls in the [call table](super::call_table). After the removal of a leg or call, its key is never
+//! used for another.
 
 use slotmap::new_key_type;
 

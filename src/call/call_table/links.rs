@@ -1,10 +1,10 @@
-//! The entries of legs and calls in the indexes of the call table. Only the call table changes them.
+//! The index entries of legs and calls. Only the call table changes them.
 
 use crate::call::keys::{CallKey, LegKey};
 use crate::net::Endpoint;
 
-/// The keys under which the call table and its indexes find a leg. The leg stores its keys, so that it can be removed
-/// from the indexes again.
+/// The keys under which the call table and its indexes find a leg. They are stored in the leg, so that it can be
+/// removed from the indexes.
 #[derive(Debug)]
 pub(crate) struct LegLinks {
     /// Key of the call to which the leg belongs.
@@ -12,19 +12,19 @@ pub(crate) struct LegLinks {
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine (see
     /// [`LegLinks::machines`]).
     pub(in crate::call::call_table) machines: (Endpoint, Endpoint),
-    /// Hashes of headers and numbers under which the correlation index finds the leg.
+    /// Keys (hashes of headers and numbers) under which the correlation index finds the leg.
     pub(in crate::call::call_table) index_keys: Vec<u64>,
-    /// Flows (source, destination) that are routed to the leg, i.e. their packets belong to it.
+    /// Flows (source, destination) with packets that belong to the leg.
     pub(in crate::call::call_table) flows: Vec<(Endpoint, Endpoint)>,
-    /// Announced endpoints for receiving media under which the media index finds the leg.
+    /// Endpoints at which the leg announced to receive media. The media index finds the leg under them.
     pub(in crate::call::call_table) announced: Vec<Endpoint>,
-    /// Presumed endpoints for receiving media, under which the media index finds the leg: the host that sends the SIP,
-    /// with the announced port.
+    /// Presumed endpoints at which the leg receives media: the host that sends the SIP, with the announced port. The
+    /// media index finds the leg under them.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
-    /// Keys under which the media index finds the leg's receivers behind a NAT, whose media host is unknown.
+    /// Keys under which the media index finds a side of the leg behind a NAT, if the host of its media is unknown.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
-    /// Generation of the negotiation (it grows with each offer and answer) from which `announced` was made; `None`
-    /// before the first.
+    /// Version of the negotiation from which `announced` was made. It grows with each offer and answer. `None` before
+    /// the first.
     pub(in crate::call::call_table) generation: Option<u32>,
 }
 
@@ -48,9 +48,10 @@ impl LegLinks {
         self.call
     }
 
-    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine. A machine is
-    /// one PBX, proxy or telephone. If it has several addresses, all of them are replaced by the address that the
-    /// machine has on another leg of the call.
+    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine.
+    ///
+    /// A machine is one PBX, proxy or telephone. If it has several addresses, one address stands for all of them, so
+    /// that its legs can be compared.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.machines
     }
@@ -60,7 +61,7 @@ impl LegLinks {
         &self.announced
     }
 
-    /// Returns the endpoints at which the leg presumably receives media, because of address translation.
+    /// Returns the presumed endpoints of the leg's media: the host that sends the SIP, with the announced port.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         &self.presumed
     }

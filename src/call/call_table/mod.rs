@@ -1,10 +1,10 @@
-//! The table of legs and calls, with all indexes of both. No other code changes the table or an index.
+//! The table of legs and calls, and all indexes of both. Only this module changes the table and the indexes.
 //!
 //! Invariants, which [`CallTable::check`] asserts in tests:
-//! - Each leg is in exactly one call, whose legs are sorted by (time, id). Each call has a leg, or no event has
-//!   announced it yet.
-//! - An open leg is in all indexes, under its present keys. A closed leg is in no index.
-//! - A route leads to an open leg that knows the flow.
+//! - Each leg belongs to exactly one call. The legs of a call are sorted by (time, id).
+//! - Each call has a leg, unless no event has announced it yet.
+//! - An open leg is in all indexes, under its current keys. A closed leg is in no index.
+//! - A flow is routed only to an open leg that lists the flow.
 //! - The number of streams is the sum over all legs.
 //! - Each stored REFER belongs to a live call.
 
@@ -29,8 +29,8 @@ use crate::net::Endpoint;
 /// The table of all legs and calls, with all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
-    /// All legs by key. A slot map never gets smaller, so each leg has memory of its own, which is free again after a
-    /// flood of INVITEs.
+    /// All legs by key. A slot map never shrinks, so each leg has its own allocation. Its memory becomes free again
+    /// after a flood of INVITEs.
     legs: SlotMap<LegKey, Box<Leg>>,
     calls: SlotMap<CallKey, Box<Conversation>>,
     next_leg: u64,
@@ -40,10 +40,10 @@ pub(crate) struct CallTable {
     media: MediaIndex,
     flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
-    /// Open legs without a response in order of arrival. If the table is full, the oldest is evicted. Legs that got a
-    /// response meanwhile are skipped.
+    /// Open legs without a response, oldest first. If the table is full, the oldest is removed. A leg that has got a
+    /// response is skipped.
     unanswered: VecDeque<LegKey>,
-    /// Legs that stopped ringing within the last seconds while it is uncertain to which call they belong.
+    /// Ambiguous legs that stopped ringing within the last seconds: each could belong to several calls.
     unresolved: Vec<LegKey>,
     /// Total number of RTP streams of all legs.
     streams: usize,
@@ -86,12 +86,12 @@ impl CallTable {
         self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
-    /// Returns whether a call has exactly one leg, and never had other legs that were removed.
+    /// Returns whether a call has exactly one leg, and never had another leg that was removed.
     pub(crate) fn is_lone(&self, call: CallKey) -> bool {
         self.calls.get(call).is_some_and(|call| call.legs().len() == 1 && !call.notes.had_other_legs())
     }
 
-    /// Returns the open legs with a Call-ID, in order of arrival.
+    /// Returns the open legs with a Call-ID, in the order in which they were captured.
     pub(crate) fn with_call_id(&self, call_id: &str) -> &[LegKey] {
         self.by_call_id.get(call_id).map_or(&[], Vec::as_slice)
     }
@@ -111,12 +111,12 @@ impl CallTable {
         self.flows.get(&flow).copied()
     }
 
-    /// Returns the stored REFERs that may still cause an INVITE, oldest first.
+    /// Returns the stored REFERs, oldest first. Each may still cause an INVITE.
     pub(crate) const fn referrals(&self) -> &VecDeque<Referral> {
         &self.referrals
     }
 
-    /// Returns the legs that stopped ringing within the last seconds while it is uncertain to which call they belong.
+    /// Returns the ambiguous legs that stopped ringing within the last seconds. Each could belong to several calls.
     pub(crate) fn unresolved(&self) -> &[LegKey] {
         &self.unresolved
     }
@@ -146,7 +146,7 @@ impl CallTable {
         self.flows.len()
     }
 
-    /// Returns the number of legs in the queue from which legs are evicted when the table is full.
+    /// Returns the length of the queue of legs without a response, which are removed when the table is full.
     pub(crate) fn unanswered_count(&self) -> usize {
         self.unanswered.len()
     }
@@ -179,7 +179,7 @@ impl CallTable {
 
 /// Methods that add, move and remove legs and calls.
 impl CallTable {
-    /// Adds a call without legs. Its first leg must follow.
+    /// Adds a call without legs. The caller must then add its first leg.
     pub(crate) fn insert_call(&mut self, call: Conversation) -> CallKey {
         let id = call.id.clone();
         let key = self.calls.insert(Box::new(call));
@@ -187,7 +187,7 @@ impl CallTable {
         key
     }
 
-    /// Adds a leg to a call and to the indexes of its signalling.
+    /// Adds a leg to a call, and to the indexes that need its signalling.
     pub(crate) fn insert_leg(&mut self, call: CallKey, name: String, draft: LegDraft) -> LegKey {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
@@ -226,7 +226,7 @@ impl CallTable {
             call.add_relation(relation);
         }
         call.relations.retain(|relation| relation.id != old.id);
-        // The id of the removed call gets no record, so relations to it are changed to the remaining call.
+        // No record will have the id of the removed call, so relations to it now name the remaining call.
         for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
             for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
                 relation.id.clone_from(&id);
@@ -275,8 +275,8 @@ impl CallTable {
         }
     }
 
-    /// Inserts a leg into the list of a call's legs, which is sorted by capture time. Legs can be added in another
-    /// order.
+    /// Inserts a leg into the list of its call's legs. The list is sorted by capture time, which may differ from the
+    /// order of insertion.
     fn enter(&mut self, leg: LegKey, call: CallKey) {
         let (Some(found), Some(call_found)) = (self.legs.get_mut(leg), self.calls.get_mut(call)) else { return };
         found.links.call = call;
@@ -290,7 +290,7 @@ impl CallTable {
 
 /// Methods that change the indexes of signalling.
 impl CallTable {
-    /// Sets the endpoints that stand for the machines (see [`LegLinks::machines`]) at both ends of an open leg.
+    /// Sets the endpoints that stand for the machines at both ends of an open leg (see [`LegLinks::machines`]).
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.links.machines = machines;
@@ -298,7 +298,7 @@ impl CallTable {
         }
     }
 
-    /// Sets the headers and numbers by which other legs of the call find this open leg.
+    /// Replaces the headers by which correlation finds a leg, and updates the index if the leg is open.
     pub(crate) fn set_correlation_keys(&mut self, leg: LegKey, keys: CorrelationKeys) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.correlation_keys = keys;
@@ -309,7 +309,7 @@ impl CallTable {
     fn reindex_signalling(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         let old_keys = std::mem::take(&mut found.links.index_keys);
-        // Only an open leg is in an index; a closed leg has no keys there.
+        // A leg without index keys is closed and stays out of the index.
         if !old_keys.is_empty() {
             self.correlation.remove(leg, &old_keys);
             self.index_signalling(leg);
@@ -335,18 +335,18 @@ impl CallTable {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
 
-    /// Adds a leg to the list of legs that stopped ringing while it is uncertain to which call they belong.
+    /// Adds an ambiguous leg that has stopped ringing.
     pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
         self.unresolved.push(leg);
     }
 
-    /// Removes a leg from the list of legs of which it is not certain to which call they belong.
+    /// Removes a leg from the ambiguous legs that have stopped ringing.
     pub(crate) fn forget_unresolved(&mut self, leg: LegKey) {
         self.unresolved.retain(|unresolved| *unresolved != leg);
     }
 
-    /// Appends a new leg to the queue for eviction. If the queue is longer than `limit`, the legs that got a response
-    /// are removed from it.
+    /// Adds a new leg to the queue of legs without a response. If the queue is longer than `limit`, removes the legs
+    /// that have got a response.
     pub(crate) fn queue_unanswered(&mut self, leg: LegKey, limit: usize) {
         let legs = &self.legs;
         let waits = |leg: &LegKey| legs.get(*leg).is_some_and(|leg| leg.is_unanswered_call());
@@ -359,7 +359,7 @@ impl CallTable {
         self.unanswered.push_back(leg);
     }
 
-    /// Removes and returns the next open leg without a response that may be evicted from the full table.
+    /// Removes and returns the oldest open leg without a response; `None` if there is none.
     pub(crate) fn pop_unanswered(&mut self) -> Option<LegKey> {
         let legs = &self.legs;
         let is_evictable =
@@ -372,8 +372,8 @@ impl CallTable {
 
 /// Methods that change the indexes of media addresses and flows.
 impl CallTable {
-    /// Puts the receiving addresses that an open leg has announced into the media index. Removes routes of other legs
-    /// to these addresses. Returns the addresses, or `None` if the negotiation has not changed.
+    /// Updates the media index with the addresses that an open leg has announced. Other legs lose their routes to these
+    /// addresses. Returns the addresses; `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
         let found = self.legs.get(leg).filter(|leg| !leg.is_closed())?;
         let generation = Some(found.dialog.negotiation.generation());
@@ -425,8 +425,9 @@ impl CallTable {
         }
     }
 
-    /// Routes a flow to a leg, unless the flow already has a route, or the leg has too many routes or has ended. A late
-    /// packet of an ended leg must not get a route, because the next call may use the same ports.
+    /// Routes a flow to a leg. Does nothing if the flow has a route, or if the leg has too many routes or has ended.
+    ///
+    /// A late packet of an ended leg must not create a route, because the next call may use the same ports.
     pub(crate) fn add_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
         if let Some(leg) = self.legs.get_mut(route.slot)
             && leg.dialog.ended().is_none()
@@ -438,7 +439,7 @@ impl CallTable {
         }
     }
 
-    /// Routes a flow to a leg, even if the flow has another route.
+    /// Routes a flow to a leg. An older route of the flow is replaced.
     pub(crate) fn replace_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
         if let Some(former) = self.flows.remove(&flow)
             && let Some(leg) = self.legs.get_mut(former.slot)
@@ -448,14 +449,14 @@ impl CallTable {
         self.add_route(flow, route);
     }
 
-    /// Sets the stream to which the next packet of a flow probably belongs.
+    /// Stores the stream to which the last packet of a flow belonged. The next packet probably belongs to it too.
     pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
         if let Some(route) = self.flows.get_mut(&flow) {
             route.stream = stream;
         }
     }
 
-    /// Removes all routes to a leg, so that the flows can get routes to other legs.
+    /// Removes all routes to a leg, so that other legs can get its flows.
     pub(crate) fn unroute(&mut self, leg: LegKey) {
         if let Some(leg) = self.legs.get_mut(leg) {
             for flow in leg.links.flows.drain(..) {
@@ -472,5 +473,5 @@ impl CallTable {
     }
 }
 
-/// Maximum number of flows that are routed to one leg. For each packet of further flows, the leg is searched.
+/// Maximum number of flows that are routed to one leg. The packets of further flows need a search each.
 const MAX_FLOWS: usize = 64;

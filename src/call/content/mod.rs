@@ -1,18 +1,19 @@
 //! Evidence from media content: finds legs that carry the same sound. It compares *fingerprints*, i.e. hashes of short
-//! blocks of voice payload from the first seconds of each voice.
+//! blocks of voice payload.
 //!
-//! A machine that relays media without transcoding sends the bytes that it received. A *relay* is a block of voice that
-//! arrives at a machine on one leg and leaves it on another leg within [`RELAY_WINDOW_MS`]. A block that leaves on two
-//! legs, or that recurs (silence, tones, music on hold), proves nothing. A *watch* is the period in which the blocks of
-//! one stream are compared.
+//! A machine that relays media without transcoding sends the bytes that it received. So a block of voice arrives on one
+//! leg and leaves on another leg within [`RELAY_WINDOW_MS`]. Enough such blocks prove a *relay* between the two legs. A
+//! block proves nothing if it leaves on two legs, or if it recurs (silence, tones, music on hold).
+//!
+//! A *watch* is the comparison of the blocks of one stream during a few seconds.
 //!
 //! Invariants:
-//! - The first bytes of a block decide whether it is selected: one block in eight is. Both legs select the same blocks.
-//! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] of a stream that is mostly silent.
-//! - The table of blocks has a fixed size. If a bucket (a row of the table) is full, evidence is lost, but no wrong
+//! - One block in eight is compared. Its first bytes decide this, so that both legs select the same blocks.
+//! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] if the stream is mostly silent.
+//! - The table of blocks has a fixed size. If a row (bucket) of the table is full, evidence is lost, but no wrong
 //!   evidence arises.
-//! - If a matched block appears in a third stream that cannot continue its relay, or again in its own stream, the match is
-//!   withdrawn.
+//! - A match is withdrawn if its block appears again in its own stream, or in a third stream to which the relay cannot
+//!   continue.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -26,7 +27,7 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::time::Timestamp;
 
-/// The watch on a stream, i.e. the period in which its voice blocks are compared. It is stored with the stream.
+/// The watch on a stream, i.e. the comparison of its voice blocks with those of other streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
     /// Number that identifies the watch, counted from 1.
@@ -35,11 +36,11 @@ pub(crate) struct StreamWatch {
     pub(crate) pt: PayloadType,
     /// Length of a block, bytes; 0 if the whole payload is one block.
     block: u16,
-    /// Latest end of the watch (capture time), which applies if the stream is mostly silent.
+    /// Capture time at which the watch ends at the latest, e.g. because the stream is mostly silent.
     until: Timestamp,
 }
 
-/// The leg of a stream and the two ends of the stream, from which relays are recognised.
+/// The leg of a stream, and the addresses of its sender and receiver. They show which machine may relay the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnds {
     /// Id of the stream's leg.
@@ -48,14 +49,14 @@ pub(crate) struct StreamEnds {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
-    /// Two addresses of the sender: that of its media and that of its signalling. Each is the address that stands for
-    /// its machine (see `LegLinks::machines`).
+    /// Two addresses of the sender: of its media, and of its signalling. Each is the address that stands for its
+    /// machine (see `LegLinks::machines`).
     pub(crate) from: [Endpoint; 2],
-    /// The receiver's two addresses, as for the sender.
+    /// Two addresses of the receiver: of its media, and of its signalling.
     pub(crate) to: [Endpoint; 2],
 }
 
-/// The voice of a stream that is to be watched: its payload type and encoding.
+/// The voice of a stream for a new watch: its payload type and encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
     /// Payload type of the packets with the voice.
@@ -64,25 +65,23 @@ pub(crate) struct WatchedVoice<'a> {
     pub(crate) encoding: &'a str,
 }
 
-/// A proven relay: two legs that carry the same sound through one machine. The sound arrives at the machine on the leg
-/// `cause` and leaves it on the leg `effect`.
+/// A proven relay: a machine receives the sound on the leg `cause` and sends it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound that last proved the relay, the leg's key, and the side that sent
-    /// the sound.
+    /// Leg on which the machine received the sound: its id, its key, and the side that sent the sound.
     pub(crate) cause: (LegId, LegKey, Side),
-    /// Leg on which the machine sent this sound, the leg's key, and the side of the leg at which the machine is.
+    /// Leg on which the machine sent the sound: its id, its key, and the side at which the machine is.
     pub(crate) effect: (LegId, LegKey, Side),
-    /// Whether sound was relayed in both directions, which proves that both legs belong to one call.
+    /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
-    /// Number of matching blocks, both directions added.
+    /// Number of matching blocks in both directions together.
     pub(crate) blocks: u32,
 }
 
 /// Fingerprints of the watched streams, and the relays that they prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
-    /// Table of the blocks that were captured last. Empty until the first stream is watched.
+    /// Table of the blocks of the last [`KEPT_MS`]. Empty until the first stream is watched.
     buckets: Vec<Bucket>,
     watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
     legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
@@ -90,56 +89,56 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// A bucket, i.e. a row of the table of blocks. It fills one cache line.
+/// A row of the table of blocks. It fills one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// A block of voice (its fingerprint) that was captured within the last [`KEPT_MS`].
+/// A block of voice that was captured within the last [`KEPT_MS`], as a hash.
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
     /// Capture time of the block, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the watch with the block before the newest watch with it, or of its only watch; 0 if the entry is
-    /// empty.
+    /// Number of the second newest watch that found this block, or of the only watch; 0 if the entry is empty.
     before: u32,
-    /// Number of the newest watch with the block, or [`VOID`] if the block proves nothing.
+    /// Number of the newest watch that found this block, or [`VOID`] if the block proves nothing.
     last: u32,
 }
 
-/// State of the watch (comparison of voice blocks) on one stream.
+/// State of the watch on one stream.
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes of the newest selected blocks of the stream, to find repetitions.
+    /// Hashes of the newest selected blocks of the stream. A block that is among them recurs.
     recent: [u32; RECENT_BLOCKS],
     /// Number of blocks selected so far, at most [`WATCH_BUDGET`].
     spent: u16,
 }
 
-/// The watches on a leg's streams, and the other legs with matching blocks.
+/// The watches on the streams of a leg, and the other legs with matching blocks.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
-    /// Number of selected blocks that did not recur, by the side that sent them.
+    /// Number of selected blocks that did not recur, for each side that sent them.
     voice_blocks: [u32; 2],
 }
 
-/// Counts of the matching blocks of a pair of legs. Index 0 counts blocks that arrived on the first leg and left on the
-/// second; index 1 counts the opposite direction.
+/// Numbers of matching blocks of two legs. Index 0: the block arrived on the first leg and left on the second. Index 1:
+/// the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
     /// Shortest and longest delay of the matching blocks in each direction, ms.
     delay_ms: [(u32, u32); 2],
-    /// For each direction: whether the receiver of one stream and the sender of the other are known to be one machine.
+    /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
+    /// machine.
     is_linked: [bool; 2],
-    /// For each leg of the pair, the side at which the relaying machine is; `None` before the first match.
+    /// For each leg: the side at which the relaying machine is; `None` before the first match.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
-    /// Strength of the relay that was last reported: 0 none, 1 one direction, 2 proof.
+    /// Strength of the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
     reported: u8,
 }
 
@@ -148,7 +147,8 @@ impl RelayCounts {
         self.blocks[0] + self.blocks[1]
     }
 
-    /// Returns how much the counts prove: 2 for a proof, 1 for one direction through a known machine, 0 for nothing.
+    /// Returns how much the matching blocks prove: 2 for a proof, 1 for one direction through a known machine, 0 for
+    /// nothing.
     fn strength(&self) -> u8 {
         let is_steady = |n: usize| self.delay_ms[n].1 - self.delay_ms[n].0 <= STEADY_DELAY_MS;
         let has = |n: usize, least: u32| self.blocks[n] >= least && is_steady(n);
@@ -160,8 +160,8 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins a watch on a stream. Returns `None` if the stream's codec can prove nothing, or if too many streams are
-    /// watched.
+    /// Begins a watch on a stream, which replaces the watch `old`. Returns `None` if the codec can prove nothing, or if
+    /// too many streams are watched.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -186,8 +186,8 @@ impl ContentIndex {
         Some(StreamWatch { id, pt: voice.pt, block, until: at + WATCH_TIME })
     }
 
-    /// Examines a voice payload of a watched stream. Returns whether the watch continues. New relays are added to
-    /// `found`.
+    /// Compares the blocks of a voice packet of a watched stream. Adds new relays to `found`. Returns false if the
+    /// watch has ended.
     pub(crate) fn handle_payload(
         &mut self,
         watch: StreamWatch,
@@ -209,7 +209,7 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg with its watches and its counts of matching blocks.
+    /// Removes a leg with its watches and matching blocks.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -223,7 +223,7 @@ impl ContentIndex {
         }
     }
 
-    /// Returns the number of blocks of a leg that were compared and could have matched, by the side that sent them.
+    /// Returns the number of blocks of a leg that were compared and did not recur, for each side that sent them.
     pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
@@ -233,7 +233,7 @@ impl ContentIndex {
         (self.watches.len(), self.pairs.len())
     }
 
-    /// Counts the blocks that an earlier process probably compared during the time `elapsed` since it began the watch.
+    /// Counts the blocks that an earlier process probably compared. `elapsed` is the time since it began the watch.
     pub(crate) fn count_elapsed(&mut self, watch: StreamWatch, elapsed: Duration) {
         if let Some(watch) = self.watches.get_mut(&watch.id.get()) {
             let spent = elapsed.as_millis() * u128::from(WATCH_BUDGET) / USUAL_WATCH.as_millis();
@@ -249,7 +249,7 @@ impl ContentIndex {
         }
     }
 
-    /// Handles a selected block. Returns false if the watch is over after it.
+    /// Compares a selected block. Returns false if the watch ends with this block.
     fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
@@ -276,8 +276,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The match proves nothing: the block occurred again in its own stream, or in a third stream that does not
-        // continue the relay.
+        // The block proves nothing if it recurs, occurs again in its own stream, or occurs in a third stream to which
+        // the relay cannot continue.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -305,8 +305,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block that was seen in two streams. Returns the relay if it is newly proven, or proven more strongly
-    /// than before.
+    /// Counts a block that two streams have in common. Returns the relay if it is now proven, or more strongly than
+    /// before.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -339,8 +339,8 @@ impl ContentIndex {
         })
     }
 
-    /// Returns the stream that arrives at a machine and the stream that leaves it, in the order that earlier matches of
-    /// the legs showed. Two interfaces of the mirror port may show the packets in the wrong order.
+    /// Returns the stream that arrives at the machine, then the stream that leaves it. Earlier matches of the two legs
+    /// decide the order, because two interfaces of the mirror port may show the packets in the wrong order.
     fn oriented_as_before(&self, a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
         let (cause, effect) = oriented(a, b)?;
         let known = self.pairs.get(&pair_key(a.leg, b.leg)).and_then(|counts| counts.machine_sides);
@@ -374,9 +374,10 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether the matching blocks point to one relay only. They point to several relays if a third leg has at
-    /// least half as many matching blocks with one of the two legs in the same seconds. Only matches at the same side
-    /// of that third leg count, because a leg between two machines has a relay at each side.
+    /// Returns whether the matching blocks prove only one relay. They do not if a third leg matches one of the two legs
+    /// at least half as often in the same seconds.
+    ///
+    /// Such matches count only at the same side of the leg. A leg between two machines has a relay at each side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -393,14 +394,14 @@ impl ContentIndex {
     }
 }
 
-/// Returns the sides of two legs at which the relaying machine is. The side of the leg with the lower id comes first.
+/// Returns for two legs the side at which the relaying machine is. The side of the leg with the lower id comes first.
 fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     let sides = [cause.sender.other(), effect.sender];
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns the stream that arrives at a machine, then the stream that leaves it. Returns `None` if no machine can relay
-/// one to the other, because both have the same sender, receiver or leg.
+/// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both streams have
+/// the same sender, receiver or leg, because then no machine relays one to the other.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -409,7 +410,7 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
-/// Returns whether two ends of streams have the same host in one of their addresses.
+/// Returns whether two ends of streams have an address on the same host.
 fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
 }
@@ -418,18 +419,21 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a third stream with a block can continue the relay of this block from the stream `before` to the
-/// stream `last`: the machine that received `last` sends it on. An address that is at neither end of that relay can be
-/// another address of this machine. From an address of the relay the block only leaves once more, as in a conference.
+/// Returns whether a block may go on to a third stream, after it was relayed from the stream `before` to the stream
+/// `last`.
+///
+/// The machine that received `last` must have sent the third stream. An unknown address may be another address of this
+/// machine. If a machine of the first relay sent the third stream, the block only left twice, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));
     meets(last.to, own.from) || is_elsewhere
 }
 
-/// Returns the number of bytes that 10 ms have in a codec with a constant bit rate, and 0 for codecs whose whole
-/// payload is compared. `None` for codecs that prove nothing. Blocks of 10 ms match even if a machine changes the
-/// length of the packets.
+/// Returns the number of bytes of 10 ms of a codec with a constant bit rate. Returns 0 for codecs that are compared by
+/// whole payloads, and `None` for codecs that prove nothing.
+///
+/// Blocks of 10 ms match even if the machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
     match Codec::from_name(encoding)? {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
@@ -440,42 +444,41 @@ fn block_bytes(encoding: &str) -> Option<u16> {
     }
 }
 
-/// Returns whether a block is selected by its first bytes: one in eight is. Blocks whose bytes are all equal are never
-/// selected.
+/// Returns whether a block is selected for comparison. Its first bytes select one block in eight. A block of equal
+/// bytes is never selected.
 fn is_selected(block: &[u8]) -> bool {
     let Some(head) = block.first_chunk::<8>().filter(|_| block.len() >= LEAST_BLOCK) else { return false };
     let head = u64::from_le_bytes(*head);
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of rows in the table of blocks, which takes 1 MiB. 1,000 calls that are all watched have 15,000 blocks in
-/// [`KEPT_MS`].
+/// Number of rows in the table of blocks, which takes 1 MiB. If 1,000 calls are watched at once, the table has 15,000
+/// blocks.
 const BUCKETS: usize = 16_384;
-/// Special value in place of the number of a watch (comparison of voice blocks): the block proves nothing.
+/// Marks a block that proves nothing. It stands in place of the number of a watch.
 const VOID: u32 = u32::MAX;
 /// Maximum number of blocks that one watch selects: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Usual duration of a watch on voice without a pause: one in eight of 100 blocks a second is selected.
+/// Usual duration of a watch if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
-/// Maximum duration of a watch. If a talker is silent for longer, the next watch on a leg that is alone in its call
-/// hears the talker.
+/// Maximum duration of a watch. If a talker is silent for so long, a later watch hears the talker.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of the newest blocks of a stream among which repetitions are found.
+/// Number of the newest blocks of a stream that are searched for a repetition.
 const RECENT_BLOCKS: usize = 32;
-/// Maximum delay of a relay, milliseconds. A machine that only relays media needs less.
+/// Maximum delay of a relay, milliseconds. Machines that relay media are faster.
 const RELAY_WINDOW_MS: u32 = 200;
-/// Time for which a block is remembered, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
+/// Time for which a block is stored, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
 /// interfaces.
 const KEPT_MS: u32 = 300;
-/// Maximum difference between the delays of one relay, ms. A machine that relays delays all packets about equally.
+/// Maximum difference between the delays of the blocks of one relay, ms. A machine delays all packets about equally.
 const STEADY_DELAY_MS: u32 = 100;
-/// Minimum number of matching blocks, both directions added, that proves a relay.
+/// Minimum number of matching blocks of a proven relay, in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of matching blocks in each direction that a proof needs.
+/// Minimum number of matching blocks of a proven relay in each direction.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Maximum time between two matches that compete, so that neither of them proves a relay.
+/// Maximum time between matches of two legs with a third leg, so that the two compete and neither proves a relay.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of other legs with matching blocks that are stored for one leg.
+/// Maximum number of legs with matching blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
 /// Maximum number of watched streams: 16,000 calls that begin within four seconds.
 const MAX_WATCHES: usize = 65_536;
@@ -483,7 +486,7 @@ const MAX_WATCHES: usize = 65_536;
 const LEAST_BLOCK: usize = 10;
 /// Seed of the hashes. It is constant, so that every run finds the same relays.
 const HASH_SEED: u64 = 5;
-/// Odd factor that spreads the first bytes of a block over the upper bits (2^64 divided by the golden ratio).
+/// Odd factor by which the first bytes of a block decide its upper bits (2^64 divided by the golden ratio).
 const SELECTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]

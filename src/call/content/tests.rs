@@ -15,14 +15,14 @@ fn stream(leg: u64, sender: Side, from: u8, to: u8) -> StreamEnds {
     StreamEnds { leg: LegId(leg), slot: LegKey::default(), sender, from: [host(from); 2], to: [host(to); 2] }
 }
 
-/// The streams that a test plays. The voice of a stream is made from a seed, and each stream has a delay.
+/// The streams that a test plays. Each has its ends, the seed of its voice, and its delay in ms.
 struct Streams {
     index: ContentIndex,
     watches: Vec<(Option<StreamWatch>, u64, i64)>,
 }
 
 impl Streams {
-    /// Creates streams. Each has its ends, the seed of its voice, and its delay in ms.
+    /// Creates streams from their ends, the seed of their voice, and their delay in ms.
     fn new(streams: &[(StreamEnds, u64, i64)]) -> Self {
         let mut index = ContentIndex::default();
         let watches =
@@ -30,8 +30,8 @@ impl Streams {
         Self { index, watches }
     }
 
-    /// Plays packets of 20 ms in the order of time. `voice` returns the payload for a seed and the number of a packet.
-    /// Returns the relays that were found.
+    /// Plays packets of 20 ms in order of time. `voice` returns the payload for a seed and a packet number. Returns the
+    /// relays that were found.
     fn play(&mut self, packets: i64, voice: impl Fn(u64, i64) -> Vec<u8>) -> Vec<ProvenRelay> {
         let mut order: Vec<(i64, usize, i64)> = (0..packets)
             .flat_map(|n| self.watches.iter().enumerate().map(move |(w, (_, _, delay))| (n * 20 + delay, w, n)))
@@ -57,8 +57,8 @@ fn speech(seed: u64, packet: i64) -> Vec<u8> {
     (0..160).map(|_| rng.u8(..)).collect()
 }
 
-/// Returns the four streams of two legs that pass through one machine (host 5, or hosts 5 and 6) between caller 1 and
-/// callee 2.
+/// Returns the four streams of two legs. A call from host 1 to host 2 passes through host 5. The second leg leaves from
+/// the host `second`.
 fn two_legs(second: u8) -> Vec<(StreamEnds, u64, i64)> {
     vec![
         (stream(1, Side::Caller, 1, 5), 1, 0),
@@ -73,7 +73,7 @@ fn both_directions_prove_a_relay_between_unknown_hosts() {
     let found = Streams::new(&two_legs(6)).play(100, speech);
     let [relay] = found.as_slice() else { panic!("one relay: {found:?}") };
     assert!(relay.is_proof && relay.blocks >= 8);
-    // The machine received leg 1 from its caller and sent leg 2, whichever direction came last.
+    // The machine received leg 1 from its caller and sent leg 2. The direction of the last block does not matter.
     let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
     let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
     let shown = (relay.cause.0, relay.cause.2, relay.effect.0, relay.effect.2);
@@ -95,7 +95,7 @@ fn what_leaves_or_arrives_twice_is_no_relay() {
     assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
     // The same file proves nothing: two telephones play it to one host.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
-    // A conference proves nothing: one talker is sent to two others.
+    // A conference proves nothing: the voice of one talker goes to two others.
     let fan_out = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Callee, 5, 2), 1, 1),
