@@ -23,8 +23,7 @@
 //!   cmd        [IO]  the commands of the binary
 //! ```
 //!
-//! `codec`, `net`, `time` and `text` are the base that every module may use: facts about codecs, addresses, times, forms
-//! of texts.
+//! Every module may use `codec` (facts about codecs), `net` (addresses), `time`, and `text` (forms of texts).
 //!
 //! A module depends only on modules above it. `sip`, `sdp` and `rtp` do not depend on each other and meet in `call`.
 //! `call` uses no file, SQL or HTTP. `pyrus` knows nothing about capture. Only modules marked \[IO\] use clocks, files,
@@ -58,8 +57,8 @@
 //!   *callee* received it and is the right channel.
 //! - **conversation**, **call**: the legs that belong together, with one call record.
 //! - **correlation**: the decision to which conversation a new leg belongs. The leg **joins** that conversation.
-//! - **cause** of a leg: the leg on which a machine received the call that it then sent on, e.g. a PBX that rings a
-//!   telephone for a caller.
+//! - **cause** of a leg: the earlier leg because of which a machine started this leg. E.g. a PBX receives a call on one
+//!   leg and rings a telephone on another: the first leg is the cause of the second.
 //! - **evidence**: the finding of one rule of correlation that a leg belongs to a conversation. A **weak join** rests on
 //!   numbers alone; until other evidence confirms it, the leg can leave the conversation again.
 //! - **announced** call: an event has reported the call to journal and delivery.

@@ -1,4 +1,4 @@
-//! The `callspan` command. All code is in the library, in [`callspan::cmd`].
+//! The `callspan` command. All code is in the library; the commands are in [`callspan::cmd`].
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
-//! Network addresses in one canonical form, the transports of SIP, and the numbers of RTP packets as types of their
-//! own.
+//! Network addresses in one canonical form, the transports of SIP, and types for the numbers in RTP packets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An IP address and a port. IPv4 is stored as IPv4-mapped IPv6, so that `::ffff:192.0.2.2` in an SDP
-/// and RTP from `192.0.2.2` are the same endpoint (RFC 5118 section 4.9).
+/// An IP address and a port. IPv4 is stored as IPv4-mapped IPv6. So `::ffff:192.0.2.2` in an SDP and `192.0.2.2` in an
+/// RTP packet are equal (RFC 5118 section 4.9).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     addr: u128,
@@ -35,7 +34,7 @@ impl Endpoint {
         Self { addr: u128::from_be_bytes(octets), port }
     }
 
-    /// Returns the address: IPv4 if it is IPv4 or IPv4-mapped, else IPv6.
+    /// Returns the IP address. An IPv4-mapped address is returned as IPv4.
     pub fn ip(self) -> IpAddr {
         let v6 = Ipv6Addr::from(self.addr);
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
@@ -104,7 +103,7 @@ pub enum Transport {
     /// UDP: one message per datagram.
     #[default]
     Udp,
-    /// TCP: a byte stream, in which the Content-Length separates messages.
+    /// TCP: a byte stream. The header Content-Length shows where a message ends.
     Tcp,
     /// SIP over WebSocket, as browsers send it (RFC 7118).
     Ws,
@@ -133,12 +132,12 @@ impl fmt::Display for PayloadType {
     }
 }
 
-/// An RTP sequence number: grows by one a packet and wraps at 2^16 (RFC 3550 section 5.1).
+/// An RTP sequence number: grows by one with each packet and wraps at 2^16 (RFC 3550 section 5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct SequenceNumber(pub u16);
 
 impl SequenceNumber {
-    /// Returns the number `count` packets later.
+    /// Returns the sequence number of the packet that follows `count` packets later.
     #[must_use]
     pub(crate) const fn wrapping_add(self, count: u16) -> Self {
         Self(self.0.wrapping_add(count))
@@ -149,7 +148,7 @@ impl SequenceNumber {
         self.0.wrapping_sub(earlier.0)
     }
 
-    /// Returns the signed distance from `other`, along the shorter arc of the 16-bit circle.
+    /// Returns the distance from `other`, -32768 to 32767: the shorter way round, forward or back.
     pub(crate) const fn distance_from(self, other: Self) -> i16 {
         self.wrapping_sub(other).cast_signed()
     }

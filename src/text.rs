@@ -10,8 +10,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]).collect()
 }
 
-/// Encodes a text for a URL: every byte except unreserved characters (RFC 3986 section 2.3) becomes `%` and two
-/// hexadecimal digits. `kept` lists further characters that are not encoded.
+/// Encodes a text for a URL. Every byte except unreserved characters (RFC 3986 section 2.3) becomes `%` and two
+/// hexadecimal digits. Characters in `kept` are not encoded either.
 #[cfg(feature = "service")]
 pub(crate) fn percent_encode(text: &str, kept: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -26,16 +26,16 @@ pub(crate) fn percent_encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// Returns a CSV field (RFC 4180) with quotes if the text contains a separator, a quote or a line end. Some
-/// spreadsheets separate fields by semicolons and trim blanks, so these characters get quotes, too.
+/// Returns a text as CSV field (RFC 4180). It gets quotes if it contains a separator, a quote or a line end. It also
+/// gets quotes for semicolons and outer blanks, which some spreadsheets treat specially.
 #[cfg(feature = "service")]
 pub(crate) fn csv_field(text: &str) -> String {
     let needs_quotes = text.contains([',', '"', '\n', '\r', ';']) || text.trim() != text;
     if needs_quotes { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// Puts an apostrophe before a text that a spreadsheet would compute as a formula. Leaves a signed number unchanged,
-/// e.g. a telephone number in international form.
+/// Puts an apostrophe before a text that a spreadsheet would treat as a formula. A signed number, e.g. an international
+/// telephone number, stays unchanged.
 #[cfg(feature = "service")]
 pub(crate) fn without_formula(text: &str) -> String {
     let is_number = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
@@ -43,8 +43,8 @@ pub(crate) fn without_formula(text: &str) -> String {
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
-/// Returns an error and its causes as one text, from the outermost error on. A cause that an earlier text already
-/// contains is left out.
+/// Returns an error and its causes as one text, the outermost error first. A cause is left out if the text before it
+/// contains it already.
 #[cfg(feature = "service")]
 pub(crate) fn error_chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();

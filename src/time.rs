@@ -1,4 +1,4 @@
-//! Types of time: [`Timestamp`] (capture time) and [`RtpTime`] (RTP timestamp). Nothing here reads a clock.
+//! Types of time: [`Timestamp`] (capture time) and [`RtpTime`] (RTP timestamp). This module reads no clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -43,7 +43,7 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// Returns the time rounded down to microseconds, the resolution of the call record.
+    /// Returns the time rounded down to whole microseconds, as the call record has it.
     pub(crate) const fn floor_micros(self) -> Self {
         Self(self.0.div_euclid(1_000) * 1_000)
     }
@@ -63,7 +63,7 @@ impl Timestamp {
         Duration::from_nanos(self.0.abs_diff(other.0))
     }
 
-    /// Returns the time `nanos` later; a negative number gives an earlier time.
+    /// Returns the time that is `nanos` ns later; earlier if the number is negative.
     pub const fn offset(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
@@ -84,7 +84,7 @@ impl Timestamp {
         }
     }
 
-    /// Formats as the UTC stamp of ids and file names: `20261123T070854Z`.
+    /// Formats as UTC for ids and file names: `20261123T070854Z`.
     pub(crate) fn to_stamp(self) -> String {
         match jiff::Timestamp::from_second(self.0.div_euclid(1_000_000_000)) {
             Ok(t) => t.strftime("%Y%m%dT%H%M%SZ").to_string(),
@@ -140,7 +140,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub(crate) struct RtpTime(pub u32);
 
 impl RtpTime {
-    /// Returns the signed distance from `earlier` modulo 2^32, between -2^31 and 2^31 - 1.
+    /// Returns the signed difference to `earlier`, -2^31 to 2^31 - 1. It is computed modulo 2^32, because RTP
+    /// timestamps wrap.
     pub(crate) const fn wrapping_since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }

@@ -5,8 +5,7 @@
 pub struct Config {
     /// Names of the network interfaces from which `run` captures. Empty if capture files are read instead.
     pub(crate) interfaces: Vec<String>,
-    /// Address on which HEP agents can send SIP and RTP in the format HEP 3 (`hep_listen`); `None` if no agents are
-    /// used.
+    /// Address on which HEP agents send SIP and RTP in the format HEP 3 (`hep_listen`); `None` if there are no agents.
     pub(crate) hep_listen: Option<std::net::SocketAddr>,
     /// Size of the kernel's ring buffer for each interface, MiB.
     pub(crate) buffer_mib: u32,

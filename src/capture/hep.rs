@@ -37,8 +37,8 @@ impl HepListener {
         Ok(Self { socket, datagram: vec![0; MAX_DATAGRAM] })
     }
 
-    /// Reads up to [`READS`] datagrams, until one contains a packet of a call. Writes this packet into `frame` as raw
-    /// IP and returns true. Returns false if there was none.
+    /// Reads up to [`READS`] datagrams until one of them contains a packet of a call. Writes this packet into `frame`
+    /// as raw IP and returns true. Returns false if no datagram contains such a packet.
     pub(crate) fn read(&mut self, frame: &mut Vec<u8>) -> bool {
         for _ in 0..READS {
             let Ok(length) = self.socket.recv(&mut self.datagram) else { return false };
@@ -78,7 +78,7 @@ pub fn parse(datagram: &[u8]) -> Option<HepPacket<'_>> {
     fields.packet()
 }
 
-/// Values of those HEP chunks (fields) that are needed for a packet.
+/// Values of the HEP chunks (fields) that are needed to make a packet.
 #[derive(Debug, Default)]
 struct HepFields<'a> {
     src: Option<IpAddr>,
@@ -112,7 +112,7 @@ impl<'a> HepFields<'a> {
         let (src, dst) = (self.src?, self.dst?);
         let is_of_call = match self.protocol? {
             SIP | RTP => true,
-            RTCP => payload.first() != Some(&b'{'), // agents send reports as JSON, too
+            RTCP => payload.first() != Some(&b'{'), // agents also send reports as JSON, which are no RTCP
             _ => false,
         };
         let fits = payload.len() <= MAX_PAYLOAD && src.is_ipv4() == dst.is_ipv4();
@@ -158,7 +158,7 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
 
 /// Vendor id of the chunks that all agents use.
 const GENERIC: u16 = 0;
-/// Number of SIP in chunk 11, which names the protocol of the payload; the numbers of other protocols follow.
+/// Number of SIP in chunk 11, which names the protocol of the payload. The next constants are other protocols.
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;
@@ -170,7 +170,7 @@ const UDP_HEADER: usize = 8;
 const MAX_DATAGRAM: usize = 65_535;
 /// Maximum payload of a UDP datagram in an IPv4 packet, bytes.
 const MAX_PAYLOAD: usize = 65_535 - 28;
-/// Maximum number of datagrams without a SIP or RTP packet that are skipped at once. Then other sources are read again.
+/// Maximum number of datagrams without a SIP or RTP packet that are read at once, so that other sources get their turn.
 const READS: usize = 16;
 
 #[cfg(test)]

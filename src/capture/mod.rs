@@ -27,9 +27,9 @@ pub enum LinkType {
     LinuxSll2,
     /// IPv4 or IPv6 with no link header (101, 228, 229, and 12 or 14 of old systems).
     RawIp,
-    /// BSD loopback: an address family in the writer's byte order (0).
+    /// BSD loopback header (0): an address family in the byte order of the machine that wrote it.
     Null,
-    /// OpenBSD loopback: an address family in network byte order (108).
+    /// OpenBSD loopback header (108): an address family in network byte order.
     Loop,
     /// A link type that callspan cannot decode, with its number.
     Other(u16),
@@ -70,11 +70,11 @@ pub struct CapturedFrame<'a> {
 pub enum CaptureEvent<'a> {
     /// A captured frame.
     Frame(CapturedFrame<'a>),
-    /// The current capture time, because no frame has arrived for a while. So timers fire although nothing is captured.
-    /// Only live sources return it.
+    /// The current capture time, because no frame has arrived for a while. It lets timers fire although nothing is
+    /// captured. Only live sources return it.
     Tick(Timestamp),
-    /// A step of the wall clock relative to the monotonic clock. The capture timeline goes on without a step.
-    /// The wall-clock time of new calls is the timeline plus the sum of all steps.
+    /// A step of the wall clock relative to the monotonic clock. The capture timeline continues without a step. The
+    /// wall-clock time of new calls is the timeline plus the sum of all steps.
     ClockStep {
         /// Time at which the step was noticed, on the capture timeline.
         at: Timestamp,
@@ -118,13 +118,13 @@ pub trait CaptureSource {
     /// Returns the next event. After [`CaptureEvent::End`] it returns `End` again.
     ///
     /// # Errors
-    /// Fails if the capture cannot go on: an interface is gone or a file is unreadable.
+    /// Fails if the capture cannot continue, because an interface is gone or a file is unreadable.
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError>;
 
-    /// Returns the counters since the start. The call is quick enough to be made every second.
+    /// Returns the counters since the start. It is fast enough to be called every second.
     fn counters(&mut self) -> CaptureCounters;
 
-    /// Returns the counters of each interface, at the index [`CapturedFrame::interface`]. A source of files returns
+    /// Returns the counters of each interface, in the order of [`CapturedFrame::interface`]. A source of files returns
     /// none.
     fn taps(&mut self) -> Vec<TapCounters> {
         Vec::new()
@@ -165,7 +165,7 @@ impl fmt::Display for CaptureWarning {
     }
 }
 
-/// Reasons why a capture cannot be read. Each text says what to do.
+/// Why a capture cannot be read. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A file cannot be opened or read.
@@ -181,9 +181,9 @@ pub enum CaptureError {
         "{path} is no capture: it begins with neither a pcap nor a pcapng header (gzip is unpacked by itself){hint}"
     )]
     NotACapture {
-        /// Path of the file that is no capture.
+        /// Path of the file that is not a capture file.
         path: String,
-        /// Guess of the actual file type, "; it looks like …"; empty if unknown.
+        /// Guess of the file type, "; it looks like …"; empty if unknown.
         hint: String,
     },
     /// A live interface cannot be opened. The text says what to do.
@@ -191,7 +191,7 @@ pub enum CaptureError {
     Interface(String),
 }
 
-/// Returns the system error in plain words, with advice what to do.
+/// Returns the system error in plain words, with advice.
 fn explain_read_error(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("there is no such file; check the path"),

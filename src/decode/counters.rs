@@ -1,6 +1,6 @@
 //! Counters of the decoder: drops by reason, and statistics about the captured traffic.
 
-/// Counters of the decoder since the start. Nothing that is counted here stops the decoder.
+/// Counters of the decoder since the start. No error that is counted here stops the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeCounters {
     /// Number of frames received from the capture source.
@@ -13,9 +13,9 @@ pub struct DecodeCounters {
     /// Number of IPv4 packets with length 0. They were captured on the sending host before its network card segmented
     /// them (TSO).
     pub(crate) zero_length: u64,
-    /// Number of Ethernet and cooked frames with 0, 1, 2, and 3 or more VLAN tags. Tunnelled frames are included.
+    /// Number of Ethernet and cooked frames with 0, 1, 2, and 3 or more VLAN tags. Frames in tunnels are included.
     pub(crate) vlan_depth: [u64; 4],
-    /// Number of IPv4 packets. A tunnelled packet and the packet around it are counted separately.
+    /// Number of IPv4 packets. A packet in a tunnel and the packet around it count as two.
     pub(crate) ipv4: u64,
     /// Number of IPv6 packets, counted like IPv4 packets.
     pub(crate) ipv6: u64,
@@ -38,7 +38,7 @@ pub struct DecodeCounters {
     pub(crate) dropped: DecodeDrops,
 }
 
-/// Numbers of tunnelled packets by tunnel protocol.
+/// Numbers of packets in tunnels, by tunnel protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TunnelCounters {
     /// Packets in GRE that carries IP, Ethernet or MPLS (RFC 2784, 2890).
@@ -69,20 +69,20 @@ pub struct TunnelCounters {
     pub l2tp: u64,
     /// Packets in Teredo, i.e. IPv6 in UDP over IPv4 (RFC 4380).
     pub teredo: u64,
-    /// Frames in frames: FabricPath, provider backbone bridging (IEEE 802.1ah), NSH (RFC 8300).
+    /// Frames in other frames: FabricPath, provider backbone bridging (IEEE 802.1ah), NSH (RFC 8300).
     pub mac_in_mac: u64,
-    /// Tags of switches other than VLANs: VN-Tag, E-TAG, Cisco MetaData.
+    /// Tags that switches add, other than VLAN tags: VN-Tag, E-TAG, Cisco MetaData.
     pub switch_tags: u64,
     /// Media packets relayed by TURN (RFC 8656).
     pub turn: u64,
 }
 
-/// Numbers of TCP streams by their content, and of their segments. A stream is one direction of a connection.
+/// Numbers of TCP streams by their content, and numbers of their segments. A stream is one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpStreamCounters {
-    /// Number of streams that were reassembled, because their first bytes may be SIP.
+    /// Number of streams that were reassembled because they carry SIP.
     pub(crate) followed: u64,
-    /// Number of streams that were ignored, because their first bytes are not SIP.
+    /// Number of streams that were ignored because they do not carry SIP.
     pub(crate) ignored: u64,
     /// Number of streams that begin with a TLS handshake. Signalling in them cannot be read.
     pub(crate) tls: u64,
@@ -90,13 +90,13 @@ pub struct TcpStreamCounters {
     pub(crate) sips: u64,
     /// Number of streams that carry RTP (RFC 4571), which are not recorded.
     pub(crate) rtp: u64,
-    /// Number of gaps in streams that were given up because no segment filled them. Their bytes are lost.
+    /// Number of gaps in streams that no segment filled in time. Their bytes are lost.
     pub gaps: u64,
     /// Number of retransmitted or overlapping segments.
     pub(crate) retransmitted: u64,
     /// Number of segments that arrived after a later segment of the same stream.
     pub(crate) out_of_order: u64,
-    /// Number of streams that were forgotten because the table was full.
+    /// Number of streams that were dropped because the table of streams was full.
     pub(crate) evicted: u64,
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct DecodeDrops {
     pub(crate) unknown_ethertype: u64,
     /// The frame had more VLAN tags, MPLS labels or IPv6 extension headers than are accepted.
     pub(crate) too_deep: u64,
-    /// The packet was in more nested tunnels than are accepted.
+    /// The packet was in too many nested tunnels.
     pub(crate) tunnel_depth: u64,
     /// The IP header was invalid.
     pub(crate) bad_ip_header: u64,
@@ -125,17 +125,17 @@ pub(crate) struct DecodeDrops {
     pub(crate) sip_sctp: u64,
     /// The tunnel header had an unsupported type or version.
     pub(crate) unknown_tunnel: u64,
-    /// The UDP length contradicted the IP length. The datagram is not dropped but used with the IP length.
+    /// The UDP length contradicted the IP length. The datagram is counted but not dropped: the IP length is used.
     pub(crate) bad_udp_length: u64,
     /// The TCP header was invalid.
     pub(crate) bad_tcp_header: u64,
-    /// The snap length truncated a fragment, so that its datagram cannot be reassembled.
+    /// A fragment was truncated by the snap length, so its datagram cannot be reassembled.
     pub(crate) cut_fragment: u64,
     /// The fragment had an impossible offset or length.
     pub(crate) bad_fragment: u64,
     /// The fragments of an IPv6 datagram overlapped, so that the datagram was dropped (RFC 5722).
     pub(crate) overlapping_fragments: u64,
-    /// A fragment of the datagram was still missing at the time limit.
+    /// A fragment of the datagram was still missing at the maximum age.
     pub(crate) fragment_timeout: u64,
     /// Fragments took too much memory, so that the datagram was dropped.
     pub(crate) fragment_limit: u64,

@@ -1,9 +1,9 @@
-//! Detects duplicates made by the mirror: the same packet at another port, in another VLAN, or behind a router.
+//! Detects duplicates that the mirror makes: the same packet at another port, in another VLAN, or behind a router.
 //!
 //! Invariants: two packets are duplicates only if they arrive within [`WINDOW`] and their bytes are equal. Fields that
-//! a switch or router rewrites are not compared: TTL or hop limit, ToS or traffic class, IP and transport checksums. A
-//! hash only finds the candidate. A SIP retransmission follows after T1 = 500 ms (RFC 3261 section 17.1.1.1), so it is
-//! not a duplicate.
+//! a switch or router changes are not compared: TTL or hop limit, ToS or traffic class, IP and transport checksums. A
+//! hash finds the candidate, but the bytes decide. A SIP retransmission follows after T1 = 500 ms (RFC 3261 section
+//! 17.1.1.1), so it is no duplicate.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use crate::time::Timestamp;
 
-/// An IP packet without link-layer padding, which is compared with recent packets.
+/// An IP packet that is compared with recent packets. It has no link-layer padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DuplicateCandidate<'a> {
     pub(super) packet: &'a [u8],
@@ -38,7 +38,7 @@ pub(super) struct DuplicateFilter {
     entries: VecDeque<RememberedPacket>,
     /// Number of the oldest stored packet. Packets are numbered in the order of their arrival.
     oldest: u64,
-    /// For each hash of a packet: the number of the newest packet with this hash.
+    /// Maps the hash of a packet to the number of the newest packet with this hash.
     by_hash: HashMap<u64, u64, RandomState>,
     hasher: RandomState,
 }
@@ -106,7 +106,8 @@ impl DuplicateFilter {
         self.oldest += 1;
     }
 
-    /// Returns the offset of `len` contiguous free bytes in the ring buffer. Removes the oldest packets to make room.
+    /// Makes room for `len` contiguous bytes in the ring buffer by removing the oldest packets. Returns the offset of
+    /// these bytes.
     fn reserve(&mut self, len: usize) -> usize {
         if self.ring.is_empty() {
             self.ring = vec![0; RING_BYTES];
@@ -116,7 +117,8 @@ impl DuplicateFilter {
         }
         let start = if self.head + len <= RING_BYTES { self.head } else { 0 };
         if start < self.head {
-            // The packets between the head and the end of the ring are the oldest.
+            // The oldest packets lie between the head and the end of the ring, so they are removed before the head
+            // moves to the start.
             while self.entries.front().is_some_and(|e| e.start >= self.head) {
                 self.forget_oldest();
             }
@@ -128,7 +130,7 @@ impl DuplicateFilter {
     }
 }
 
-/// Sets the fields to zero that can differ between duplicates. Fields beyond the captured bytes are skipped.
+/// Sets the fields to zero that can differ between duplicates. Fields that were not captured are skipped.
 fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
     match packet.first().map(|b| b >> 4) {
         // IPv4: ToS, TTL and header checksum (RFC 791 section 3.1).
@@ -158,15 +160,15 @@ fn blank(packet: &mut [u8], at: &[usize]) {
     }
 }
 
-/// Maximum time between a packet and its duplicate. Real duplicates follow within a few ms; 50 ms is a tenth of SIP's
-/// T1, after which SIP is retransmitted.
+/// Maximum time between a packet and its duplicate. Real duplicates follow within a few ms. SIP is retransmitted after
+/// T1 at the earliest, which is ten times as long.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
 /// Size of the ring buffer, bytes: 50 ms at 600 Mbit/s without RTP.
 const RING_BYTES: usize = 4 << 20;
 /// Maximum number of stored packets: 50 ms at 160,000 packets/s.
 const MAX_ENTRIES: usize = 8192;
-/// Maximum size of a packet that is compared, bytes: the maximum of IP. Longer frames of a sending card (TSO) never
-/// count as duplicates.
+/// Maximum size of a packet that is compared, bytes: the maximum of IP. A longer frame, captured on the sending host
+/// (TSO), never counts as a duplicate.
 const MAX_PACKET_BYTES: usize = 66_000;
 
 #[cfg(test)]

@@ -29,14 +29,14 @@ pub(super) const MACSEC: u16 = 0x88e5;
 /// EtherType of TRILL, which routes frames between switches (RFC 6325).
 pub(super) const TRILL: u16 = 0x22f3;
 
-/// Returns the length in bytes of a tag that stands before another EtherType; `None` for other EtherTypes. Such a tag
-/// ends with the next EtherType.
+/// Returns the length in bytes of a tag that is followed by another EtherType; `None` if `kind` is no tag. The length
+/// includes the EtherType that follows.
 pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     match kind {
         VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),
         VN_TAG => Some(6),
         E_TAG => Some(8),
-        // The tag has version 1, the length of the options in units of 4 bytes, and the options.
+        // The tag contains version 1, the length of the options in units of 4 bytes, and the options.
         CISCO_METADATA => match data {
             [1, units @ 1..=MAX_METADATA_UNITS, ..] => Some(2 + 4 * usize::from(*units) + 2),
             _ => None,
@@ -50,5 +50,5 @@ pub(super) const fn is_vlan(kind: u16) -> bool {
     matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
 }
 
-/// Maximum number of options in a Cisco MetaData header. Switches send one.
+/// Maximum number of units of options in a Cisco MetaData header. Switches send one unit.
 const MAX_METADATA_UNITS: u8 = 8;

@@ -1,10 +1,10 @@
-//! Decodes captured frames to UDP datagrams and TCP byte streams: link layers, VLANs, tunnels, IP fragments.
+//! Decodes captured frames to UDP datagrams and TCP byte streams. Handles link layers, VLANs, tunnels and IP fragments.
 //!
 //! The decoder is lenient, because a mirror port truncates, pads and damages frames. Unreadable data is counted by
 //! reason ([`DecodeCounters`]) and never stops the decoder.
 //!
-//! Modules use each other in one direction: `decoder` uses `tunnels`, `turn`, `fragments`, `tcp` and `duplicates`,
-//! which use `output`, `counters`, `ethertype` and `bytes`.
+//! Modules use each other in one direction. `decoder` uses `tunnels`, `turn`, `fragments`, `tcp` and `duplicates`.
+//! These use `output`, `counters`, `ethertype` and `bytes`.
 
 mod bytes;
 pub mod counters;

@@ -3,13 +3,13 @@
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Receives each decoded item as soon as it is complete.
+/// Receives each item as soon as it is completely decoded.
 pub(crate) type DecodedSink<'s> = dyn FnMut(DecodedItem<'_>) + 's;
 
-/// A UDP datagram, without tunnels and reassembled from its fragments.
+/// A UDP datagram. It was taken out of tunnels and reassembled from its fragments.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpDatagram<'a> {
-    /// Capture time of the datagram, or of the last fragment to arrive. It is on the capture timeline.
+    /// Capture time of the datagram, or of the fragment that completed it.
     pub at: Timestamp,
     /// Endpoint that sent the datagram.
     pub src: Endpoint,
@@ -28,17 +28,17 @@ pub struct UdpDatagram<'a> {
 pub enum TcpStreamEvent<'a> {
     /// The next bytes of the stream, in order.
     Data(&'a [u8]),
-    /// Bytes of the stream are lost at this point. The reader must search for the next start of a message.
+    /// Bytes of the stream are lost here. The reader must search for the beginning of the next message.
     Gap,
-    /// This direction was closed or reset, or its state was evicted.
+    /// This direction was closed or reset, or its state was dropped to make room.
     End,
 }
 
 /// The next part of a TCP byte stream, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpStreamChunk<'a> {
-    /// Capture time of the segment with these bytes. Bytes that waited for an earlier segment keep their own capture
-    /// time, so it can lie up to 3 s before the current frame.
+    /// Capture time of the segment with these bytes. Bytes that waited for an earlier segment keep their own time, so
+    /// it can be up to 3 s before the current frame.
     pub at: Timestamp,
     /// Endpoint that sends the stream.
     pub src: Endpoint,
@@ -50,7 +50,7 @@ pub struct TcpStreamChunk<'a> {
     pub interface: u32,
 }
 
-/// An item that the decoder has decoded from frames.
+/// An item that the decoder made from frames.
 #[derive(Clone, Copy, Debug)]
 pub enum DecodedItem<'a> {
     /// A UDP datagram that is complete.

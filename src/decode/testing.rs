@@ -4,7 +4,7 @@ use super::{DecodeCounters, DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::capture::{CapturedFrame, LinkType};
 use crate::time::Timestamp;
 
-/// One decoded item (datagram or part of a stream) in a form that tests can compare.
+/// A decoded item (datagram or part of a stream) in a form that tests can compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DecodedRecord {
     pub(super) src: String,

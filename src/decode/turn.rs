@@ -1,12 +1,11 @@
-//! Media that a TURN server relays (RFC 8656): takes the peer's packets out of ChannelData messages and of Send and
-//! Data indications.
+//! Finds media that a TURN server relays (RFC 8656), in ChannelData messages and in Send and Data indications.
 //!
-//! A client behind a NAT exchanges its media with the server, which forwards it from and to the relayed address that
-//! the client announces in its SDP. If the mirror showed the allocation and the channel binding, the unwrapped packet
-//! gets the relayed address and the peer's address, as on the other side of the server. Otherwise the packet keeps the
-//! addresses of the client and of the server.
+//! A client behind a NAT exchanges its media with the TURN server. The client announces a *relayed address* of the
+//! server in its SDP. The server forwards media between this address and the peer. The packet that was found gets the
+//! relayed address and the peer's address, as if it was captured between server and peer. This needs the allocation and
+//! the channel binding. If they were not captured, the packet keeps the addresses of client and server.
 //!
-//! Over TCP, only messages that are whole within a segment are read. A client sends each packet of voice at once, so
+//! Over TCP, only messages that lie completely in one segment are read. A client sends each packet of voice at once, so
 //! each packet has a segment of its own. Bytes of other protocols can look like ChannelData. So without a known
 //! allocation or channel, ChannelData is read only if whole messages fill the segment.
 
@@ -16,7 +15,7 @@ use std::hash::Hash;
 use super::bytes::{be16, be32};
 use crate::net::Endpoint;
 
-/// A packet that a TURN server relayed: its two ends and its captured bytes.
+/// A packet that a TURN server relayed: source, destination and captured bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RelayedPacket<'a> {
     pub(super) src: Endpoint,
@@ -26,12 +25,12 @@ pub(super) struct RelayedPacket<'a> {
     pub(super) wire_len: usize,
 }
 
-/// Allocations and channel bindings of the TURN servers that the capture shows.
+/// The allocations and channel bindings of TURN servers that were captured.
 #[derive(Debug, Default)]
 pub(super) struct TurnRelays {
-    /// Relayed address of a client at a server, by the endpoints of client and server.
+    /// Maps the endpoints of client and server to the relayed address of the client.
     relayed: BoundedMap<(Endpoint, Endpoint)>,
-    /// Address of a peer, by the endpoints of client and server and the channel number.
+    /// Maps the endpoints of client and server and a channel number to the address of the peer.
     peers: BoundedMap<(Endpoint, Endpoint, u16)>,
 }
 
@@ -66,8 +65,8 @@ impl<K: Copy + Eq + Hash> BoundedMap<K> {
 }
 
 impl TurnRelays {
-    /// Handles a datagram between client and server: stores an allocation or binding, and returns the RTP or RTCP
-    /// packet that it relays.
+    /// Handles a datagram between client and server. Stores an allocation or binding, or returns the relayed RTP or
+    /// RTCP packet.
     pub(super) fn handle<'a>(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -81,8 +80,7 @@ impl TurnRelays {
         }
     }
 
-    /// Unwraps a ChannelData message (RFC 8656 section 12.4). Padding to four bytes is not required over UDP, but
-    /// allowed.
+    /// Unwraps a ChannelData message (RFC 8656 section 12.4). Over UDP, padding to four bytes is optional.
     fn channel_data<'a>(
         &self,
         (src, dst): (Endpoint, Endpoint),
@@ -101,7 +99,7 @@ impl TurnRelays {
         let (src, dst) = match (from_client, from_server) {
             (Some(peer), _) => (self.client((src, dst)), peer),
             (None, Some(peer)) => (peer, self.client((dst, src))),
-            // Only one of the two ends has an allocation. The other end is the server.
+            // An endpoint with an allocation is the client; the other endpoint is the server.
             (None, None) => match (self.relayed.get((src, dst)), self.relayed.get((dst, src))) {
                 (Some(relayed), _) => (relayed, dst),
                 (None, Some(relayed)) => (src, relayed),
@@ -111,8 +109,8 @@ impl TurnRelays {
         Some(RelayedPacket { src, dst, payload: data, wire_len: length })
     }
 
-    /// Stores what a STUN message of TURN announces, and unwraps Send and Data indications (RFC 8656 sections 10 and
-    /// 11).
+    /// Handles a STUN message of TURN: stores an allocation or binding, or unwraps a Send or Data indication (RFC 8656
+    /// sections 10 and 11).
     fn stun<'a>(
         &mut self,
         (src, dst): (Endpoint, Endpoint),
@@ -130,7 +128,7 @@ impl TurnRelays {
             }
             SEND_INDICATION | DATA_INDICATION => {
                 let (peer, data) = (address(XOR_PEER_ADDRESS)?, attribute(payload, DATA)?);
-                // A truncated indication has no complete attribute, so nothing of it is used.
+                // An incomplete indication is not used, because its attribute with the data would be incomplete.
                 let is_whole = wire_len == payload.len() && is_media(data);
                 let (src, dst) = match kind {
                     SEND_INDICATION => (self.client((src, dst)), peer),
@@ -143,12 +141,12 @@ impl TurnRelays {
         None
     }
 
-    /// Returns whether a TCP segment between two endpoints may carry TURN messages: the capture showed an allocation or
-    /// a channel between them, or whole messages fill the segment.
+    /// Returns whether a TCP segment between two endpoints may carry TURN messages. It may if an allocation or a
+    /// channel between them was captured, or if whole messages fill the segment.
     pub(super) fn may_relay(&self, (src, dst): (Endpoint, Endpoint), segment: &[u8]) -> bool {
         let Some((message, _)) = split_message(segment) else { return false };
         if !matches!(message.first(), Some(0x40..=0x4f)) {
-            return true; // the magic cookie is no accident
+            return true; // STUN has a magic cookie, so this is no accident
         }
         let channel = be16(message, 0).unwrap_or_default();
         let is_known = |flow: (Endpoint, Endpoint)| {
@@ -164,14 +162,14 @@ impl TurnRelays {
         rest.is_empty()
     }
 
-    /// Returns the relayed address of a client at a server; the client's own address if the relayed address is unknown.
+    /// Returns the relayed address of a client at a server, or the client's own address if no allocation was captured.
     fn client(&self, (client, server): (Endpoint, Endpoint)) -> Endpoint {
         self.relayed.get((client, server)).unwrap_or(client)
     }
 }
 
-/// Splits the first message off the bytes of a TCP segment. Returns the message and the rest; `None` if the bytes do not
-/// begin with a whole message.
+/// Splits the first TURN message off the bytes of a TCP segment. Returns the message and the remaining bytes; `None` if
+/// they do not begin with a complete message.
 pub(super) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, padded) = match data.first()? {
         0x40..=0x4f => {
@@ -188,7 +186,7 @@ pub(super) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((data.get(..length)?, data.get(padded..).unwrap_or_default()))
 }
 
-/// Returns whether the bytes can be RTP or RTCP: version 2, and at least the length of an RTCP header.
+/// Returns whether the bytes can be RTP or RTCP: the version is 2, and they are not shorter than an RTCP header.
 fn is_media(data: &[u8]) -> bool {
     data.len() >= 8 && data.first().is_some_and(|first| first >> 6 == 2)
 }
@@ -295,8 +293,8 @@ mod tests {
             assert_eq!(unwrapped(&mut relays, (client(), server()), &data), Some((client(), server())));
             assert_eq!(unwrapped(&mut relays, (server(), client()), &data), Some((server(), client())));
         }
-        // Three messages that are no relayed media: too many bytes behind the data, data that is no media, a channel
-        // number that RFC 8656 reserves.
+        // None of these messages relays media: the first has too many bytes after the data, the second has no media,
+        // the third has a reserved channel number.
         for other in [channel_data(0x4001, &RTP, 4), channel_data(0x4001, &[0; 14], 0), channel_data(0x5001, &RTP, 0)] {
             assert_eq!(relays.handle((client(), server()), &other, other.len()), None);
         }
@@ -338,7 +336,7 @@ mod tests {
         assert_eq!(message, channel_data(0x4001, &RTP, 0));
         let (message, rest) = split_message(rest).expect("whole");
         assert_eq!((message, split_message(rest)), (&second[..], None));
-        // The last message without its padding, and other protocols on TCP.
+        // A message without its padding is accepted. Bytes of other protocols on TCP are not.
         assert_eq!(split_message(&first[..18]), Some((&first[..18], &[][..])));
         for other in [&b"INVITE sip:a@b SIP/2.0\r\n"[..], b"GET / HTTP/1.1\r\n", &[0x16, 3, 1, 0, 9], &[0, 1, 0, 0]] {
             assert_eq!(split_message(other), None);
@@ -348,7 +346,7 @@ mod tests {
     #[test]
     fn bytes_of_another_protocol_on_tcp_are_no_relayed_media() {
         let mut relays = TurnRelays::default();
-        // A segment between unknown endpoints begins like ChannelData with RTP, but continues with other bytes.
+        // A segment between unknown endpoints. It begins like ChannelData with RTP but continues with other bytes.
         let stranger = [&channel_data(0x4001, &RTP, 2)[..], b"and the rest of a long file"].concat();
         let flow = (client(), server());
         assert!(!relays.may_relay(flow, &stranger));

@@ -1,8 +1,8 @@
-//! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps stream statistics
+//! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps statistics of streams
 //! ([`stats`]).
 //!
-//! Many random payloads parse as RTP. So callers treat a packet as RTP because a session description announced its
-//! address, never because it parses.
+//! Many random payloads can be parsed as RTP. So callers must not treat a packet as RTP because it can be parsed, but
+//! because a session description announced its address.
 
 pub mod redundancy;
 mod rtcp_form;
@@ -24,7 +24,7 @@ pub enum MediaPacketKind {
     /// RTP or SRTP; both have the same unencrypted header.
     Rtp,
     /// RTCP or SRTCP. An RTP packet with the marker bit and a payload type of 64 to 95 begins with the same bytes;
-    /// [`rtcp_form`] tells both apart by their lengths.
+    /// [`rtcp_form`] distinguishes them by their length fields.
     Rtcp,
     /// STUN, which ICE uses to check whether two endpoints reach each other (RFC 8489, RFC 8445).
     Stun,
@@ -36,14 +36,14 @@ pub enum MediaPacketKind {
     Other,
 }
 
-/// Returns the protocol of a packet, judged by its first bytes. Takes a few nanoseconds and allocates nothing.
+/// Returns the protocol of a packet according to its first bytes. It takes a few nanoseconds and allocates nothing.
 pub fn classify(payload: &[u8]) -> MediaPacketKind {
     let &[first, second, third, fourth, ..] = payload else { return MediaPacketKind::Other };
     match first {
         // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP.
         128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
         128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
-        // The length field distinguishes STUN from T.38, where a packet begins with a sequence number.
+        // STUN has its length here, and T.38 begins with a sequence number. So the length must fit the packet.
         0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => {
             MediaPacketKind::Stun
         }
@@ -53,14 +53,14 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
     }
 }
 
-/// Returns whether the version and the length fit a DTLS record. NTP and DNS packets may begin with the same byte, but
-/// do not fit.
+/// Returns whether version and length are those of a DTLS record. NTP and DNS packets may begin with the same byte, but
+/// their lengths do not fit.
 fn is_dtls_record(payload: &[u8]) -> bool {
     let Some((header, body)) = payload.split_first_chunk::<DTLS_HEADER_LEN>() else { return false };
     header[2] >= 0xfc && usize::from(u16::from_be_bytes([header[11], header[12]])) <= body.len()
 }
 
-/// Reasons why bytes cannot be an RTP packet.
+/// Why bytes cannot be an RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RtpParseError {
     /// The packet has fewer than 12 bytes, the length of the fixed header.
@@ -69,7 +69,7 @@ pub enum RtpParseError {
     /// The version field of the header is not 2.
     #[error("not RTP version 2")]
     Version,
-    /// The list of contributing sources or the header extension is longer than the packet.
+    /// The contributing sources or the header extension would end after the end of the packet.
     #[error("RTP header cut")]
     HeaderCut,
     /// The padding length is invalid: zero, or longer than the packet.
@@ -106,8 +106,8 @@ impl<'a> RtpPacket<'a> {
         Ok(Self { payload: reader.payload(), ..Self::from_reader(&reader) })
     }
 
-    /// Parses a packet with a truncated payload, e.g. by the snap length of the capture, or because a paused recording
-    /// keeps headers only. The header can be truncated after its first 12 bytes. Padding is not removed, because its
+    /// Parses a packet with a truncated payload, e.g. because of the snap length, or because a paused recording keeps
+    /// headers only. The header, too, may be truncated after its first 12 bytes. Padding is not removed, because its
     /// length is in the last byte.
     ///
     /// # Errors
@@ -117,7 +117,8 @@ impl<'a> RtpPacket<'a> {
             return Err(RtpParseError::TooShort);
         };
         let mut plain = *fixed;
-        // Without the bits for padding, extension and source count, the fixed header is a complete packet.
+        // Without the bits for padding, extension and source count, the first 12 bytes are a complete packet for the
+        // parser.
         plain[0] &= 0b1100_0000;
         let reader = RtpReader::new(&plain).map_err(RtpParseError::from)?;
         let header_len = header_len(bytes).unwrap_or(bytes.len());
@@ -147,13 +148,13 @@ impl<'a> RtpPacket<'a> {
 }
 
 /// Returns the RTP packets of one datagram. There are several if the network card or the kernel merged datagrams of one
-/// sender (UDP GRO); all but the last have the same length. The next packet is found by its version, SSRC and next
-/// sequence number: 50 bits must match.
+/// sender (UDP GRO). All of them except the last have the same length. The next packet is found by version, SSRC and
+/// the next sequence number: 50 bits must be equal.
 pub(crate) fn split_merged(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     payload.chunks(second_packet_offset(payload).unwrap_or(payload.len()).max(1))
 }
 
-/// Returns the offset in bytes of the second RTP packet in a datagram, if there is one.
+/// Returns the offset in bytes of the second RTP packet in a datagram; `None` if there is none.
 fn second_packet_offset(payload: &[u8]) -> Option<usize> {
     let ssrc = payload.get(SSRC_AT..RtpReader::MIN_HEADER_LEN)?;
     let header = |at: usize| payload.get(at..at + RtpReader::MIN_HEADER_LEN);
@@ -163,8 +164,8 @@ fn second_packet_offset(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // The search looks for the last byte of the SSRC, which ends the fixed header. So the first possible match is after
-    // one whole header.
+    // The search looks for the last byte of the SSRC, which is the last byte of the fixed header. So the first match
+    // can be one header length after the start.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)
@@ -204,5 +205,5 @@ const STUN_HEADER_LEN: usize = 20;
 /// drafts), epoch, sequence number, length.
 const DTLS_HEADER_LEN: usize = 13;
 
-/// The four bytes at a fixed place of each ZRTP packet that identify the protocol (RFC 6189 section 5).
+/// The four bytes at a fixed position of each ZRTP packet that identify the protocol (RFC 6189 section 5).
 const ZRTP_COOKIE: [u8; 4] = *b"ZRTP";

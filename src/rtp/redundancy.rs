@@ -7,21 +7,22 @@ use crate::net::PayloadType;
 pub struct RedundantBlock<'a> {
     /// Payload type of the block, which may differ from block to block.
     pub(crate) pt: PayloadType,
-    /// Distance by which the block is earlier than the packet's RTP timestamp, in clock ticks (0 to 16383); 0 for the
+    /// How much earlier the block is than the packet's RTP timestamp, in ticks of the RTP clock (0 to 16383); 0 for the
     /// primary block.
     pub(crate) earlier: u16,
     /// Payload of the block, as a packet without redundancy would carry it.
     pub payload: &'a [u8],
 }
 
-/// Returns the blocks of a payload, oldest first and the primary block last; `None` if the headers are invalid.
+/// Returns the blocks of a payload: the oldest first, the primary block last. Returns `None` if the headers are
+/// invalid.
 pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     let (mut blocks, mut lengths) = (Vec::new(), Vec::new());
     let mut rest = payload;
     loop {
         let (&first, after) = rest.split_first()?;
         if first & 0x80 == 0 {
-            // The last header has one byte, and its block takes the remaining bytes.
+            // The last header is one byte. Its block consists of all remaining bytes.
             blocks.push(RedundantBlock { pt: PayloadType(first & 0x7F), earlier: 0, payload: &[] });
             rest = after;
             break;
@@ -46,21 +47,21 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     Some(blocks)
 }
 
-/// Returns the payload types in a `fmtp` line of RED, e.g. `0/5`, the primary type first (RFC 2198 section 5).
+/// Returns the payload types in a `fmtp` line of RED such as `0/5`. The primary type is the first (RFC 2198 section 5).
 pub(crate) fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
     fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }
 
-/// Maximum number of blocks in a packet. Senders repeat one or two packets, and real-time text repeats three; more
-/// blocks mean damage.
+/// Maximum number of blocks in a packet. Senders repeat one or two earlier packets, and real-time text repeats three.
+/// More blocks mean damage.
 const MAX_BLOCKS: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The example of RFC 2198 section 7 with shorter payloads: DVI4 (PT 5) is primary, LPC (PT 7) is 160 ticks
-    /// earlier.
+    /// The example of RFC 2198 section 7 with shorter payloads. The primary block is DVI4 (PT 5), and the block with
+    /// LPC (PT 7) is 160 ticks earlier.
     const PACKET: [u8; 10] = [0x87, 0x02, 0x80, 0x03, 0x05, b'l', b'p', b'c', b'd', b'v'];
 
     #[test]

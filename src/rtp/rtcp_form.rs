@@ -1,23 +1,22 @@
 //! Distinguishes RTCP from RTP by the length fields (RFC 3550 section 6.1, RFC 5506, RFC 3711 section 3.4).
 //!
-//! An RTCP packet type looks like an RTP payload type of 64 to 95 with the marker bit set. So the second byte alone
-//! does not decide (RFC 5761 section 4). The length fields of RTCP fit the datagram; RTP has its sequence number in the
-//! place of the length.
+//! The packet type of RTCP is in the same byte as RTP's marker bit and payload type. An RTCP packet looks like RTP with
+//! marker bit and a payload type of 64 to 95. So this byte alone does not decide (RFC 5761 section 4). The length
+//! fields of RTCP must fit the datagram; RTP has its sequence number at the position of the length.
 
-/// How well the length fields of a packet fit RTCP.
+/// How well the length fields of a packet fit the rules of RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RtcpForm {
     /// The packet is RTCP: the length fields of one or more RTCP packets add up to the datagram.
     Compound,
-    /// The packet may be SRTCP: after the first length, there is room for encrypted packets and the trailer of SRTCP.
+    /// The packet may be SRTCP: the bytes after its first RTCP packet have room for the trailer of SRTCP.
     MaybeEncrypted,
     /// The packet is not RTCP: its length fields do not fit the datagram.
     No,
 }
 
 impl RtcpForm {
-    /// Returns the form of a packet that had `wire_len` bytes on the wire. `payload` holds as much of it as was
-    /// captured.
+    /// Classifies a packet with `wire_len` bytes on the wire. `payload` is the captured part of it.
     pub(crate) fn of(payload: &[u8], wire_len: u32) -> Self {
         let wire_len = (wire_len as usize).max(payload.len());
         let Some(first) = packet_len(payload) else { return Self::No };
@@ -37,8 +36,8 @@ impl RtcpForm {
     }
 }
 
-/// Returns the length in bytes of the RTCP packet at the start of `bytes`; `None` if its version or packet type is not
-/// in use.
+/// Returns the length in bytes of the RTCP packet at the start of `bytes`. Returns `None` if the version is not 2, or
+/// if the packet type is not in use.
 fn packet_len(bytes: &[u8]) -> Option<usize> {
     let &[first, kind, high, low, ..] = bytes else { return None };
     let is_in_use = first >> 6 == 2 && PACKET_TYPES.iter().any(|range| range.contains(&kind));
@@ -66,9 +65,9 @@ mod tests {
     #[test]
     fn lengths_of_rtcp_fill_the_datagram() {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
-        // Reduced-size RTCP (RFC 5506): one packet that is no report, here a request for a new picture.
+        // Reduced-size RTCP (RFC 5506): a single packet that is no report, in this case a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // An RTCP packet of which the snap length cut off the end.
+        // An RTCP packet with its end cut off by the snap length.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 

@@ -1,13 +1,14 @@
 //! Statistics of one RTP stream: loss, duplicates, reordering, jitter (RFC 3550 appendix A).
 //!
 //! The state has a fixed size, and a packet takes a few nanoseconds. Sequence numbers are extended to 64 bits, so a
-//! wrap is no jump. A jump of the sequence number is accepted when two consecutive packets confirm it (appendix A.1);
-//! it starts a new *run*. Loss is counted within a run, so a restart of the sender does not count as loss.
+//! wrap is no jump. A *jump* is a large change of the sequence number. It counts as a restart of the sender only if two
+//! consecutive packets confirm it (appendix A.1). A restart begins a new *run*. Loss is counted within each run, so
+//! packets between two runs do not count as lost.
 
 use crate::net::SequenceNumber;
 use crate::time::{RtpTime, Timestamp};
 
-/// Order of a packet among the earlier packets of its stream.
+/// How a packet relates to the earlier packets of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PacketArrival {
     /// The sequence number of the packet is the highest so far, with or without a gap.
@@ -16,10 +17,10 @@ pub(crate) enum PacketArrival {
     Reordered,
     /// A packet with the same sequence number and RTP timestamp arrived before.
     Duplicate,
-    /// The sequence number is far from the expected one. The audio of the packet is valid; only the statistics wait for
-    /// a second packet that confirms the jump.
+    /// The sequence number is far from the expected number. The audio of the packet is valid, but the statistics wait
+    /// for a second packet that confirms the jump.
     Jumped,
-    /// This is the second packet after a jump. A new run begins with the packet before it.
+    /// This packet confirms a jump. A new run begins with the packet before it.
     Restarted,
 }
 
@@ -35,12 +36,11 @@ pub(crate) struct StreamStats {
     /// Packets lost in the runs before the current one.
     lost_before: u64,
     run: SequenceRun,
-    /// Packets after a jump that belong to no run yet, newest first.
+    /// Packets after a jump, newest first. They belong to no run yet.
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
-    /// Increase of the RTP timestamp from the second-newest to the newest packet in sequence, in ticks of the RTP
-    /// clock.
+    /// Increase of the RTP timestamp between the two packets that were last in sequence, in ticks of the RTP clock.
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
@@ -67,7 +67,7 @@ impl Default for StreamStats {
 }
 
 impl StreamStats {
-    /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz; 0 if unknown, then
+    /// Counts one packet of the stream. `clock_hz` is the clock rate of its payload type in Hz. If it is 0 (unknown),
     /// jitter is not computed.
     pub(crate) fn handle(
         &mut self,
@@ -76,8 +76,7 @@ impl StreamStats {
         time: RtpTime,
         clock_hz: u32,
     ) -> PacketArrival {
-        // Extended sequence numbers of a run are above 65535. So 0 marks the first packet, or the first packet after
-        // `accept_gap`.
+        // Extended sequence numbers are above 65535. So 0 means that no packet came yet, or none since `accept_gap`.
         if self.run.highest == 0 {
             let first = self.packets == 0;
             self.first_at = if first { at } else { self.first_at.min(at) };
@@ -107,7 +106,7 @@ impl StreamStats {
         arrival
     }
 
-    /// Ends the current run without counting loss, because the next packets were not observed, e.g. while the service
+    /// Ends the current run without counting loss. It is called if packets were not observed, e.g. while the service
     /// was down.
     pub(crate) fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
@@ -123,8 +122,8 @@ impl StreamStats {
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
-    /// Returns whether a sequence number is near the highest of the current run, so that it is no jump. False before
-    /// the first packet.
+    /// Returns whether a sequence number is so near the highest of the current run that it is no jump. Returns false
+    /// before the first packet.
     pub(crate) const fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.run.highest > 0 && sequence.distance_from(self.run.highest_sequence()).unsigned_abs() < MAX_DROPOUT
     }
@@ -176,16 +175,16 @@ impl StreamStats {
         (self.packets > 0).then_some(self.last_at)
     }
 
-    /// Returns the highest extended sequence number of this run. The numbering of a run starts at 65536 plus the first
-    /// sequence number, so reordered packets before the first one have positive numbers, too.
+    /// Returns the highest extended sequence number of this run. A run starts at 65536 plus its first sequence number,
+    /// so reordered packets from before the first one have positive numbers, too.
     #[cfg(test)]
     pub(crate) const fn extended_sequence(&self) -> u64 {
         self.run.highest
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // After a long silence no duplicate can still arrive. Some senders restart after each hold with the same
-        // sequence numbers and timestamps, so an equal packet is a new one. The second packet after a jump confirms the
+        // Some senders restart after each hold with the same sequence numbers and timestamps. After a long silence, an
+        // equal packet is therefore new, not a duplicate. So is the second packet after a jump, which confirms the
         // restart.
         let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
@@ -224,9 +223,9 @@ impl StreamStats {
     }
 
     fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // If the timestamp advanced by exactly as many packets as the sequence number, the packets between were lost.
-        // This happens when the mirror port delivers nothing for over a minute. RFC 3550 appendix A.1 alone would count
-        // a restart of the sender.
+        // If timestamp and sequence number advanced by the same number of packets, the packets between were lost. That
+        // happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, it would be a
+        // restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
@@ -243,7 +242,7 @@ impl StreamStats {
                 self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
-                // Packets of the new run that arrived before the jump was confirmed are counted, too.
+                // Packets of the new run that arrived before the confirmation count, too.
                 for &(other, at) in jumped.iter().flatten() {
                     let behind = before.wrapping_sub(other);
                     if behind != 0 && behind < MAX_MISORDER {
@@ -273,7 +272,7 @@ impl StreamStats {
     }
 }
 
-/// A run: packets of a stream between two jumps of the sequence number.
+/// A run: the packets of a stream between two restarts of the sequence number.
 #[derive(Clone, Copy, Debug)]
 struct SequenceRun {
     base: u64,
@@ -292,7 +291,7 @@ impl SequenceRun {
     }
 }
 
-/// The recent sequence numbers of a run with their RTP timestamps, to find duplicates.
+/// The recent sequence numbers of a run with their RTP timestamps, by which duplicates are found.
 #[derive(Clone, Debug)]
 struct RecentPackets {
     present: [u64; WINDOW / 64],
@@ -311,7 +310,7 @@ impl RecentPackets {
         self.marks[slot] = fold(time);
     }
 
-    /// Marks the skipped sequence numbers `from` to `to` as not received.
+    /// Marks the sequence numbers `from` to `to` as not received, because the sequence skipped them.
     fn clear(&mut self, from: u64, to: u64) {
         if to - from >= WINDOW as u64 {
             self.present = [0; WINDOW / 64];
@@ -324,18 +323,18 @@ impl RecentPackets {
     }
 }
 
-/// Returns the index of an extended sequence number in the window of recent packets, below [`WINDOW`].
+/// Returns the index of an extended sequence number in the window of recent packets, less than [`WINDOW`].
 const fn slot(extended: u64) -> usize {
     (extended % WINDOW as u64) as usize
 }
 
-/// Folds a timestamp to 16 bits, which halves the size of the window. Two different timestamps are equal after folding
-/// with a probability of 1 in 65,536.
+/// Folds a timestamp to 16 bits, which halves the size of the window. Two different timestamps become equal with a
+/// probability of 1 in 65,536.
 const fn fold(time: RtpTime) -> u16 {
     (time.0 ^ (time.0 >> 16)) as u16
 }
 
-/// Interarrival jitter (RFC 3550 appendix A.8). It is kept in ms, so a change of the clock rate needs no conversion.
+/// Interarrival jitter (RFC 3550 appendix A.8). It is kept in ms, so it stays valid if the clock rate changes.
 #[derive(Clone, Debug, Default)]
 struct InterarrivalJitter {
     last: Option<(Timestamp, RtpTime, u32)>,
@@ -357,7 +356,7 @@ impl InterarrivalJitter {
             return;
         }
         if last_time == time {
-            // All packets of a telephone-event have the same timestamp (RFC 4733 section 2.2.1), so the time between
+            // All packets of a telephone-event have the same timestamp (RFC 4733 section 2.2.1). So the time between
             // them says nothing about jitter.
             self.last = Some((last_at, last_time, last_hz));
             return;
@@ -373,25 +372,24 @@ impl InterarrivalJitter {
     }
 }
 
-/// Silence after which a packet with a sequence number of the past is no longer a duplicate: the sender has restarted
-/// its numbers.
+/// After this silence, a packet with an old sequence number is no duplicate: the sender has restarted its numbers.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Number of recent packets among which duplicates are found: 10 s at 20 ms a packet.
+/// Number of recent packets that are searched for duplicates: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;
 
-/// Largest gap of the sequence number, packets, that counts as loss and not as a jump (RFC 3550 appendix A.1): one
+/// Maximum gap of the sequence number, in packets, that counts as loss and not as a jump (RFC 3550 appendix A.1): one
 /// minute at 20 ms a packet.
 const MAX_DROPOUT: u16 = 3_000;
 
-/// Largest distance behind the highest sequence number, packets, that counts as reordering and not as a jump (RFC 3550
-/// appendix A.1).
+/// Maximum distance below the highest sequence number, in packets, that counts as reordering and not as a jump (RFC
+/// 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Number of packets after a jump that are remembered until two consecutive packets confirm the jump: 100 ms of
-/// disorder and duplicates at 20 ms.
+/// Number of packets after a jump that are remembered until two consecutive ones confirm it. At 20 ms, they allow for
+/// 100 ms of disorder and for duplicates.
 const JUMPS: usize = 8;
 
-/// Largest change of the transit time that counts as jitter, ms. A larger change means that the sender moved its RTP
-/// clock, e.g. after a hold or for music on hold.
+/// Maximum change of the transit time that counts as jitter, ms. With a larger change, the sender moved its RTP clock,
+/// e.g. after a hold or for music on hold.
 const MAX_STEP_MS: f64 = 1_000.0;

@@ -6,9 +6,9 @@ use crate::time::Timestamp;
 
 /// A packet with two contributing sources, a header extension of one word, 4 bytes of sound and 4 bytes of padding.
 const FULL: [u8; 36] = [
-    0xb2, 0x88, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4, // fixed header: P, X, CC 2; M, PT 8
-    0, 0, 0, 1, 0, 0, 0, 2, // sources
-    0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0, // extension
+    0xb2, 0x88, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4, // fixed header: P, X, 2 sources; M, payload type 8
+    0, 0, 0, 1, 0, 0, 0, 2, // contributing sources
+    0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0, // header extension
     9, 9, 9, 9, 0, 0, 0, 4, // sound, padding
 ];
 
@@ -33,8 +33,8 @@ fn merged_packets_are_split_and_others_stay_whole() {
     // The sequence numbers wrap at 65,535, and the last packet is shorter than the others.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
     assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
-    // Three datagrams that hold one packet only: the SSRC inside the payload; a sequence number with a gap; a third
-    // part that is not RTP.
+    // Three datagrams with only one packet each. Their payloads contain the SSRC, or a packet with a gap in the
+    // numbers, or a third part that is not RTP.
     let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
     let others = [packet(7, 172), packet(9, 172)].concat();
     let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
@@ -56,7 +56,7 @@ proptest! {
 
 #[test]
 fn truncated_packet_keeps_its_header() {
-    // The padding length is the last byte, which is cut off here, so another byte is read as an impossible length.
+    // The padding length is the last byte. It is cut off here, so another byte is read, and its value is impossible.
     assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
     let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
     assert_eq!(
@@ -96,7 +96,7 @@ fn protocols_on_a_media_port_are_distinguished() {
     }
 }
 
-/// Counts packets, each given as (sequence number, index of its 20 ms slot).
+/// Counts packets. Each is given as its sequence number and the index of its 20 ms slot.
 fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<PacketArrival> {
     packets
         .into_iter()
@@ -124,12 +124,12 @@ fn a_clean_stream_over_several_wraps_loses_nothing() {
 #[test]
 fn loss_reordering_and_duplicates_are_counted_separately() {
     let mut s = StreamStats::default();
-    // Packet 3 is lost, and 6 arrives before 5. Packet 4 comes twice at once, packet 1 again much later.
+    // Packet 3 is lost, and 6 arrives before 5. Packet 4 arrives twice in a row, packet 1 again much later.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
     use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
     assert_eq!(counts(&s), (6, 1, 2, 1, 0));
-    // This packet was sent before the first captured one.
+    // This packet was sent before the first captured packet.
     feed(&mut s, [(0, 0)]);
     assert_eq!(counts(&s), (7, 1, 2, 2, 0));
 }
@@ -172,7 +172,7 @@ fn jump_is_confirmed_by_a_second_packet() {
     assert_eq!(counts(&s), (13, 0, 0, 0, 0));
     let arrivals = feed(&mut s, [(50_000, 13), (50_001, 14), (50_003, 16)]);
     assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
-    // One packet is lost within the new run, none between the runs.
+    // One packet of the new run is lost. The packets between both runs do not count as lost.
     assert_eq!(counts(&s), (16, 1, 0, 0, 1));
 }
 
@@ -180,8 +180,8 @@ fn jump_is_confirmed_by_a_second_packet() {
 fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    // The mirror port shows nothing for 100 s at 20 ms a packet: more than the 3000 packets that appendix A.1 counts as
-    // loss.
+    // The mirror port delivers nothing for 100 s. At 20 ms a packet, that is more than the 3000 packets that appendix
+    // A.1 counts as loss.
     assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }
@@ -199,13 +199,13 @@ fn equal_number_with_other_timestamp_is_not_a_duplicate() {
 #[test]
 fn jitter_is_computed_as_in_rfc_3550() {
     let mut s = StreamStats::default();
-    // Every second packet is 10 ms late: the mean deviation of transit tends to 10 ms.
+    // Every second packet is 10 ms late, so the mean deviation of the transit time tends to 10 ms.
     for i in 0..2_000i64 {
         let at = Timestamp::from_micros(i * 20_000 + (i % 2) * 10_000);
         s.handle(at, SequenceNumber(i as u16), RtpTime(i as u32 * 160), 8_000);
     }
     assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
-    // The sender moved its RTP clock: the large change of the transit time does not count as jitter.
+    // The sender moved its RTP clock. The large change of the transit time does not count as jitter.
     s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
     // The packets of one telephone-event have the same timestamp and cause no jitter.
@@ -219,7 +219,7 @@ fn jitter_is_computed_as_in_rfc_3550() {
 
 #[test]
 fn statistics_of_a_stream_are_small() {
-    // 20,000 streams of 10,000 calls take 26 MB: a twelfth of the 32 KiB that a call may take.
+    // 10,000 calls have 20,000 streams and take 26 MB. That is a twelfth of the 32 KiB that each call may take.
     assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 
@@ -245,7 +245,7 @@ proptest! {
 
     #[test]
     fn loss_equals_the_number_of_omitted_packets(missing in prop::collection::btree_set(1..499u32, 0..200), start in any::<u16>()) {
-        // Fewer than 3000 packets are lost in a row; the first and the last arrive.
+        // Fewer than 3000 packets in a row are lost. The first and the last packet arrive.
         let mut s = StreamStats::default();
         feed(&mut s, (0..500u32).filter(|i| !missing.contains(i)).map(|i| (start.wrapping_add(i as u16), i)));
         prop_assert_eq!(counts(&s), (500 - missing.len() as u64, missing.len() as u64, 0, 0, 0));

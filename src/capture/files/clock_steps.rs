@@ -1,9 +1,9 @@
-//! Maps timestamps of capture files to one timeline. The timeline never runs backwards, even if the clock of the
+//! Maps the timestamps of capture files to one timeline. The timeline never runs backwards, even if the clock of the
 //! capturing machine was set back.
 //!
 //! A *clock step* is a jump of the wall clock between two frames. Each interface of each file has its own clock state,
-//! because the clocks of two interfaces can differ. Interfaces with the same clock step (e.g. two interfaces of one
-//! machine) share it, so it is reported once.
+//! because the clocks of two interfaces can differ. Interfaces with the same clock step, e.g. two interfaces of one
+//! machine, share it, so it is reported once.
 
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
@@ -11,10 +11,10 @@ use crate::time::Timestamp;
 /// The clock steps of all interfaces of all files.
 #[derive(Debug, Default)]
 pub(super) struct ClockSteps {
-    /// The clock states, by the index of the file and by the number of the interface within the file.
+    /// The clock states. The first index is the file, the second is the number of the interface within the file.
     files: Vec<Vec<Option<InterfaceClock>>>,
     clocks: u32,
-    /// Different sums of clock steps that interfaces have had, ns, newest last.
+    /// Different sums of clock steps that interfaces have had, ns, the newest last.
     known: Vec<i64>,
     /// Sum of the clock steps that were already reported, ns.
     reported_ns: i64,
@@ -24,25 +24,25 @@ pub(super) struct ClockSteps {
 struct InterfaceClock {
     /// Number of the interface among all interfaces of all files.
     number: u32,
-    /// The last timestamp, as it is written in the file.
+    /// The last timestamp in the form that the file contains.
     last: Timestamp,
     /// Sum of the clock steps of this interface, ns. A timestamp minus this sum gives a time on the timeline.
     step_ns: i64,
 }
 
-/// Time of a frame on the timeline, and the clock step directly before the frame.
+/// The time of a frame on the timeline, and the clock step directly before the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimelinePosition {
     /// Time of the frame, on the timeline.
     pub(super) at: Timestamp,
-    /// Clock step directly before this frame, ns; negative if the clock was set back. `None` if there is none or it was
-    /// already reported.
+    /// Clock step directly before this frame, ns; negative if the clock was set back. `None` if there is no step, or if
+    /// it was reported before.
     pub(super) step_ns: Option<i64>,
 }
 
 impl ClockSteps {
-    /// Returns the key by which the merge of the files sorts this frame: its time on the timeline. At a clock step,
-    /// returns the time of the previous frame.
+    /// Returns the time by which this frame is sorted among the frames of other files: its time on the timeline. At a
+    /// clock step, returns the time of the previous frame.
     pub(super) fn merge_key(&self, file: usize, head: &FileFrameHeader) -> Timestamp {
         let Some(clock) = self.clock(file, head) else {
             return head.stamp.offset(self.newest_in(file).saturating_neg());
@@ -58,8 +58,9 @@ impl ClockSteps {
         self.clock(file, head).map(|clock| clock.last)
     }
 
-    /// Returns the time of a frame on the timeline. Must be called once for each frame, in merge order. `found_ns` is a
-    /// small clock step directly before the frame, proven by the frames around it; negative if the clock was set back.
+    /// Returns the time of a frame on the timeline. Must be called once for each frame, in the order of the merged
+    /// files. `found_ns` is a small clock step directly before the frame that later frames prove; negative if the clock
+    /// was set back.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,
@@ -96,7 +97,7 @@ impl ClockSteps {
         self.files.get(file)?.get(head.interface as usize).copied().flatten()
     }
 
-    /// Creates the clock state of a new interface from the newest interface of the same file. If several captures were
+    /// Creates the clock state of a new interface as a copy of the newest in the same file. If several captures were
     /// appended to one file, each declares its interfaces again.
     fn new_clock(&mut self, file: usize, head: &FileFrameHeader) -> InterfaceClock {
         let newest = self.files.get(file).and_then(|clocks| clocks.iter().flatten().max_by_key(|l| l.last));
@@ -122,8 +123,8 @@ impl ClockSteps {
         clocks[index] = Some(clock);
     }
 
-    /// Returns the known sum of clock steps nearest to `sum_ns`, within `tolerance_ns`; records `sum_ns` if none is
-    /// near. Thus interfaces with the same step remain aligned to the ns.
+    /// Returns a known sum of clock steps that differs from `sum_ns` by less than `tolerance_ns`. If there is none,
+    /// stores `sum_ns` as known. So interfaces with the same step have exactly the same sum.
     fn share(&mut self, sum_ns: i64, tolerance_ns: i64) -> i64 {
         if let Some(known) = self.known.iter().find(|k| k.abs_diff(sum_ns) < tolerance_ns.unsigned_abs()) {
             return *known;
@@ -136,10 +137,10 @@ impl ClockSteps {
     }
 }
 
-/// Minimum backward jump that counts as a clock step without further proof, ns. Smaller jumps can be disorder between
-/// processor cores or interfaces, so they count only if later frames confirm them.
+/// Minimum jump back that counts as a clock step without further proof, ns. A smaller jump can be disorder between
+/// processor cores or interfaces, so it counts only if later frames confirm it.
 const STEP_BACK_NS: i64 = 5_000_000_000;
 /// Maximum difference between small clock steps on two interfaces that count as the same step, ns.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;
-/// Maximum number of different sums of clock steps. Real clocks step a few times; a file with more steps is malicious.
+/// Maximum number of different sums of clock steps. Real clocks step a few times; only a malicious file has more steps.
 const MAX_KNOWN_STEPS: usize = 64;

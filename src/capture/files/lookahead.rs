@@ -1,24 +1,24 @@
-//! Reads the frames of one capture file, and looks at later frames without handing them out.
+//! Reads the frames of one capture file. Can examine later frames before they are returned.
 
 use std::collections::VecDeque;
 
 use super::reader::{CaptureFileReader, EarlyEnd, FileFrameHeader};
 use crate::capture::CaptureError;
 
-/// An open capture file, of which some frames may have been read already.
+/// An open capture file. Frames after the current frame may have been read already.
 #[derive(Debug)]
 pub(super) struct LookaheadReader {
     reader: CaptureFileReader,
-    /// The current frame, if later frames were already read; otherwise `None`, and the bytes of the frame are in the
+    /// The current frame, if later frames were read already. Otherwise `None`; then the frame's bytes are in the
     /// reader.
     current: Option<CopiedFrame>,
     /// Frames after the current frame that were already read, in order.
     ahead: VecDeque<CopiedFrame>,
-    /// Read error behind the frames in `ahead`, which is returned after them; `None` without an error.
+    /// Error from reading beyond the frames in `ahead`. It is returned after these frames; `None` without an error.
     error: Option<CaptureError>,
 }
 
-/// A copy of a frame. It is needed because the reader uses its buffer again for the next frame.
+/// A copy of a frame. The reader reuses its buffer for the next frame, so a frame that must stay is copied.
 #[derive(Debug)]
 pub(super) struct CopiedFrame {
     pub(super) head: FileFrameHeader,
@@ -44,8 +44,8 @@ impl LookaheadReader {
         self.current.as_ref().map_or_else(|| self.reader.data(head), |copied| &copied.data)
     }
 
-    /// Returns up to `count` frames after the current frame, whose metadata is `head`. There are fewer at the end of
-    /// the file or after an error.
+    /// Returns up to `count` frames after the current frame. `head` is the metadata of the current frame. There are
+    /// fewer frames at the end of the file or after an error.
     pub(super) fn look_ahead(&mut self, head: &FileFrameHeader, count: usize) -> impl Iterator<Item = &CopiedFrame> {
         if self.current.is_none() {
             self.current = Some(self.copy_of(head.clone()));

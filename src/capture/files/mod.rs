@@ -49,7 +49,7 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         bytes_read: Arc::default(),
     };
     for path in paths {
-        // A regular file is closed again after its first frame. Its bytes are counted when it is read again.
+        // A regular file is closed after its first frame and read again later. Its bytes are counted only then.
         let counter = if is_regular(path) { Arc::default() } else { Arc::clone(&source.bytes_read) };
         let mut reader = CaptureFileReader::open(path, counter)?;
         let first = reader.next_frame()?;
@@ -71,13 +71,12 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
 pub struct FileSource {
     name: String,
     files: Vec<CaptureFile>,
-    /// Key for the merge, by which the file with the earliest next frame is found: time of the next frame, and index of
-    /// the file. Files with equal keys keep their order.
+    /// The next frame of each file: its time and the index of the file. The smallest entry is the next frame of the
+    /// merge; at equal times, the file that was named first.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    /// Index of the file with the frame that was returned last, from which the next call reads on.
+    /// Index of the file with the frame that was returned last. The next call reads the frame after it.
     handed_out: Option<usize>,
-    /// File index and time of a frame that is returned after the clock step before it was reported; `None` if no frame
-    /// waits.
+    /// File index and time of a frame that waits while the clock step before it is returned; `None` if no frame waits.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,
@@ -92,13 +91,13 @@ pub struct FileSource {
 struct CaptureFile {
     path: PathBuf,
     state: CaptureFileState,
-    /// Recent RTP streams of the file, which prove small clock steps.
+    /// Recent RTP streams of the file. They prove small clock steps.
     witness: RtpWitness,
 }
 
 #[derive(Debug)]
 enum CaptureFileState {
-    /// The file is closed, and the time of its first frame is known. The file is opened again when the merge reaches
+    /// The file is closed, but the time of its first frame is known. The file is opened again when the merge reaches
     /// that time.
     NotStarted,
     /// The file is open, and the header of its next frame was read.
@@ -116,7 +115,7 @@ impl CaptureSource for FileSource {
         }
         while let Some(Reverse((_, index))) = self.heads.pop() {
             self.start_reading(index)?;
-            // A file that was truncated since it was first opened has no frame left.
+            // The file has no frame any more if it was truncated after it was first opened.
             let CaptureFile { state: CaptureFileState::Reading(reader, head), witness, .. } = &mut self.files[index]
             else {
                 continue;
@@ -167,7 +166,7 @@ impl FileSource {
         CaptureEvent::Frame(CapturedFrame { at, link: head.link, interface, orig_len: head.orig_len, data })
     }
 
-    /// Reads the next frame of a file and adds its time to the merge.
+    /// Reads the next frame of a file and adds its time to `heads`.
     fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         let CaptureFileState::Reading(mut reader, _) = std::mem::replace(&mut file.state, CaptureFileState::Done)
@@ -183,7 +182,7 @@ impl FileSource {
         Ok(())
     }
 
-    /// Opens a file from which nothing was read yet, and reads its first frame.
+    /// Opens a file that was closed after its first frame, and reads that frame again.
     fn start_reading(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if matches!(file.state, CaptureFileState::NotStarted) {

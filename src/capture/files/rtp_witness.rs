@@ -1,10 +1,10 @@
-//! Proves by the RTP streams of a capture file that the clock of the capturing machine was set back by less than five
-//! seconds.
+//! Uses the RTP streams of a capture file to prove that the clock of the capturing machine was set back by less than
+//! five seconds.
 //!
 //! A jump that small can also be disorder between processor cores or interfaces. But the packets of one stream keep
-//! their order. So the clock was set back if the next packet of a stream, by sequence number, has a much earlier
-//! timestamp than the packet before. It was not set if the file has already shown the same packets: then two
-//! overlapping captures were joined.
+//! their order. If the next packet of a stream, by sequence number, has a much earlier timestamp than the packet
+//! before, the clock was set back. The exception: if the file has shown the same packets before, two overlapping
+//! captures were joined, and the clock was not set.
 
 use std::hash::BuildHasher as _;
 
@@ -15,8 +15,8 @@ use crate::time::Timestamp;
 /// The newest packet of each RTP stream in a file.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Table of streams, indexed by a hash of addresses, ports and SSRC. If two streams have the same index, the newer
-    /// one replaces the other.
+    /// Table of streams, indexed by a hash of interface, addresses, ports and SSRC. If two streams have the same index,
+    /// the newer one replaces the older.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -26,7 +26,7 @@ struct WitnessedStream {
     packet: SeenPacket,
     /// Time between the last two consecutive packets of the stream, ns.
     spacing_ns: i64,
-    /// Difference between the RTP timestamps of the last two consecutive packets, in units of the RTP clock.
+    /// Difference between the RTP timestamps of the last two consecutive packets, in ticks of the RTP clock.
     ticks: u32,
 }
 
@@ -64,7 +64,7 @@ impl RtpWitness {
         };
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         if steps == 0 || steps > u16::MAX - MAX_STEPS {
-            return; // a copy, or a late packet
+            return; // a duplicate, or a late packet
         }
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_regular = steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns);
@@ -73,8 +73,7 @@ impl RtpWitness {
         *slot = Some(WitnessedStream { packet, spacing_ns, ticks });
     }
 
-    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove that it
-    /// was.
+    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove a step.
     pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -85,8 +84,8 @@ impl RtpWitness {
         is_step.then(|| spacing_ns * i64::from(steps) - passed_ns)
     }
 
-    /// Returns by how much the timestamp of a frame is late, ns. Returns `None` unless the frame is the next packet of
-    /// a stream with constant spacing.
+    /// Returns how much later the timestamp of a frame is than expected, ns; negative if it is earlier. Returns `None`
+    /// unless the frame is the next packet of a stream with constant spacing.
     pub(super) fn lateness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -98,8 +97,8 @@ impl RtpWitness {
         is_even.then_some(late_ns)
     }
 
-    /// Returns whether a frame repeats an earlier packet of its stream, with the timestamp that this packet had. Then
-    /// the file repeats packets, and its clock was not set.
+    /// Returns whether a frame repeats an earlier packet of its stream, with about the same timestamp. Then two
+    /// overlapping captures were joined, and the clock was not set.
     pub(super) fn is_repeated(&self, head: &FileFrameHeader, frame: &[u8]) -> bool {
         let Some(packet) = SeenPacket::of(head, frame) else { return false };
         let Some(last) = self.stream(packet.key) else { return false };
@@ -109,7 +108,7 @@ impl RtpWitness {
         behind <= MAX_REPEATED && last.spacing_ns > 0 && apart_ns <= MIN_STEP_NS
     }
 
-    /// Shifts the streams of an interface by a clock step of `by_ns`, so that they do not prove the same step again.
+    /// Moves the streams of an interface by a clock step of `by_ns`, so that they do not prove the same step again.
     pub(super) fn shift(&mut self, interface: u32, by_ns: i64) {
         if by_ns == 0 {
             return;
@@ -125,7 +124,7 @@ impl RtpWitness {
 }
 
 impl SeenPacket {
-    /// Reads the stream and the packet from a frame that looks like RTP over UDP and IP.
+    /// Parses a frame that looks like RTP over UDP and IP. Returns `None` for other frames.
     fn of(head: &FileFrameHeader, frame: &[u8]) -> Option<Self> {
         let (mut key, udp) = udp_of(network_layer(head.link, frame)?)?;
         key.interface = head.interface;
@@ -137,7 +136,7 @@ impl SeenPacket {
     }
 }
 
-/// Returns the IP packet in a frame, behind up to two VLAN tags; `None` for other frames.
+/// Returns the IP packet in a frame, after up to two VLAN tags; `None` for other frames.
 fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
     let (mut kind_at, mut start) = match link {
         LinkType::Ethernet => (12, 14),
@@ -184,19 +183,19 @@ fn slot_of(key: StreamKey) -> usize {
 const UDP: u8 = 17;
 /// Maximum number of VLAN tags before the IP header: one of the provider and one of the customer (IEEE 802.1ad).
 const MAX_TAGS: usize = 2;
-/// Spacing that is assumed for the packets of a stream after its first packet, ns (RFC 3551 section 4.2).
+/// Assumed spacing of a stream of which only one packet was captured, ns (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. Far fewer are needed to prove a step.
 const SLOTS: usize = 1_024;
-/// Maximum step of the sequence number with which a packet proves a clock step, packets: 1 s at 20 ms.
+/// Maximum difference of sequence numbers with which a packet proves a clock step: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
-/// Maximum distance of a repeated packet from the newest packet of its stream, packets: 10 s at 20 ms, more than the
-/// largest clock step.
+/// Maximum distance of a repeated packet from the newest packet of its stream, in packets: 10 s at 20 ms. It is more
+/// than the largest clock step.
 const MAX_REPEATED: u16 = 500;
-/// Minimum clock step that can be proven, ns. Smaller jumps are disorder of the network, or a sender that sends in
-/// bursts.
+/// Minimum clock step that can be proven, ns. A smaller jump can be disorder of the network, or come from a sender that
+/// sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Maximum clock step that needs an RTP stream as proof, ns.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Maximum time between two packets that counts as their spacing, ns (RFC 3551 section 4.2).
+/// Maximum time between two packets that is used as their spacing, ns (RFC 3551 section 4.2).
 const MAX_SPACING_NS: i64 = 200_000_000;

@@ -1,8 +1,8 @@
-//! Decides whether the clock of a file was set between two frames, from the frames that follow.
+//! Decides from later frames whether the clock of a file was set between two frames.
 //!
-//! A jump of the timestamps can be disorder between processor cores, or a pause. A clock that was set stays set: all
-//! later frames have the new time. RTP streams show the exact size of the step, because their packets have a known
-//! spacing.
+//! If timestamps jump back, the clock was set, or frames are in disorder, e.g. between processor cores. After a clock
+//! was set, all later frames have the new time. RTP streams show the exact size of the step, because their packets have
+//! a known spacing.
 
 use super::lookahead::LookaheadReader;
 use super::reader::FileFrameHeader;
@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 /// Returns by how much the clock was set back before the current frame, ns, as a negative number. `last` is the
 /// timestamp of the previous frame on the same interface.
 ///
-/// A clock that was set forward looks like a pause of all senders, e.g. of a line that failed for a moment. Such a jump
-/// is not corrected, because both sides of a call jump together.
+/// A clock that was set forward looks like a pause of all senders, e.g. because a line failed for a moment. Such a jump
+/// is not corrected. It moves both sides of a call by the same time.
 pub(super) fn find_step(
     reader: &mut LookaheadReader,
     head: &FileFrameHeader,
@@ -38,7 +38,8 @@ fn find_step_back(
     if own.is_some() {
         return own.map(|ns| -ns);
     }
-    // If an RTP stream continues at its usual spacing, only the frames before were too early, by disorder.
+    // If an RTP stream continues at its usual spacing, the clock was not set. Then only the frames before this one were
+    // too early.
     let is_in_time = |late: Option<i64>| late.is_some_and(|ns| ns > -back_ns / 2);
     let is_earlier = |head: &FileFrameHeader, data: &[u8]| {
         is_in_time(witness.lateness(head, data)) || witness.is_repeated(head, data)
@@ -62,19 +63,19 @@ fn find_step_back(
     if proven.is_none() && back_ns < MAX_DISORDER_NS && followed < ENOUGH_FRAMES {
         return None;
     }
-    // Without a stream the size of the step is unknown. Then the frame gets the time of the previous frame.
+    // Without a stream the exact size of the step is unknown. Then the frame gets the time of the previous frame.
     Some(-proven.unwrap_or(back_ns))
 }
 
 /// Maximum number of frames after a jump that are examined. A call has a hundred frames a second.
 const LOOKAHEAD: usize = 64;
-/// Minimum clock step that is searched for, ns. Smaller jumps are disorder of the network, or a sender that sends in
-/// bursts.
+/// Minimum clock step that is searched for, ns. A smaller jump can be disorder of the network, or come from a sender
+/// that sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Maximum clock step that is searched for, ns. A larger jump back counts as a step without a search.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Maximum backward jump that disorder between processor cores or interfaces can cause, ns. Below it, a few frames
-/// without an RTP stream do not prove a step.
+/// Maximum jump back that disorder between processor cores or interfaces can cause, ns. A smaller jump needs an RTP
+/// stream or [`ENOUGH_FRAMES`] as proof.
 const MAX_DISORDER_NS: i64 = 150_000_000;
-/// Number of frames after a jump that prove a clock step without an RTP stream.
+/// Number of frames after a small jump that prove a clock step without an RTP stream.
 const ENOUGH_FRAMES: usize = 16;

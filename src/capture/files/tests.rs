@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::capture::LinkType;
 
-/// A frame for comparison: time in ns, link type, interface, length on the wire, bytes.
+/// A frame in a form that tests can compare: time in ns, link type, interface, length on the wire, bytes.
 type ComparedFrame = (i64, LinkType, u32, u32, Vec<u8>);
 
 fn classic(magic: u32, big: bool, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
@@ -122,7 +122,7 @@ fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
             section(big),
             interface(1, &[], big),
             interface(101, &[(9, &[9]), (14, &offset)], big),
-            // The time unit of the timestamps is 2^-10 s.
+            // The timestamps count units of 2^-10 s.
             interface(113, &[(9, &[0x8a])], big),
             enhanced(0, 2_000_005, b"a", big),
             enhanced(1, 3_000_000_001, b"bc", big),
@@ -210,7 +210,7 @@ fn files_are_merged_by_time_and_equal_times_keep_file_order() {
     let (frames, steps, _) = read_all(&[a, b]);
     let order: Vec<&[u8]> = frames.iter().map(|f| &f.4[..]).collect();
     assert_eq!(order, [b"b0", b"a0", b"a1", b"b1", b"b2"]);
-    // Each file has its own interface number, in order of appearance.
+    // Interfaces are numbered over all files, in the order in which they appear.
     assert_eq!(frames.iter().map(|f| f.2).collect::<Vec<_>>(), [0, 1, 1, 0, 0]);
     assert!(steps.is_empty());
 }
@@ -236,8 +236,8 @@ fn two_files_with_the_same_clock_step_share_it() {
     let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
     let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
     let (frames, steps, _) = read_all(&[a, b]);
-    // File b jumps from 1001 to 403. The clock was set back by 600 s, as file a shows. Both jumps are reported as one
-    // step: the first one in the merge, in file b at 1001.
+    // File b jumps from 1001 to 403, and file a shows that the clock was set back by 600 s. Both files report the same
+    // step, so it is returned once: at the first jump in the merge, in file b at 1001.
     assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
     assert_eq!(frames.len(), 6);
     assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);
@@ -252,9 +252,9 @@ fn absurd_timestamps_are_limited_to_plausible_years() {
         }
         let (frames, _, _) = read_all(&[file]);
         assert_eq!(frames.len(), 5, "offset {offset}");
-        let years = 0..=Timestamp::from_secs(7_258_118_400).as_nanos(); // 1970 to 2200
+        let years = 0..=Timestamp::from_secs(7_258_118_400).as_nanos(); // from 1970 to 2200
         assert!(years.contains(&frames[0].0), "offset {offset}: {frames:?}");
-        // Each step back moves the timeline forward. The timeline reaches its maximum and never runs backwards.
+        // Each step back moves the timeline forward, until it reaches its maximum. It never runs backwards.
         assert!(frames.is_sorted_by_key(|frame| frame.0), "offset {offset}: {frames:?}");
     }
 }

@@ -24,8 +24,8 @@ pub(super) fn looks_like(head: &[u8]) -> String {
     format!("; it looks like {kind}")
 }
 
-/// Returns whether the bytes begin an ERF record. ERF has no magic number, so the timestamp, the record type (1 to 48)
-/// and the lengths are checked.
+/// Returns whether the bytes begin an ERF record. ERF has no magic number, so three facts are checked: the timestamp,
+/// the record type (1 to 48) and the lengths.
 fn is_erf(head: &[u8]) -> bool {
     let [_, _, _, _, s0, s1, s2, s3, kind, _, rlen_hi, rlen_lo, _, _, wlen_hi, wlen_lo, ..] = head else {
         return false;
@@ -34,7 +34,7 @@ fn is_erf(head: &[u8]) -> bool {
     let rlen = u16::from_be_bytes([*rlen_hi, *rlen_lo]);
     let wlen = u16::from_be_bytes([*wlen_hi, *wlen_lo]);
     let type_known = (1..=48).contains(&(kind & 0x7f));
-    // Timestamps from 2001 to 2065. A record is a 16-byte header and at most the padded frame.
+    // The timestamp must be from 2001 to 2065. A record has a header of 16 bytes and at most the padded frame.
     type_known
         && (1_000_000_000..3_000_000_000).contains(&seconds)
         && rlen >= 16

@@ -1,8 +1,8 @@
 //! Maps kernel timestamps to the capture timeline, which has no clock steps.
 //!
-//! Kernel timestamps are wall-clock time. The timeline is wall-clock time minus the sum of all clock steps so far.
-//! A clock step is a jump of the wall clock relative to the monotonic clock. The timeline follows slow slewing (NTP).
-//! This module reads no clock.
+//! Kernel timestamps are wall-clock time. A clock step is a jump of the wall clock relative to the monotonic clock. The
+//! timeline is the wall-clock time minus the sum of all clock steps so far. Slow corrections by NTP are no steps, so
+//! the timeline follows them. This module reads no clock.
 
 use crate::time::Timestamp;
 
@@ -21,8 +21,8 @@ pub(super) struct CaptureTimeline {
     base_ns: i64,
     /// Sum of all clock steps so far, ns. A timestamp minus this sum is a time on the timeline.
     steps_ns: i64,
-    /// Sum of all clock steps except the last one, ns. It applies to frames stamped before the last step and read after
-    /// it.
+    /// Sum of all clock steps except the last one, ns. It is needed for frames that got their timestamp before the last
+    /// step and are read after it.
     steps_before_ns: i64,
     last: Timestamp,
 }
@@ -32,7 +32,7 @@ impl CaptureTimeline {
         Self { base_ns: difference(at), steps_ns: 0, steps_before_ns: 0, last: at.wall }
     }
 
-    /// Compares the wall clock and the monotonic clock. Returns the clock step since the last comparison in ns; `None`
+    /// Compares the wall clock with the monotonic clock. Returns the clock step since the last comparison in ns; `None`
     /// if there was none.
     pub(super) fn compare(&mut self, at: ClockReading) -> Option<i64> {
         let moved_ns = difference(at).saturating_sub(self.base_ns);
@@ -51,8 +51,8 @@ impl CaptureTimeline {
         self.last
     }
 
-    /// Converts a kernel timestamp that is so near the previous timestamp that no clock step can lie between them.
-    /// Returns `None` if it is further away.
+    /// Converts a kernel timestamp that is near the previous one. No clock step lies between both, so no clock need be
+    /// read. Returns `None` if it is too far away.
     pub(super) fn convert_near(&mut self, stamp: Timestamp) -> Option<Timestamp> {
         let at = stamp.offset(-self.steps_ns);
         if at.nanos_since(self.last).abs() >= STEP_NS {
@@ -62,8 +62,8 @@ impl CaptureTimeline {
         Some(at)
     }
 
-    /// Converts a kernel timestamp after [`Self::compare`]. Tries the sums of steps with and without the last step, and
-    /// uses the result nearer to the present.
+    /// Converts a kernel timestamp after [`Self::compare`]. The frame may be from before or after the last step, so
+    /// both sums of steps are tried. The result nearer to the present is used.
     pub(super) fn convert_after_step(&mut self, stamp: Timestamp, at: ClockReading) -> Timestamp {
         let now = self.now(at);
         let distance = |t: &Timestamp| t.nanos_since(now).unsigned_abs();
@@ -76,8 +76,8 @@ fn difference(at: ClockReading) -> i64 {
     at.wall.as_nanos().saturating_sub(at.mono_ns)
 }
 
-/// Minimum jump of the wall clock that counts as a clock step, ns. chrony and ntpd step from 128 ms on; a listener
-/// would notice an error of half a second.
+/// Minimum jump of the wall clock that counts as a clock step, ns. A listener would notice an error of half a second.
+/// chrony and ntpd also make steps, from 128 ms on.
 const STEP_NS: i64 = 500_000_000;
 
 #[cfg(test)]

@@ -29,13 +29,13 @@ mod clock;
 mod open_errors;
 mod order;
 
-/// The handling of an interface that is down or missing when the capture starts.
+/// What happens if an interface is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissingInterfacePolicy {
-    /// Opening fails with an error that says what to do. Commands that a person started use this policy.
+    /// Opening fails, and the error names the remedy. Commands that a person started use this policy.
     Fail,
-    /// A [`CaptureWarning`] is reported, and opening is tried again every second. The other interfaces are captured
-    /// meanwhile.
+    /// A [`CaptureWarning`] is reported, and every second the interface is tried again. The other interfaces are
+    /// captured meanwhile.
     Retry,
 }
 
@@ -94,18 +94,18 @@ pub(crate) fn open(config: &Config, absent: MissingInterfacePolicy) -> Result<Li
 pub(crate) struct LiveSource {
     name: String,
     interfaces: Vec<LiveInterface>,
-    /// Socket for HEP agents, which is read after the interfaces; `None` without agents.
+    /// Socket for HEP agents; `None` without agents. It is read after the interfaces.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// One buffer for each interface, and the last buffer for HEP. A buffer contains a frame that was read and not yet
-    /// returned.
+    /// One buffer for each interface, and a last one for HEP. A buffer contains the frame that was read and not
+    /// returned yet.
     taps: Vec<TapBuffer>,
     order: TapOrder,
-    /// A frame that is returned after the clock step before it was reported; `None` if no frame waits.
+    /// A frame that waits while the clock step before it is returned; `None` if no frame waits.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
-    /// Time on the capture timeline of the next check whether silent interfaces are still administratively up.
+    /// Capture time at which silent interfaces are checked next, whether they are still administratively up.
     next_flag_check: Timestamp,
     cut: u64,
     warnings: Vec<CaptureWarning>,
@@ -124,15 +124,15 @@ struct TapBuffer {
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Frames dropped so far, including the drops of libpcap handles that were closed.
+    /// Frames dropped before, by libpcap handles that are closed now.
     before: CaptureCounters,
-    /// Drop counters of the open libpcap handle when they were read last.
+    /// Drop counters of the open libpcap handle, as they were last read.
     seen: PcapDropCounters,
 }
 
 enum InterfaceState {
     Up(CaptureHandle),
-    /// The interface is closed. An attempt to open it is made at this time of the capture timeline.
+    /// The interface is closed. The next attempt to open it is made at this capture time.
     Down {
         retry_at: Timestamp,
     },
@@ -232,7 +232,7 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Reads one frame from each tap that has no waiting frame and must be read now.
+    /// Reads one frame from each tap that has no waiting frame and is due to be read.
     fn read_due_taps(&mut self) {
         for tap in 0..self.order.len() {
             if !self.order.is_due(tap) {
@@ -268,14 +268,14 @@ impl LiveSource {
             Ok(packet) => {
                 tap.frame.clear();
                 tap.frame.extend_from_slice(packet.data);
-                // With nanosecond precision, tv_usec holds nanoseconds (pcap_set_tstamp_precision(3)).
+                // With nanosecond precision, tv_usec contains nanoseconds (pcap_set_tstamp_precision(3)).
                 #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
                 let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
                 let at = Timestamp::from_secs(secs).offset(nanos);
                 tap.head = LiveFrameHeader { at, link: handle.link, orig_len: packet.header.len, ..tap.head };
                 FrameReadOutcome::Frame
             }
-            // On a live handle NoMorePackets only means an interrupted read.
+            // On a live handle, NoMorePackets means only that a signal interrupted the read.
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
             Err(error) => {
                 self.mark_interface_down(index, &error);
@@ -284,7 +284,7 @@ impl LiveSource {
         }
     }
 
-    /// Maps the frame in the buffer to the capture timeline. Returns the frame, or the clock step detected before it.
+    /// Maps the frame in the buffer to the capture timeline. Returns the frame, or the clock step before it.
     fn place_on_timeline(&mut self, head: LiveFrameHeader) -> CaptureEvent<'_> {
         let stamp = head.at;
         if let Some(at) = self.clock.timeline.convert_near(stamp) {
@@ -309,7 +309,8 @@ impl LiveSource {
         CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &tap.frame })
     }
 
-    /// Returns an event that only tells the time, after a wait without frames; or a clock step, if there was one.
+    /// Returns an event that only gives the current time. Returns a clock step instead if the clock was set. Called
+    /// after a wait without frames.
     fn tick(&mut self) -> CaptureEvent<'_> {
         let step = self.clock.compare();
         let at = self.clock.now();
@@ -329,7 +330,7 @@ impl LiveSource {
         });
         let up = up.chain(self.hep.as_ref().map(|hep| PollFd::new(hep, PollFlags::IN)));
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
-        // An error (a signal) only ends the wait early.
+        // An error, e.g. a signal, only ends the wait early.
         let _ = poll(&mut up.collect::<Vec<_>>(), Some(&timeout));
     }
 
@@ -457,17 +458,16 @@ fn wall() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Maximum wait without frames. While no frames arrive, timers of the engine and a request to stop are at most this
-/// late.
+/// Maximum wait without frames. It is the maximum delay of the engine's timers and of a request to stop.
 const TICK: Duration = Duration::from_millis(100);
 /// Interval between attempts to open an interface that is down.
 const RETRY: Duration = Duration::from_secs(1);
-/// Maximum length of a frame that is captured, bytes: libpcap's own limit. Frames that the card merged (GRO) are longer
+/// Maximum length of a captured frame, bytes: libpcap's own limit. Frames that the network card merged (GRO) are longer
 /// than 65,535 bytes.
 const SNAP_LEN: i32 = 262_144;
-/// Maximum time that the kernel keeps frames in a ring block that is not full, ms.
+/// Maximum time, ms, after which the kernel passes on a block of its ring buffer that is not full.
 const BLOCK_TIMEOUT_MS: i32 = 20;
-/// Maximum buffer size in bytes that libpcap accepts, because it takes a C int.
+/// Maximum buffer size in bytes: libpcap takes it as a C int.
 const MAX_BUFFER_BYTES: i32 = i32::MAX;
 
 #[cfg(test)]

@@ -2,30 +2,30 @@
 //! or the HEP socket.
 //!
 //! After a pause of the process, the kernel's ring buffer of every tap holds a backlog. If the taps were read in turn,
-//! frames would be out of order by seconds when one tap is busy and another is not. Then the same packet seen at two
-//! taps would not be recognised as a duplicate.
+//! a busy tap would fall behind a quiet tap by seconds. Then the same packet at two taps would not be recognised as a
+//! duplicate.
 //!
-//! Invariants: at most one frame of each tap waits. A tap that had no frame is read again after
-//! [`FRAMES_BETWEEN_LOOKS`] frames of other taps, because each read of an empty ring is a system call.
+//! Invariants: at most one frame of each tap waits. Each read of an empty ring is a system call. So a tap without a
+//! frame is read again only after [`FRAMES_BETWEEN_LOOKS`] frames of other taps.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The frames that were read and wait to be returned, at most one of each tap.
+/// The frames that were read and not returned yet, at most one of each tap.
 #[derive(Debug)]
 pub(super) struct TapOrder {
     taps: Vec<WaitingTap>,
-    /// Number that the next frame gets in the order of reading.
+    /// Number for the next frame; frames are numbered in the order in which they are read.
     next_number: u64,
 }
 
-/// State of one tap: whether a frame of it waits.
+/// The state of one tap: a frame of it waits, or not.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
     /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.
     Frame { stamp: Timestamp, number: u64 },
-    /// No frame of this tap waits. The tap is read again after this many frames of other taps were returned.
+    /// No frame of this tap waits. The tap is read again after `looks_in` frames of other taps were returned.
     Empty { looks_in: u32 },
 }
 
@@ -87,11 +87,11 @@ impl TapOrder {
     }
 }
 
-/// Number of frames of other taps between two reads of an empty tap: far less than the 100 ms of disorder that the
-/// engine tolerates.
+/// Number of frames of other taps between two reads of an empty tap. They take far less than the 100 ms of disorder
+/// that the engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
-/// Maximum plausible age of frames in a ring. Timestamps further apart mean that the wall clock was set in between;
-/// then the frame that was read first is returned first.
+/// Maximum plausible age of frames in a ring. If timestamps are further apart, the wall clock was set in between. Then
+/// the frame that was read first is returned first.
 const MAX_BACKLOG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -102,8 +102,8 @@ mod tests {
         Timestamp::from_micros(ms * 1000)
     }
 
-    /// Reads the frames of several taps, given as their timestamps in ms. Returns the timestamps in the order of
-    /// delivery.
+    /// Returns the timestamps of the frames of several taps in the order in which the frames are returned, ms. Each
+    /// element of `rings` has the timestamps of one tap.
     fn read(mut rings: Vec<Vec<i64>>) -> Vec<i64> {
         rings.iter_mut().for_each(|ring| ring.reverse());
         let mut order = TapOrder::new(rings.len());
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn no_tap_waits_for_ever_after_the_clock_was_set_back() {
-        // The first tap has read a frame before the wall clock is set back by an hour.
+        // A frame of the first tap was read, and then the wall clock was set back by an hour.
         let frames = read(vec![vec![3_600_000], (0..10).collect()]);
         assert_eq!(frames[..2], [3_600_000, 0]);
     }

@@ -21,7 +21,7 @@ fn missing_privilege_error_names_the_setcap_command() {
     assert_eq!(open_errors::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
 }
 
-/// Captures on the loopback interface. Without the capture privilege, only the error text is checked.
+/// Captures on the loopback interface. If this process may not capture, only the error text is checked.
 #[test]
 fn loopback_frames_are_captured_and_a_silent_wire_ticks() {
     let mut source = match open_one("lo") {
@@ -47,7 +47,7 @@ fn loopback_frames_are_captured_and_a_silent_wire_ticks() {
     }
     let (at, link, whole) = found.expect("the datagram was captured");
     assert!((link, whole) == (LinkType::Ethernet, true));
-    // The kernel timestamp uses the same clock as this process. The test takes less than a minute.
+    // The kernel and this process use the same clock, and the test takes less than a minute.
     assert!(wall().since(at) < Duration::from_secs(60));
     let ticked = (0..1000).any(|_| matches!(source.next_event(), Ok(CaptureEvent::Tick(_))));
     assert!(ticked);

@@ -40,7 +40,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes a BSD loopback header: an address family in either byte order. Its value for IPv6 differs between
+    /// Decodes a BSD loopback header: an address family in either byte order. The family of IPv6 differs between
     /// systems, so the version field of the IP header decides.
     pub(super) fn loopback(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         match (be32(data, 0), data.get(4..)) {
@@ -82,7 +82,7 @@ impl FrameDecoder {
             FABRIC_PATH => tunnels::fabric_path(data),
             PBB => tunnels::backbone_bridge(data),
             NSH => tunnels::service_header(data),
-            // An 802.3 length, then LLC and SNAP with the EtherType (RFC 1042).
+            // The field is an 802.3 length; LLC and SNAP with the EtherType follow (RFC 1042).
             0..=1500 => match data {
                 [0xaa, 0xaa, 3, 0, 0, 0, hi, lo, rest @ ..] if [*hi, *lo] == IPV4.to_be_bytes() => {
                     return self.ip(context, rest, sink);

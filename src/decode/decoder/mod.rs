@@ -29,13 +29,13 @@ pub struct DecoderLimits {
     pub fragment_bytes: usize,
     /// Maximum number of datagrams that wait for missing fragments.
     pub fragment_datagrams: usize,
-    /// Maximum age of an incomplete datagram. Fragments are sent together, and IP ids repeat after 65,536 datagrams:
-    /// the 60 s of RFC 8200 would join fragments of different datagrams.
+    /// Maximum age of an incomplete datagram. Its fragments are sent together. RFC 8200 allows 60 s, but IP ids repeat
+    /// after 65,536 datagrams, so fragments of different datagrams would be joined.
     pub fragment_age: Duration,
-    /// Maximum number of TCP streams that are tracked, SIP or not; about 150 bytes each. A stream is one direction.
+    /// Maximum number of TCP streams with a state, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,
-    /// Maximum number of buffered TCP bytes. Bytes are buffered if they arrive out of order, or if their stream is not
-    /// classified yet.
+    /// Maximum number of buffered TCP bytes. Bytes are buffered if they arrive out of order, or until it is known
+    /// whether their stream is SIP.
     pub tcp_bytes: usize,
 }
 
@@ -57,27 +57,27 @@ pub struct FrameDecoder {
     counters: DecodeCounters,
     fragments: FragmentReassembler,
     duplicates: DuplicateFilter,
-    /// Number of duplicates that were dropped at each interface, at the index of the interface.
+    /// Number of dropped duplicates for each interface. The index is the number of the interface.
     copies: Vec<u64>,
     tcp: TcpReassembler,
     turn: TurnRelays,
     next_expiry: Timestamp,
 }
 
-/// Facts about the packet that is being decoded, which its inner headers need.
+/// Facts about the packet that is being decoded. The decoders of its inner headers need them.
 #[derive(Clone, Copy, Debug)]
 struct PacketContext {
     at: Timestamp,
     interface: u32,
-    /// Number of bytes at the end of the packet that were on the wire but not captured.
+    /// Number of bytes at the end of the packet that the capture truncated.
     missing: usize,
     /// Number of tunnel headers around the packet.
     depth: u8,
 }
 
 impl PacketContext {
-    /// Returns the context for the packet inside a tunnel. If the capture truncated the tunnel's payload, the same
-    /// bytes are missing from the inner packet.
+    /// Returns the context for the packet inside a tunnel. Bytes that are missing from the tunnel's payload are missing
+    /// from the inner packet.
     fn for_tunnel_payload(self, payload: &IpPayload<'_>) -> Self {
         Self { missing: payload.wire_len.saturating_sub(payload.bytes.len()), ..self }
     }
@@ -93,8 +93,8 @@ struct IpPayload<'a> {
     bytes: &'a [u8],
     /// Length of the payload on the wire in bytes.
     wire_len: usize,
-    /// The whole IP packet, to find duplicates. Empty after reassembly, because duplicates were dropped when the
-    /// fragments arrived.
+    /// The whole IP packet, by which duplicates are found. Empty after reassembly, because duplicates of the fragments
+    /// were dropped before.
     packet: &'a [u8],
 }
 
@@ -128,15 +128,15 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes a frame and passes all items that it completes to `sink`.
+    /// Decodes a frame. Passes each item that this frame completes to `sink`.
     pub fn handle_frame(&mut self, frame: &CapturedFrame<'_>, sink: &mut DecodedSink<'_>) {
         let missing = (frame.orig_len as usize).saturating_sub(frame.data.len());
         self.counters.frames += 1;
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // A frame with a wrong timestamp far in the future would postpone the next search forever. So a search is also
-        // due if the next one seems too far away.
+        // A frame with a wrong timestamp far in the future would postpone the next search forever. So if the next
+        // search is too far away, it is due now.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }
@@ -152,15 +152,15 @@ impl FrameDecoder {
     }
 
     /// Drops fragments and TCP state that have waited too long. [`Self::handle_frame`] calls this method. While no
-    /// frames arrive, the owner must call it whenever the source reports the time.
+    /// frames arrive, the caller must call it whenever the capture source returns a tick.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
         self.fragments.expire(now, &mut self.counters);
     }
 
-    /// Handles the end of the capture: passes on TCP bytes that wait behind a gap, because nothing will fill the gap
-    /// any more.
+    /// Handles the end of the capture. TCP bytes that wait behind a gap are passed on, because no segment will fill the
+    /// gap any more.
     pub fn handle_end(&mut self, sink: &mut DecodedSink<'_>) {
         self.tcp.give_up_all_holes(&mut self.counters, sink);
     }
@@ -184,8 +184,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes an IPv4 header (RFC 791 section 3.1). The checksum is not verified: on the sending host the network card
-    /// fills it in after the capture.
+    /// Decodes an IPv4 header (RFC 791 section 3.1). The checksum is not verified: a capture on the sending host sees
+    /// packets before the network card sets it.
     fn ipv4(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
         self.counters.ipv4 += 1;
         let Some(header) = data.first_chunk::<20>() else {
@@ -195,7 +195,7 @@ impl FrameDecoder {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let total = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
             // The length is 0 if the packet was captured before the sender's network card segmented it (TSO). Then the
-            // packet extends to the end of the frame.
+            // packet ends with the frame.
             0 => {
                 self.counters.zero_length += 1;
                 data.len() + context.missing
@@ -240,7 +240,8 @@ impl FrameDecoder {
             return;
         };
         let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
-            // The length is 0 in a jumbogram (RFC 2675), and if the sender's network card segments packets.
+            // The length is 0 in two cases: a jumbogram (RFC 2675), or a packet that the sender's network card segments
+            // later.
             0 => rest.len() + context.missing,
             length => length,
         };
@@ -264,10 +265,11 @@ impl FrameDecoder {
         for _ in 0..MAX_EXTENSIONS {
             let bytes = payload.bytes;
             let length = match payload.protocol {
-                // Length rule of hop-by-hop, routing, destination options, mobility, HIP and shim6 headers: in units of
-                // 8 bytes minus 8.
+                // Hop-by-hop, routing, destination options, mobility, HIP and shim6 headers: the length field counts
+                // units of 8 bytes, without the first 8.
                 0 | 43 | 60 | 135 | 139 | 140 => bytes.get(1).map(|n| (usize::from(*n) + 1) * 8),
-                // Length rule of the authentication header: in units of 4 bytes minus 8 (RFC 4302 section 2.2).
+                // Authentication header: the length field counts units of 4 bytes, without the first 8 (RFC 4302
+                // section 2.2).
                 51 => bytes.get(1).map(|n| (usize::from(*n) + 2) * 4),
                 44 => return self.ipv6_fragment(context, &payload, sink),
                 _ => return self.transport(context, &payload, sink),
@@ -357,7 +359,7 @@ impl FrameDecoder {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
-            // RFC 4023: an MPLS label stack directly in IP.
+            // Protocol 137: an MPLS label stack directly in IP (RFC 4023).
             137 => match tunnels::mpls(payload.bytes) {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,
@@ -391,8 +393,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Decodes a UDP header (RFC 768). The checksum is not verified: on the sending host the network card fills it in
-    /// after the capture.
+    /// Decodes a UDP header (RFC 768). The checksum is not verified: a capture on the sending host sees packets before
+    /// the network card sets it.
     fn udp(&mut self, context: PacketContext, payload: &IpPayload<'_>, sink: &mut DecodedSink<'_>) {
         let Some((header, rest)) = payload.bytes.split_first_chunk::<8>() else {
             self.counters.dropped.short += 1;
@@ -403,8 +405,8 @@ impl FrameDecoder {
         let wire_len = match usize::from(port(4)).checked_sub(8) {
             Some(declared) if declared <= room => declared,
             _ => {
-                // Length 0 means a jumbogram, or a network card that segments packets. Any other wrong length is an
-                // error.
+                // Length 0 is allowed: a jumbogram, or a packet that the network card segments later. Any other wrong
+                // length is counted.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -478,7 +480,7 @@ impl FrameDecoder {
         self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
-    /// Passes on the media that the messages of TURN in a segment relay.
+    /// Finds TURN messages in a segment, and passes on the media in them.
     fn relayed_over_tcp(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         let TcpFlow { src, dst } = segment.flow;
         if !self.turn.may_relay((src, dst), segment.payload) {
@@ -501,8 +503,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Returns whether the mirror delivered an equal packet a moment ago. A reassembled packet has no bytes to compare
-    /// and is never a duplicate.
+    /// Returns whether the mirror delivered an equal packet within the last [`WINDOW`](super::duplicates::WINDOW). A
+    /// reassembled packet has no bytes to compare, so it never counts as a duplicate.
     fn is_copy(&mut self, context: PacketContext, packet: &[u8], transport: Option<(u8, usize)>) -> bool {
         let copy = !packet.is_empty()
             && self.duplicates.check(context.at, DuplicateCandidate { packet, transport }) == DuplicateCheck::Copy;
@@ -526,14 +528,15 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
-/// Maximum plausible time until the next search for expired state. Frames of several interfaces are less out of order
-/// than this; a larger value comes from a wrong timestamp.
+/// Maximum plausible time until the next search for expired state. Frames of several interfaces differ by less. A
+/// larger value comes from a wrong timestamp.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// Maximum number of interfaces with a count of duplicates. A file can name any number of interfaces.
 const MAX_COUNTED_INTERFACES: usize = 64;
-/// Maximum number of tunnels around a packet. A remote mirror over an overlay network over an access tunnel has three.
+/// Maximum number of tunnels around a packet. Three occur, e.g. a remote mirror over an overlay network over an access
+/// tunnel.
 const MAX_TUNNEL_DEPTH: u8 = 8;
-/// Interval between searches for expired state. A live source reports the time as often while no frames arrive.
+/// Interval between searches for expired state. A live source returns a tick as often while no frames arrive.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn ipv4_options_and_ipv6_extension_headers_are_skipped() {
     let mut ip = wire::ipv4(A, B, 17, 1, &[&[1, 1, 1, 0][..], &wire::udp(5060, 5062, b"x")].concat());
     ip[0] = 0x46;
     assert_eq!(decode(&[wire::ethernet(0x0800, &ip)]).0, one(b"x"));
-    // Hop-by-hop of 8 bytes, destination options of 16 bytes, UDP.
+    // The headers are hop-by-hop options (8 bytes), destination options (16 bytes) and UDP.
     let chain = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[17, 1, 1, 12], &[0; 12], &wire::udp(1, 2, b"y")].concat();
     let (seen, _) = decode(&[wire::ethernet(0x86dd, &wire::ipv6(1, 2, 0, &chain))]);
     assert_eq!(seen, [DecodedRecord::datagram("[fd09::1]:1", "[fd09::2]:2", b"y")]);
@@ -134,7 +134,7 @@ fn rtp_duplicates_are_kept_and_rtcp_duplicates_are_dropped() {
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    // The payload must not look like RTP, because RTP duplicates are kept.
+    // A payload that looks like RTP would not be compared for duplicates, so it is changed.
     prop::collection::vec(any::<u8>(), 100..3000).prop_map(|mut body| {
         body[0] = b'I';
         body

@@ -26,7 +26,7 @@ pub(super) struct FragmentKey {
     pub(super) family: FragmentFamily,
 }
 
-/// The IP version of a fragment. In IPv4 the protocol number helps to identify the datagram, in IPv6 it does not.
+/// The IP version of a fragment. In IPv4 the protocol number is a part of the key, in IPv6 it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FragmentFamily {
     V4 { protocol: u8 },
@@ -40,12 +40,12 @@ pub(super) struct IpFragment<'a> {
     pub(super) offset: u32,
     /// Whether further fragments follow ("more fragments" flag).
     pub(super) more: bool,
-    /// Protocol number of the payload. The value of the first fragment is used.
+    /// Protocol number of the payload. Only that of the first fragment counts.
     pub(super) protocol: u8,
     pub(super) bytes: &'a [u8],
 }
 
-/// The payload of a complete datagram. Its buffer goes back to [`FragmentReassembler::recycle`].
+/// The payload of a complete datagram. The caller gives its buffer back by [`FragmentReassembler::recycle`].
 #[derive(Debug)]
 pub(super) struct ReassembledPayload {
     pub(super) protocol: u8,
@@ -84,10 +84,10 @@ enum ReassemblyState {
         end: Option<u32>,
         protocol: u8,
     },
-    /// The datagram was completed at this time. Its entry is kept for a moment, so that duplicates of the fragments
-    /// start no new datagram.
+    /// The datagram was complete at this time. The entry is kept for a moment, so that duplicates of its fragments do
+    /// not start a new datagram.
     Done(Timestamp),
-    /// Fragments of the datagram overlap. All of them are dropped until the age limit (RFC 5722 section 4).
+    /// Fragments of the datagram overlap. All its fragments are dropped until the maximum age (RFC 5722 section 4).
     Poisoned,
 }
 
@@ -186,8 +186,8 @@ impl FragmentReassembler {
         }
     }
 
-    /// Removes an earlier datagram with the same key, if its IP id was used again. Fragments that arrive soon after
-    /// completion are duplicates; later ones belong to a new datagram.
+    /// Removes an earlier datagram with the same key if the sender uses the IP id again. Fragments that arrive soon
+    /// after completion are duplicates; later fragments belong to a new datagram.
     fn remove_if_id_was_reused(&mut self, at: Timestamp, key: FragmentKey, c: &mut DecodeCounters) {
         let Some(datagram) = self.datagrams.get(&key) else { return };
         let reused = match datagram.state {
@@ -239,7 +239,7 @@ enum FragmentInsertion {
     Overlapped,
 }
 
-/// Inserts those bytes of a fragment that no earlier fragment contains.
+/// Inserts only those bytes of a fragment that no earlier fragment contains.
 fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> FragmentInsertion {
     let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len() as u32);
     let first = pieces.partition_point(|p| p.end() <= start);
@@ -252,7 +252,7 @@ fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> Frag
     if same.start == start && same.bytes == fragment.bytes {
         return FragmentInsertion::Copy;
     }
-    // The fragment that was received first has precedence: only the bytes between existing pieces are new.
+    // Where fragments overlap, the first one received counts. So only the bytes between existing pieces are new.
     let mut fresh = Vec::new();
     let mut from = start;
     for piece in &pieces[first..first + touched] {
@@ -286,7 +286,7 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
 
 /// Maximum size of an IP datagram's payload, bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// Estimated memory of a piece in addition to its bytes, bytes.
+/// Estimated memory that a piece takes besides its bytes, bytes.
 const PIECE_OVERHEAD: usize = 48;
 /// Maximum number of pieces of a datagram. A datagram of 64 KiB over the smallest usual MTU (576) has 119.
 const MAX_PIECES: usize = 256;

@@ -1,9 +1,9 @@
-//! Classifies TCP streams by their first bytes: SIP or not. No bytes of other streams are stored.
+//! Classifies TCP streams by their first bytes: SIP or not. The bytes of other streams are not stored.
 //!
-//! A stream seen from its SYN must begin with a SIP start line (RFC 3261 section 7), CRLF keep-alives (RFC 5626 section
-//! 3.5.1) or a WebSocket handshake for SIP (RFC 7118 section 4). A stream seen from the middle must contain `SIP/2.0`
-//! within [`MAX_UNDECIDED_BYTES`]. Other streams are ignored until a segment begins with a start line, or until the
-//! other direction is found to be SIP.
+//! If the SYN of a stream was captured, the stream must begin with SIP or a WebSocket handshake for SIP (RFC 7118
+//! section 4). SIP means a start line (RFC 3261 section 7) or CRLF keep-alives (RFC 5626 section 3.5.1). If the SYN was
+//! not captured, `SIP/2.0` must occur within [`MAX_UNDECIDED_BYTES`]. Any other stream is ignored until a segment
+//! begins with a start line, or until the other direction is found to be SIP.
 
 use memchr::memmem;
 
@@ -20,7 +20,7 @@ pub(super) enum StreamClass {
     Undecided,
 }
 
-/// Classifies the first bytes of a stream that was seen from its SYN.
+/// Classifies the first bytes of a stream with a captured SYN.
 pub(super) fn classify_start(data: &[u8]) -> StreamClass {
     if is_framed_rtp(data) {
         return StreamClass::Rtp;
@@ -38,7 +38,7 @@ pub(super) fn classify_start(data: &[u8]) -> StreamClass {
         Some(line) if is_start_line(line) => StreamClass::Sip,
         Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => classify_handshake(data),
         Some(_) => StreamClass::Other,
-        // CR is allowed here: the segment can end between CR and LF.
+        // CR is allowed here, because the segment can end between CR and LF.
         None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
             StreamClass::Other
         }
@@ -46,7 +46,7 @@ pub(super) fn classify_start(data: &[u8]) -> StreamClass {
     }
 }
 
-/// Classifies bytes from the middle of a stream. The first `from` bytes were examined before.
+/// Classifies bytes from the middle of a stream. The first `from` bytes were classified before.
 pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
     let overlap = from.saturating_sub(VERSION.len() - 1);
     if memmem::find(&data[overlap.min(data.len())..], VERSION).is_some() {
@@ -85,7 +85,7 @@ pub(super) fn begins_message(segment: &[u8]) -> bool {
     memchr::memchr(b'\n', head).is_some_and(|end| is_start_line(head[..end].trim_ascii_end()))
 }
 
-/// Returns whether a line is a request line or status line of SIP 2.0, ignoring case.
+/// Returns whether a line is a request line or status line of SIP 2.0, in upper or lower case.
 fn is_start_line(line: &[u8]) -> bool {
     let is_version = |bytes: Option<&[u8]>| bytes.is_some_and(|b| b.eq_ignore_ascii_case(VERSION));
     let starts = is_version(line.get(..VERSION.len())) && line.get(VERSION.len()) == Some(&b' ');
@@ -93,7 +93,7 @@ fn is_start_line(line: &[u8]) -> bool {
     starts || (ends && line.get(line.len() - VERSION.len() - 1) == Some(&b' '))
 }
 
-/// Classifies an HTTP header section: SIP if it requests or accepts the WebSocket subprotocol `sip`.
+/// Classifies the headers of an HTTP message: SIP if they request or accept the WebSocket subprotocol `sip`.
 fn classify_handshake(data: &[u8]) -> StreamClass {
     let Some(end) = memmem::find(data, b"\r\n\r\n") else {
         return if data.len() > MAX_UNDECIDED_BYTES { StreamClass::Other } else { StreamClass::Undecided };
@@ -106,7 +106,7 @@ fn classify_handshake(data: &[u8]) -> StreamClass {
     if names_sip { StreamClass::Sip } else { StreamClass::Other }
 }
 
-/// Skips line ends, and the NULs and blanks that some senders put between messages.
+/// Skips line ends, and also NULs and blanks, which some senders put between messages.
 fn skip_keep_alives(data: &[u8]) -> &[u8] {
     let text = data.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t'));
     text.map_or(&[], |at| &data[at..])
@@ -126,8 +126,8 @@ fn is_tls_record(data: &[u8]) -> bool {
 const VERSION: &[u8] = b"SIP/2.0";
 /// Maximum length of a start line, bytes: a request line with a long URI.
 const MAX_START_LINE: usize = 2048;
-/// Maximum number of bytes examined of an unclassified stream. A start line follows within this distance, even from the
-/// middle of an INVITE.
+/// Maximum number of bytes that are examined to classify a stream. A start line follows within this distance, even from
+/// the middle of an INVITE.
 pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
 /// Number of bytes at the start of a segment that are searched for binary data.
 const BINARY_BYTES: usize = 64;

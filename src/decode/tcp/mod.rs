@@ -1,10 +1,10 @@
 //! Reassembles the TCP streams that can carry SIP, within memory limits.
 //!
 //! Each direction of a connection is a stream of its own, because a mirror may show only one direction. The first bytes
-//! classify a stream (`classify`). Of a stream that is not SIP, only this result is stored.
+//! of a stream show whether it is SIP (`classify`). If it is not, only this result is stored.
 //!
 //! A *hole* is a range of sequence numbers that was not captured, while later bytes were. If the receiver acknowledged
-//! its bytes, the mirror lost them, and the hole is given up soon. Otherwise the sender will retransmit them.
+//! its bytes, the mirror lost them, and waiting for them ends soon. Otherwise the sender will retransmit them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -50,15 +50,15 @@ pub(super) struct TcpLimits {
     pub(super) bytes: usize,
 }
 
-/// All TCP streams whose state is kept.
+/// All TCP streams that have a state.
 #[derive(Debug)]
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Queue of all streams, each with its flow and its creation number. The stream at the front is checked first for
-    /// eviction and expiry.
+    /// Queue of all streams: flow and creation number of each. The stream at the front is checked next for eviction and
+    /// expiry.
     turns: VecDeque<(TcpFlow, u64)>,
-    /// Flows of the streams with a hole. Can contain duplicates, and streams whose hole was filled meanwhile.
+    /// Flows of the streams with a hole. A flow may occur twice, and some of the holes may be filled by now.
     holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
@@ -73,7 +73,7 @@ struct TcpDirection {
     phase: TcpStreamPhase,
     /// Sequence number after the last byte of the stream; `None` before a FIN was captured.
     fin: Option<u32>,
-    /// Capture time at which the receiver acknowledged bytes of the hole; `None` before.
+    /// Capture time at which the receiver acknowledged bytes of the hole; `None` before that.
     confirmed: Option<Timestamp>,
 }
 
@@ -89,7 +89,7 @@ enum TcpStreamPhase {
     Closed,
 }
 
-/// The point of the stream at which the capture began.
+/// Whether the SYN of a stream was captured, or the capture began later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TcpStreamStart {
     Syn,
@@ -107,7 +107,8 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment may be needed. If not, the caller need not search for a duplicate.
+    /// Returns whether the bytes of this segment may be needed. If not, the caller need not check whether it is a
+    /// duplicate.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -153,7 +154,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Gives up old holes, and removes streams that have been silent for too long.
+    /// Ends the wait for holes that are too old, and removes streams that have been silent for too long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
             let Some(stream) = self.streams.get_mut(flow) else { return false };
@@ -179,7 +180,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Passes on all bytes that wait behind holes, because the capture has ended.
+    /// Passes on all bytes that wait behind holes. Called at the end of the capture.
     pub(super) fn give_up_all_holes(&mut self, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         for flow in std::mem::take(&mut self.holes) {
             let Some(stream) = self.streams.get_mut(&flow) else { continue };
@@ -196,7 +197,8 @@ impl TcpReassembler {
         let syn = segment.flags & SYN != 0;
         let first = if syn { segment.seq.wrapping_add(1) } else { segment.seq };
         if let Some(stream) = self.streams.get(&segment.flow) {
-            // A second SYN is a retransmission. With another sequence number it is a new connection on the same ports.
+            // A second SYN is usually a retransmission. If its sequence number differs, it begins a new connection on
+            // the same ports.
             let is_other = syn && !stream.order.is_next(first) && (stream.is_over() || !stream.order.is_near(first));
             if !is_other {
                 return false;
@@ -210,7 +212,8 @@ impl TcpReassembler {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // The queue `turns` keeps an entry of a stream that was reset. A port scan must not make the queue long.
+        // After a stream was reset, its entry stays in `turns`. A port scan must not make this queue long, so old
+        // entries are removed.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -258,7 +261,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Follows a stream, because the other direction of its connection is SIP.
+    /// Treats a stream as SIP, because the other direction of its connection is SIP.
     fn follow(&mut self, flow: TcpFlow, at: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let Some(stream) = self.streams.get_mut(&flow) else { return };
         let before = stream.bytes();
@@ -272,7 +275,8 @@ impl TcpReassembler {
                 }
                 c.streams.followed += 1;
             }
-            // The sequence numbers of an ignored stream are unknown, so it starts again at the next segment.
+            // For an ignored stream no sequence numbers are stored. So its state is removed, and the next segment
+            // begins a new stream.
             TcpStreamPhase::Ignored => {
                 stream.phase = TcpStreamPhase::Classifying { held: Vec::new(), start: TcpStreamStart::Middle };
                 self.bytes = self.bytes + self.streams[&flow].bytes() - before;
@@ -310,7 +314,7 @@ impl TcpReassembler {
 }
 
 impl TcpDirection {
-    /// Puts the bytes of a segment in order. Bytes that are in order now are passed on or classified.
+    /// Puts the bytes of a segment in order. Bytes without a hole before them are passed on or classified.
     fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
@@ -353,7 +357,7 @@ impl TcpDirection {
         counts.add_to(c);
     }
 
-    /// Frees the buffers of a stream, because the memory limit is reached.
+    /// Frees the buffers of a stream when the memory limit is reached.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
@@ -382,7 +386,7 @@ impl TcpDirection {
     }
 }
 
-/// Numbers of streams in each class that one segment has added. They are added to the counters after the segment.
+/// Numbers of streams that were classified by one segment. They are added to the counters afterwards.
 #[derive(Debug, Default)]
 struct ClassificationCounts {
     followed: u64,
@@ -479,20 +483,21 @@ const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 /// TCP port of SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
-/// Age at which a hole is given up if the receiver has acknowledged its bytes. Then only disorder between interfaces
-/// can still fill it.
+/// Age at which a hole is given up if the receiver has acknowledged its bytes. Only frames that come late from another
+/// interface can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
-/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s, and the second after
+/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s. The second follows after
 /// three times that (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
-/// Silence after which a SIP stream is removed: longer than keep-alives (RFC 5626: 120 s) and most refreshes.
+/// Silence after which a SIP stream is removed. It is longer than the interval of keep-alives (RFC 5626: 120 s) and of
+/// most registrations.
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
-/// Silence after which a stream that is not SIP is removed. A stream that resumes is classified again.
+/// Silence after which a stream that is not SIP is removed. If it continues later, it is classified again.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
-/// Number of streams that each search for expired streams checks. Searches happen ten times a second, so all streams of
-/// a full table are checked within a minute.
+/// Number of streams that one search for silent streams checks. There are ten searches a second, so a full table is
+/// checked within a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// Maximum number of SIP streams that are passed over in one search for a stream to evict.
+/// Maximum number of SIP streams that are spared when room is made for a new stream.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

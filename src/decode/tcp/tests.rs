@@ -17,7 +17,7 @@ const RST: u8 = 4;
 
 fn frame(from_alice: bool, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let ((src, dst), ports) = if from_alice { ((ALICE, PBX), (40_000, 5060)) } else { ((PBX, ALICE), (5060, 40_000)) };
-    // Each segment has its own IP id, as with real senders. A duplicate is a clone of the frame.
+    // Each segment has its own IP id, as real senders do it. A duplicate has the same bytes, so tests clone the frame.
     let id = (seq as u16).wrapping_mul(31).wrapping_add(u16::from(flags)).wrapping_add(payload.len() as u16);
     wire::ethernet(0x0800, &wire::ipv4(src, dst, 6, id, &wire::tcp(ports, seq, flags, payload)))
 }
@@ -26,7 +26,7 @@ fn a(seq: u32, payload: &[u8]) -> Vec<u8> {
     frame(true, seq, 0x18, payload)
 }
 
-/// Returns the output of one direction as text, in which marks stand for gaps and ends.
+/// Returns the output of one direction as text. Marks in it stand for gaps and ends.
 fn text(seen: &[DecodedRecord], src: &str) -> String {
     let mut out = String::new();
     for s in seen.iter().filter(|s| s.src == src) {
@@ -86,7 +86,7 @@ fn stream_seen_from_the_middle_begins_with_a_gap() {
 #[test]
 fn acknowledged_hole_is_given_up_after_100_ms_others_after_3_s() {
     let start = [(0, frame(true, 99, SYN, b"")), (0, a(100, INVITE)), (10, a(400, OK))];
-    // A frame on another connection, which only moves the clock on.
+    // A frame on another connection. It only advances the time.
     let tick = |ms| (ms, wire::ethernet(0x0800, &wire::ipv4(PBX, PBX, 17, ms as u16, &wire::udp(1, 2, b"tick"))));
     let unconfirmed: Vec<_> = start.iter().cloned().chain([tick(2900)]).collect();
     assert_eq!(alice(&unconfirmed), s(INVITE));
@@ -138,7 +138,7 @@ fn tls_is_counted_and_on_port_5061_also_as_sips() {
 
 #[test]
 fn other_direction_of_a_sip_stream_is_always_followed() {
-    // A WebSocket client masks its frames, so only the handshake shows that they carry SIP.
+    // The browser masks its WebSocket frames. So only the handshake shows that they carry SIP.
     let hello = b"GET /ws HTTP/1.1\r\nSec-WebSocket-Protocol: sip\r\n\r\n";
     let granted = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: sip\r\n\r\n";
     let masked = [0x82, 0x81, 1, 2, 3, 4, 5];
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// Returns the payload that a number chooses, for tests with random segments.
+/// Returns one of several payloads, chosen by a number, for tests with random segments.
 fn some_text(kind: u8) -> &'static [u8] {
     match kind % 7 {
         0 => b"",
@@ -263,7 +263,7 @@ proptest! {
                 flow: if forth { TcpFlow { src: x, dst: y } } else { TcpFlow { src: y, dst: x } },
                 seq,
                 ack: (flags & 16 != 0).then_some(seq + 50),
-                // Resets and ends are made rare, because otherwise no stream would live long.
+                // The flags RST and FIN are made rare; otherwise no stream would live long.
                 flags: if flags < 32 { flags } else { 16 },
                 payload: some_text(kind),
                 missing: if missing == 2 { 7 } else { 0 },

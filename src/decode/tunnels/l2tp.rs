@@ -1,4 +1,4 @@
-//! L2TP version 2 (RFC 2661) and 3 (RFC 3931), over UDP and over IP: PPP or Ethernet inside.
+//! L2TP version 2 (RFC 2661) and 3 (RFC 3931), over UDP and directly over IP. The payload is PPP or Ethernet.
 
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
 use crate::decode::bytes::{be16, be32};
@@ -15,24 +15,24 @@ pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Parses a data message of version 3 directly in IP (protocol 115). Between the session id and the Ethernet frame are
-/// a cookie and a sublayer. Only the two ends know the lengths of both, so all lengths are tried.
+/// Parses a data message of version 3 directly in IP (protocol 115). A cookie and a sublayer header lie between the
+/// session id and the Ethernet frame. Only the two ends know the lengths of both, so all lengths are tried.
 pub(in super::super) fn over_ip(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     if be32(data, 0)? == 0 {
-        return None; // session 0: a control message
+        return None; // session 0 marks a control message
     }
     let frame = SESSION_HEADERS.iter().filter_map(|length| data.get(*length..)).find(|frame| is_ethernet(frame))?;
     Some(DetectedTunnel::new(TunnelKind::L2tp, TunnelPayload::Ethernet(frame)))
 }
 
-/// Parses version 2 (RFC 2661 section 3.1). Length, sequence numbers and offset are present if their flags are set; the
+/// Parses version 2 (RFC 2661 section 3.1). Flags show which fields are present: length, sequence numbers, offset. The
 /// payload is PPP.
 fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let mut at = 2;
     if flags & HAS_LENGTH != 0 {
         at += 2;
     }
-    at += 4; // tunnel and session
+    at += 4; // tunnel id and session id
     if flags & HAS_SEQUENCE != 0 {
         at += 4;
     }
@@ -40,7 +40,7 @@ fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
         at += 2 + usize::from(be16(data, at)?);
     }
     let ppp = data.get(at..)?;
-    // PPP can omit the address and control bytes, and the leading zero of the protocol (RFC 1661).
+    // PPP can omit the address and control bytes, and the first byte of the protocol number if it is zero (RFC 1661).
     let ppp = ppp.strip_prefix(&[0xff, 0x03]).unwrap_or(ppp);
     let ip = match ppp {
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] if is_ip(ip) => ip,
@@ -54,5 +54,5 @@ const HAS_LENGTH: u16 = 0x4000;
 const HAS_SEQUENCE: u16 = 0x0800;
 const HAS_OFFSET: u16 = 0x0200;
 const VERSION: u16 = 0x000f;
-/// Possible total lengths of session id, cookie (0, 4 or 8 bytes) and sublayer (0 or 4 bytes), bytes.
+/// Possible sums of session id (4 bytes), cookie (0, 4 or 8) and sublayer header (0 or 4), bytes.
 const SESSION_HEADERS: [usize; 4] = [4, 8, 12, 16];

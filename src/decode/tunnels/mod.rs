@@ -1,7 +1,7 @@
 //! Detects tunnels that mirrors and access networks put around packets. Tunnels can be nested.
 //!
-//! Each parser returns the inner packet, or `None` if the bytes are not this tunnel. A UDP port alone does not prove a
-//! tunnel: all reserved header bits are checked, and the payload must look like a packet. Otherwise the datagram is
+//! Each parser returns the inner packet, or `None` if the bytes are not its tunnel. A UDP port alone does not prove a
+//! tunnel. So all reserved header bits are checked, and the payload must look like a packet. Otherwise the datagram is
 //! treated as plain UDP.
 
 use super::bytes::{be16, be32};
@@ -16,7 +16,7 @@ mod switch;
 pub(super) use l2tp::over_ip as l2tp_over_ip;
 pub(super) use switch::{backbone_bridge, fabric_path, service_header};
 
-/// The packet inside a tunnel, given with the type of its first header.
+/// The packet inside a tunnel. The variant shows the type of its first header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelPayload<'a> {
     Ethernet(&'a [u8]),
@@ -25,7 +25,7 @@ pub(super) enum TunnelPayload<'a> {
     Ip(&'a [u8]),
 }
 
-/// The protocol of a tunnel, by which tunnelled packets are counted.
+/// The protocol of a tunnel. Packets in tunnels are counted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TunnelKind {
     Gre,
@@ -45,7 +45,7 @@ pub(super) enum TunnelKind {
     MacInMac,
 }
 
-/// A recognized tunnel header and the packet behind it.
+/// A recognised tunnel header, and the packet after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DetectedTunnel<'a> {
     pub(super) kind: TunnelKind,
@@ -84,7 +84,7 @@ impl TunnelKind {
 /// Parses GRE (RFC 2784, RFC 2890) and ERSPAN in GRE (draft-foschiano-erspan-03).
 pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
-    // Only version 0 is accepted, without source routing (RFC 1701), which is not used any more.
+    // Only version 0 without source routing is accepted. Source routing (RFC 1701) is not used any more.
     if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
         return None;
     }
@@ -105,7 +105,8 @@ pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Parses an ERSPAN type III header: 12 bytes, or 20 if its last bit is set. The frame type is Ethernet (0) or IP (2).
+/// Parses an ERSPAN type III header: 12 bytes, or 20 bytes if its last bit is set. The frame type must be Ethernet (0)
+/// or IP (2).
 fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let word = be16(data, 10)?;
     let header = if word & 1 != 0 { 20 } else { 12 };
@@ -133,8 +134,8 @@ pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<Detec
     }
 }
 
-/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, no other flag, the next
-/// protocol.
+/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3). It requires the flags I and P, version 0 and no other flag;
+/// a field names the next protocol.
 fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, payload) = data.split_first_chunk::<8>()?;
     let inner = match head {
@@ -150,8 +151,8 @@ fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let mut rest = data;
     if let [0, 1, id, auth, after @ ..] = rest {
-        // The authentication header has an identifier, an authentication value, a nonce of 8 bytes and a confirmation
-        // byte.
+        // The authentication header consists of an identifier, an authentication value, a nonce of 8 bytes and a
+        // confirmation byte.
         rest = after.get(usize::from(*id) + usize::from(*auth) + 9..)?;
     }
     if let [0, 0, _, _, _, _, _, _, after @ ..] = rest {
@@ -161,9 +162,8 @@ fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     is_ipv6.then_some(DetectedTunnel::new(TunnelKind::Teredo, TunnelPayload::Ip(rest)))
 }
 
-/// Parses VXLAN (RFC 7348 section 5): the I flag is set, all other bits are reserved. With a group policy
-/// (draft-smith-vxlan-group-policy) the header has the G flag, two more flags and the group. Linux on port 8472 uses
-/// the same header.
+/// Parses VXLAN (RFC 7348 section 5): the I flag is set, and all other bits are reserved. A group policy adds the G
+/// flag, two more flags and the group (draft-smith-vxlan-group-policy). Linux uses the same header on port 8472.
 fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, frame) = data.split_first_chunk::<8>()?;
     let is_header = match head {
@@ -177,7 +177,7 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 /// Parses GENEVE, a tunnel of virtual networks (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
-    // The header has version 0, six reserved bits after "control" and "critical", and a reserved last byte.
+    // The version is 0. Six bits after the flags "control" and "critical" are reserved, and so is the last byte.
     if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
         return None;
     }
@@ -191,7 +191,8 @@ fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Parses the TaZmen Sniffer Protocol: version 1, type (0 received, 1 transmitted), protocol (1 Ethernet), then tags.
+/// Parses the TaZmen Sniffer Protocol: version 1, type (0 received, 1 transmitted), protocol (1 is Ethernet), then
+/// tags.
 fn tzsp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [1, 0 | 1, 0, 1, tags @ ..] = data else { return None };
     let mut tags = tags;
@@ -208,7 +209,7 @@ fn tzsp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Parses GTP-U (3GPP TS 29.281 section 5): version 1, GTP (not GTP'), message type G-PDU, a plausible length.
+/// Parses GTP-U (3GPP TS 29.281 section 5): version 1, protocol GTP (not GTP'), message type G-PDU, a plausible length.
 fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, rest) = data.split_first_chunk::<8>()?;
     let length = usize::from(be16(head, 2)?);
@@ -219,7 +220,7 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     if head[0] & 0x07 != 0 {
         let mut next = *rest.get(3)?;
         payload = rest.get(4..)?;
-        // The extension chain is valid only if its flag is set (section 5.2). Header lengths are in units of 4 bytes.
+        // There are extension headers only if their flag is set (section 5.2). Their lengths are in units of 4 bytes.
         if head[0] & 0x04 == 0 {
             next = 0;
         }
@@ -232,11 +233,12 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     is_ip(payload).then_some(DetectedTunnel::new(TunnelKind::GtpU, TunnelPayload::Ip(payload)))
 }
 
-/// Parses a PPPoE session packet (RFC 2516 section 4): version and type 1, code 0, PPP protocol IP or MPLS.
+/// Parses a PPPoE session packet (RFC 2516 section 4): version and type are 1, the code is 0, the PPP protocol is IP or
+/// MPLS.
 pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [0x11, 0, _, _, _, _, rest @ ..] = data else { return None };
     let inner = match rest {
-        // A compressed protocol field omits the leading zero (RFC 1661 section 6.5).
+        // PPP may omit the first byte of the protocol number if it is zero (RFC 1661 section 6.5).
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => TunnelPayload::Ip(ip),
         [0x02, 0x81, mpls @ ..] => TunnelPayload::EtherType(MPLS, mpls),
         _ => return None,
@@ -244,8 +246,8 @@ pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Pppoe, inner))
 }
 
-/// Parses an MPLS label stack (RFC 3032). The header does not name the payload: the first nibble marks IP (RFC 4928),
-/// anything else is an Ethernet pseudowire with or without control word (RFC 4448).
+/// Parses an MPLS label stack (RFC 3032). MPLS does not name its payload. If its first four bits are 4 or 6, it is IP
+/// (RFC 4928). Otherwise it is an Ethernet pseudowire with or without control word (RFC 4448).
 pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let bottom = (0..MAX_LABELS).find(|i| be32(data, i * 4).is_none_or(|label| label & 0x100 != 0))?;
     let payload = data.get((bottom + 1) * 4..)?;
@@ -260,7 +262,8 @@ pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Mpls, inner))
 }
 
-/// Returns whether the bytes can be an Ethernet frame: a known EtherType, and a plausible IP header if the type is IP.
+/// Returns whether the bytes can be an Ethernet frame: the EtherType must be known, and after the EtherType of IP an IP
+/// header must follow.
 fn is_ethernet(data: &[u8]) -> bool {
     let (Some(mut kind), Some(mut rest)) = (be16(data, 12), data.get(14..)) else { return false };
     while let Some(length) = tag_length(kind, rest) {
@@ -270,7 +273,8 @@ fn is_ethernet(data: &[u8]) -> bool {
     match kind {
         IPV4 | IPV6 => is_ip(rest),
         ARP | MPLS | MPLS_UPSTREAM | PPPOE | PPPOE_DISCOVERY | LLDP => true,
-        // An 802.3 length with LLC is accepted for spanning tree (42 42 03) and SNAP (aa aa 03).
+        // A length instead of an EtherType (802.3 with LLC) is accepted for spanning tree (42 42 03) and SNAP (aa aa
+        // 03).
         length => length <= 1500 && matches!(rest, [0x42, 0x42, 3, ..] | [0xaa, 0xaa, 3, ..]),
     }
 }

@@ -4,15 +4,15 @@
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
 use crate::decode::ethertype::MPLS;
 
-/// Parses remote mirroring of HP and Aruba switches (UDP port 7932): a header of 12 bytes without a public
-/// specification, then the frame.
+/// Parses remote mirroring of HP and Aruba switches (UDP port 7932). A header of 12 bytes, which has no public
+/// specification, precedes the frame.
 pub(super) fn hp_erm(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let frame = data.get(HP_ERM_HEADER..).filter(|frame| is_ethernet(frame))?;
     Some(DetectedTunnel::new(TunnelKind::HpErm, TunnelPayload::Ethernet(frame)))
 }
 
-/// Parses Cisco FabricPath: after the outer addresses and the EtherType come a field for tree and TTL (2 bytes), then
-/// the frame.
+/// Parses Cisco FabricPath. The outer addresses and the EtherType are already parsed; 2 bytes for tree and TTL follow,
+/// then the frame.
 pub(in super::super) fn fabric_path(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     frame_in_frame(data.get(2..)?)
 }
@@ -40,5 +40,5 @@ fn frame_in_frame(frame: &[u8]) -> Option<DetectedTunnel<'_>> {
     is_ethernet(frame).then_some(DetectedTunnel::new(TunnelKind::MacInMac, TunnelPayload::Ethernet(frame)))
 }
 
-/// Length of the header before the frame in a packet of an HP remote mirror, bytes.
+/// Length of the header of an HP remote mirror, bytes. The frame follows it.
 const HP_ERM_HEADER: usize = 12;

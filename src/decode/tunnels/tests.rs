@@ -13,7 +13,7 @@ fn frame_v6() -> Vec<u8> {
     wire::ethernet(0x86dd, &wire::ipv6(1, 2, 17, &wire::udp(5060, 5062, b"OPTIONS")))
 }
 
-/// Name of a tunnel, function that builds it around a frame, and its counter.
+/// A tunnel of the tests: its name, a function that builds it around a frame, and its kind in the counters.
 type TunnelCase = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>, TunnelKind);
 
 const TUNNELS: &[TunnelCase] = &[
@@ -53,7 +53,7 @@ fn each_tunnel_yields_its_datagram_and_is_counted() {
             let (seen, mut counters) = decode(&build(&inner));
             assert_eq!(&seen, expected, "{name}");
             assert_eq!(*kind.counter(&mut counters), 1, "{name}");
-            // The same tunnel inside a VLAN, with its outer packet in fragments.
+            // The same tunnel in a VLAN. The outer packet is fragmented, and its fragments arrive in reverse order.
             let pieces: Vec<Vec<u8>> = build(&inner).iter().flat_map(|f| wire::fragmented(f, 32)).rev().collect();
             let pieces: Vec<Vec<u8>> = pieces.iter().map(|f| wire::tagged(f, &[(0x8100, 3)])).collect();
             assert_eq!(&decode(&pieces).0, expected, "{name} in fragments");

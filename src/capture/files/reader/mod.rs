@@ -1,8 +1,8 @@
 //! Reads the frames of one capture file: all pcap variants, and pcapng.
 //!
-//! Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. Records are split by this module, over one bounded
-//! buffer; `pcap-parser` only parses headers and options. Its streaming parser returns "incomplete" for a block with
-//! wrong inner lengths, and a truncated file would look the same.
+//! Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. This module splits records itself, in one buffer of
+//! limited size; the crate `pcap-parser` only parses headers and options. Its streaming parser is not used: it returns
+//! "incomplete" for a block with wrong inner lengths, just as for a truncated file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -28,7 +28,7 @@ mod read_buffer;
 pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
-    /// Number of the interface within the file; in a pcapng file, within its section.
+    /// Number of the interface within the file. In a pcapng file, the number within the current section.
     pub(super) interface: u32,
     pub(super) orig_len: u32,
     range: Range<usize>,
@@ -51,7 +51,7 @@ enum CaptureFileFormat {
     Pcapng(PcapngSection),
 }
 
-/// The layout of records in a classic pcap file, as the file's header gives it.
+/// The layout of the records in a classic pcap file, according to the file's header.
 #[derive(Clone, Copy, Debug)]
 struct PcapLayout {
     order: ByteOrder,
@@ -76,13 +76,13 @@ enum RecordOutcome {
     End(Option<EarlyEnd>),
 }
 
-/// Reason why a file ended too early.
+/// Why a file ended too early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EarlyEnd {
     /// The file is truncated. All frames before the truncation were read.
     Cut(String),
-    /// The bytes at offset `position` of the file are no record. The `frames` frames before them were read; the rest of
-    /// the file was not.
+    /// The bytes at offset `position` of the file are no record. `frames` frames were read before them, and the rest of
+    /// the file was not read.
     Rubbish { position: u64, frames: u64 },
 }
 
@@ -101,9 +101,8 @@ impl Read for CountedInput {
 }
 
 impl CaptureFileReader {
-    /// Opens a file (`-` is standard input), decompresses gzip, and reads the header.
-    ///
-    /// `counter` gets the number of bytes that are read from the file.
+    /// Opens a file (`-` is standard input), decompresses gzip, and reads the header. Counts the bytes that are read
+    /// from the file in `counter`.
     pub(super) fn open(path: &Path, counter: Arc<AtomicU64>) -> Result<Self, CaptureError> {
         let shown = if path == Path::new("-") { String::from("standard input") } else { path.display().to_string() };
         let fail = |source| CaptureError::File { path: shown.clone(), source };
@@ -123,8 +122,7 @@ impl CaptureFileReader {
             let (head, rest) = buffer.into_parts();
             let unpacked = MultiGzDecoder::new(BufReader::new(std::io::Cursor::new(head).chain(rest)));
             buffer = ReadBuffer::new(Box::new(unpacked));
-            // An error here means damage inside the gzip data. The bytes decompressed before the damage decide about
-            // the format.
+            // An error here means damaged gzip data. The format is detected from the bytes before the damage.
             let _ = buffer.fill(HINT_BYTES);
         }
         let Some(format) = read_header(&mut buffer) else {
@@ -223,7 +221,7 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     let head = buffer.data();
     if head.starts_with(&pcapng::SECTION_TYPE) {
         let section = pcapng::read_section_length(head)?;
-        // The options of a section header can exceed the bytes read so far.
+        // The options of a section header can be longer than the bytes that were read so far.
         (section <= pcapng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == FillOutcome::Enough).then_some(())?;
         parse_sectionheaderblock(buffer.data()).ok()?;
         return Some(CaptureFileFormat::Pcapng(PcapngSection::default()));
@@ -246,7 +244,7 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
         Err(_) => return None,
     };
     buffer.take(CLASSIC_HEADER);
-    // The upper half can describe a frame check sequence (draft-ietf-opsawg-pcap section 4).
+    // The upper 16 bits may describe a frame check sequence (draft-ietf-opsawg-pcap section 4), so they are ignored.
     let link = LinkType::from_dlt(network as u16);
     Some(CaptureFileFormat::Pcap(PcapLayout { order, nanoseconds, record_header, link }))
 }
@@ -256,7 +254,7 @@ fn classic_stamp(seconds: u32, fraction: u32, nanoseconds: bool) -> Timestamp {
     Timestamp::from_secs(i64::from(seconds)).offset(nanos)
 }
 
-/// Returns whether an error of the gzip reader means damaged content and not a failed read.
+/// Returns whether an error of the gzip reader means damaged content. Otherwise reading the file failed.
 fn is_damage(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(e.kind(), InvalidData | InvalidInput | UnexpectedEof)
@@ -271,5 +269,6 @@ const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const CLASSIC_HEADER: usize = 24;
 /// Number of bytes read to detect the format: enough for every header, and to distinguish text from binary data.
 const HINT_BYTES: usize = 64;
-/// Maximum size of a frame that is accepted, bytes. The limit of libpcap is 256 KiB; a larger length is damage.
+/// Maximum size of a frame that is accepted, bytes. The limit of libpcap is 256 KiB; a length above this limit is
+/// damage.
 const MAX_FRAME_BYTES: usize = 1 << 20;

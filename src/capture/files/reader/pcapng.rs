@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 pub(super) struct PcapngSection {
     order: ByteOrder,
     interfaces: Vec<PcapngInterface>,
-    /// Timestamp of the last packet. A simple packet block has no timestamp of its own and gets this value.
+    /// Timestamp of the last packet. Simple packet blocks have no timestamp and get this value.
     last_stamp: Timestamp,
 }
 
@@ -51,7 +51,8 @@ impl PcapngSection {
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
-        // A block has a type and twice its length, 12 bytes. Padding is not checked, because some writers omit it.
+        // The shortest block has a type and the length twice: 12 bytes. Padding is not checked, because some writers
+        // omit it.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
@@ -75,7 +76,7 @@ impl PcapngSection {
         Ok(RecordOutcome::NoFrame)
     }
 
-    /// Skips a block that is too large for a packet. Such blocks hold other data, e.g. TLS secrets or names.
+    /// Skips a block that is too large to be a packet. Such blocks contain other data, e.g. TLS secrets or names.
     fn skip_block(kind: u32, length: usize, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
         if matches!(kind, INTERFACE | ENHANCED | OBSOLETE | SIMPLE) || length > MAX_SKIPPED_BYTES {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
@@ -105,7 +106,8 @@ impl PcapngSection {
             ByteOrder::Little => parse_interfacedescriptionblock_le(block),
             ByteOrder::Big => parse_interfacedescriptionblock_be(block),
         };
-        // A block with bad options still takes an interface number. Otherwise later packets would have the wrong one.
+        // An interface block with bad options still counts as an interface. Otherwise all later interfaces would have
+        // wrong numbers.
         let mut interface = PcapngInterface {
             link: LinkType::from_dlt(self.order.u16(block, 8)),
             snap_len: self.order.u32(block, 12),
@@ -114,7 +116,7 @@ impl PcapngSection {
         };
         if let Ok((_, idb)) = parsed {
             interface.resolution = TimestampResolution::from_option(idb.if_tsresol);
-            // pcap-parser 0.17 reads the offset as little-endian in every section.
+            // pcap-parser 0.17 reads the offset as little-endian even in big-endian sections.
             interface.offset_secs = match self.order {
                 ByteOrder::Little => idb.if_tsoffset,
                 ByteOrder::Big => idb.if_tsoffset.swap_bytes(),
@@ -123,7 +125,7 @@ impl PcapngSection {
         self.interfaces.push(interface);
     }
 
-    /// Returns the packet of a block, with the position of its bytes relative to the block; `None` if the lengths
+    /// Returns the packet of a block, with the position of its bytes in the block. Returns `None` if the lengths
     /// contradict each other.
     fn packet(&mut self, kind: u32, block: &[u8]) -> Option<FileFrameHeader> {
         let order = self.order;
@@ -170,7 +172,8 @@ impl PcapngInterface {
 }
 
 impl TimestampResolution {
-    /// Parses if_tsresol: the top bit selects the base. The function of pcap-parser rejects base 2.
+    /// Parses the option if_tsresol: the top bit selects base 10 or 2. pcap-parser rejects base 2, so its function is
+    /// not used.
     fn from_option(value: u8) -> Self {
         match value {
             0x80.. => Self::Binary(u32::from(value & 0x7f)),
@@ -180,7 +183,8 @@ impl TimestampResolution {
     }
 }
 
-/// Returns the length of the section header block at the start of a file, if its byte-order magic is valid.
+/// Returns the length of the section header block at the start of a file. Returns `None` if its byte-order magic is
+/// invalid.
 pub(super) fn read_section_length(head: &[u8]) -> Option<usize> {
     section_order(head).map(|order| order.u32(head, 4) as usize)
 }
@@ -193,10 +197,10 @@ fn section_order(head: &[u8]) -> Option<ByteOrder> {
     }
 }
 
-/// The type of a section header block. It reads the same in both byte orders.
+/// The type of a section header block. Its bytes are the same in both byte orders.
 pub(super) const SECTION_TYPE: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE: u32 = 1;
-/// The type of the packet block of the first drafts. It differs from an enhanced packet block by its 16-bit interface
+/// The type of the packet block of early drafts. It differs from an enhanced packet block: it has a 16-bit interface
 /// number and a drop count.
 const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
@@ -205,10 +209,11 @@ const ENHANCED: u32 = 6;
 /// calculations.
 const LATEST: Timestamp = Timestamp::from_secs(7_258_118_400);
 const BLOCK_HEADER: usize = 8;
-/// Maximum size of a packet block, bytes: a frame of [`MAX_FRAME_BYTES`], and as many bytes of comments and other
+/// Maximum size of a packet block, bytes: a frame of [`MAX_FRAME_BYTES`] and as many bytes for comments and other
 /// options.
 pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
-/// Maximum size of a block that is skipped, bytes. Key logs and name tables have a few MiB; a larger length is damage.
+/// Maximum size of a block that is skipped, bytes. Key logs and name tables have a few MiB; a length above this limit
+/// is damage.
 const MAX_SKIPPED_BYTES: usize = 64 << 20;
 /// Maximum number of interfaces that are stored for a section, 40 bytes each. No machine has that many.
 const MAX_INTERFACES: usize = 4096;

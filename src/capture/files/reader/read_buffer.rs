@@ -1,4 +1,4 @@
-//! A read buffer that grows only to the size of one block.
+//! A read buffer that never holds more than one block and a fixed amount of bytes.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
@@ -10,7 +10,7 @@ pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
     /// Range of the buffer with the bytes that were not consumed yet.
     unread: Range<usize>,
-    /// Number of bytes consumed so far, from which error texts get the file position.
+    /// Number of bytes consumed so far. Error texts compute the file position from it.
     taken: u64,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct ReadBuffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FillOutcome {
     Enough,
-    /// The input ended after some of the wanted bytes.
+    /// The input ended after only some of the wanted bytes.
     Truncated,
     /// The input had already ended, so no byte was read.
     Ended,
@@ -79,7 +79,7 @@ impl ReadBuffer {
         self.taken
     }
 
-    /// Returns the unread bytes and the rest of the input, to read on without this buffer.
+    /// Returns the unread bytes and the rest of the input, so that the caller can continue without this buffer.
     pub(super) fn into_parts(self) -> (Vec<u8>, Box<dyn Read + Send>) {
         (self.bytes[self.unread].to_vec(), self.input)
     }

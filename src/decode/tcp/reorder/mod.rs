@@ -18,7 +18,7 @@ pub(super) struct SegmentBytes<'a> {
     pub(super) at: Timestamp,
     pub(super) seq: u32,
     pub(super) bytes: &'a [u8],
-    /// Number of bytes after `bytes` that were on the wire but not captured.
+    /// Number of bytes after `bytes` that the capture truncated.
     pub(super) missing: usize,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct SegmentBytes<'a> {
 pub(super) enum OrderedPiece<'a> {
     /// Bytes that are next in order, with the capture time of their segment.
     Data(Timestamp, &'a [u8]),
-    /// Bytes are lost at this point. Holds the capture time at which this became known.
+    /// Bytes are lost here. The value is the capture time at which the loss became known.
     Gap(Timestamp),
 }
 
@@ -49,7 +49,7 @@ struct WaitingSegment {
 impl SegmentReorderer {
     /// Creates a reorderer that expects the byte with this sequence number next.
     pub(super) fn starting_at(seq: u32) -> Self {
-        // Extended numbers start above 2^32, so that segments before the first one have numbers, too.
+        // Extended numbers start above 2^32, so that segments from before the first one get positive numbers, too.
         Self { next: (1 << 32) | u64::from(seq), waiting: BTreeMap::new(), waiting_bytes: 0 }
     }
 
@@ -63,8 +63,8 @@ impl SegmentReorderer {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
-            // The sequence number is too far away: another connection on the same ports, or a hole larger than any
-            // window. Reordering starts again here.
+            // The sequence number is too far away for a window. It belongs to another connection on the same ports, or
+            // the hole is too large. Reordering starts again here.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
@@ -85,7 +85,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Treats the bytes before the first waiting segment as lost, and continues with that segment.
+    /// Ends the wait for a hole: treats its bytes as lost, and continues with the first segment after it.
     pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
@@ -94,12 +94,13 @@ impl SegmentReorderer {
         self.drain(c, out);
     }
 
-    /// Returns the capture time of the first segment behind a hole; `None` if there is no hole.
+    /// Returns the capture time of the first segment after a hole; `None` if there is no hole.
     pub(super) fn hole_since(&self) -> Option<Timestamp> {
         self.waiting.first_key_value().map(|(_, first)| first.at)
     }
 
-    /// Returns whether the receiver has acknowledged bytes in the hole. Then the mirror lost them, and not the network.
+    /// Returns whether the receiver has acknowledged bytes in the hole. Then it received them, and only the mirror lost
+    /// them.
     pub(super) fn is_confirmed_beyond(&self, ack: u32) -> bool {
         let ack = self.extend(ack);
         ack > self.next && ack - self.next <= MAX_WINDOW
@@ -110,7 +111,7 @@ impl SegmentReorderer {
         self.next as u32 == seq
     }
 
-    /// Returns whether `seq` is close enough to the expected sequence number to belong to the connection.
+    /// Returns whether `seq` is so close to the expected sequence number that it can belong to the connection.
     pub(super) fn is_near(&self, seq: u32) -> bool {
         self.extend(seq).abs_diff(self.next) <= MAX_WINDOW
     }
@@ -125,7 +126,7 @@ impl SegmentReorderer {
         self.waiting_bytes = 0;
     }
 
-    /// Returns the 64-bit sequence number nearest to the next expected one.
+    /// Returns the 64-bit number for `seq` that is nearest to the next expected number.
     fn extend(&self, seq: u32) -> u64 {
         let distance = seq.wrapping_sub(self.next as u32) as i32;
         self.next.saturating_add_signed(i64::from(distance))
@@ -138,8 +139,8 @@ impl SegmentReorderer {
         }
     }
 
-    /// Skips the bytes that the capture truncated from a segment. The capture will not show them again, so it does not
-    /// wait for them.
+    /// Skips the bytes that the capture truncated from a segment. The capture will not contain them later, so waiting
+    /// is useless.
     fn skip_missing(
         &mut self,
         end: u64,
@@ -168,7 +169,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Stores those bytes of a segment that no waiting segment contains.
+    /// Stores only those bytes of a segment that no waiting segment contains.
     fn keep(&mut self, mut start: u64, segment: &SegmentBytes<'_>) {
         let mut bytes = segment.bytes;
         if let Some((before, waiting)) = self.waiting.range(..=start).next_back() {
@@ -192,12 +193,12 @@ impl SegmentReorderer {
     }
 }
 
-/// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323); SIP stays below
-/// this limit.
+/// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323), but those of SIP
+/// are smaller than this.
 const MAX_WINDOW: u64 = 4 << 20;
-/// Maximum number of bytes that wait behind a hole: a few SIP messages. More is a bulk transfer or an attack.
+/// Maximum number of bytes that wait after a hole: a few SIP messages. More bytes are a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
-/// Estimated memory of a waiting segment in addition to its bytes, bytes.
+/// Estimated memory that a waiting segment takes besides its bytes, bytes.
 const ENTRY_OVERHEAD: usize = 64;
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ proptest! {
         let mut at = 0;
         while at < data.len() {
             let len = rng.usize(1..=300).min(data.len() - at);
-            // Some segments overlap the previous one, some occur twice.
+            // Some segments overlap the previous segment, and some occur twice.
             let from = at.saturating_sub(rng.usize(0..100));
             segments.push((from, at + len));
             if rng.bool() {
