@@ -79,7 +79,7 @@ pub(crate) struct ArchiveRestoreArgs {
 /// Runs `callspan archive`.
 ///
 /// # Errors
-/// When no archive is configured, or the archive or the journal cannot be used.
+/// Fails if no archive is configured, or the archive or the journal cannot be used.
 pub(crate) fn run(args: &ArchiveArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     if config.archive.objects.is_empty() || config.archive.index.is_empty() {

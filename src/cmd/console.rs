@@ -30,7 +30,7 @@ pub(crate) struct ConsoleArgs {
 /// Runs `callspan console` until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the configuration lacks the archive or an address to listen on, or the console cannot start.
+/// Fails if the configuration lacks the archive or an address to listen on, or the console cannot start.
 pub(crate) fn run(args: &ConsoleArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     let listen = address(&config, &args.config)?;

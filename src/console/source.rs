@@ -177,7 +177,7 @@ impl CentralArchive {
     /// Opens the archive. Does not connect yet.
     ///
     /// # Errors
-    /// When a setting is wrong, or a file with a secret cannot be read.
+    /// Fails if a setting is wrong, or a file with a secret cannot be read.
     pub(super) fn open(config: &ArchiveConfig) -> Result<Self, ArchiveError> {
         ArchiveIndex::open(config)?;
         Ok(Self { config: config.clone(), objects: ObjectArchive::open(config)?, idle: Mutex::default() })

@@ -25,7 +25,7 @@ pub(crate) enum LogFormat {
 /// No line of any level carries personal data: no number, name, key press or sound.
 ///
 /// # Errors
-/// When the filter is invalid, or logging was started before.
+/// Fails if the filter is invalid, or logging was started before.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
     let wanted = filter.unwrap_or(DEFAULT_FILTER);
     let parsed = EnvFilter::try_new(wanted)

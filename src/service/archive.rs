@@ -1,4 +1,4 @@
-//! The thread that sends calls to the central archive. No other thread waits for it.
+//! The thread that sends calls to the central archive. No other thread waits for this thread.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use crate::ops::status::ServiceReport;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the thread that sends calls to the central archive, if one is configured. The thread itself opens the
-/// archive, because a missing file, folder or server must never keep a recorder from recording. A rebuilt journal does
-/// not know which calls the archive has, so every call is sent again.
+/// Starts the thread that sends calls to the central archive, if an archive is configured. The thread itself opens the
+/// archive, so that a missing file, folder or server cannot stop the recorder from recording. A rebuilt journal does
+/// not know which calls the archive has. So all its calls are sent again.
 ///
 /// # Errors
-/// When the journal cannot be written, or the thread cannot be started.
+/// Fails if the journal cannot be written, or the thread cannot be started.
 pub(crate) fn start(
     config: &Config,
     journal: Journal,
@@ -58,14 +58,15 @@ pub(crate) fn start(
             });
             if std::panic::catch_unwind(round).is_err() {
                 alerts.raise(&AlarmCause::ArchivePanicked);
-                let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop asks again
+                let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop condition tests for a stop, too
             }
         }
     };
     Ok(Some(StoppableThread::start("archive", work)?))
 }
 
-/// Returns whether recordings are encrypted, so that only encrypted recordings may be sent to the archive.
+/// Returns whether recordings are encrypted at this site. If so, a recording may be sent to the archive only after it
+/// was encrypted.
 pub(crate) fn is_sealed(config: &Config) -> bool {
     !config.recording.encrypt_to.is_empty()
 }
@@ -77,7 +78,7 @@ pub(crate) struct Archiver {
     objects: ObjectArchive,
     index: ArchiveIndex,
     must_be_sealed: bool,
-    /// State folder, in which `run` writes the status. The archive gets the status, too.
+    /// State folder, with the status file of `run`. The status is sent to the archive.
     state: PathBuf,
 }
 
@@ -85,7 +86,7 @@ impl Archiver {
     /// Opens the archive that the configuration names. Does not connect yet.
     ///
     /// # Errors
-    /// When a setting is wrong, or a file with a secret cannot be read.
+    /// Fails if a setting is wrong, or a file with a secret cannot be read.
     pub(crate) fn open(config: &ArchiveConfig, journal: Journal, must_be_sealed: bool) -> anyhow::Result<Self> {
         let (objects, index) = (ObjectArchive::open(config)?, ArchiveIndex::open(config)?);
         Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed, state: PathBuf::new() })
@@ -95,7 +96,7 @@ impl Archiver {
     /// Stops before the next call if `is_stopped` returns true.
     ///
     /// # Errors
-    /// When the journal cannot be read or written.
+    /// Fails if the journal cannot be read or written.
     pub(crate) async fn send_due(&mut self, is_stopped: &dyn Fn() -> bool) -> anyhow::Result<ArchiveRound> {
         let mut round = ArchiveRound::default();
         for mut job in self.journal.due_archive_jobs(clock::wall_clock(), CALLS_AT_ONCE)? {
@@ -107,7 +108,7 @@ impl Archiver {
             match job.stage {
                 ArchiveStage::Done => round.archived += 1,
                 ArchiveStage::Refused => round.refusal = job.note.or(round.refusal),
-                // A call that only waits for its encryption has not failed.
+                // Without a failed attempt, the call only waits until its recordings are encrypted.
                 ArchiveStage::Owed if job.attempts == 0 => {}
                 ArchiveStage::Owed => round.failure = job.note.or(round.failure),
             }
@@ -115,18 +116,18 @@ impl Archiver {
         Ok(round)
     }
 
-    /// Sends the site's audit and topology to the archive, as far as they have changed.
+    /// Sends the changes of the site's audit and topology to the archive.
     ///
     /// # Errors
-    /// When the audit cannot be read, or the index does not answer or refuses, or is of an older callspan.
+    /// Fails if the audit cannot be read, or if the index does not answer, refuses, or was made by an older callspan.
     pub(crate) async fn send_copies(&mut self, copies: &mut SiteCopies) -> Result<(), String> {
         copies.send(&mut self.index, clock::wall_clock()).await
     }
 
-    /// Sends one call, step by step, until the archive has it completely or it must wait.
+    /// Sends one call, step by step, until the archive has the whole call or a step fails.
     async fn send(&mut self, job: &mut ArchiveJob) -> anyhow::Result<()> {
         let Some(call) = self.journal.call(&job.call_id)?.filter(|call| call.stage == CallStage::Complete) else {
-            return Ok(()); // rendered again just now: its next change enters it
+            return Ok(()); // being rendered again; its next change adds the job again
         };
         let rows = self.journal.recordings_of(&job.call_id)?;
         if self.must_be_sealed && rows.iter().any(|row| row.plain_sha256.is_none()) {
@@ -164,14 +165,14 @@ pub(crate) struct ArchiveRound {
     pub(crate) calls: u32,
     /// Number of calls that the archive now has completely.
     pub(crate) archived: u32,
-    /// The newest reason why a call must wait; `None` if none must.
+    /// The newest reason why a call must wait; `None` if no call must wait.
     pub(crate) failure: Option<String>,
-    /// The newest reason why the archive refused a call; `None` if it refused none.
+    /// The newest reason why the archive refused a call; `None` if it refused no call.
     pub(crate) refusal: Option<String>,
 }
 
 impl ArchiveRound {
-    /// Returns the conclusion from this round, whether the archive works.
+    /// Returns whether the archive works, as this round shows it.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -181,18 +182,18 @@ impl ArchiveRound {
     }
 }
 
-/// The conclusion from a round, whether the archive works.
+/// Whether the archive works, as one round shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
-    /// No conclusion: no call was tried, or every call waits for its encryption.
+    /// Unknown: no call was sent, e.g. because all calls still wait for their encryption.
     Idle,
     /// The archive accepted a call or a report that the site is alive.
     Succeeded,
-    /// The archive accepted nothing, for this reason.
+    /// The archive accepted nothing in this round, for this reason.
     Failed(String),
 }
 
-/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised for it.
+/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised.
 #[derive(Debug, Default)]
 struct ArchiveHealth {
     failing_since: Option<Timestamp>,
@@ -214,7 +215,7 @@ impl ArchiveHealth {
         }
     }
 
-    /// Returns the alarm to raise after a result; `None` if nothing changes.
+    /// Returns the alarm to raise after the result of a round; `None` if no alarm begins or ends.
     fn change(&mut self, result: &RoundResult, now: Timestamp) -> Option<AlarmKind> {
         match result {
             RoundResult::Idle => None,
@@ -255,8 +256,8 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
         .collect()
 }
 
-/// Returns the recordings that the archive must keep although retention removed them at the site. A recording that was
-/// rendered again or excluded is no longer in the record, so this recording is not returned.
+/// Returns the recordings that the archive has and retention removed at the site. They stay in the archive's row of the
+/// call. A recording is left out if the record no longer names it, because the call was rendered again or excluded.
 fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let is_in_record = |object: &ArchivedObject| {
         call.record.recordings.iter().any(|file| file.part == object.part && file.sha256 == object.sha256)
@@ -286,8 +287,8 @@ async fn run(
     }
 }
 
-/// Counts rounds for the supervision of threads while a long file is sent. If a file server or name server blocks the
-/// thread, the count stops, and the supervision notices it.
+/// Shows the supervision of threads that this thread is alive while it sends a long file. If a file server or name
+/// server blocks the thread, the signs of life stop, and the supervision notices it.
 #[expect(clippy::disallowed_methods, reason = "signs of life between two rounds")]
 async fn give_signs_of_life(stop: &StopSignal) {
     loop {
@@ -297,7 +298,7 @@ async fn give_signs_of_life(stop: &StopSignal) {
 }
 
 /// Reports to the archive's database once a minute that this site is alive. A successful report proves nothing about
-/// the object store, so it ends no alarm while calls are still to be sent.
+/// the object store. So it ends an alarm only if no calls are still to be sent.
 async fn report(
     archiver: &mut Archiver,
     copies: &mut SiteCopies,
@@ -317,7 +318,7 @@ async fn report(
     };
     let is_there = matches!(result, RoundResult::Succeeded | RoundResult::Idle);
     if is_there {
-        let _ = archiver.send_copies(copies).await; // logs its failure, and does not hold up calls
+        let _ = archiver.send_copies(copies).await; // logs its own failure; calls are sent all the same
     }
     if is_there
         && let Some(health) = recorder_health(&archiver.state)
@@ -328,8 +329,8 @@ async fn report(
     health.record(&result, alerts);
 }
 
-/// Returns the counters of the recorder that the central console shows, read from the status file of `run`; `None` if
-/// there is no such file.
+/// Reads the counters that the central console shows from the status file of `run`. Returns `None` if there is no
+/// status file.
 fn recorder_health(state: &Path) -> Option<serde_json::Value> {
     let report = ServiceReport::read(state).ok()?;
     let alarms: BTreeSet<&str> = report.alarms.iter().map(|alarm| alarm.kind.name()).collect();
@@ -348,16 +349,16 @@ fn recorder_health(state: &Path) -> Option<serde_json::Value> {
 
 /// Pause between two rounds. A call usually changes several times within seconds of its end.
 const ROUND: Duration = Duration::from_secs(5);
-/// Maximum number of capture interfaces in the report of a site.
+/// Maximum number of capture interfaces in the report that a site sends.
 const MAX_TAPS: usize = 16;
 /// Maximum number of calls in one round, so that a large backlog does not delay the report that the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause before a recording that is not encrypted yet is checked again.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
-/// Minimum duration of a failure that raises the alarm. A short restart of the archive raises none.
+/// Minimum duration of a failure that raises the alarm. A short restart of the archive raises no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval at which rounds are counted while a file is sent.
+/// Interval between two signs of life while a file is sent.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a panic, so that a bug does not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Locks of calls by call id, and the live calls that a rule of the configuration forbids to record.
+/// Locks of calls by call id, and a list of calls in progress that a configuration rule forbids to record.
 #[derive(Debug, Default)]
 pub(super) struct CallLocks {
     /// Ids of the calls that a thread has locked now.
     locked: Mutex<HashSet<String>>,
     released: Condvar,
-    /// Ids of live calls that a rule of the configuration forbids to record.
+    /// Ids of calls in progress that a configuration rule forbids to record.
     forbidden: Mutex<HashSet<String>>,
 }
 
@@ -30,7 +30,7 @@ impl CallLocks {
         CallLock { locks: self, id: id.to_owned() }
     }
 
-    /// Marks a live call as forbidden to record. From now on no segment of its recording is published.
+    /// Marks a call in progress as forbidden to record. From now on no segment of its recording is published.
     pub(super) fn forbid(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
@@ -40,7 +40,7 @@ impl CallLocks {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Returns whether a rule of the configuration forbids to record this live call.
+    /// Returns whether a configuration rule forbids to record this call, which is in progress.
     pub(super) fn is_forbidden(&self, id: &str) -> bool {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }

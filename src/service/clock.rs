@@ -1,6 +1,6 @@
 //! Clocks of the service: the wall clock, the monotonic clock, and whether the wall clock can be trusted.
 //!
-//! No packet and no recording gets its time from here; their times come from the capture.
+//! The times of packets and recordings do not come from these clocks but from the capture.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ pub(crate) use crate::ops::clock::wall_clock;
 use crate::recording::retention::ClockTrust;
 use crate::time::Timestamp;
 
-/// Compares the wall clock with the monotonic clock. A wall clock that was set must not make retention remove
-/// recordings as too old.
+/// Notices when somebody sets the wall clock, by comparing it with the monotonic clock. Otherwise a clock that was set
+/// years ahead would make retention remove all recordings.
 #[derive(Debug)]
 pub(super) struct TrustedClock {
     /// Wall clock at the start of the service.
@@ -18,7 +18,7 @@ pub(super) struct TrustedClock {
     last_wall: Timestamp,
     /// Monotonic clock at the last check.
     last_monotonic: Instant,
-    /// Monotonic time since which both clocks have advanced equally.
+    /// Monotonic time since which the wall clock was not set.
     even_since: Instant,
 }
 
@@ -41,7 +41,8 @@ impl TrustedClock {
         (self.last_wall, self.last_monotonic) = (wall, now);
     }
 
-    /// Returns the current time for computing the ages of recordings, or that the wall clock cannot be trusted.
+    /// Returns the current time, from which retention computes the ages of recordings, or the fact that the wall clock
+    /// cannot be trusted.
     pub(super) fn ages(&self) -> ClockTrust {
         let even = self.last_monotonic.duration_since(self.even_since);
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
@@ -64,9 +65,9 @@ pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// Minimum difference between the two clocks which shows that the wall clock was set.
+/// Minimum difference between the advances of the two clocks that counts as setting the wall clock.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
-/// Time for which both clocks must advance equally before ages are computed. By then NTP has set the wall clock.
+/// Time without a change of the wall clock after which ages are computed. In that time NTP sets a wrong clock.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(clock.ages(), ClockTrust::Unknown);
         clock.even_since = clock.even_since.checked_sub(CLOCK_TRUSTED).expect("the machine runs longer than that");
         assert!(matches!(clock.ages(), ClockTrust::Trusted(_)));
-        clock.last_wall = clock.last_wall - Duration::from_secs(7200); // as if it had jumped two hours ahead since
+        clock.last_wall = clock.last_wall - Duration::from_secs(7200); // as if it had then jumped two hours ahead
         clock.check();
         assert_eq!(clock.ages(), ClockTrust::Unknown);
     }

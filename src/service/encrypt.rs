@@ -1,7 +1,7 @@
 //! Encryption at rest (`recording.encrypt_to`) of delivered recordings and of the packets kept beside them.
 //!
 //! The encrypted file is complete before the journal names it, and the plain file is removed last. Therefore a crash
-//! between two steps loses nothing. It can leave a *leftover*: a file that is no longer needed. The journal lists the
+//! between two steps loses nothing, but it can leave a file that is not needed (a *leftover*). The journal lists the
 //! leftovers.
 
 use std::collections::HashSet;
@@ -18,24 +18,26 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 use crate::recording::peaks::peaks_path;
 
-/// Encrypts the files of delivered calls. Each turn of the maintenance thread gives it a limited time.
+/// Encrypts the files of delivered calls. The maintenance thread calls it again and again, each time for a limited
+/// time.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the call that was tried last. The next turn continues after it.
+    /// Id of the call that was tried last. The next turn continues after this call.
     after: String,
-    /// Ids of calls with a file that somebody changed after it was written. Their files stay unencrypted; one alarm was
-    /// raised for each.
+    /// Ids of calls with a file that somebody changed after callspan wrote it. Their files stay unencrypted, and one
+    /// alarm was raised for each call.
     skipped: HashSet<String>,
-    /// Earliest monotonic time of the next try after a failure, e.g. of a full disk; `None` without a failure.
+    /// Earliest monotonic time of the next try after a failure, e.g. because a disk was full; `None` if the last turn
+    /// did not fail.
     not_before: Option<Instant>,
 }
 
-/// Result of one turn of encryption.
+/// Result of one turn, i.e. of one call of [`Encryptor::run_slice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionProgress {
-    /// The time of the turn is used up; files are left to encrypt.
+    /// The time of the turn is used up, and files are left to encrypt.
     More,
-    /// No file is left to encrypt, or the pause after a failure is not over.
+    /// No file is left to encrypt, or the pause after a failure is not over yet.
     Done,
 }
 
@@ -43,7 +45,8 @@ pub(super) enum EncryptionProgress {
 enum EncryptError {
     /// Disk space, access rights or the journal caused the failure: a later try may succeed.
     Temporary(anyhow::Error),
-    /// The recording does not match its SHA-256 in the journal. Encryption would hide that somebody changed the file.
+    /// The file does not match its SHA-256 in the journal, i.e. somebody changed it. Encrypting it would hide the
+    /// change.
     Changed(PathBuf),
 }
 
@@ -58,7 +61,7 @@ impl Encryptor {
         Self { recipients, after: String::new(), skipped: HashSet::new(), not_before: None }
     }
 
-    /// Encrypts files for about [`SLICE`]. A file that was begun is finished, so a large file takes longer.
+    /// Encrypts files for about [`SLICE`]. It always finishes the file that it began, so a large file can take longer.
     pub(super) fn run_slice(&mut self, worker: &CallWorker) -> EncryptionProgress {
         let begin = monotonic();
         if self.recipients.is_empty() || self.not_before.is_some_and(|at| begin < at) {
@@ -81,15 +84,15 @@ impl Encryptor {
         loop {
             let ids = worker.journal.calls_to_encrypt(&self.after, PAGE)?;
             if ids.is_empty() {
-                self.after.clear(); // calls are delivered in any order: the next round begins with the first id
+                self.after.clear(); // calls become ready in any order, so the next round begins with the first id again
                 return Ok(EncryptionProgress::Done);
             }
             for id in ids {
                 if monotonic() >= until {
                     return Ok(EncryptionProgress::More);
                 }
-                // The position is moved before the try, so that a call that cannot be encrypted does not delay other
-                // calls.
+                // The position moves before the try. Otherwise a call that cannot be encrypted would block all calls
+                // after it.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.encrypt_or_skip(worker, &id)?;
@@ -130,7 +133,7 @@ impl Encryptor {
         if !plain.exists() {
             return Ok(()); // `calls verify` reports the missing file
         }
-        super::files::remove(&peaks_path(plain)); // they tell when somebody spoke
+        super::files::remove(&peaks_path(plain)); // the plain peaks would still show when somebody spoke
         let name = text(&path)?;
         journal.add_leftovers(std::slice::from_ref(&name))?;
         let sealed = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
@@ -160,7 +163,8 @@ impl Encryptor {
     }
 }
 
-/// Removes the files that the journal lists as leftovers of an interrupted encryption, i.e. files no longer needed.
+/// Removes the files that the journal lists as leftovers, i.e. files that an interrupted encryption left and that are
+/// not needed.
 pub(super) fn clear_leftovers(journal: &Journal) -> anyhow::Result<()> {
     loop {
         let paths = journal.leftovers(PAGE)?;
@@ -179,8 +183,8 @@ fn clear(journal: &Journal, paths: &[String]) -> anyhow::Result<()> {
         }
         match std::fs::remove_file(path) {
             Ok(()) => {
-                // Without this sync of the folder, the removed file could reappear after a power cut, and no journal
-                // row would name it.
+                // Without this sync of the folder, the removed file could reappear after a power cut, but the journal
+                // would no longer list it.
                 let folder = path.parent().context("a file has a folder")?;
                 std::fs::File::open(folder).and_then(|folder| folder.sync_all())?;
             }
@@ -195,7 +199,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(String::from).with_context(|| format!("{}: the name is not UTF-8", path.display()))
 }
 
-/// Duration of one turn, after which the maintenance thread does its other work.
+/// Duration of one turn. Then the maintenance thread does its other work.
 const SLICE: Duration = Duration::from_secs(2);
 /// Pause after a failure to encrypt.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);

@@ -1,8 +1,9 @@
-//! Batches of call events: all waiting events are stored in one transaction of the journal.
+//! Batches of call events. All events that wait in the channel are stored in one transaction of the journal.
 //!
-//! Each commit waits for the disk. During a flood hundreds of events wait, and a commit for each would delay calls in
-//! which people talk. So all waiting events are stored together, calls with sound first. If a call has several events,
-//! only its newest event is stored: the record in it contains everything from the earlier events.
+//! Each commit waits for the disk. During a flood of calls hundreds of events wait. With a commit for each event, the
+//! flood would delay calls in which people talk. So all waiting events are stored together, and calls with sound come
+//! first. If a call has several events, only the newest is stored, because its record contains everything from the
+//! earlier events.
 
 use crossbeam_channel::Receiver;
 
@@ -18,7 +19,8 @@ pub(super) enum CallState {
 pub(super) struct EventBatch {
     /// New states of calls, at most one for each call; calls with sound first.
     pub(super) states: Vec<CallState>,
-    /// The event that ended the batch, because it must be handled alone and after the states; `None` if there is none.
+    /// The event that ended the batch, because it must be handled alone and after the states; `None` if no such event
+    /// came.
     pub(super) last: Option<CallEvent>,
 }
 
@@ -39,7 +41,7 @@ impl CallState {
 }
 
 impl EventBatch {
-    /// Collects an event and the events that wait behind it in the channel into a batch.
+    /// Collects the event `first` and the events that wait in the channel into a batch.
     pub(super) fn collect(first: CallEvent, events: &Receiver<CallEvent>) -> Self {
         let mut batch = Self { states: Vec::new(), last: None };
         let mut next = Some(first);
@@ -68,7 +70,7 @@ impl EventBatch {
     }
 }
 
-/// Maximum number of call states in a batch. Their transaction takes some milliseconds.
+/// Maximum number of call states in a batch. The transaction that stores them takes some milliseconds.
 const MAX_BATCH: usize = 256;
 
 #[cfg(test)]

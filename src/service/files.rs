@@ -1,4 +1,4 @@
-//! Removes recordings, and the half-written files that an earlier process left.
+//! Removes recordings, and half-written files that an earlier process left.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -21,8 +21,8 @@ pub(super) fn remove_recording(path: &Path) {
     remove(path);
 }
 
-/// Removes callspan's half-written files in a folder and all folders below it, if they were last changed before the
-/// time `before`.
+/// Removes callspan's half-written files in a folder and in all folders below it. Only files that were last changed
+/// before the time `before` are removed.
 pub(super) fn remove_half_written(folder: &Path, before: Timestamp) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

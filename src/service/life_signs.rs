@@ -1,4 +1,4 @@
-//! [`LifeSigns`]: the signs of life that the service gives to systemd, and the threads that make no progress.
+//! [`LifeSigns`]: sends signs of life to systemd while all threads make progress.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::ops::supervision::{StalledThread, Supervisor};
 pub(crate) struct LifeSigns {
     pub(crate) supervisor: Supervisor,
     pub(crate) systemd: SystemdSocket,
-    /// Names of the threads without progress at the last check, each of which was reported once.
+    /// Names of the threads that had stopped to make progress at the last check. They were already reported.
     stalled: Vec<&'static str>,
     /// Status line that was sent to systemd last.
     status_line: String,
@@ -22,8 +22,8 @@ impl LifeSigns {
         Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
     }
 
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Returns the threads that have stopped
-    /// to make progress since the last call.
+    /// Sends a sign of life to the watchdog of systemd, unless a vital thread makes no progress. Returns the threads
+    /// that have stopped to make progress since the last call.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {
@@ -34,7 +34,7 @@ impl LifeSigns {
         stalled.into_iter().filter(|thread| !known.contains(&thread.name)).collect()
     }
 
-    /// Shows a line in `systemctl status`. A line that systemd could not take is shown by a later call.
+    /// Shows a line in `systemctl status`. If systemd is too busy to accept the line, a later call sends it.
     pub(crate) fn show(&mut self, line: String) {
         if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
             self.status_line = line;

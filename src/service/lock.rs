@@ -45,7 +45,7 @@ pub(crate) enum LockError {
 /// Locks a folder, and creates the folder if it does not exist. Never waits.
 ///
 /// # Errors
-/// When another process holds the lock, or the lock file cannot be created.
+/// Fails if another process holds the lock, or the lock file cannot be created.
 pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
     let path = folder.join(FILE_NAME);
     let failed = |source| LockError::Io { path: path.clone(), source, user: rustix::process::geteuid().as_raw() };
@@ -59,8 +59,8 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         .custom_flags(NO_LINK)
         .open(&path)
         .map_err(failed)?;
-    // Root may run a command before the service starts. The lock file must not lock out the service, which has another
-    // user.
+    // Root may run a command before the service starts. The service runs as another user and must be able to open the
+    // lock file, too.
     recording::give_to_owner_of_folder(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -69,7 +69,8 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    // The process id only helps the person who reads the error. On a full disk it is missing, but the lock still holds.
+    // The process id in the file only helps people who read the error. If a full disk prevents the write, the lock
+    // still works.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
     Ok(FolderLock { _file: file })
 }
@@ -80,12 +81,12 @@ pub(crate) fn is_held(folder: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Returns the time at which a process last locked a folder; `None` if unknown.
+/// Returns the time at which a process last locked a folder, i.e. wrote its lock file; `None` if unknown.
 pub(crate) fn taken_at(folder: &Path) -> Option<std::time::SystemTime> {
     folder.join(FILE_NAME).metadata().and_then(|found| found.modified()).ok()
 }
 
-/// Reads the process id of a lock's holder from the lock file, as a text for an error message.
+/// Reads from the lock file the id of the process that holds the lock. Returns it as a text for an error message.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(MAX_HOLDER).read_to_string(&mut text);
@@ -101,11 +102,11 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     recording::make_private_folder(folder)
 }
 
-/// Flag that refuses to open a symbolic link. Otherwise the owner of the folder could make root write to another file.
+/// Flag that refuses to open a symbolic link. Without it, the owner of the folder could make root write to any file.
 const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// Name of the lock file in its folder.
 const FILE_NAME: &str = "callspan.lock";
-/// Maximum number of bytes read of the lock file: more than the digits of a process id.
+/// Maximum number of bytes that are read from the lock file. It is more than the digits of a process id.
 const MAX_HOLDER: u64 = 32;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The maintenance thread: retention, encryption of delivered recordings, files that an earlier process left
-//! half-written, and calls that a person asked to render again. [`super::watch`] watches the disks.
+//! The maintenance thread. It applies retention, encrypts delivered recordings, removes half-written files of an
+//! earlier process, and renders calls again on request. Another thread watches the disks ([`super::watch`]).
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::spool::LegStore;
 /// Starts the maintenance thread.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(super) fn start(worker: CallWorker, config: &Config) -> anyhow::Result<StoppableThread> {
     let mut maintenance = Maintenance {
         worker,
@@ -75,11 +75,11 @@ impl Maintenance {
         }
     }
 
-    /// Renders calls again that `calls render` put on the list while the service runs.
+    /// Renders again the calls that a person requested with `calls render`.
     fn render_requested(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_render_requests()? {
-            // A person may render a call again because it made the renderer panic. This thread must survive another
-            // panic.
+            // A person may request a call that made the renderer panic before. If it panics again, this thread must go
+            // on.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
             let error = match done {
                 Ok(Ok(())) => continue,
@@ -101,7 +101,7 @@ impl Maintenance {
         let worker = &self.worker;
         let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
         tracing::info!(call = id, "rendered again");
-        // Delivery gets the call before its new file is encrypted, and only if the call is to be delivered.
+        // The call is passed to delivery before its new file is encrypted, because Pyrus cannot read an encrypted file.
         if let Some((_, registration)) =
             self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
         {
@@ -110,8 +110,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes recordings beyond the configured age or disk space, in steps. The journal is locked only during a step,
-    /// so other threads can use it in between.
+    /// Removes recordings beyond the configured age or disk space. It works in batches, and between two batches other
+    /// threads can use the journal.
     fn apply_retention(&mut self) -> anyhow::Result<()> {
         loop {
             let room = DiskUsage {
@@ -142,7 +142,7 @@ impl Maintenance {
         calls.iter().try_for_each(|(id, _)| self.remove_kept_packets(id))
     }
 
-    /// Removes the packets of a call that `recording.keep_pcap` put beside its recording.
+    /// Removes the packets of a call that were kept beside its recording (`recording.keep_pcap`).
     fn remove_kept_packets(&self, id: &str) -> anyhow::Result<()> {
         if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == CallStage::Complete) {
             for leg in 0..stored.record.legs.len() {
@@ -154,8 +154,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes files whose recordings the journal recently marked as removed. A crash may have happened between the
-    /// mark and the removal of the file.
+    /// Removes the files of recordings that the journal recently marked as removed. A crash may have come after the
+    /// mark and before the removal of the file.
     fn remove_marked(&mut self) {
         let since = self.clock.started() - MARKED_SINCE;
         match self.worker.journal.removed_since(since) {
@@ -165,14 +165,14 @@ impl Maintenance {
     }
 }
 
-/// Iterates over the calls with recordings that retention may remove, oldest first. Reads the journal page by page.
+/// Iterator over the calls with recordings that retention may remove, oldest first. It reads the journal page by page.
 #[derive(Debug)]
 pub struct RetentionCandidates<'j> {
     journal: &'j Journal,
     page: std::vec::IntoIter<RecordingRow>,
     /// Last recording of the page, after which the next page begins; `None` before the first page.
     last: Option<RecordingRow>,
-    /// First recording of the next call, which was read together with the call before; `None` if there is none.
+    /// First recording of the next call. It was read to find the end of the call before; `None` at the end.
     next: Option<RecordingRow>,
 }
 
@@ -224,13 +224,13 @@ impl Iterator for RetentionCandidates<'_> {
     }
 }
 
-/// Number of calls whose removal is written to the journal in one step.
+/// Number of calls that are marked as removed in one transaction of the journal.
 const REMOVAL_BATCH: usize = 50;
-/// Number of rows read from the journal at once. The journal is locked for some milliseconds.
+/// Number of rows that are read while the journal is locked: some milliseconds.
 const PAGE: u32 = 500;
 /// Pause between two rounds of the maintenance thread.
 const ROUND: Duration = Duration::from_secs(2);
 /// Number of rounds between two checks of retention: two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
-/// Age up to which removals in the journal are checked at the start of the service.
+/// Maximum age of a removal in the journal that is checked at the start of the service.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

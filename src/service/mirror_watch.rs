@@ -1,9 +1,10 @@
-//! Alarms about the mirror port: no SIP at an hour that had SIP on earlier days, packets of one direction only, media
-//! without a call.
+//! Alarms about faults of the mirror port: no SIP at an hour that had SIP on earlier days, packets in one direction
+//! only, media without signalling.
 //!
-//! Traffic is counted in *windows* of equal length. At the end of each window the doctor's rules examine its counters.
-//! Two windows in a row with the same finding raise an alarm, so a single odd call raises none. A window without the
-//! finding ends the alarm. A file in the state folder remembers at which hours of the earlier days there was SIP.
+//! Traffic is counted in *windows* of equal length. At the end of each window the rules of `callspan doctor` examine
+//! its counters. If two consecutive windows have the same finding, an alarm is raised; a single odd call does not
+//! suffice. A window without the finding ends the alarm. A file in the state folder stores at which hours of the last
+//! days there was SIP.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
 use crate::time::Timestamp;
 
-/// Detects faults of the mirror port while the service runs, from the counters of its traffic.
+/// Detects faults of the mirror port while the service runs. It examines the counters of the traffic.
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
@@ -32,7 +33,7 @@ pub(crate) struct MirrorWatch {
     one_sided: MirrorCondition,
     unheard: MirrorCondition,
     silence: SipSilence,
-    /// Length of a window. Two windows with a finding raise an alarm.
+    /// Length of a window, i.e. of the time for which traffic is counted.
     window: Duration,
 }
 
@@ -45,17 +46,17 @@ pub(crate) struct MirrorTimes {
     pub(crate) window: Duration,
 }
 
-/// A fault of the mirror port that raises an alarm, and the state of this alarm.
+/// A kind of fault that raises an alarm, and the state of this alarm.
 #[derive(Clone, Copy, Debug)]
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Number of consecutive windows with a finding about this fault.
+    /// Number of consecutive windows in which this fault was found.
     strikes: u32,
     is_raised: bool,
 }
 
-/// Counters of the service at the end of a window of traffic.
+/// Counters of the service at the end of a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorCounters<'a> {
     /// Counters of the engine: calls, messages and packets.
@@ -79,7 +80,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Counts an ended call and whether it had its media.
+    /// Counts an ended call by the number of its sides that have captured media (0 to 2).
     pub(crate) fn handle_ended(&mut self, call: &EndedCall) {
         let record = &call.record;
         let Some((answered, ended)) = record.answered_at.zip(record.ended_at) else { return };
@@ -97,7 +98,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Examines the counters at the end of a window and resets `traffic`. Returns the alarms to raise.
+    /// At the end of a window, examines the counters and resets `traffic`. Returns the alarms to raise.
     pub(crate) fn check(
         &mut self,
         now: Timestamp,
@@ -117,7 +118,7 @@ impl MirrorWatch {
         alarms
     }
 
-    /// Returns new contents for the file of the hours with SIP; `None` if it is not time to write the file.
+    /// Returns new contents for the file of the hours with SIP; `None` if the file need not be written now.
     pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
     }
@@ -192,8 +193,8 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Updates the state of an alarm with the finding of a window; without a finding, the alarm ends. A window without
-    /// traffic changes nothing.
+    /// Updates the alarm at the end of a window. With a finding the alarm begins or goes on, without a finding it ends.
+    /// A window without traffic and finding changes nothing.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {
@@ -215,7 +216,7 @@ impl MirrorCondition {
     }
 }
 
-/// Detects that SIP stopped at an hour at which there was SIP on earlier days.
+/// Detects silence: no SIP arrives at an hour at which SIP arrived on earlier days.
 #[derive(Debug)]
 struct SipSilence {
     patience: Duration,
@@ -265,7 +266,7 @@ impl SipSilence {
 
 impl SipDays {
     fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default() // numbers always have a form in JSON
+        serde_json::to_vec(self).unwrap_or_default() // numbers can always be written as JSON
     }
 
     fn note(&mut self, now: Timestamp) {
@@ -279,9 +280,9 @@ impl SipDays {
         }
     }
 
-    /// Returns whether SIP is expected at this hour. It is expected if most ten-minute slots of this hour had SIP on
-    /// the same weekday of the last week. In the first week the previous day is used instead, unless only one of the
-    /// two days is at a weekend.
+    /// Returns whether SIP is expected at this hour. It is expected if most ten-minute slots of the hour had SIP a week
+    /// ago. In the first week, yesterday counts instead. But a working day says nothing about a weekend day, nor the
+    /// reverse.
     fn expects(&self, now: Timestamp) -> bool {
         let (today, slot) = place(now);
         let knows_week = self.0.keys().any(|day| *day <= today - 7);
@@ -306,21 +307,21 @@ const fn is_weekend(day: i64) -> bool {
 
 /// Number of consecutive windows with the same finding that raise an alarm.
 const MIN_STRIKES: u32 = 2;
-/// Minimum number of calls for a finding about calls. One or two calls can be muted or on hold.
+/// Minimum number of calls for a finding about calls. Fewer calls prove nothing, because they may be muted or on hold.
 const MIN_CALLS: u64 = 3;
-/// Minimum number of pairs of hosts with RTP for a finding about directions.
+/// Minimum number of pairs of hosts with RTP for the finding that only one direction is captured.
 const MIN_PAIRS: u64 = 2;
-/// Time for which calls are counted if a window has fewer than [`MIN_CALLS`].
+/// If a window has fewer than [`MIN_CALLS`] calls, calls are counted for this time instead.
 const CALLS_FOR: Duration = Duration::from_secs(3600);
-/// Minimum length of a call that must have media, as in the doctor's rules.
+/// Minimum length of a call that must have media. The rules of the doctor use the same length.
 const MIN_TALK: Duration = Duration::from_secs(2);
-/// Maximum number of days that are remembered: two weeks and today.
+/// Maximum number of days that are stored: two weeks and today.
 const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;
 const SLOTS_IN_HOUR: u16 = 6;
-/// Minimum number of ten-minute slots with SIP in an hour for which SIP is expected. With only one call an hour,
-/// silence is usual.
+/// Minimum number of the six ten-minute slots of an hour that must have had SIP. With only one call an hour, silence is
+/// normal and raises no alarm.
 const MIN_SLOTS: usize = 4;
 /// Minimum pause between two writes of the file.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -395,13 +396,13 @@ mod tests {
     fn silence_is_an_alarm_only_at_hours_that_had_sip() {
         let dir = tempfile::tempdir().unwrap();
         let mut silence = SipSilence::start(&dir.path().join("m"), Duration::from_secs(900), at(0));
-        // Monday has SIP from 9 to 18 h UTC.
+        // On Monday there is SIP from 9:00 to 18:00 UTC.
         let mut messages = 0;
         for minute in 0..9 * 60 {
             messages += 1;
             assert_eq!(silence.check(at(minute * 60), messages), None);
         }
-        // The night and Tuesday's morning are silent: that raises an alarm after 9:00, not before.
+        // There is no SIP in the night and on Tuesday morning. The alarm is raised after 9:00 and not before.
         let mut raised = Vec::new();
         for minute in 9 * 60..33 * 60 {
             if let Some((kind, _)) = silence.check(at(minute * 60), messages) {
@@ -428,7 +429,7 @@ mod tests {
         for minute in 0..48 * 60 {
             assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);
         }
-        // A week later the hours of the same Friday are known and expected.
+        // A week later, SIP is expected at the hours at which this Friday had SIP.
         assert!(again.check(at(friday + 7 * DAY_S + 3600), 0).is_some());
     }
 }

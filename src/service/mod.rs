@@ -1,21 +1,22 @@
-//! The parts of `callspan run`, i.e. of the recorder as a service. The commands `replay` and `calls` use some of them
-//! too.
+//! The parts of `callspan run`, i.e. of the recorder as a service. The commands `replay` and `calls` use some of these
+//! parts, too.
 //!
-//! - From the network to the disk: [`pipeline`] (frames to decoder to engine to spool), [`resume`] (reads back the
-//!   spool of an earlier process).
-//! - From the disk to the recordings: [`post_process`] (the threads behind the engine) with `event_batch` (one
-//!   transaction for all events that wait), `publish` (an ended call), `segments` (segments of a call that still lasts)
-//!   and the `worker` that both extend; [`record_sync`] (delivery state in the call records), [`rerender`].
+//! - From the network to the disk: [`pipeline`] (passes frames to decoder, engine and spool), [`resume`] (continues the
+//!   calls in the spool of an earlier process).
+//! - From the disk to the recordings: [`post_process`] (the threads that work on calls after the engine) with `worker`
+//!   (the state that these threads share), `event_batch` (stores many events in one transaction), `publish` (renders
+//!   ended calls) and `segments` (renders segments of calls in progress). Also [`record_sync`] (writes delivery states
+//!   into call records) and [`rerender`] (renders a call again).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
-//!   `render_worker` (the process), `sandbox` (takes all rights from that process that it does not need).
-//!   `parallel_render`: threads in place of processes, for `replay`; `render_marker` names the calls that they render.
+//!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). For `replay`:
+//!   `parallel_render` (threads instead of processes) and `render_marker` (a file that names the calls being rendered).
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
-//!   delivery), `startup_failure` (alarm of a service that cannot start), `reload` (SIGHUP), `systemd` and `life_signs`
-//!   (signs of life).
-//! - `state_files`: writes the small files with contents from the capture thread.
-//! - `topology_file`: stores across restarts which IP addresses were learnt to belong to one machine.
+//!   delivery), `startup_failure` (the alarm that the service cannot start), `reload` (SIGHUP), `systemd` and
+//!   `life_signs` (signs of life).
+//! - `state_files`: writes small files, so that the capture thread need not wait for the disk.
+//! - `topology_file`: stores which IP addresses belong to one machine, so that a restarted service knows it.
 //! - `test_key`: the key by which the recorder knows its own test calls.
-//! - Before everything else: [`lock`] (one process for each folder), [`recovery`] (opens or rebuilds the journal).
+//! - At the start: [`lock`] (allows only one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
 pub(crate) mod archive;
 mod call_locks;

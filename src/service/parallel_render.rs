@@ -1,13 +1,13 @@
-//! [`ParallelRenderers`]: renders the calls of a capture on all processor cores (`replay`).
+//! [`ParallelRenderers`]: renders calls on all processor cores, for `callspan replay`.
 //!
-//! The thread that reads the capture hands over ended calls. Each rendering thread publishes its calls in groups,
-//! because one fsync for many files takes hardly longer than for one file. A call is reported when its files have their
+//! The thread that reads the capture passes ended calls to the rendering threads. Each rendering thread publishes its
+//! calls in groups, because one fsync of a folder then serves many files. A call is reported when its files have their
 //! final names.
 //!
 //! # Invariants
-//! - A thread renders one call at a time, and few calls wait: while they do, the capture is not read further. So the
-//!   memory does not depend on the number of calls.
-//! - A call's files do not depend on the other calls, so they are the same with any number of threads.
+//! - A thread renders one call at a time, and only a few calls wait. While the queue is full, the capture is not read
+//!   further. So the memory does not grow with the number of calls.
+//! - The files of a call do not depend on other calls, so they are the same with any number of threads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::spool::{LegSource, LegStore};
 
 /// The rendering threads, with the channels to and from them.
 pub(crate) struct ParallelRenderers {
-    /// Channel to the rendering threads; `None` after the last call was handed over.
+    /// Channel to the rendering threads; `None` after the last call was sent.
     tasks: Option<Sender<HandedCall>>,
     reports: Receiver<RenderProgress>,
     threads: Vec<JoinHandle<()>>,
@@ -34,7 +34,7 @@ pub(crate) struct ParallelRenderers {
 
 /// A report from a rendering thread to the thread that reads the capture.
 pub(crate) enum RenderProgress {
-    /// The packets of these legs were read, so their spools are not needed any more.
+    /// The packets of these legs were read, so the spools of the legs are not needed any more.
     Read(Vec<EndedLeg>),
     /// The files of these calls are on the disk under their final names.
     Published(Vec<(CallRecord, RegistrationPolicy)>),
@@ -42,7 +42,7 @@ pub(crate) enum RenderProgress {
     Failed(RecordingError),
 }
 
-/// An ended call that was handed to a rendering thread, with the spools of its legs.
+/// An ended call for a rendering thread, with the spools of its legs.
 struct HandedCall {
     call: EndedCall,
     spools: HandedSpools,
@@ -58,10 +58,10 @@ impl LegStore for HandedSpools {
 }
 
 impl ParallelRenderers {
-    /// Starts a thread for each processor core.
+    /// Starts one rendering thread for each processor core, at most [`MAX_THREADS`].
     ///
     /// # Errors
-    /// Fails if the system starts no further thread.
+    /// Fails if the operating system cannot start a thread.
     pub(crate) fn start(recorder: &Recorder, marker: &Arc<RenderMarker>) -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let (tasks_tx, tasks) = crossbeam_channel::bounded(count * QUEUED_TASKS_A_THREAD);
@@ -81,19 +81,18 @@ impl ParallelRenderers {
         Ok(Self { tasks: Some(tasks_tx), reports, threads })
     }
 
-    /// Hands over an ended call to the rendering threads. Waits while so many calls are in progress that the threads
-    /// cannot render another soon.
+    /// Passes an ended call to the rendering threads. Waits while their queue is full.
     ///
     /// # Panics
-    /// If a thread has panicked.
+    /// Panics if a thread has panicked.
     pub(crate) fn render(&mut self, call: EndedCall, store: &dyn LegStore) {
-        // As long as `finish` was not called, a thread ends only by a panic.
+        // Before `finish` is called, a thread can end only by a panic.
         if self.threads.iter().any(JoinHandle::is_finished) {
             self.finish();
         }
         let spools = call.legs.iter().filter_map(|leg| Some((leg.leg, store.source(leg)?))).collect();
         if let Some(tasks) = &self.tasks {
-            // Sending fails only if all threads have panicked meanwhile, which `finish` reports.
+            // Sending fails only if all threads have just panicked. `finish` reports that.
             let _ = tasks.send(HandedCall { call, spools: HandedSpools(spools) });
         }
     }
@@ -107,7 +106,7 @@ impl ParallelRenderers {
     /// remaining reports.
     ///
     /// # Panics
-    /// If a thread has panicked.
+    /// Panics if a thread has panicked.
     pub(crate) fn finish(&mut self) {
         self.tasks = None;
         for thread in self.threads.drain(..) {
@@ -122,7 +121,7 @@ impl Drop for ParallelRenderers {
     fn drop(&mut self) {
         self.tasks = None;
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // the replay fails for another reason
+            let _ = thread.join(); // the replay already fails for another reason
         }
     }
 }
@@ -136,7 +135,7 @@ struct RenderThread {
     group: RenderedGroup,
 }
 
-/// Calls whose files were rendered but do not have their final names yet.
+/// Rendered calls with files that do not have their final names yet.
 #[derive(Default)]
 struct RenderedGroup {
     calls: PreparedCalls,
@@ -167,7 +166,7 @@ impl RenderThread {
         self.marker.begin(&call.record.id);
         let prepared = self.recorder.prepare(&call, &spools);
         self.marker.end(&call.record.id);
-        // The memory of the spools can be used again only when nobody holds them.
+        // The memory of a spool can be reused only after the last reference to the spool is dropped.
         drop(spools);
         self.report(RenderProgress::Read(call.legs));
         match prepared {
@@ -188,7 +187,7 @@ impl RenderThread {
     }
 
     fn report(&self, report: RenderProgress) {
-        let _ = self.reports.send(report); // fails only if the replay has failed already
+        let _ = self.reports.send(report); // fails only if the replay has already failed
     }
 }
 
@@ -206,16 +205,16 @@ impl RenderedGroup {
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_THREADS: usize = 16;
-/// Number of calls that may wait for each thread. Their spools take memory, so they are few.
+/// Number of calls that may wait for each thread. It is small, because the spools of waiting calls take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;
-/// Maximum number of calls that are published together. With so many, the fsync of their folder is a small part of the
-/// work.
+/// Maximum number of calls that are published together. In a group of this size, the fsync of the folder is a small
+/// part of the work.
 const MAX_GROUP_CALLS: usize = 32;
-/// Maximum number of files of a group that stay open until their fsync. A process may have 1,024 open files, and there
-/// are [`MAX_THREADS`] groups.
+/// Maximum number of files of a group that stay open until their fsync. All [`MAX_THREADS`] groups together stay below
+/// 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
-/// Maximum time between the rendering of a call and the final names of its files. It matters e.g. when a capture is
-/// read from a pipe.
+/// Maximum time for which a rendered call waits for its group. When a capture comes slowly through a pipe, calls appear
+/// without a long delay.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -253,7 +252,7 @@ mod tests {
         ParallelRenderers::start(&recorder, &marker).expect("threads")
     }
 
-    /// Renders this number of calls. Returns the sorted ids of the published calls, and whether an error was reported.
+    /// Renders `calls` calls. Returns the sorted ids of the published calls, and whether an error was reported.
     fn published(renderers: &mut ParallelRenderers, calls: usize) -> (Vec<String>, bool) {
         (0..calls).for_each(|number| renderers.render(call(number), &NoSpools));
         renderers.finish();

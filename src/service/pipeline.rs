@@ -1,5 +1,5 @@
-//! Passes the frames of a capture source through decoder and engine to the spool. Live capture and replay differ only
-//! in the source.
+//! Passes the frames of a capture source through decoder and engine to the spool. A live capture and a replay differ
+//! only in the source.
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
@@ -15,12 +15,13 @@ pub struct Pipeline {
     pub decoder: FrameDecoder,
     /// The engine: finds the calls in datagrams and streams.
     pub engine: Engine,
-    /// Counters of the decoded traffic, for a service that watches its mirror port; `None` otherwise.
+    /// Counters of the decoded traffic, by which the service and the doctor detect faults of the mirror port; `None` if
+    /// nobody needs them.
     pub(crate) traffic: Option<TrafficMonitor>,
-    /// Counters of SIP and RTP by interface, for a service that watches its mirror port.
+    /// Counters of SIP and RTP for each network interface.
     pub(crate) taps: TapTraffic,
-    /// Difference between the capture times of the source and the times of the engine, ns. The engine continues the
-    /// times of an earlier process, which ignored steps of the wall clock.
+    /// Nanoseconds by which the source's capture times are ahead of the engine's times. After a restart the engine
+    /// continues the times of the earlier process. If the wall clock was set during that process, the two differ.
     ahead_ns: i64,
 }
 
@@ -34,7 +35,7 @@ pub enum PipelineStep {
 }
 
 impl Pipeline {
-    /// Creates a pipeline around an engine. The engine may already have calls that an earlier process left.
+    /// Creates a pipeline with an engine. The engine may already have calls that were in progress before a restart.
     pub fn new(engine: Engine) -> Self {
         Self {
             decoder: FrameDecoder::new(),
@@ -45,7 +46,7 @@ impl Pipeline {
         }
     }
 
-    /// Starts to count the traffic, for a service that watches its mirror port.
+    /// Starts to count the traffic, to detect faults of the mirror port.
     pub fn watch_traffic(&mut self) {
         self.traffic = Some(TrafficMonitor::default());
     }
@@ -53,7 +54,7 @@ impl Pipeline {
     /// Passes the next event of the source through decoder and engine into the sink.
     ///
     /// # Errors
-    /// When the source fails for good.
+    /// Fails if the source has failed and cannot deliver further frames.
     pub fn step(
         &mut self,
         source: &mut dyn CaptureSource,
@@ -87,8 +88,8 @@ impl Pipeline {
         DropCounters::of(self.decoder.counters(), self.engine.counters())
     }
 
-    /// Ends decoder and engine at the end of the source: passes on everything that they still hold, and ends the open
-    /// calls.
+    /// Ends decoder and engine at the end of the source. The data that they still hold is processed, and the open calls
+    /// end.
     pub fn end(&mut self, sink: &mut dyn LegSink) {
         let Self { decoder, engine, .. } = self;
         decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));

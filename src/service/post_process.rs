@@ -1,9 +1,9 @@
 //! The threads that work on calls after the engine: they store events in the journal, render recordings and start
 //! delivery.
 //!
-//! A call stays `ended` in the journal, and its packets stay in the spool, until its files are on the disk and its row
-//! is `complete`. Only then does delivery learn that the call is complete. Therefore a full or read-only disk delays a
-//! call but does not lose it: the call is tried again after [`PAUSES`], and at the next start.
+//! The journal marks a call as `ended` until its files are on the disk, and then as `complete`. Until then its packets
+//! stay in the spool, and delivery does not get the complete call. Therefore a full or read-only disk delays a call but
+//! does not lose it. The call is tried again after [`PAUSES`], and at the next start.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -40,7 +40,7 @@ use crate::recording::{FolderLayout, Recorder};
 use crate::service::topology_file::TopologyFile;
 use crate::spool::disk::DiskStore;
 
-/// The threads that work on calls after the engine. They end by themselves after the spool has been shut down.
+/// The threads that work on calls after the engine. They end by themselves after the engine's event channel was closed.
 pub struct PostProcessor {
     pool: RenderPool,
     threads: Vec<JoinHandle<()>>,
@@ -50,13 +50,13 @@ pub struct PostProcessor {
     supervised: Vec<(&'static str, ThreadLife, Duration)>,
 }
 
-/// Tools that a [`PostProcessor`] needs besides the configuration.
+/// Parts that a [`PostProcessor`] needs in addition to the configuration.
 pub struct PostProcessTools {
     /// The journal, opened by [`super::recovery::open`].
     pub journal: Journal,
-    /// Store that finds the spool files of the legs.
+    /// Store of the spool files of the legs.
     pub store: DiskStore,
-    /// Receiver of the alarms.
+    /// Handle by which the threads raise alarms.
     pub alerts: Alerts,
     /// The processes that render calls; `None` means that calls are rendered in this process.
     pub render_workers: Option<RenderWorkers>,
@@ -64,18 +64,19 @@ pub struct PostProcessTools {
     pub pauses: &'static [Duration],
 }
 
-/// A [`CallWorker`], and the list of tasks that wait for another try. All clones share this list.
+/// State of a rendering thread: its [`CallWorker`], and the list of tasks to be tried again. All rendering threads
+/// share this list.
 #[derive(Clone)]
 struct RenderPool {
     worker: CallWorker,
     retries: Arc<Mutex<Vec<RetryTask>>>,
     pauses: &'static [Duration],
-    /// Whether the process is about to end, so that no further call may be begun.
+    /// Whether the process is about to end. If true, the threads begin no further task.
     is_abandoned: Arc<AtomicBool>,
 }
 
-/// Sends tasks to the rendering threads. Calls with sound are sent through a queue of their own, which is read first.
-/// So a flood of unanswered calls delays no call with sound.
+/// Sends tasks to the rendering threads. Calls with sound have a separate queue, which is read first. So a flood of
+/// unanswered calls does not delay calls with sound.
 struct TaskQueue {
     sound: Sender<CallTask>,
     rest: Sender<CallTask>,
@@ -100,12 +101,12 @@ impl TaskQueue {
             CallTask::Publish(call) => call.has_sound(),
             CallTask::Segments(_) | CallTask::Withdraw(_) => true,
         };
-        let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // the pool lives as long as this queue
+        let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // the receivers live longer
     }
 }
 
 impl QueuedTasks {
-    /// Returns the next task, or an error if none arrives within `patience`.
+    /// Returns the next task. Fails if no task arrives within `patience`, or if there will be no further task.
     fn next_within(&self, patience: Duration) -> Result<CallTask, RecvTimeoutError> {
         if let Ok(task) = self.sound.try_recv() {
             return Ok(task);
@@ -113,7 +114,7 @@ impl QueuedTasks {
         crossbeam_channel::select! {
             recv(self.sound) -> task => match task {
                 Ok(task) => Ok(task),
-                // The senders of both queues are dropped together, so the other queue gets no further task either.
+                // Both senders are dropped together. So the other queue may still have tasks, but it gets no new task.
                 Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             },
             recv(self.rest) -> task => match task {
@@ -135,7 +136,7 @@ struct RetryTask {
 
 /// A task: work on one call.
 enum CallTask {
-    /// The call has ended: render what is not rendered yet, and publish it.
+    /// The call has ended: render the part that is not rendered yet, and publish the call.
     Publish(Box<EndedCall>),
     /// The call has not ended yet, and some segments of its recording are complete: render and publish them.
     Segments(Box<DueSegments>),
@@ -153,7 +154,7 @@ impl CallTask {
     }
 }
 
-/// Returns the engine's configuration for a service. It includes the length of a segment, which depends on other
+/// Returns the configuration of the engine in a service. The maximum length of a segment in it depends on several
 /// sections of the configuration.
 pub fn engine_config(config: &Config) -> crate::call::config::Config {
     crate::call::config::Config { part_s: recorder(config).segment_seconds(), ..config.call.clone() }
@@ -169,11 +170,11 @@ fn upload_limit(config: &Config) -> Option<u64> {
 }
 
 impl PostProcessor {
-    /// Starts the threads: a thread that stores call events in the journal in their order, a pool of rendering threads,
-    /// delivery, record synchronisation and maintenance.
+    /// Starts the threads: one thread that stores call events in the journal, several rendering threads, and one thread
+    /// each for delivery, record synchronisation and maintenance.
     ///
     /// # Errors
-    /// When delivery or a thread cannot be started, or the spool or the journal cannot be read.
+    /// Fails if delivery or a thread cannot be started, or the spool or the journal cannot be read.
     pub fn start(config: &Config, tools: PostProcessTools, events: Receiver<CallEvent>) -> anyhow::Result<Self> {
         let PostProcessTools { journal, store, alerts, render_workers, pauses } = tools;
         let delivery = match config.pyrus.enabled {
@@ -230,15 +231,15 @@ impl PostProcessor {
         Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
     }
 
-    /// Ends or continues the calls of an earlier process that are in the journal but not in the spool. Such calls had
-    /// no media, were being set up, or ended before delivery got them. If a call was in progress, the engine waits for
-    /// its next message.
+    /// Ends or continues calls of an earlier process that are in the journal but not in the spool. These calls had no
+    /// media, were being set up, or ended before they were passed to delivery. If a call was in progress, the engine
+    /// waits for its next message.
     ///
-    /// Calls in the spool are skipped, because the engine has read them back. `revived` contains the names of their
-    /// legs, and the ids of calls that ended while their spools were read.
+    /// Calls in the spool are skipped, because [`super::resume`] has already continued them. `revived` contains the
+    /// names of their legs, and the ids of calls that ended during that.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Fails if the journal cannot be read.
     pub fn adopt(&self, engine: &mut Engine, revived: &HashSet<String>) -> anyhow::Result<()> {
         let worker = &self.pool.worker;
         let live: HashSet<String> = engine.live_ids().map(str::to_owned).collect();
@@ -272,7 +273,7 @@ impl PostProcessor {
         self.pool.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
     }
 
-    /// Returns the client that asks delivery for its status; `None` if calls are not delivered.
+    /// Returns a client that asks the delivery thread for its status; `None` if calls are not delivered.
     pub fn delivery(&self) -> Option<StatusClient> {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
     }
@@ -289,14 +290,15 @@ impl PostProcessor {
         }
     }
 
-    /// Passes login and key of a changed configuration to delivery.
+    /// Passes the login and the key from a changed configuration to delivery.
     pub fn reload(&self, config: &Config) {
         if let Some(delivery) = &self.delivery {
             delivery.reload(&config.pyrus);
         }
     }
 
-    /// Waits until the calls that left the spool are rendered, and until pending requests to Pyrus have ended.
+    /// Stops the threads: waits until all ended calls are rendered and the requests to Pyrus that are in flight have
+    /// ended.
     pub fn stop(self) {
         self.stop_within(Duration::MAX);
     }
@@ -306,8 +308,8 @@ impl PostProcessor {
     pub fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
-            // Each thread ends after the call that it works on. A thread that takes longer is ended by the end of the
-            // process. The next start removes its half-written files and renders the calls again.
+            // Each thread ends after its current call. If a thread takes too long, the end of the process ends it. The
+            // next start removes its half-written files and renders the call again.
             self.pool.is_abandoned.store(true, Ordering::Relaxed);
             tracing::warn!("not every call is rendered: the next start goes on with them");
         }
@@ -324,8 +326,8 @@ impl PostProcessor {
     }
 }
 
-/// Writes the engine's events into the journal, in their order, and queues the tasks that follow from them. Waits for the
-/// disk as often as the spool does.
+/// Writes the engine's events into the journal in their order, and queues a task for each event that needs rendering.
+/// Every `sync_every` it waits until the rows are on the disk, as the spool does.
 fn handle_events(
     worker: &CallWorker,
     events: &Receiver<CallEvent>,
@@ -401,7 +403,7 @@ impl RenderPool {
         let error = match done {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            // Another try would panic again, so the task is given up. This thread continues, because it may be the only
+            // Another try would panic again, so the task is dropped. This thread goes on, because it may be the only
             // rendering thread.
             Err(_) => return alerts.raise_for(id, &AlarmCause::CallWorkPanicked),
         };
@@ -423,7 +425,7 @@ impl RenderPool {
     }
 }
 
-/// Builds the ended call from its journal rows alone, for a call of an earlier process that has no spool.
+/// Builds an ended call from its journal rows. Used for a call of an earlier process that has no spool.
 fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: RegistrationPolicy) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == CallStage::Live && record.verdict.is_none() {
@@ -457,16 +459,17 @@ fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }
 
-/// Pauses after each failure to write a call's files. A person may need minutes or a day to free a full disk.
+/// Pauses before the second, third, … try to write a call's files. They grow, because a person may need minutes or a
+/// day to free a full disk.
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_RENDER_THREADS: usize = 4;
-/// Maximum time that the maintenance thread and the last update of the records get when the process ends.
+/// Maximum time to wait for the maintenance thread, and for the last update of the records, when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// Interval between checks whether a waiting task is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Tasks beyond it may be dropped,
-/// because packets and journal rows of all calls are on the disk.
+/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Further tasks are dropped. The next
+/// start finds their calls, because packets and journal rows are on the disk.
 const MAX_RETRIES: usize = 10_000;

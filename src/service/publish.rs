@@ -1,4 +1,5 @@
-//! Publishes an ended call: renders it, updates the journal, hands it to delivery, and finally removes its spool.
+//! Publishes an ended call: renders it, updates the journal, passes the call to delivery, and finally removes its
+//! spool.
 
 use std::path::Path;
 
@@ -17,10 +18,10 @@ use crate::service::clock::wall_clock;
 use crate::spool::scrub::scrub;
 
 impl CallWorker {
-    /// Renders an ended call and hands it to delivery.
+    /// Renders an ended call and passes it to delivery.
     ///
-    /// The order is: write the files, update the journal, hand over to delivery, remove the spool. After a crash
-    /// between two steps, the next try or the next start repeats the remaining steps.
+    /// The order is: write the files, update the journal, pass the call to delivery, remove the spool. After a crash
+    /// between two of these steps, the next try or the next start repeats the remaining steps.
     pub(super) fn publish(&self, call: &EndedCall) -> anyhow::Result<()> {
         let _lock = self.locks.lock(&call.record.id);
         let mut call = call.clone();
@@ -35,19 +36,19 @@ impl CallWorker {
                 RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
             }
         };
-        // The webhook message is queued before the call is marked complete. After a crash in between, the next try
-        // queues a message with the same key again.
+        // The webhook message is queued before the call is marked complete. If a crash comes in between, the next try
+        // queues a second message with the same key, which the outbox ignores.
         if let Some(outbox) = &self.outbox {
             notify::add_call(outbox, &record, wall_clock())?;
         }
-        // The legs may be missing in the journal, because it could not be written when the call ended.
+        // The legs are written again, because the journal may not have been writable when the call ended.
         let announce_as = self.is_delivering().then_some(call.registration);
         self.journal.put_complete_call(&record, &leg_rows(&call), announce_as)?;
         self.update_delivery(&record, CallProgress::Complete, call.registration);
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
-            // If one spool cannot be read, it is kept together with the other spools of its call.
+            // If one spool of the call cannot be read, all spools of the call are kept.
             true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
             false => broken.contains(&leg.leg),
         };
@@ -57,8 +58,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Writes the record of a call that the renderer cannot handle, without a recording, and hands it to delivery. Such
-    /// a failure is a bug, so a further try would not help.
+    /// Writes the record of a call that the renderer cannot handle, without a recording. The failure is a bug, so
+    /// another try would not help.
     fn write_failed_record(&self, call: &EndedCall, how: &str) -> anyhow::Result<CallRecord> {
         let mut record = call.record.clone();
         record.verdict = Some(CallVerdict::Failed);
@@ -69,8 +70,8 @@ impl CallWorker {
         Ok(record)
     }
 
-    /// Removes the spools of a complete call, because the next start would read them and continue the call. With
-    /// `recording.keep_pcap` a copy is put beside the recording first.
+    /// Removes the spools of a complete call, because the next start would otherwise continue the call. With
+    /// `recording.keep_pcap` it first puts a copy beside the recording.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
@@ -89,12 +90,12 @@ impl CallWorker {
         }
     }
 
-    /// Removes the spools of calls that an earlier process completed without removing their spools. Otherwise the next
-    /// start would read such a call, and render and deliver it a second time.
+    /// Removes spools of complete calls that an earlier process did not remove. Otherwise the calls would be continued,
+    /// rendered and delivered a second time.
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
-                // The file has no packets: the earlier process ended before it wrote the first bytes.
+                // The file is empty: the earlier process ended before it wrote the first packet.
                 let _ = std::fs::remove_file(&path);
                 continue;
             }
@@ -134,7 +135,7 @@ fn log_finished(record: &CallRecord, is_owed: bool) {
     tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 
-/// Writes into the record to which leg each spool belongs. So the call can be rendered again even if the journal is
+/// Writes the names of the spools into the legs of the record. So the call can be rendered again even if the journal is
 /// lost.
 fn note_spools(call: &mut EndedCall) {
     for leg in &call.legs {
@@ -145,17 +146,17 @@ fn note_spools(call: &mut EndedCall) {
     }
 }
 
-/// Copies the spool file of a leg to `kept`, without keys and passwords.
+/// Copies the spool file of a leg to `kept`, and removes keys and passwords from the signalling.
 fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     let part = kept.with_extension("pcapng.part");
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&part); // half a copy is of no use
+        let _ = std::fs::remove_file(&part); // removes the incomplete copy
     })?;
-    // The spool is removed next, so the copy must be on the disk before.
+    // The spool is removed next, so the copy must be on the disk now.
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
-/// Converts the journal's rows of a call's legs to the type that the engine uses for ended legs.
+/// Converts rows of the journal to the engine's type for ended legs.
 pub(super) fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
     let leg = |(n, row): (u64, &LegRow)| EndedLeg {
         leg: LegId(n),

@@ -1,7 +1,8 @@
-//! Keeps the call records beside the recordings up to date: their delivery state, and holds (requests to keep a call).
+//! Keeps the JSON call records beside the recordings up to date: the delivery state, and holds (requests to keep a
+//! call).
 //!
-//! If the journal is lost, only the records show what Pyrus already has. Therefore a record says `owed` before delivery
-//! gets its call, and is written again when the delivery is done or parked.
+//! If the journal is lost, only the records show which calls Pyrus already has. Therefore a record says `owed` before
+//! its call is passed to delivery. It is written again when the delivery is done or parked.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::journal::{self, CallStage, Journal, StaleRecord, StoredCall};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::Recorder;
 
-/// Converts the engine's decision, whether a call may be registered, to the type that delivery uses.
+/// Converts the engine's decision whether a call may be registered in Pyrus to the type that delivery uses.
 pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent {
     match registration {
         RegistrationPolicy::Allowed => DeliveryConsent::ByConfig,
@@ -25,11 +26,11 @@ pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent
 
 /// Writes hold and delivery state into a record before the record becomes final.
 ///
-/// The delivery state comes from the journal. If the journal has no delivery job for the call and the policy wants it
+/// The delivery state comes from the journal. If the journal has no delivery job yet but `policy` wants the call
 /// delivered, the record says `owed`.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Fails if the journal cannot be read.
 pub(crate) fn mark(
     record: &mut CallRecord,
     registration: RegistrationPolicy,
@@ -45,14 +46,14 @@ pub(crate) fn mark(
     Ok(())
 }
 
-/// Rewrites the next batch of records that the journal marks as stale, in the order of their ids.
+/// Rewrites the next batch of records that are out of date according to the journal, in the order of their ids.
 ///
 /// The batch begins after the call id `after`, which is then set to the last id of the batch. Returns the number of
-/// records; 0 means that all were seen, and the next call begins with the first id again.
+/// records in the batch. After 0, the next batch begins with the first id again.
 ///
 /// # Errors
-/// When the journal or a record cannot be written. The other records of the batch are written all the same, and the
-/// next round tries the failed records again.
+/// Fails if the journal or a record cannot be written. The other records of the batch are written all the same. Failed
+/// records are tried again in the next round.
 pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String) -> anyhow::Result<usize> {
     let stale = journal.stale_records(after, BATCH)?;
     *after = stale.last().map(|last| last.id.clone()).unwrap_or_default();
@@ -67,7 +68,8 @@ pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String
 }
 
 fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
-    // An ended call gets its record when it is rendered. A live call has a record only if it has finished segments.
+    // An ended call gets its record when it is rendered. A call in progress has a record only if it has finished
+    // segments.
     let has_record = |call: &StoredCall| match call.stage {
         CallStage::Complete => true,
         CallStage::Live => !call.record.recordings.is_empty(),
@@ -85,11 +87,11 @@ fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyho
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
-/// Starts the thread that rewrites stale records. When it is stopped, the thread rewrites stale records a last time, so
-/// delivery must have ended before.
+/// Starts the thread that rewrites out-of-date records. When it is stopped, it rewrites them a last time. So delivery
+/// must have ended before that.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(super) fn start(journal: Journal, recorder: Recorder) -> anyhow::Result<StoppableThread> {
     StoppableThread::start("records", move |stop| run(&journal, &recorder, stop))
         .context("cannot start the records thread")
@@ -137,8 +139,8 @@ mod tests {
         let journal = Journal::open_in_memory().unwrap();
         let recorder =
             Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
-        // One call is on 1970-01-01, another on the day after. A file stands where the folder of the first day should
-        // be.
+        // One call is on 1970-01-01, another on the next day. The folder of the first day cannot be created, because a
+        // file has its name.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };

@@ -1,12 +1,12 @@
 //! Opens the journal, and rebuilds it if it is damaged or missing.
 //!
-//! A damaged journal is renamed, so that a person can examine it. A new journal is built from the records beside the
-//! recordings, which say what Pyrus already has of each call. A call that began before the loss and has no record may
-//! or may not be registered in Pyrus; delivery handles both. Only requests in the last second before a crash that
-//! damaged the journal can be sent twice.
+//! A damaged journal is renamed, so that a person can examine it. A new journal is built from the JSON records beside
+//! the recordings, which say what Pyrus already has of each call. A call that began before the loss and has no record
+//! may or may not be registered in Pyrus. Delivery handles both cases. Only a request in the last second before the
+//! loss can be sent twice.
 //!
-//! If the journal is found damaged while the service runs, the service marks the journal for rebuilding and ends. The
-//! next start rebuilds it.
+//! If SQLite reports damage while the service runs, the service marks the journal as damaged and ends. The next start
+//! rebuilds the journal.
 
 use std::path::{Path, PathBuf};
 
@@ -20,23 +20,23 @@ use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::encrypt::encrypted_path;
 
-/// The opened journal, and whether it had to be rebuilt.
+/// The opened journal, and an alarm if the journal had to be rebuilt.
 #[derive(Debug)]
 pub struct OpenedJournal {
     /// The journal, ready for use.
     pub journal: Journal,
-    /// Text of an alarm that names the cause of a journal's loss and the number of restored calls; `None` if the
-    /// journal was not lost.
+    /// Text of an alarm: why the old journal was lost, and how many calls were restored. `None` if the journal was not
+    /// lost.
     pub alarm: Option<String>,
 }
 
 /// Opens the journal. Rebuilds it from the records in the folder `recordings` if it is damaged or missing.
 ///
 /// # Errors
-/// When the journal is of a newer version, or a file cannot be written.
+/// Fails if the journal is of a newer version, or a file cannot be written.
 pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<OpenedJournal> {
     let file = config.dir.join(journal::FILE_NAME);
-    // An empty file is treated as missing: it was created and never written, or the file system lost its content.
+    // An empty file counts as missing: a crash came right after its creation, or the file system lost its content.
     let is_new = std::fs::metadata(&file).map_or(true, |file| file.len() == 0);
     let (journal, loss) = match open_unless_condemned(config, &file) {
         Ok(journal) if journal.is_rebuilding()? => {
@@ -70,10 +70,11 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
     }
 }
 
-/// Returns whether a journal existed before, although its file is missing now.
+/// Returns whether a missing journal existed before, i.e. was lost.
 ///
-/// Each of these facts shows it: a damaged journal that was renamed, a record with a delivery state, or records in
-/// folders of days, which only a service writes. A replay without delivery leaves records too, but never has a journal.
+/// Each of these facts shows a loss: a damaged journal that was renamed, a record with a delivery state, or records in
+/// folders by day, which only a service writes. Other records prove nothing, because a replay without delivery writes
+/// records but has no journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");
@@ -84,7 +85,7 @@ fn was_lost(file: &Path, recordings: &Path) -> bool {
     Path::new(&aside).exists() || records(recordings).any(|path| had_journal(&path))
 }
 
-/// Adds every call that has a record to the journal. Returns the number of calls.
+/// Adds each call that has a JSON record to the new journal. Returns the number of calls.
 fn rebuild(journal: &Journal, recordings: &Path) -> anyhow::Result<usize> {
     journal.begin_rebuild(wall_clock())?;
     let mut count = 0;
@@ -112,7 +113,7 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // Retention has probably removed these recordings. Only the lost journal had the reason.
+    // Probably retention removed these recordings. Only the lost journal had the reason.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;
@@ -120,8 +121,8 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     Ok(())
 }
 
-/// Updates a record with recordings that were encrypted after the record was written. Adds the files that an
-/// interrupted encryption left to the journal.
+/// Updates a record if its recordings were encrypted after it was written. If an encryption was interrupted, lists the
+/// file that is not needed as a leftover in the journal.
 fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     let mut is_behind = false;
@@ -136,7 +137,7 @@ fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<
             continue;
         }
         if plain.is_file() {
-            leftovers.push(sealed); // it may be incomplete: a power cut can come after the rename and before the content
+            leftovers.push(sealed); // may be incomplete: a power cut can keep the rename but lose the content
             continue;
         }
         let (bytes, sha256) = digest(&sealed).with_context(|| sealed.display().to_string())?;
@@ -153,13 +154,13 @@ fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<
     Ok(())
 }
 
-/// Reads a call record; returns `None` if the file contains none.
+/// Reads a call record from a file; returns `None` if the file is not a call record.
 fn read_record(path: &Path) -> Option<CallRecord> {
     let record: CallRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (!record.id.is_empty()).then_some(record)
 }
 
-/// Lists the JSON files in the folder of recordings and in its subfolders by day.
+/// Returns the paths of all JSON files in the folder of recordings and in its subfolders by day.
 fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let mut folders = vec![(folder.to_owned(), 0)];
     let mut files: Vec<PathBuf> = Vec::new();

@@ -1,4 +1,4 @@
-//! Reload of the configuration (SIGHUP): decides which changed parts are used at once, and which need a restart.
+//! Reload of the configuration after SIGHUP: decides which changed settings are used at once, and which need a restart.
 
 use std::io;
 
@@ -6,24 +6,24 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::ops::config::Config;
 
-/// A configuration that a thread of its own is reading. The thread is needed because a disk that does not answer must
-/// not hold up the capture.
+/// A configuration that a separate thread is reading. If the capture thread read it, a disk that does not answer would
+/// stop the capture.
 #[derive(Debug)]
 pub(crate) struct ConfigReading(Receiver<anyhow::Result<Config>>);
 
 impl ConfigReading {
-    /// Starts to read. The function `read` returns the new configuration.
+    /// Starts a thread that calls `read` to read the new configuration.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
     pub(crate) fn start(read: impl FnOnce() -> anyhow::Result<Config> + Send + 'static) -> io::Result<Self> {
         let (sender, answer) = crossbeam_channel::bounded(1);
-        let read_and_send = move || drop(sender.send(read())); // fails if the service has ended
+        let read_and_send = move || drop(sender.send(read())); // sending fails if the service has ended
         std::thread::Builder::new().name(String::from("reload")).spawn(read_and_send)?;
         Ok(Self(answer))
     }
 
-    /// Returns the configuration once it has been read, and `None` before and afterwards. Never waits.
+    /// Returns the configuration once, as soon as it was read; `None` before and after that. Never waits.
     pub(crate) fn poll(&self) -> Option<anyhow::Result<Config>> {
         match self.0.try_recv() {
             Ok(result) => Some(result),
@@ -38,14 +38,14 @@ impl ConfigReading {
 /// The parts of the configuration that differ between the old and the new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigChanges {
-    /// Names of the changed parts that are used at once.
+    /// Names of the changed settings that are used at once.
     pub(crate) taken: Vec<&'static str>,
-    /// Names of the changed parts that are used only after a restart.
+    /// Names of the changed settings that are used only after a restart.
     pub(crate) needs_restart: Vec<&'static str>,
 }
 
 impl ConfigChanges {
-    /// Name of the part of the configuration with login, user id and security key for Pyrus.
+    /// Name for the settings login, person id and security key of Pyrus.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
     /// Compares the configuration in use with a new one.
@@ -92,8 +92,8 @@ impl ConfigChanges {
     }
 }
 
-/// Returns the engine's configuration without the settings that need a restart, and without the settings whose changes
-/// are reported by name.
+/// Returns the engine's configuration without two groups of settings: those that need a restart, and those that have
+/// their own name in the report.
 fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
     let fixed = crate::call::config::Config::default();
     crate::call::config::Config {
@@ -107,7 +107,7 @@ fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::C
     }
 }
 
-/// Returns the login, the user id and the sources of the key of a configuration.
+/// Returns the login, the person id, the key and the path of the key file in a configuration.
 fn login(config: &Config) -> (&str, Option<u64>, Option<&str>, Option<&std::path::Path>) {
     use secrecy::ExposeSecret as _;
     let pyrus = &config.pyrus;
@@ -125,8 +125,7 @@ fn without_login(config: &Config) -> crate::pyrus::config::Config {
     }
 }
 
-/// Returns whether two sections of the configuration differ, by comparing their debug output, which contains every
-/// field.
+/// Returns whether two sections of the configuration differ. It compares their debug output, which contains all fields.
 fn differs<S: std::fmt::Debug>(a: &S, b: &S) -> bool {
     format!("{a:?}") != format!("{b:?}")
 }

@@ -1,9 +1,9 @@
 //! The marker of a replay: a file with the ids of the calls that are being rendered.
 //!
 //! A replay renders calls in its own process. Without a marker, a payload that crashes a decoder would crash every
-//! further run at the same call. So the file names each call while a thread renders it. The calls that the next run
-//! finds there are *suspects*: the earlier run crashed or was killed while it rendered them. Suspects are rendered in a
-//! worker process.
+//! further run at the same call. So the file names each call while a thread renders it. If a run crashes or is killed,
+//! the file keeps the names of these calls. In the next run they are *suspects*, which are rendered in a worker
+//! process.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -22,7 +22,8 @@ pub(crate) struct RenderMarker {
 #[derive(Debug)]
 struct RenderMarkerState {
     file: File,
-    /// Length of the part of the file with the ids of suspects, bytes. The ids of `rendering` follow behind it.
+    /// Length of the first part of the file, which contains the ids of suspects, bytes. The ids in `rendering` follow
+    /// after this part.
     suspect_bytes: u64,
     /// Ids of the calls that are being rendered, at most one for each thread.
     rendering: Vec<String>,
@@ -61,14 +62,14 @@ impl RenderMarker {
         self.suspects.iter().any(|suspect| suspect == id)
     }
 
-    /// Adds the id of a call that is being rendered from now on to the file.
+    /// Adds a call to the file: its rendering begins now.
     pub(crate) fn begin(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.push(id.to_owned());
         state.write_rendering();
     }
 
-    /// Removes the id of a call whose rendering has ended from the file.
+    /// Removes a call from the file: its rendering has ended.
     pub(crate) fn end(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.retain(|other| other != id);
@@ -80,16 +81,16 @@ impl RenderMarker {
         self.lock().broken.push(id.to_owned());
     }
 
-    /// Ends the marking, because all calls are rendered. Only the calls that crashed their worker processes stay
-    /// suspects.
+    /// Removes the file, because all calls are rendered. If calls crashed their worker processes, the file stays and
+    /// names only these calls.
     pub(crate) fn finish(&self) {
         let broken = names(&self.lock().broken);
         if !broken.is_empty() {
-            let _ = std::fs::write(&self.path, broken); // at worst the next run renders more calls in a worker
+            let _ = std::fs::write(&self.path, broken); // if this fails, the next run uses a worker for more calls
             return;
         }
-        let _ = std::fs::remove_file(&self.path); // as above
-        let _ = self.path.parent().map(std::fs::remove_dir); // only if nothing else is in it
+        let _ = std::fs::remove_file(&self.path); // if this fails, the next run uses a worker for more calls
+        let _ = self.path.parent().map(std::fs::remove_dir); // succeeds only if the folder is empty
     }
 
     fn lock(&self) -> MutexGuard<'_, RenderMarkerState> {
@@ -102,13 +103,13 @@ impl RenderMarkerState {
     fn write_rendering(&mut self) {
         let rendering = std::mem::take(&mut self.rendering);
         if let Err(error) = self.write(&rendering) {
-            tracing::debug!("the calls being rendered cannot be named: {error}"); // a full disk fails the recording, too
+            tracing::debug!("the calls being rendered cannot be named: {error}"); // the recording then fails, too
         }
         self.rendering = rendering;
     }
 
-    /// Writes the given ids to the file behind the ids of the suspects, and truncates the file there. Returns the
-    /// number of bytes written.
+    /// Writes ids to the file after the ids of the suspects, and truncates the file there. Returns the number of bytes
+    /// written.
     fn write(&mut self, ids: &[String]) -> io::Result<u64> {
         let text = names(ids);
         self.file.seek(SeekFrom::Start(self.suspect_bytes))?;
@@ -118,7 +119,7 @@ impl RenderMarkerState {
     }
 }
 
-/// Returns the ids as text, each on a line of its own.
+/// Returns the ids as a text with one id a line.
 fn names(ids: &[String]) -> String {
     ids.iter().map(|id| format!("{id}\n")).collect()
 }
@@ -126,8 +127,8 @@ fn names(ids: &[String]) -> String {
 /// Name of the folder, in the output folder, that contains the marker file and the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Maximum number of suspects that are kept; the newest are kept. A run that crashes or is killed adds up to one for
-/// each thread.
+/// Maximum number of suspects. If there are more, only the newest are kept. A run that crashes or is killed adds at
+/// most one for each thread.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]
@@ -143,7 +144,7 @@ mod tests {
         marker.begin("first");
         marker.end("first");
         marker.begin("second");
-        drop(marker); // the process ends here
+        drop(marker); // simulates a crash
         let marker = open();
         assert!(marker.is_suspect("second") && !marker.is_suspect("first"));
         marker.begin("third");
@@ -166,7 +167,7 @@ mod tests {
         ["long name of a call", "crashed", "short"].iter().for_each(|id| marker.begin(id));
         marker.end("long name of a call");
         marker.end("short");
-        drop(marker); // the process ends here
+        drop(marker); // simulates a crash
         let marker = open();
         assert_eq!(marker.suspects, ["crashed"]);
     }

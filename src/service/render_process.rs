@@ -1,7 +1,7 @@
 //! [`CallRenderer`]: renders calls in a worker process, or in this process if there is no worker (`replay`, tests).
 //!
-//! A worker process that crashes or hangs is replaced, and the call is tried once more. If a leg crashes two workers,
-//! the call is rendered without this leg. The packets of the leg are kept, and an alarm says so.
+//! If a worker process crashes or hangs, a new worker tries the call once more. If a leg crashes two workers, the call
+//! is rendered without this leg. The packets of the leg are kept, and an alarm reports it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
@@ -30,10 +30,10 @@ pub(crate) struct CallRenderer {
     ticks: TickCounter,
 }
 
-/// How worker processes are started: program and time limit.
+/// Settings for starting worker processes: the program, and the time limit for a call.
 #[derive(Clone, Debug)]
 pub struct RenderWorkers {
-    /// Path of the program that is started as worker: callspan itself.
+    /// Path of the program that is started as a worker process, i.e. of callspan itself.
     pub program: PathBuf,
     /// Time limit for rendering a short call. Longer calls get more time.
     pub base_limit: Duration,
@@ -56,7 +56,7 @@ pub(crate) struct WorkerSetup {
 /// A call after rendering, with its completed record.
 pub(crate) struct RenderedCall {
     pub(crate) record: CallRecord,
-    /// Ids of the legs that could not be rendered, so that the recording contains none of their sound.
+    /// Ids of legs that could not be rendered. The recording contains none of their sound.
     pub(crate) broken: Vec<LegId>,
 }
 
@@ -75,8 +75,8 @@ struct WorkerProcess {
 }
 
 impl CallRenderer {
-    /// Creates a renderer. If `setup` is `None`, calls are rendered in this process. `ticks` counts progress for the
-    /// supervision of threads.
+    /// Creates a renderer. If `setup` is `None`, calls are rendered in this process. `ticks` shows the supervision of
+    /// threads that the renderer makes progress.
     pub(crate) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
         Self { recorder, setup, worker: Mutex::new(None), ticks }
     }
@@ -104,8 +104,8 @@ impl CallRenderer {
         Ok(rendered)
     }
 
-    /// Renders and publishes the complete segments of a live call. Returns the record with these segments; `None` if no
-    /// segment is complete.
+    /// Renders and publishes the complete segments of a call in progress. Returns the record with these segments;
+    /// `None` if no segment is complete.
     pub(super) fn record_segments(
         &self,
         due: &DueSegments,
@@ -122,8 +122,8 @@ impl CallRenderer {
         in_process(done)
     }
 
-    /// Lets a worker process render a request. If a leg crashes workers and other legs are left, the request is
-    /// repeated without that leg. Returns the result and the legs that were left out.
+    /// Sends a request to a worker process. If a leg crashes two workers, the request is repeated without that leg, as
+    /// long as legs are left. Returns the result and the legs that were left out.
     fn render(&self, setup: &WorkerSetup, mut request: RenderRequest) -> Result<WorkerResult, RenderFailure> {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = Vec::new();
@@ -141,7 +141,8 @@ impl CallRenderer {
         }
     }
 
-    /// Lets a worker process render a request. Tries up to [`TRIES`] times, each time with a new worker.
+    /// Sends a request to a worker process. If the worker crashes, tries again with a new worker, at most [`TRIES`]
+    /// times in all.
     fn try_render(
         &self,
         worker: &mut Option<WorkerProcess>,
@@ -178,8 +179,8 @@ impl CallRenderer {
         Ok(RenderAttempt::Broken { leg, how })
     }
 
-    /// Checks the record that a worker returned: it may name only files in this call's folder, because a malicious
-    /// payload may control the worker.
+    /// Checks the record that a worker returned. A malicious payload may control the worker, so the record may name
+    /// only files of this call.
     fn checked(&self, record: CallRecord, request: &RenderRequest) -> Result<CallRecord, RenderFailure> {
         let folder = self.recorder.folder(&request.record);
         let is_known = |path: &str| request.record.recordings.iter().any(|known| known.path == path);
@@ -191,18 +192,18 @@ impl CallRenderer {
     }
 }
 
-/// Result of a worker process: the record (`None` if no segment was complete), and the legs that were left out.
+/// Result of a request: the record (`None` if no segment was complete), and the legs that were left out.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
-/// Result of one attempt to render a request.
+/// Result of one attempt of a worker to render a request.
 enum RenderAttempt {
     /// The request was rendered: the record, or `None` if no segment can be made yet.
     Done(Option<Box<CallRecord>>),
-    /// The renderer cannot handle the request; it failed while it read this leg.
+    /// The renderer cannot handle the request. It failed at the leg `leg`; `how` says how it failed.
     Broken { leg: Option<u64>, how: String },
 }
 
-/// Notes in the record that a leg is missing in the recording, because it could not be rendered.
+/// Adds to the record the problem that a leg is missing in the recording, because it could not be rendered.
 fn note_broken_legs(record: &mut CallRecord) {
     record.problems.push(ProblemKind::RenderError.problem());
     let reason = record.verdict_reason.take().map(|reason| format!("{reason} ")).unwrap_or_default();
@@ -249,8 +250,8 @@ impl WorkerProcess {
         Ok(Self { child, requests, replies: receiver })
     }
 
-    /// Sends a request to the worker process and waits for the result. Sets `leg` to the leg that the worker renders.
-    /// The error says how the worker failed.
+    /// Sends a request to the worker process and waits for the result. Meanwhile sets `leg` to the leg that the worker
+    /// is rendering. The error says how the worker failed.
     fn ask(
         &mut self,
         request: &RenderRequest,
@@ -280,10 +281,9 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends the worker process. Returns a text that says how it failed, with the exit status if the process ended by
-    /// itself.
+    /// Ends the worker process. Returns the text `how`, with the exit status of the process if it ended by itself.
     fn end(mut self, how: &str) -> String {
-        // A process that closed its output needs a moment to exit.
+        // A crashed process closes its output first and exits a moment later.
         wait_for_exit(&self.child, WAIT_ROUND);
         if let Ok(Some(status)) = self.child.try_wait() {
             return status.to_string();
@@ -296,21 +296,21 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it has no work: the owner ends between two calls, or the process ends
+        let _ = self.child.kill(); // the worker is idle here, or the service ends
         let _ = self.child.wait();
     }
 }
 
-/// Waits at most `limit` until a process has exited. Returns at once on a kernel without pidfd (before 5.3).
+/// Waits until a process has exited, but at most `limit`. Does not wait on a kernel without pidfd (before 5.3).
 fn wait_for_exit(child: &Child, limit: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let process = rustix::process::pidfd_open(rustix::process::Pid::from_child(child), PidfdFlags::empty());
     let (Ok(process), Ok(limit)) = (process, Timespec::try_from(limit)) else { return };
-    // A signal ends the wait early; the caller then kills the process.
+    // A signal can end the wait early. That does no harm, because the process is then killed.
     let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
 }
 
-/// Logs once how the worker processes are confined.
+/// Logs which sandbox the worker processes have, once in the life of the service.
 fn say_confinement(by_landlock: bool) {
     static SAID: Once = Once::new();
     SAID.call_once(|| match by_landlock {
@@ -324,14 +324,14 @@ fn say_confinement(by_landlock: bool) {
 
 /// Name of the hidden command that runs a worker.
 pub(crate) const COMMAND: &str = "render-worker";
-/// Maximum number of worker processes that a leg may crash. Then the leg is given up.
+/// Number of worker processes that a leg may crash before the call is rendered without it.
 const TRIES: usize = 2;
 /// Maximum length of a reply, bytes. A record with hundreds of legs has some hundred KiB.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
-/// Maximum time to wait for a reply before progress is reported to the supervision of threads.
+/// Maximum time to wait for a reply before this thread gives a sign of life to the supervision of threads.
 const WAIT_ROUND: Duration = Duration::from_millis(500);
 /// Minimum time limit for rendering a call. It suffices even on a machine that swaps.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Assumed minimum speed of rendering, bytes of the spool a second; it extends the time limit of long calls. A core of
-/// 2015 reads ten times as many.
+/// Assumed minimum speed of rendering, bytes of the spool per second. Long calls get a longer time limit by it. A
+/// processor core of 2015 is ten times as fast.
 const SLOWEST_BYTES_PER_S: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! The messages between the service and its render workers, each a line of JSON.
+//! The messages between the service and its render workers. Each message is a line of JSON.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -12,8 +12,8 @@ use crate::recording::config::{Config, RecordingFormat};
 use crate::recording::{FolderLayout, Recorder};
 use crate::spool::{LegSource, LegStore};
 
-/// First message to a worker: the folders that it may read and write, and how recordings are made. The line holds no
-/// secret.
+/// First message to a worker: the folders that the worker may read and write, and the settings of recordings. It
+/// contains no secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkerSettings {
     pub(super) spool_dir: PathBuf,
@@ -64,8 +64,8 @@ pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of complete segments that are rendered of a live call; `None` means that the whole ended call is
-    /// rendered.
+    /// Number of complete segments of a call in progress to render; `None` if the call has ended and is rendered as a
+    /// whole.
     pub(super) parts: Option<u32>,
 }
 
@@ -82,9 +82,9 @@ struct RequestedLeg {
 /// Reply of a worker: progress or the result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RenderReply {
-    /// The worker is in its sandbox. `by_landlock` is true if Landlock also limits it to the files of its folders.
+    /// The worker has entered its sandbox. `by_landlock` is true if Landlock limits its access to files.
     Confined { by_landlock: bool },
-    /// The worker begins to render the leg with this id; a result follows.
+    /// The worker begins to read the leg with this id. A further reply with the result follows.
     Reading(u64),
     /// The call was rendered: the record with its new recordings.
     Done(Box<CallRecord>),
@@ -92,7 +92,7 @@ pub(super) enum RenderReply {
     Nothing,
     /// A file could not be written.
     Failed { path: String, errno: Option<i32>, text: String },
-    /// The renderer panicked, i.e. met a bug.
+    /// The renderer panicked because of a bug.
     Panicked,
 }
 
@@ -117,7 +117,7 @@ impl RenderRequest {
         Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
     }
 
-    /// Removes a leg that cannot be rendered from the request. Returns whether the request still has a leg.
+    /// Removes a leg from the request, because it cannot be rendered. Returns whether the request still has a leg.
     pub(super) fn remove_leg(&mut self, id: u64) -> bool {
         self.legs.retain(|leg| leg.id != id);
         !self.legs.is_empty()
@@ -178,13 +178,13 @@ fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> 
     legs.iter().map(requested).collect()
 }
 
-/// The spools of a request, in the worker. Before it reads a spool, the worker reports the leg to the service. If the
-/// worker crashes, the service knows which leg caused it.
+/// The spools of a request, on the side of the worker. The worker reports each leg to the service before it reads the
+/// leg's spool. So after a crash the service knows which leg caused it.
 pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
 
 impl LegStore for RequestedSpools {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
-        let _ = RenderReply::Reading(leg.leg.0).send(); // without a reader, the result cannot be sent either
+        let _ = RenderReply::Reading(leg.leg.0).send(); // if this fails, sending the result fails, too
         self.0.get(&leg.leg.0).cloned().map(LegSource::File)
     }
 }

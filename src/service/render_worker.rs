@@ -1,7 +1,7 @@
 //! `callspan render-worker`: the process that renders calls for `run`.
 //!
-//! The decoders handle bytes from strangers. In this process a fault in a decoder costs only one rendering: the process
-//! has no capability, no network, no key, and limited memory. It can only read the spool and write recordings.
+//! The decoders handle bytes from strangers, and a fault in a decoder may let an attacker control the process. So this
+//! process has no capability, no network, no key, and limited memory. It can only read the spool and write recordings.
 
 use std::io::BufRead;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +16,7 @@ use crate::recording::recorder::RecordingError;
 /// Reads requests from standard input and writes replies to standard output, until the input ends.
 ///
 /// # Errors
-/// When the settings cannot be read, the sandbox cannot be set up, or a line cannot be read or written.
+/// Fails if the settings cannot be read, the sandbox cannot be set up, or a line cannot be read or written.
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let settings = lines.next().context("no settings")?.context("the settings cannot be read")?;
@@ -56,7 +56,7 @@ fn handle(recorder: &Recorder, request: &RenderRequest) -> RenderReply {
     }
 }
 
-/// Activates the faulty decoder that tests use, if the environment variable [`TEST_CODEC`] asks for it.
+/// Replaces a decoder by the faulty decoder of the tests, if the environment variable [`TEST_CODEC`] is set.
 #[cfg(debug_assertions)]
 pub(crate) fn switch_test_codec() {
     if std::env::var_os(TEST_CODEC).is_some() {

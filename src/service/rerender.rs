@@ -1,4 +1,4 @@
-//! Renders a call again, for example after a bug in a decoder was fixed or after a disk was full.
+//! Renders a call again, e.g. after a bug in a decoder was fixed.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::recording::encrypt::encrypted_path;
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
-/// Renders a call again from its spool, or from the packets kept beside its recording, and updates the journal.
+/// Renders a call again from its spool or from the packets beside its recording, and updates the journal.
 ///
 /// # Errors
-/// When the call is unknown or still lasts, none of its packets is kept, or a file cannot be written.
+/// Fails if the call is unknown or in progress, if none of its packets is kept, or if a file cannot be written.
 pub fn rerender(
     journal: &Journal,
     recorder: &Recorder,
@@ -65,9 +65,9 @@ pub(super) fn rerender_by(
     };
     let record = render(&ended, &packets)?;
     match (registration, stored.stage) {
-        // Delivery still waits for the recording of this call, or never got the call.
+        // The call was not passed to delivery yet.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
-        // The call is not to be delivered: a rule forbids it, or the configuration excludes it.
+        // The call must not be delivered, because a rule forbids it or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
         (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, RegistrationPolicy::Allowed)?,
     }
@@ -75,17 +75,17 @@ pub(super) fn rerender_by(
     Ok(record)
 }
 
-/// The packets of one call, from the spool or from the folder of its recording.
+/// The packets of one call: in the spool, or beside its recording.
 struct CallPackets {
     legs: Vec<EndedLeg>,
     /// Paths of the packet files, by leg name.
     paths: HashMap<String, PathBuf>,
-    /// Path of the first packet file that is encrypted and so cannot be read; `None` if there is none.
+    /// Path of the first packet file that cannot be read, because it is encrypted; `None` if no file is encrypted.
     sealed: Option<PathBuf>,
 }
 
 impl CallPackets {
-    /// Returns the time in ns that is added to the packets' capture times to get the wall-clock times of the record. It
+    /// Returns the difference in ns between the wall-clock times in the record and the capture times of the packets. It
     /// is not zero if the wall clock was set between the start of the capture and the call.
     fn wall_offset_ns(&self) -> anyhow::Result<i64> {
         for leg in &self.legs {
@@ -122,7 +122,7 @@ fn find_packets(
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
-    // The renderer uses the first leg, so the legs are sorted: the leg that the engine chose comes first.
+    // The renderer uses the first leg. So the leg that the engine chose comes first.
     packets.legs.sort_by_key(|leg| !record.legs.get(leg.index).is_some_and(|l| l.rendered));
     Ok(packets)
 }

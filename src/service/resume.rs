@@ -1,9 +1,9 @@
-//! Continues calls after a restart: passes the spool of an earlier process through the engine.
+//! Continues calls after a restart: the engine reads the spool of the earlier process.
 //!
-//! A leg's spool holds its signalling from the first INVITE, and the engine's decisions about it. The decisions
-//! identify the leg, its conversation and its transport. The engine processes the signalling again, and those media
-//! packets that led to decisions. No packet is written twice. Time and memory do not grow with the length of the calls
-//! ([`crate::spool::restore`]).
+//! The spool of a leg contains its signalling from the first INVITE on, and the engine's decisions about the leg. The
+//! decisions name the leg, its conversation and its transport. The engine processes the signalling again, and only
+//! those media packets that led to a decision. No packet is written to the spool twice. Time and memory do not grow
+//! with the length of the calls ([`crate::spool::restore`]).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
-/// Passes the spool of an earlier process through the engine. Returns the names of the legs that the engine continues.
+/// Makes the engine read the spool of an earlier process. Returns the names of the legs that the engine continues.
 ///
-/// A file that is no spool, e.g. one that a full disk left, is renamed. A damaged spool is read up to the damage.
-/// `is_over` returns true for the id of a conversation that the journal knows as ended. Legs of such a conversation
-/// that have no spool file of their own are skipped.
+/// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. `is_over` returns whether a
+/// conversation has ended according to the journal. Legs of an ended conversation are skipped if they have no separate
+/// spool file.
 ///
 /// # Errors
-/// When the folder cannot be read, or a spool is of a newer version.
+/// Fails if the folder cannot be read, or a spool is of a newer version.
 pub fn resume(
     engine: &mut Engine,
     spool: &mut DiskSpool,
@@ -36,10 +36,10 @@ pub fn resume(
     resume_at(engine, spool, is_over, wall_clock())
 }
 
-/// Reads the spool back as [`resume`] does, for a recorder that starts at `now` of the wall clock.
+/// Does the work of [`resume`]; `now` is the wall-clock time at the start of the recorder.
 ///
 /// # Errors
-/// When the folder cannot be read, or a spool is of a newer version.
+/// Fails if the folder cannot be read, or a spool is of a newer version.
 pub fn resume_at(
     engine: &mut Engine,
     spool: &mut DiskSpool,
@@ -60,8 +60,8 @@ pub fn resume_at(
                 engine.handle_datagram(&packet.datagram(), &mut sink);
             }
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
-                // The time of a restart comes from the wall clock, which may be ahead. So the decision `Restart` must
-                // not advance the timers of the engine.
+                // The time of a decision `Restart` comes from the wall clock, which may be ahead of the packets. So it
+                // must not advance the timers of the engine.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
@@ -88,8 +88,8 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // A leg that got a file of its own stays in the rolling file (the file of all legs without media) until the rolling
-    // file is written anew.
+    // The rolling file contains all legs without media. When a leg gets media, it gets a separate file, but it also
+    // stays in the rolling file for a while.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");
@@ -122,7 +122,8 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        // An error by a newer version or missing access rights concerns all spools, so it ends the start.
+        // Any other error, e.g. missing access rights or a spool of a newer version, concerns all spools. So it stops
+        // the start of the service.
         Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
             tracing::error!("{error}: this spool is skipped and kept as .pcapng.failed");
@@ -147,18 +148,18 @@ fn is_damaged(error: &SpoolError) -> bool {
 
 /// Receives the output of the engine while the spool is read.
 ///
-/// For a leg with a file, writes only the decisions that may be missing in the file: `Start`, `End` and `Restart`, which
-/// may occur twice in a file without harm, and new decisions about the leg's call. For a leg without a file, writes
-/// everything, as for a new leg.
+/// For a leg that has a file, it writes only decisions that the file may lack: `Start`, `End`, `Restart` (which do no
+/// harm if they occur twice), and new decisions about the leg's call. For a leg without a file, it writes everything,
+/// as for a new leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
     /// Legs that have a spool file, by name.
     by_name: HashMap<&'a str, &'a RestorableLeg>,
-    /// Legs that have a spool file. The value is true if the file already contains the end of the leg.
+    /// Legs that have a spool file, by id. The value is true if the file already contains the end of the leg.
     filed: HashMap<LegId, bool>,
     /// Names of all legs that the engine has opened.
     names: HashSet<String>,
-    /// Whether all spools were read, so that the decisions of the engine are new.
+    /// Whether all spools were read. From then on, the decisions of the engine are new.
     is_read: bool,
 }
 
@@ -191,8 +192,8 @@ impl LegSink for ResumeSink<'_> {
         use Decision::{Conversation, End, Join, Refer, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Only a part of the media was read back, so without this decision the packet counts in `End` would be
-            // taken as complete.
+            // Only a part of the media was read again, so the packet counts in the following `End` are too low. This
+            // decision says so.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none()

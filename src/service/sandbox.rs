@@ -1,8 +1,7 @@
 //! The sandbox of a render worker: no capability, no network, two folders, few system calls, limited memory.
 //!
-//! Landlock and the filter of system calls are a second line of defence: the process already starts without a
-//! capability and without the environment of the service. On a kernel without Landlock (before 5.13) the filter works
-//! alone.
+//! The process starts without a capability and without the environment of the service. Landlock and the filter of
+//! system calls are a second line of defence. On a kernel without Landlock (before 5.13) the filter works alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,12 +18,12 @@ use rustix::thread::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Puts this process into the sandbox, which it cannot leave again. Afterwards the process may read files in the
-/// folders `read` and `write`, and write files in the folders `write`. Returns whether Landlock enforces these folders;
-/// false if the kernel has no Landlock.
+/// Puts this process into the sandbox for the rest of its life. Then the process may read files in the folders `read`
+/// and `write`, and write files only in the folders `write`. Returns whether Landlock limits file access; false if the
+/// kernel has no Landlock.
 ///
 /// # Errors
-/// When the kernel refuses a step that every supported kernel knows.
+/// Fails if the kernel refuses a step that every supported kernel knows.
 pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("death signal")?;
     set_no_new_privs(true).context("no new privileges")?;
@@ -32,14 +31,14 @@ pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Nofile, MAX_FILES), (Resource::Core, 0)] {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).context("limits")?;
     }
-    let _ = rustix::process::nice(NICENESS); // a worker that keeps its priority renders all the same
+    let _ = rustix::process::nice(NICENESS); // if this fails, rendering works all the same
     let is_held = restrict_files(read, write).context("Landlock")?;
     restrict_calls().context("seccomp")?;
     Ok(is_held)
 }
 
-/// Drops every capability of the process. If the systemd unit forbids changes of capabilities, the process has none
-/// anyway, because the service has cleared its ambient set ([`keep_from_children`]).
+/// Drops every capability of the process. The systemd unit may forbid this change. Then the process has no capability
+/// anyway, because the service does not pass its own to child processes ([`keep_from_children`]).
 fn drop_capabilities() -> rustix::io::Result<()> {
     keep_from_children();
     let none = CapabilitySet::empty();
@@ -50,25 +49,24 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     }
 }
 
-/// Clears the ambient capabilities of the calling thread and of the threads that it starts. Programs started by these
-/// threads, e.g. render workers and the alarm command, then get no capability.
+/// Clears the ambient capabilities of the calling thread and of threads that it starts later. Programs that these
+/// threads start, e.g. render workers and the alarm command, then have no capability.
 pub(crate) fn keep_from_children() {
-    let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient set
+    let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient capabilities
 }
 
-/// Calls `start`, and lets the program that it starts open packet sockets, which the doctor needs to look at a port.
-/// Only the calling thread gets the ambient capability, and only until `start` returns.
+/// Calls `start`, which starts a program, and allows that program to open packet sockets. The doctor needs this to
+/// examine a port. Only the calling thread gets the ambient capability, and only until `start` returns.
 pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
-    // Fails if the capability cannot be inherited. This happens if root started the service by hand; then the program
-    // has the capability anyway.
+    // This can fail if root started the service by hand. Then the program has the capability anyway.
     let _ = configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true);
     let started = start();
     keep_from_children();
     started
 }
 
-/// Drops the capabilities that the service does not need, for the calling thread and the threads that it starts. The
-/// systemd unit grants only the needed capabilities; a service started by root by hand, or in a container, has all.
+/// Drops the capabilities that the service does not need, for the calling thread and for threads that it starts later.
+/// Under systemd there are none to drop. A service that root starts by hand or in a container has all capabilities.
 pub(crate) fn drop_unneeded_capabilities() {
     let Ok(had) = capabilities(None) else { return };
     let permitted = had.permitted & NEEDED;
@@ -82,7 +80,7 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
-    // Landlock leaves out the access rights that an older kernel does not know.
+    // The library ignores access rights that an older kernel does not know.
     let restriction = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
@@ -93,8 +91,8 @@ fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     Ok(restriction.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// Allows only the system calls that rendering needs. Every other call fails with EPERM. An error stops an attacker as
-/// well as killing the process would, but a C library that only probes for a system call can go on.
+/// Allows only the system calls that rendering needs. Every other call fails with EPERM. The process is not killed,
+/// because a C library may just probe whether a system call exists.
 fn restrict_calls() -> anyhow::Result<()> {
     let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let refused = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
@@ -104,8 +102,8 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The capabilities that the service needs: to open packet sockets, also when an interface comes back, and to read
-/// files of another user if root runs the service.
+/// The capabilities that the service needs. It opens packet sockets, also when a network interface comes back. If root
+/// runs the service, it must read files of other users.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)
@@ -118,8 +116,8 @@ const MAX_FILES: u64 = 64;
 /// Scheduling priority (nice value) of rendering: lower than that of the capture.
 const NICENESS: i32 = 10;
 
-/// System calls that rendering may use: files, memory, time, and the end of the process. None opens a socket, starts a
-/// process or mounts.
+/// System calls that rendering may use: for files, memory, time, and the end of the process. No call in this list opens
+/// a socket, starts a process or mounts a file system.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,

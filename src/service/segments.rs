@@ -1,17 +1,17 @@
-//! Records and delivers the segments of a long call while the call is still in progress. In records and in Pyrus a
-//! segment is called a part.
+//! Records and delivers the segments of a long call while the call is still in progress. Call records and Pyrus call a
+//! segment a *part*.
 //!
 //! # Invariants
-//! - Only one thread works on a call at a time ([`super::call_locks`]): a segment that is being rendered is finished
-//!   before the rest of the call is rendered.
-//! - The order is as for a whole call: write the file, add its row to the journal, hand the segment to delivery. After
-//!   a crash before the row, the next start renders the same file again, byte for byte. After a crash after the row,
-//!   the next start hands the segment to delivery again.
-//! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so it
-//!   sends nothing twice.
-//! - A segment with a row is never rendered or written again; the final record gets its data from the row.
-//! - If a rule forbids the call later, its segments are withdrawn: first the rows, then the files. Then delivery is
-//!   informed, and sends no further segment. A segment that Pyrus already has stays there, and the record says so.
+//! - Only one thread works on a call at a time ([`super::call_locks`]). So a segment is finished before another thread
+//!   renders the rest of the call.
+//! - The order is as for a whole call: write the file, add its row to the journal, pass the segment to delivery. If a
+//!   crash comes before the row is written, the next start renders the same file again, byte for byte. If a crash comes
+//!   after that, the next start passes the segment to delivery again.
+//! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so no
+//!   segment is sent twice.
+//! - A segment with a row is never rendered again. The final record gets the data of the segment from the row.
+//! - If a rule later forbids to record the call, its segments are removed: first the rows, then the files. After that,
+//!   delivery sends no further segment. A segment that Pyrus already has stays there, and the record says so.
 //! - Retention removes no segment of a call that is not complete.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::delivery::{CallProgress, DeliveryJob};
 use crate::journal::{self, CallStage, Journal};
 
 impl CallWorker {
-    /// Renders and publishes the segments of a live call that are complete and not published yet.
+    /// Renders and publishes those complete segments of a call in progress that are not published yet.
     pub(super) fn publish_segments(&self, due: &DueSegments) -> anyhow::Result<()> {
         let id = &due.record.id;
         let _lock = self.locks.lock(id);
@@ -41,8 +41,7 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail in the same way. The rest of the call is rendered, or given up, when the call
-            // ends.
+            // Another try would fail in the same way. When the call ends, its rendering is tried as a whole.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());
@@ -60,7 +59,7 @@ impl CallWorker {
         self.write_live_record(&mut record, due.registration)
     }
 
-    /// Removes the published segments of a live call that a rule forbids to record.
+    /// Removes the published segments of a call in progress, because a rule now forbids to record the call.
     pub(super) fn withdraw_segments(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.locks.lock(id);
         if !self.remove_segments(id)? {
@@ -72,7 +71,7 @@ impl CallWorker {
     }
 
     /// Adds the published segments to a record that is about to become final. If a rule forbids to record the call, the
-    /// segments are removed instead. The caller has locked the call.
+    /// segments are removed instead. The call must be locked.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
         let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {
@@ -87,7 +86,7 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Removes the segments of a call that a rule forbids to record. Returns whether there were any.
+    /// Removes the segments of a call, because a rule forbids to record the call. Returns whether it had segments.
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {
@@ -97,8 +96,8 @@ impl CallWorker {
         Ok(true)
     }
 
-    /// Writes the record of a live call beside its segments. If the journal is lost, the call is restored from this
-    /// record.
+    /// Writes the record of a call in progress beside its segments. If the journal is lost, the call is restored from
+    /// this record.
     fn write_live_record(&self, record: &mut CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;

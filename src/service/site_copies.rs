@@ -1,6 +1,6 @@
 //! Copies the audit of the console and the learnt topology of this site to the central archive.
 //!
-//! Both are small and can be sent again without harm, so the position in the audit is not stored for a restart.
+//! Both are small and can be sent twice without harm. So after a restart the audit is sent from the beginning.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,15 +12,16 @@ use crate::call::topology::MachinePair;
 use crate::central::{ArchiveError, ArchiveIndex};
 use crate::time::Timestamp;
 
-/// A function that reads rows of the audit: those after a number, and failed sign-ins since a time, whose count
-/// changes. It returns the number and the JSON of each row, oldest rows first, at most as many as asked for.
+/// A function that reads rows of the audit: `(after, since, limit)`. It returns the rows with a number above `after`,
+/// and the rows of failed sign-ins since `since`, because their counts still change. Each row has its number and its
+/// JSON; at most `limit` rows are returned, oldest first.
 pub(crate) type AuditReader = Box<dyn Fn(i64, Timestamp, u32) -> Result<Vec<(i64, Value)>, String> + Send>;
 
 /// State of copying the audit and topology of one site.
 pub(crate) struct SiteCopies {
     state: PathBuf,
     audit: AuditReader,
-    /// Number of the last row of the audit that the index of the archive has.
+    /// Number of the last row of the audit that was sent to the index of the archive.
     sent: i64,
     /// Wall-clock time at which the last round started.
     sent_at: Timestamp,
@@ -31,16 +32,16 @@ pub(crate) struct SiteCopies {
 }
 
 impl SiteCopies {
-    /// Creates the state for a state folder. `audit` reads the audit. Sends nothing yet.
+    /// Prepares the copies of the recorder with the state folder `state`. `audit` reads rows of the audit.
     pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }
 
-    /// Sends the changes since the last time. Audit and topology do not wait for each other. Logs the first failure,
-    /// and the end of failures.
+    /// Sends the changes since the last call of this function. If the audit cannot be sent, the topology is sent all
+    /// the same. Logs the first failure, and the end of failures.
     ///
     /// # Errors
-    /// When the audit cannot be read, or the index does not answer or refuses, or is of an older callspan.
+    /// Fails if the audit cannot be read, or if the index does not answer, refuses, or was made by an older callspan.
     pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), String> {
         let audit = self.send_audit(index, now).await.map_err(|error| format!("the audit: {error}"));
         let topology = self.send_topology(index).await.map_err(|error| format!("the topology: {error}"));
@@ -82,9 +83,9 @@ impl SiteCopies {
     }
 }
 
-/// Time for which the failed sign-ins of one user name share a row of the audit.
+/// Time for which all failed sign-ins of one user name are counted in one row of the audit.
 const COUNTED: Duration = Duration::from_secs(3_600);
 /// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;
-/// Maximum number of messages in one round, so that a long audit does not delay the calls.
+/// Maximum number of messages in one round. A longer audit would delay the calls.
 const BATCHES: u32 = 20;

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// Starts the watching thread.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(crate) fn start(config: ArchiveConfig, alerts: Alerts) -> anyhow::Result<StoppableThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move |stop: &StopSignal| {
@@ -40,7 +40,7 @@ pub(crate) fn start(config: ArchiveConfig, alerts: Alerts) -> anyhow::Result<Sto
     Ok(StoppableThread::start("sites", work)?)
 }
 
-/// The silent sites, and the time since which the database has not answered.
+/// State of the alarms: the silent sites, and the time since which the database has not answered.
 #[derive(Debug)]
 struct SiteWatch {
     silent: BTreeSet<String>,
@@ -53,7 +53,7 @@ impl SiteWatch {
         Self { silent: BTreeSet::new(), answered_at: now, is_index_away: false }
     }
 
-    /// Handles an answer of the database. Returns the alarms to raise.
+    /// Handles the answer of the database, i.e. the states of all sites or an error. Returns the alarms to raise.
     fn update(&mut self, answer: Result<Vec<SiteState>, String>, now: Timestamp) -> Vec<(AlarmKind, String)> {
         let sites = match answer {
             Ok(sites) => sites,

@@ -1,6 +1,6 @@
-//! The alarm about a service that cannot start or had to end.
+//! The alarm that the service cannot start or had to end.
 //!
-//! systemd restarts the service every three seconds, so the same alarm is raised again only after a pause.
+//! systemd restarts a failed service every three seconds. So the same alarm is raised again only after a pause.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ use crate::text::error_chain;
 
 /// Raises an alarm, unless an earlier start raised the same alarm a short while ago.
 ///
-/// A file in the state folder remembers the alarm. If the file cannot be written (full or read-only disk), this
-/// function waits, so that systemd starts the service again later. `stop` ends the wait.
+/// A file in the state folder stores the last alarm. If the file cannot be written, e.g. because the disk is full, this
+/// function waits instead. So systemd starts the service again later. `stop` ends the wait.
 pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // The error is always printed to standard error. No alarm is raised if no way to send alarms is configured, or if a
-    // person started a second service by hand.
+    // The error is printed to standard error in any case. No alarm is needed if a person started a second service by
+    // hand.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = error_chain(error.as_ref());
     let stamp = state.join(FILE_NAME);
@@ -53,8 +53,8 @@ fn wait(stop: &AtomicBool) {
 /// Name of the file in the state folder with the text of the last alarm. The file's modification time is the time of
 /// the alarm.
 const FILE_NAME: &str = "failed";
-/// Time for which the failed service waits before it ends. It is shorter than the 90 s in which systemd expects a
-/// service to start.
+/// Time for which a failed service waits before it ends. It must be shorter than 90 s, because systemd then regards the
+/// start as failed.
 const HOLD: Duration = Duration::from_secs(60);
 /// Interval between checks of `stop` during the wait.
 const STOP_CHECK: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! Writes small files in the state folder, e.g. the status and the hours with SIP. The capture thread makes their
-//! contents. A thread of its own writes them, because a disk that does not answer must not delay the capture.
+//! Writes small files in the state folder, e.g. the status. The capture thread makes their contents, and a separate
+//! thread writes them, because a disk that does not answer must not delay the capture.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,22 +12,23 @@ use crate::ops::state_file::replace_file;
 use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{StopSignal, StoppableThread};
 
-/// Writes files with the newest contents that the capture thread made. Contents that were not written before newer ones
-/// came are dropped.
+/// Writes files with the newest contents from the capture thread. If new contents of a file come before the old
+/// contents were written, the old contents are dropped.
 #[derive(Debug)]
 pub(crate) struct StateFiles {
     waiting: WaitingFiles,
     thread: StoppableThread,
 }
 
-/// The newest contents that wait to be written, by path. The capture thread holds the lock for a moment only.
+/// The newest contents of files that are still to be written, by path. The capture thread holds the lock only for a
+/// moment.
 type WaitingFiles = Arc<Mutex<BTreeMap<PathBuf, Vec<u8>>>>;
 
 impl StateFiles {
     /// Starts the writing thread.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let waiting = WaitingFiles::default();
         let files = Arc::clone(&waiting);
@@ -40,12 +41,12 @@ impl StateFiles {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(path, contents);
     }
 
-    /// Returns the progress of the thread that writes the files, for the supervision of threads.
+    /// Returns the state of the writing thread, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.thread.life()
     }
 
-    /// Writes the waiting contents and stops the thread. Waits at most `limit` for that.
+    /// Lets the thread write the remaining contents, and stops it. Waits at most `limit`.
     pub(crate) fn stop_within(self, limit: Duration) {
         self.thread.stop_within(limit);
     }
@@ -57,7 +58,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
         let files = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, contents) in files {
             if let Err(error) = replace_file(&path, &contents) {
-                // No warning is needed: a full disk has an alarm of its own.
+                // No warning is needed, because a full disk raises an alarm anyway.
                 tracing::debug!(path = %path.display(), "the file cannot be written: {error}");
             }
         }
@@ -91,7 +92,7 @@ mod tests {
     fn disk_that_does_not_answer_holds_up_neither_a_put_nor_the_stop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
-        // Whoever opens a pipe without a reader waits, as for a disk that does not answer.
+        // Opening a pipe without a reader blocks, like a write to a disk that does not answer.
         let pipe = dir.path().join("status.json.part");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let files = StateFiles::start().unwrap();
@@ -100,6 +101,6 @@ mod tests {
         }
         files.stop_within(Duration::from_millis(700));
         assert!(!path.exists());
-        drop(std::fs::File::open(pipe).unwrap()); // the thread ends
+        drop(std::fs::File::open(pipe).unwrap()); // unblocks the writing thread, which then ends
     }
 }

@@ -1,4 +1,4 @@
-//! Sends messages to systemd (sd_notify(3)): the service is ready, is alive, its status, and that it stops.
+//! Sends messages to systemd (sd_notify(3)), e.g. that the service is ready, is alive or stops.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt as _;
@@ -13,14 +13,14 @@ use super::clock::monotonic;
 pub(crate) struct SystemdSocket(Option<(UnixDatagram, SocketAddr)>);
 
 impl SystemdSocket {
-    /// Opens a socket for messages to the address that the environment names. Succeeds even if nobody listens there
-    /// yet.
+    /// Opens a socket for messages to the address in the environment variable NOTIFY_SOCKET. Succeeds even if systemd
+    /// does not listen there yet.
     pub(crate) fn of_environment() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET");
         Self(name.and_then(|name| open(name.as_bytes()).ok()))
     }
 
-    /// Returns whether systemd, or another program with the same protocol, supervises this process.
+    /// Returns whether systemd supervises this process (or another program that uses the same protocol).
     pub(crate) const fn is_supervised(&self) -> bool {
         self.0.is_some()
     }
@@ -34,8 +34,8 @@ impl SystemdSocket {
         }
     }
 
-    /// Sends a message without waiting. Returns false if the queue of the socket is full: a systemd that is busy or
-    /// hangs must not hold up the capture.
+    /// Sends a message without waiting, because a systemd that hangs must not delay the capture. Returns false if the
+    /// queue of the socket is full.
     pub(crate) fn try_tell(&self, message: &str) -> bool {
         let Some((socket, address)) = &self.0 else { return true };
         match socket.send_to_addr(message.as_bytes(), address) {

@@ -1,5 +1,5 @@
-//! Stores the secret key of the recorder's test calls in the state folder: `run` creates it, `callspan test-call` reads
-//! it. With the key the recorder recognizes its own test calls.
+//! Stores the secret key of test calls in the state folder. `run` creates the key, and `callspan test-call` reads it.
+//! With the key, the recorder recognizes its own test calls.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,14 +11,14 @@ use crate::call::test_call::{KEY_BYTES, TestCallKey};
 /// Reads the key from the state folder.
 ///
 /// # Errors
-/// When there is no key, or its file cannot be read.
+/// Fails if there is no key, or its file cannot be read.
 pub(crate) fn load(state: &Path) -> io::Result<TestCallKey> {
     let mut bytes = [0; KEY_BYTES];
     File::open(state.join(FILE_NAME))?.read_exact(&mut bytes)?;
     Ok(TestCallKey::new(bytes))
 }
 
-/// Reads the key, or creates a new key. Returns `None` if neither is possible; then test calls are treated like any
+/// Reads the key; if there is no key, creates one. Returns `None` if both fail. Then test calls are recorded like any
 /// other call.
 pub(crate) fn load_or_create(state: &Path) -> Option<TestCallKey> {
     let key = load(state).or_else(|_| create(state));

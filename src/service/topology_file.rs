@@ -1,8 +1,8 @@
-//! The file `topology.json` in the state folder: the IP addresses that belong to one machine according to earlier
-//! calls. Each line is one fact.
+//! The file `topology.json` in the state folder. Each line is one fact that the engine learnt from calls: two IP
+//! addresses belong to one machine, e.g. to one PBX.
 //!
-//! With the file, a restarted service need not learn the facts again. A change of the machines is written at once,
-//! because live calls depend on it. If the file cannot be read or written, only this advantage is lost.
+//! With the file, a restarted service need not learn the facts again. Without the file it learns them again, so a
+//! failed read or write does little harm. A new machine is written at once, because calls in progress depend on it.
 
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
@@ -25,11 +25,12 @@ enum StoredFact {
     Unknown,
 }
 
-/// Writes the facts to the file: a change of the machines at once, and counts at most once in [`WRITE_PAUSE`].
+/// Writes the facts to the file. A new machine is written at once. If only the counts of calls changed, the file is
+/// written at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
-    /// The newest facts if they are not written yet; `None` otherwise.
+    /// The newest facts that are not written yet; `None` if all are written.
     pending: Option<Vec<MachinePair>>,
     written_at: Option<Instant>,
     /// Pairs of addresses in the file that count as one machine.
@@ -44,21 +45,22 @@ impl TopologyFile {
         Self { path: state.join(FILE_NAME), pending: None, written_at: None, machines: Vec::new(), has_failed: false }
     }
 
-    /// Sets the current facts. Writes them at once, unless only counts changed and the file was written a moment ago.
+    /// Sets the current facts. Writes them at once, unless only counts changed and the file was written less than
+    /// [`WRITE_PAUSE`] ago.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         let has_changed = machines(&facts) != self.machines;
         self.pending = Some(facts);
         if has_changed { self.write() } else { self.write_due() }
     }
 
-    /// Writes waiting facts, if [`WRITE_PAUSE`] has passed since the last write.
+    /// Writes facts that are not written yet, if [`WRITE_PAUSE`] has passed since the last write.
     pub(super) fn write_due(&mut self) {
         if self.written_at.is_none_or(|at| monotonic().duration_since(at) >= WRITE_PAUSE) {
             self.write();
         }
     }
 
-    /// Writes the facts that wait at once, whatever the pause.
+    /// Writes the facts that are not written yet, without a pause.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());
@@ -73,13 +75,13 @@ impl TopologyFile {
     }
 }
 
-/// Returns the pairs of addresses that count as one machine, from all facts.
+/// Selects from all facts the pairs of addresses that count as one machine.
 fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
     facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }
 
-/// Reads the facts that an earlier process wrote. Returns none if there is no file. A file that cannot be read is
-/// ignored with a warning.
+/// Reads the facts that an earlier process wrote. Returns an empty list if there is no file. If the file cannot be
+/// read, logs a warning and returns an empty list.
 pub(crate) fn load(state: &Path) -> Vec<MachinePair> {
     let path = state.join(FILE_NAME);
     match read(&path) {
@@ -117,9 +119,10 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Minimum time between two writes. The facts can be learnt again, so more frequent writes are not worth their cost.
+/// Minimum time between two writes of changed counts. A lost count does little harm, so more writes are not worth their
+/// cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum size of the file that is read, bytes: more than all facts that the engine keeps.
+/// Maximum size of the file that is read, bytes. All facts that the engine keeps take less.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

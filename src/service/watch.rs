@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 /// Starts the thread. It checks disks and delivery at once and then every ten seconds.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(crate) fn start(
     config: &Config,
     alerts: Alerts,
@@ -48,7 +48,7 @@ pub(crate) fn start(
     .context("cannot start the watch thread")
 }
 
-/// The number of calls that were still to be delivered at the last check. Clones share the number.
+/// Number of calls that were still to be delivered at the last check. Clones share the number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwedCalls(Arc<AtomicUsize>);
 
@@ -68,7 +68,7 @@ pub fn disks(config: &Config) -> DiskWatch {
     ])
 }
 
-/// Checks the disks. Raises an alarm for each disk whose free space has crossed a limit.
+/// Checks the disks. Raises an alarm for each disk that has got another level, e.g. from low to full.
 pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     for change in disks.check() {
         let kind = match change.level {
@@ -107,7 +107,7 @@ fn run(
     }
 }
 
-/// Detects that an hour or a day has ended, and summarizes its calls in a line for the log.
+/// Logs a summary of the calls after each hour and each day.
 #[derive(Debug)]
 struct PeriodLog {
     journal: Journal,
@@ -120,8 +120,8 @@ impl PeriodLog {
         Self { journal, hour: period(now, HOUR_S), day: period(now, DAY_S) }
     }
 
-    /// Returns a log line for each hour and day that ended since the last check. There is no line for an hour or day in
-    /// which nothing happened.
+    /// Returns a log line about the last hour if an hour has ended since the last check, and a line about the last day
+    /// if a day has ended.
     fn check(&mut self, now: Timestamp) -> Vec<String> {
         let (hour, day) = (period(now, HOUR_S), period(now, DAY_S));
         let mut lines = Vec::new();
@@ -154,7 +154,7 @@ fn period(at: Timestamp, seconds: i64) -> i64 {
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
 
-/// The delivery problems for which an alarm was raised.
+/// The delivery problems for which an alarm was already raised.
 #[derive(Debug, Default)]
 struct DeliveryAlarms {
     /// Ids of calls whose delivery is parked (waits for a person) or dead (given up).
@@ -165,10 +165,11 @@ struct DeliveryAlarms {
 }
 
 impl DeliveryAlarms {
-    /// Compares the status of delivery with its last status, and raises an alarm for each new problem and for recovery.
+    /// Compares the status of delivery with its status at the last check. Raises an alarm for each new problem, and for
+    /// a recovery.
     ///
-    /// A busy delivery is no problem; if it stays busy, the supervision of the threads notices. The end of delivery
-    /// ends the service, and the service says why.
+    /// A busy or ended delivery thread raises no alarm here. If it stays busy, the supervision of threads notices it.
+    /// If it has ended, the service reports that and ends, too.
     fn raise_changes(&mut self, answer: DeliveryAnswer, alerts: &Alerts) {
         let summary = match answer {
             DeliveryAnswer::Summary(summary) => *summary,
@@ -201,7 +202,7 @@ impl DeliveryAlarms {
             }
             troubles.insert(trouble.id.clone());
         }
-        // The new list is stored, so that a call that recovers and fails again raises a new alarm.
+        // Calls that have recovered are not in the new list. If such a call fails again, a new alarm is raised.
         self.troubles = troubles;
     }
 }

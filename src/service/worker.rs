@@ -1,4 +1,4 @@
-//! [`CallWorker`]: the journal, the recorder, the spool and delivery, for all threads that work on calls.
+//! [`CallWorker`]: gives each thread that works on calls access to journal, recorder, spool and delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,7 @@ use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
-/// Does the work on calls after the engine: storing, rendering and delivery. Clones share the same journal, spool and
-/// locks.
+/// Stores, renders and delivers calls after the engine. Clones share the same journal, spool and locks.
 #[derive(Clone)]
 pub(super) struct CallWorker {
     pub(super) journal: Journal,
@@ -30,36 +29,36 @@ pub(super) struct CallWorker {
     /// Whether the packets of a call are kept beside its recording (`recording.keep_pcap`).
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
-    /// Outbox for the webhook of finished calls; `None` if there is no webhook.
+    /// Outbox for webhook messages about finished calls; `None` if no webhook is configured.
     pub(super) outbox: Option<Outbox>,
     /// Rules that decide which calls are delivered; `None` if delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,
     /// Channel to the delivery thread; `None` if delivery is switched off.
     pub(super) updates: Option<tokio::sync::mpsc::Sender<CallUpdate>>,
     pub(super) locks: Arc<CallLocks>,
-    /// Renderer with the worker process of the thread that owns this clone.
+    /// Renderer of the thread that owns this clone, with the thread's own worker process.
     pub(super) renderer: Arc<CallRenderer>,
-    /// Counter of the rounds of the thread that owns this clone, for the supervision of threads.
+    /// Counter by which the thread that owns this clone shows the supervision of threads that it makes progress.
     pub(super) ticks: TickCounter,
 }
 
 impl CallWorker {
-    /// Creates a clone with a worker process and a counter of its own, for another thread.
+    /// Creates a clone for another thread, with a separate worker process and counter.
     pub(super) fn for_thread(&self) -> Self {
         let ticks = TickCounter::default();
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
     }
 
-    /// Removes a live call from the journal, because it was merged into another call. Delivery has not registered it in
-    /// Pyrus.
+    /// Removes a call in progress from the journal, because it was merged into another call. The engine reports this
+    /// only if the call was not registered in Pyrus yet.
     pub(super) fn forget_absorbed(&self, id: &str) {
         if let Err(error) = self.journal.forget_live_call(id) {
             self.raise_journal_alarm(id, &error);
         }
     }
 
-    /// Stores new states of calls in the journal. Returns the records of these calls, completed with the segments that
-    /// the journal already has.
+    /// Stores new states of calls in the journal. Returns the records of these calls. The segments that the journal
+    /// already has are merged into the records.
     pub(super) fn store_states(&self, states: &[CallState]) -> Vec<CallRecord> {
         let is_delivering = self.is_delivering();
         let calls: Vec<CallToStore<'_>> = states.iter().map(|state| to_store(state, is_delivering)).collect();
@@ -94,8 +93,8 @@ impl CallWorker {
         }
     }
 
-    /// Sends an update to the delivery thread, and waits while its queue is full. The wait counts as progress for the
-    /// supervision of threads, because it can last as long as a disk is full. Returns false if delivery has ended.
+    /// Sends an update to the delivery thread, and waits while its queue is full. If a disk is full, this can take
+    /// long, so the wait counts as progress for the supervision of threads. Returns false if delivery has ended.
     #[expect(clippy::disallowed_methods, reason = "an IO module: a full queue is waited for")]
     fn send_patiently(&self, updates: &mpsc::Sender<CallUpdate>, mut update: CallUpdate) -> bool {
         loop {
@@ -127,7 +126,7 @@ fn to_store(state: &CallState, is_delivering: bool) -> CallToStore<'_> {
     CallToStore { record, stage, legs, announce_as: is_delivering.then_some(registration) }
 }
 
-/// Returns the journal's rows of an ended call's legs.
+/// Converts the legs of an ended call to rows of the journal.
 pub(super) fn leg_rows(call: &EndedCall) -> Vec<LegRow> {
     let row = |leg: &EndedLeg| LegRow {
         name: leg.name.clone(),

@@ -58,7 +58,7 @@ pub(crate) struct CentralVerifyArgs {
 /// Runs `callspan central`.
 ///
 /// # Errors
-/// When no index is configured, or it does not answer.
+/// Fails if no index is configured, or it does not answer.
 pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     if config.archive.index.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
 /// Runs asynchronous work to its end, for a command that uses the archive.
 ///
 /// # Errors
-/// When the asynchronous runtime cannot be started, or the work fails.
+/// Fails if the asynchronous runtime cannot be started, or the work fails.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

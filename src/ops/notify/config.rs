@@ -92,7 +92,7 @@ impl NotifySecret {
     /// Returns the secret from the configuration or from the file; `None` if neither is configured.
     ///
     /// # Errors
-    /// When the file cannot be read or is empty.
+    /// Fails if the file cannot be read or is empty.
     pub(crate) fn read(&self) -> Result<Option<String>, String> {
         let Some(file) = &self.file else { return Ok(self.text.clone()) };
         let failed = |error: std::io::Error| format!("the secret in {} cannot be read: {error}", file.display());
