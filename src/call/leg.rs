@@ -30,29 +30,29 @@ pub(crate) struct Leg {
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties, from its own messages.
     pub(crate) parties: LegParties,
-    /// Headers in the leg's first message by which other legs of the same call are found.
+    /// Headers of the leg's first message, by which correlation finds other legs of the same call.
     pub(crate) correlation_keys: CorrelationKeys,
     /// RTP streams of the leg, and the times of their packets.
     pub(crate) media: LegMedia,
     /// Whether the leg's spool file is open.
     pub(crate) spool: LegSpoolState,
-    /// Pauses of the leg's recording, and their detection by key presses.
+    /// Pauses of the leg's recording, and the keys that request them.
     pub(crate) pause: LegPause,
-    /// Rule by which the leg joined its call, and its confirmation.
+    /// How the leg joined its call.
     pub(crate) join: LegJoin,
     /// Capture time of the first message.
     pub(crate) created_at: Timestamp,
     state: LegState,
 }
 
-/// A leg for which correlation has not found a call yet.
+/// A leg whose call is not known yet. Correlation decides which call it joins.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
     /// State of the leg's SIP dialog.
     pub(crate) dialog: Dialog,
     /// Numbers and names of the leg's parties.
     pub(crate) parties: LegParties,
-    /// Headers in the leg's first message by which other legs of the same call are found.
+    /// Headers of the leg's first message, by which correlation finds other legs of the same call.
     pub(crate) correlation_keys: CorrelationKeys,
     /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine
     /// ([`LegLinks::machines`]).
@@ -62,7 +62,7 @@ pub(crate) struct LegDraft {
 }
 
 impl LegDraft {
-    /// Returns the numbers, hosts and times that the heuristic rules of correlation compare.
+    /// Returns the numbers, hosts and times that rules about numbers compare.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.machine_hop, self.at)
     }
@@ -92,7 +92,8 @@ fn signature<'a>(
 enum LegState {
     /// The leg accepts messages and media.
     Open,
-    /// The leg is contested: since this capture time, another answered call has media at a media address of this leg.
+    /// The leg is contested: since this capture time another answered call has media at a media address of this leg. So
+    /// this leg may be over.
     Contested { since: Timestamp },
     /// The leg is over and accepts no late packets.
     Closed,
@@ -101,7 +102,7 @@ enum LegState {
 /// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
-    /// The file was not opened yet, or it must not exist because a rule excludes the call.
+    /// The file is not open yet, or a rule excludes the call from recording.
     Shut,
     /// The file is open, so packets are added to it.
     Open {
@@ -140,20 +141,20 @@ impl LegSpoolState {
 /// The pauses of a leg's recording.
 #[derive(Debug, Default)]
 pub(crate) struct LegPause {
-    /// Finds the DTMF sequences of both sides that pause or resume the recording.
+    /// Recognises the DTMF sequences of both sides that pause or resume the recording.
     pub(crate) keypad: DtmfDetector,
-    /// Whether the recording was ever paused. Only then packets are compared with the pauses.
+    /// Whether the recording was ever paused. Otherwise packets need not be compared with the pauses.
     pub(crate) is_known: bool,
 }
 
-/// The action that a leg's timer has to take.
+/// Action of the timer of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Check the leg again at this capture time, because it may have timed out by then.
+    /// Check the leg again at this capture time, when it may time out.
     Later(Timestamp),
-    /// End the leg as of this capture time, for this cause.
+    /// End the leg at this capture time, for this reason.
     End(Timestamp, EndedBy),
-    /// Close the leg: it is over, and no late packets are expected.
+    /// Close the leg, because it is over and no late packets can arrive any more.
     Close,
 }
 
@@ -177,7 +178,7 @@ impl Leg {
         }
     }
 
-    /// Returns this leg as a draft, i.e. as a leg whose call is unknown, without its media.
+    /// Returns this leg as a leg whose call is not known, without its media.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
@@ -188,12 +189,12 @@ impl Leg {
         }
     }
 
-    /// Returns the numbers, hosts and times that the heuristic rules of correlation compare.
+    /// Returns the numbers, hosts and times that rules about numbers compare.
     pub(crate) fn signature(&self) -> LegSignature<'_> {
         signature(&self.dialog, &self.parties, self.machines(), self.created_at)
     }
 
-    /// Returns the hop: source and destination of the first INVITE.
+    /// Returns the hop of the leg: sender and receiver of the first INVITE.
     pub(crate) fn hop(&self) -> (Endpoint, Endpoint) {
         (self.dialog.caller_addr, self.dialog.callee_addr)
     }
@@ -213,20 +214,20 @@ impl Leg {
         self.links.announced()
     }
 
-    /// Returns the presumed receiving endpoints of both sides: the host that sends the side's SIP, with the port that
-    /// the side announced.
+    /// Returns the presumed endpoints of both sides' media: the host that sends the side's SIP, with the port that the
+    /// side announced.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         self.links.presumed()
     }
 
-    /// Returns whether the leg goes from one address of a machine to another.
+    /// Returns whether one machine sent and received the leg, at two of its addresses.
     pub(crate) const fn is_within_machine(&self) -> bool {
         let (sender, receiver) = self.machines();
         sender.same_host(receiver) && !self.dialog.caller_addr.same_host(self.dialog.callee_addr)
     }
 
-    /// Returns whether messages between these endpoints belong to this hop. Ports can differ (TCP, asymmetric UDP), and
-    /// are compared only if both ends are on one host.
+    /// Returns whether messages between these endpoints belong to this hop. Ports may differ (TCP, asymmetric UDP).
+    /// They are compared only if both endpoints are on one host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
         let (x, y) = self.hop();
         if x.same_host(y) {
@@ -248,7 +249,7 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // An end by media timeout lies in the past, so such a leg is closed at once.
+        // A leg that ended by a media timeout is closed at once, because its end is long ago.
         let since = ended_at.max(self.dialog.last_at());
         let linger = if self.dialog.invites_another_try() { TRANSACTION_TIMEOUT } else { LATE_PACKET_TIME };
         later_or(now, since + linger, || LegDue::Close)
@@ -263,8 +264,7 @@ impl Leg {
             });
         }
         let patience = match dialog.is_tried() {
-            // Both sides sent media, but neither answer nor end was captured. So the media timeout decides when the leg
-            // ends.
+            // If both sides sent media, the call was answered without a captured answer. So the media timeout applies.
             _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,
@@ -302,15 +302,15 @@ impl Leg {
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the leg's last media, if another call has used its media address since then and this leg had
-    /// neither media nor a message.
+    /// Returns the time of the leg's last media, if the leg is contested: another call uses its media address, and this
+    /// leg has had neither media nor a message since.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         self.contested_since().and(self.media.last_at()).map(|heard| heard.max(answered))
     }
 
-    /// Returns the time since which another call has used the media address of this leg. Returns `None` if media, a
-    /// message since then, or an agreed hold shows that this leg continues.
+    /// Returns the time since which another call uses the media address of this leg. Returns `None` if this leg shows
+    /// that it continues: by later media, by a later message, or by a hold.
     pub(crate) fn contested_since(&self) -> Option<Timestamp> {
         let (LegState::Contested { since }, heard) = (self.state, self.media.last_at()?) else { return None };
         let is_over = heard <= since && self.dialog.last_at() <= since && !self.dialog.is_quiet();
@@ -325,7 +325,7 @@ impl Leg {
         }
     }
 
-    /// Returns the host that signals for a side, as the endpoint that stands for its machine.
+    /// Returns the host that sends the SIP messages of a side, as the endpoint that stands for its machine.
     pub(crate) const fn machine_at(&self, side: Side) -> Endpoint {
         match side {
             Side::Caller => self.machines().0,
@@ -338,16 +338,16 @@ impl Leg {
         AddressTrust::of(announced, side, self.signaller(side), self.media.streams())
     }
 
-    /// Returns the presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
-    /// announced. Addresses in `claims` were announced, so they are left out.
+    /// Returns the presumed addresses of both sides that are not in `claims` (the announced addresses). A presumed
+    /// address is the host that sends the side's SIP, with the port that the side announced.
     pub(crate) fn presumed_addresses(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let ports = self.dialog.negotiation.ports().into_iter();
         let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
     }
 
-    /// Returns the sides that announce the public address of their NAT, each with the key for the media index. The key
-    /// is the host that sends the other party's SIP, with the port that the side announced.
+    /// Returns the sides that are behind a NAT and announce its public address, each with its key in the media index.
+    /// The key is the host that sends the other side's SIP, with the port that the side announced.
     pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let is_translated = |(claim, side): &&(Endpoint, Side)| {
             is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()
@@ -361,14 +361,14 @@ impl Leg {
         self.media.streams().iter().any(|stream| stream.end_of(side).was_announced)
     }
 
-    /// Returns the side that sends its SIP from the host of an endpoint; `None` if neither does, or both do.
+    /// Returns the side that sends its SIP from this host; `None` if neither side does, or both do.
     pub(crate) fn side_of_host(&self, endpoint: Endpoint) -> Option<Side> {
         let signals = |side: &Side| self.signaller(*side).same_host(endpoint);
         let mut sides = [Side::Caller, Side::Callee].into_iter().filter(signals);
         sides.next().filter(|_| sides.next().is_none())
     }
 
-    /// Returns whether a new stream shows that `side` sends from another endpoint than before, without announcing it.
+    /// Returns whether a new stream shows that `side` now sends from another endpoint, which it has not announced.
     pub(crate) fn has_moved(&self, src: Endpoint, side: Side) -> bool {
         let mut known = self.media.streams().iter().filter(|s| s.side == side).peekable();
         self.dialog.answered.is_some()
@@ -377,23 +377,23 @@ impl Leg {
             && known.all(|s| s.src != src)
     }
 
-    /// Returns whether the leg was not over at this time, according to the messages captured so far.
+    /// Returns whether the leg was not over at this time. Only messages captured so far count.
     pub(crate) fn lived_at(&self, at: Timestamp) -> bool {
         self.dialog.ended().is_none_or(|(ended, _)| ended > at)
     }
 
-    /// Returns whether the leg was answered and had ended before this time. A later INVITE with its Call-ID and tag
+    /// Returns whether the leg was answered and ended before this time. A later INVITE with its Call-ID and From tag
     /// begins another call (RFC 3261 section 17.2.3).
     pub(crate) fn was_over_at(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some() && self.dialog.ended().is_some_and(|(ended, _)| ended + CLOCK_SKEW < at)
     }
 
-    /// Returns whether the leg had been answered at this time, according to the messages captured so far.
+    /// Returns whether the leg had been answered at this time. Only messages captured so far count.
     pub(crate) fn answered_by(&self, at: Timestamp) -> bool {
         self.dialog.answered.is_some_and(|(answered, _)| answered <= at)
     }
 
-    /// Returns whether the leg is a recording session (SIPREC), which carries the sound of another leg.
+    /// Returns whether the leg is a recording session (SIPREC), which carries the sound of another call to a recorder.
     pub(crate) const fn is_recording_session(&self) -> bool {
         self.correlation_keys.recorded_parties.is_some()
     }
@@ -403,7 +403,8 @@ impl Leg {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
     }
 
-    /// Returns whether both legs are branches or hops of one INVITE: Call-ID and From tag are the same.
+    /// Returns whether both legs belong to the same INVITE (as branches of a fork, or as hops): Call-ID and From tag
+    /// are equal.
     pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
         self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }
@@ -413,7 +414,7 @@ impl Leg {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))
     }
 
-    /// Returns whether the INVITE has no response other than 100 yet, and the leg has no media.
+    /// Returns whether the INVITE has no response except 100 yet, and the leg has no media.
     pub(crate) const fn is_unanswered_call(&self) -> bool {
         let dialog = &self.dialog;
         matches!(dialog.state(), DialogState::Inviting)
@@ -422,7 +423,7 @@ impl Leg {
             && self.media.first_at().is_none()
     }
 
-    /// Returns whether the leg is closed: it is over and accepts no late packets any more.
+    /// Returns whether the leg is closed, i.e. it is over and accepts no late packets any more.
     pub(crate) const fn is_closed(&self) -> bool {
         matches!(self.state, LegState::Closed)
     }
@@ -432,7 +433,7 @@ impl Leg {
         !matches!(std::mem::replace(&mut self.state, LegState::Closed), LegState::Closed)
     }
 
-    /// Records that another answered call has media at a media address of this leg.
+    /// Records that another answered call has media at a media address of this leg since this time.
     pub(crate) const fn contest(&mut self, since: Timestamp) {
         if !self.is_closed() {
             self.state = LegState::Contested { since };
@@ -463,7 +464,7 @@ impl Leg {
             Some(408 | 480) => CallOutcome::NoAnswer,
             Some(487) => CallOutcome::Cancelled,
             Some(400..) => CallOutcome::Failed,
-            // The caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15).
+            // A caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15).
             _ if dialog.start == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
                 CallOutcome::Cancelled
             }
@@ -471,7 +472,8 @@ impl Leg {
         }
     }
 
-    /// Returns the record of the leg without the roles of its ends, for which all legs of the call are needed.
+    /// Returns the record of the leg. The roles of its two ends are missing, because they depend on the other legs of
+    /// the call.
     pub(crate) fn record(&self) -> LegRecord {
         let dialog = &self.dialog;
         LegRecord {
@@ -500,14 +502,14 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
     if now >= at { due() } else { LegDue::Later(at) }
 }
 
-/// Duration of the timers B, F and H of RFC 3261 (64 x T1). After it, no retransmission arrives.
+/// Duration of the timers B, F and H of RFC 3261 (64 x T1). After it no retransmission is sent.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
-/// Time after which a leg ends if no response to its INVITE was captured. The mirror may show one direction only; Timer
-/// C of a proxy is more than three minutes (RFC 3261 section 16.6).
+/// Time after which a leg ends if no response was captured, because the mirror may show one direction only. It is
+/// longer than Timer C of a proxy, which is over three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
-/// Maximum time between a provisional and a final response. No caller waits longer than an hour.
+/// Maximum time from a provisional to the final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// Time after its end for which a leg accepts late packets: the 200 to the BYE, reordered frames, RTP in transit.
+/// Time after its end in which a leg accepts late packets: the 200 to the BYE, reordered frames, and RTP in transit.
 pub(crate) const LATE_PACKET_TIME: Duration = Duration::from_secs(2);
-/// Media timeout of a leg whose media address another answered call uses.
+/// Media timeout of a contested leg, i.e. if another answered call uses its media address.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);

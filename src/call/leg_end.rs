@@ -26,14 +26,14 @@ pub enum LegEndRole {
     Pbx,
     /// A telephone of an extension of our own PBX.
     Extension,
-    /// An outside party, by the host of its provider.
+    /// An outside party. Its host is that of its provider.
     Outside,
-    /// A role that neither the legs nor the numbers show, or that another version wrote.
+    /// An unknown role, or a role that only another version knows.
     #[serde(other)]
     Unknown,
 }
 
-/// Returns the caller's and the callee's end of a leg. `legs` are the legs of its call, oldest first.
+/// Returns the caller's end and the callee's end of a leg. `legs` are all legs of its call, oldest first.
 pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 2] {
     let party = match party_end(leg, legs) {
         PartyEnd::Caller => Side::Caller,
@@ -44,12 +44,12 @@ pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 
         if side == party {
             return party_at(host, party_number(leg, legs, plan), plan);
         }
-        // A PBX called the party at the far end of a leg that leads to the callee.
+        // The far end is a PBX if the PBX called the party, passes calls on, or is known as a PBX.
         if party == Side::Callee || passes_calls_on(host, legs) || plan.is_pbx(host) {
             return LegEnd { role: LegEndRole::Pbx, number: None };
         }
-        // The call has only this leg, so its far end can be a PBX or a telephone. A number that is no extension does
-        // not decide it.
+        // If this is the only leg of the call, its far end may be a PBX or a telephone. Only an extension's number
+        // decides this.
         let number = leg.parties.to.as_deref();
         let role = if is_extension(number, plan) { LegEndRole::Extension } else { LegEndRole::Unknown };
         LegEnd { role, number: number.map(str::to_owned) }
@@ -65,7 +65,7 @@ fn party_at(host: Endpoint, number: Option<&str>, plan: &NumberPlan) -> LegEnd {
     LegEnd { role, number: number.map(str::to_owned) }
 }
 
-/// Returns whether a host received a leg of the call and sent another leg.
+/// Returns whether a host received one leg of the call and sent another.
 fn passes_calls_on(host: Endpoint, legs: &[&Leg]) -> bool {
     let gets = |leg: &&Leg| leg.machines().1.same_host(host);
     let sends = |leg: &&Leg| leg.machines().0.same_host(host);

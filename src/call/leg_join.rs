@@ -1,9 +1,9 @@
-//! The way in which a leg joined its call: the rule that joined it, and whether other evidence confirms it.
+//! How a leg joined its call: the rule that joined it, and whether other evidence confirms the join.
 
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// The rule by which a leg joined its call, and the confirmation of this join.
+/// How a leg joined its call.
 #[derive(Debug, Default)]
 pub(crate) struct LegJoin {
     by: Option<CorrelationRule>,
@@ -23,8 +23,7 @@ impl LegJoin {
         self.by = by;
     }
 
-    /// Returns whether the join is weak: the leg was joined by its numbers alone, and no other evidence has confirmed
-    /// this.
+    /// Returns whether the join is weak, i.e. based on numbers alone and not confirmed.
     pub(crate) fn is_weak(&self) -> bool {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
@@ -34,7 +33,7 @@ impl LegJoin {
         self.confirmed_by
     }
 
-    /// Restores the rules of a join that an earlier process stored.
+    /// Restores the join from the spool of an earlier process.
     pub(crate) const fn restore(&mut self, by: Option<CorrelationRule>, confirmed_by: Option<CorrelationRule>) {
         (self.by, self.confirmed_by) = (by, confirmed_by);
     }
@@ -49,32 +48,32 @@ impl LegJoin {
         self.confirmed_by = Some(by);
     }
 
-    /// Returns the keys of the alternatives, i.e. of the other calls to which the leg could belong.
+    /// Returns the keys of the other calls to which the leg could belong.
     pub(crate) fn alternatives(&self) -> &[CallKey] {
         &self.alternatives
     }
 
-    /// Returns whether the leg could belong to another call.
+    /// Returns whether the leg is ambiguous, i.e. could belong to another call.
     pub(crate) const fn is_ambiguous(&self) -> bool {
         !self.alternatives.is_empty()
     }
 
-    /// Sets the alternatives, i.e. the other calls to which the leg could belong.
+    /// Sets the other calls to which the leg could belong.
     pub(crate) fn set_alternatives(&mut self, alternatives: Vec<CallKey>) {
         self.alternatives = alternatives;
     }
 
-    /// Removes the alternatives, because the leg certainly belongs to its current call.
+    /// Records that the leg certainly belongs to its call, and is no longer ambiguous.
     pub(crate) fn resolve(&mut self) {
         self.alternatives.clear();
     }
 
-    /// Returns whether a review of the join after the leg's answer was scheduled.
+    /// Returns whether a review after the leg's answer or end is scheduled, or done.
     pub(crate) const fn is_reviewed(&self) -> bool {
         self.is_reviewed
     }
 
-    /// Sets whether a review of the join after the leg's answer was scheduled.
+    /// Sets whether a review after the leg's answer or end is scheduled, or done.
     pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
         self.is_reviewed = is_reviewed;
     }

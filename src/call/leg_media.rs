@@ -45,7 +45,7 @@ impl LegMedia {
         self.last_at
     }
 
-    /// Sets the capture time of the newest packet, as an earlier process stored it.
+    /// Restores the capture time of the newest packet from the spool of an earlier process.
     pub(crate) const fn restore_last_at(&mut self, at: Option<Timestamp>) {
         self.last_at = at;
     }
@@ -57,18 +57,18 @@ impl LegMedia {
         self.first_at.is_none_or(|first| at < first)
     }
 
-    /// Moves the capture time of the first packet back to `at`.
+    /// Sets the capture time of the first packet to `at`, if `at` is earlier.
     pub(crate) fn note_first(&mut self, at: Timestamp) {
         self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
     }
 
-    /// Returns the number of packets of streams that were refused, because the leg had too many.
+    /// Returns the number of packets that were refused because the leg had too many streams.
     pub(crate) const fn refused_packets(&self) -> u64 {
         self.refused_packets
     }
 
-    /// Takes the stream of a flow that has rested longest, and continues it as the stream of another source. Returns
-    /// its index; `None` if no stream rests.
+    /// Reuses a silent stream of the flow for another SSRC: the stream that has been silent longest. Returns its index;
+    /// `None` if no stream is silent.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -88,8 +88,8 @@ impl LegMedia {
         self.refused_packets += 1;
     }
 
-    /// Records the codec of a stream as the last codec of its side. If the side used another codec before, returns the
-    /// side, the earlier codec and the new one.
+    /// Records the codec of a stream as the newest codec of its side. If it differs from the codec before, returns the
+    /// side, the earlier codec and the new codec.
     pub(crate) fn note_codec(&mut self, stream: usize) -> Option<(Side, Option<String>, String)> {
         let stream = self.streams.get(stream)?;
         let known = &mut self.last_codecs[stream.side.channel()];
@@ -97,35 +97,33 @@ impl LegMedia {
         Some((stream.side, known.replace(new.clone()), new))
     }
 
-    /// Records the state in which the voices are watched: the generation (version) of the negotiation, and whether the
-    /// leg is answered. Returns whether this state differs from the last one.
+    /// Stores the state with which the last comparison of voices began: version of the negotiation, and whether the leg
+    /// is answered. Returns whether the state has changed.
     pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
         self.watched_state.replace(state) != Some(state)
     }
 
-    /// Returns whether the voices have been watched since the leg's answer.
+    /// Returns whether a comparison of voices has begun since the leg's answer.
     pub(crate) fn is_watched_as_answered(&self) -> bool {
         self.watched_state.is_some_and(|(_, is_answered)| is_answered)
     }
 
-    /// Records how many blocks of voice content evidence compared with other legs, by the side that sent them.
+    /// Stores how many blocks of each side's voice were compared with other legs.
     pub(crate) const fn note_voice_blocks(&mut self, blocks: [u32; 2]) {
         self.voice_blocks = blocks;
     }
 
-    /// Returns how many blocks of voice content evidence compared with other legs, by the side that sent them; 0 for an
-    /// open leg.
+    /// Returns how many blocks of each side's voice were compared with other legs; 0 while the leg is open.
     pub(crate) const fn voice_blocks(&self) -> [u32; 2] {
         self.voice_blocks
     }
 
-    /// Records that the voices should have been compared from this time on, while no packets could be compared.
+    /// Records that a comparison of voices should have begun at this time, but spools were being read back.
     pub(crate) fn miss_watch(&mut self, at: Timestamp) {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time of the newest comparison of voices that should have begun while no packets could be
-    /// compared.
+    /// Returns and forgets the time at which a comparison of voices should have begun while spools were read back.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

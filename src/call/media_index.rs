@@ -1,12 +1,12 @@
 //! Index of media addresses: finds the legs that receive media at an address, and says how reliable an address is.
 //!
-//! A leg is found at each address that its session descriptions announce, and at each *presumed* address. That is the
-//! host that sends a party's SIP, with the port that the party announced. A presumed address finds the media of a PBX
-//! that announces the public address of its NAT, and of a party that announces a host name. Announced addresses are
-//! searched first.
+//! A leg is found at each address that its session descriptions announce, and at each *presumed* address. A presumed
+//! address is the host that sends a party's SIP, with the port that the party announced. By it, the media of a PBX is
+//! found that announces the public address of its NAT. The same holds for a party that announces a host name. Announced
+//! addresses are searched first.
 //!
-//! A PBX behind a NAT can have its media on another host than its SIP. No message names that media host. But its
-//! packets go between the other party's SIP host and the port that the PBX announced, and are found by these two.
+//! A PBX behind a NAT may have its media on another host than its SIP, and no message names this media host. Its
+//! packets are found by two other facts: the other party's SIP host, and the port that the PBX announced.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::call::record::Side;
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
-/// A leg that announced a media address in its SDP, and the side of the leg that receives there.
+/// A side of a leg that receives media at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaReceiver {
     /// Key of the leg in the call table.
@@ -32,17 +32,17 @@ pub(crate) struct FlowRoute {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the packets.
     pub(crate) sender: Side,
-    /// Index, in the leg, of the stream to which the newest packet belongs.
+    /// Index of the stream to which the newest packet of the flow belongs, among the streams of the leg.
     pub(crate) stream: usize,
 }
 
-/// Index of the media addresses of all live legs. The receivers at one address are sorted by the time of their
-/// announcement, newest last. Both sides of a leg can announce the same address, e.g. a multicast group.
+/// Index of the media addresses of all live legs. The receivers at an address are sorted by the time of their
+/// announcement, newest last. Both sides of a leg may announce the same address, e.g. a multicast group.
 #[derive(Debug, Default)]
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
-    /// Receivers behind a NAT whose media host is unknown. The key is the host of the other party with the port of the
+    /// Receivers behind a NAT with an unknown media host. The key is the other party's SIP host with the port of the
     /// receiver.
     unplaced: ReceiverMap,
 }
@@ -80,12 +80,13 @@ impl MediaIndex {
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
-    /// Returns the receivers with an unknown media host, by the host of the other party with the port of the receiver.
+    /// Returns the receivers behind a NAT with an unknown media host. The key is the other party's SIP host with the
+    /// port of the receiver.
     pub(crate) const fn unplaced(&self) -> &ReceiverMap {
         &self.unplaced
     }
 
-    /// Returns the receivers with an unknown media host, for changes.
+    /// Returns the receivers behind a NAT with an unknown media host, for changes.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }
@@ -99,7 +100,7 @@ impl MediaIndex {
 impl ReceiverMap {
     /// Records that a side of a leg receives media at an address.
     ///
-    /// At the bound, the oldest announcement is removed. It most likely belongs to a call whose end was not captured.
+    /// If there are too many receivers, removes the oldest. It most likely belongs to a call without a captured end.
     pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
         receivers.retain(|r| *r != receiver);
@@ -128,17 +129,17 @@ impl ReceiverMap {
 /// How reliably a media address identifies the party that announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressTrust {
-    /// The leg has sent RTP from the address or received RTP at it.
+    /// RTP from or to the address was captured on this leg.
     Confirmed,
-    /// No RTP was captured at the address yet, and nothing contradicts the address.
+    /// No RTP was captured at the address yet, but nothing speaks against it.
     Plausible,
-    /// The address identifies no party: it is private behind a NAT, or multicast, or RTP uses another host.
+    /// The address identifies no party: it is private behind a NAT, or multicast, or the RTP uses another host.
     Unconfirmed,
 }
 
 impl AddressTrust {
-    /// Returns how reliable an address is that `side` announced. `signaller` is the endpoint from which the side sends
-    /// its SIP; `streams` are the streams of the leg.
+    /// Returns how reliable an address is that `side` announced. `signaller` is the endpoint that sends the side's SIP,
+    /// and `streams` are the streams of the leg.
     pub(crate) fn of(announced: Endpoint, side: Side, signaller: Endpoint, streams: &[RtpStream]) -> Self {
         if announced.ip().is_multicast() {
             return Self::Unconfirmed;
@@ -153,7 +154,7 @@ impl AddressTrust {
     }
 }
 
-/// Returns whether an address can exist in several networks at once (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
+/// Returns whether an address may exist in several networks at once (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
 pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -165,7 +166,7 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns the IPv4 endpoint within an address of the NAT64 prefix 64:ff9b::/96 (RFC 6052).
+/// Returns the IPv4 endpoint that is part of an address with the NAT64 prefix 64:ff9b::/96 (RFC 6052).
 pub(crate) fn behind_nat64(endpoint: Endpoint) -> Option<Endpoint> {
     let IpAddr::V6(v6) = endpoint.ip() else { return None };
     let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() else { return None };
@@ -173,7 +174,7 @@ pub(crate) fn behind_nat64(endpoint: Endpoint) -> Option<Endpoint> {
     Some(Endpoint::v4([a, b, c, d], endpoint.port()))
 }
 
-/// Maximum number of receivers at one address. A long chain of proxies needs no more.
+/// Maximum number of receivers at one address. Even a long chain of proxies needs fewer.
 const MAX_RECEIVERS: usize = 16;
 
 #[cfg(test)]

@@ -1,25 +1,27 @@
-//! The call module: turns decoded traffic into dialogs, legs and conversations. It has no side effects: even the time
-//! comes with the input.
+//! The call module: turns decoded traffic into dialogs, legs and conversations. It has no side effects and reads no
+//! clock: the time comes with the input.
 //!
-//! [`Engine`] takes datagrams, pieces of TCP streams and time. It writes packets and [`decision`]s into an
-//! [`event::LegSink`], and emits [`event::CallEvent`]s. A SIP message is matched to its leg by Call-ID, tags and hop
-//! ([`dialog::Dialog`]), a media packet by announced addresses ([`negotiation::Negotiation`]).
+//! [`Engine`] takes datagrams, pieces of TCP streams, and the time. It writes packets and [`decision`]s to an
+//! [`event::LegSink`], and emits [`event::CallEvent`]s. A SIP message belongs to a leg by Call-ID, tags and hop
+//! ([`dialog::Dialog`]). A media packet belongs to a leg by announced addresses ([`negotiation::Negotiation`]).
 //!
-//! Words that all submodules use:
+//! Words of all submodules:
 //!
-//! - A *machine* is one PBX, proxy or telephone; it may have several IP addresses (*hosts*).
-//! - A leg *causes* another leg if the machine that received it then sends the other, e.g. a PBX that rings a telephone
-//!   for a caller.
+//! - A *machine* is one PBX, proxy or telephone. It may have several IP addresses (*hosts*).
+//! - A leg *causes* another leg if a machine receives the first leg and then sends the second. E.g. a PBX rings a
+//!   telephone for a caller.
 //! - A call is *announced* when an event has reported it to journal and delivery.
-//! - A leg *joins* a call when a rule of correlation finds that it belongs to the call.
+//! - A leg *joins* a call when a rule of correlation finds that it belongs to the call. A *weak* join is based on
+//!   numbers alone.
+//! - A leg is *ambiguous* if it could belong to several calls.
 //! - A *recording session* (SIPREC) is a call in which an SBC or telephone sends the sound of another call to a
 //!   recorder.
 //!
 //! Invariants:
 //! - Time never runs backwards (`now = max(now, input)`).
-//! - A timer fires at its deadline, before any input that is later.
-//! - Every table is bounded ([`engine::EngineLimits`]).
-//! - Every INVITE seen ends in exactly one [`record::CallRecord`].
+//! - A timer fires at its deadline, before any later input.
+//! - Every table has a maximum size ([`engine::EngineLimits`]).
+//! - Every captured INVITE ends in exactly one [`record::CallRecord`].
 //! - A media packet is passed to at most one leg.
 
 mod call_state;

@@ -1,12 +1,12 @@
 //! Offers and answers of one dialog about audio (RFC 3264), with rollback of rejected offers (RFC 6141) and the answers
 //! of early dialogs (RFC 3261 section 12.1, RFC 5853).
 //!
-//! A session description announces where the side that sent it *receives* media. So RTP to an announced address is the
-//! audio of the *other* side.
+//! A session description says where its sender *receives* media. So RTP to an announced address is the audio of the
+//! *other* side.
 //!
-//! A description is *in force* when it applies to the media. An offer in a re-INVITE is in force only after its answer,
-//! and a refused offer never is (RFC 3264 sections 4 and 8). Until the answer, only its addresses are used, and those
-//! payload types that have no other meaning.
+//! A description is *in force* when it applies to the media. The offer in a re-INVITE is in force after its answer. A
+//! refused offer never is (RFC 3264 sections 4 and 8). Before the answer, only two parts of the offer are used: its
+//! addresses, and payload types that have no other meaning.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -17,20 +17,20 @@ use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 /// The audio part of a session description, as one side sent it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
-    /// Endpoints at which the side receives audio, in the order of the m-lines. Refused m-lines have none.
+    /// Endpoints at which the side receives audio, in the order of the m-lines. A refused m-line has none.
     pub(crate) receivers: Vec<Endpoint>,
-    /// Ports of the audio m-lines. They identify the media if the address is a host name.
+    /// Ports of the audio m-lines. They identify the media if the announced address is a host name.
     ports: Vec<u16>,
-    /// Announced payload types, with their formats.
+    /// Announced payload types with their formats.
     pub(crate) formats: Vec<(PayloadType, PayloadFormat)>,
-    /// The audio m-lines that are not refused, in the order of the description.
+    /// Audio m-lines that are not refused, in the order of the description.
     lines: Vec<AudioLine>,
     /// Whether the description accepts T.38 fax, i.e. has an image m-line that is not refused.
     pub(crate) fax: bool,
 }
 
-/// An audio m-line. An answer has the same m-lines in the same order as the offer and may refuse some of them (RFC 3264
-/// section 6). One m-line can be plain RTP and the next SRTP.
+/// An audio m-line. An answer has the m-lines of the offer in the same order and may refuse some of them (RFC 3264
+/// section 6). One m-line may be plain RTP and the next SRTP.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AudioLine {
     /// Index of the m-line among all m-lines of the description, counted from 0.
@@ -38,9 +38,10 @@ struct AudioLine {
     /// UDP port at which the side receives RTP.
     port: u16,
     direction: MediaDirection,
-    /// Payload types of this m-line with their formats. Another m-line may give the same payload types other meanings.
+    /// Payload types of this m-line with their formats. Another m-line may use the same payload types for other
+    /// formats.
     formats: Vec<(PayloadType, PayloadFormat)>,
-    /// SRTP keys of the packets that the side sends, by crypto tag, in order of preference (SDES, RFC 4568).
+    /// SRTP keys of the packets that the side sends, each with its crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
     protection: MediaProtection,
 }
@@ -54,23 +55,23 @@ enum MediaProtection {
     SavpWithoutKeys,
 }
 
-/// The use of a stream for the recording, which depends on the audio m-line that carries the stream.
+/// Use of a stream for the recording. It depends on the audio m-line to which the stream belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioLineUse {
     /// The stream is the voice of the side that sends it.
     Voice,
-    /// The stream is on the second m-line of a recording session, in which one side sends the voice of each party on an
-    /// m-line of its own (RFC 7866 section 7.1.1). The recording puts the stream in the channel of the side that is
-    /// silent.
+    /// The stream is on the second m-line of a recording session. There one side sends the voices of both parties, each
+    /// on an m-line of its own (RFC 7866 section 7.1.1). The recording has the second voice in the channel of the
+    /// silent side.
     OtherParty,
-    /// The stream is on a further m-line that both sides use, or on a third m-line.
+    /// The stream is on another m-line that both sides use, after the first.
     Further {
         /// Number of the m-line among those that both sides use; 1 is the second m-line.
         line: u8,
     },
 }
 
-/// The encryption of the audio that a side sends.
+/// Encryption of the audio that a side sends.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StreamSecurity {
     /// The audio is sent unencrypted.
@@ -82,7 +83,7 @@ pub(crate) enum StreamSecurity {
 }
 
 impl StreamSecurity {
-    /// Returns the decision for the spool about a stream with this encryption.
+    /// Returns the decision for the spool that a stream has this encryption.
     pub(crate) fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream },
@@ -119,8 +120,8 @@ impl AudioDescription {
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
-                // This address means the hold of RFC 2543 (RFC 3264 section 8.4). But an ICE agent writes the same
-                // address before it has a candidate (RFC 8840 section 4.1.1).
+                // The address 0.0.0.0 means a hold (RFC 2543, RFC 3264 section 8.4). But an ICE agent also writes it
+                // before it has a candidate (RFC 8840 section 4.1.1).
                 if !media.ice {
                     direction = MediaDirection::Inactive;
                 }
@@ -128,9 +129,9 @@ impl AudioDescription {
                 self.receivers.push(receiver);
             }
         }
-        // ICE can choose another address of the same side (RFC 8445). Component 1 is RTP.
+        // ICE may choose another candidate address of the same side (RFC 8445). Component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
-            // The mirror may show the media before a NAT or a relay, at the related address (RFC 8839 section 5.1).
+            // A mirror before a NAT or relay shows the media at the related address (RFC 8839 section 5.1).
             for (ip, port) in [(candidate.ip, candidate.port)].into_iter().chain(candidate.related) {
                 let receiver = Endpoint::new(ip, port);
                 let is_known = receiver.is_unspecified() || self.receivers.contains(&receiver);
@@ -169,11 +170,11 @@ impl AudioDescription {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
-    /// Answers in early dialogs, by To tag. After a fork, each callee can send early media.
+    /// Answers in early dialogs, each with its To tag. After a fork each callee may send early media.
     forks: Vec<(String, AudioDescription)>,
-    /// Whether ZRTP agreed on keys within the media stream (RFC 6189).
+    /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
     zrtp: bool,
-    /// The in-dialog offer of each side that was not accepted yet. Both sides can send an offer at the same time
+    /// The in-dialog offer of each side that was not accepted yet. Both sides may send an offer at the same time
     /// (response 491).
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
@@ -185,13 +186,14 @@ pub(crate) struct Negotiation {
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
-    /// The offer until its answer puts it in force; `None` afterwards.
+    /// The offer until its answer is captured; `None` afterwards.
     offer: Option<AudioDescription>,
-    /// Whether the request contained the offer. Otherwise the 2xx response contains it.
+    /// Whether the request contained the offer. If not, the 2xx response contains it.
     offered: bool,
 }
 
-/// The agreement of both sides in the last complete offer and answer. Arrays are indexed by the channel of the side.
+/// The media on which both sides agreed in the last complete offer and answer. Arrays are indexed by the channel of the
+/// side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AgreedMedia {
     /// Whether each side has put the other side on hold.
@@ -203,10 +205,10 @@ pub(crate) struct AgreedMedia {
 }
 
 impl Negotiation {
-    /// Stores the current descriptions before an in-dialog request, for [`Negotiation::rollback`].
+    /// Stores the current descriptions before an in-dialog request, so that [`Negotiation::rollback`] can restore them.
     ///
-    /// A side makes no new offer before the answer to the previous offer (RFC 3264 section 4). So if no answer was
-    /// captured, the previous offer counts as accepted.
+    /// A side must not make a new offer before the answer to its last offer (RFC 3264 section 4). So the last offer
+    /// counts as accepted, even if its answer was not captured.
     pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             return;
@@ -216,14 +218,14 @@ impl Negotiation {
         self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
     }
 
-    /// Records the offer that the side `by` made in its in-dialog request. [`Negotiation::begin`] must have been called
-    /// for the request.
+    /// Records the offer in an in-dialog request of the side `by`. The caller must have called [`Negotiation::begin`]
+    /// for this request.
     pub(crate) fn offer(&mut self, by: Side, description: AudioDescription) {
         let is_first = self.announced(by).is_none();
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
         pending.offered = true;
         if is_first {
-            // No other description of this side is known, so the offer is used at once.
+            // If no other description of this side is known, the offer is used at once.
             self.announce(by, description);
         } else if pending.offer.as_ref() != Some(&description) {
             pending.offer = Some(description);
@@ -231,15 +233,15 @@ impl Negotiation {
         }
     }
 
-    /// Puts the pending offer of a side in force, because its answer was captured.
+    /// Puts the pending offer of a side in force, because the offer was answered.
     pub(crate) fn accept(&mut self, by: Side) {
         if let Some(offer) = self.pending[by.channel()].as_mut().and_then(|pending| pending.offer.take()) {
             self.announce(by, offer);
         }
     }
 
-    /// Accepts the descriptions of an in-dialog request that succeeded, so that they can no longer be rolled back.
-    /// Returns whether the request offered T.38 fax and the answer refused it.
+    /// Accepts the descriptions of a successful in-dialog request. They can no longer be rolled back. Returns whether
+    /// the request offered T.38 fax and the answer refused it.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);
@@ -253,7 +255,7 @@ impl Negotiation {
         asked && pending.offered && !self.agreed.fax
     }
 
-    /// Restores the descriptions before a rejected in-dialog request (RFC 3261 section 14.1). Returns whether the
+    /// Restores the descriptions from before a rejected in-dialog request (RFC 3261 section 14.1). Returns whether the
     /// request offered T.38 fax.
     pub(crate) fn rollback(&mut self, by: Side, cseq: u32) -> bool {
         let Some(pending) = self.pending[by.channel()].take_if(|p| p.cseq == cseq) else { return false };
@@ -269,8 +271,10 @@ impl Negotiation {
         had_fax
     }
 
-    /// Updates the agreed media after a complete offer and answer. The direction in an answer means a hold only if the
-    /// offer was `sendrecv`; otherwise the answer had to follow the offer (RFC 3264 section 6.1).
+    /// Updates the agreed media after a complete offer and answer.
+    ///
+    /// `sendonly` or `inactive` in an answer means a hold only if the offer was `sendrecv`. After another offer the
+    /// answer has no choice (RFC 3264 section 6.1).
     pub(crate) fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
@@ -287,13 +291,12 @@ impl Negotiation {
         }
     }
 
-    /// Returns the result of the last complete offer and answer.
+    /// Returns the media on which both sides agreed in the last complete offer and answer.
     pub(crate) const fn agreed(&self) -> AgreedMedia {
         self.agreed
     }
 
-    /// Updates the descriptions to which `side` could be rolled back, after a description of the other side was
-    /// accepted.
+    /// Updates the stored descriptions of the other side, to which the pending request of `side` can be rolled back.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {
@@ -305,7 +308,7 @@ impl Negotiation {
     pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
-            // A refused or held m-line (port 0, 0.0.0.0) has no address. Media may still use the old address.
+            // A refused or held m-line (port 0, 0.0.0.0) has no address. Its media may still use the old address.
             if description.receivers.is_empty() {
                 description.receivers.clone_from(&old.receivers);
             }
@@ -322,8 +325,8 @@ impl Negotiation {
         }
     }
 
-    /// Records the answer in an early dialog. The newest answer is used as the callee's description. The addresses of
-    /// older early dialogs stay valid until [`Negotiation::choose`].
+    /// Records the answer in an early dialog, which becomes the callee's description. The addresses of older early
+    /// dialogs remain valid until [`Negotiation::choose`].
     pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
@@ -335,8 +338,8 @@ impl Negotiation {
         self.announce(Side::Callee, description);
     }
 
-    /// Selects the early dialog of the callee that answered, and drops all others. The answer in this early dialog
-    /// remains in force if the 2xx has no description.
+    /// Selects the early dialog of the callee that answered, and removes all others. If the 2xx has no description, the
+    /// answer in the early dialog remains in force.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);
@@ -356,7 +359,7 @@ impl Negotiation {
         }
     }
 
-    /// Returns a number that grows with every change, so that cached results of the negotiation can be renewed.
+    /// Returns the version of the negotiation. It grows with every change, so that stored results can be renewed.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
@@ -384,7 +387,8 @@ impl Negotiation {
         }
     }
 
-    /// Returns the m-lines that both sides use for audio, each as `sender` and as the other side describes it.
+    /// Returns the m-lines that both sides use for audio. Each is a pair: as described by `sender`, and as described by
+    /// the other side.
     fn common_lines(&self, sender: Side) -> Vec<(&AudioLine, &AudioLine)> {
         let (Some(own), Some(other)) = (self.announced(sender), self.announced(sender.other())) else {
             return Vec::new();
@@ -393,16 +397,16 @@ impl Negotiation {
         own.lines.iter().filter_map(|line| Some((line, theirs(line)?))).collect()
     }
 
-    /// Returns the m-line of a flow (source, destination), as `sender` and as the other side describes it. If both
-    /// sides use only one m-line, it is the m-line of every flow.
+    /// Returns the m-line of a flow (source, destination): as described by `sender`, and as described by the other
+    /// side. If both sides use only one m-line, every flow belongs to it.
     fn lines_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> Option<(&AudioLine, &AudioLine)> {
         let common = self.common_lines(sender);
         let line = line_of(&common, flow).or((common.len() == 1).then_some(0))?;
         common.get(line).copied()
     }
 
-    /// Returns every endpoint at which media of this dialog may arrive, with its side. An endpoint that both sides
-    /// announce is returned for both.
+    /// Returns every endpoint at which media of this dialog may arrive, each with its side. If both sides announce an
+    /// endpoint, it is returned twice.
     pub(crate) fn claims(&self) -> Vec<(Endpoint, Side)> {
         let mut out: Vec<(Endpoint, Side)> = Vec::new();
         for (description, side) in self.descriptions() {
@@ -415,7 +419,7 @@ impl Negotiation {
         out
     }
 
-    /// Returns every port at which media of this dialog may arrive, with its side.
+    /// Returns every port at which media of this dialog may arrive, each with its side.
     pub(crate) fn ports(&self) -> Vec<(u16, Side)> {
         let mut out: Vec<(u16, Side)> = Vec::new();
         for (description, side) in self.descriptions() {
@@ -428,9 +432,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns all descriptions at whose addresses media may arrive now, each with its side. Descriptions in force come
-    /// first, then those of early dialogs and of offers without an answer. The descriptions that such an offer would
-    /// replace come last.
+    /// Returns all descriptions with addresses at which media may arrive now, each with its side. Descriptions in force
+    /// come first. Then come those of early dialogs, unanswered offers, and the descriptions before these offers.
     fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
         let sides = [Side::Caller, Side::Callee];
         let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));
@@ -441,10 +444,14 @@ impl Negotiation {
 
     /// Returns the payload format of `pt` in packets that `sender` sends on a flow (source, destination).
     ///
-    /// The m-line of the flow counts first, because each m-line has payload types of its own. Within it, the receiver's
-    /// description counts first (RFC 3264 section 5.1). The sender's own description is second, because some endpoints
-    /// use their own numbers. The static table is last. Other early dialogs come after the description in force; if the flow
-    /// has an m-line, the other side's early dialogs come before the sender's own m-line.
+    /// Descriptions are searched in this order, until one has the payload type:
+    ///
+    /// 1. The m-line of the flow, because each m-line has its own payload types: in the description of the receiver
+    ///    (RFC 3264 section 5.1), in the receiver's early dialogs, and in the description of the sender. Some devices
+    ///    use their own numbers.
+    /// 2. The whole description of the receiver, then that of the sender, each followed by the early dialogs.
+    /// 3. The unanswered offers of the receiver and of the sender.
+    /// 4. The static payload types of RFC 3551.
     pub(crate) fn payload_format(
         &self,
         sender: Side,
@@ -458,7 +465,7 @@ impl Negotiation {
             forks.find_map(|(_, description)| format_of(&description.formats, pt)).cloned()
         };
         let of = |side: Side| format_of(&self.announced(side)?.formats, pt).cloned().or_else(|| forked(side));
-        // The answerer may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
+        // The other side may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
         let offered = |side: Side| {
             let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
             format_of(&offer.formats, pt).cloned()
@@ -473,8 +480,8 @@ impl Negotiation {
             .or_else(|| static_format(pt))
     }
 
-    /// Returns the payload format of `pt` in the sender's own description, first in the m-line of the flow (source,
-    /// destination).
+    /// Returns the payload format of `pt` in the sender's own description. The m-line of the flow (source, destination)
+    /// is searched first.
     pub(crate) fn own_format(
         &self,
         sender: Side,
@@ -485,18 +492,18 @@ impl Negotiation {
         of_line.or_else(|| format_of(&self.announced(sender)?.formats, pt)).cloned()
     }
 
-    /// Returns all formats that both sides announced, the caller's first.
+    /// Returns all announced formats, the caller's first.
     pub(crate) fn formats(&self) -> Vec<PayloadFormat> {
         described(&self.announced).flat_map(|(d, _)| d.formats.iter()).map(|(_, format)| format.clone()).collect()
     }
 
-    /// Returns the encryption of the audio of `sender` on the first m-line that both sides use.
+    /// Returns the encryption of the audio that `sender` sends on the first common m-line.
     pub(crate) fn security(&self, sender: Side) -> StreamSecurity {
         self.security_of_line(self.line(sender), self.line(sender.other()))
     }
 
-    /// Returns the encryption of a stream that `sender` sends on a flow (source, destination). Each m-line has its own
-    /// protection and keys.
+    /// Returns the encryption of a stream that `sender` sends on a flow (source, destination). Each m-line may have its
+    /// own keys.
     pub(crate) fn security_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> StreamSecurity {
         let common = self.common_lines(sender);
         match line_of(&common, flow) {
@@ -505,14 +512,13 @@ impl Negotiation {
         }
     }
 
-    /// Returns the encryption of the audio on an m-line, given the descriptions of the m-line by its sender and by the
-    /// other side.
+    /// Returns the encryption of an m-line. `own` is the description of its sender, `other` that of the other side.
     fn security_of_line(&self, own: Option<&AudioLine>, other: Option<&AudioLine>) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
         let Some(own) = own else {
-            // The receiver offered SRTP, and the answer with the sender's keys was not captured yet.
+            // The receiver offered SRTP. The sender's answer with the keys was not captured yet.
             let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
             return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
         };
@@ -523,8 +529,8 @@ impl Negotiation {
             (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
             (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
             (MediaProtection::Sdes, _) => {
-                // The answer contains the chosen crypto tag. The keys of each side protect the packets that this side
-                // sends (RFC 4568 section 6.1).
+                // The answer names the chosen crypto tag. The keys of a side encrypt the packets that this side sends
+                // (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
@@ -535,19 +541,19 @@ impl Negotiation {
     }
 }
 
-/// Returns the format that a list has for a payload type; `None` if the list lacks it.
+/// Returns the format of a payload type in a list; `None` if the list does not contain it.
 fn format_of(formats: &[(PayloadType, PayloadFormat)], pt: PayloadType) -> Option<&PayloadFormat> {
     formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format)
 }
 
-/// Returns the index of the m-line to which a flow (source, destination) belongs: found by the port of the receiver,
-/// else by that of the sender.
+/// Returns the index of the m-line to which a flow (source, destination) belongs. The port of the receiver is searched
+/// first, then the port of the sender.
 fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> Option<usize> {
     let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
     by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
 }
 
-/// Returns the descriptions that are present in an array (indexed by channel), each with its side.
+/// Returns the descriptions in an array (indexed by channel) that are not `None`, each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }
@@ -576,8 +582,8 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
     })
 }
 
-/// Returns whether a crypto attribute has no session parameters that change key derivation or encryption (RFC 4568
-/// section 6.3). Packets with such parameters would decrypt to noise.
+/// Returns whether a crypto attribute changes neither key derivation nor encryption by session parameters (RFC 4568
+/// section 6.3). Otherwise the packets would decrypt to noise.
 fn has_default_parameters(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))
@@ -608,16 +614,16 @@ fn protection(media: &sdp::MediaDescription) -> MediaProtection {
 const MAX_MEDIA_LINES: usize = 16;
 /// Maximum number of receiving endpoints that are read from a description.
 const MAX_RECEIVERS: usize = 24;
-/// Maximum number of ICE candidates of an m-line: host, reflexive and relayed candidates of a telephone with a few
-/// interfaces.
+/// Maximum number of ICE candidates that are read from an m-line. A telephone with several interfaces has fewer host,
+/// reflexive and relayed candidates.
 const MAX_CANDIDATES: usize = 12;
-/// Maximum number of payload formats of an m-line: there are only 128 payload types.
+/// Maximum number of payload formats of an m-line. There are only 128 payload types.
 const MAX_FORMATS: usize = 128;
-/// Maximum number of crypto attributes of an m-line. RFC 4568 sets no bound; telephones offer up to eight.
+/// Maximum number of crypto attributes of an m-line. RFC 4568 sets no maximum, and telephones offer up to eight.
 const MAX_CRYPTO: usize = 16;
 /// Maximum number of master keys of a crypto attribute.
 const MAX_KEYS: usize = 8;
-/// Maximum number of early dialogs of a fork that are remembered.
+/// Maximum number of early dialogs of a fork that are stored.
 const MAX_FORKS: usize = 16;
 
 #[cfg(test)]
@@ -646,7 +652,7 @@ mod tests {
         }
         negotiation.settle(Side::Caller);
         assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
-        // The answer now takes the unencrypted m-line and refuses the other.
+        // The answer now accepts the unencrypted m-line and refuses the other.
         negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
         assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
         negotiation.settle(Side::Caller);
@@ -674,7 +680,7 @@ mod tests {
             description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
         };
         let mut negotiation = Negotiation::default();
-        // The INVITE had no offer, so the caller has announced no m-line yet.
+        // The INVITE has no offer, so the caller has not announced an m-line yet.
         negotiation.announce_fork("other", named(5002, "speex"));
         negotiation.announce(Side::Callee, named(5000, "iLBC"));
         let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);

@@ -8,15 +8,15 @@ use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri};
 
-/// Numbers and names of the parties of a leg, from its own messages. A field without a comment has the same meaning as
-/// the field of that name in [`CallRecord`].
+/// Numbers and names of the parties of a leg, from its own messages. Fields without a comment mean the same as the
+/// fields of [`CallRecord`] with the same names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
-    /// The caller's number, normalised; the configured word if the caller withholds the number; `None` if unknown.
+    /// The caller's number, normalised. If the caller withholds it, the configured word. `None` if unknown.
     pub(crate) from: Option<String>,
     /// The called number, normalised; `None` if unknown.
     pub(crate) to: Option<String>,
-    /// Extension found in the headers that `internal_number` names; `None` without such a header.
+    /// Extension in the headers that the setting `internal_number` names; `None` without such a header.
     named_extension: Option<String>,
     texts: PartyTexts,
     diverted_from: Option<String>,
@@ -27,7 +27,7 @@ pub(crate) struct LegParties {
     withheld: bool,
     from_extension: bool,
     headers: BTreeMap<String, String>,
-    /// Treatment that a test call (`callspan test-call`) requests; `None` if the leg is no test call of this recorder.
+    /// How a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
 }
 
@@ -47,7 +47,7 @@ struct PartyTexts {
 }
 
 impl LegParties {
-    /// Reads the parties from a message. `requester` is the side that sent the request or, for a response, gets it.
+    /// Reads the parties from a message. `requester` is the side that sent the request, or the answered request.
     pub(crate) fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),
@@ -57,11 +57,9 @@ impl LegParties {
         let first =
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
-        // The caller's own office may see the extension, although the number is hidden from outside parties (RFC 3325
-        // section 7).
+        // In its own network a caller with a hidden number may be known as an extension (RFC 3325 section 7).
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
-        // A network that sends the asserted number in spite of Privacy trusts the receiver with it, so the record may
-        // contain it.
+        // If a network asserts a hidden number, it trusts the receiver. So the record may contain the number.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let from = if withheld {
@@ -94,7 +92,7 @@ impl LegParties {
         }
     }
 
-    /// Returns the direction of the call and its extension, judged by the numbers of this leg.
+    /// Returns the direction of the call and its extension, as the numbers of this leg show them.
     pub(crate) fn direction(&self, plan: &NumberPlan) -> (CallDirection, Option<&str>) {
         let direction = plan.direction(self.from.as_deref(), self.to.as_deref());
         let internal = match direction {
@@ -106,7 +104,7 @@ impl LegParties {
         (direction, self.named_extension.as_deref().or(internal))
     }
 
-    /// Writes the numbers, names and headers of the parties into a record.
+    /// Writes the numbers, names and headers of the parties to a record.
     pub(crate) fn fill(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let (direction, internal) = self.direction(plan);
         record.direction = direction;
@@ -125,14 +123,14 @@ impl LegParties {
         record.test_call = self.test_order.is_some();
     }
 
-    /// Returns the treatment that a test call (`callspan test-call`) requests; `None` if the leg is no test call of
-    /// this recorder.
+    /// Returns how a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this
+    /// recorder.
     pub(crate) const fn test_order(&self) -> Option<TestCallOrder> {
         self.test_order
     }
 
-    /// Writes names and addresses into the record of a click-to-call. The PBX called the party of this leg first, and
-    /// then the party of `called`.
+    /// Writes names and addresses to the record of a click-to-call. The PBX first called the party of this leg, and
+    /// then the party `called`.
     pub(crate) fn fill_click_to_call(&self, called: &Self, record: &mut CallRecord) {
         record.from_uri.clone_from(&self.texts.to_uri);
         record.to_uri.clone_from(&called.texts.to_uri);
@@ -141,7 +139,7 @@ impl LegParties {
         record.request_uri.clone_from(&called.texts.request_uri);
     }
 
-    /// Returns the extension found in the headers that `internal_number` names.
+    /// Returns the extension in the headers that the setting `internal_number` names.
     pub(crate) fn named_extension(&self) -> Option<&str> {
         self.named_extension.as_deref()
     }
@@ -156,31 +154,31 @@ impl LegParties {
         self.request_user.as_deref()
     }
 
-    /// Returns whether the caller was known as an extension when the message was captured.
+    /// Returns whether the caller was a known extension when the message was captured.
     pub(crate) const fn is_from_extension(&self) -> bool {
         self.from_extension
     }
 
-    /// Returns the number that diverted the call, from Diversion or History-Info; `None` if the call was not diverted.
+    /// Returns the number that diverted the call (Diversion or History-Info header); `None` if the call was not
+    /// diverted.
     pub(crate) fn diverted_from(&self) -> Option<&str> {
         self.diverted_from.as_deref()
     }
 
-    /// Returns whether the caller is the called number itself, or a word without digits. A PBX that calls both parties
-    /// (click to call) uses such a caller.
+    /// Returns whether the INVITE names no real caller: the caller is the called number itself, or a word without
+    /// digits. A PBX names such a caller if it calls both parties (click-to-call).
     pub(crate) fn is_called_by_pbx(&self) -> bool {
         let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 
-    /// Returns the value of a header that the configuration keeps, by its configured name; `None` if the message lacks
-    /// it.
+    /// Returns the value of a header that the configuration keeps. `name` is its name in the configuration.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// Returns the normalised number in the part of a message that `source` names; `None` if there is none.
+/// Returns the normalised number from the part of a message that `source` names; `None` if there is no number.
 fn number_at(
     source: &NumberSource,
     message: &SipMessage<'_>,
@@ -198,8 +196,8 @@ fn number_at(
     plan.normalise(&user).map(|n| text(&n))
 }
 
-/// Returns the user part of the first value of a header that is a telephone number. P-Asserted-Identity can have a SIP
-/// URI and a tel URI (RFC 3325 section 9.1).
+/// Returns the first value of a header that is a telephone number. P-Asserted-Identity may contain a SIP URI and a tel
+/// URI (RFC 3325 section 9.1).
 fn header_number(message: &SipMessage<'_>, name: &str, plan: &NumberPlan) -> Option<String> {
     let users = message.addresses(name).into_iter().filter_map(|address| global_user(&address.uri));
     let is_number = |user: &String| user.bytes().all(|b| b.is_ascii_digit() || b"+*#-.() ".contains(&b));
@@ -219,11 +217,11 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
     plan.normalise(&global_user(&party.uri)?).map(|n| text(&n))
 }
 
-/// Returns the user part of a URI. A local number is completed by its `phone-context` (RFC 3966 section 5.1.5), if the
-/// context is the beginning of a global number.
+/// Returns the user part of a URI. A local number with a `phone-context` that begins a global number becomes that
+/// global number (RFC 3966 section 5.1.5).
 fn global_user(uri: &SipUri) -> Option<String> {
     let Some(user) = uri.user.clone() else {
-        // The URI names a service, e.g. an emergency call by `urn:service:sos` (RFC 5031).
+        // The URI names a service, e.g. `urn:service:sos` for an emergency call (RFC 5031).
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
     let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
@@ -231,8 +229,7 @@ fn global_user(uri: &SipUri) -> Option<String> {
     Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
 }
 
-/// Returns the text of a URI without digits that are dialled after a pause, because they can be a card number or a
-/// code.
+/// Returns the text of a URI without the digits that are dialled after a pause. They may be a card number or a code.
 fn uri_text(uri: &SipUri) -> String {
     let mut shown = uri.text.clone();
     if let Some(user) = uri.user.as_deref() {
@@ -240,7 +237,7 @@ fn uri_text(uri: &SipUri) -> String {
         if kept.len() < user.len() && shown.contains(user) {
             shown = shown.replacen(user, kept, 1);
         } else if kept.len() < user.len() {
-            // The pause can be percent-encoded (%2C), so the URI is put together again from its decoded parts.
+            // The pause may be percent-encoded (%2C), so the URI is built from its decoded parts.
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }
@@ -250,8 +247,8 @@ fn uri_text(uri: &SipUri) -> String {
     text(&shown)
 }
 
-/// Returns the number in the newest Diversion, or in the oldest entry of History-Info. A single History-Info entry is
-/// the call itself (RFC 7044 section 9.1).
+/// Returns the number in the newest Diversion header, otherwise in the oldest entry of History-Info. If History-Info
+/// has one entry only, it is the call itself (RFC 7044 section 9.1).
 fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> {
     number_in(message, "Diversion", plan).or_else(|| match message.addresses("History-Info").as_slice() {
         [first, _, ..] => normal(first, plan),
@@ -259,7 +256,7 @@ fn diverted_from(message: &SipMessage<'_>, plan: &NumberPlan) -> Option<String> 
     })
 }
 
-/// Returns the user part of a header value: a name-addr, a URI, or a bare number.
+/// Returns the user part of a header value, which may be a name-addr, a URI or a number alone.
 fn header_user(value: &str) -> Option<String> {
     let value = value.trim();
     NameAddr::parse(value).and_then(|n| global_user(&n.uri)).or_else(|| (!value.is_empty()).then(|| value.to_owned()))
@@ -269,8 +266,8 @@ fn is_asserted(source: &NumberSource) -> bool {
     matches!(source, NumberSource::Header(name) if name.eq_ignore_ascii_case(ASSERTED))
 }
 
-/// Returns whether the caller withholds the number: `Privacy: id|user|header` (RFC 3323), or an anonymous From without
-/// P-Asserted-Identity.
+/// Returns whether the caller withholds the number: by `Privacy: id|user|header` (RFC 3323), or by an anonymous From
+/// header without P-Asserted-Identity.
 fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
     let private = message.headers("Privacy").iter().any(|value| {
         value.split([';', ',']).any(|p| ["id", "user", "header"].iter().any(|w| p.trim().eq_ignore_ascii_case(w)))
@@ -303,11 +300,11 @@ fn text(value: &str) -> String {
 
 /// Header in which a network asserts the caller's number (RFC 3325 section 9.1).
 const ASSERTED: &str = "P-Asserted-Identity";
-/// Headers that name a caller to the caller's own network although the number is hidden from others (RFC 3325).
+/// Headers by which the caller's own network knows a caller who hides the number from others (RFC 3325).
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
-/// Maximum length of a name or URI in the record, characters. Longer texts are cut.
+/// Maximum length of a name or URI in the record, characters. Longer texts are truncated.
 const MAX_TEXT_CHARS: usize = 512;
-/// Maximum number of headers of one INVITE that are kept.
+/// Maximum number of headers of an INVITE that a record contains.
 const MAX_KEPT_HEADERS: usize = 64;

@@ -1,14 +1,14 @@
 //! Pause and resume of a recording, e.g. while a caller says a card number.
 //!
-//! Three triggers pause a recording: a SIP message (a configured header or INFO), a DTMF sequence, and the API
-//! ([`crate::call::Engine::handle_pause`]). During a pause, only the RTP headers of all legs of the conversation are
-//! stored, and the recording is silent.
+//! Three triggers pause a recording: a SIP message (a configured header or an INFO), a DTMF sequence, and the API
+//! ([`crate::call::Engine::handle_pause`]). During a pause only the RTP headers of all legs of the call are stored, and
+//! the recording is silent.
 //!
 //! # Invariants
 //! - A DTMF digit is compared and then forgotten. No record, log, spool file or `Debug` output contains it.
-//! - In doubt a call stays paused: if the list of pauses is full, a resume is refused, but a pause never is.
-//! - A repeated request changes nothing. Several legs can contain the same request, and a restart reads it from the
-//!   spool.
+//! - In doubt a call stays paused. If the list of pauses is full, a resume is refused, but a pause is accepted.
+//! - A repeated request changes nothing. Several legs may contain the same request, and after a restart it is read
+//!   again from the spool.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 pub struct Config {
     /// Name of the SIP header that contains a pause or resume request, in any message of the call.
     pub header: String,
-    /// Content-Type of an INFO whose body contains a pause or resume request.
+    /// Content-Type of an INFO with a body that may contain a pause or resume request.
     pub info_type: String,
     /// DTMF sequence that pauses the recording, made of `0-9*#A-D`.
     pub dtmf: String,
@@ -31,7 +31,7 @@ pub struct Config {
     pub resume_dtmf: String,
 }
 
-/// A request to pause or resume a recording, wherever it came from.
+/// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
     /// Pause: stop storing the payload of packets.
@@ -41,8 +41,8 @@ pub enum PauseAction {
 }
 
 impl PauseAction {
-    /// Parses texts like `pause`, `Record: off` or `recording=resume`. Only the word after the last colon or equals
-    /// sign is used.
+    /// Parses a text like `pause`, `Record: off` or `recording=resume`. Only the word after the last colon or equals
+    /// sign counts.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
@@ -54,7 +54,7 @@ impl PauseAction {
         }
     }
 
-    /// Returns the request in a SIP message; `None` if the message contains none.
+    /// Returns the pause or resume request in a SIP message; `None` if there is none.
     pub(crate) fn in_message(message: &SipMessage<'_>, config: &Config) -> Option<Self> {
         let by_header = || {
             let name = Some(config.header.as_str()).filter(|name| !name.is_empty())?;
@@ -71,7 +71,7 @@ impl PauseAction {
     }
 }
 
-/// The pauses of one conversation in order of time. The last pause may not have ended yet.
+/// The pauses of one call in order of time. The last pause may still last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PauseHistory {
     spans: Vec<PauseSpan>,
@@ -85,18 +85,18 @@ struct PauseSpan {
 }
 
 impl PauseHistory {
-    /// Creates the history of a conversation that was never paused.
+    /// Creates the history of a call that was never paused.
     pub(crate) const fn new() -> Self {
         Self { spans: Vec::new(), events: Vec::new() }
     }
 
-    /// Applies a pause or resume request. Returns whether it changed the state, i.e. was no repetition.
+    /// Applies a pause or resume request. Returns false if it repeats an earlier request and so changes nothing.
     pub(crate) fn apply(&mut self, action: PauseAction, at: Timestamp, by: &str, side: Option<Side>) -> bool {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // This pause request is old, because it was read from the spool or from another leg. Its pause has already
-            // ended.
+            // This request is a repetition, read from the spool or from another leg. The pause that it began has
+            // already ended.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -115,7 +115,7 @@ impl PauseHistory {
         changed
     }
 
-    /// Adds the pauses of a conversation that is merged into this history's conversation.
+    /// Adds the pauses of a call that is merged into this call.
     pub(crate) fn merge(&mut self, other: Self) {
         self.spans.extend(other.spans);
         self.spans.sort_by_key(|span| (span.from, span.to.is_none()));
@@ -127,7 +127,7 @@ impl PauseHistory {
         self.spans.iter().rev().find(|span| span.to.is_none()).map(|span| span.from)
     }
 
-    /// Returns whether a packet captured at this time belongs to a pause. Packets can be slightly out of order.
+    /// Returns whether a packet with this capture time belongs to a pause. Packets may be slightly out of order.
     pub(crate) fn covers(&self, at: Timestamp) -> bool {
         let near = self.spans.iter().rev().take_while(|span| span.to.is_none_or(|to| at < to));
         near.into_iter().any(|span| span.from <= at)
@@ -138,7 +138,7 @@ impl PauseHistory {
         self.spans.is_empty()
     }
 
-    /// Returns the pauses for the record. `ended_at` is the end of the call, if it is over.
+    /// Returns the pauses for the record. `ended_at` is the end of the call; `None` if the call is live.
     pub(crate) fn record(&self, ended_at: Option<Timestamp>) -> Vec<PauseRecord> {
         let end = |span: &PauseSpan| match (span.to, ended_at) {
             (Some(to), Some(end)) => Some(to.min(end).max(span.from)),
@@ -154,8 +154,8 @@ impl PauseHistory {
     }
 }
 
-/// Finds the configured DTMF sequences in the digits of both sides of a leg (RFC 4733, SIP INFO). It stores at most the
-/// digits of one sequence.
+/// Recognises the configured DTMF sequences in the digits of both sides of a leg (RFC 4733, SIP INFO). It stores at
+/// most the digits of one sequence.
 #[derive(Clone, Default)]
 pub(crate) struct DtmfDetector {
     sides: [DtmfSideState; 2],
@@ -163,10 +163,10 @@ pub(crate) struct DtmfDetector {
 
 #[derive(Clone, Default)]
 struct DtmfSideState {
-    /// SSRC and RTP timestamp of the newest telephone-event; `None` before the first. All packets of one event have the
-    /// same timestamp.
+    /// SSRC and RTP timestamp of the newest telephone-event; `None` before the first. All packets of one key press have
+    /// the same timestamp.
     newest: Option<(Ssrc, u32)>,
-    /// CSeq number of the newest INFO with a key; `None` before the first.
+    /// CSeq number of the newest INFO with a DTMF digit; `None` before the first.
     newest_info: Option<u32>,
     keys: [u8; MAX_KEYS],
     at: Option<Timestamp>,
@@ -179,17 +179,17 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of a telephone-event packet or an INFO: whether a key was pressed, and the request that this completes.
+/// Result of a telephone-event packet or an INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
-    /// Whether a new key press began, which is an event for the record.
+    /// Whether a new key press begins. The record lists it as an event.
     pub(crate) fresh: bool,
-    /// Request that this key completes, as the last key of a configured sequence; `None` if it completes none.
+    /// Request of a configured sequence that this digit completes; `None` if it completes no sequence.
     pub(crate) action: Option<PauseAction>,
 }
 
 impl DtmfDetector {
-    /// Handles a telephone-event packet. `readable` is false if its payload was not captured or is encrypted.
+    /// Handles a telephone-event packet. `readable` is false if its payload is encrypted or was not captured.
     pub(crate) fn handle_packet(
         &mut self,
         side: Side,
@@ -199,14 +199,14 @@ impl DtmfDetector {
         config: &Config,
     ) -> DtmfPress {
         let code = packet.payload.first().copied().filter(|_| readable);
-        // Events 0 to 15 are keys (RFC 4733 section 3.2). An unreadable event counts as a key.
+        // Events 0 to 15 are DTMF digits (RFC 4733 section 3.2). An unreadable event counts as a digit.
         if code.is_some_and(|code| code > 15) {
             return DtmfPress::default();
         }
         let pressed = &mut self.sides[side.channel()];
         let mark = (packet.ssrc, packet.time.0);
-        // The last packet of an event is sent three times, and a copy of it can arrive after the next event has begun.
-        // Such a copy is no new key press.
+        // The last packet of an event is sent three times. A copy may arrive after the next event has begun, and is no
+        // new key press.
         let newer = |known: (Ssrc, u32)| known.0 != mark.0 || (mark.1.wrapping_sub(known.1) as i32) > 0;
         if !pressed.newest.is_none_or(newer) {
             return DtmfPress::default();
@@ -215,7 +215,7 @@ impl DtmfDetector {
         pressed.press(at, code, config)
     }
 
-    /// Handles an INFO that reports a key (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
+    /// Handles an INFO with a DTMF digit (`application/dtmf-relay`, `application/dtmf`). Ignores other messages.
     pub(crate) fn handle_message(
         &mut self,
         side: Side,
@@ -251,7 +251,7 @@ impl DtmfSideState {
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
-        // If the digits complete both sequences, the longer sequence is recognised.
+        // If the digits complete both sequences, the longer one counts.
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));
@@ -270,7 +270,8 @@ fn is_info_with_type(message: &SipMessage<'_>, content_type: &str) -> bool {
         })
 }
 
-/// Returns the event code of the key in an INFO body, which is `Signal=5` or the key alone; `None` for other bodies.
+/// Returns the event code of the digit in an INFO body: `Signal=5`, or the digit alone. Returns `None` for other
+/// bodies.
 fn key_in_info(body: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
     let named = text.lines().find_map(|line| {
@@ -285,7 +286,7 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
     }
 }
 
-/// Keys of a telephone, indexed by event code (RFC 4733 section 3.2).
+/// DTMF digits, indexed by event code (RFC 4733 section 3.2).
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 /// Maximum number of digits in a sequence that pauses or resumes.
 pub(crate) const MAX_KEYS: usize = 16;
@@ -293,12 +294,12 @@ pub(crate) const MAX_KEYS: usize = 16;
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of DTMF events in the record for each side of a leg.
 const MAX_EVENTS: u32 = 250;
-/// Maximum number of pauses of a call (a pause each minute makes 1,440 a day). The last pause then lasts to the end of
-/// the call.
+/// Maximum number of pauses of a call. A pause each minute makes 1,440 a day. After this number, the last pause lasts
+/// to the end of the call.
 const MAX_PAUSES: usize = 2_000;
-/// Maximum number of bytes of a body that are searched for a request or a key.
+/// Maximum number of bytes of a body that are searched for a request or a digit.
 const MAX_BODY: usize = 512;
-/// Content types of an INFO that reports a key. No RFC defines them; Cisco introduced them.
+/// Content types of an INFO with a DTMF digit. No RFC defines them; Cisco introduced them.
 const DTMF_INFO_TYPES: [&str; 2] = ["application/dtmf-relay", "application/dtmf"];
 
 #[cfg(test)]
@@ -381,7 +382,7 @@ mod tests {
         assert_eq!(press(6_000, 2_900, 2).action, None, "too slow");
         assert_eq!(press(6_100, 3_900, 10).action, None);
         assert_eq!(press(6_200, 4_900, 2).action, Some(PauseAction::Resume));
-        // Event 16 is a hook flash and not a key (RFC 4733).
+        // Event 16 is a hook flash, not a DTMF digit (RFC 4733).
         assert_eq!(press(6_300, 5_900, 16), DtmfPress::default());
     }
 
@@ -411,7 +412,7 @@ mod tests {
         let mut put = |action, ms| pauses.apply(action, at(ms), "test", None);
         assert!(!put(PauseAction::Resume, 5));
         assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
-        // A restart reads the same requests again from the spool file of a second leg.
+        // After a restart, the same requests are read again from the spool file of a second leg.
         assert!(!put(PauseAction::Pause, 10) && !put(PauseAction::Resume, 20));
         assert!(put(PauseAction::Pause, 30));
         assert!([9, 20, 29].iter().all(|ms| !pauses.covers(at(*ms))));

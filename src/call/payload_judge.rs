@@ -1,11 +1,13 @@
-//! Finds the format of a payload type from its payloads, where the session descriptions leave a doubt.
+//! Finds the format of a payload type from the payloads, if the session descriptions leave a doubt.
 //!
-//! The receiver's description says what a payload type means (RFC 3264 section 5.1). Quirk `own_numbers`: both sides
-//! announce the same dynamic payload types with swapped meanings, and a device uses its own description instead of the
-//! receiver's. Or a device sends audio with a payload type that is announced as telephone-event, or not announced at
-//! all.
+//! The receiver's description says which format a payload type has (RFC 3264 section 5.1). Some devices break this
+//! rule:
 //!
-//! In the true format, the duration of a payload agrees with the step of the RTP timestamps. In another format it
+//! - Quirk `own_numbers`: both sides announce the same dynamic payload types with swapped formats, and a device uses
+//!   its own description instead of the receiver's.
+//! - A device sends audio with a payload type that is announced as telephone-event, or not announced at all.
+//!
+//! In the true format, the duration of a payload agrees with the difference of the RTP timestamps. In another format it
 //! rarely does.
 
 use crate::call::decision::PayloadFormat;
@@ -17,7 +19,7 @@ use crate::rtp::RtpPacket;
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
-    /// The possible formats: the announced format first, then the others, the most likely first.
+    /// The possible formats, most likely first. The announced format is the first.
     formats: Vec<JudgedFormat>,
     /// Number of packets that were compared so far.
     packets: u32,
@@ -26,24 +28,24 @@ pub(crate) struct PayloadJudge {
     verdict: JudgeVerdict,
 }
 
-/// A possible format of a payload type, and how well the packets fit it.
+/// A possible format of a payload type, and the number of packets that agree with it.
 #[derive(Clone, Debug)]
 struct JudgedFormat {
     /// The format; `None` if no description names the payload type.
     format: Option<PayloadFormat>,
-    /// The last payload as it would be in this format.
+    /// The last payload, read in this format.
     last: LastPayload,
-    /// Number of pairs of consecutive packets that fit the format.
+    /// Number of pairs of consecutive packets that agree with the format.
     fits: u32,
 }
 
-/// The last payload, interpreted in a format.
+/// The last payload, read in a possible format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LastPayload {
-    /// The payload is not valid in this format, or the format does not determine a duration.
+    /// The payload is not valid in this format, or its duration is unknown.
     #[default]
     Unknown,
-    /// The payload would last this number of ns.
+    /// The payload lasts this time, ns.
     Lasts(i64),
     /// The payload has the length of a telephone-event, which has no duration.
     Event,
@@ -52,11 +54,11 @@ enum LastPayload {
 /// Result of comparing the possible formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JudgeVerdict {
-    /// The result is not known yet; more packets are needed.
+    /// The result is still open, and more packets are needed.
     Open,
     /// The announced format is the true format.
     Announced,
-    /// The format with this index is the true one.
+    /// The format with this index is the true format.
     Other(usize),
 }
 
@@ -88,7 +90,7 @@ impl PayloadJudge {
         self.pt
     }
 
-    /// Returns whether this is the announced format with which the judge compares the others.
+    /// Returns whether `format` is the announced format of this payload type.
     pub(crate) fn has_announced(&self, format: Option<&PayloadFormat>) -> bool {
         self.formats.first().is_some_and(|judged| judged.format.as_ref() == format)
     }
@@ -104,7 +106,7 @@ impl PayloadJudge {
         self.formats.get(index)?.format.as_ref()
     }
 
-    /// Compares a packet of the payload type with all formats. Returns true if this packet decides the result.
+    /// Compares a packet of the payload type with all possible formats. Returns true if this packet decides the result.
     pub(crate) fn handle_packet(&mut self, packet: &RtpPacket<'_>) -> bool {
         if !self.is_open() {
             return false;
@@ -165,18 +167,18 @@ impl JudgedFormat {
 
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
-/// Maximum length of a payload that counts as a telephone-event, bytes. Events can have extensions, but no device sends
+/// Maximum length of a payload that may be a telephone-event, bytes. An event may have extensions, but no device sends
 /// more than four times the usual length.
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
-/// Number of pairs of consecutive packets that suffice for a result: a tenth of a second at 20 ms.
+/// Minimum number of pairs of consecutive packets for a result: a tenth of a second with 20 ms a packet.
 const MIN_PAIRS: u32 = 4;
-/// Number of pairs of consecutive packets after which the announced format is used without a clear result: 2 s at 20
-/// ms.
+/// Number of pairs of consecutive packets after which the announced format is accepted, if the result is still open: 2
+/// s with 20 ms a packet.
 const MAX_PAIRS: u32 = 100;
-/// Number of packets after which the announced format is used without a clear result. Few packets may be consecutive,
-/// e.g. because the mirror shows only every second packet.
+/// Number of packets after which the announced format is accepted, if the result is still open. Few of them may be
+/// consecutive, e.g. if the mirror shows every second packet.
 const MAX_PACKETS: u32 = 400;
-/// Maximum number of formats that are compared with the announced format. A device offers about ten.
+/// Maximum number of other formats that are compared with the announced format. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;
 
 #[cfg(test)]
@@ -189,7 +191,8 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the format that the judge finds from ten packets with this payload and this step of the timestamps.
+    /// Returns the format that the judge finds from ten packets with this payload and this difference of the
+    /// timestamps.
     fn judged(
         announced: Option<&PayloadFormat>,
         others: &[PayloadFormat],
@@ -217,14 +220,14 @@ mod tests {
         let (opus, ilbc, event) = (format("OPUS", 48_000), format("ILBC", 8_000), format("telephone-event", 8_000));
         let opus_packet = [9 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
         let both = [ilbc.clone(), opus.clone()];
-        // The four cases: formats as announced; formats swapped; audio with the payload type of events; audio with a
-        // payload type that nobody announced.
+        // Four cases: formats as announced; swapped formats; audio with the payload type of telephone-events; audio
+        // with an unannounced payload type.
         assert_eq!(judged(Some(&opus), &both, &opus_packet, 960), None);
         assert_eq!(judged(Some(&ilbc), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
         assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
-        // Two cases that decide nothing: a real event, and payloads that fit no format.
+        // Two cases without a result: a real telephone-event, and payloads that agree with no format.
         assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
         assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());
     }

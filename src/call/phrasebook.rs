@@ -1,14 +1,13 @@
-//! Translations of sentences that the program itself wrote in English.
+//! Translations of the sentences that the program writes in English.
 //!
 //! The English sentence is the key, as with gettext. A record, an alarm or a finding contains only the English
-//! sentence, which is translated where it is shown. `{}` stands for a value. A value that is itself a phrase is
-//! translated, too.
+//! sentence. It is translated where it is shown. `{}` stands for a value, and a value that is a phrase is translated
+//! too.
 //!
-//! # Invariant
-//! A translation costs a bounded time for any text: [`MAX_TEXT`] bytes are read, and a value is shorter than its
-//! sentence.
+//! # Invariant A translation takes a limited time for any text: only [`MAX_TEXT`] bytes are read, and a value is
+//! shorter than its sentence.
 
-/// Language of the sentences that people read.
+/// Language in which sentences are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TextLanguage {
     /// English, in which the program writes every sentence.
@@ -24,7 +23,7 @@ pub(crate) type Translations = [(&'static str, &'static str)];
 /// Russian translations of the texts of one subject.
 #[derive(Debug)]
 pub(crate) struct Phrasebook {
-    /// Sentences that can stand alone. The first one that matches is used.
+    /// Sentences that may stand alone. The first one that matches is used.
     pub(crate) sentences: &'static [&'static Translations],
     /// Phrases that are inserted into sentences.
     pub(crate) phrases: &'static [&'static Translations],
@@ -33,7 +32,8 @@ pub(crate) struct Phrasebook {
 }
 
 impl Phrasebook {
-    /// Returns a text of one or several sentences in Russian; `None` if a sentence is not in this phrasebook.
+    /// Returns a text of one or several sentences in Russian. Returns `None` if this phrasebook lacks one of the
+    /// sentences.
     ///
     /// Commands may follow a sentence that ends with a colon. They are not translated.
     pub(crate) fn text(&self, english: &str) -> Option<String> {
@@ -41,7 +41,7 @@ impl Phrasebook {
         Some(if commands.is_empty() { text } else { format!("{text} {commands}") })
     }
 
-    /// Returns a text in Russian, and the commands that follow it.
+    /// Returns a text in Russian, and the commands that follow the text.
     pub(crate) fn text_and_commands<'t>(&self, english: &'t str) -> Option<(String, &'t str)> {
         let mut rest = shortened(english).trim();
         let mut out = String::new();
@@ -62,7 +62,7 @@ impl Phrasebook {
         (!out.is_empty()).then_some((out, ""))
     }
 
-    /// Returns a text in the given language. A text that this phrasebook lacks stays English.
+    /// Returns a text in the given language. A text without a translation stays English.
     pub(crate) fn shown(&self, language: TextLanguage, english: &str) -> String {
         match language {
             TextLanguage::Ru => self.text(english).unwrap_or_else(|| english.to_owned()),
@@ -70,7 +70,7 @@ impl Phrasebook {
         }
     }
 
-    /// Returns a phrase in Russian, or the text itself if there is no translation.
+    /// Returns a phrase in Russian. A phrase without a translation stays English.
     pub(crate) fn phrase(&self, english: &str) -> String {
         let value = shortened(english);
         let partly = || {
@@ -85,7 +85,7 @@ impl Phrasebook {
         known.or_else(|| self.listed(value)).or_else(|| self.whole(value))
     }
 
-    /// Returns the translation of the sentence at the beginning of a text, and the length of that sentence, bytes.
+    /// Returns the translation of the first sentence of a text, and the length of this sentence in the text, bytes.
     fn sentence(&self, text: &str) -> Option<(String, usize)> {
         self.sentences.iter().copied().flatten().find_map(|(english, russian)| {
             let (values, length) = prefix(english, text)?;
@@ -100,7 +100,7 @@ impl Phrasebook {
         })
     }
 
-    /// Translates a value that is a number with a noun, e.g. `3 frames`. Returns `None` for other values.
+    /// Translates a number with a noun, e.g. `3 frames`. Returns `None` for other values.
     fn counted(&self, value: &str) -> Option<String> {
         let (number, noun) = value.split_once(' ')?;
         let n: u64 = number.parse().ok()?;
@@ -109,7 +109,7 @@ impl Phrasebook {
         Some(format!("{n} {}", russian_form(n, *forms)))
     }
 
-    /// Translates a list of phrases; returns `None` if one of them has no translation.
+    /// Translates a list of phrases. Returns `None` if one of them has no translation.
     fn listed(&self, value: &str) -> Option<String> {
         let mark = list_mark(value)?;
         Some(value.split(mark).map(|part| self.known(part)).collect::<Option<Vec<_>>>()?.join(mark))
@@ -137,8 +137,8 @@ pub(crate) const fn russian_form(n: u64, forms: [&str; 3]) -> &str {
     }
 }
 
-/// Matches an English template with the beginning of a text. Returns the values in the places of `{}`, and the length
-/// of the match. The sentence must end there: the text ends, or another sentence begins.
+/// Matches an English template with the beginning of a text. Returns the values in place of `{}`, and the length of the
+/// match. After the match, the text must end or another sentence must begin.
 fn prefix<'t>(template: &str, text: &'t str) -> Option<(Vec<&'t str>, usize)> {
     let mut literals = template.split("{}");
     let first = literals.next().unwrap_or_default();
@@ -160,7 +160,7 @@ fn find_where(text: &str, from: usize, literal: &str, accepts: impl Fn(usize) ->
     rest.match_indices(literal).map(|(at, _)| from + at).find(|at| accepts(*at))
 }
 
-/// Returns whether a sentence can end at this position: the text ends, another sentence begins, or commands follow a
+/// Returns whether a sentence may end at this position: the text ends, another sentence begins, or commands follow a
 /// colon.
 fn is_end(text: &str, at: usize) -> bool {
     let Some(rest) = text.get(at..) else { return false };
@@ -184,13 +184,13 @@ fn shortened(text: &str) -> &str {
 /// Maximum length of a text that is translated, bytes. The texts of the program are shorter.
 const MAX_TEXT: usize = 2_000;
 
-/// Finds texts in source files, for tests that no translation is missing.
+/// Finds texts in source files. Tests use it to check that each text has a translation.
 #[cfg(test)]
 pub(crate) mod sources {
     use super::Phrasebook;
 
-    /// Returns the texts of a source that have no translation, and the number of all its texts. A text is a string
-    /// literal of at least `words` words for which the function `is_other` returns false.
+    /// Returns the texts of a source file without a translation, and the number of all its texts. A text is a string
+    /// literal of at least `words` words. Literals for which `is_other` returns true are skipped.
     fn untranslated(
         book: &Phrasebook,
         source: &str,
@@ -212,8 +212,12 @@ pub(crate) mod sources {
         (missing, checked)
     }
 
-    /// Fails if a text of a source has no translation, or if there are at most `least` texts. A text is a string
-    /// literal of at least `words` words for which the function `is_other` returns false.
+    /// Checks that each text in the source files has a translation, and that there are more than `least` texts. A text
+    /// is a string literal of at least `words` words. Literals for which `is_other` returns true are skipped.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a check fails.
     pub(crate) fn assert_translated(
         book: &Phrasebook,
         (sources, least): (&[&str], usize),
@@ -243,7 +247,7 @@ pub(crate) mod sources {
         out
     }
 
-    /// Replaces each `{name}` in a literal by a value, and each `{}` by `unnamed`.
+    /// Replaces each `{name}` in a literal by an example value, and each `{}` by `unnamed`.
     fn with_values(literal: &str, unnamed: &str) -> String {
         let mut out = String::new();
         for (n, piece) in literal.split('{').enumerate() {

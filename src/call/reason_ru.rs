@@ -1,12 +1,12 @@
 //! Reasons of verdicts in Russian.
 //!
-//! # Invariant
-//! Every sentence in the modules that write reasons has a translation. A test compares the table with these sources.
+//! # Invariant Each sentence in the modules that write reasons has a translation. A test compares the table with these
+//! modules.
 
 use super::phrasebook::Phrasebook;
 
-/// Returns the reason of a verdict in Russian; `None` if a sentence has no translation, e.g. because another version
-/// wrote it.
+/// Returns the reason of a verdict in Russian. Returns `None` if a sentence has no translation, e.g. because another
+/// version wrote it.
 pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     REASONS.text(reason)
 }
@@ -248,8 +248,7 @@ mod tests {
         }
     }
 
-    /// Searches the sources of the modules that write reasons for string literals of five words or more. Each is a
-    /// sentence or a phrase, so the table must have it.
+    /// Searches the modules that write reasons for string literals of five words or more. Each must be in the table.
     #[test]
     fn every_reason_in_the_sources_has_a_translation() {
         let sources = [
@@ -261,7 +260,7 @@ mod tests {
         assert_translated(&REASONS, (&sources, 40), 5, is_other);
     }
 
-    /// Returns whether a text is for logs or developers, so that it needs no translation.
+    /// Returns whether a text is for logs or developers. Such a text needs no translation.
     fn is_other(literal: &str) -> bool {
         let parts = ["could not be removed", "next start", "outbox", "thread", "invariant", "{error"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))

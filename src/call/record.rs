@@ -1,7 +1,7 @@
 //! The call record: the JSON description of a call. Scripts depend on the names of its fields.
 //!
-//! A field without a known value is absent; no field is null or an empty string. Times are RFC 3339 UTC with
-//! microseconds. Durations are seconds.
+//! A field without a known value is absent. No field is null or an empty string. Times are RFC 3339 UTC with
+//! microseconds, and durations are seconds.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::call::leg_end::LegEnd;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
-/// Version of the record's fields, written into each record.
+/// Version of the fields of a record, stored in each record.
 pub const SCHEMA: u32 = 1;
 
 /// Direction of a call, seen from our own PBX.
@@ -26,12 +26,12 @@ pub enum CallDirection {
     Outbound,
     /// The call went from one extension to another.
     Internal,
-    /// The direction is unknown, because no side is known as an extension.
+    /// The direction is unknown, because neither side is known to be an extension.
     #[default]
     Unknown,
 }
 
-/// The two ends of a leg or call: caller and callee.
+/// One end of a leg or call: the caller or the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -63,9 +63,9 @@ impl Side {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// A person answered, or a machine (e.g. an answering machine) of the outside party.
+    /// A person answered; or a machine of the outside party, e.g. an answering machine.
     Answered,
-    /// The PBX answered (e.g. a queue), and the caller hung up before a person answered.
+    /// The PBX answered, e.g. with a queue, and the caller hung up before a person answered.
     Abandoned,
     /// The caller hung up before an answer.
     Cancelled,
@@ -73,13 +73,13 @@ pub enum CallOutcome {
     Busy,
     /// The called person refused the call with 603 or 607.
     Declined,
-    /// The call was refused with 408 or 480, or rang until it expired.
+    /// The call was refused with 408 or 480, or rang until it timed out.
     NoAnswer,
     /// The call was redirected with a 3xx response.
     Redirected,
     /// The call was refused with any other final response.
     Failed,
-    /// The captured messages show no result.
+    /// The captured messages do not show the outcome.
     #[default]
     Unknown,
 }
@@ -109,7 +109,7 @@ pub enum EndedBy {
     Caller,
     /// The callee sent a BYE.
     Callee,
-    /// A media timeout ended the call: there was no media for `calls.silence_s` seconds.
+    /// The call ended by a media timeout: there was no media for `calls.silence_s` seconds.
     Silence,
     /// Another call announced the same media address, so this call must be over.
     Replaced,
@@ -117,7 +117,7 @@ pub enum EndedBy {
     SessionExpired,
     /// The capture ended while the call was still open.
     CaptureEnd,
-    /// The call reached a configured or built-in limit.
+    /// The call reached a maximum, e.g. `calls.max_hours`.
     Limit,
     /// The INVITE was refused or cancelled before an answer.
     Signalling,
@@ -133,7 +133,7 @@ pub enum CallVerdict {
     CallerOnly,
     /// Only the callee can be heard.
     CalleeOnly,
-    /// A rule in `[[rules]]` forbids the recording.
+    /// A rule in `[[rules]]` excludes the call from recording.
     Excluded,
     /// The call was not answered.
     NotAnswered,
@@ -147,14 +147,14 @@ pub enum CallVerdict {
     Failed,
 }
 
-/// Declares an enum with the text of each variant. The text is the same in JSON, in `Display` and in `as_str`.
+/// Declares an enum in which each variant has a text. JSON, `Display` and `as_str` use the same text.
 macro_rules! text_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)+
-            /// A text that this version does not know. It occurs in records that another version wrote.
+            /// A text that only another version knows. It occurs in records that the other version wrote.
             #[serde(rename = "unknown", other)]
             Unknown,
         }
@@ -180,22 +180,22 @@ macro_rules! text_enum {
 text_enum! {
     /// A defect of the recording or of the record.
     ProblemKind {
-        /// This machine lost packets of the call: the kernel, the network card or the spool queue dropped them.
+        /// This machine lost packets of the call, in the kernel, in the network card, or in the queue of the spool.
         LostByUs = "lost_by_us",
         /// Packets were lost before they reached this machine: by the network or by the mirror port.
         LostBeforeUs = "lost_before_us",
-        /// The recorder did not run during a part of the call.
+        /// The recorder was not running during a part of the call.
         RestartGap = "restart_gap",
-        /// The spool file of the call ends within a block, because the process crashed while it wrote the block.
+        /// The spool file ends in the middle of a block, because the process crashed while it wrote.
         TornTail = "torn_tail",
-        /// The mirror showed media between the hosts of the call, but from and to addresses that its signalling does
-        /// not announce: a NAT changed them.
+        /// The mirror showed media between the hosts of the call, but at addresses that the signalling does not
+        /// announce. A NAT has probably changed them.
         MediaBehindNat = "media_behind_nat",
-        /// A side sent audio on several m-lines at once. Where the streams overlap, only one of them is heard.
+        /// A side sent audio on several m-lines at once. Their sound is mixed.
         SecondAudioLine = "second_audio_line",
-        /// The wall clock was set during the call, so times before and after do not fit together.
+        /// The wall clock was set during the call, so times before and after it cannot be compared.
         ClockStep = "clock_step",
-        /// Captured frames were shorter than on the wire.
+        /// Captured frames were truncated: they were longer on the wire.
         CutBySnaplen = "cut_by_snaplen",
         /// The disk of the spool was full, so packets of the call are missing.
         DiskFull = "disk_full",
@@ -203,19 +203,19 @@ text_enum! {
         SpoolError = "spool_error",
         /// The recording could not be rendered, or not completely.
         RenderError = "render_error",
-        /// Packets could not be decoded, because their payload is damaged.
+        /// Packets could not be decoded, because their payload was damaged.
         Undecodable = "undecodable",
         /// Packets arrived too late to be played.
         Late = "late",
-        /// RTP timestamps contradict the sequence numbers.
+        /// RTP timestamps and sequence numbers contradict each other.
         BrokenStamps = "broken_stamps",
-        /// RTP timestamps jump every few packets, so that the positions of the sound in the recording are unreliable.
+        /// RTP timestamps jump every few packets, so the positions of the sound in the recording are unreliable.
         ScatteredStamps = "scattered_stamps",
-        /// AMR payloads had another alignment (octet or bit) than announced (RFC 4867).
+        /// AMR payloads were octet-aligned although bit packing was announced, or the reverse (RFC 4867).
         AmrAlignment = "amr_alignment",
         /// G.726 payloads had another order of code words than announced.
         G726Packing = "g726_packing",
-        /// Packets had stray bytes after their last whole frame.
+        /// Packets had stray bytes after the last whole frame.
         TrailingBytes = "trailing_bytes",
         /// The two channels of a stereo stream had opposite phases.
         OppositePhases = "opposite_phases",
@@ -223,35 +223,35 @@ text_enum! {
         PayloadTypeMismatch = "payload_type_mismatch",
         /// A leg had more RTP streams than the recorder stores.
         StreamsRefused = "streams_refused",
-        /// A side sent packets but was silent while the other side talked.
+        /// A side sent packets without sound while the other side talked.
         OneWayAudio = "one_way_audio",
-        /// The capture shows no 2xx to the INVITE; an ACK or media proves the answer.
+        /// The capture shows no 2xx response to the INVITE, but an ACK or media proves the answer.
         AnswerNotSeen = "answer_not_seen",
-        /// The call continues a dialog that had ended by a media timeout.
+        /// The call continues a call that ended by a media timeout.
         ContinuesAfterSilence = "continues_after_silence",
         /// The call was already established when the capture began.
         BeganBeforeCapture = "began_before_capture",
-        /// The record stands for many unanswered INVITEs of one source; `packets` is their number.
+        /// This record stands for many unanswered INVITEs from one source. `packets` is their number.
         Scan = "scan",
     }
 }
 
 impl ProblemKind {
-    /// Returns this problem of a call, without a number of packets or milliseconds.
+    /// Returns a problem of this kind without an extent.
     pub const fn problem(self) -> CallProblem {
         CallProblem { kind: self, packets: None, ms: None, errno: None }
     }
 
-    /// Returns this problem of a call, which affected `packets` packets.
+    /// Returns a problem of this kind that affected `packets` packets.
     pub const fn with_packets(self, packets: u64) -> CallProblem {
         CallProblem { kind: self, packets: Some(packets), ms: None, errno: None }
     }
 }
 
-/// A defect of the recording or of the record, and its extent.
+/// A defect of the recording or of the record, with its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallProblem {
-    /// The kind of the defect, by its name in the record.
+    /// Kind of the defect.
     pub kind: ProblemKind,
     /// Number of affected packets; `None` if they were not counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -259,20 +259,20 @@ pub struct CallProblem {
     /// Affected time in milliseconds; `None` if it was not measured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ms: Option<u64>,
-    /// Error of the operating system that caused the defect; `None` for other causes.
+    /// Error of the operating system that caused the defect; `None` if it had another cause.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<OsErrno>,
 }
 
 impl CallProblem {
-    /// Returns the problem of a spool that could not be written because of this error.
+    /// Returns the problem that the spool could not be written because of this error.
     pub const fn of_spool(errno: OsErrno) -> Self {
         let kind = if errno.is_disk_full() { ProblemKind::DiskFull } else { ProblemKind::SpoolError };
         Self { kind, packets: None, ms: None, errno: Some(errno) }
     }
 }
 
-/// A request to keep the files of a call, however old it is.
+/// A request to keep the files of a call beyond the retention time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionHold {
     /// Wall-clock time of the request.
@@ -305,7 +305,7 @@ pub struct RecordingFile {
     pub bytes: u64,
     /// SHA-256 of the file, lower-case hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the decrypted content, lower-case hexadecimal. `None` if the file is not encrypted
+    /// SHA-256 of the content before encryption, lower-case hexadecimal; `None` if the file is not encrypted
     /// (`recording.encrypt_to`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plain_sha256: Option<String>,
@@ -320,26 +320,28 @@ pub struct SideRecord {
     pub packets: u64,
     /// Number of lost packets (RFC 3550 appendix A.3), summed over the SSRCs.
     pub lost: u64,
-    /// Number of packets that were captured more than once, because the mirror port or the sender repeated them.
+    /// Number of packets that were captured more than once, because the mirror port or the sender duplicated them.
     pub duplicates: u64,
     /// Number of packets that arrived after a packet with a higher sequence number.
     pub reordered: u64,
     /// Duration of the sound that replaces lost packets (concealment), milliseconds; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concealed_ms: Option<u64>,
-    /// The highest interarrival jitter of any stream of the side (RFC 3550 appendix A.8), milliseconds.
+    /// Highest interarrival jitter of the side's streams (RFC 3550 appendix A.8), milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_jitter_ms: Option<f64>,
-    /// Deviation of the sender's clock from the capture clock, parts per million. Positive: the sender's clock is fast.
+    /// Deviation of the sender's clock from the capture clock, parts per million. It is positive if the sender's clock
+    /// is fast.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_drift_ppm: Option<f64>,
     /// Number of packets that arrived too late to be played; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub late: Option<u64>,
-    /// The largest number of consecutive lost packets; `None` before rendering.
+    /// Largest number of packets that were lost in a row; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub burst_loss: Option<u64>,
-    /// Estimated MOS, 1 to 4.5 (ITU-T G.107, one-way delay 150 ms). Absent for codecs without a value in ITU-T G.113.
+    /// Estimated MOS, 1 to 4.5 (ITU-T G.107 with a one-way delay of 150 ms). Absent for codecs that ITU-T G.113 does
+    /// not list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mos: Option<f64>,
     /// Time in the recording with sound above -45 dBov, seconds.
@@ -348,7 +350,7 @@ pub struct SideRecord {
     /// Time in the recording without sound above -45 dBov, seconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub silence_s: Option<f64>,
-    /// Magnitude of the largest sample relative to full scale, dB. Absent if all samples are zero.
+    /// Largest sample relative to full scale, dB. Absent if all samples are zero.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_dbfs: Option<f64>,
     /// Number of samples at full scale, which usually means distorted sound.
@@ -367,7 +369,7 @@ pub struct StreamRecord {
     pub dst: Endpoint,
     /// SSRC in hexadecimal form, e.g. `0x1a2b3c4d`.
     pub ssrc: String,
-    /// Payload type that most of the packets have, 0 to 127.
+    /// Payload type of most packets, 0 to 127.
     pub pt: PayloadType,
     /// Codec name, e.g. `PCMA`. Absent if no session description announced the payload type.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -460,13 +462,14 @@ pub struct LegRecord {
     /// Name of the leg's spool file without extension. Only the service sets this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spool: Option<String>,
-    /// Whether the caller of this leg is the callee of the call. Only the service sets this field.
+    /// Whether the sides are swapped: the caller of this leg is the callee of the call. Only the service sets this
+    /// field.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub sides_swapped: bool,
 }
 
 text_enum! {
-    /// An event during a call that the record lists.
+    /// An event during a call, as the record lists it.
     EventKind {
         /// A side put the other side on hold (RFC 3264 section 8.4).
         Hold = "hold",
@@ -484,7 +487,7 @@ text_enum! {
         Pause = "pause",
         /// The recording was resumed after a pause.
         Unpause = "unpause",
-        /// The audio was replaced by a T.38 fax, or a side offered T.38 and the other side refused ([`T38_REFUSED`]).
+        /// A T.38 fax replaced the audio; or a side offered T.38 and the other side refused it ([`T38_REFUSED`]).
         Fax = "fax",
     }
 }
@@ -507,7 +510,7 @@ pub struct EventRecord {
 /// Detail of the event `fax` if one side offered T.38 and the other refused it.
 pub const T38_REFUSED: &str = "T.38 refused";
 
-/// An interval in which the recording was paused and no payload was kept.
+/// An interval in which the recording was paused, so that no payload was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PauseRecord {
     /// Wall-clock time at which the pause began.
@@ -521,16 +524,16 @@ pub struct PauseRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// The call is not to be delivered.
+    /// The call is not delivered to Pyrus.
     #[default]
     None,
-    /// The delivery is not complete and goes on by itself.
+    /// The delivery is not complete, and continues by itself.
     Owed,
     /// The delivery is complete: Pyrus has everything.
     Done,
-    /// The delivery waits for the action of an administrator.
+    /// The delivery waits for a person to act.
     Parked,
-    /// The delivery was given up; the call or a recording is missing in Pyrus.
+    /// The delivery was given up. The call, or one of its recordings, is missing in Pyrus.
     Dead,
 }
 
@@ -542,10 +545,10 @@ pub struct DeliveryRecord {
     /// Id of the Pyrus task; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task_id: Option<u64>,
-    /// Person whom Pyrus made responsible for the task; `None` if unknown.
+    /// Person who is responsible for the task in Pyrus; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub responsible: Option<String>,
-    /// Numbers of the segments that Pyrus has; absent when Pyrus has all of them.
+    /// Numbers of the segments that Pyrus has. Absent if Pyrus has all.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
     /// Explanation for an administrator; `None` if there is nothing to explain.
@@ -554,8 +557,8 @@ pub struct DeliveryRecord {
 }
 
 impl CallRecord {
-    /// Copies the segments that were finished during the call from the record `earlier`. Also copies which legs these
-    /// segments contain.
+    /// Copies the segments that were finished during the call from the record `earlier`, and for each leg whether they
+    /// contain its sound.
     pub fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -591,8 +594,8 @@ impl RelationRecord {
 pub struct CallRecord {
     /// Version of the record's fields: [`SCHEMA`].
     pub schema: u32,
-    /// Id of the call: a UTC stamp and a hash of appliance, first Call-ID, From tag and `invited_at`. The `external_id`
-    /// in Pyrus and the file names use this id, too. It contains no phone number.
+    /// Id of the call: the UTC time, and a hash of recorder name, first Call-ID, From tag and `invited_at`. It is also
+    /// the `external_id` in Pyrus and part of file names, and contains no phone number.
     pub id: String,
     /// Name of the recorder in the configuration (`calls.appliance`).
     pub appliance: String,
@@ -606,7 +609,7 @@ pub struct CallRecord {
     /// Called number, normalised; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
-    /// Extension that made or answered the call; `None` if unknown.
+    /// Extension of our own PBX that made or answered the call; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub internal: Option<String>,
     /// Display name in the caller's address; `None` if there is none.
@@ -624,8 +627,8 @@ pub struct CallRecord {
     /// Request-URI of the first INVITE, i.e. the address that was called.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_uri: Option<String>,
-    /// Number that was called before a diversion (Diversion, RFC 5806; else History-Info, RFC 7044). `None` without a
-    /// diversion.
+    /// Number that was called before the call was diverted (Diversion, RFC 5806; otherwise History-Info, RFC 7044).
+    /// `None` without a diversion.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub diverted_from: Option<String>,
     /// Number at which the network reached the called party (P-Called-Party-ID, RFC 7315).
@@ -643,11 +646,11 @@ pub struct CallRecord {
     /// Wall-clock time of the first response 180 or 183; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ringing_at: Option<Timestamp>,
-    /// Wall-clock time of the 2xx on the anchor leg, i.e. the leg whose times count for the call. `None` if it was not
+    /// Wall-clock time of the 2xx on the anchor leg, which supplies the times of the call; `None` if it was not
     /// answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// Wall-clock time of the 2xx from the extension that answered; `None` if no extension did.
+    /// Wall-clock time at which an extension answered with a 2xx; `None` if no extension answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operator_answered_at: Option<Timestamp>,
     /// Wall-clock time of the call's end; `None` while it lasts.
@@ -664,10 +667,10 @@ pub struct CallRecord {
     /// Reason header of the BYE, CANCEL or final response (RFC 3326).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason_header: Option<String>,
-    /// The event that ended the call. `None` during the call.
+    /// Event that ended the call. `None` while the call lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_by: Option<EndedBy>,
-    /// Whether the call can be heard. `None` during the call.
+    /// Whether the call can be heard. `None` while the call lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verdict: Option<CallVerdict>,
     /// Explanation of the verdict for an administrator, one sentence.
@@ -679,7 +682,7 @@ pub struct CallRecord {
     /// Finished files of the recording, one for each segment.
     #[serde(default)]
     pub recordings: Vec<RecordingFile>,
-    /// Media statistics of the leg whose sound is in the recording; before rendering, of the anchor leg.
+    /// Media statistics of the leg that supplies the sound of the recording. Before rendering, those of the anchor leg.
     #[serde(default)]
     pub sides: SideRecords,
     /// Legs (SIP dialogs) of the call, oldest first.
@@ -694,7 +697,7 @@ pub struct CallRecord {
     /// Ids of related calls, e.g. of the consultation before a transfer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<String>,
-    /// For each call in `related`: the rule that found the relation.
+    /// For each call in `related`, the rule that related it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub relations: Vec<RelationRecord>,
     /// State of the delivery to Pyrus.

@@ -1,4 +1,4 @@
-//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered the call.
+//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered.
 
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -10,49 +10,50 @@ use crate::call::record::{CallDirection, CallOutcome, CallRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The end of a leg at which a party of the call is: a telephone or an outside party. The PBX is at the other end.
+/// The end of a leg at which a party is, i.e. a telephone or an outside party. The PBX is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartyEnd {
-    /// The party is the caller of the leg: it calls the PBX.
+    /// The party is the caller of the leg, because it calls the PBX.
     Caller,
-    /// The party is the callee of the leg: the PBX calls it.
+    /// The party is the callee of the leg, because the PBX calls it.
     Callee,
 }
 
 /// The legs of one call by their roles.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRoles<'a> {
-    /// The anchor leg, which supplies sound and times: the leg of the outside party, or of the caller in an internal
-    /// call.
+    /// The anchor leg, which supplies sound and times. It is the leg of the outside party; in an internal call, the leg
+    /// of the caller.
     pub(crate) anchor: &'a Leg,
-    /// First leg: the leg by which the call arrived at the PBX.
+    /// The first leg, on which the call reached the PBX.
     pub(crate) first: &'a Leg,
     /// Leg of the extension that answered the call; `None` if no extension did.
     pub(crate) operator: Option<&'a Leg>,
-    /// Legs by which the PBX rang extensions, answered or not.
+    /// Legs on which the PBX rang extensions, answered or not.
     rung: Vec<&'a Leg>,
-    /// Legs by which the PBX called outside parties, answered or not.
+    /// Legs on which the PBX called outside parties, answered or not.
     called_outside: Vec<&'a Leg>,
-    /// Whether the call is a click-to-call: the PBX called both parties, and the first leg rang the real caller.
+    /// Whether the call is a click-to-call: the PBX called both parties. Then the party of the first leg is the real
+    /// caller.
     click_to_call: bool,
-    /// Whether the party of the first leg called the PBX, and was not called by it.
+    /// Whether the party of the first leg called the PBX. Otherwise the PBX called this party.
     first_is_caller: bool,
-    /// Whether the PBX rang further extensions with legs that were replaced by their records (compacted).
+    /// Whether the PBX also rang extensions on legs that were replaced by their records (compacted).
     compacted_rung: bool,
     /// Whether the call has only one leg in the call table.
     alone: bool,
 }
 
 impl<'a> CallRoles<'a> {
-    /// Assigns the roles to the legs of a call, given oldest first. Returns `None` if there is no leg.
+    /// Assigns the roles to the legs of a call, oldest leg first. Returns `None` if there is no leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // A recording session (SIPREC) has no role in the call of the sound that it carries. Neither has a leg between
-        // two addresses of one machine, e.g. two nodes of a cluster, because no party is at its ends.
+        // Some legs have no role: a recording session (SIPREC), because it carries the sound of another call; and a leg
+        // between two addresses of one machine, e.g. two nodes of a cluster, because no party is at its ends.
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
-        // If the caller made several attempts (e.g. after a redirection), the answered attempt is used, or else an
-        // attempt that was not refused.
+        // The caller may have made several attempts, e.g. after a redirection. The answered attempt is preferred, then
+        // an attempt that was not refused.
         let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
         let rank =
             |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some(), is_for_later_caller(l, legs, plan));
@@ -67,7 +68,7 @@ impl<'a> CallRoles<'a> {
             });
         let leads_outside = |l: &Leg| is_outside(l, legs, plan) || is_short_number_outside(l, first, legs, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
-        // After a fork, a branch that was never answered is ignored if another branch has the 2xx.
+        // After a fork, an unanswered branch is ignored if a 2xx was captured on another branch.
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };
@@ -99,7 +100,7 @@ impl<'a> CallRoles<'a> {
         })
     }
 
-    /// Records that the PBX rang further extensions, whose legs were compacted. None of these extensions answered.
+    /// Records that the PBX also rang extensions on compacted legs. None of these extensions answered.
     pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self
@@ -109,8 +110,8 @@ impl<'a> CallRoles<'a> {
         self.compacted_rung || !self.rung.is_empty()
     }
 
-    /// Writes the facts that follow from the roles into a record: direction, numbers, extension, outcome, and the time
-    /// at which the operator answered.
+    /// Writes all that follows from the roles to a record: direction, numbers, extension, outcome, and the time at
+    /// which a person answered.
     pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == CallDirection::Unknown {
@@ -130,12 +131,12 @@ impl<'a> CallRoles<'a> {
             self.fill_extension(record, plan);
         }
         if self.first.dialog.start == DialogStart::MidCall && record.direction != CallDirection::Internal {
-            // The capture began in the middle of the call, and either side may have sent the first captured request.
+            // The capture began in the middle of the call. Either side may have sent the first captured request.
             record.direction = CallDirection::Unknown;
         }
     }
 
-    /// Returns the wall-clock time at which a person answered the call; `None` if unknown.
+    /// Returns the time at which a person answered the call; `None` if it is not known.
     fn operator_answered_at(&self, record: &CallRecord, plan: &NumberPlan) -> Option<Timestamp> {
         if self.anchor.dialog.answered.is_some_and(|(_, how)| how == AnswerEvidence::MidCall) {
             return None;
@@ -151,8 +152,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. Either no party that the PBX called answered, or
-    /// the PBX called nobody although the mirror port shows the calls of this PBX.
+    /// Returns whether the PBX answered the call and no person did. Either nobody whom the PBX called has answered. Or
+    /// the PBX called nobody, and the mirror port would show its calls.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.click_to_call || self.operator.is_some() || self.reached_outside() {
             return false;
@@ -169,20 +170,20 @@ impl<'a> CallRoles<'a> {
         self.called_outside.iter().any(|l| l.dialog.answered.is_some())
     }
 
-    /// Returns whether the caller of this leg is on the side of the call's caller. In the first leg of a click-to-call
-    /// and in the leg of a pickup, the sides are swapped.
+    /// Returns whether the caller of this leg is on the side of the call's caller. The sides are swapped in the first
+    /// leg of a click-to-call, and in the leg of a pickup.
     pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
         !(self.click_to_call && leg.id == self.first.id || is_pickup(leg, self.first))
     }
 
-    /// Returns whether extensions ring or rang and nobody has answered the call yet.
+    /// Returns whether extensions ring or rang, and nobody has answered the call yet.
     pub(crate) fn is_undecided(&self) -> bool {
         let outside = |l: &&Leg| l.dialog.answered.is_some() || l.dialog.ended().is_none();
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
-    /// Returns the position of a leg in the order in which legs are used for the recording: anchor, first leg,
-    /// operator's leg, others.
+    /// Returns the rank of a leg as a source of sound for the recording, from 0: anchor leg, first leg, leg of the
+    /// extension that answered, all others.
     pub(crate) fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
@@ -197,18 +198,18 @@ impl<'a> CallRoles<'a> {
         record.internal = named.or(extension);
     }
 
-    /// Returns the direction of a call with several legs, if the legs show it.
+    /// Returns the direction of a call with several legs; `None` if the legs do not show it.
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
         let called_anybody = self.has_rung() || !self.called_outside.is_empty();
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
-            // The caller is an outside party with a short number, e.g. a bank, who called the office through the trunk.
+            // An outside caller with a short number, e.g. a bank, called the office through the trunk.
             (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
-            // The extension dialled a code that calls several extensions.
+            // The extension dialled a code, and the PBX called several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if self.is_started_on_pbx() => Some(CallDirection::Outbound),
@@ -217,14 +218,14 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether a program on the PBX's own host, e.g. a dialler, made the call to outside.
+    /// Returns whether a program on the PBX's own host, e.g. a dialler, made an outbound call.
     fn is_started_on_pbx(&self) -> bool {
         let dialog = &self.first.dialog;
         dialog.caller_addr.same_host(dialog.callee_addr) && !self.has_rung() && !self.called_outside.is_empty()
     }
 
-    /// Returns whether the caller is outside, although the number is as short as an extension: the call came from a
-    /// provider's host to a number that is no extension and no feature code.
+    /// Returns whether the caller is outside although the number is as short as an extension. The call came from a
+    /// provider's host, and the called number is neither an extension nor a feature code.
     fn comes_from_outside(&self, plan: &NumberPlan) -> bool {
         let is_dialled_inside = |to: &str| plan.is_extension(to) || crate::call::numbers::is_code(to);
         self.called_outside.is_empty()
@@ -233,7 +234,7 @@ impl<'a> CallRoles<'a> {
             && self.first.parties.to.as_deref().is_some_and(|to| !is_dialled_inside(to))
     }
 
-    /// Returns whether the PBX called the dialled number outside, although this number is as short as an extension.
+    /// Returns whether the PBX called the dialled number outside, although the number is as short as an extension.
     fn calls_dialled_number_outside(&self) -> bool {
         let dialled = self.first.parties.to.as_deref();
         self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled))
@@ -247,17 +248,16 @@ impl<'a> CallRoles<'a> {
         self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
 
-    /// Returns the leg of the extension that spoke last. After a blind transfer, this is the leg of the transfer's
-    /// target. An extension with a leg that lasted longer than all others, e.g. after a consultation, spoke last,
-    /// whenever it answered.
+    /// Returns the leg of the extension that talked last, e.g. the target of a blind transfer. This is the leg that
+    /// ended last, whenever it was answered.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
         let last = self.rung.iter().filter(|l| l.is_answered_for_certain()).max_by_key(end).copied();
         last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
     }
 
-    /// Returns the extension that answered the call. While the call rings, returns the extension that rings, if only
-    /// one does. If another party answered, returns `None`.
+    /// Returns the extension that answered the call. Before an answer, returns the extension that rings, if it is only
+    /// one. Returns `None` if another party answered.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),
@@ -273,7 +273,7 @@ impl<'a> CallRoles<'a> {
             return self.first.parties.to.clone().filter(|to| plan.is_extension(to));
         }
         let mut ringing = self.rung.iter().copied().filter(|l| l.dialog.ended().is_none()).peekable();
-        // An extension that rings on several devices, or in a leg of several hops, counts once.
+        // An extension that rings on several devices or over several hops counts once.
         if ringing.peek().is_some() {
             only_number(ringing.filter_map(of))
         } else {
@@ -282,14 +282,14 @@ impl<'a> CallRoles<'a> {
     }
 }
 
-/// Returns the number if all members of `numbers` are equal; `None` if they differ or there are none.
+/// Returns the number if all of `numbers` are equal; `None` if they differ or if there are none.
 fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     let first = numbers.next()?;
     numbers.all(|number| number == first).then_some(first)
 }
 
-/// Returns the end at which the party of a leg is. If another leg leads to the sender of this leg, the sender is a PBX
-/// and the party is the callee. The same holds if one host sent several legs to different hosts.
+/// Returns the end of a leg at which its party is. The party is the callee in two cases: another leg leads to the
+/// sender of this leg, or one host sent several legs to different hosts. Then the sender is a PBX.
 pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let (sender, receiver) = leg.machines();
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {
@@ -297,20 +297,21 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     }
     let others = || legs.iter().filter(|l| l.id != leg.id);
     let leads_here = others().any(|o| o.machines().1.same_host(sender) && !o.machines().0.same_host(receiver));
-    // The leg of the extension is the first of a call that the PBX sends back, whichever leg was captured first.
+    // If the PBX sends an extension's call back, the leg from the extension is the first, even if it was captured
+    // second.
     let is_back = |a: &Leg, b: &Leg| a.signature().is_hairpin_of(&b.signature());
     let came_back = legs.iter().any(|o| {
         let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
         o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
     });
-    // The mirror port can show the legs in the wrong order. The host that sent several of them is the PBX.
+    // The mirror port may show the legs in the wrong order. If a host sent several of them, it is the PBX.
     let sent = |from: Endpoint, to: Endpoint| {
         legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
     };
     let (same_way, back) = (sent(sender, receiver), sent(receiver, sender));
     let came_back = if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 };
     let leads_on = others().any(|o| o.machines().0.same_host(receiver));
-    // The same Call-ID sent to another host is a second attempt by the same caller, not a second call by a PBX.
+    // The same Call-ID sent to another host is a second attempt by the caller. It is no second call by a PBX.
     let is_attempt = |l: &Leg| l.join.by() == Some(CorrelationRule::TriedAgain);
     let sibling = others().any(|o| {
         o.machines().0.same_host(sender)
@@ -321,8 +322,8 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }
 
-/// Returns whether the PBX sent a leg for an extension that calls the same number, and whose leg was captured a moment
-/// later. The mirror misses the hop that links both.
+/// Returns whether the PBX sent a leg for an extension whose own leg was captured a moment later. Both legs call the
+/// same number, and the mirror misses the hop that links them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| is_extension(l.parties.from.as_deref(), plan);
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;
@@ -345,8 +346,8 @@ pub(super) fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -
     }
 }
 
-/// Returns the number that a leg calls. A proxy leaves the dialled number in To, so that only the Request-URI names the
-/// extension (RFC 3261 section 16.6).
+/// Returns the number that a leg calls. A proxy may leave the dialled number in To, and then only the Request-URI names
+/// the extension (RFC 3261 section 16.6).
 fn called_number<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
     let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
     if is_extension(request, plan) && !is_extension(to, plan) { request } else { to }
@@ -356,8 +357,8 @@ fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
 }
 
-/// Returns whether a leg calls a short number outside, e.g. an emergency number: the PBX sends the call of an extension
-/// to a provider's host, with an outside number as the caller.
+/// Returns whether a leg calls a short outside number, e.g. an emergency number. The PBX sends it for an extension to a
+/// provider's host, with an outside number as caller.
 fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     leg.id != first.id
         && party_end(leg, legs) == PartyEnd::Callee
@@ -366,10 +367,11 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberP
         && leg.parties.from.as_deref().is_some_and(|from| !plan.is_extension(from))
 }
 
-/// Chooses the anchor leg among the legs of outside parties: an answered leg first, then a leg that has not ended.
+/// Chooses the anchor leg among the legs of outside parties. An answered leg is preferred, then a leg that has not
+/// ended.
 ///
-/// A leg that ended unanswered is the anchor only if no other leg was answered. In a click-to-call it can be the anchor
-/// even then, because the caller waits for exactly this leg.
+/// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
+/// be the anchor anyway, because the caller waits for exactly this leg.
 fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
     let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
@@ -377,8 +379,8 @@ fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -
     outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 
-/// Returns whether a Reason header (RFC 3326) says that another telephone answered the call, perhaps one that the
-/// mirror port does not show.
+/// Returns whether a Reason header (RFC 3326) says that another telephone answered the call. The mirror port may not
+/// show that telephone.
 pub(crate) fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))

@@ -21,14 +21,14 @@ struct CompiledRule {
     action: RuleAction,
 }
 
-/// A call in its current state, for the evaluation of the rules.
+/// A call as it is now, to which the rules are applied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleSubject<'a> {
     /// The call record as of now.
     pub(crate) record: &'a CallRecord,
     /// Parties of the call's legs, with the headers that rules compare.
     pub(crate) parties: &'a [&'a LegParties],
-    /// Whether the extension in the record only rings so far, so that another extension may still answer.
+    /// Whether the extension in the record only rings so far. Another extension may still answer.
     pub(crate) undecided: bool,
 }
 
@@ -50,9 +50,11 @@ impl CallRules {
         self.rules.is_empty()
     }
 
-    /// Returns the policy of the first rule that matches. If none matches, the call is recorded and registered. While
-    /// the extension only rings, a rule that matches it does not exclude the call yet: recorded media can be deleted
-    /// later, but media that was not recorded is lost.
+    /// Returns the policy of the first rule that matches the call. If none matches, the call is recorded and
+    /// registered.
+    ///
+    /// A rule about an extension does not exclude the call while the extension only rings. Recorded media can be
+    /// deleted later, but media that was not recorded is lost.
     pub(crate) fn handling(&self, subject: RuleSubject<'_>, plan: &NumberPlan) -> RecordingPolicy {
         let internal = subject.record.internal.as_deref();
         let found = self.first(subject, internal, plan);

@@ -14,7 +14,7 @@ use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
 use crate::time::Timestamp;
 
-/// An RTP stream: the packets of one SSRC on one flow.
+/// An RTP stream: the packets with one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct RtpStream {
     /// Endpoint that sends the stream.
@@ -23,32 +23,32 @@ pub(crate) struct RtpStream {
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
-    /// Side whose channel the stream fills. It is the sender, or the other side for the second m-line of a recording
-    /// session (SIPREC).
+    /// Side that is heard in this stream, i.e. the channel of the recording. Usually the sender; for the second m-line
+    /// of a recording session (SIPREC), the other side.
     pub(crate) side: Side,
     /// Side that sends the stream's packets.
     pub(crate) sender: Side,
-    /// Index of the audio m-line of the sender that carries the stream, counted from 0. It is also 0 for the second
-    /// m-line of a recording session.
+    /// Number of the audio m-line to which the stream belongs, counted from 0. It is also 0 for the second m-line of a
+    /// recording session.
     pub(crate) line: u8,
     received: ReceivedPackets,
     formats: PayloadFormats,
     security: ReportedSecurity,
     /// Other streams in which the same packets may arrive.
     pub(crate) copies: StreamCopies,
-    /// Whether the leg had announced `src`, and whether it had announced `dst`, when the stream began.
+    /// Whether the leg had announced `src` when the stream began; the same for `dst`.
     pub(crate) announced: [bool; 2],
-    /// The comparison of this stream's voice with other streams, while it runs; `None` otherwise.
+    /// Comparison of this stream's voice with other streams; `None` if none is running.
     pub(crate) watch: Option<StreamWatch>,
 }
 
-/// The packets that a stream has received, by their sequence numbers and times.
+/// Sequence numbers and times of the packets of a stream.
 #[derive(Clone, Debug, Default)]
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
-    /// Capture time of the leg's newest packet before a restart; `None` without a restart. The stream may have had
-    /// packets until then, but most packets are not read back.
+    /// Capture time of the leg's newest packet before a restart; `None` without a restart. Most packets of a spool are
+    /// not read again, so the stream may have had packets until then.
     before_restart: Option<Timestamp>,
     /// Newest level (loudness) of the voice, while the live page of the console is open; `None` otherwise.
     level: Option<StreamLevel>,
@@ -56,16 +56,16 @@ struct ReceivedPackets {
     cut: u64,
 }
 
-/// The payload types that a stream has used, with their formats.
+/// The payload types of a stream, with their formats.
 #[derive(Clone, Debug, Default)]
 struct PayloadFormats {
     uses: Vec<PayloadUse>,
-    /// Earlier audio codecs of payload types that were redefined. RFC 3264 section 8.3.2 forbids a redefinition, but
+    /// Earlier audio codecs of payload types whose format was changed. RFC 3264 section 8.3.2 forbids the change, but
     /// some devices do it.
     former: Vec<String>,
     /// Index in `uses` of the newest packet's payload type.
     current: usize,
-    /// Doubts whether payload types mean what the receiver announced.
+    /// Doubts whether the payload types have the announced formats.
     doubt: PayloadDoubt,
 }
 
@@ -83,32 +83,32 @@ impl PayloadFormats {
     }
 }
 
-/// Other streams in which the packets of a stream may arrive, too.
+/// Other streams in which the same packets may arrive.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamCopies {
-    /// Key of the leg that had this stream before, and the time until which copies of that leg's packets can arrive.
+    /// Leg that received this stream before, and the time until which copies of its packets may arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
-    /// Index of an older stream of the leg with the same SSRC and side on another flow. Both streams can carry the same
-    /// packets, if the mirror shows these packets before and after a NAT or a relay.
+    /// Index of an earlier stream of the leg with the same SSRC and side on another flow. Both may have the same
+    /// packets, if the mirror shows packets before and after a NAT or relay.
     pub(crate) twin: Option<usize>,
 }
 
-/// Doubts about the payload types of a stream: they may not mean what the receiver announced.
+/// Doubts whether the payload types of a stream have the formats that the receiver announced.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender gives payload types the meaning of its own description instead of the receiver's.
+    /// Whether the sender uses the formats of its own description instead of those of the receiver's.
     own_numbers: bool,
-    /// Judges, each of which finds the true format of a payload type that is in doubt.
+    /// For each payload type in doubt, the comparison of its possible formats.
     judges: Vec<PayloadJudge>,
-    /// Number of packets whose true format differs from the format that the receiver announced for their payload type.
+    /// Number of packets with another format than the receiver announced for their payload type.
     mistaken: u64,
 }
 
-/// The encryption of a stream that was last reported to the engine.
+/// Encryption of a stream that was last reported to the engine.
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether `last` is a guess: the session description of the stream's sender was still missing.
+    /// Whether `last` may change, because the sender's session description was not captured yet.
     is_unsettled: bool,
 }
 
@@ -118,47 +118,47 @@ impl Default for ReportedSecurity {
     }
 }
 
-/// The endpoint of a stream at one side of its leg.
+/// The endpoint of a stream at one side of the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
-    /// Endpoint that the stream's packets have at this side.
+    /// Endpoint that the stream uses at this side.
     pub(crate) endpoint: Endpoint,
     /// Whether the leg announced the endpoint when the stream began.
     pub(crate) was_announced: bool,
 }
 
-/// A payload type of a stream, with the format that the negotiation gives it.
+/// A payload type of a stream, and the format that the negotiation gives it.
 #[derive(Clone, Debug)]
 struct PayloadUse {
     pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
-    /// Generation of the negotiation from which `format` was read; the generation grows with each change.
+    /// Version of the negotiation from which `format` was read. It grows with each change.
     generation: u32,
     secret: bool,
-    /// Payload types within redundant audio (RFC 2198), primary encoding first. Empty for other formats.
+    /// Payload types within redundant audio (RFC 2198), the primary encoding first. Empty for all other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     told: bool,
     /// Capture time of the first packet with this payload type.
     first_at: Timestamp,
-    /// Whether a [`PayloadJudge`] found the format.
+    /// Whether a comparison of possible formats ([`PayloadJudge`]) found the format.
     is_judged: bool,
 }
 
-/// New facts about a stream, which the engine writes to the spool as decisions.
+/// Changes of a stream, which the engine writes to the spool as decisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamUpdate {
-    /// Payload types and their formats. The payload type of the newest packet is last, after the types within redundant
+    /// Payload types and their formats. The payload type of the newest packet comes last, after those within redundant
     /// audio.
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// Capture time from which the payload types apply, if it is in the past; `None` means from now on.
+    /// Capture time in the past from which the formats apply; `None` if they apply from now on.
     pub(crate) payloads_since: Option<Timestamp>,
-    /// Encryption of the stream, and the capture time from which it applies; `None` if it has not changed. The time can
-    /// be in the past, because the answer with the keys may arrive after the first packets.
+    /// Encryption of the stream, and the capture time from which it applies; `None` if it has not changed. The time may
+    /// be in the past, because the answer with the keys may be captured after the first packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
 }
 
-/// The usual difference between the RTP timestamps of consecutive packets, found by majority vote (Boyer-Moore).
+/// The usual difference between the RTP timestamps of consecutive packets. It is found by majority vote (Boyer-Moore).
 #[derive(Clone, Copy, Debug, Default)]
 struct PacketSpacing {
     last: Option<(SequenceNumber, u32)>,
@@ -166,7 +166,7 @@ struct PacketSpacing {
     votes: u32,
 }
 
-/// Whether the codec of a side has changed with the newest packet.
+/// Whether the newest packet has another codec than the packets before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecContinuity {
     /// The codec is the same as before, or unknown.
@@ -178,20 +178,20 @@ pub(crate) enum CodecContinuity {
 /// Result of handling a packet of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketOutcome {
-    /// The packet is a copy of an earlier packet and must not be stored.
+    /// The packet is a copy of an earlier packet, and must not be stored.
     Duplicate,
     /// The packet is new and must be stored.
     Packet {
-        /// Whether the payload must not be stored, because it contains a DTMF digit.
+        /// Whether the payload contains a DTMF digit and must not be stored.
         secret: bool,
-        /// Whether [`RtpStream::take_update`] may have new facts: the payload type is new, or the negotiation has
+        /// Whether [`RtpStream::take_update`] may return changes, because the payload type or the negotiation has
         /// changed.
         news: bool,
     },
 }
 
 impl RtpStream {
-    /// Returns the decision that stores how the stream began; `None` if it began in the usual way.
+    /// Returns the decision about how the stream began; `None` if nothing about it is unusual.
     pub(crate) fn origin(&self, stream: u32) -> Option<Decision> {
         let (sender, announced) = (self.sender, self.announced);
         let is_usual = sender == self.side && announced == [false, false];
@@ -236,7 +236,7 @@ impl RtpStream {
         }
     }
 
-    /// Handles a packet. Allocates only if the payload type is new or the negotiation changed.
+    /// Handles a packet. Allocates memory only if the payload type is new or the negotiation has changed.
     pub(crate) fn handle_packet(
         &mut self,
         at: Timestamp,
@@ -276,12 +276,12 @@ impl RtpStream {
         self.received.level
     }
 
-    /// Returns whether the level of the packet that comes next must be measured.
+    /// Returns whether the level of the next packet must be measured.
     pub(crate) fn is_level_due(&self, at: Timestamp) -> bool {
         StreamLevel::is_due(self.received.level, at)
     }
 
-    /// Measures the level of the packet that was handled last. Encrypted packets are not measured.
+    /// Measures the level of the last packet. An encrypted packet is not measured.
     pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
         if !self.is_protected() {
             self.received.level = Some(StreamLevel::of(at, self.voice(), payload));
@@ -298,7 +298,7 @@ impl RtpStream {
         self.received.stats.last_at()
     }
 
-    /// Returns whether this is the stream of the flow and SSRC.
+    /// Returns whether the stream has this flow and SSRC.
     pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && self.flow() == flow
     }
@@ -308,7 +308,7 @@ impl RtpStream {
         (self.src, self.dst)
     }
 
-    /// Returns whether a sequence number is near the newest of the stream. False for a stream without packets.
+    /// Returns whether a sequence number is near the newest one of the stream. False if the stream has no packet yet.
     pub(crate) fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.received.stats.is_near(sequence)
     }
@@ -318,7 +318,7 @@ impl RtpStream {
         self.formats.uses.iter().any(|payload| payload.pt == pt && payload.packets > 0)
     }
 
-    /// Returns whether this packet or a copy of it was handled before.
+    /// Returns whether this packet, or a copy of it, was handled before.
     pub(crate) fn has_packet(&self, packet: &RtpPacket<'_>) -> bool {
         self.received.stats.has_seen(packet.sequence, packet.time)
     }
@@ -331,57 +331,59 @@ impl RtpStream {
         is_speech(encoding).then_some(encoding)
     }
 
-    /// Returns the voice that the newest packet carries. Redundant audio does not count, because it repeats earlier
-    /// voice.
+    /// Returns the voice of the newest packet, for comparison with other streams. `None` for redundant audio, because
+    /// it repeats earlier voice.
     pub(crate) fn plain_voice(&self) -> Option<WatchedVoice<'_>> {
         let payload = self.formats.current().filter(|payload| payload.within.is_empty() && !payload.secret)?;
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Makes the next packet follow without loss, although numbers are missing before it. After a restart, the spool
-    /// has the packets of the gap, and rendering counts them.
+    /// Makes the next packet count as consecutive, although packets before it are missing. After a restart the spool
+    /// has these packets, and rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;
     }
 
-    /// Makes the stream continue after a restart of the recorder. `heard` is the capture time of the leg's newest
-    /// packet before the restart.
+    /// Continues the stream after a restart of the recorder. `heard` is the capture time of the leg's newest packet
+    /// before the restart.
     pub(crate) fn accept_restart(&mut self, heard: Timestamp) {
         self.received.before_restart = Some(heard);
         self.accept_gap();
     }
 
-    /// Returns the capture time until which the stream may have had packets; `None` if it is not known yet.
+    /// Returns the latest capture time at which the stream may have had a packet; `None` if it is not known.
     pub(crate) fn active_until(&self) -> Option<Timestamp> {
         self.last_at().max(self.received.before_restart)
     }
 
-    /// Returns whether the stream can continue as another source of the same flow: it is not encrypted, and had no packet
+    /// Returns whether the stream may be reused for another SSRC on this flow: it is not encrypted, and had no packet
     /// for [`RESTING_TIME`].
     pub(crate) fn gives_way(&self, flow: (Endpoint, Endpoint), at: Timestamp) -> bool {
         let is_resting = self.active_until().is_some_and(|last| at.since(last) >= RESTING_TIME);
         self.flow() == flow && is_resting && !self.is_protected()
     }
 
-    /// Continues this stream as the stream of another source. The counters of packets go on.
+    /// Reuses this stream for another SSRC. Its counters of packets continue.
     pub(crate) fn continue_as(&mut self, ssrc: Ssrc, copies: StreamCopies) {
         (self.ssrc, self.copies, self.watch) = (ssrc, copies, None);
         self.accept_gap();
     }
 
-    /// Makes the next packet report all facts again, for a new spool file.
+    /// Makes the next packet report all facts about the stream again, because a new spool file begins.
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
-            // No negotiation has this generation, so the format is looked up again.
+            // No negotiation has this version, so the format is looked up again.
             (payload.told, payload.generation) = (false, u32::MAX);
         }
     }
 
-    /// Returns the facts that were not reported before about the newest packet's payload type and the encryption at the
-    /// time `at`. A return to an earlier codec is reported again: after a restart, the last decision in the spool gives
-    /// the current codec.
+    /// Returns the unreported facts about the stream at the time `at`: the payload type of the newest packet, and the
+    /// encryption.
+    ///
+    /// A return to an earlier codec is reported again, because after a restart the last decision in the spool gives the
+    /// codec.
     pub(crate) fn take_update(
         &mut self,
         negotiation: &Negotiation,
@@ -414,7 +416,7 @@ impl RtpStream {
         self.formats.current().is_some_and(|p| p.packets == 1)
     }
 
-    /// Returns whether the stream's payload is encrypted, according to the facts reported so far.
+    /// Returns whether the stream is encrypted, by the facts that were reported last.
     pub(crate) fn is_protected(&self) -> bool {
         self.security.last != StreamSecurity::Plain
     }
@@ -437,7 +439,7 @@ impl RtpStream {
         })
     }
 
-    /// Returns whether this stream is audio of a known format on the same flow as another stream.
+    /// Returns whether this stream has audio of a known format, and uses the same flow as another stream.
     fn is_audio_beside(&self, other: &Self) -> bool {
         self.ssrc != other.ssrc
             && self.flow() == other.flow()
@@ -454,8 +456,8 @@ impl RtpStream {
         self.formats.current().and_then(|p| p.format.as_ref()).map_or(8_000, |f| f.clock_hz)
     }
 
-    /// Makes `pt` the current payload type. Returns whether it is new, or the negotiation has changed since its last
-    /// packet.
+    /// Makes `pt` the current payload type. Returns false if neither the payload type nor the negotiation has changed
+    /// since the last packet.
     fn note_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         if let Some(payload) = self.formats.current()
@@ -467,10 +469,10 @@ impl RtpStream {
         self.look_up_payload(pt, at, negotiation)
     }
 
-    /// Returns whether the length of a packet that is announced as telephone-event shows that it is something else. An
-    /// event has 4 bytes (RFC 4733 section 2.3).
+    /// Returns whether a packet that is announced as telephone-event is something else, judged by its length. An event
+    /// has 4 bytes (RFC 4733 section 2.3).
     ///
-    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped meanings, and each side
+    /// Quirk `own_numbers`: both sides announce the same two dynamic payload types with swapped formats, and each side
     /// uses its own description.
     fn is_no_event(&self, packet: &RtpPacket<'_>, negotiation: &Negotiation) -> bool {
         let is_event = self.formats.current().is_some_and(|p| p.secret && p.pt == packet.pt);
@@ -483,7 +485,7 @@ impl RtpStream {
                 .is_some_and(|own| !own.is(Codec::TelephoneEvent))
     }
 
-    /// Makes `pt` the current payload type, with the format of the negotiation as it is now.
+    /// Makes `pt` the current payload type, and reads its format from the negotiation.
     fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         let (sender, flow) = (self.sender, self.flow());
@@ -507,8 +509,7 @@ impl RtpStream {
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // The format that was used until the judge had a result was wrong, so it does not count as a former
-                // codec.
+                // The format that was used before the judge's result was wrong. It does not count as an earlier codec.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS
@@ -536,19 +537,18 @@ impl RtpStream {
         true
     }
 
-    /// Returns the number of packets whose true format differs from the format that the receiver announced for their
-    /// payload type.
+    /// Returns the number of packets with another format than the receiver announced for their payload type.
     pub(crate) const fn mistaken_packets(&self) -> u64 {
         self.formats.doubt.mistaken
     }
 
-    /// Returns the format that a judge found for a payload type; `None` if there was no doubt or no other result.
+    /// Returns the format that a comparison found for a payload type; `None` if there was no doubt, or no result yet.
     fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
         self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
-    /// Creates a judge for a payload type if the sender's description gives it another format than the receiver's, or
-    /// if it is not announced as audio.
+    /// Begins a comparison of possible formats for a payload type, if there is doubt. There is doubt if the sender's
+    /// description gives it another format than the receiver's, or if it is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
         if self.formats.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
             return;
@@ -569,13 +569,13 @@ impl RtpStream {
 }
 
 impl PayloadUse {
-    /// Returns the format of the audio; for redundant audio, the format of the primary encoding.
+    /// Returns the format of the audio. For redundant audio, this is the format of the primary encoding.
     fn voice(&self) -> Option<&PayloadFormat> {
         self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
     }
 
-    /// Returns whether a redundant packet contains a telephone-event. An encrypted packet does not show its events;
-    /// rendering leaves them out.
+    /// Returns whether a packet of redundant audio contains a telephone-event. In an encrypted packet this cannot be
+    /// seen, and rendering leaves the event out.
     fn contains_event(&self, payload: &[u8]) -> bool {
         let event = |pt: PayloadType| self.within.iter().any(|(p, format)| *p == pt && is_event(format.as_ref()));
         !self.within.is_empty() && redundancy::blocks(payload).is_some_and(|blocks| blocks.iter().any(|b| event(b.pt)))
@@ -619,8 +619,8 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     let mut jitter: f64 = 0.0;
     for stream in streams.iter().filter(|s| s.side == side) {
         let Some(record) = stream.record() else { continue };
-        // The port of the audio can carry other media, e.g. video (BUNDLE, RFC 9143). Lost packets of such media are no
-        // lost sound.
+        // The port of the audio may also carry other media, e.g. video (BUNDLE, RFC 9143). Lost packets of this media
+        // are not lost sound.
         if record.codec.is_none() && streams.iter().any(|other| other.is_audio_beside(stream)) {
             out.streams.push(record);
             continue;
@@ -643,15 +643,15 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// Maximum time in the past to which the result of a judge applies, ns. The spool reader can sort entries that are late
-/// by this time.
+/// Maximum age of the packets to which the result of a comparison of formats applies, ns. The reader of the spool can
+/// sort entries that are this late.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Time without a packet after which a stream can continue as another source. By then no packet of the old source is in
-/// transit, and rendering takes no packet of the new source for a late one.
+/// Time without a packet after which a stream may be reused for another SSRC. By then no packet of the old SSRC is in
+/// transit, and rendering takes no packet of the new SSRC for a late one.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;
-/// Maximum number of payload types of a stream. More types mean that the packets are not RTP.
+/// Maximum number of payload types of a stream. If there are more, the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
 /// Maximum difference between the timestamps of consecutive packets, in units of the RTP clock (4 s at 48 kHz).
 const MAX_SPACING: u32 = 192_000;
@@ -740,8 +740,8 @@ mod tests {
     fn redundant_audio_with_a_digit_is_secret() {
         let (mut stream, negotiation) = stream();
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
-        // Two packets: a repeated event (type 101, 160 ticks earlier, 4 bytes) before a block of PCMU; and an event
-        // alone.
+        // Two packets. The first repeats an event (payload type 101, 160 timestamp units earlier, 4 bytes) before a
+        // block of PCMU. The second has an event alone.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(2), &[101, 5, 10, 0, 160])));

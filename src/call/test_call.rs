@@ -1,8 +1,8 @@
-//! The header that marks a recorder's own test calls (`callspan test-call`).
+//! The header that marks test calls of this recorder (`callspan test-call`).
 //!
-//! A test call is not registered in Pyrus, and no caller may achieve that by a header that anybody can send. Therefore
-//! the value of the header proves that its sender knows this recorder's secret key: it is an HMAC-SHA256 (RFC 2104) of
-//! the requested treatment and the Call-ID. A header that was intercepted is invalid for every other call.
+//! A test call is not registered in Pyrus. A stranger must not achieve this by sending the header. So the value of the
+//! header proves that its sender knows the secret key of this recorder: it is an HMAC-SHA256 (RFC 2104) of the
+//! requested treatment and the Call-ID. An intercepted header is invalid for any other call.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use sha2::Sha256;
 use crate::sip::SipMessage;
 use crate::text::hex;
 
-/// Treatment of a test call that its sender requests.
+/// How the sender of a test call asks the recorder to treat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestCallOrder {
     /// The call is recorded, but not registered in Pyrus.
     RecordOnly,
-    /// The call is recorded and registered as every other call.
+    /// The call is recorded and registered like any other call.
     Deliver,
 }
 
-/// Secret key that proves that a test call is this recorder's own.
+/// Secret key of this recorder for its test calls.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TestCallKey([u8; KEY_BYTES]);
 
@@ -37,8 +37,7 @@ impl TestCallKey {
         format!("{} {}", order.word(), hex(&code))
     }
 
-    /// Returns the treatment that a message requests. Returns `None` unless its header was made with this key for its
-    /// Call-ID.
+    /// Returns the treatment that a message requests; `None` if its header was not made with this key for this Call-ID.
     pub(crate) fn order_in(&self, message: &SipMessage<'_>) -> Option<TestCallOrder> {
         let value = message.header(TEST_CALL_HEADER)?;
         let (word, code) = value.trim().split_once(' ')?;

@@ -1,9 +1,8 @@
-//! Dialogs that ended by a media timeout, without a BYE, and whose media may come back.
+//! Dialogs that ended by a media timeout, without a BYE. They continue if their media comes back.
 //!
-//! A call whose BYE was not captured looks the same as a call in which both people are silent. So the call ends at the
-//! timeout and is delivered. The addresses of its dialogs are remembered for as long as a hold may last
-//! (`calls.hold_s`). Media that comes back to these addresses, or a new offer in the dialog, continues the call as a
-//! new one.
+//! After a timeout it is not known whether the BYE was lost or both people are silent. So the call ends and is
+//! delivered. Its dialogs are stored for the longest time of a hold (`calls.hold_s`). If media comes back to their
+//! addresses, or a new offer is captured, the call continues as a new call.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,34 +10,34 @@ use crate::call::leg::LegDraft;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A dialog that ended by a media timeout, with everything that is needed to continue it.
+/// A dialog that ended by a media timeout, and all that is needed to continue it.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedOutDialog {
-    /// Signalling state, parties and correlation keys of the leg that ended.
+    /// Signalling state, parties and headers of the leg that ended.
     pub(crate) draft: LegDraft,
     /// Id of the call to which the leg belonged.
     pub(crate) conversation_id: String,
-    /// Whether the recording was paused. If so, the continuation begins paused.
+    /// Whether the recording was paused. Then the continued call begins paused.
     pub(crate) paused: bool,
-    /// Media addresses that both sides had announced.
+    /// Media addresses that both sides announced.
     pub(crate) endpoints: Vec<Endpoint>,
-    /// Flows (source, destination) on which the leg had received media.
+    /// Flows (source, destination) of the leg's media.
     pub(crate) flows: Vec<(Endpoint, Endpoint)>,
-    /// Capture time until which the dialog is remembered.
+    /// Capture time until which the dialog is stored.
     pub(crate) until: Timestamp,
 }
 
-/// All dialogs that ended by a media timeout, at most `MAX_TIMED_OUT`.
+/// The stored dialogs that ended by a media timeout, at most `MAX_TIMED_OUT`.
 #[derive(Debug, Default)]
 pub(crate) struct TimedOutDialogs {
     dialogs: HashMap<u64, (TimedOutDialog, ReturningMedia), foldhash::fast::RandomState>,
     by_endpoint: HashMap<Endpoint, u64, foldhash::fast::RandomState>,
-    /// Keys of `dialogs`, oldest first. It can contain keys of dialogs that were already removed.
+    /// Keys of `dialogs`, oldest first. Some dialogs may already be removed.
     order: VecDeque<u64>,
     next: u64,
 }
 
-/// The packets that have come back to a dialog so far.
+/// Packets that have come back to a dialog so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReturningMedia {
     packets: u32,
@@ -63,10 +62,10 @@ impl TimedOutDialogs {
         self.dialogs.insert(id, (dialog, ReturningMedia::default()));
     }
 
-    /// Counts an RTP packet that belongs to no live call.
+    /// Counts an RTP packet of no live call.
     ///
-    /// Once enough packets came back to a dialog, removes the dialog and returns it with the time of the first of these
-    /// packets.
+    /// When enough packets have come back to a dialog, removes and returns the dialog, with the capture time of the
+    /// first of these packets.
     pub(crate) fn handle_packet(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -94,8 +93,8 @@ impl TimedOutDialogs {
         Some((self.remove(id)?, first))
     }
 
-    /// Removes and returns the dialog with a Call-ID. If several hops of the dialog are remembered, prefers the hop
-    /// between these two hosts.
+    /// Removes and returns the dialog with a Call-ID. If several hops of the dialog are stored, the hop between these
+    /// hosts is preferred.
     pub(crate) fn take_by_message(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<TimedOutDialog> {
         let of_call = || self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied();
         let at_hop = of_call().find(|id| self.dialogs.get(id).is_some_and(|(d, _)| is_hop(&d.draft, hop)));
@@ -103,25 +102,25 @@ impl TimedOutDialogs {
         self.remove(id)
     }
 
-    /// Removes all dialogs with a Call-ID after a BYE. Returns whether any dialog was removed.
+    /// Removes all dialogs with a Call-ID, after a BYE. Returns whether there were any.
     pub(crate) fn remove_by_call_id(&mut self, call_id: &str) -> bool {
         let known: Vec<u64> = self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied().collect();
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
     }
 
-    /// Removes the dialog that used an address, because another call announces the same address now.
+    /// Removes the dialog that used an address, because another call now announces this address.
     pub(crate) fn release_address(&mut self, endpoint: Endpoint) {
         if let Some(id) = self.by_endpoint.get(&endpoint).copied() {
             self.remove(id);
         }
     }
 
-    /// Returns the number of remembered dialogs.
+    /// Returns the number of stored dialogs.
     pub(crate) fn len(&self) -> usize {
         self.dialogs.len()
     }
 
-    /// Returns whether no dialog is remembered.
+    /// Returns whether no dialog is stored.
     pub(crate) fn is_empty(&self) -> bool {
         self.dialogs.is_empty()
     }
@@ -146,10 +145,10 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }
 
-/// Maximum number of dialogs that are remembered. A dialog needs about 4 KiB; lost BYEs and people who are silent for
-/// minutes are rare.
+/// Maximum number of dialogs that are stored, about 4 KiB each. Lost BYEs and people who are silent for minutes are
+/// rare.
 const MAX_TIMED_OUT: usize = 512;
 /// Number of packets that must come back before a call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Maximum time between two of the packets that come back to a dialog.
+/// Maximum time between two packets that come back to a dialog.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,28 +1,29 @@
 //! The timers of legs and calls: a table of deadlines.
 //!
-//! Each timer has at most one deadline. Timers with the same deadline fire in the order of their kinds; timers of the
-//! same kind fire in the order in which they were first set.
+//! A timer has at most one deadline. Timers with the same deadline fire in the order of their kinds. Timers of the same
+//! kind fire in the order in which they were first set.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::call::keys::{CallKey, LegKey};
 use crate::time::Timestamp;
 
-/// A timer of a leg or call. The order of the variants is the order in which timers with the same deadline fire.
+/// A timer of a leg or call. Timers with the same deadline fire in the order of these variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum EngineTimer {
-    /// Examine a leg that was answered or cancelled shortly before: the reaction of the PBX shows to which call the leg
+    /// Review a leg shortly after its answer or end. By then the reaction of the PBX shows to which call the leg
     /// belongs.
     AnswerReview(LegKey),
     /// Check whether a leg has timed out.
     Leg(LegKey),
-    /// End the time for correlating the legs of a call.
+    /// End the time in which the legs of a call are correlated, and announce the call.
     Settle(CallKey),
-    /// Split off or end the remaining legs of a call, some time after its first leg and its anchor leg have ended.
+    /// End the remaining legs of a call, or make a separate call of them, some time after the end of its first leg and
+    /// anchor leg.
     Partners(CallKey),
     /// Announce a call that waited for content evidence.
     Commit(CallKey),
-    /// Check whether another segment of a recording is complete.
+    /// Check whether a further segment of a recording is complete.
     Segment(CallKey),
 }
 
@@ -39,12 +40,12 @@ impl EngineTimer {
     }
 }
 
-/// Deadline of a timer. Deadlines are sorted in the order in which they fire.
+/// Deadline of a timer. Deadlines are sorted in the order in which the timers fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct TimerDeadline {
     at: Timestamp,
     kind: u8,
-    /// Number of timers that were set before this timer. It decides the order at equal deadlines.
+    /// Number of timers that were set before this timer. It decides between equal deadlines.
     serial: u64,
     timer: EngineTimer,
 }
@@ -58,7 +59,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer. A new deadline replaces the former one.
+    /// Sets a timer. Replaces an earlier deadline of the timer.
     pub(crate) fn arm(&mut self, timer: EngineTimer, at: Timestamp) {
         let serial = match self.armed.get(&timer) {
             Some(known) if known.at == at => return,
@@ -134,7 +135,7 @@ mod tests {
         Timestamp::from_micros(ms * 1_000)
     }
 
-    /// Returns two legs; the first has the slot of a leg that was removed, so its key is the greater one.
+    /// Returns two legs. The first reuses the slot of a removed leg, so its key is greater.
     fn legs() -> [LegKey; 2] {
         let mut table: SlotMap<LegKey, ()> = SlotMap::with_key();
         let (_, removed) = (table.insert(()), table.insert(()));
@@ -151,7 +152,7 @@ mod tests {
         timers.arm(EngineTimer::Leg(a), at(5));
         timers.arm(EngineTimer::Leg(b), at(9));
         timers.arm(EngineTimer::AnswerReview(b), at(9));
-        timers.arm(EngineTimer::Leg(a), at(9)); // It keeps its place although it is armed again.
+        timers.arm(EngineTimer::Leg(a), at(9)); // It keeps its position although it is set again.
         assert_eq!(timers.pop_due(at(8)), None);
         let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(9))).collect();
         let expected = [EngineTimer::AnswerReview(b), EngineTimer::Leg(a), EngineTimer::Leg(b)];

@@ -1,11 +1,11 @@
-//! Facts for the call record that do not change the state of the dialog: user agents, reasons, session timer, events.
+//! Facts about a dialog for the call record only: user agents, reasons, session timer and events.
 
 use super::Dialog;
 use crate::call::record::{EventKind, EventRecord, Side, T38_REFUSED};
 use crate::sip::{SessionExpires, SipMessage};
 use crate::time::Timestamp;
 
-/// Facts about a dialog that only the call record needs.
+/// Facts about a dialog that only the call record uses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DialogNotes {
     reason: Option<String>,
@@ -14,7 +14,7 @@ pub(super) struct DialogNotes {
 }
 
 impl DialogNotes {
-    /// Clears reasons, session timer and events, but not the user agents.
+    /// Forgets reasons, session timer and events. The user agents stay.
     pub(super) fn forget_events(&mut self) {
         self.reason = None;
         self.events.clear();
@@ -22,7 +22,7 @@ impl DialogNotes {
 }
 
 impl Dialog {
-    /// Returns the Reason header of the BYE, CANCEL or rejection (RFC 3326); `None` without this header.
+    /// Returns the Reason header of the BYE, CANCEL or rejection (RFC 3326); `None` if there is none.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.notes.reason.as_deref()
     }
@@ -37,7 +37,7 @@ impl Dialog {
         &self.notes.events
     }
 
-    /// Records an event about a transfer, because a REFER was sent.
+    /// Records a transfer as an event, because a REFER was captured.
     pub(crate) fn note_transfer(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         self.note_event(at, EventKind::Transfer, Some(side));
@@ -88,7 +88,7 @@ impl Dialog {
         self.times.session_timer = expires.map(|expires| (expires.delta_s, at));
     }
 
-    /// Records that a side offered T.38 and the other side refused it: the call is a fax, and its tones continue as
+    /// Records that a side offered T.38 fax and the other side refused it. The fax then continues as tones in the
     /// audio.
     pub(super) fn note_refused_fax(&mut self, at: Timestamp, by: Side) {
         if !self.notes.events.iter().any(|event| event.kind == EventKind::Fax) {
@@ -96,7 +96,7 @@ impl Dialog {
         }
     }
 
-    /// Records the events hold, media move and fax, when the offer and answer that cause them are complete.
+    /// Records the events hold, media move and fax after a complete offer and answer.
     pub(super) fn note_agreement(&mut self, at: Timestamp) {
         let new = self.negotiation.agreed();
         if !self.is_confirmed() || new == self.agreed {
@@ -124,5 +124,5 @@ impl Dialog {
 const MAX_AGENTS: usize = 8;
 /// Maximum length of a header value in the record, characters. Longer values are truncated.
 const MAX_TEXT_CHARS: usize = 256;
-/// Maximum number of events of a dialog in the record. A call with a hold every ten seconds would have 17,000 a day.
+/// Maximum number of events of a dialog in the record. A call with a hold every ten seconds has 17,000 events a day.
 const MAX_EVENTS: usize = 1_000;

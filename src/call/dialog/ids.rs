@@ -1,8 +1,8 @@
-//! Identifiers of a dialog: Call-ID, tags, and the INVITEs that were sent before the dialog existed.
+//! Identifiers of a dialog: Call-ID, tags, and the Via branches of its first INVITEs.
 
 use crate::sip::SipMessage;
 
-/// Identifiers by which messages are found to belong to a dialog.
+/// Identifiers by which messages are assigned to a dialog.
 #[derive(Clone, Debug)]
 pub(super) struct DialogIds {
     /// Value of the Call-ID header.
@@ -11,11 +11,11 @@ pub(super) struct DialogIds {
     pub(super) caller_tag: Option<String>,
     /// Tag of the callee that answered; `None` before the answer.
     pub(super) callee_tag: Option<String>,
-    /// Tags of the callees that sent provisional responses (early dialogs).
+    /// Tags of the callees that sent provisional responses, i.e. of early dialogs.
     pub(super) early_tags: Vec<String>,
-    /// CSeq number of the newest INVITE outside of a dialog (without To tag); 0 before the first.
+    /// CSeq number of the newest INVITE without To tag; 0 before the first.
     pub(super) invite_cseq: u32,
-    /// Hashes of the Via branches of the two newest INVITEs outside of a dialog, newest first.
+    /// Hashes of the Via branches of the two newest INVITEs without To tag, newest first.
     pub(super) branches: [Option<u64>; 2],
 }
 

@@ -8,14 +8,14 @@ use crate::call::record::Side;
 use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
-    /// Returns whether a message can belong to this dialog, judged by its tags. After a fork several called user agents
-    /// respond; all their responses to the dialog's INVITE belong to the dialog (RFC 3261 section 17.1.3).
+    /// Returns whether a message may belong to this dialog. After a fork several callees may respond to one INVITE, and
+    /// all their responses belong to its dialog (RFC 3261 section 17.1.3).
     pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
         let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
         self.matches_tags(message) || is_response && self.has_branch_of(message)
     }
 
-    /// Returns whether the From or To tag of a message is that of the callee that answered.
+    /// Returns whether one of the tags of a message is the tag of the callee that answered.
     pub(crate) fn names_callee(&self, message: &SipMessage<'_>) -> bool {
         let Some(callee) = self.ids.callee_tag.as_deref() else { return false };
         let from = message.from();
@@ -23,8 +23,8 @@ impl Dialog {
         to_tag_of(message).as_deref() == Some(callee) || from == Some(callee)
     }
 
-    /// Returns whether the tags of a message match this dialog. One tag must be the caller's. The other tag must be the
-    /// callee's or that of an early dialog, or be absent. A dialog without tags (RFC 2543) matches by its Call-ID
+    /// Returns whether the tags of a message match this dialog. One tag must be the caller's. The other tag must be
+    /// absent, or belong to the callee or to an early dialog. A dialog without tags (RFC 2543) matches by its Call-ID
     /// alone.
     fn matches_tags(&self, message: &SipMessage<'_>) -> bool {
         let Some(own) = self.ids.caller_tag.as_deref() else { return true };
@@ -45,9 +45,9 @@ impl Dialog {
         }
     }
 
-    /// Returns whether a request, or the response to it, belongs to a second callee that answered after a fork. The
-    /// caller sends this callee a BYE at once (RFC 3261 section 13.2.2.4), and the call with the first callee
-    /// continues.
+    /// Returns whether a request, or a response to it, belongs to a second callee that answered after a fork. The
+    /// caller ends the dialog with this callee by a BYE at once (RFC 3261 section 13.2.2.4), and the call with the
+    /// first callee continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.ids.callee_tag.as_deref(), self.answered) else {
             return false;
@@ -62,8 +62,8 @@ impl Dialog {
         other.is_some_and(|tag| tag != chosen && self.ids.early_tags.contains(&tag))
     }
 
-    /// Returns whether a response answers an INVITE that this dialog did not have, by its Via branch (RFC 3261 sections
-    /// 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
+    /// Returns whether a response answers another INVITE than those of this dialog, judged by its Via branch (RFC 3261
+    /// sections 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
     pub(crate) fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.ids.invite_cseq);
         let branch = branch_hash(message);
@@ -80,20 +80,19 @@ impl Dialog {
         branch.is_some() && self.ids.branches.contains(&branch)
     }
 
-    /// Returns whether an INVITE outside a dialog reuses this dialog's Call-ID and tag for another call. That is so if
-    /// this dialog was answered and is over, and the Via branch is that of another transaction (RFC 3261 section
-    /// 17.2.3).
+    /// Returns whether an INVITE without To tag begins another call with the same Call-ID and From tag. This is so if
+    /// this dialog was answered and is over, and the INVITE is a new transaction (RFC 3261 section 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
         let is_over = self.answered.is_some() && self.ended().is_some();
         is_over && branch_hash(message).is_some() && self.ids.branches[0].is_some() && !self.has_branch_of(message)
     }
 
-    /// Returns the hashes of the Via branches of the two newest INVITEs outside of a dialog, newest first.
+    /// Returns the hashes of the Via branches of the two newest INVITEs without To tag, newest first.
     pub(crate) const fn branches(&self) -> [Option<u64>; 2] {
         self.ids.branches
     }
 
-    /// Returns the hash of a message's Via branch; `None` if it has none that is unique.
+    /// Returns the hash of a message's Via branch; `None` if the branch is not unique.
     pub(crate) fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
         branch_hash(message)
     }
@@ -105,7 +104,7 @@ impl Dialog {
         }
     }
 
-    /// Returns the side that sent the request or, for a response, the side that sent the request to which it responds.
+    /// Returns the side that sent a request. For a response, returns the side that sent the answered request.
     pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();
         let from = from.as_ref().and_then(|f| f.tag());
@@ -135,8 +134,8 @@ impl Dialog {
     }
 }
 
-/// Returns the hash of a Via branch. Only branches with the magic cookie `z9hG4bK` are unique; `None` for others (RFC
-/// 3261 section 8.1.1.7).
+/// Returns the hash of a Via branch; `None` without the magic cookie `z9hG4bK`, because then the branch is not unique
+/// (RFC 3261 section 8.1.1.7).
 fn branch_hash(message: &SipMessage<'_>) -> Option<u64> {
     let branch = message.via_branch().filter(|branch| branch.starts_with("z9hG4bK"))?;
     Some(foldhash::fast::FixedState::with_seed(3).hash_one(branch.as_ref()))
@@ -146,5 +145,5 @@ pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Maximum number of early dialogs' tags that are stored.
+/// Maximum number of early dialogs with a stored tag.
 const MAX_EARLY_TAGS: usize = 32;

@@ -1,7 +1,7 @@
-//! The state of one dialog, as far as its captured messages show it (RFC 3261 sections 12 to 15).
+//! The state of one dialog, as its captured messages show it (RFC 3261 sections 12 to 15).
 //!
-//! Any message can be missing, doubled or out of order. So a field holds the first (or last) time of an event, and a
-//! later message never undoes the effect of an earlier message.
+//! Any message may be missing, doubled or out of order. So a field has the time of the first (or last) message of a
+//! kind. A later message never undoes the effect of an earlier message.
 
 mod events;
 mod ids;
@@ -20,12 +20,12 @@ use crate::sdp;
 use crate::sip::{SipMessage, SipMethod};
 use crate::time::Timestamp;
 
-/// State of a dialog, as far as it was captured.
+/// State of a dialog, as its captured messages show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogState {
     /// An INVITE was captured, and no final response yet.
     Inviting,
-    /// The INVITE got a response 401, 407 or 422, which asks for another INVITE.
+    /// The INVITE was refused with 401, 407 or 422, which ask the caller for another INVITE.
     Challenged {
         /// Capture time of the response.
         at: Timestamp,
@@ -41,16 +41,16 @@ pub(crate) enum DialogState {
     },
 }
 
-/// The part of the dialog with which the capture of it begins.
+/// The first part of the dialog that was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogStart {
-    /// Capture begins with the dialog's first INVITE, or with a response to that INVITE.
+    /// The first captured message is the dialog's first INVITE, or a response to it.
     Invite,
-    /// Capture begins with an in-dialog request, so the dialog already existed.
+    /// The first captured message is an in-dialog request. So the dialog existed before the capture.
     MidCall,
 }
 
-/// The captured fact that shows that the INVITE was answered.
+/// The captured fact that proves that the INVITE was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerEvidence {
     /// The 2xx to the INVITE was captured.
@@ -78,10 +78,10 @@ pub(crate) struct Dialog {
     state: DialogState,
     /// Offers and answers of the dialog, from which the agreed media follows.
     pub(crate) negotiation: Negotiation,
-    /// The agreed media when hold and media move events were last recorded, to notice the next change.
+    /// The agreed media when the events hold and media move were last recorded. The next change is found by comparison.
     agreed: AgreedMedia,
     times: DialogTimes,
-    /// Capture time of the answer and the fact that shows it; `None` if the dialog was not answered.
+    /// Capture time of the answer, and the fact that proves it; `None` if the dialog was not answered.
     pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
     /// Status code of the last final response to the first INVITE; `None` before it.
     pub(crate) status: Option<u16>,
@@ -128,14 +128,14 @@ impl Dialog {
         self.note_agreement(at);
     }
 
-    /// Ends the dialog for a reason outside its signalling. Does nothing if the dialog is over already.
+    /// Ends the dialog for a reason that is not in its signalling. Does nothing if the dialog is already over.
     pub(crate) fn handle_end(&mut self, at: Timestamp, by: EndedBy) {
         if !matches!(self.state, DialogState::Ended { .. }) {
             self.state = DialogState::Ended { at, by };
         }
     }
 
-    /// Records an answer whose 2xx was not captured. Does nothing if the dialog is answered already.
+    /// Records an answer without a captured 2xx. Does nothing if the dialog is already answered.
     pub(crate) fn presume_answer(&mut self, at: Timestamp, how: AnswerEvidence) {
         if self.answered.is_none() {
             self.answered = Some((at, how));
@@ -145,7 +145,7 @@ impl Dialog {
         }
     }
 
-    /// Continues a dialog that had ended by a media timeout. The agreed media is kept; times and events start anew.
+    /// Continues a dialog that ended by a media timeout. Keeps the agreed media, and clears times and events.
     pub(crate) fn resume_after_timeout(&mut self, at: Timestamp) {
         self.state = DialogState::Established;
         self.start = DialogStart::MidCall;
@@ -155,7 +155,7 @@ impl Dialog {
         self.notes.forget_events();
     }
 
-    /// Sets the time of the last activity to `at`, for the media timeout.
+    /// Sets the time of the last activity, from which the media timeout counts.
     pub(crate) fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.times.note_message(at);
@@ -185,8 +185,8 @@ impl Dialog {
         self.times.is_tried
     }
 
-    /// Returns capture time and status of the final response that refused the INVITE; `None` if there is none. A
-    /// cancelled INVITE was not refused.
+    /// Returns capture time and status of the final response that refused the INVITE; `None` if there is none, or if
+    /// the caller cancelled the INVITE.
     pub(crate) fn refusal(&self) -> Option<(Timestamp, u16)> {
         let status = self.status.filter(|status| *status >= 300)?;
         let (DialogState::Challenged { at } | DialogState::Ended { at, by: EndedBy::Signalling }) = self.state else {
@@ -195,7 +195,7 @@ impl Dialog {
         (self.times.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
     }
 
-    /// Returns the CSeq number of the newest INVITE outside of a dialog.
+    /// Returns the CSeq number of the newest INVITE without To tag.
     pub(crate) const fn invite_cseq(&self) -> u32 {
         self.ids.invite_cseq
     }
@@ -230,7 +230,7 @@ impl Dialog {
         self.times.ringing_at
     }
 
-    /// Returns the capture time of the last ACK to an INVITE that has no captured final response; `None` if there was
+    /// Returns the capture time of the last ACK to an INVITE whose final response was not captured; `None` if there is
     /// none.
     pub(crate) const fn acked_at(&self) -> Option<Timestamp> {
         self.times.acked_at
@@ -273,7 +273,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // This is a re-INVITE, so its offer applies only after the answer.
+            // The offer of a re-INVITE applies only after its answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
@@ -292,21 +292,20 @@ impl Dialog {
         self.announce(message, side, None);
     }
 
-    /// Returns whether an INVITE outside of a dialog repeats the call attempt after a rejection, as a new request of
-    /// the same caller.
+    /// Returns whether an INVITE without To tag is a new request by the caller after a rejection.
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
         let newer = message.cseq().is_some_and(|cseq| cseq.number > self.ids.invite_cseq);
         newer && self.ids.invite_cseq != 0 && self.may_try_again()
     }
 
-    /// Returns whether the INVITE was refused for a reason that another INVITE can remove, e.g. other media or more
-    /// digits.
+    /// Returns whether the INVITE was refused for a reason that another INVITE can remove, e.g. by other media or by
+    /// more digits of the number.
     pub(crate) const fn invites_another_try(&self) -> bool {
         let is_removable = matches!(self.status, Some(415 | 420 | 421 | 484 | 488));
         is_removable && self.answered.is_none() && self.may_try_again()
     }
 
-    /// Returns whether a new INVITE can continue the dialog after a rejection, e.g. with credentials or after a
+    /// Returns whether a new INVITE may continue the dialog after a rejection, e.g. with credentials or after a
     /// redirection.
     const fn may_try_again(&self) -> bool {
         let refused =
@@ -316,11 +315,11 @@ impl Dialog {
 
     fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if message.sdp().is_some() {
-            // The ACK answers the offer of the 2xx.
+            // The 2xx contained an offer, and the ACK contains its answer.
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }
-        // No rejection was captured, so this ACK confirms a 2xx.
+        // If no rejection was captured, this ACK belongs to a 2xx.
         self.negotiation.commit(side, cseq);
         if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.times.acked_at = Some(at);
@@ -340,7 +339,7 @@ impl Dialog {
             Side::Callee => EndedBy::Callee,
         };
         match &mut self.state {
-            // Both sides can hang up at once, and two interfaces can swap the messages. The earlier BYE counts.
+            // Both sides may hang up at once, and two capture interfaces may swap the messages. The earlier BYE counts.
             DialogState::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
                 if at < *known {
                     (*known, *known_by) = (at, by);
@@ -365,7 +364,7 @@ impl Dialog {
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_in_dialog_response(at, message, status, (requester, cseq.number));
             }
-            // The 2xx to a BYE ends the dialog, too: it shows a BYE that was not captured.
+            // A 2xx to a BYE shows that a BYE was sent, even if it was not captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }
@@ -382,8 +381,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.times.is_tried = true,
-            // A late response of a callee that lost a fork: another callee has answered already, so the response
-            // changes nothing.
+            // After a fork another callee has already answered. This late response from a callee that lost changes
+            // nothing.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;
@@ -402,7 +401,8 @@ impl Dialog {
         }
     }
 
-    /// Returns whether a response to the INVITE comes from another callee than the callee that answered.
+    /// Returns whether a response to the INVITE comes from a callee that lost the fork, because another callee has
+    /// answered.
     fn is_of_lost_fork(&self, to_tag: Option<&str>) -> bool {
         self.answered.is_some()
             && to_tag.is_some()
@@ -412,7 +412,7 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
         if self.is_of_lost_fork(tag.as_deref()) {
-            // A second callee answered after a fork. The dialog remains that of the first 2xx.
+            // A second callee answered after a fork. This dialog stays the dialog of the first.
             self.note_early_tag(tag);
             return;
         }
@@ -421,7 +421,7 @@ impl Dialog {
         if let Some(tag) = &tag {
             self.negotiation.choose(tag);
         }
-        // Updates in the early dialog count as accepted, even if their responses were not captured.
+        // Updates during the early dialog count as accepted, even if their responses were not captured.
         self.negotiation.accept(Side::Caller);
         self.negotiation.accept(Side::Callee);
         self.announce(message, Side::Callee, None);
@@ -452,8 +452,7 @@ impl Dialog {
         }
     }
 
-    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` has the side that sent the request, and the request's
-    /// CSeq number.
+    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the side that sent the request, and its CSeq number.
     fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => {
@@ -475,7 +474,7 @@ impl Dialog {
                 }
             }
             _ => {
-                // The requester sends the request again if it was challenged or crossed another request.
+                // These statuses do not refuse the fax: the side sends the request again, or the dialog is gone.
                 if self.negotiation.rollback(of.0, of.1) && !matches!(status, 401 | 407 | 408 | 481 | 491) {
                     self.note_refused_fax(at, of.0);
                 }
@@ -490,8 +489,8 @@ impl Dialog {
         self.negotiation.offer(by, AudioDescription::from_session(&session));
     }
 
-    /// Passes the session description of a message to the negotiation. `fork` is the To tag of a provisional response;
-    /// `None` for other messages.
+    /// Passes the session description of a message to the negotiation. `fork` is the To tag, if the message is a
+    /// provisional response.
     fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };

@@ -2,22 +2,22 @@
 
 use crate::time::Timestamp;
 
-/// Capture times of the messages of a dialog; a time is `None` if its message was not captured.
+/// Capture times of the messages of a dialog. A time is `None` if its message was not captured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialogTimes {
     /// Capture time of the first INVITE.
     pub(super) invited_at: Option<Timestamp>,
     /// Capture time of the first provisional response other than 100.
     pub(super) ringing_at: Option<Timestamp>,
-    /// Capture time of the last ACK to an INVITE without a captured final response.
+    /// Capture time of the last ACK to an INVITE whose final response was not captured.
     pub(super) acked_at: Option<Timestamp>,
     /// Capture time of the first CANCEL.
     pub(super) cancelled_at: Option<Timestamp>,
     /// Session interval in seconds (Session-Expires, RFC 4028), and the capture time of its last refresh; `None`
     /// without a session timer.
     pub(super) session_timer: Option<(u32, Timestamp)>,
-    /// Whether a provisional response was captured, 100 included. After it, the sender no longer gives the INVITE up
-    /// after 32 s (Timer B, RFC 3261 section 17.1.1.2).
+    /// Whether a provisional response was captured, including 100. Without one, the sender gives up the INVITE after 32
+    /// s (Timer B, RFC 3261 section 17.1.1.2).
     pub(super) is_tried: bool,
     /// Capture time of the newest message.
     pub(super) last_at: Timestamp,
@@ -37,17 +37,17 @@ impl DialogTimes {
         }
     }
 
-    /// Returns the times of a dialog that continues after a media timeout.
+    /// Returns the times of a dialog that continues at `at` after a media timeout.
     pub(super) const fn resumed(self, at: Timestamp) -> Self {
         Self { is_tried: self.is_tried, ..Self::since(at) }
     }
 
-    /// Records the time of a message, which may be captured late.
+    /// Records the time of a message. Messages may be captured out of order.
     pub(super) fn note_message(&mut self, at: Timestamp) {
         self.last_at = self.last_at.max(at);
     }
 
-    /// Records the time of an INVITE that was sent outside of a dialog.
+    /// Records the time of an INVITE without To tag.
     pub(super) fn note_invite(&mut self, at: Timestamp) {
         self.invited_at = Some(self.invited_at.map_or(at, |first| first.min(at)));
     }

@@ -1,5 +1,5 @@
-//! Telephone numbers: patterns of extensions, normalisation to E.164, direction of a call. Extensions and PBX hosts are
-//! also learned from the traffic.
+//! Telephone numbers: patterns of extensions, normalisation to E.164, and the direction of a call. Extensions and PBX
+//! hosts are also learnt from the traffic.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,19 +13,19 @@ mod pattern;
 use pattern::MAX_NUMBER_CHARS;
 pub(crate) use pattern::NumberPattern;
 
-/// The number plan: the compiled section `[numbers]`, and the extensions and PBX hosts that were learnt from the
+/// The number plan: the section `[numbers]` of the configuration, and the extensions and PBX hosts learnt from the
 /// traffic.
 #[derive(Clone, Debug)]
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users that registered successfully and are not configured as extensions.
+    /// Users that have registered, without the configured extensions.
     registered: HashMap<String, UserRegistration>,
-    /// Hosts from which telephones of extensions registered.
+    /// Hosts of telephones from which extensions have registered.
     phones: HashSet<IpAddr>,
-    /// Hosts that were recognised as PBXs.
+    /// Hosts that are known to be PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts whose calls to extensions are visible at the mirror port.
+    /// PBX hosts for which the mirror port shows the calls to extensions.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -44,7 +44,7 @@ struct UserRegistration {
 }
 
 impl NumberPlan {
-    /// Compiles the section `[numbers]` into a number plan.
+    /// Creates a number plan from the section `[numbers]`.
     pub(crate) fn new(numbers: &NumbersConfig) -> Self {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
@@ -61,41 +61,40 @@ impl NumberPlan {
         }
     }
 
-    /// Compiles another section `[numbers]`, and keeps everything that was learnt from the traffic.
+    /// Replaces the section `[numbers]`. Everything that was learnt from the traffic stays.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
         let Self { registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
         (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
     }
 
-    /// Returns whether a number, normalised or as dialled, is an extension.
+    /// Returns whether a number is an extension. The number may be normalised or as dialled.
     pub(crate) fn is_extension(&self, number: &str) -> bool {
         self.is_configured_extension(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
     }
 
-    /// Returns whether a number is given and is an extension.
+    /// Returns whether a number is present and is an extension.
     pub(crate) fn names_extension(&self, number: Option<&str>) -> bool {
         number.is_some_and(|number| self.is_extension(number))
     }
 
-    /// Returns whether a registered user is the number of a trunk and no person, because a PBX registered it with a
-    /// provider.
+    /// Returns whether a registered user is the number of a trunk: a PBX registered it with a provider.
     fn is_trunk(&self, user: &UserRegistration) -> bool {
         self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
     }
 
-    /// Returns whether telephones of extensions registered from this host, and the host is no PBX or proxy.
+    /// Returns whether a host is a telephone: extensions registered from it, and it is no PBX or proxy.
     pub(crate) fn is_phone(&self, host: Endpoint) -> bool {
         self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
-    /// Returns whether a host belongs to a provider: it has a public address, and is neither a telephone nor a PBX of
+    /// Returns whether a host belongs to a provider: its address is public, and it is neither a telephone nor a PBX of
     /// this site.
     pub(crate) fn is_outside_host(&self, host: Endpoint) -> bool {
         !is_private(host.ip()) && !self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
-    /// Learns from a successful REGISTER that `user` is an extension. If the extension is configured, the registrar is
-    /// a PBX. Otherwise the registrar may be a provider with which the PBX registers.
+    /// Learns from a successful REGISTER that `user` is an extension. The receiver of the REGISTER (registrar) is then
+    /// a PBX, but only if the extension is configured. Otherwise it may be a provider with which the PBX registers.
     pub(crate) fn learn_registration(&mut self, user: &str, registrant: Endpoint, registrar: Endpoint) {
         if self.is_configured_extension(user) {
             self.learn_pbx(registrar);
@@ -108,14 +107,14 @@ impl NumberPlan {
         }
     }
 
-    /// Learns that `host` is a PBX, because it received a call and forwarded it.
+    /// Learns that `host` is a PBX, because it received a call and sent it on.
     pub(crate) fn learn_pbx(&mut self, host: Endpoint) {
         if self.pbxs.len() < MAX_LEARNED {
             self.pbxs.insert(host.ip());
         }
     }
 
-    /// Learns that the mirror port shows how this PBX calls its extensions.
+    /// Learns that the mirror port shows the calls of this PBX to its extensions.
     pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
@@ -123,7 +122,7 @@ impl NumberPlan {
         }
     }
 
-    /// Returns whether a host was recognised as a PBX or proxy.
+    /// Returns whether a host is known to be a PBX or proxy.
     pub(crate) fn is_pbx(&self, host: Endpoint) -> bool {
         self.pbxs.contains(&host.ip())
     }
@@ -135,19 +134,19 @@ impl NumberPlan {
         hosts
     }
 
-    /// Returns the number of users that count as extensions because they registered.
+    /// Returns the number of users that count as extensions because they have registered.
     pub(crate) fn learned_extensions(&self) -> usize {
         self.registered.len()
     }
 
-    /// Returns whether the mirror port shows the calls of this PBX to its extensions. Then a call that the PBX answers
-    /// without calling an extension is answered by the PBX itself, e.g. its voice menu.
+    /// Returns whether the mirror port shows the calls of this PBX to its extensions. If so, and the PBX answers a call
+    /// without calling an extension, the PBX itself answered it, e.g. with its voice menu.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }
 
-    /// Returns the direction of a call from its hosts, if its numbers do not show it. A call to a PBX is inbound. If no
-    /// PBX is known, a call from a public to a private address is inbound.
+    /// Returns the direction of a call by its hosts, for a call whose numbers do not show it. A call to a PBX is
+    /// inbound. If no PBX is known, a call from a public to a private address is inbound.
     pub(crate) fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {
             (false, true) => CallDirection::Inbound,
@@ -166,13 +165,13 @@ impl NumberPlan {
         self.extensions.matches(number) || self.listed.contains(number)
     }
 
-    /// Returns the word that the record shows in place of a withheld caller number.
+    /// Returns the word that the record shows in place of a withheld caller's number.
     pub(crate) fn withheld(&self) -> &str {
         &self.withheld
     }
 
-    /// Normalises a user part: removes visual separators, and converts to E.164 with `+` if the configuration allows
-    /// it. Returns `None` for an empty or anonymous user.
+    /// Normalises the user part of a URI: removes visual separators, and converts it to E.164 with `+` if the
+    /// configuration allows this. Returns `None` for an empty or anonymous user.
     pub(crate) fn normalise(&self, user: &str) -> Option<String> {
         let user = without_post_dial(user.trim());
         if user.is_empty() || is_anonymous(user) {
@@ -186,7 +185,8 @@ impl NumberPlan {
         Some(self.to_e164(&dialled).or_else(outside).unwrap_or(dialled))
     }
 
-    /// Removes the digits for an outside line from a number that an extension dialled and that is not E.164 yet.
+    /// Removes the digits for an outside line from a number that an extension dialled. A number in E.164 form is not
+    /// changed.
     pub(crate) fn dialled_by_extension(&self, number: String) -> String {
         if number.starts_with('+') || self.is_extension(&number) {
             return number;
@@ -213,18 +213,19 @@ impl NumberPlan {
         if strip(&self.country_code).is_some_and(|r| dialled.len() >= FULL_NUMBER_DIGITS && self.is_national(r.len())) {
             return Some(format!("+{dialled}"));
         }
-        // Providers often omit the prefix of the caller's number, so the number of digits decides.
+        // Providers often send the caller's number without any prefix. The number of digits then shows a national
+        // number.
         (self.national_digits() == Some(dialled.len())).then(|| format!("+{}{dialled}", self.country_code))
     }
 
-    /// Returns whether a national number without prefix can have `digits` digits.
+    /// Returns whether a national number without prefix may have this number of digits.
     fn is_national(&self, digits: usize) -> bool {
         let whole = self.country_code.len() + digits;
         self.national_digits().map_or((MIN_E164_DIGITS..=MAX_E164_DIGITS).contains(&whole), |n| n == digits)
     }
 
-    /// Returns the number of digits of a national number, for countries where all national numbers have the same
-    /// length.
+    /// Returns the number of digits of a national number; `None` for countries with national numbers of several
+    /// lengths.
     fn national_digits(&self) -> Option<usize> {
         CLOSED_PLANS.iter().find(|(code, _)| *code == self.country_code).map(|(_, digits)| *digits)
     }
@@ -242,20 +243,20 @@ impl NumberPlan {
     }
 }
 
-/// Returns whether `number` is a feature code of the PBX (e.g. mailbox, pickup). A longer number that begins with a
-/// code contains an outside number.
+/// Returns whether `number` is a feature code of the PBX, e.g. for mailbox or pickup. If it is longer, a code and an
+/// outside number were dialled.
 pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
-/// Returns whether a user part means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and words of
-/// gateways).
+/// Returns whether the user part of a URI means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and
+/// words that gateways use).
 pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }
 
-/// Returns the number without the digits that are sent after a pause (`,`, `p`, `w`), e.g. a card number or a code.
-/// Returns a text that is not a number unchanged.
+/// Returns the number without the digits after a pause (`,`, `p`, `w`), e.g. a card number. A text that is no number is
+/// not changed.
 pub(crate) fn without_post_dial(user: &str) -> &str {
     let is_pause = |c: char| ",pPwW".contains(c);
     let Some((number, rest)) = user.find(is_pause).map(|at| user.split_at(at)) else { return user };
@@ -264,7 +265,7 @@ pub(crate) fn without_post_dial(user: &str) -> &str {
 }
 
 /// Returns the dialled characters (`+` at the beginning, digits, `*`, `#`) without visual separators (RFC 3966 section
-/// 5.1.1). Returns `None` if the user part has other characters or no digit.
+/// 5.1.1). Returns `None` if there are other characters, or no digit.
 fn dialled_digits(user: &str) -> Option<String> {
     let mut out = String::with_capacity(user.len());
     for (i, c) in user.chars().enumerate() {
@@ -278,8 +279,8 @@ fn dialled_digits(user: &str) -> Option<String> {
     out.bytes().any(|b| b.is_ascii_digit()).then_some(out)
 }
 
-/// Returns whether an address is not routed on the Internet: RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section
-/// 2.5.6, and loopback.
+/// Returns whether an address is not reachable over the Internet (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291
+/// section 2.5.6, loopback).
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -294,14 +295,14 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Maximum number of learned extensions, and maximum number of learned PBX hosts. No site has so many.
+/// Maximum number of learnt extensions, and of learnt PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
-/// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no lower bound.
+/// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no minimum.
 const MIN_E164_DIGITS: usize = 7;
 /// Minimum number of digits of a number after an outside prefix, e.g. 112.
 const MIN_OUTSIDE_DIGITS: usize = 3;
-/// Country codes of countries in which all national numbers have the same number of digits (without prefix), and that
-/// number. Code 7 includes Kazakhstan.
+/// Country codes with national numbers of one length only, and this length in digits, without prefix. Code 7 includes
+/// Kazakhstan.
 const CLOSED_PLANS: [(&str, usize); 13] = [
     ("1", 10),
     ("7", 10),
@@ -321,8 +322,7 @@ const CLOSED_PLANS: [(&str, usize); 13] = [
 const MAX_CODE_CHARS: usize = 8;
 /// Maximum number of digits of an international number (ITU-T E.164 section 6).
 const MAX_E164_DIGITS: usize = 15;
-/// Minimum number of digits with which a number that begins with the country code is an international number without
-/// `+`.
+/// Minimum number of digits of an international number without `+`, if it begins with the country code.
 const FULL_NUMBER_DIGITS: usize = 10;
 const ANONYMOUS: [&str; 7] =
     ["anonymous", "unavailable", "restricted", "private", "withheld", "unknown", "asserted-identity-anonymous"];
@@ -359,7 +359,7 @@ mod tests {
             ("77012345678", "+77012345678"),
             ("87012345678", "+77012345678"),
             ("7012345678", "+77012345678"),
-            // Digits behind a pause belong to the voice menu at the other end.
+            // Digits after a pause are for the voice menu at the other end.
             ("89774221338,,1234#", "+79774221338"),
             ("+74953009080p200", "+74953009080"),
             ("8(495)300-90-80w1", "+74953009080"),
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(plan.direction(Some("200"), Some("+79774221338")), CallDirection::Outbound);
         assert_eq!(plan.direction(Some("200"), Some("201")), CallDirection::Internal);
         assert_eq!(plan.direction(None, Some("+74953009080")), CallDirection::Unknown);
-        // `*97` is the mailbox. `*67` withholds the caller's number, and the outside number follows.
+        // `*97` is the mailbox. `*67` withholds the caller's number, and an outside number follows it.
         assert_eq!(plan.direction(Some("200"), Some("*97")), CallDirection::Internal);
         assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), CallDirection::Outbound);
     }

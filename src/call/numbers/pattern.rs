@@ -1,11 +1,13 @@
-//! Patterns of numbers, in the notation of this program or of Asterisk. Suggests a correct notation for patterns that
-//! can never match.
+//! Patterns of telephone numbers, in our notation or in that of Asterisk. For a pattern that can never match, a correct
+//! notation is suggested.
 
-/// A pattern that matches whole numbers. Commas separate alternatives. `x` and `#` match one digit, `[2-4]` one
-/// character of a class, `*` any characters; other characters match themselves.
+/// A pattern that matches whole numbers. Commas separate alternatives.
 ///
-/// Asterisk's notation is accepted, too: a leading `_`, `X` for a digit, `N` for 2 to 9, `Z` for 1 to 9, `.` at the end
-/// for one or more characters, `!` at the end for any.
+/// `x` and `#` match one digit, `[2-4]` matches one character of a class, `*` matches any characters. Other characters
+/// match themselves.
+///
+/// Asterisk's notation: `_` at the beginning, `X` for a digit, `N` for 2 to 9, `Z` for 1 to 9. At the end, `.` matches
+/// one or more characters, and `!` any number of characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NumberPattern {
     alternatives: Vec<Vec<PatternAtom>>,
@@ -20,12 +22,12 @@ enum PatternAtom {
     Any,
 }
 
-/// The reason why a pattern can never match, and a notation that matches what was meant.
+/// The reason for which a pattern can never match, and a notation that can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
     /// Description of the problem for the administrator.
     pub(crate) what: String,
-    /// The notation that is suggested instead.
+    /// The notation that the administrator probably meant.
     pub(crate) remedy: String,
 }
 
@@ -40,12 +42,12 @@ impl NumberPattern {
         Self { alternatives: alternatives(text).map(atoms).collect() }
     }
 
-    /// Returns whether the whole of `number` matches one of the alternatives.
+    /// Returns whether one alternative matches the whole of `number`.
     pub(crate) fn matches(&self, number: &str) -> bool {
         self.alternatives.iter().any(|atoms| fits(atoms, number))
     }
 
-    /// Returns a number of exactly `length` characters that matches one alternative; `None` if there is none.
+    /// Returns an example of exactly `length` characters that matches the alternative `one`; `None` if there is none.
     pub(crate) fn example(one: &str, length: usize) -> Option<String> {
         let atoms = number_atoms(one);
         let fixed = atoms.iter().filter(|atom| **atom != PatternAtom::Any).count();
@@ -62,7 +64,7 @@ impl NumberPattern {
         (spare == 0).then_some(number)
     }
 
-    /// Returns a regular expression of PostgreSQL (manual, 9.7.3) that matches the same numbers.
+    /// Returns a regular expression for PostgreSQL (manual, 9.7.3) that matches the same numbers.
     pub(crate) fn to_regex(&self) -> String {
         let alternatives: Vec<String> = self.alternatives.iter().filter_map(|atoms| regex(atoms)).collect();
         if alternatives.is_empty() {
@@ -71,10 +73,9 @@ impl NumberPattern {
         format!("^(?:{})$", alternatives.join("|"))
     }
 
-    /// Checks a pattern of numbers. Returns an error if it can never match.
+    /// Checks a pattern of numbers.
     ///
-    /// # Errors
-    /// With the first part that can never match a number, and its right spelling if one is known.
+    /// # Errors Returns the first part that can never match a number, and a correct notation if it is known.
     pub(crate) fn check(text: &str) -> Result<(), PatternProblem> {
         match whole_problem(text) {
             Some(problem) => Err(problem),
@@ -82,10 +83,9 @@ impl NumberPattern {
         }
     }
 
-    /// Checks a pattern for a header value. Returns an error if it can never match.
+    /// Checks a pattern for a header value.
     ///
-    /// # Errors
-    /// With the first part that can never match.
+    /// # Errors Returns the first part that can never match.
     pub(crate) fn check_text(text: &str) -> Result<(), PatternProblem> {
         if let Some(c) = text.chars().find(|c| REGEX.contains(*c)) {
             return Err(regex_problem(c, None));
@@ -112,8 +112,8 @@ fn number_atoms(text: &str) -> Vec<PatternAtom> {
     out
 }
 
-/// Returns whether a pattern has only characters of Asterisk's dial patterns. In a name like `Nina`, the letter `N`
-/// must not stand for a digit.
+/// Returns whether a pattern has only characters of Asterisk's dial patterns. Otherwise `N` in a name like `Nina` would
+/// stand for a digit.
 fn is_dial_pattern(text: &str) -> bool {
     let body = text.strip_prefix('_').unwrap_or(text);
     !body.is_empty() && body.chars().all(|c| c.is_ascii_digit() || "xXnNzZ+*#.![]-".contains(c))
@@ -167,8 +167,8 @@ fn ranges(class: &str) -> Vec<(char, char)> {
     out
 }
 
-/// Returns whether `number` matches one alternative. Backtracks to the last `*` only, so that the worst case is number
-/// length times pattern length.
+/// Returns whether an alternative matches `number`. If a character does not match, only the last `*` is tried again. So
+/// the worst case is the number's length times the pattern's length.
 fn fits(atoms: &[PatternAtom], number: &str) -> bool {
     let chars: Vec<char> = number.chars().take(MAX_NUMBER_CHARS).collect();
     let (mut a, mut c) = (0, 0);
@@ -208,7 +208,7 @@ fn matches_char(atom: &PatternAtom, c: char) -> bool {
 /// Returns an alternative as a regular expression; `None` if it can never match.
 fn regex(atoms: &[PatternAtom]) -> Option<String> {
     let char = |c: char| match c {
-        '\0' => None, // no text of PostgreSQL holds it
+        '\0' => None, // no text in PostgreSQL can contain it
         c if c.is_ascii_alphanumeric() => Some(c.to_string()),
         c => Some(format!("\\U{:08x}", u32::from(c))),
     };
@@ -235,7 +235,8 @@ fn regex(atoms: &[PatternAtom]) -> Option<String> {
     Some(text)
 }
 
-/// Finds a problem of the whole list of alternatives: wrong separators, or a regular expression.
+/// Returns a problem of the whole list of alternatives: wrong separators, or a regular expression in place of a
+/// pattern.
 fn whole_problem(text: &str) -> Option<PatternProblem> {
     if text.contains(';') || text.contains('/') || text.split_whitespace().count() > 1 && !text.contains(',') {
         let parts: Vec<&str> =
@@ -254,8 +255,7 @@ fn whole_problem(text: &str) -> Option<PatternProblem> {
     Some(regex_problem(first, from_regex(text)))
 }
 
-/// Returns a telephone number without the spaces, dashes or brackets with which it was written; `None` if the text is
-/// no such number.
+/// Returns a telephone number without its spaces, dashes and brackets; `None` if the text is no such number.
 fn telephone_number(text: &str) -> Option<String> {
     let number = text.trim();
     let separated = number.contains([' ', '(', ')']) || number.matches('-').count() > 1;
@@ -331,8 +331,8 @@ fn check_brackets(one: &str) -> Result<(), PatternProblem> {
     Ok(())
 }
 
-/// Returns the first letter that only looks like one of a dial pattern, and the pattern with the letters that were meant.
-/// A name in another alphabet is no such pattern.
+/// Returns the first letter that only looks like a letter of a dial pattern, and the corrected pattern. Returns `None`
+/// for a name in another alphabet.
 fn lookalike(one: &str) -> Option<(char, String)> {
     let letter = one.chars().find(|c| !c.is_ascii())?;
     let meant = |c| LOOKALIKES.iter().find(|(other, _)| *other == c).map_or(c, |(_, latin)| *latin);
@@ -355,8 +355,7 @@ fn without_classes(one: &str) -> String {
     out
 }
 
-/// Returns patterns that match a range of numbers like `101-110`: `10[1-9],110`. Returns `None` if the text is no
-/// range.
+/// Returns the patterns for a range of numbers, e.g. `10[1-9],110` for `101-110`; `None` if the text is no range.
 fn number_range(one: &str) -> Option<String> {
     let (low, high) = one.split_once('-')?;
     let is_number = |t: &str| !t.is_empty() && t.len() <= MAX_RANGE_DIGITS && t.bytes().all(|b| b.is_ascii_digit());
@@ -368,7 +367,7 @@ fn number_range(one: &str) -> Option<String> {
     Some(patterns.join(","))
 }
 
-/// Appends patterns that together match exactly the numbers from `low` to `high`, which have the same length.
+/// Appends patterns that match exactly the numbers from `low` to `high`. Both have the same length.
 fn cover(low: &str, high: &str, patterns: &mut Vec<String>) {
     let common = low.bytes().zip(high.bytes()).take_while(|(a, b)| a == b).count();
     let (head, low, high) = (&low[..common], &low[common..], &high[common..]);
@@ -404,7 +403,7 @@ fn class_of(from: char, to: char) -> String {
     if (from, to) == ('0', '9') { String::from("x") } else { format!("[{from}-{to}]") }
 }
 
-/// Translates a simple regular expression to a pattern. Returns `None` if that is not possible.
+/// Translates a simple regular expression to a pattern. Returns `None` for other texts.
 fn from_regex(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches('^').trim_end_matches('$').replace("\\d", "x").replace("\\+", "+");
     let text = text.replace("[0-9]", "x").replace('|', ",").replace(['(', ')'], "");
@@ -449,23 +448,23 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
     PatternProblem { what: what.into(), remedy }
 }
 
-/// Digit of an example at a place where every digit fits. It begins no prefix of the usual number plans.
+/// Digit of an example wherever any digit matches. No usual number plan has a prefix with this digit.
 const EXAMPLE_DIGIT: char = '2';
-/// A regular expression that matches no text, for patterns that can never match.
+/// A regular expression that matches nothing, for patterns that can never match.
 const NEVER: &str = "x^";
 /// Short description of the notation for error messages.
 const PATTERN_HELP: &str = "x is one digit, * any characters, [2-4] a class, a comma separates patterns";
 /// Characters that occur only in regular expressions. `!` and `.` have a meaning in Asterisk's patterns.
 const REGEX: &str = r"^$\|(){}?";
-/// Characters that neither a normalised number nor the user part of a telephone number contains.
+/// Characters that occur neither in a normalised number nor in the user part of a telephone number.
 const NEVER_IN_NUMBERS: &str = ";/:=\"'<>@%&";
-/// Letters that a keyboard in another language makes in place of letters and digits of a dial pattern.
+/// Letters from another keyboard layout, and the characters of a dial pattern that they look like.
 const LOOKALIKES: [(char, char); 8] =
     [('х', 'x'), ('Х', 'X'), ('χ', 'x'), ('Χ', 'X'), ('×', 'x'), ('О', '0'), ('о', '0'), ('З', '3')];
 /// Minimum number of digits for which a text with separators counts as a telephone number.
 const MIN_SEPARATED_DIGITS: usize = 5;
-/// Maximum number of digits of a number in a range, and of repetitions in a regular expression: more digits than an
-/// E.164 number has.
+/// Maximum number of digits of a number in a range, and of repetitions in a regular expression. E.164 numbers are
+/// shorter.
 const MAX_RANGE_DIGITS: usize = 16;
 /// Maximum length of a number that is matched, characters. It limits the time of matching.
 pub(super) const MAX_NUMBER_CHARS: usize = 128;
@@ -560,7 +559,7 @@ mod tests {
             ("+7*", "^(?:\\U0000002b7.*)$"),
             ("_NXX.", "^(?:[2-9][0-9][0-9]..*)$"),
             ("a|b", "^(?:a\\U0000007cb)$"),
-            // An empty class matches nothing, and neither does an empty list.
+            // An empty class matches nothing, and an empty list matches nothing.
             ("[9-1]", "x^"),
             ("", "x^"),
             ("[]", "x^"),

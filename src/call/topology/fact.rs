@@ -1,4 +1,4 @@
-//! Two IP addresses (hosts) that were learnt to belong to one machine, in the form that is stored in the state folder.
+//! Two IP addresses (hosts) that were learnt to belong to one machine, as stored in the state folder.
 
 use std::net::IpAddr;
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 use super::{CALLS_TO_BELIEVE, DISTRUST};
 use crate::time::Timestamp;
 
-/// Two IP addresses that belong to one machine, according to calls.
+/// Two IP addresses of one machine, as learnt from calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachinePair {
     /// The lower of the two addresses.
     pub a: IpAddr,
     /// The higher of the two addresses.
     pub b: IpAddr,
-    /// The evidence by which the pair counts as one machine.
+    /// Kind of evidence for the pair.
     pub by: PairEvidence,
-    /// Number of calls that showed the pair to be one machine. A call that showed it by its content counts twice. Until
-    /// the pair is believed, only calls of different parties count.
+    /// Number of calls that showed the pair to be one machine. A call that proved it by media content counts twice.
+    /// Until the pair is believed, calls of the same parties count once.
     pub seen: u32,
-    /// Number of calls that contradicted the pair since it was last distrusted.
+    /// Number of calls that contradicted the pair since the counts were last reset.
     pub against: u32,
     /// Wall-clock time of the first call that showed the pair to be one machine.
     pub first_at: Timestamp,
     /// Wall-clock time of the newest call that showed the pair to be one machine.
     pub last_at: Timestamp,
-    /// Wall-clock time until which the pair does not count as one machine, because calls contradicted it; `None` if
-    /// they did not.
+    /// Wall-clock time until which the pair does not count as one machine, because calls contradicted it; `None` if no
+    /// call did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }
 
-/// The evidence that two hosts are one machine.
+/// Kind of evidence that two hosts are one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairEvidence {
-    /// Legs of one call began, were answered and ended together.
+    /// Two legs of one call began, were answered and ended at the same times.
     SameMoments,
-    /// Legs of one call carried the same media content.
+    /// Two legs of one call carried the same media content.
     MediaContent,
 }
 
@@ -52,8 +52,8 @@ impl MachinePair {
         self.seen >= CALLS_TO_BELIEVE
     }
 
-    /// Counts a call that shows the pair to be one machine. While the pair is distrusted, nothing is counted. A call
-    /// that shows it by its content counts twice, so two such calls are enough.
+    /// Counts a call that shows the pair to be one machine. Counts nothing while the pair is distrusted. A call that
+    /// proves it by media content counts twice, so two such calls are enough.
     pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
@@ -70,7 +70,7 @@ impl MachinePair {
         self.seen = self.seen.saturating_add(weight);
     }
 
-    /// Counts a call that contradicts the pair. After too many contradictions, the pair is distrusted.
+    /// Counts a call that contradicts the pair. After too many contradictions the pair is distrusted for some time.
     pub(super) fn contradict(&mut self, at: Timestamp) {
         self.against = self.against.saturating_add(1);
         if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {
@@ -82,5 +82,5 @@ impl MachinePair {
 
 /// Number of contradictions after which the pair is distrusted.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Minimum number of observations that are needed for each contradiction, so that the pair still counts as one machine.
+/// Minimum number of confirming calls for each contradiction. With fewer, the pair is distrusted.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

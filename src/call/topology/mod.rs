@@ -1,17 +1,17 @@
 //! Topology of the site: which IP addresses (hosts) belong to one machine.
 //!
-//! A PBX may have one address to the provider and one to the telephones. Then it receives the first leg of a call at
-//! one address, and sends the second leg from the other. The same holds for a session border controller, the virtual
-//! address of a pair, and the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other pairs are learnt:
-//! legs of one call that began, were answered and ended together show that their hosts are one machine.
+//! A PBX may have one address for the provider and one for the telephones. Then it receives the first leg of a call at
+//! one address, and sends the second leg from the other. The same holds for a session border controller, for two
+//! servers with a virtual address, and for the nodes of a cluster. `calls.pbx_addresses` names such addresses. Other
+//! pairs of hosts are learnt, if legs of one call through them begin, are answered and end at the same times.
 //!
 //! Invariants:
-//! - A pair of hosts counts as one machine (is *believed*) after [`CALLS_TO_BELIEVE`] calls of different parties. This
-//!   applies from the next message on.
-//! - An address that is configured as a machine of its own is never part of a learnt pair, and neither is a telephone.
-//! - Two contradictions, or more than one in ten observations, end the belief for [`DISTRUST`].
-//! - A pair that was not observed for [`FORGET`] is forgotten.
-//! - Stored facts contain addresses and times only, no telephone number and no Call-ID.
+//! - A pair of hosts counts as one machine (is *believed*) after [`CALLS_TO_BELIEVE`] calls of different parties,
+//!   beginning with the next message.
+//! - A telephone is never part of a learnt pair. Neither is an address that is configured as a machine of its own.
+//! - Two contradictions, or more than one in ten calls, end the belief for [`DISTRUST`].
+//! - A pair without a confirming call for [`FORGET`] is forgotten.
+//! - Stored pairs contain addresses and times, but no telephone number and no Call-ID.
 
 mod fact;
 
@@ -24,7 +24,7 @@ pub use fact::{MachinePair, PairEvidence};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The hosts that are one machine, as configured or learnt.
+/// The machines with several addresses, as configured or learnt.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topology {
     configured: Vec<Vec<IpAddr>>,
@@ -32,16 +32,16 @@ pub(crate) struct Topology {
     machines: MachineTable,
 }
 
-/// For each address of a machine with several addresses: the address that stands for the machine in comparisons.
+/// For each address of a machine with several addresses: the one address that stands for the machine in comparisons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 
-/// Effect of an observed call on the machines of the topology.
+/// Effect of a call on the known machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// The machines stay the same; at most counts of calls changed.
+    /// The machines stay the same. The counts of calls may have changed.
     Counts,
-    /// The machines changed. Holds the machines before the change.
+    /// The machines changed. Contains the machines before the change.
     Machines(MachineTable),
 }
 
@@ -49,26 +49,26 @@ pub(crate) enum TopologyChange {
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the parties of these calls, so that one pair of parties counts once. Empty when the pair counts as one
+    /// Hashes of the parties of these calls, so that the same parties count once. Empty when the pair counts as one
     /// machine.
     parties: Vec<u64>,
 }
 
 impl Topology {
-    /// Creates a topology that knows only the configured machines. Each list contains the addresses of one machine.
+    /// Creates a topology with the configured machines only. Each list contains the addresses of one machine.
     pub(crate) fn new(configured: &[Vec<IpAddr>]) -> Self {
         let mut out = Self::default();
         let _ = out.configure(configured);
         out
     }
 
-    /// Replaces the configured machines. Facts that were learnt are kept.
+    /// Replaces the configured machines. The learnt pairs stay.
     pub(crate) fn configure(&mut self, configured: &[Vec<IpAddr>]) -> TopologyChange {
         self.configured = configured.iter().map(|list| list.iter().copied().map(canonical).collect()).collect();
         self.group_hosts()
     }
 
-    /// Adds the facts that an earlier process learnt, except those that are too old at the time `now`.
+    /// Adds the pairs that an earlier process learnt, without those that are too old at the time `now`.
     pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
         for fact in facts.iter().take(MAX_PAIRS) {
             if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
@@ -80,24 +80,24 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns an endpoint with the same port and the address that stands for the machine. All addresses of a machine
-    /// have the same result.
+    /// Returns the endpoint that stands for a machine: the port stays, and the address is the same for all addresses of
+    /// the machine.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }
 
-    /// Returns whether two hosts are one machine: they have the same address, or are configured or learnt as one.
+    /// Returns whether two hosts are one machine: their addresses are equal, or configured or learnt as one machine.
     #[cfg(test)]
     pub(crate) fn same_machine(&self, a: Endpoint, b: Endpoint) -> bool {
         self.machine_of(a).same_host(self.machine_of(b))
     }
 
-    /// Records a call that shows that two hosts are one machine. `parties` is a hash of the call's numbers.
+    /// Counts a call that shows two hosts to be one machine. `parties` is a hash of the call's numbers.
     pub(crate) fn observe(&mut self, hosts: (Endpoint, Endpoint), parties: u64, at: Timestamp) -> TopologyChange {
         self.observe_by(PairEvidence::SameMoments, hosts, parties, at)
     }
 
-    /// Records a call whose media content shows that two hosts are one machine.
+    /// Counts a call whose media content proves two hosts to be one machine.
     pub(crate) fn observe_content(
         &mut self,
         hosts: (Endpoint, Endpoint),
@@ -128,7 +128,7 @@ impl Topology {
         if was_believed == known.fact.is_believed() { TopologyChange::Counts } else { self.group_hosts() }
     }
 
-    /// Records a call that shows that two hosts are not one machine, although they are believed to be.
+    /// Counts a call that shows two hosts to be two machines, although they count as one.
     pub(crate) fn contradict(&mut self, hosts: (Endpoint, Endpoint), at: Timestamp) -> TopologyChange {
         let key = ordered(hosts.0.ip(), hosts.1.ip());
         let Some(known) = key.and_then(|key| self.pairs.get_mut(&key)) else { return TopologyChange::Counts };
@@ -136,13 +136,13 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Forgets the pairs that were not observed for [`FORGET`].
+    /// Forgets the pairs without a confirming call for [`FORGET`].
     pub(crate) fn forget_old(&mut self, now: Timestamp) -> TopologyChange {
         self.forget(|known| now.since(known.fact.last_at) > FORGET);
         self.group_hosts()
     }
 
-    /// Forgets the pairs of a host, because a telephone registered from it.
+    /// Forgets the pairs of a host, because a telephone has registered from it.
     pub(crate) fn forget_host(&mut self, host: Endpoint) -> TopologyChange {
         let ip = host.ip();
         let is_of_host = |fact: &MachinePair| fact.a == ip || fact.b == ip;
@@ -158,7 +158,7 @@ impl Topology {
         self.pairs.values().map(|known| &known.fact)
     }
 
-    /// Returns whether both hosts of a pair may be parts of a machine with several addresses.
+    /// Returns whether both hosts of a pair may belong to a machine with several addresses.
     fn is_learnable(&self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_alone = |ip: &IpAddr| self.configured.iter().any(|list| list.as_slice() == [*ip]);
         ![a, b].iter().any(|ip| is_alone(ip) || ip.is_loopback() || ip.is_unspecified())
@@ -168,8 +168,8 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair: forgets the pair that was observed longest ago among those that do not count as one
-    /// machine. Returns false if there is none.
+    /// Makes room for a new pair: forgets the pair whose last confirming call is oldest, among the pairs that are not
+    /// believed. Returns false if all are believed.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -179,8 +179,8 @@ impl Topology {
         oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
     }
 
-    /// Computes the machines from the configured lists and the believed pairs. Lists and pairs that share a host are
-    /// one machine.
+    /// Groups the hosts into machines, from the configured lists and the believed pairs. Lists and pairs with a common
+    /// host form one machine.
     fn group_hosts(&mut self) -> TopologyChange {
         let mut groups: Vec<Vec<IpAddr>> = Vec::new();
         for list in &self.configured {
@@ -212,7 +212,8 @@ impl MachineTable {
 }
 
 impl PairHistory {
-    /// Counts an observation of the pair. Until the pair counts as one machine, only calls of new parties are counted.
+    /// Counts a call that confirms the pair. Until the pair counts as one machine, calls of the same parties count
+    /// once.
     fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
             if self.parties.contains(&parties) {
@@ -227,8 +228,8 @@ impl PairHistory {
     }
 }
 
-/// Adds hosts to the group of addresses that already contains one of them, and joins the groups if several do. A group
-/// that would become too large is not changed.
+/// Adds hosts to the group of addresses that contains one of them, and merges groups that share a host. Does nothing if
+/// the group would become too large.
 fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     let (touched, mut rest): (Vec<_>, Vec<_>) =
         std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));
@@ -257,10 +258,11 @@ fn canonical(ip: IpAddr) -> IpAddr {
 pub const CALLS_TO_BELIEVE: u32 = 3;
 /// Time for which a pair is not believed after it was contradicted.
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Time after which a pair without observation is forgotten. A site that was idle for so long may have been rebuilt.
+/// Time after which a pair without a confirming call is forgotten. A site that was idle for so long may have been
+/// rebuilt.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// Maximum number of addresses of one machine: more than a cluster needs with a WAN, a LAN and a virtual address for
-/// each node.
+/// Maximum number of addresses of one machine. A cluster with a WAN, a LAN and a virtual address for each node has
+/// fewer.
 pub(crate) const MAX_MACHINE_ADDRESSES: usize = 16;
 /// Maximum number of learnt pairs, whether believed or not.
 const MAX_PAIRS: usize = 256;
