@@ -1,4 +1,4 @@
-//! Measures the cost of 20 ms of each codec: `cargo bench --bench codecs`.
+//! Measures the cost of decoding 20 ms of sound with each codec: `cargo bench --bench codecs`.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::unwrap_used, reason = "fixtures are ours")]
@@ -24,7 +24,7 @@ fn fixture(name: &str) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// The fixtures are 1.2 s long, i.e. 60 times 20 ms: an element is 20 ms.
+/// Each fixture is 1.2 s long, i.e. 60 times 20 ms. criterion reports the cost of each 20 ms.
 fn decoding(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode 20 ms");
     group.throughput(Throughput::Elements(60)).sample_size(20);
@@ -92,9 +92,9 @@ fn resampling(c: &mut Criterion) {
     group.finish();
 }
 
-/// In the second bench the packet's tag is wrong, so every roll-over counter is tried.
+/// In the second bench the packet's authentication tag is wrong, so every guess of the rollover counter is tried.
 fn decrypting(c: &mut Criterion) {
-    // The reference packet of libsrtp's srtp_driver and its key.
+    // The key of the reference packet in libsrtp's srtp_driver.
     let inline = "4fl6DT4Bi+DWT6MsBt5BOQ7Gda1Jiv7rtpYLOqvm".to_owned();
     let context = SrtpContext { suite: "AES_CM_128_HMAC_SHA1_80".into(), keys: vec![SrtpKey { inline, mki: None }] };
     let packet = [

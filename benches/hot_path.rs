@@ -1,7 +1,7 @@
 //! Measures the cost of one RTP packet of a known call on the capture thread: decode, look-up, spool append.
 //!
-//! `cargo bench --bench hot_path`: processor time of the capture thread. Each packet belongs to the next of N calls in
-//! turn, as on a wire.
+//! `cargo bench --bench hot_path` measures the processor time of the capture thread. The packets of N calls take turns,
+//! as on a wire.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// A sink that discards everything.
+/// A leg sink that discards everything.
 struct Nowhere;
 
 impl LegSink for Nowhere {
@@ -33,17 +33,17 @@ impl LegSink for Nowhere {
     fn discard(&mut self, _leg: LegId, _reason: DiscardReason) {}
 }
 
-/// Returns a configuration without a length limit, because the bench runs for days of capture time.
+/// Returns a configuration without limits on the length of calls, because the bench runs for days of capture time.
 fn endless() -> Config {
     Config { max_hours: 1_000_000, ..Config::default() }
 }
 
-/// Answered G.711 calls. Each has a frame that gets a new sequence number and timestamp for each packet.
+/// Answered G.711 calls. Each call has two frames, which get a new sequence number and timestamp for each packet.
 struct World {
     frames: Vec<Vec<u8>>,
     next: usize,
     at: Timestamp,
-    /// Bytes from which each packet takes its voice; empty: every packet is silent.
+    /// Bytes from which the packets take their voice. If it is empty, every packet is silent.
     voice: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl World {
         Self { frames, next: 0, at, voice: Vec::new() }
     }
 
-    /// Makes the packets carry voice: no two packets of a call have the same bytes.
+    /// Makes the packets carry voice, so that no two packets of a call have the same bytes.
     fn speak(&mut self) {
         let mut rng = fastrand::Rng::with_seed(7);
         self.voice = (0..VOICE_BYTES).map(|_| rng.u8(..)).collect();
@@ -74,7 +74,7 @@ impl World {
         feed(decoder, engine, sink, (frame, at));
     }
 
-    /// Returns the next packet with its time.
+    /// Returns the next packet with its capture time.
     fn advance(&mut self) -> (Timestamp, &[u8]) {
         let gap = 10_000_000 / self.frames.len().max(1) as i64;
         self.at = self.at.offset(gap.max(1));
@@ -93,7 +93,7 @@ impl World {
     }
 }
 
-/// The packets of a world as the source of a pipeline.
+/// The packets of a [`World`] as a capture source for the pipeline.
 struct WorldSource(World);
 
 impl CaptureSource for WorldSource {
@@ -123,7 +123,7 @@ fn feed(decoder: &mut FrameDecoder, engine: &mut Engine, sink: &mut dyn LegSink,
 
 type Address = ([u8; 4], u16);
 
-/// Returns the signalling and media addresses of both ends.
+/// Returns four addresses of a call: those of the signalling and of the media, for both ends.
 fn addresses(call: u32) -> [Address; 4] {
     let [_, a, b, c] = call.to_be_bytes();
     [([10, a, b, c], 5_060), ([10, 200, 0, 1], 5_060), ([10, a, b, c], 4_000), ([10, 200, 1 + b, c], 10_000)]
@@ -157,7 +157,7 @@ fn rtp(call: u32) -> Vec<u8> {
     out
 }
 
-/// Returns a frame of Ethernet, IPv4 and UDP: the UDP payload begins at byte 42.
+/// Returns an Ethernet frame with a UDP datagram over IPv4. The UDP payload begins at byte 42.
 fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     out.extend([0x45, 0]);
@@ -173,10 +173,10 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Number of bytes of the voices.
+/// Number of bytes of voice. Each packet takes a part of them.
 const VOICE_BYTES: usize = 65_536;
-/// Number of packets of a call that are surely watched for content evidence: 48 blocks of two in a packet, one block in
-/// eight.
+/// Number of packets at the beginning of a call that are surely examined for content evidence. It examines one of eight
+/// blocks, up to 48 blocks, and a packet has two.
 const WATCHED_PACKETS: u64 = 150;
 
 fn hot_path(c: &mut Criterion) {
@@ -208,7 +208,7 @@ fn hot_path(c: &mut Criterion) {
             assert!(engine.counters().rtp_packets > 0, "the packets found their calls");
             assert_eq!(engine.counters().rtp_unclaimed, 0);
         });
-        // Voices in long calls, and in the first seconds of calls, when each voice is watched for content evidence.
+        // Long calls with voices, and the first seconds of calls, when each voice is examined for content evidence.
         group.bench_function(BenchmarkId::new("decode_lookup_voice", calls), |b| {
             let mut engine = Engine::new(endless(), "bench");
             let mut world = World::new(calls, &mut engine, &mut Nowhere);
@@ -272,7 +272,7 @@ fn hot_path(c: &mut Criterion) {
     group.finish();
 }
 
-/// Waits until the writer thread has written, as it would between packets of a network.
+/// Waits until the writer thread has written everything. On a network, the pauses between packets would be enough.
 #[expect(clippy::disallowed_methods, reason = "a bench waits for the disk")]
 fn wait_for(spool: &DiskSpool) {
     while spool.queued_bytes() > 0 {
@@ -280,7 +280,7 @@ fn wait_for(spool: &DiskSpool) {
     }
 }
 
-/// Returns the processor time of this thread for some work, which other processes influence less than wall-clock time.
+/// Returns the processor time of this thread for some work. Other processes influence it less than wall-clock time.
 fn spent(work: impl FnOnce()) -> Duration {
     let begin = thread_time();
     work();
@@ -289,7 +289,7 @@ fn spent(work: impl FnOnce()) -> Duration {
 
 #[expect(unsafe_code, reason = "clock_gettime(2) of a thread has no safe form in std")]
 fn thread_time() -> Duration {
-    // SAFETY: the structure is plain numbers, and the call fills it.
+    // SAFETY: the structure consists of plain numbers, and the call fills it.
     let time = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
         libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
@@ -298,7 +298,7 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Packets between two waits for the writer: a tenth of a second of 5,000 calls.
+/// Number of packets between two waits for the writer: a tenth of a second of 5,000 calls.
 const ROUND: u64 = 50_000;
 
 criterion_group!(benches, hot_path);

@@ -1,5 +1,5 @@
-//! One stage of a packet's processing, to count its instructions: `benches/instruction_budget.py` runs it in callgrind
-//! with two numbers of rounds and takes the difference.
+//! One stage of a packet's processing, to count its instructions. `benches/instruction_budget.py` runs a stage in
+//! callgrind with two numbers of rounds and takes the difference.
 //!
 //! The stages build on each other: `frames` only makes frames, `decode` also decodes them, `lookup` also finds their
 //! calls, and `append` also writes them to a spool in memory. `render` renders a call of a minute in each round.
@@ -29,7 +29,7 @@ use traffic::Trunk;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [stage, rounds] = args.as_slice() else {
-        // `cargo test --benches` only checks that the bench runs.
+        // `cargo test --benches` only checks that the bench runs, so few rounds are enough.
         STAGES.iter().try_for_each(|stage| run(stage, 1_000))?;
         println!("stages: {}", STAGES.join(", "));
         return Ok(());
@@ -52,7 +52,7 @@ fn run(stage: &str, rounds: u32) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Passes a number of frames of a trunk to `each`.
+/// Passes `frames` frames of a trunk to `each`.
 fn play(frames: u32, mut each: impl FnMut(Timestamp, &[u8])) {
     let trunk = Trunk { calls: CALLS, length: Duration::from_secs(3_600), spread: Duration::from_secs(1) };
     let mut left = frames;
@@ -80,7 +80,7 @@ fn through_engine(frames: u32, sink: &mut dyn LegSink) {
     assert_eq!(engine.counters().rtp_unclaimed, 0);
 }
 
-/// A sink that discards everything.
+/// A leg sink that discards everything.
 struct Nowhere;
 
 impl LegSink for Nowhere {
@@ -121,8 +121,8 @@ fn renders(rounds: u32) -> Result<(), Box<dyn Error>> {
 }
 
 const STAGES: [&str; 5] = ["frames", "decode", "lookup", "append", "render"];
-/// Number of calls. So few stay in the processor's caches; the instruction count does not depend on it, but the run is
-/// shorter.
+/// Number of calls. With more calls, the run would be longer, but the number of instructions for a packet would be the
+/// same.
 const CALLS: u32 = 20;
-/// Maximum number of renders in one run: `cargo test --benches` passes the number of rounds for packets.
+/// Maximum number of renderings in one run. `cargo test --benches` passes a number of rounds that is meant for packets.
 const MAX_RENDERS: u32 = 20;

@@ -1,8 +1,10 @@
-//! Live capture of many calls: `cargo bench --bench live` (as root). It makes a network namespace with a pair of
-//! virtual interfaces and plays 3,000 G.711 calls of 40 s (300,000 packets a second) onto one end in real time.
-//! `callspan run` captures at the other end. `-- 1000x20` sets 1,000 calls of 20 s.
+//! Live capture of many calls: `cargo bench --bench live` (as root).
 //!
-//! The sender and the kernel's copy to the mirror port use the same processors as the recorder, so a machine that only
+//! The bench makes a network namespace with a pair of virtual interfaces. It plays 3,000 G.711 calls of 40 s (300,000
+//! packets a second) onto one end in real time. `callspan run` captures at the other end. The argument `-- 1000x20`
+//! means 1,000 calls of 20 s.
+//!
+//! The sender and the kernel's copy to the mirror port use the same processors as the recorder. So a machine that only
 //! records can capture more.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
@@ -64,7 +66,7 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     if !sender.status.success() {
         return Err(String::from_utf8_lossy(&sender.stderr).into_owned().into());
     }
-    // The renderers finish the calls that have ended.
+    // After the last packet, the renderers finish the calls that have ended.
     let until = Instant::now() + Duration::from_secs(300);
     while records(folder.path()).len() < trunk.calls as usize && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(200));
@@ -100,21 +102,22 @@ fn measure(trunk: &Trunk, args: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the seconds from the end of a call to the last change of its recording's name, which publishes it.
+/// Returns the seconds from the end of a call to the publication of its recording, i.e. the last change of the file's
+/// name.
 fn delay_of_recording(record: &CallRecord) -> Option<f64> {
     let file = std::fs::metadata(&record.recordings.first()?.path).ok()?;
     let published_ns = file.ctime() * 1_000_000_000 + file.ctime_nsec();
     Some((published_ns - record.ended_at?.as_nanos()) as f64 / 1e9)
 }
 
-/// Returns the memory of a process by a line of `/proc/PID/status`, MiB.
+/// Returns one line of `/proc/PID/status` about the memory of a process, MiB.
 fn memory_mib(id: u32, line: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let found = text.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-/// Returns the user and system time of a process and its threads so far, seconds.
+/// Returns the processor time (user and system) of a process and its threads so far, seconds.
 fn cpu(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
@@ -146,17 +149,17 @@ fn configuration(folder: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// A process. Dropping this ends it.
+/// A running process. Dropping this value kills the process.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.kill(); // it may be over
+        let _ = self.0.kill(); // the process may have ended
         let _ = self.0.wait();
     }
 }
 
-/// A network namespace with `tap0` and `mirror0`. Dropping this removes it.
+/// A network namespace with the interfaces `tap0` and `mirror0`. Dropping this value removes it.
 struct Namespace(String);
 
 impl Namespace {
@@ -186,11 +189,11 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status(); // what is left says `ip netns`
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status(); // on failure `ip netns` shows it
     }
 }
 
-/// Plays the calls onto `tap0`, each frame at its time.
+/// Plays the calls onto `tap0`. Each frame is sent at its time.
 fn send(trunk: &Trunk) -> io::Result<()> {
     let mut wire = Wire::open("tap0")?;
     let begin = Instant::now();
@@ -218,7 +221,7 @@ fn send(trunk: &Trunk) -> io::Result<()> {
     Ok(())
 }
 
-/// A packet socket that sends many frames with one system call.
+/// A packet socket. It sends many frames with one system call.
 struct Wire {
     socket: libc::c_int,
     frames: Vec<Vec<u8>>,
@@ -277,9 +280,9 @@ impl Wire {
     }
 }
 
-/// Argument with which this program is the sender, inside the namespace.
+/// Argument that makes this program the sender. It runs inside the namespace.
 const SEND: &str = "--send";
 /// Maximum number of frames passed with one system call.
 const BATCH: usize = 64;
-/// Frames within this time are sent together, as from the queue of a switch's port.
+/// Frames within this time are sent together, as a switch sends the queue of a port.
 const TOGETHER: Duration = Duration::from_micros(500);

@@ -1,5 +1,7 @@
-//! Memory of calls under way: `cargo bench --bench memory` passes 10,000 G.711 calls through engine and spool, as `run`
-//! does, and prints how much memory the process needs when all of them talk. `-- 2000` sets another number of calls.
+//! Memory of calls in progress: `cargo bench --bench memory`.
+//!
+//! The bench passes 10,000 G.711 calls through engine and spool, as `run` does. It prints how much memory the process
+//! needs when both sides of all calls talk. The argument `-- 2000` sets another number of calls.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 
@@ -24,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let is_bench = args.iter().any(|arg| arg == "--bench");
     let named = args.iter().find_map(|arg| arg.parse().ok());
     let calls = named.unwrap_or(if is_bench { 10_000 } else { 100 });
-    // The calls begin within 10 s, and then all of them talk.
+    // The calls begin within 10 s. After that, both sides of all calls talk.
     let trunk = Trunk { calls, length: Duration::from_secs(60), spread: Duration::from_secs(10) };
     let folder = tempfile::tempdir()?;
     let config = spool::config::Config { dir: folder.path().into(), ..Default::default() };
@@ -62,10 +64,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Memory of the process at several times.
+/// Memory of the process at different times, bytes.
 #[derive(Default)]
 struct Seen {
-    /// After the first packet: the generator and the tables of fixed size are allocated.
+    /// After the first packet. By then the generator and the tables of fixed size are allocated.
     before: Option<u64>,
     most: u64,
     queued: usize,
@@ -101,9 +103,9 @@ fn rss() -> u64 {
     text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-/// Time at which every call has talked for some seconds.
+/// Time of the measurement, at which both sides of every call have talked for some seconds.
 const LOOK_AT: Duration = Duration::from_secs(20);
-/// Maximum number of bytes that wait for the writer: a tenth of a second of 3,000 calls.
+/// Maximum number of bytes that may wait for the writer: a tenth of a second of 3,000 calls.
 const WAITING: usize = 8 << 20;
 /// Interval of the engine's timers, as in `run`.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

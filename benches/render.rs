@@ -1,4 +1,4 @@
-//! Rendering of a G.711 call in both passes: seconds of the call for each second of time.
+//! Measures the rendering of a G.711 call in both passes, in seconds of sound for each second of processing.
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const SECONDS: u64 = 60;
 
-/// Returns the spool of a call of a minute with both sides.
+/// Returns the spool of a call of one minute, with sound of both sides.
 fn call() -> LegSource {
     let leg = LegId(1);
     let mut spool = MemorySpool::new(256, PathBuf::new());

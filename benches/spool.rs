@@ -12,7 +12,7 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Packets between two flushes: 23 MB, well below the buffer's size, so that none is dropped.
+/// Number of packets between two flushes: 23 MB, well below the size of the buffer, so that no packet is dropped.
 const ROUND: u64 = 100_000;
 
 fn append(c: &mut Criterion) {
@@ -26,7 +26,7 @@ fn append(c: &mut Criterion) {
     group.finish();
 }
 
-/// Returns the time for appending only: files are created before and flushed after.
+/// Returns the time for appending packets. Creating files before and flushing after it do not count.
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]
 fn timed(legs: u64, packets: u64) -> Duration {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -1,10 +1,11 @@
-//! The whole job: `callspan replay` of a capture of many G.711 calls, from the packets to the published files.
+//! The whole job of `callspan replay`: a capture of many G.711 calls, from the packets to the published files.
 //!
-//! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min; other shapes are named as `--
-//! 1000x8`, and `-- --in DIR` keeps the captures there. `1000x8@1` begins all calls within a second, so that they are
-//! under way at once. `--write` writes the captures and measures nothing (`benches/speed.sh`). CPU time is that of the
-//! process in user and system mode: it does not depend on who else uses the machine as much as the time on the wall
-//! does. Nothing is asserted of it.
+//! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min. The argument `-- 1000x8` selects
+//! other numbers, and `-- --in DIR` keeps the captures in a folder. With `1000x8@1` all calls begin within one second,
+//! so that they are in progress at once. `--write` only writes the captures (`benches/speed.sh`).
+//!
+//! CPU time is that of the process in user and system mode. Other programs influence it less than wall-clock time. The
+//! bench only prints its results and compares them with nothing.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let captures = kept.unwrap_or_else(|| folder.path().to_owned());
     let mut shapes: Vec<Trunk> = args.iter().filter_map(|arg| shape(arg)).collect();
     if shapes.is_empty() {
-        // `cargo test --benches` only asks whether it runs.
+        // `cargo test --benches` only checks that the bench runs, so a small capture is enough.
         let names: &[&str] = if args.iter().any(|arg| arg == "--bench") { &["1000x8", "300x180"] } else { &["5x2"] };
         shapes = names.iter().filter_map(|name| shape(name)).collect();
     }
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     start(folder.path())
 }
 
-/// Measures the time for the smallest capture, i.e. the cost of a start.
+/// Measures the time for the smallest capture, i.e. the cost of starting the command.
 fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     let capture = folder.join("small.pcap");
     let trunk = Trunk { calls: 1, length: Duration::from_secs(1), spread: Duration::ZERO };
@@ -69,14 +70,15 @@ fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads the shape of a trunk: calls, their seconds and, if given, the seconds within which they begin.
+/// Parses the shape of a trunk such as `1000x8@1`: number of calls, seconds of each and, optionally, seconds within
+/// which they begin.
 fn shape(arg: &str) -> Option<Trunk> {
     let (shape, spread) = arg.split_once('@').map_or((arg, None), |(shape, spread)| (shape, Some(spread)));
     let (calls, seconds) = shape.split_once('x')?;
     let length = Duration::from_secs(seconds.parse().ok()?);
     let spread = match spread {
         Some(spread) => Duration::from_secs(spread.parse().ok()?),
-        // Two fifths of the calls are under way at once.
+        // With this value, two fifths of the calls are in progress at once.
         None => length * 5 / 2,
     };
     Some(Trunk { calls: calls.parse().ok()?, length, spread })
@@ -85,7 +87,8 @@ fn shape(arg: &str) -> Option<Trunk> {
 fn measure(trunk: &Trunk, capture: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     println!("{} G.711 calls of {} s, {} MiB", trunk.calls, trunk.length.as_secs(), capture.metadata()?.len() >> 20);
     for run in 1..=RUNS {
-        // Each run has its own folder: some file systems search long for an inode soon after many were freed.
+        // Each run has a folder of its own. Some file systems become slow at creating files soon after many files were
+        // removed.
         let out = out.with_extension(format!("{}-{run}", trunk.calls));
         let took = replay(capture, &out)?;
         let made = std::fs::read_dir(&out)?.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "wav"));
@@ -118,10 +121,10 @@ fn replay(capture: &Path, out: &Path) -> Result<Took, Box<dyn Error>> {
     Ok(Took { user: after.0 - user, system: after.1 - system, wall })
 }
 
-/// Returns the user and system time of all commands so far, and the largest memory of one of them, bytes.
+/// Returns the user and system time of all commands so far, and the largest memory of one command in bytes.
 #[expect(unsafe_code, reason = "getrusage(2) has no safe form in std")]
 fn usage() -> (Duration, Duration, u64) {
-    // SAFETY: the structure is plain numbers, and the call fills it.
+    // SAFETY: the structure consists of plain numbers, and the call fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);

@@ -1,7 +1,7 @@
 //! A trunk: many G.711 calls, interleaved in time as on a network, frame by frame.
 //!
-//! Calls begin evenly; each has its own dialog and ports, and both voices at 50 packets a second. About half of the
-//! sound is speech (noise of changing level) and half is silence.
+//! Calls begin at regular intervals. Each call has its own dialog and ports, and 50 packets a second from each side.
+//! About half of the sound is speech (noise with changing level) and half is silence.
 
 #![allow(dead_code, unreachable_pub, reason = "each bench uses some of it, as a module of its own")]
 
@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Calls on a trunk.
+/// The calls of a trunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Trunk {
     /// Number of calls.
@@ -29,7 +29,7 @@ enum Step {
     Ringing,
     Answer,
     Ack,
-    /// Packet `n` of a side.
+    /// Packet number `n` of a side.
     Sound(u32, usize),
     Bye,
     Over,
@@ -41,10 +41,10 @@ impl Trunk {
         f64::from(self.calls) * self.length.as_secs_f64()
     }
 
-    /// Returns every Ethernet frame in the order of time, each with its time after the first.
+    /// Passes every Ethernet frame to `each`, in order of time. The duration is the time after the first frame.
     ///
     /// # Errors
-    /// Whatever `each` says: the first ends it.
+    /// Fails with the first error of `each`.
     pub fn play(&self, each: &mut dyn FnMut(Duration, &[u8]) -> io::Result<()>) -> io::Result<()> {
         let voice = Voice::new();
         let mut calls: Vec<Call> = (0..self.calls).map(|number| Call::new(number, &voice)).collect();
@@ -64,12 +64,12 @@ impl Trunk {
     /// Writes the frames as a pcap file with ns timestamps.
     ///
     /// # Errors
-    /// When `out` fails.
+    /// Fails if `out` fails.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&0xa1b2_3c4d_u32.to_le_bytes())?;
         out.write_all(&[2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
         out.write_all(&262_144_u32.to_le_bytes())?;
-        out.write_all(&1_u32.to_le_bytes())?; // Ethernet
+        out.write_all(&1_u32.to_le_bytes())?; // link type Ethernet
         self.play(&mut |at, frame| {
             let mut head = [0; 16];
             let words = [T0 + at.as_secs() as u32, at.subsec_nanos(), frame.len() as u32, frame.len() as u32];
@@ -82,10 +82,10 @@ impl Trunk {
     }
 }
 
-/// One call and the frame that it sent last.
+/// A call, and the frame that it sent last.
 struct Call {
     number: u32,
-    /// Template of each side's RTP frames.
+    /// Templates of the RTP frames of both sides.
     sound: [Vec<u8>; 2],
     other: Vec<u8>,
 }
@@ -123,14 +123,15 @@ impl Call {
         &self.other
     }
 
-    /// Returns the step that follows a step taken `at` after the start of the call, and the time between them.
+    /// Returns the next step of a call and the time until then. The step before it was made `at` after the start of the
+    /// call.
     fn next(&self, step: Step, at: Duration, length: Duration) -> Option<(Step, Duration)> {
         let us = Duration::from_micros;
         Some(match step {
             Step::Invite => (Step::Ringing, us(20_000)),
             Step::Ringing => (Step::Answer, RING - us(20_000)),
             Step::Answer => (Step::Ack, us(1_000)),
-            // The packets of the two sides have different times.
+            // The two sides do not send at the same moment.
             Step::Ack => (Step::Sound(0, 0), us(1_000 + u64::from(self.number) * 997 % 10_000)),
             Step::Sound(n, 0) => (Step::Sound(n, 1), us(7_000)),
             Step::Sound(..) if at + us(13_000) >= RING + length => (Step::Bye, us(13_000)),
@@ -140,7 +141,7 @@ impl Call {
         })
     }
 
-    /// Returns a message from a side: 0 the outside line, 1 the PBX.
+    /// Returns a SIP message from a side: 0 is the outside line, 1 is the PBX.
     fn sip(&self, side: usize, start: &str, cseq: &str, media: Option<Address>) -> Vec<u8> {
         let n = self.number;
         let tag = if start.starts_with("INVITE") { "" } else { ";tag=b" };
@@ -167,13 +168,13 @@ impl Call {
 
 type Address = (Ipv4Addr, u16);
 
-/// Returns the media address of a side of a call: 10,000 calls an address.
+/// Returns the media address of a side of a call. One IP address has the ports of 10,000 calls.
 fn media(number: u32, side: u8) -> Address {
     let host = 1 + (number / 10_000) as u8;
     (Ipv4Addr::new(10, 10 + side, 0, host), 10_000 + (number % 10_000) as u16 * 2)
 }
 
-/// Sound for all calls: each call uses another piece of it.
+/// Sound for all calls. Each call uses another part of it.
 struct Voice(Vec<u8>);
 
 impl Voice {
@@ -181,7 +182,8 @@ impl Voice {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut sound = Vec::with_capacity(VOICE_PACKETS * 160);
         for n in 0..VOICE_PACKETS {
-            // Each side talks for 1.3 s in turn; an A-law code of the lowest segments is quiet (G.711 table 1a).
+            // The two sides take turns of 1.3 s. A-law codes of the lowest segments are quiet (G.711 table 1a), so they
+            // serve as silence.
             let speaks = n / 65 % 2 == 0;
             let quiet = rng.u8(2..6) << 4;
             sound.extend((0..160).map(|_| if speaks { 0x55 ^ (rng.u8(..) & (0x8F | quiet)) } else { 0xD5 }));
@@ -195,7 +197,7 @@ impl Voice {
     }
 }
 
-/// Returns a frame of Ethernet, IPv4 and UDP without a checksum (RFC 768 allows this).
+/// Returns an Ethernet frame with a UDP datagram over IPv4. It has no UDP checksum (RFC 768 allows this).
 fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     let length = |more: usize| (payload.len() as u16 + more as u16).to_be_bytes();
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0];
@@ -214,11 +216,11 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Time of the first frame, s since the epoch.
+/// Time of the first frame, seconds since the epoch.
 const T0: u32 = 1_795_417_200;
 /// Time from the INVITE to its answer.
 const RING: Duration = Duration::from_millis(1_500);
-/// Offset of the RTP header in a frame.
+/// Offset of the RTP header in a frame, bytes.
 const RTP: usize = 42;
-/// Number of packets of the sound: 41 s.
+/// Number of packets for which the sound suffices: 41 s.
 const VOICE_PACKETS: usize = 2_048;

@@ -1,8 +1,8 @@
-//! The service is killed with SIGKILL at random moments and started again until all calls are delivered. No call is lost
-//! or delivered twice, every file has a journal row, and every row has its file.
+//! The service is killed with SIGKILL at random moments and started again until all calls are delivered. No call may be
+//! lost or delivered twice. Every file must have a journal row, and every row its file.
 //!
-//! `CALLSPAN_CRASHES` sets the number of kills (30), `CALLSPAN_SEED` their moments. Half of the kills hit a call in its first
-//! second.
+//! `CALLSPAN_CRASHES` is the number of kills (30 by default), and `CALLSPAN_SEED` determines their moments. Half of the
+//! kills are in the first second of a call.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -28,7 +28,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The result must not depend on the environment of the test machine.
+    // Variables of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -57,7 +57,7 @@ pub(crate) fn fake() -> FakePyrus {
     FakePyrus::start(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() }).expect("free ports")
 }
 
-/// Returns a configuration that captures on a pair of interfaces.
+/// Returns a configuration that captures on one end of a pair of interfaces.
 fn on_wire(dir: &Path, wire: &VethPair) -> ServiceToml {
     ServiceToml::new(dir).set("capture", &format!("interface = \"{}\"", wire.recorder)).set("capture", "buffer_mib = 4")
 }
@@ -74,7 +74,7 @@ pub(crate) fn pyrus(fake: &FakePyrus) -> String {
 }
 
 /// Checks that every call is in Pyrus exactly once, with its recording exactly once. If a kill left a request without
-/// its answer, the call may be there twice, but must then be recorded as a possible duplicate.
+/// an answer, a call may be there twice. Then it must be marked as a possible duplicate.
 pub(crate) fn assert_delivered((fake, identity): (&FakePyrus, &Identity), journal: &Journal, calls: &[CallRecord]) {
     let state = fake.state();
     let mut possible = 0;
@@ -121,7 +121,7 @@ fn assert_no_halves(dir: &Path) {
 
 // ---- replay
 
-/// Writes a capture with twelve calls that overlap, two seconds each.
+/// Writes a capture with twelve overlapping calls of two seconds.
 fn capture(dir: &Path) -> (PathBuf, usize) {
     let mut packets = Vec::new();
     for n in 0..CALLS {
@@ -146,13 +146,13 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().expect("temporary folder");
     let (capture, calls) = capture(dir.path());
-    let identity = Identity::generate(); // `replay` encrypts nothing
+    let identity = Identity::generate(); // not used: `replay` encrypts nothing
     let mut whole = Duration::from_secs(2);
     let mut round = 0;
     while kills > 0 {
         let fake = fake();
         let config = dir.path().join(format!("{round}.toml"));
-        // The spool has no memory, so a kill leaves files behind.
+        // The spool may use no memory, so a kill leaves files behind.
         std::fs::write(&config, format!("[spool]\nmemory_mib = 0\n{}", pyrus(&fake))).expect("written");
         let out = dir.path().join(format!("calls-{round}"));
         let args = ["replay", "-c", text(&config), "--deliver", "--out", text(&out), text(&capture)];
@@ -170,7 +170,7 @@ fn replay_killed_at_random_moments_delivers_every_call_once() {
         let output = callspan(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("the binary runs");
         assert_eq!(output.status.code(), Some(0), "seed {seed}, round {round}: {}", said(&output));
         if round == 0 {
-            whole = begin.elapsed(); // the first round is not killed: it says how long the others may live
+            whole = begin.elapsed(); // the first run is not killed: its duration limits the moments of the kills
         }
         let journal = journal(&out.join(".callspan"));
         let records = complete(&journal);
@@ -197,7 +197,7 @@ pub(crate) fn complete(journal: &Journal) -> Vec<CallRecord> {
 
 // ---- run
 
-/// A call on the wire, with the times at which its frames were really sent. A busy machine sends late.
+/// A call on the wire, with the times at which its frames were really sent. On a busy machine these are late.
 #[derive(Clone, Debug)]
 pub(crate) struct SentCall {
     begun: Instant,
@@ -219,7 +219,7 @@ impl SentCall {
     }
 }
 
-/// Sends overlapping calls until `stop` is set. Returns each call by its number.
+/// Sends overlapping calls until `stop` is set. Returns the calls by their numbers.
 pub(crate) fn talk(wire: &str, stop: &AtomicBool) -> BTreeMap<u32, SentCall> {
     let device = pcap::Capture::from_device(wire).expect("ours").open().expect("root");
     let mut device = device;
@@ -299,8 +299,8 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
     for _ in 0..kills {
         let (mut child, _) = start(&config);
         let begin = now();
-        // A new call begins each 700 ms, so a service that is killed soon ends in the first second of a call that it
-        // captured from the beginning.
+        // A new call begins each 700 ms. So a service that is killed soon after its start dies in the first second of a
+        // call that it captured from its beginning.
         pause(Duration::from_millis(if rng.bool() { rng.u64(300..1_500) } else { rng.u64(50..5_500) }));
         child.kill().expect("ours");
         lives.push((begin, now()));
@@ -324,7 +324,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         .collect();
     if !settled {
         let left = (spools(dir.path()), plain_files(dir.path()));
-        let kept = dir.keep(); // for whoever looks for the reason
+        let kept = dir.keep(); // kept to find the reason
         let log = log.lock().expect("no panic");
         panic!("seed {seed}: {open:#?}, spools and plain files: {left:?}, see {}\n{log}", kept.display());
     }
@@ -340,7 +340,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         let call_id = CallFrames { number: *number, length: LENGTH }.call_id();
         let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
         assert!(of_it.len() <= 1, "seed {seed}: {call_id} has {} records", of_it.len());
-        // The run of the service that captured the INVITE. The last run, which is not killed, is not in the list.
+        // The run of the service that captured the INVITE. The last run is not killed, so it is not in the list.
         let Some((_, killed)) = lives.iter().find(|(from, to)| sent.begun >= *from && sent.begun + ON_ITS_WAY < *to)
         else {
             continue;
@@ -350,7 +350,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
             let age = killed.saturating_duration_since(sent.begun);
             panic!("seed {seed}: {call_id} was heard for {heard:?}, killed at an age of {age:?}, and has no record");
         };
-        // Each kill during the call may lose the last second.
+        // Each kill during a call may lose the last second before it.
         let kills = lives.iter().filter(|(_, to)| *to > sent.begun && *to < sent.ended + ON_ITS_WAY).count();
         let kept = PACKET * u32::try_from(record.sides.caller.packets).expect("few");
         let lost = heard.saturating_sub(kept + STARTING);
@@ -364,12 +364,12 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         if whole {
             heard_whole += 1;
             let seconds = record.recordings.iter().map(|r| r.duration_s).sum::<f64>();
-            // The timing of the test's network is inexact, but its sound is exact: 50 packets a second.
+            // The network of the test delays packets, but the amount of sound is exact: 50 packets a second.
             assert!((seconds - LENGTH.as_secs_f64()).abs() < 0.5, "seed {seed}: {call_id} has {seconds} s");
         }
     }
     assert!(kills < 20 || young > 0, "no call was killed in its first second");
-    // A run may be too short for a whole call, but of twenty runs at least one is long enough.
+    // A run may be too short for a whole call. Among twenty runs, at least one is long enough.
     assert!(kills < 20 || heard_whole > 0, "{} calls sent, none heard from its begin to its end", sent.len());
     drop(journal);
     assert_no_halves(dir.path());
@@ -391,7 +391,8 @@ fn send(wire: &str, frames: Vec<(Duration, Vec<u8>)>) {
     }
 }
 
-/// Returns the sample of a G.711 A-law code by the definition: every second bit inverted, sign, exponent, mantissa.
+/// Returns the sample of a G.711 A-law code, computed from the definition: inverted even bits, sign, exponent,
+/// mantissa.
 fn alaw(code: u8) -> f64 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = (i32::from(code >> 4 & 7), i32::from(code & 15));
@@ -399,7 +400,7 @@ fn alaw(code: u8) -> f64 {
     f64::from(if code & 0x80 == 0 { -magnitude } else { magnitude })
 }
 
-/// Returns the position of a packet of a call in a channel, if the packet is within `far` samples of `near`.
+/// Returns the position of a packet's sound in a channel. It is searched within `far` samples of `near`.
 fn find(channel: &[f64], sound: &[u8], (near, far): (i64, i64)) -> Option<i64> {
     let sound: Vec<f64> = sound.iter().map(|code| alaw(*code)).collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -437,7 +438,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     let mut ids: Vec<String> = all().into_iter().map(|c| c.record.id).collect();
     child.kill().expect("ours");
     child.wait().expect("ours");
-    pause(Duration::from_secs(1)); // so that the hole is longer than the reach of concealment
+    pause(Duration::from_secs(1)); // longer than concealment
     let (mut child, log) = start(&config);
     sender.join().expect("no panic");
     let done = wait_until(Duration::from_secs(30), || all().iter().all(|c| c.stage == CallStage::Complete));
@@ -465,7 +466,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
             let at = |n: u16, lag: i64, far: i64| {
                 find(&channel, &talk.sound(n, side as u32), (i64::from(n) * 160 + lag, far))
             };
-            // The first packet was sent 2 ms after the answer, and the test's network took its time.
+            // The first packet is sent 2 ms after the answer, and the network of the test may add some delay.
             let first =
                 (0..packets).find_map(|n| Some(at(n, 16, 400)? - i64::from(n) * 160)).expect("something was heard");
             let places: Vec<Option<i64>> = (0..packets).map(|n| at(n, first, 48)).collect();
@@ -480,9 +481,9 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
             }
             let [hole] = holes.as_slice() else { panic!("{of}, side {side}: {holes:?} packets are missing") };
             let hole_ms = 20 * *hole as u64;
-            // The gap lasts until the capture was opened again, which is before the spool was read.
+            // The gap ends when the capture is opened again, i.e. before the spool is read.
             assert!(gap.ms.is_some_and(|ms| ms.abs_diff(hole_ms) < 1_000), "{of}: {gap:?}, {hole_ms} ms are missing");
-            // Single packets may be missing if the test's network did not keep up.
+            // Single packets may be missing, because the network of the test may be overloaded.
             let is_hole = |n: &usize| places[*n..].iter().take(*hole).all(Option::is_none);
             let from = (0..places.len()).find(is_hole).expect("a hole") * 160 + 1_600;
             let silent = &channel[from..from + hole * 160 - 2_000];
@@ -498,7 +499,7 @@ fn open_and_ringing_calls_continue_with_their_ids_after_a_kill() {
     }
 }
 
-/// Runs in `.ci/long` only, because it takes as long as the call.
+/// Takes as long as the call, so it runs in `.ci/long` only.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn a_long_call_killed_at_random_has_each_segment_once() {
@@ -510,7 +511,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (fake, identity) = (fake(), Identity::generate());
     let dir = tempfile::tempdir().expect("temporary folder");
-    // 1 MiB at 64,000 bytes a second: a segment has 16 s, and is written half a minute later.
+    // At 64,000 bytes a second, 1 MiB makes segments of 16 s. A segment is written half a minute after its end.
     let config = on_wire(dir.path(), &wire)
         .set("spool", "sync_seconds = 1")
         .set("recording", "sample_rate = 16000")
@@ -523,7 +524,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
         let end = wire.talkers.clone();
         move || {
             let mut device = pcap::Capture::from_device(end.as_str()).expect("ours").open().expect("root");
-            pause(Duration::from_secs(2)); // until the first life hears
+            pause(Duration::from_secs(2)); // until the first run captures
             let begun = now();
             for (at, bytes) in talk.frames() {
                 pause((begun + at).saturating_duration_since(now()));
@@ -535,7 +536,7 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     let journal_config = callspan::journal::config::Config { dir: dir.path().join("state") };
     while !talker.is_finished() {
         let (mut child, _) = start(&config);
-        // The first run must capture the beginning of the call.
+        // The first run must live long enough to capture the beginning of the call.
         pause(Duration::from_millis(if lives == 0 { 5_000 } else { rng.u64(2_000..9_000) }));
         child.kill().expect("ours");
         child.wait().expect("ours");
@@ -582,8 +583,8 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
     assert_eq!(verified.status.code(), Some(0), "seed {seed}: {}", said(&verified));
 }
 
-/// Checks `keep_pcap`: every recording has its packets beside it, and the decrypted packets give the same recording
-/// again.
+/// Checks `keep_pcap`: the packets of every recording are kept beside it. After decryption, they give the same
+/// recording again.
 fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Identity) {
     let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
     let sealed = Path::new(&record.recordings[0].path);
@@ -605,7 +606,7 @@ fn plain(path: &Path, identity: &Identity) -> Vec<u8> {
     age::decrypt(identity, &bytes).expect("encrypted to this key")
 }
 
-/// Returns the number of recordings and kept packets that are still to be encrypted.
+/// Returns the number of recordings and kept packets that are not encrypted yet.
 fn plain_files(dir: &Path) -> usize {
     let mut folders = vec![dir.join("recordings")];
     let mut count = 0;
@@ -620,8 +621,8 @@ fn plain_files(dir: &Path) -> usize {
     count
 }
 
-/// Returns whether only the first messages of a call were captured, because the others were lost in kills. Such a call
-/// rings for an hour, and its leg has no spool.
+/// Returns whether only the first messages of a call were captured, because kills lost the others. For the recorder
+/// this call rings for an hour, and its leg has no spool.
 fn only_rings(call: &StoredCall) -> bool {
     call.stage == CallStage::Live && call.record.answered_at.is_none()
 }
@@ -644,17 +645,17 @@ pub(crate) fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// Time from the answer to the BYE of a call.
 const LENGTH: Duration = Duration::from_millis(1_500);
-/// Length of the long call: five segments. Three of them are due before its end.
+/// Length of the long call: five segments, three of which are made during the call.
 const LONG: Duration = Duration::from_secs(80);
 /// Time between the starts of two calls.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Time from the network to the spool: the kernel's ring buffer and a slow machine. A program cannot keep a frame that
-/// it did not get.
+/// Time from the network to the spool, which includes the kernel's ring buffer on a slow machine. Frames that are on
+/// their way are lost in a kill.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// Maximum time of sound that a kill may lose.
+/// Maximum duration of sound that a kill may lose.
 const LAST_SECOND: Duration = Duration::from_secs(1);
-/// Maximum time of sound that a start may lose: the service reports that it captures a moment before the test notes the
-/// time.
+/// Maximum duration of sound that a start may lose. The service reports that it captures slightly before the test
+/// stores the time.
 const STARTING: Duration = Duration::from_millis(200);
 /// Duration of the sound in an RTP packet.
 const PACKET: Duration = Duration::from_millis(20);

@@ -25,7 +25,7 @@ fn run(name: &str) {
     }
 }
 
-/// Changes an input in one of the ways in which fuzzers do.
+/// Changes an input in one of the usual ways of fuzzers.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut fastrand::Rng) {
     let len = input.len().max(1);
     let (a, b) = (random.usize(..len), random.usize(..len));
@@ -77,11 +77,11 @@ fn the_seed_of_a_spool_has_sound_in_it() {
     assert!(plan.has_sound && plan.samples > 0, "{plan:?}");
 }
 
-/// Number of mutations of each target: a few seconds in all in a debug build.
+/// Number of mutations of each target. Together they take a few seconds in a debug build.
 const TRIES: usize = 1_500;
 /// Seed of the random mutations. Any number will do, but it must not change.
 const SEED: u64 = 20_261_123;
 /// Maximum size of an input, bytes, as in the ten-minute run.
 const MAX_INPUT: usize = 16_384;
-/// Values at which lengths and counters overflow or change their meaning.
+/// Byte values at which lengths and counters overflow or change their meaning.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 0xfe, b'\r', b'\n'];

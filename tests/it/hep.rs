@@ -1,4 +1,4 @@
-//! `callspan run` without a mirror port: an agent sends the packets of a call in HEP 3.
+//! Tests `callspan run` without a mirror port: an agent sends the packets of a call in HEP 3.
 
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real socket")]
 
@@ -64,7 +64,7 @@ fn a_call_from_an_agent_becomes_its_record_and_recording_without_an_interface() 
     let record: Value = serde_json::from_slice(&list.stdout).unwrap();
     assert_eq!((&record["verdict"], &record["from"]), (&"both_sides".into(), &"101".into()), "{record:#}");
     assert_eq!(record["source"], format!("HEP at 127.0.0.1:{port}"));
-    // The same values as on a mirror port (live::a_call_on_the_wire_becomes_its_record_and_recording).
+    // The values are the same as with a mirror port (live::a_call_on_the_wire_becomes_its_record_and_recording).
     assert_eq!(record["sides"]["caller"]["packets"], 401);
     assert_eq!(record["sides"]["callee"]["packets"], 405);
     let (status, said) = service.stop();

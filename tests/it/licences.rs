@@ -1,10 +1,10 @@
-//! Checks the licences of the dependencies: only licences that allow to distribute the binary.
+//! Checks the licences of the dependencies: each must allow the distribution of the binary.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Licences that require no more than a notice, and MPL-2.0 (symphonia, used unchanged).
+/// Licences that require no more than a notice. MPL-2.0 is in the list for symphonia, which is used unchanged.
 const PERMISSIVE: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -19,7 +19,7 @@ const PERMISSIVE: &[&str] = &[
     "Zlib",
 ];
 
-/// Crates that name a file in place of a licence. The files were read; both are MIT.
+/// Crates that name a file instead of a licence. The files were read, and both licences are MIT.
 const READ_BY_US: &[&str] = &["rsip", "rsip-derives"];
 
 #[test]
@@ -61,8 +61,8 @@ fn a_choice_needs_one_permissive_term_and_a_sum_all_of_them() {
     }
 }
 
-/// Returns whether an SPDX expression is permissive. Supports the forms that crates use: AND of groups, each group an
-/// OR of licences.
+/// Returns whether an SPDX expression is permissive. Supports the forms that crates use: groups joined by AND, each
+/// group a list of licences joined by OR.
 fn is_permissive(expression: &str) -> bool {
     let flat = expression.replace(['(', ')'], " ").replace('/', " OR ");
     flat.split(" AND ").all(|group| group.split(" OR ").any(|term| PERMISSIVE.contains(&term.trim())))

@@ -1,4 +1,4 @@
-//! Metamorphic tests of the decoder: a capture is changed as each kind of mirror port would change it, and the decoded
+//! Metamorphic tests of the decoder: a capture is changed as each kind of mirror port would change it. The decoded
 //! datagrams must stay the same.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ const ALICE: [u8; 4] = [10, 9, 0, 11];
 const BOB: [u8; 4] = [10, 9, 0, 12];
 const MS: i64 = 1_000_000;
 
-/// Returns a call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets each way, RTCP, BYE.
+/// Returns a call as Ethernet frames: an INVITE longer than the MTU, its answer, 50 RTP packets in each direction,
+/// RTCP, BYE.
 fn clean_call() -> Vec<CapturedFrame> {
     let mut packets = Vec::new();
     let mut id = 0_u16;
@@ -40,7 +41,8 @@ fn clean_call() -> Vec<CapturedFrame> {
     packets
 }
 
-/// A decoded capture: datagrams in order, and the bytes of each TCP stream with marks for gaps and ends.
+/// The result of decoding a capture: the datagrams in order, and the bytes of each TCP stream with marks for gaps and
+/// ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct DecodedTraffic {
     datagrams: Vec<(i64, String, String, Vec<u8>)>,
@@ -66,7 +68,7 @@ fn hear_file(bytes: &[u8]) -> (DecodedTraffic, DecodeCounters) {
 }
 
 impl DecodedTraffic {
-    /// Checks that two results are equal, with a readable message if not.
+    /// Checks that two results are equal. If not, prints a readable message.
     fn assert_same(&self, expected: &Self, name: &str) {
         let key = |d: &(i64, String, String, Vec<u8>)| format!("{} {} -> {} {} bytes", d.0, d.1, d.2, d.3.len());
         for (got, wanted) in self.datagrams.iter().zip(&expected.datagrams) {
@@ -99,7 +101,8 @@ fn hear(packets: &[CapturedFrame]) -> (DecodedTraffic, DecodeCounters) {
     hear_file(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
-/// Changes each frame by `f` and checks that the capture with this link type decodes like the unchanged call.
+/// Changes each frame by `f`. Checks that the changed capture, with this link type, gives the same result as the
+/// unchanged call.
 fn check(name: &str, link: u16, f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> DecodeCounters {
     let clean = clean_call();
     let (expected, _) = hear(&clean);
@@ -146,7 +149,7 @@ fn every_tunnel_shows_the_same_call() {
 #[test]
 fn fragments_in_order_reversed_doubled_and_under_tunnels_show_the_same_call() {
     let eth = packets::ETHERNET;
-    // The INVITE's datagram is 2,968 bytes: two pieces of 1,480 and a rest.
+    // The datagram of the INVITE has 2,968 bytes: two fragments of 1,480 bytes and the rest.
     assert_eq!(check("MTU 1500", eth, |f| packets::fragmented(f, 1480)).fragments, 3);
     check("small", eth, |f| packets::fragmented(f, 64));
     check("reversed", eth, |f| packets::fragmented(f, 1480).into_iter().rev().collect());
@@ -160,8 +163,8 @@ fn fragments_in_order_reversed_doubled_and_under_tunnels_show_the_same_call() {
     });
 }
 
-/// Returns a filter that keeps only the first of several equal RTP frames, because the engine removes their copies, not
-/// the decoder.
+/// Returns a filter that removes repeated RTP frames. The decoder keeps these duplicates, because the engine removes
+/// them.
 fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     let mut last = Vec::new();
     move |frame| {
@@ -172,7 +175,7 @@ fn is_not_rtp_copy() -> impl FnMut(&Vec<u8>) -> bool {
     }
 }
 
-/// Returns the beginning of each call of the fixtures: signalling, its answer and some media.
+/// Returns the beginning of each call of the fixtures: its signalling, the answer and some media.
 fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
     let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path().join("capture.pcap"));
@@ -184,7 +187,7 @@ fn fixtures() -> Vec<(String, Vec<CapturedFrame>)> {
     files.filter(|path| path.exists()).map(read).collect()
 }
 
-/// Name of a mirror, link type of its capture, and the function that changes a frame.
+/// A kind of mirror: name, link type of its capture, and the function that changes a frame.
 type MirrorKind = (&'static str, u16, fn(&[u8]) -> Vec<Vec<u8>>);
 
 #[test]
@@ -212,7 +215,7 @@ fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
     }
 }
 
-/// Name of a mirror, delay of its copies in ns, and the function that changes a copy.
+/// A kind of mirror that makes duplicates: name, delay of a duplicate in ns, and the function that changes it.
 type DuplicateKind = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 
 #[test]
@@ -234,7 +237,7 @@ fn copies_fall_but_for_rtp_whatever_the_mirror_changed_in_them() {
         assert_eq!(heard.datagrams.len() - others(&heard).len(), 2 * rtp, "{name}");
         assert_eq!(counters.duplicates as usize, clean.len() - rtp, "{name}");
     }
-    // A copy 500 ms later is a retransmission.
+    // The same packet 500 ms later is a retransmission, not a duplicate.
     let (heard, counters) = hear(&packets::doubled(&clean, 500 * MS, <[u8]>::to_vec));
     assert_eq!((heard.datagrams.len(), counters.duplicates), (2 * clean.len(), 0));
 }
@@ -247,7 +250,7 @@ fn sip_over_tcp_gives_the_same_bytes_however_it_is_cut() {
         let (heard, counters) = hear(&packets::sip_over_tcp(&clean, 5060, cut));
         for (src, dst) in [("10.9.0.11:5060", "10.9.0.12:5060"), ("10.9.0.12:5060", "10.9.0.11:5060")] {
             let sent = expected.datagrams.iter().filter(|d| d.1 == src).flat_map(|d| d.3.clone());
-            // The builder sends no SYN: the stream is joined where the capture begins.
+            // The builder sends no SYN, so the capture begins in the middle of the stream, and a gap comes first.
             let bytes: Vec<u8> = b"<gap>".iter().copied().chain(sent).collect();
             let got = &heard.streams[&(src.to_string(), dst.to_string())];
             assert!(*got == bytes, "cut {cut}: {}", String::from_utf8_lossy(&got[..got.len().min(200)]));

@@ -1,5 +1,5 @@
-//! Removal of recordings by age and by free space, holds on calls, and the lock that allows only one service for each
-//! spool.
+//! Tests of three things: removal of recordings by age and by free space, holds on calls, and the lock that allows only
+//! one service for each spool.
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,21 +14,21 @@ use callspan::delivery::row::{JobRow, JobStage};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
-/// A minimum of free space, GiB, that no test machine has.
+/// A minimum of free space in GiB that no test machine has.
 const FULL: u32 = 1_048_576;
 
-/// Folders of a service that captures on the loopback interface, on which there are no calls.
+/// The folders of a service that captures on the loopback interface, where no calls are.
 struct RetentionSetup {
     dir: tempfile::TempDir,
 }
 
 impl RetentionSetup {
-    /// Creates a setup in which the free space of the test machine does not matter.
+    /// Creates a setup without a minimum of free space, so that the disk of the test machine does not matter.
     fn new(lines: &[(&'static str, &str)]) -> Self {
         Self::on_a_disk(0, lines)
     }
 
-    /// Creates a setup with a minimum of free space.
+    /// Creates a setup with a minimum of free space in GiB.
     fn on_a_disk(min_free_gib: u32, lines: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let toml = ServiceToml::new(dir.path())
@@ -47,12 +47,12 @@ impl RetentionSetup {
         Journal::open(&callspan::journal::config::Config { dir: self.dir.path().join("state") }).expect("a journal")
     }
 
-    /// Adds a finished call with a recording of 1 KiB, and its record. Returns the path of the recording.
+    /// Adds a finished call with a record and a recording of 1 KiB. Returns the path of the recording.
     fn call(&self, id: &str, delivery: Option<&str>) -> PathBuf {
         self.call_in(&format!("{id}.wav"), delivery)
     }
 
-    /// Like [`RetentionSetup::call`], with a file name: the call's id and an ending.
+    /// Does the same as [`RetentionSetup::call`]. `name` is the file name: the call's id and an extension.
     fn call_in(&self, name: &str, delivery: Option<&str>) -> PathBuf {
         let (id, ending) = name.split_once('.').expect("it has an ending");
         let folder = self.dir.path().join("recordings/2026/11/23");
@@ -115,7 +115,7 @@ impl RetentionSetup {
             if line.contains("capturing on") {
                 std::thread::spawn(move || {
                     let mut rest = Vec::new();
-                    let _ = lines.read_to_end(&mut rest); // a full pipe would stop the service
+                    let _ = lines.read_to_end(&mut rest); // reads all, because a full pipe would stop the service
                 });
                 return RunningService { child };
             }
@@ -133,7 +133,7 @@ struct RunningService {
 impl Drop for RunningService {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return; // its number may be somebody else's by now
+            return; // another process may have this id by now
         }
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
@@ -156,7 +156,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
-    // The minimum is more than any disk has, so the disk counts as nearly full.
+    // The minimum is larger than any disk, so the disk counts as nearly full.
     let place = RetentionSetup::on_a_disk(FULL, &[]);
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
@@ -192,7 +192,7 @@ fn an_empty_spool_file_is_removed_at_the_start() {
     let place = RetentionSetup::new(&[]);
     let spool = place.dir.path().join("spool");
     std::fs::create_dir(&spool).expect("made");
-    // An empty file, as left by a kill between its creation and its first bytes.
+    // A kill between the creation of a file and its first bytes leaves an empty file.
     let empty = spool.join("20261123T120937Z-d6f23b02eb7825d3.pcapng");
     std::fs::write(&empty, b"").expect("written");
     let _service = place.start();
@@ -232,7 +232,7 @@ fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
         assert_eq!((told.len(), told[0]["kind"].as_str()), (1, Some("service_failed")), "{told:?}");
         assert!(told[0]["detail"].as_str().is_some_and(|d| d.contains("nosuch0")), "{told:?}");
     }
-    // Somebody who did nothing for five minutes hears of it again.
+    // If the operator does nothing for five minutes, the service reports the problem again.
     let stamp = std::fs::File::options().write(true).open(place.dir.path().join("state/failed")).expect("it is there");
     let earlier = stamp.metadata().and_then(|m| m.modified()).expect("known") - Duration::from_secs(301);
     stamp.set_modified(earlier).expect("set");
@@ -272,12 +272,12 @@ fn a_service_on_a_full_disk_alarms_and_starts_when_space_returns() {
         assert!(Instant::now() < end, "an alarm says it");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // The service waits before it exits, so that systemd does not restart it every 3 s. SIGTERM ends the wait.
+    // The service waits before it exits, because systemd would otherwise restart it every 3 s. SIGTERM ends the wait.
     assert!(service.try_wait().expect("ours").is_none(), "it waits");
     Command::new("kill").arg(service.id().to_string()).status().expect("kill runs");
     assert_eq!(service.wait().expect("ours").code(), Some(1));
     std::fs::remove_file(state.join("filler")).expect("removed");
-    place.start(); // there is room again
+    place.start(); // the disk has room again
 }
 
 struct UnmountGuard<'a>(&'a Path);
@@ -302,7 +302,8 @@ fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_other
     assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
 }
 
-/// Waits for the end of the service. Repeats `disturb`, which writes to the journal so that the service reads it again.
+/// Waits for the end of the service. Meanwhile calls `disturb` again and again; it writes to the journal, so the
+/// service reads the journal again.
 #[expect(clippy::disallowed_methods, reason = "a test of a process takes real time")]
 fn wait_for_end(service: &mut RunningService, mut disturb: impl FnMut()) -> Option<i32> {
     let end = Instant::now() + Duration::from_secs(60);
@@ -324,12 +325,12 @@ fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     let held = place.call("20261123T000002Z-b", None);
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), Some("case 17")).expect("written");
     let mut service = place.start();
-    // The hold must be in the record, too, not only in the journal.
+    // The hold must be in the record file, too, not only in the journal.
     wait_until("the record says that it is held", || {
         let json = std::fs::read_to_string(held.with_extension("json")).expect("there");
         json.contains("case 17")
     });
-    // Another process, such as `callspan calls hold`, that has read its pages before the file is damaged.
+    // Another process, such as `callspan calls hold`, has read pages of the journal before the file is damaged.
     let beside = place.journal();
     beside.hold("20261123T000001Z-a", Timestamp::from_secs(1), None).expect("written");
     let file = place.dir.path().join("state/journal.sqlite");
@@ -347,7 +348,7 @@ fn a_journal_damaged_in_service_is_rebuilt_by_the_next_start() {
     drop(beside);
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("an admin was told");
     assert!(alarms.contains("journal_damaged") && alarms.contains("the journal is damaged"), "{alarms}");
-    // Starts again, as systemd does.
+    // systemd would now start the service again.
     let _again = place.start();
     let alarms = std::fs::read_to_string(place.dir.path().join("alarms")).expect("there");
     assert!(place.dir.path().join("state/journal.sqlite.damaged-1").exists(), "{alarms}");

@@ -1,4 +1,4 @@
-//! One libFuzzer binary for all targets: `CALLSPAN_FUZZ_TARGET` names the one to run.
+//! One libFuzzer binary for all targets. The variable `CALLSPAN_FUZZ_TARGET` names the target to run.
 #![no_main]
 
 mod seeds;

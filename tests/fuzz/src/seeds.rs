@@ -50,7 +50,7 @@ fn hep(message: &[u8]) -> Vec<u8> {
     [b"HEP3", &length[..], &chunks].concat()
 }
 
-/// Returns the frames of the shipped call, a little-endian pcap file of Ethernet.
+/// Returns the frames of the call in the fixtures. Its file is a little-endian pcap with Ethernet frames.
 fn call(fixtures: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(fixtures.join(CALL)).expect("shipped");
     let mut frames = Vec::new();
@@ -79,7 +79,7 @@ fn messages(fixtures: &Path) -> Vec<Vec<u8>> {
     call(fixtures).iter().filter(|f| is_sip(f)).map(|f| payload(f).to_vec()).collect()
 }
 
-/// Returns the signalling and some of the media, in order.
+/// Returns all signalling of a call and its first `media` media packets, in order.
 fn some(call: &[Vec<u8>], media: usize) -> Vec<&Vec<u8>> {
     let is_udp = |f: &&Vec<u8>| f.get(12..14) == Some(&[8, 0]) && f.get(23) == Some(&17);
     let step = (call.len() / media).max(1);
@@ -126,12 +126,13 @@ fn fragments() -> Vec<Vec<u8>> {
     let piece =
         |how: u8, offset: u16, from: usize, to: usize| [&[how, 1][..], &offset.to_be_bytes(), &udp[from..to]].concat();
     let in_order = [piece(2, 0, 0, 24), piece(2, 3, 24, 48), piece(0, 6, 48, 72)];
-    // Offsets of IPv6 are in bytes with the low bits taken (RFC 8200 section 4.5); the last first, one overlapping.
+    // Fragments of IPv4 and IPv6 in mixed order. The last fragment comes first, and two fragments overlap. Offsets of
+    // IPv6 are in bytes, with their lowest three bits unused (RFC 8200 section 4.5).
     let mixed = [piece(1, 48, 48, 72), piece(3, 0, 0, 24), piece(3, 16, 16, 40), piece(3, 24, 24, 48)];
     vec![joined(&in_order), joined(&mixed), joined(&[in_order.to_vec(), mixed.to_vec()].concat())]
 }
 
-/// Returns payloads of each codec, each after the byte that selects the codec.
+/// Returns payloads of each codec. A byte before each payload selects the codec.
 fn codecs(fixtures: &Path) -> Vec<Vec<u8>> {
     let named = |number: usize| match FORMATS[number] {
         ("AMR", _, _, "") => "amr",
@@ -155,13 +156,13 @@ fn codecs(fixtures: &Path) -> Vec<Vec<u8>> {
     };
     let seed = |number: usize| {
         let bytes = std::fs::read(fixtures.join("codecs").join(format!("{}.rtp", named(number)))).expect("shipped");
-        // The files are single payloads already.
+        // These files contain single payloads.
         [&[number as u8][..], &bytes[..bytes.len().min(600)]].concat()
     };
     (0..FORMATS.len()).map(seed).collect()
 }
 
-/// Returns a spool of three packets with the decisions before them: pcapng with custom blocks of JSON.
+/// Returns a spool with some decisions and then three packets: pcapng with custom blocks of JSON.
 fn spool() -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
@@ -212,7 +213,7 @@ fn body(message: &[u8]) -> Vec<u8> {
 
 fn files(folder: &Path, extension: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).expect("shipped").flatten().map(|e| e.path()).collect();
-    // The order of files in a folder may differ; the seeds must be the same each time.
+    // The order of files in a folder is not fixed, but the seeds must be the same in every run.
     paths.sort();
     let wanted = paths.iter().filter(|p| p.extension().is_some_and(|e| e == extension));
     wanted.map(|p| std::fs::read(p).expect("shipped")).collect()

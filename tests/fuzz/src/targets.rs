@@ -1,8 +1,9 @@
-//! The fuzz targets: each passes any bytes to a part that reads data from outside. A target panics if it finds a fault.
+//! The fuzz targets. Each passes any bytes to a part of the program that reads data from outside. A target panics if it
+//! finds a fault.
 //!
-//! An input is a list of *pieces*, each with its length in front (see [`Pieces`]), so that a fuzzer can cut, swap and
-//! repeat frames, segments and packets. Every target checks facts that hold for any input: bounds are kept, output lies
-//! inside the input, and a split input gives the same result as the whole one.
+//! An input is a list of *pieces*, each with its length in front (see [`Pieces`]). So a fuzzer can cut, swap and repeat
+//! frames, segments and packets. Every target checks facts that hold for any input: limits are kept, output lies inside
+//! the input, and a split input gives the same result as the whole input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use callspan::sip::{self, SipFraming, SipMessage};
 use callspan::spool::reader::{LegSource, SpoolEntry};
 use callspan::time::Timestamp;
 
-/// The name of a target, and the target.
+/// The name of a target, and its function.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -58,7 +59,8 @@ pub(crate) fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(n, _)| *n == name).map(|(_, target)| *target)
 }
 
-/// The pieces of an input, each with a length of two bytes in front. The last piece may be shorter.
+/// The pieces of an input. Each piece has its length in front, in two bytes. The last piece may be shorter than its
+/// length.
 pub(crate) struct Pieces<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Pieces<'a> {
@@ -72,7 +74,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// Returns the input that [`Pieces`] splits into these pieces.
+/// Returns an input that [`Pieces`] splits into these pieces.
 pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in pieces {
@@ -83,7 +85,8 @@ pub(crate) fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// Decodes frames of any link type. The first byte of a piece is the link type, the second the ms since the last frame.
+/// Decodes frames of any link type. The first byte of a piece is the link type. The second byte is the number of ms
+/// since the last frame.
 fn frames(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
@@ -95,7 +98,7 @@ fn frames(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// Reassembles fragments of IPv4 and IPv6, well-formed except for offsets, lengths and order.
+/// Reassembles fragments of IPv4 and IPv6. Their headers are well-formed, but offsets, lengths and order are arbitrary.
 fn fragments(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut at = T0;
@@ -112,7 +115,7 @@ fn fragments(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// Reads SIP messages from segments of two TCP directions, in any order and overlap.
+/// Reads SIP messages from the segments of two TCP directions, which come in any order and may overlap.
 fn tcp(input: &[u8]) {
     let mut decoder = FrameDecoder::with_limits(SMALL);
     let mut framers = [SipFramer::default(), SipFramer::default()];
@@ -121,7 +124,7 @@ fn tcp(input: &[u8]) {
         let [how, sequence, flags, payload @ ..] = piece else { continue };
         at = at + Duration::from_millis(u64::from(how >> 1));
         let backward = how & 1 == 1;
-        // Steps of 16, so that overlaps, holes and the wrap of the sequence number are frequent.
+        // Sequence numbers are multiples of 16, so that overlaps, holes and a wrap are frequent.
         let sequence = 0xffff_fc00_u32.wrapping_add(u32::from(*sequence) * 16);
         let packet = segment(backward, sequence, *flags, payload);
         feed(&mut decoder, at, LinkType::RawIp, &packet, &mut |decoded| {
@@ -138,7 +141,7 @@ fn tcp(input: &[u8]) {
     end(&mut decoder, at);
 }
 
-/// Checks that a byte stream cut anywhere gives the messages of the uncut stream. The first piece determines the cuts.
+/// Checks that a byte stream gives the same messages wherever it is cut. The first piece determines the cuts.
 fn framing(input: &[u8]) {
     let mut pieces = Pieces(input);
     let (Some(cuts), stream) = (pieces.next(), pieces.0) else { return };
@@ -147,7 +150,8 @@ fn framing(input: &[u8]) {
         for chunk in chunks {
             framer.push(chunk, &mut |m| messages.push(m.to_vec()));
         }
-        // A WebSocket frame among other bytes is found only at the beginning of a piece, so a cut matters there.
+        // A WebSocket frame that follows other bytes is found only at the beginning of a piece. So in this case cuts
+        // may change the result.
         let is_found_by_piece = framer.transport() == Transport::Ws && framer.skipped() > 0;
         framer.end(&mut |m| messages.push(m.to_vec()));
         (is_found_by_piece, messages)
@@ -166,7 +170,7 @@ fn framing(input: &[u8]) {
     whole.iter().for_each(|m| message(m));
 }
 
-/// Reads one SIP message in both ways of framing, and calls every getter.
+/// Reads one SIP message as datagram and as stream, and calls every getter.
 fn sip(input: &[u8]) {
     message(input);
 }
@@ -179,7 +183,8 @@ fn sdp(input: &[u8]) {
     }
 }
 
-/// Decodes payloads. The first byte selects the decoder; a piece of one byte is a number of samples to conceal.
+/// Decodes payloads. The first byte selects the decoder. A piece of one byte stands for a gap: it is the number of
+/// samples to conceal.
 fn codecs(input: &[u8]) {
     let Some((choice, rest)) = input.split_first() else { return };
     let (encoding, clock_hz, channels, fmtp) = FORMATS[usize::from(*choice) % FORMATS.len()];
@@ -197,7 +202,7 @@ fn codecs(input: &[u8]) {
         if decoder.decode(payload, &mut out).is_err() {
             assert_eq!(out, [7], "a refused payload leaves no sound");
         }
-        // Even eight frames of silence descriptors of 20 ms from each byte are within this bound.
+        // Even silence descriptors in which each byte gives eight frames of 20 ms keep this bound.
         assert!(out.len() <= 1 + (payload.len() + 1) * 8 * 960, "{encoding}: {} of {}", out.len(), payload.len());
         let _ = redundancy::blocks(payload);
         out.clear();
@@ -205,7 +210,7 @@ fn codecs(input: &[u8]) {
     }
 }
 
-/// Reads and plans a spool with any damage and, if it is short, renders it.
+/// Reads a damaged or intact spool and plans its rendering. If the spool is short, renders it.
 fn spool(input: &[u8]) {
     let source = LegSource::Memory(Arc::new(input.to_vec().into()));
     let Ok(mut reader) = source.open() else { return };
@@ -234,7 +239,7 @@ fn spool(input: &[u8]) {
 
 /// Reads a capture file: pcap, pcapng, gzip.
 fn capture(input: &[u8]) {
-    // One file for each process, in memory if the system has such a folder.
+    // Each process uses one file, in a folder in memory if the system has one.
     let folder = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
     let path = folder.join(format!("callspan-fuzz-{}.pcap", std::process::id()));
     std::fs::write(&path, input).expect("the folder of temporary files can be written");
@@ -339,7 +344,8 @@ fn end(decoder: &mut FrameDecoder, at: Timestamp) {
     decoder.handle_end(&mut |_| {});
 }
 
-/// Returns an IP fragment. `how`: bit 0 IPv6, bit 1 more fragments, bits 2 and 3 the pair of addresses.
+/// Returns an IP fragment. In `how`, bit 0 means IPv6, bit 1 means more fragments, and bits 2 and 3 select a pair of
+/// addresses.
 fn fragment(how: u8, id: u8, offset: u16, payload: &[u8]) -> Vec<u8> {
     let (host, more) = (how >> 2 & 3, how & 2 != 0);
     let mut out;
@@ -379,13 +385,13 @@ fn chunk<'a>((at, src, dst): (Timestamp, Endpoint, Endpoint), event: TcpStreamEv
     TcpStreamChunk { at, src, dst, event, interface: 0 }
 }
 
-/// Returns an address of the shipped call's signalling or media, or one of as many other addresses.
+/// Returns an endpoint: an address of the fixture call's signalling or media, or another address.
 fn endpoint(number: u8) -> Endpoint {
     let (host, port) = (11 + (number & 1), [5060, 20_000, 20_001, 40_000][usize::from(number >> 1 & 3)]);
     Endpoint::v4([10, if number & 8 == 0 { 9 } else { 8 }, 0, host], port)
 }
 
-/// The legs that were opened and not yet closed.
+/// The legs that are open.
 #[derive(Default)]
 struct Sink {
     open: std::collections::BTreeSet<LegId>,
@@ -412,7 +418,7 @@ impl LegSink for Sink {
     }
 }
 
-/// Codecs by the first byte of an input of [`codecs`], in the order of their seeds.
+/// The codecs for the target [`codecs`]. The first byte of an input is the index, in the order of the seeds.
 pub(crate) const FORMATS: [(&str, u32, u8, &str); 20] = [
     ("PCMA", 8_000, 1, ""),
     ("PCMU", 8_000, 1, ""),
@@ -455,7 +461,7 @@ const LINKS: [LinkType; 8] = [
     LinkType::Other(7),
     LinkType::Ethernet,
 ];
-/// Pauses before the next packet, up to more than the longest timer.
+/// Pauses before the next packet. The longest exceeds all timers of the engine.
 const PAUSES: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(20),

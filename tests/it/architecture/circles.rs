@@ -1,8 +1,8 @@
-//! Finds circles between the files of one type: a file that calls methods of another file, which calls methods of the
-//! first.
+//! Finds circles between the files of one type: a file that calls methods in another file, which calls methods in the
+//! first file.
 //!
-//! If the `impl` blocks of a type are spread over many files, they can be read file by file only if the files stand in
-//! an order.
+//! If the `impl` blocks of a type are spread over many files, a person can read them one after the other only without
+//! such circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ fn a_circle_of_calls_is_found() {
     assert_eq!(circles(&calls(&files)), BTreeSet::from([circle]));
 }
 
-/// Returns, for each file, the files with methods that it calls on `self`.
+/// Returns for each file the other files whose methods it calls on `self`.
 fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let mut owners: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
     let blocks: Vec<(&str, String, String)> = files
@@ -67,7 +67,7 @@ fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>>
     calls
 }
 
-/// Returns the type and the text of each `impl` block of a formatted file.
+/// Returns the `impl` blocks of a formatted file: the type, and the text of the block.
 fn impls(text: &str) -> Vec<(String, String)> {
     let code = without_comments_and_strings(before_tests(text));
     let mut found: Vec<(String, String)> = Vec::new();
@@ -89,7 +89,7 @@ fn impls(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Returns the sets of files that reach each other.
+/// Returns the sets of files in which each file calls all others, directly or through others.
 fn circles(calls: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<BTreeSet<String>> {
     let reach = |from: &String| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);

@@ -21,8 +21,8 @@ const MOST_WHOSE: f64 = 9.0;
 /// Minimum number of sentences that begin with "Returns" in 10,000 words of comments. The six projects have 23 to 58.
 const LEAST_RETURNS: f64 = 110.0;
 
-/// Type names that several modules may declare. Of the type names of moonfire-nvr 23 % exist more than once, of
-/// retina's 14 %, of str0m's 11 %, of quinn-proto's 5 %.
+/// Type names that may exist in several modules. In other projects, a share of the type names exists more than once:
+/// moonfire-nvr 23 %, retina 14 %, str0m 11 %, quinn-proto 5 %.
 const SHARED_NAMES: &[&str] = &["Config", "Error"];
 
 #[test]
@@ -85,7 +85,7 @@ fn the_reader_of_comments_sees_sentences_and_no_code() {
     assert_eq!(types(text), ["A", "B", "F", "H"]);
 }
 
-/// Returns the name (from the folder) and the text of each source in a folder of the project.
+/// Returns all sources in a folder of the project: name and text of each.
 fn sources(folder: &'static str) -> impl Iterator<Item = (String, String)> {
     let folder = root().join(folder);
     let mut files = Vec::new();
@@ -95,7 +95,7 @@ fn sources(folder: &'static str) -> impl Iterator<Item = (String, String)> {
     files.into_iter().map(move |file| (name(&file), read(&file)))
 }
 
-/// Returns the comments of a source, each run of comment lines as one text without code blocks.
+/// Returns the comments of a source. Consecutive comment lines are one text, and code blocks are left out.
 fn comments(text: &str) -> Vec<String> {
     let (mut comments, mut current, mut in_code) = (Vec::new(), String::new(), false);
     for line in text.lines() {
@@ -120,7 +120,7 @@ fn comments(text: &str) -> Vec<String> {
     comments
 }
 
-/// Returns the text of the comment in a line.
+/// Returns the comment in a line, without the slashes.
 fn comment_of(line: &str) -> Option<&str> {
     let at = line.match_indices("//").find(|(at, _)| line[..*at].matches('"').count().is_multiple_of(2))?.0;
     Some(line[at..].trim_start_matches('/').trim_start_matches('!'))

@@ -1,6 +1,7 @@
-//! Checks the layers of the library: which module may use which, and which modules may have effects.
+//! Checks the layers of the library: which module may use which, and which modules may have effects (clock, file,
+//! socket, thread).
 //!
-//! The order is that of the table in `src/lib.rs`; the check reads the paths that the sources name. Test modules
+//! The order is that of the table in `src/lib.rs`. The check reads the paths that occur in the sources. Test modules
 //! (`mod tests` at the bottom of a file, `tests.rs`) may use every module.
 
 mod circles;
@@ -9,7 +10,7 @@ mod language;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Each module and the modules that it may use, besides itself and [`BASE`]. Every module must be listed.
+/// Each module, and the modules that it may use besides itself and [`BASE`]. Every module must be in this list.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("net", &[]),
@@ -21,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sdp", &[]),
     ("rtp", &[]),
     ("call", &["decode", "sip", "sdp", "rtp"]),
-    // The spool writes packets and decisions; it knows capture for link types only.
+    // The spool uses `capture` for link types only.
     ("spool", &["capture", "decode", "rtp", "call"]),
     ("render", &["rtp", "call", "spool"]),
     ("recording", &["call", "spool", "render"]),
@@ -35,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("central", &["call", "recording", "journal", "archive"]),
     // The HTTP client executes the actions of delivery. It knows nothing of capture.
     ("pyrus", &["call", "recording", "journal", "delivery"]),
-    // The fake shares no code with the client that it tests, or both would have the same mistakes.
+    // The fake shares no code with the client that it tests. Otherwise both could have the same mistake.
     ("fake_pyrus", &[]),
     (
         "ops",
@@ -218,7 +219,7 @@ fn the_io_modules_are_those_marked_in_lib_rs() {
 
 #[test]
 fn no_struct_of_call_has_more_than_twelve_fields() {
-    // Records of the output, configuration and counters are lists of fields by their nature.
+    // Records of the output, configurations and counters are lists of fields, so they may have many fields.
     let is_list = |path: &Path| ["record.rs", "config.rs", "counters.rs"].iter().any(|name| path.ends_with(name));
     let mut files = Vec::new();
     walk(&root().join("src/call"), &mut files);
@@ -233,7 +234,7 @@ fn no_struct_of_call_has_more_than_twelve_fields() {
     );
 }
 
-/// Returns the names of the structs in a formatted file, and the numbers of their fields.
+/// Returns the structs in a formatted file: name and number of fields.
 fn structs(text: &str) -> Vec<(String, usize)> {
     let mut found: Vec<(String, usize)> = Vec::new();
     let mut is_inside = false;
@@ -263,7 +264,7 @@ const MAX_FIELDS: usize = 12;
 #[test]
 fn grouped_nested_and_inline_paths_are_found() {
     let text = r#"
-//! [`crate::ops`] in a doc comment is no dependency.
+//! This fixture of the test names [`crate::ops`] in a comment, which is no dependency.
 use crate::{call::record::{CallRecord, Side}, net, time::Timestamp};
 use std::{fmt, fs::File as F, net::{IpAddr, UdpSocket}};
 pub(crate) use super::config;
@@ -334,7 +335,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns every path in the code of a file, from `use` trees and expressions, made absolute.
+/// Returns every path in the code of a file, in absolute form. Paths are in `use` trees and in expressions.
 fn paths(text: &str, module: &str, modules: &[&str]) -> BTreeSet<String> {
     let code = without_comments_and_strings(before_tests(text));
     let tokens = tokens(&code);
@@ -342,7 +343,7 @@ fn paths(text: &str, module: &str, modules: &[&str]) -> BTreeSet<String> {
     let mut at = 0;
     while at < tokens.len() {
         if tokens[at] == "use" && tokens.get(at + 1) == Some(&"<") {
-            at += 2; // captured lifetimes, `impl Iterator + use<'_>`, import nothing
+            at += 2; // `use<'_>` of a return type names captured lifetimes and imports nothing
         } else if tokens[at] == "use" {
             at = use_tree(&tokens, at + 1, "", &mut found);
         } else if is_word(tokens[at]) && tokens.get(at + 1) == Some(&"::") && (at == 0 || tokens[at - 1] != "::") {
@@ -390,7 +391,7 @@ fn use_tree(tokens: &[&str], mut at: usize, prefix: &str, found: &mut BTreeSet<S
     at
 }
 
-/// Replaces `super::` and `self::` by the module they mean.
+/// Replaces `super::` and `self::` by the path of the module.
 fn absolute(path: &str, module: &str, modules: &[&str]) -> String {
     let mut here: Vec<&str> = std::iter::once("crate").chain([module]).chain(modules.iter().copied()).collect();
     let mut parts: Vec<&str> = path.split("::").collect();
@@ -411,7 +412,7 @@ fn absolute(path: &str, module: &str, modules: &[&str]) -> String {
     here.join("::")
 }
 
-/// Returns the code above the test module, which is at the bottom of a file.
+/// Returns the code of a file up to its test module.
 fn before_tests(text: &str) -> &str {
     text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
 }
@@ -441,7 +442,7 @@ fn tokens(code: &str) -> Vec<&str> {
     tokens
 }
 
-/// Replaces comments and string literals by blanks.
+/// Returns the code with blanks in place of comments and string literals.
 fn without_comments_and_strings(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -469,7 +470,7 @@ fn without_comments_and_strings(text: &str) -> String {
     out
 }
 
-/// Returns the number of `#` of the raw string that begins here.
+/// Returns the number of `#` if a raw string begins here.
 fn raw_string(rest: &str) -> Option<usize> {
     let after = rest.strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();

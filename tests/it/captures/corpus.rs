@@ -1,8 +1,8 @@
-//! Tests with captures made by others, from the folder `pcaps` of `CALLSPAN_CORPUS`. Their licences do not allow to
-//! ship them.
+//! Tests with captures of other projects, from the folder `pcaps` of `CALLSPAN_CORPUS`. Their licences do not allow
+//! this project to distribute them.
 //!
 //! `oracle.json` has the results of tshark, which can be wrong. [`EXCEPTIONS`] lists each known difference with its
-//! reason. An exception that no longer occurs fails the test.
+//! reason. If a listed difference no longer occurs, the test fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,7 @@ use crate::support::captures::{replay_files, try_replay_files};
 /// A known difference: file, stream, difference, reason.
 type OracleException = (&'static str, &'static str, &'static str, &'static str);
 
-/// Known differences from tshark. In each of them callspan is right, by a count of the packets on those ports in the
-/// capture.
+/// Known differences from tshark. In each case callspan is right: the packets in the capture were counted.
 const EXCEPTIONS: &[OracleException] = &[
     (
         "kuko6+mtaa-sip-proxy/hovor_rtp.pcapng",
@@ -60,7 +59,7 @@ const EXCEPTIONS: &[OracleException] = &[
 /// and callspan does not count them.
 const AFTER_BYE: u64 = 12;
 
-/// A call as tshark reports it. Without a Call-ID it stands for RTP that belongs to no call.
+/// A call in the results of tshark. Without a Call-ID, it stands for RTP that belongs to no call.
 #[derive(Debug, Deserialize)]
 struct OracleCall {
     call_id: Option<String>,
@@ -100,14 +99,14 @@ fn captures_by_others_give_the_calls_codecs_and_packets_of_the_oracle() {
     assert_eq!(differences, known);
 }
 
-/// Compares the Call-IDs: each INVITE's must be in a record, and no others. Returns the differences.
+/// Compares the Call-IDs: the records must have exactly the Call-IDs of the INVITEs. Returns the differences.
 fn calls(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let ours: BTreeSet<&str> = records.iter().flat_map(|r| &r.legs).map(|l| l.sip_call_id.as_str()).collect();
     let theirs: BTreeSet<&str> = opinions.iter().filter_map(|o| o.call_id.as_deref()).collect();
     ours.symmetric_difference(&theirs).map(|id| (id.to_string(), String::from("call of one opinion only"))).collect()
 }
 
-/// Compares the streams. A record has only the streams of its anchor leg, so those of other legs are not compared.
+/// Compares the streams. A record has only the streams of its anchor leg, so streams of other legs are not compared.
 fn streams(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, String)> {
     let mut ours = BTreeMap::new();
     for s in
@@ -143,7 +142,7 @@ fn streams(opinions: &[OracleCall], records: &[CallRecord]) -> Vec<(String, Stri
     differences
 }
 
-/// Returns whether a list of tshark contains a codec, e.g. `PCMU` in `PCMU/8000/1:390`.
+/// Returns whether a list of codecs from tshark contains a codec, e.g. `PCMU` in `PCMU/8000/1:390`.
 fn names(codecs: &[String], codec: &str) -> bool {
     codecs.iter().any(|c| c.split(['/', ':']).next().is_some_and(|name| name.eq_ignore_ascii_case(codec)))
 }
@@ -157,7 +156,8 @@ fn no_capture_by_others_panics_and_other_files_are_refused() {
     assert!(files.len() > 100, "{} files", files.len());
     for file in files {
         if let Err(refused) = try_replay_files(std::slice::from_ref(&file)) {
-            // Only these files may be refused: a Network Monitor file, a raw dump, lists of origins.
+            // Only these files may be refused: a Network Monitor capture, a raw dump, and lists that name the origin of
+            // the captures.
             let why = refused.to_string();
             assert!(why.contains("is no capture") || why.contains("cannot"), "{}: {why}", file.display());
             println!("{why}");

@@ -1,4 +1,5 @@
-//! The file `expect.json` beside a capture: facts about a call that its endpoints know, independent of callspan.
+//! The file `expect.json` beside a capture. It has facts about the call that come from its endpoints and not from
+//! callspan.
 
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 use callspan::time::Timestamp;
@@ -48,11 +49,12 @@ pub(crate) struct ExpectedStream {
     pub(crate) dst: String,
     ssrc: String,
     packets: u64,
-    /// The played file, for codecs whose packets cannot be compared with the recording themselves.
+    /// The file that the endpoint played. It is needed for codecs with packets that cannot be compared with the
+    /// recording directly.
     pub(crate) played: Option<PlayedFile>,
 }
 
-/// A file of fixtures/truth, and the time at which its first sample was heard.
+/// A file of fixtures/truth, and the time at which its first sample was played.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlayedFile {

@@ -1,5 +1,5 @@
-//! Whole calls of real telephones: each folder of `fixtures/calls` gives the record and the sound that its `expect.json`
-//! and the capture itself require. `fixtures/README.md` describes the folders.
+//! Tests with whole calls of real telephones. For each folder of `fixtures/calls`, `expect.json` and the capture itself
+//! determine the record and the sound. `fixtures/README.md` describes the folders.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 
@@ -14,7 +14,7 @@ mod expect;
 
 macro_rules! fixtures {
     ($($name:ident)*) => {
-        /// Names of the folders of fixtures/calls. Each folder has a test of the same name.
+        /// Names of the folders of fixtures/calls. A test with the same name exists for each.
         const FIXTURES: &[&str] = &[$(stringify!($name)),*];
         $(#[test] fn $name() { check(stringify!($name)); })*
     };
@@ -73,7 +73,7 @@ fn check(name: &str) {
     }
 }
 
-/// Checks that the record lies beside the recording, and that its facts about the recording are true.
+/// Checks that the record lies beside the recording, and that its data about the recording is true.
 fn check_files(replayed: &ReplayResult, record: &CallRecord) {
     let json = std::fs::read_to_string(replayed.out.path().join(format!("{}.json", record.id))).unwrap();
     assert_eq!(&serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -84,27 +84,30 @@ fn check_files(replayed: &ReplayResult, record: &CallRecord) {
     }
 }
 
-/// Bounds of the difference between the recorded voice and the voice in the packets.
+/// Allowed difference between the recorded voice and the voice in the packets.
 struct SoundBounds {
     lag_ms: f64,
     spread_ms: f64,
     corr: f64,
 }
 
-/// G.711 is a matter of placing samples: what is allowed is the uncertainty of the lower envelope. The others are
-/// compared with what was played: they delay (look-ahead and filters, up to 10 ms), and change the form of the wave, so
-/// that a window may match best one pitch period off.
+/// Returns the allowed difference for a codec.
 ///
-/// AMR, G.729 and iLBC are code-excited: they keep how speech sounds and not its wave. No decoder of these packets does
-/// better. Correlation with what alice and bob played, median of windows of 1 s, whole streams:
+/// With G.711, the recording must have the samples of the packets, so only their position can be off by the
+/// uncertainty of the playout time. With other codecs, the recording is compared with the sound that was played. These
+/// codecs add delay (look-ahead and filters, up to 10 ms). They also change the wave form, so the best match of a
+/// window may be one pitch period off.
 ///
-/// | packets | we | others |
+/// AMR, G.729 and iLBC keep how speech sounds, but not its wave form. No decoder does better with these packets. The
+/// table has the correlation with the sound that alice and bob played (median of windows of 1 s):
+///
+/// | fixture | callspan | other decoders |
 /// |---|---|---|
 /// | g729_direct | 0.824, 0.860 | bcg729 0.826, 0.861; ffmpeg 0.826, 0.858 |
 /// | amr_direct | 0.816, 0.839 | opencore 0.816, 0.839; ffmpeg 0.820, 0.841 |
 /// | ilbc_direct | 0.846, 0.868 | the RFC's own 0.846, 0.868; ffmpeg (no enhancer) 0.855, 0.867 |
 ///
-/// How near ours is to those decoders is measured in `tests/it/codecs`: 33 dB, the same to the bit, 75 dB.
+/// `tests/it/codecs` compares callspan with those decoders: the difference is -33 dB, none, and -75 dB.
 fn bounds(codec: &str) -> SoundBounds {
     match codec {
         "PCMU" | "PCMA" => SoundBounds { lag_ms: 3.0, spread_ms: 3.0, corr: 0.98 },
@@ -154,7 +157,7 @@ fn lay(
     match &stream.played {
         None => track.lay_g711(&heard, start_ns),
         Some(played) => {
-            let last = heard.last().unwrap().at_ns + 20_000_000; // each of these packets has 20 ms
+            let last = heard.last().unwrap().at_ns + 20_000_000; // each packet has 20 ms
             track.lay_played(&speech(&played.wav), (played.from.as_nanos(), last), start_ns);
         }
     }

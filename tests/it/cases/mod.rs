@@ -1,8 +1,8 @@
-//! Situations from public bug reports of other recorders: each capture of `fixtures/cases/calls` gives the records and the
-//! tones that `expect.json` requires.
+//! Situations from public bug reports of other recorders. Each capture of `fixtures/cases/calls` must give the records
+//! and the tones in `expect.json`.
 //!
-//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. A listed case that passes fails the test, so
-//! that the list is always true.
+//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. If a listed case passes, the test fails, so
+//! that the list stays true.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
@@ -17,17 +17,17 @@ use serde_json::Value;
 use crate::support::captures::{fixture, replay_with};
 use tones::channel_tones;
 
-/// Cases that fail today: beginning of the file name, and the cause in a letter and words.
+/// Cases that fail today: the beginning of the file name, and the cause.
 const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
-/// One case of `expect.json`.
+/// One case in `expect.json`.
 #[derive(Deserialize)]
 struct CaseFile {
     file: String,
     situation: String,
     expected: String,
     checks: Vec<serde_json::Map<String, Value>>,
-    /// Values of the `[numbers]` section of the configuration, if the case needs them.
+    /// Values for the section `[numbers]` of the configuration; `None` for the default values.
     numbers: Option<CaseNumbers>,
 }
 
@@ -67,7 +67,7 @@ fn every_case_gives_its_records_and_its_sound() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Replays a case. Returns what differs from the expectation.
+/// Replays a case. Returns the differences from the expected values.
 fn failures(case: &CaseFile) -> Vec<String> {
     let mut config = Config::default();
     if let Some(numbers) = &case.numbers {

@@ -26,7 +26,8 @@ pub fn channel_tones(record: &CallRecord, channel: usize, pauses: bool) -> Vec<u
     first.zip(last).map_or_else(Vec::new, |(first, last)| out[first..=last].to_vec())
 }
 
-/// Returns the frequency of the tone in a window: 0 for silence, `None` if no tone has most of the energy.
+/// Returns the frequency of the tone in a window, Hz. Returns 0 for silence, and `None` if no tone has most of the
+/// energy.
 fn tone_of(window: &[f64], rate: f64) -> Option<u32> {
     let energy: f64 = window.iter().map(|s| s * s).sum();
     if energy / (window.len() as f64) < SILENCE_AMPLITUDE * SILENCE_AMPLITUDE {
@@ -34,11 +35,11 @@ fn tone_of(window: &[f64], rate: f64) -> Option<u32> {
     }
     let powers = (3..=36).map(|n| (n * 100, power(window, f64::from(n * 100), rate)));
     let (tone, power) = powers.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    // A sine of amplitude a has the energy n·a²/2 and the power (n·a/2)² in its own bin.
+    // A sine of amplitude a in n samples has the energy n·a²/2. Its own frequency has the squared magnitude (n·a/2)².
     (power * 2.0 / window.len() as f64 > TONE_SHARE * energy).then_some(tone)
 }
 
-/// Returns the squared magnitude of one frequency in a window.
+/// Returns the squared magnitude of one frequency in a window (one bin of the Fourier transform).
 fn power(window: &[f64], hz: f64, rate: f64) -> f64 {
     let step = std::f64::consts::TAU * hz / rate;
     let (re, im) = window.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, s)| {
@@ -48,13 +49,13 @@ fn power(window: &[f64], hz: f64, rate: f64) -> f64 {
     re * re + im * im
 }
 
-/// Number of windows in a second. In 100 ms each multiple of 100 Hz has whole periods.
+/// Number of windows in a second. In 100 ms, each multiple of 100 Hz has a whole number of periods.
 const WINDOWS_PER_SECOND: usize = 10;
-/// Minimum length of a tone, windows. A shorter one is a transition between tones.
+/// Minimum length of a tone, windows. A single window can be a transition between two tones.
 const TONE_WINDOWS: usize = 2;
 /// Minimum length of a pause, windows: one second.
 const PAUSE_WINDOWS: usize = 10;
-/// Maximum amplitude (root mean square) of silence, of 32,768.
+/// Maximum amplitude (root mean square) of silence, 0 to 32,768.
 const SILENCE_AMPLITUDE: f64 = 50.0;
-/// Minimum share of a window's energy that is in one tone.
+/// Minimum share of a window's energy, 0 to 1, in the frequency of a tone.
 const TONE_SHARE: f64 = 0.7;

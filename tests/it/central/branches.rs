@@ -16,16 +16,17 @@ use crate::support::call_frames::CallFrames;
 use crate::support::configuration::configuration;
 use callspan::fake_pyrus::FakeOptions;
 
-/// Returns the number of calls of each recorder, all at once: `CALLSPAN_BRANCH_CALLS`, 12 by default (100 in `.ci/long`).
+/// Returns the number of calls of each recorder, which are in progress at once. It is `CALLSPAN_BRANCH_CALLS`, or 12
+/// (100 in `.ci/long`).
 fn calls() -> u32 {
     std::env::var("CALLSPAN_BRANCH_CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
 
 /// Length of each call.
 const LENGTH: Duration = Duration::from_secs(3);
-/// Maximum wait for a state. Failed steps are repeated after 5, 10, 20 and 40 s.
+/// Maximum wait for a state. It allows for failed steps, which are repeated after 5, 10, 20 and 40 s.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// Environment variable with the number of the first call of a recorder.
+/// Name of the environment variable with the number of a recorder's first call.
 const FIRST: &str = "CALLSPAN_TEST_FIRST";
 
 /// Plays the calls of a recorder at once onto `tap0`.
@@ -44,8 +45,8 @@ fn talker() {
     }
 }
 
-/// Relays a port of the namespace's loopback to the object store, because the recorder uses http on loopback only. Runs
-/// in a process of its own.
+/// Relays a port of the namespace's loopback to the object store. It is needed because the recorder allows http on
+/// loopback only. Runs in a process of its own.
 #[test]
 #[ignore = "a helper: it relays in a namespace"]
 fn line() {
@@ -62,7 +63,7 @@ fn line() {
     }
 }
 
-/// A relay in front of the object store. While the store "is full", the relay answers 507 to every request.
+/// A relay in front of the object store. While the store is to appear full, the relay answers 507 to every request.
 struct FullBucket {
     port: u16,
     is_full: Arc<AtomicBool>,
@@ -104,7 +105,7 @@ fn join(mut client: TcpStream, mut server: TcpStream) {
     let _ = client.shutdown(std::net::Shutdown::Both);
 }
 
-/// A recorder in a namespace of its own, with a fake of Pyrus beside it.
+/// A recorder in a namespace of its own, with a fake Pyrus beside it.
 struct Branch {
     name: &'static str,
     folder: tempfile::TempDir,
@@ -116,7 +117,7 @@ struct Branch {
 }
 
 impl Branch {
-    /// Starts a recorder. `octet` selects its network: the central archive has the address 10.77.OCTET.1.
+    /// Starts a recorder. `octet` selects its network, in which the central archive has the address 10.77.OCTET.1.
     fn start(name: &'static str, octet: u8, central: &Central, endpoint_port: u16) -> Self {
         let namespace = NetworkNamespace::new(name);
         let (here, there) = (format!("cc{octet}h{}", std::process::id() % 10_000), format!("cc{octet}b"));
@@ -169,7 +170,7 @@ impl Branch {
         talker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts")
     }
 
-    /// Returns the calls that were recorded from both sides without a loss and are in Pyrus.
+    /// Returns the number of calls that were recorded from both sides without loss and are registered in Pyrus.
     fn whole_calls(&self) -> usize {
         let listed = callspan(&["calls", "list", "--json", "-c", &self.config().display().to_string()], "");
         let is_whole = |line: &&str| {
@@ -191,7 +192,7 @@ impl Branch {
 impl Drop for Branch {
     fn drop(&mut self) {
         for child in [&mut self.pyrus, &mut self.line] {
-            let _ = child.kill(); // it has ended already
+            let _ = child.kill(); // the process has ended already
             let _ = child.wait();
         }
     }
@@ -202,7 +203,7 @@ fn run_ip(args: &[&str]) {
     assert!(output.status.success(), "ip {args:?}: {}", text(&output));
 }
 
-/// Waits at most [`PATIENCE`] for a state. Returns whether it was reached.
+/// Waits at most [`PATIENCE`] until `is_reached` returns true. Returns whether it did.
 fn reached(mut is_reached: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
@@ -216,9 +217,9 @@ fn reached(mut is_reached: impl FnMut() -> bool) -> bool {
 
 /// Address of the object store in each namespace.
 const STORE: &str = "127.0.0.1:9000";
-/// Environment variable with the address of the object store at the central archive.
+/// Name of the environment variable with the object store's address at the central archive.
 const CENTRE: &str = "CALLSPAN_TEST_CENTRE";
-/// Address of the fake of Pyrus in each namespace.
+/// Address of the fake Pyrus in each namespace.
 const PYRUS: &str = "127.0.0.1:8088";
 
 #[test]
@@ -246,8 +247,8 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         use_key(&branch.config(), branch.folder.path(), key);
         branch.record();
     }
-    // The recorder east loses its connection to the object store, the bucket of west is full, the rights of north are
-    // revoked.
+    // Three faults: the recorder east loses its connection to the object store, the bucket of west is full, and the
+    // rights of north are revoked.
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "down"]);
     full.is_full.store(true, Ordering::Relaxed);
     let revoke = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -260,7 +261,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
     let all = |count: usize| branches.iter().all(|branch| branch.whole_calls() >= count);
     assert!(reached(|| all(calls() as usize)), "{:?}", branches.each_ref().map(Branch::whole_calls));
     assert!(moto.keys().len() < 3 * calls() as usize, "not everything reached the bucket yet");
-    // PostgreSQL restarts at once, as after a power cut, while more calls come.
+    // PostgreSQL restarts without a clean stop, as after a power cut, while more calls begin.
     let talkers: Vec<Child> = branches.iter().zip([4000, 5000, 6000]).map(|(b, first)| b.talk(first)).collect();
     central.postgres.stop();
     for mut talker in talkers {

@@ -1,4 +1,4 @@
-//! `callspan console` over PostgreSQL and the object store.
+//! Tests of `callspan console` with PostgreSQL and an object store.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -67,12 +67,12 @@ impl CentralConsole {
         self.send(method, path, headers, "")
     }
 
-    /// Posts a form.
+    /// Sends a form by POST.
     fn post(&self, path: &str, form: &str) -> HttpAnswer {
         self.send("POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", form)
     }
 
-    /// Sends a request with further header lines, each with its end.
+    /// Sends a request. `headers` has further header lines, each with its line end.
     fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> HttpAnswer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("listens");
         let head = format!(
@@ -91,7 +91,7 @@ impl CentralConsole {
         HttpAnswer { status, head, body }
     }
 
-    /// Creates an API token with a scope. Returns its header line.
+    /// Creates an API token with a scope. Returns the header line that carries it.
     fn token(&self, name: &str, arguments: &[&str]) -> String {
         let command = [&["token", "add", name, "--role", "listener", "-c", &self.config], arguments].concat();
         let output = callspan(&command, "");
@@ -103,7 +103,7 @@ impl CentralConsole {
 
 impl Drop for CentralConsole {
     fn drop(&mut self) {
-        let _ = self.process.kill(); // it has ended already
+        let _ = self.process.kill(); // the process has ended already
         let _ = self.process.wait();
     }
 }
@@ -123,7 +123,8 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Returns two sites with calls in the archive: one call that both sites heard, and one more call of the site "north".
+/// Returns two sites with calls in the archive. Both sites captured the first call, and the site "north" captured one
+/// more.
 fn two_sites(central: &Central) -> (Site, Site, [CallRecord; 3]) {
     let (north, south) = (central.add("north"), central.add("south"));
     let shared = north.record(1, "shared@trunk", b"0123456789 north");
@@ -148,7 +149,7 @@ fn check_search_and_sound(console: &CentralConsole, [shared, own, other]: &[Call
         ("day=all", 3),
         ("day=all&q=495+123-45-67", 2),
         ("day=all&q=8125550000", 1),
-        ("day=all&q=%D0%BF%D0%B5%D1%82%D1%80%D0%BE%D0%B2%D0%B0", 1), // петрова
+        ("day=all&q=%D0%BF%D0%B5%D1%82%D1%80%D0%BE%D0%B2%D0%B0", 1), // "петрова", percent-encoded
         ("day=all&site=north", 2),
         ("day=all&site=south", 1),
         ("day=all&ext=101", 2),
@@ -164,7 +165,7 @@ fn check_search_and_sound(console: &CentralConsole, [shared, own, other]: &[Call
     let list = console.get("/calls?day=all").text();
     assert!(list.contains(&shared.id) && list.contains(&other.id) && list.contains(">south<"), "{list}");
     assert!(list.contains(&format!("/calls/north~{}", shared.id)), "{list}");
-    // A link without the site, of an earlier version, leads to the same page.
+    // Links of an earlier version do not name the site. They lead to the same page.
     let page = console.get(&format!("/calls/{}", shared.id)).text();
     assert!(page.contains("The same call at other sites") && page.contains(&other.id), "{page}");
     let main = |page: &str| page.split("<main").nth(1).map(str::to_owned);
@@ -197,7 +198,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     let console = CentralConsole::start(&central);
     check_search_and_sound(&console, &calls);
 
-    // Pages that only a recorder has.
+    // These pages exist only on a recorder.
     for path in ["/live", "/health", "/api/v1/status", "/metrics"] {
         assert_eq!(console.get(path).status, 404, "{path}");
     }
@@ -205,7 +206,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     let held = console.ask("POST", &format!("/calls/{}/hold", calls[0].id), form);
     assert_eq!(held.status, 404, "{}", held.text());
 
-    // A site reports its health with its own database role. A site that does not report is shown as silent.
+    // A site reports its health with its own database role. A site without a report is shown as silent.
     let report = "SELECT callspan.report_site('9.9.9', 7, 1);
         SELECT callspan.report_health('{\"lost\": 42, \"alarms\": [\"disk_low\"]}')";
     central.postgres.sql("callspan_north", report).expect("allowed");
@@ -217,14 +218,14 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     assert_eq!((&sites[0]["health"]["lost"], &sites[1]["silent"]), (&42.into(), &true.into()), "{sites}");
     let page = console.get("/sites").text();
     assert!(page.contains("1 site is silent") && page.contains("disk_low") && !page.contains("not at all"), "{page}");
-    // The call that both sites heard is of this week, and no site registered it in Pyrus.
+    // The shared call began this week, and no site registered it in Pyrus.
     central.postgres.sql("postgres", "UPDATE callspan.calls SET begin_at = now()").expect("changed");
     assert!(console.get("/sites").text().contains("not at all"));
     let both = "UPDATE callspan.calls SET pyrus_task = 1";
     central.postgres.sql("postgres", both).expect("changed");
     assert!(console.get("/sites").text().contains("twice"));
 
-    // The index restarts, and the console continues to work.
+    // The PostgreSQL server of the index restarts. The console must continue to work.
     central.postgres.stop();
     let away = console.get("/api/v1/calls?day=all");
     assert_eq!(away.status, 503, "{}", away.text());
@@ -237,7 +238,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
 fn calls_of_two_sites_with_one_id_have_pages_and_notes_of_their_own() {
     let central = Central::start();
     let (_north, _south, [shared, own, _]) = two_sites(&central);
-    // A box that was copied writes the calls of another site as its own.
+    // A copied machine sends calls of another site under its own name.
     let copy = CallRecord { from: Some(String::from("+1")), recordings: Vec::new(), ..own.clone() };
     let copy = serde_json::to_string(&copy).expect("JSON");
     let put = format!("SELECT callspan.put_call(1, '{copy}', '[]')");

@@ -1,4 +1,4 @@
-//! An object store with the part of the S3 API that callspan uses. It answers chosen requests with a fault.
+//! An object store with the part of the S3 API that callspan uses. Chosen requests get a fault.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// A way in which a request goes wrong.
+/// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreFault {
     /// Status 500, without an effect.
@@ -19,9 +19,9 @@ pub(super) enum StoreFault {
     Reset,
     /// The request has its effect, but the connection closes without an answer.
     AnswerLost,
-    /// The request has its effect, but the answer breaks off in its middle.
+    /// The request has its effect, but the answer ends in its middle.
     AnswerCut,
-    /// The server waits for a while, and closes the connection without an effect.
+    /// The server waits, and then closes the connection without an effect.
     Stall,
 }
 
@@ -50,14 +50,14 @@ struct StoreState {
     uploads: BTreeMap<u64, BTreeMap<u32, Vec<u8>>>,
     next_upload: u64,
     fault: Option<StoreFault>,
-    /// The requests that go wrong, counted from 0.
+    /// Index of the first request that fails, from 0; `count` requests fail.
     first: u32,
     count: u32,
     seen: u32,
     failed: u32,
 }
 
-/// An object, and how often it was created.
+/// The content of an object, and how often it was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoredObject {
     pub(super) content: Vec<u8>,
@@ -96,14 +96,14 @@ impl FaultStore {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Lets `count` requests fail after `first` requests that do not.
+    /// Lets `first` requests pass and the next `count` requests fail.
     pub(super) fn fail(&self, fault: StoreFault, first: u32, count: u32) {
         let mut state = self.state();
         (state.fault, state.first, state.count) = (Some(fault), first, count);
         (state.seen, state.failed) = (0, 0);
     }
 
-    /// Ends the faults. Returns the number of requests since [`FaultStore::fail`], and of those that failed.
+    /// Ends the faults. Returns two numbers since [`FaultStore::fail`]: requests, and failed requests.
     pub(super) fn stop(&self) -> (u32, u32) {
         let mut state = self.state();
         state.fault = None;
@@ -119,12 +119,12 @@ impl FaultStore {
     }
 }
 
-/// Answers one request. Returns `None` when the connection is over.
+/// Answers one request. Returns `None` if the connection has ended.
 fn serve(stream: &TcpStream, state: &Mutex<StoreState>) -> Option<()> {
     let request = StoreRequest::read(stream)?;
     let fault = state.lock().expect("no panic").next_fault();
     if fault == Some(StoreFault::Reset) {
-        return None; // bytes that nobody has read make the system send a reset
+        return None; // unread bytes make the system reset the connection
     }
     let mut body = vec![0; request.length];
     (&*stream).read_exact(&mut body).ok()?;
@@ -152,7 +152,7 @@ fn serve(stream: &TcpStream, state: &Mutex<StoreState>) -> Option<()> {
     match fault {
         Some(StoreFault::AnswerLost) => None,
         Some(StoreFault::AnswerCut) => {
-            // In the middle of the body, or of the head if there is no body.
+            // Cuts the answer in the middle of its body, or of its head if it has no body.
             let cut = if bytes.len() > head.len() { head.len() + answer.body.len() / 2 } else { head.len() / 2 };
             (&*stream).write_all(&bytes[..cut]).ok()?;
             None

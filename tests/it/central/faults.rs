@@ -1,4 +1,4 @@
-//! Access rights of a site's key in S3, and kills while calls are sent.
+//! Tests of the access rights of a site's key in S3, and of kills while calls are sent.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{Central, Moto, Site, callspan, text};
 use crate::faults::failing_files::FileFaults;
 
-/// A key of the object store.
+/// An access key of the object store: id and secret.
 pub(super) struct AccessKey {
     id: String,
     secret: String,
 }
 
-/// Adds a user who may do `action` below `prefix`, and returns its key.
+/// Adds a user that may do `action` below `prefix`. Returns the user's key.
 pub(super) fn access_key(moto: &Moto, user: &str, action: &str, prefix: &str) -> AccessKey {
     let statement = format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{action},"Resource":["arn:aws:s3:::calls{prefix}"]}}]}}"#
@@ -32,7 +32,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Puts another key of the object store into a configuration.
+/// Replaces the key of the object store in a configuration.
 pub(super) fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &AccessKey) {
     let secret = folder.join(format!("secret-{}", key.id));
     std::fs::write(&secret, &key.secret).expect("written");
@@ -75,7 +75,7 @@ fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() 
         let verified = central.verify(site);
         assert!(verified.status.success(), "{}", text(&verified));
     }
-    // The thief has the key of the site north, and even the rights of the central console in the index.
+    // The thief has the key of the site north. The thief even has the rights of the central console in the index.
     let stolen = central.folder.path().join("stolen.toml");
     std::fs::copy(central.config(), &stolen).expect("copied");
     use_key(&stolen, north.folder.path(), &north_key);
@@ -85,20 +85,20 @@ fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() 
             callspan(&["archive", "restore", "-c", &stolen.display().to_string(), "--site", site, "--out", &out], "");
         assert!(text(&restored).contains("0 of 1 calls restored"), "{}", text(&restored));
     }
-    // The key of north cannot create an object below the folder of south.
+    // The key of north may not create an object in the folder of south.
     use_key(&south.config(), south.folder.path(), &north_key);
     south.record(2, "e@f", b"forged");
     let forged = south.push();
     assert!(text(&forged).contains("0 calls sent, 1 still to send"), "{}", text(&forged));
     assert_eq!(moto.keys().len(), 2, "{:?}", moto.keys());
-    // A revoked key loses no call: with a valid key the call is sent later.
+    // A revoked key loses no call: the call is sent later with a valid key.
     use_key(&south.config(), south.folder.path(), &south_key);
     let pushed = south.push();
     assert!(text(&pushed).contains("0 still to send"), "{}", text(&pushed));
     assert!(central.verify(&south).status.success());
 }
 
-/// Starts `archive push` and kills it after a time. Returns whether it had ended before.
+/// Starts `archive push` and kills it after a time. Returns whether it had ended before the kill.
 fn push_and_kill(site: &Site, after: Duration) -> bool {
     let mut push = Command::new(env!("CARGO_BIN_EXE_callspan"))
         .args(["archive", "push", "--since", "2026-01-01", "-c", &site.config().display().to_string()])
@@ -108,7 +108,7 @@ fn push_and_kill(site: &Site, after: Duration) -> bool {
         .expect("starts");
     std::thread::sleep(after);
     let is_over = push.try_wait().expect("a child").is_some();
-    let _ = push.kill(); // it has ended already
+    let _ = push.kill(); // the process has ended already
     let _ = push.wait();
     is_over
 }
@@ -119,7 +119,7 @@ fn push_and_kill(site: &Site, after: Duration) -> bool {
     ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
 )]
 fn kills_at_any_moment_leave_each_recording_once() {
-    /// Minimum number of calls that wait when a push begins.
+    /// Minimum number of calls that wait when the push begins.
     const WAITING: u32 = 30;
     let moto = Moto::start();
     let central = Central::start_with(Some(&moto));
@@ -150,7 +150,8 @@ fn kills_at_any_moment_leave_each_recording_once() {
     assert!(verified.status.success(), "{}", text(&verified));
 }
 
-/// Each operation on the files of an object store in a folder fails, with a random error, once or until the push ends.
+/// The object store is a folder. Each operation on its files fails in turn, with a random error, once or until the push
+/// ends.
 #[test]
 #[cfg_attr(
     not(all(has_postgres, has_c_compiler)),
@@ -177,7 +178,7 @@ fn an_error_at_each_operation_of_the_object_store_costs_no_recording() {
         assert!(verified.status.success(), "{case}\nthen {}", text(&verified));
         faults.failed()
     };
-    // The first push makes the folders, too.
+    // The first push also makes the folders, which needs more operations.
     assert_eq!(push(1, 0, 0, 0) + push(2, 0, 0, 0), 0);
     let operations = faults.seen();
     assert!(operations >= 4, "{operations} operations: a file is opened, written, synced and gets its name");

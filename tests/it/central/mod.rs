@@ -1,4 +1,4 @@
-//! The central archive: a real PostgreSQL server and an object store, and sites that send calls to both.
+//! Tests of the central archive: a real PostgreSQL server, an object store, and sites that send calls to both.
 
 #![expect(clippy::disallowed_methods, reason = "waits for a server")]
 
@@ -16,7 +16,7 @@ use callspan::call::record::{CallRecord, LegRecord, RecordingFile};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
-/// A PostgreSQL server for one test, with socket and data in a folder of the test.
+/// A PostgreSQL server for one test. Its socket and its data are in a folder of the test.
 struct Postgres {
     folder: tempfile::TempDir,
     programs: PathBuf,
@@ -27,7 +27,7 @@ impl Postgres {
         let folder = tempfile::Builder::new().prefix("callspan-pg").tempdir_in("/tmp").expect("a folder");
         let programs = postgres_programs().expect("the test is ignored without PostgreSQL");
         let server = Self { folder, programs };
-        // PostgreSQL refuses to run as root.
+        // PostgreSQL refuses to run as root, so it runs as the user postgres.
         assert!(Command::new("chown").arg("postgres").arg(server.folder.path()).status().expect("chown").success());
         server.control(&["initdb", "-D", &server.data(), "-A", "trust", "-U", "postgres", "--no-sync"]);
         server.begin();
@@ -73,7 +73,7 @@ impl Postgres {
         format!("postgresql://{role}@/postgres?host={}", self.socket())
     }
 
-    /// Runs SQL as a database role. Returns the rows, or the error.
+    /// Runs SQL with a database role. Returns the rows, or the error.
     fn sql(&self, role: &str, sql: &str) -> Result<String, String> {
         let output = Command::new(self.programs.join("psql"))
             .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(role)])
@@ -86,7 +86,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop())); // stopped already
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop())); // the test may have stopped it
     }
 }
 
@@ -98,7 +98,7 @@ fn postgres_programs() -> Option<PathBuf> {
     found.pop()
 }
 
-/// The folders of a recorder: a journal with calls, and their recordings.
+/// A recorder for tests: its folders, with a journal and recordings.
 struct Site {
     folder: tempfile::TempDir,
     name: &'static str,
@@ -125,7 +125,7 @@ impl Site {
         Journal::open(&callspan::journal::config::Config { dir: self.folder.path().join("state") }).expect("a journal")
     }
 
-    /// Records a call: writes a file, and a row in the journal as the service does.
+    /// Records a call as the service does: writes a recording, and a row in the journal.
     fn record(&self, n: u32, call_id: &str, sound: &[u8]) -> CallRecord {
         let begin = Timestamp::from_secs(1_772_359_200); // 2026-03-01T10:00:00Z
         let id = format!("20260301T1000{n:02}Z-{}{n:04x}", self.name);
@@ -175,12 +175,12 @@ impl Central {
         Self::start_with(None)
     }
 
-    /// Starts an archive, with a bucket of `moto` or with a folder as the object store.
+    /// Starts an archive. The object store is a bucket of `moto`, or a folder if there is no moto.
     fn start_with(moto: Option<&Moto>) -> Self {
         Self::start_on_store(moto.map(Moto::url))
     }
 
-    /// Starts an archive, with a bucket of the S3 server at a URL or with a folder as the object store.
+    /// Starts an archive. The object store is a bucket of the S3 server at `url`, or a folder without a URL.
     fn start_on_store(url: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("objects")).expect("new");
@@ -269,7 +269,7 @@ fn calls_of_two_sites_reach_the_archive_and_come_back() {
     let repeated = north.push();
     assert!(text(&repeated).contains("0 calls sent, 0 still to send"), "{}", text(&repeated));
 
-    // A row, an object and a changed call that are wrong are each reported.
+    // Each difference must be reported: a wrong row, a wrong object, and a call that was changed.
     let key = central
         .postgres
         .sql("postgres", "SELECT key FROM callspan.recordings WHERE site = 'north' ORDER BY key LIMIT 1");
@@ -315,7 +315,7 @@ fn the_role_of_a_site_reads_nothing_and_writes_its_own_rows_only() {
     let foreign = r#"SELECT callspan.put_call(9, '{"id":"x","direction":"inbound","outcome":"answered","legs":[]}',
         '[{"part":1,"key":"north/2026/x.wav","bytes":1,"sha256":"00"}]')"#;
     assert!(sql(foreign).is_err_and(|error| error.contains("outside of it")));
-    // A call of the same id becomes a row of its own site.
+    // Two sites may use the same call id. Each call becomes a row of its own site.
     let same = central.postgres.sql("postgres", "SELECT id FROM callspan.calls").expect("a call");
     sql(&format!(
         r#"SELECT callspan.put_call(9, '{{"id":"{same}","direction":"inbound","outcome":"missed","legs":[]}}', '[]')"#
@@ -341,7 +341,7 @@ fn an_index_that_is_away_costs_no_call() {
     assert_eq!(failed.status.code(), Some(1));
     assert!(text(&failed).contains("5 still to send"), "{}", text(&failed));
     central.postgres.begin();
-    // An older state of a call never replaces a newer one.
+    // A row is never replaced by an older state of the same call.
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
     assert_eq!(central.calls(), "5");
@@ -360,7 +360,7 @@ fn one_call_heard_at_two_sites_is_found() {
     assert!(north.push().status.success() && south.push().status.success());
     let pairs = central.postgres.sql("postgres", "SELECT site, other_site, why FROM callspan.same_calls ORDER BY site");
     assert_eq!(pairs.expect("answers"), "north|south|call_id\nsouth|north|call_id");
-    // The pair is a row, whichever site sends it last.
+    // A pair of shared calls is one row, whichever site sends its call last.
     let shared = || {
         let sql = "SELECT site, other_site, registered, other_registered FROM callspan.shared_calls";
         central.postgres.sql("postgres", sql).expect("answers")
@@ -383,7 +383,7 @@ fn one_call_is_related_by_a_correlation_header_or_a_session_id() {
     std::fs::write(central.config(), format!("{text_of}[calls]\ncorrelation_headers = [\"X-Call\"]\n"))
         .expect("written");
     central.run(&["migrate"], "");
-    // A half of a Session-ID is 32 hexadecimal digits (RFC 7989).
+    // Each half of a Session-ID has 32 hexadecimal digits (RFC 7989).
     let session = format!("{};remote={}", "a1".repeat(16), "0".repeat(32));
     for (n, header, values) in [
         (1, "X-Call", ["ticket-7", "ticket-7"]),
@@ -426,7 +426,8 @@ fn pairs_of_a_constant_call_id_are_bounded_and_follow_the_correlation_headers() 
     insert("north", 1, "scan", "c");
     insert("north", 1, "often", "d");
     let count = || sql("SELECT count(*) FROM callspan.shared_calls");
-    // 1,200 calls with one Call-ID: it identifies at most the 32 nearest of the 1,000 that are looked at.
+    // 1,200 calls have the same Call-ID. A call is compared with at most 1,000 of them, and related to at most the 32
+    // nearest in time.
     assert_eq!(count(), "64");
     let nearest = "SELECT count(*) FROM callspan.shared_calls WHERE other_id IN ('often1', 'often2', 'often32')";
     assert_eq!(sql(nearest), "3");
@@ -478,7 +479,7 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     let journal = north.journal();
     let paths = journal.mark_removed(&[(call.id.clone(), "age")], Timestamp::from_secs(1_780_000_000)).expect("marked");
     std::fs::remove_file(&paths[0]).expect("removed");
-    // The call changes once more, as it does when its delivery goes on.
+    // The call changes once more, as it does when its delivery continues.
     switch_archive_on(&north);
     journal.put_call(&call, CallStage::Complete).expect("stored");
     let pushed = north.push();
@@ -538,7 +539,7 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
         let added = callspan(&["token", "add", name, "--role", "auditor", "--state", &state.display().to_string()], "");
         assert!(added.status.success(), "{}", text(&added));
     };
-    token("first"); // makes the accounts
+    token("first"); // also creates the file with the accounts
     let accounts = rusqlite::Connection::open(state.join("console.sqlite")).expect("accounts");
     let row = "INSERT INTO audit (at, who, action, call_id) VALUES (?1, 'anna', ?2, 'x')";
     for (at, action) in [(1_790_000_000_000_001_i64, "played"), (1_790_000_000_000_002, "wrong_password")] {
@@ -546,7 +547,7 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     }
     let pair = r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,"first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
     std::fs::write(state.join("topology.json"), format!("{pair}\n")).expect("written");
-    // Accounts that an older callspan wrote are examined, and not migrated.
+    // The accounts file of an older callspan is read but not migrated.
     accounts.pragma_update(None, "user_version", 2).expect("set");
     let before = text(&central.verify(&north));
     let version: i64 = accounts.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
@@ -556,7 +557,7 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
     let sql = |sql: &str| central.postgres.sql("postgres", sql).expect("answers");
-    // A row that was written a moment ago may have no copy yet.
+    // A row that is only seconds old need not have a copy yet.
     let new_row = "INSERT INTO audit (at, who, action) VALUES (unixepoch() * 1000000, 'anna', 'played')";
     accounts.execute(new_row, []).expect("a row");
     let verified = central.verify(&north);
@@ -568,13 +569,13 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     );
     assert_eq!(sql("SELECT site, machines -> 0 ->> 'a' FROM callspan.topology"), "north|10.1.0.1");
 
-    // The count of failed sign-ins goes on; nothing else of a copy changes, whatever the site sends.
+    // Only the number of failed sign-ins may change in a copy. All other changes are ignored, whatever the site sends.
     accounts.execute("UPDATE audit SET detail = '2 tries', who = 'nobody' WHERE n = 2", []).expect("changed");
     accounts.execute("UPDATE audit SET who = 'nobody' WHERE n = 1", []).expect("changed");
     assert!(north.push().status.success());
     assert_eq!(sql("SELECT n, who, detail FROM callspan.audit ORDER BY n"), "1|anna|\n2|anna|2 tries");
     assert!(text(&central.verify(&north)).contains("no copy of row 1"), "a row that was changed afterwards is found");
-    // Another site writes rows of its own only, and reads none.
+    // Another site can write only rows of its own, and cannot read any.
     let south = |sql: &str| central.postgres.sql("callspan_south", sql);
     south(r#"SELECT callspan.put_audit('[{"n":1,"at":"2026-09-21T14:13:20.000001Z","who":"x","action":"played"}]')"#)
         .expect("allowed");
@@ -584,7 +585,7 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     }
 }
 
-/// A journal that was lost and rebuilt counts its changes from 1 again, but the index has higher numbers.
+/// A journal that was lost and rebuilt counts its changes from 1 again, but the rows in the index have higher numbers.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_change_after_a_lost_journal_reaches_the_index() {
@@ -637,7 +638,7 @@ fn a_folder_without_its_disk_is_named_and_not_created() {
     assert!(!folder.exists());
 }
 
-/// An index entry of PostgreSQL has at most about 2.7 kB; a captured Call-ID may be longer.
+/// PostgreSQL limits an index entry to about 2.7 kB, but a captured Call-ID may be longer.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_long_call_id_reaches_the_index() {
@@ -655,7 +656,7 @@ fn a_long_call_id_reaches_the_index() {
     assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
-/// Captured text may contain any character; jsonb stores every character but NUL.
+/// Captured text may contain any character. The type jsonb stores every character except NUL.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_header_with_nul_reaches_the_index() {
@@ -670,14 +671,14 @@ fn a_header_with_nul_reaches_the_index() {
     assert_eq!(header.expect("a row"), "sales\u{fffd}\u{1}\\u0000");
 }
 
-/// Queues changed calls for the archive, as the running service does.
+/// Adds a call to the archive queue at each change, as the running service does.
 fn switch_archive_on(site: &Site) {
     let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
     let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('archive', 'on')";
     database.expect("a journal").execute(sql, []).expect("changed");
 }
 
-/// Tests the S3 store with moto, a server that others wrote.
+/// Tests the S3 store with moto, an independent S3 server for tests.
 #[test]
 #[cfg_attr(
     not(all(has_postgres, has_moto)),
@@ -692,14 +693,15 @@ fn objects_in_s3_are_created_once_and_compared() {
     assert!(pushed.status.success(), "{}", text(&pushed));
     let verified = central.verify(&north);
     assert!(verified.status.success(), "{}", text(&verified));
-    // The row is lost: the object that is there already is compared, not sent again.
+    // The row is lost, but its object is still in the store. The object is compared with the recording and not sent
+    // again.
     central.postgres.sql("postgres", "DELETE FROM callspan.recordings; DELETE FROM callspan.calls").expect("deleted");
     north.journal().put_call(&call, CallStage::Complete).expect("stored");
     forget_objects(&north);
     let pushed = north.push();
     assert!(pushed.status.success(), "{}", text(&pushed));
     assert_eq!(central.calls(), "1");
-    // Another object under the key stays, and the call is refused.
+    // A different object under the key of a recording is kept, and the call is refused.
     let other = north.record(2, "a@b", b"the real sound");
     moto.put(&other.recordings[0].sha256, "north/2026/03/01", &other.id, b"an impostor");
     let refused = north.push();
@@ -713,7 +715,8 @@ fn an_index_that_lost_rows_gets_them_again() {
     let north = central.add("north");
     let calls: Vec<CallRecord> = (1..=4).map(|n| north.record(n, "a@b", format!("sound {n}").as_bytes())).collect();
     assert!(north.push().status.success());
-    // The recording of the first call was removed by age; it stays in the archive, and its row names it again.
+    // Retention removed the recording of the first call at the site. It stays in the archive, and its row names it
+    // again.
     let old = [(calls[0].id.clone(), "age")];
     let paths = north.journal().mark_removed(&old, Timestamp::from_secs(1_780_000_000)).expect("marked");
     std::fs::remove_file(&paths[0]).expect("removed");
@@ -735,7 +738,7 @@ fn an_index_that_lost_rows_gets_them_again() {
     let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
     assert_eq!(keys, "4");
 
-    // One call is asked for by its id; a call that the archive does not have is named.
+    // One call is fetched by its id. For a call that the archive does not have, the error names its id.
     let (out, config) = (central.folder.path().join("one"), central.config().display().to_string());
     let out = out.display().to_string();
     let restore = ["archive", "restore", "-c", &config, "--site", "north", "--out", &out, &calls[1].id, "unknown"];
@@ -744,7 +747,7 @@ fn an_index_that_lost_rows_gets_them_again() {
     assert!(text(&restored).contains("1 of 2 calls restored"), "{}", text(&restored));
     assert!(text(&restored).contains("call unknown: the archive has no such call"), "{}", text(&restored));
     assert_eq!(std::fs::read_dir(&out).expect("restored").count(), 2);
-    // A row that is not archived according to the journal is reported as a difference.
+    // If the journal says that a row is not archived yet, but it is, verify reports a difference.
     forget_job(&north, &calls[1].id);
     let found = text(&central.verify(&north));
     assert!(found.contains(&format!("call {}: the journal does not know", calls[1].id)), "{found}");
@@ -770,7 +773,7 @@ fn no_log_of_the_server_holds_the_password_of_a_site() {
     let log = std::fs::read_to_string(format!("{}/log", central.postgres.socket())).expect("a log");
     assert!(log.contains("ALTER ROLE") && log.contains("SCRAM-SHA-256$"), "{log}");
     assert!(!log.contains("0123456789abcdef"), "the password is in the log");
-    // The database role signs in with the password, and with no other.
+    // The database role can sign in with its password, and with no other password.
     north.record(1, "a@b", b"sound");
     for (password, is_right) in [("0123456789abcdeX", false), ("0123456789abcdef", true)] {
         let file = north.folder.path().join("password");
@@ -785,7 +788,7 @@ fn no_log_of_the_server_holds_the_password_of_a_site() {
     }
 }
 
-/// Makes the journal forget which objects are stored, as after a kill before the result was durable.
+/// Makes the journal forget which objects are stored, as after a kill before this was on the disk.
 fn forget_objects(site: &Site) {
     let database = rusqlite::Connection::open(site.folder.path().join("state").join(callspan::journal::FILE_NAME));
     database.expect("a journal").execute("UPDATE archive_jobs SET objects = '[]', archived = 0", []).expect("changed");
@@ -828,7 +831,7 @@ impl Moto {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Creates an object under the key of a recording.
+    /// Stores an object under the key of a recording.
     fn put(&self, sha256: &str, day: &str, id: &str, content: &[u8]) {
         let key = format!("/calls/archive/{day}/{id}/1-{}.wav", &sha256[..16]);
         assert!(self.request("PUT", &key, content).is_some_and(|answer| answer.contains("200")));
@@ -842,7 +845,7 @@ impl Moto {
         answer
     }
 
-    /// Makes the server check access rights for all further requests.
+    /// Makes the server check access rights from now on.
     fn enforce_rights(&self) {
         let answer = self.ask("POST", "/moto-api/reset-auth", "s3", b"0").expect("answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -883,7 +886,7 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        let _ = self.process.kill(); // it has ended already
+        let _ = self.process.kill(); // the process has ended already
         let _ = self.process.wait();
     }
 }

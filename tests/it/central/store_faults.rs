@@ -1,9 +1,10 @@
-//! Faults of an object store with the S3 API: each recording is there once at the end, whatever request went wrong.
+//! Tests faults of an object store with the S3 API. Whichever request fails, in the end each recording is stored
+//! exactly once.
 
 use super::fault_store::{FaultStore, StoreFault, StoredObject};
 use super::{Central, Site, forget_job, text};
 
-/// Pushes without a fault. Fails unless everything is sent and the archive agrees with the journal.
+/// Pushes without a fault. Fails unless everything is sent and archive and journal agree.
 fn push_and_verify(central: &Central, site: &Site, case: &str) {
     for (what, output) in [("push", site.push()), ("verify", central.verify(site))] {
         assert!(output.status.success(), "{case}, {what}: {}", text(&output));
@@ -21,7 +22,8 @@ fn each_fault_of_each_request_to_s3_leaves_each_recording_once() {
     push_and_verify(&central, &site, "no fault");
     let mut n = 1;
     for fault in StoreFault::ALL {
-        // The requests: an object that is new, one that is there already, and the read of the latter.
+        // A push makes three requests: to store a new object, to store an object that exists already, and to read that
+        // object.
         for (first, count) in (0..3).flat_map(|first| [(first, 1), (first, 1_000)]) {
             n += 1;
             let new = site.record(n, &format!("{n}@trunk"), &sound(n));
@@ -45,7 +47,7 @@ fn each_fault_of_each_request_to_s3_leaves_each_recording_once() {
     }
 }
 
-/// A recording above 64 MiB is sent in pieces.
+/// A recording larger than 64 MiB is sent in parts.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn a_fault_of_each_kind_of_request_of_a_large_upload_leaves_the_recording_once() {
@@ -54,7 +56,7 @@ fn a_fault_of_each_kind_of_request_of_a_large_upload_leaves_the_recording_once()
     let site = central.add("north");
     let sound = b"callspan".repeat((64 << 20) / 8 + 1);
     site.record(1, "1@trunk", &sound);
-    // The requests: a look for the object, the begin, nine pieces, and the end.
+    // The requests of a large upload: a check whether the object exists, the start, nine parts, and the end.
     for (first, fault) in [
         (0, StoreFault::SlowDown),
         (1, StoreFault::Reset),
@@ -68,7 +70,7 @@ fn a_fault_of_each_kind_of_request_of_a_large_upload_leaves_the_recording_once()
         assert!(failed > 0, "{fault:?} at request {first} of {seen}: {}", text(&faulty));
         assert!(store.objects().is_empty() && central.calls() == "0", "{fault:?}: {}", text(&faulty));
     }
-    // The object is there, but nobody heard of it.
+    // The object was stored, but the answer was lost, so the site does not know it.
     store.fail(StoreFault::AnswerLost, 11, 1_000);
     let faulty = site.push();
     assert!(store.stop().1 > 0, "{}", text(&faulty));

@@ -1,4 +1,4 @@
-//! `callspan calls`: listing waiting, parked and failed deliveries, and the commands that act on them.
+//! Tests of `callspan calls`: the list of waiting, parked and failed deliveries, and the commands that change them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use callspan::journal::Journal;
 
 fn run(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The result must not depend on the environment of the test machine.
+    // Variables of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command.output().expect("the binary runs")
@@ -23,7 +23,7 @@ fn said(args: &[&str], code: i32) -> String {
     format!("{stdout}{stderr}")
 }
 
-/// A folder with the output of a capture with one call, delivered to a fake Pyrus.
+/// A folder with the output of a replayed capture. Its one call is delivered to a fake Pyrus.
 struct DeliveredCapture {
     dir: tempfile::TempDir,
     fake: FakePyrus,
@@ -125,7 +125,7 @@ fn filters_leave_out_what_they_do_not_name() {
     replayed.calls(&["list", "--verdict", "lost"], 2);
 }
 
-/// Runs `callspan calls` with the environment of a user, e.g. language and time zone.
+/// Runs `callspan calls` with environment variables of a user, e.g. language and time zone.
 fn calls_with(replayed: &DeliveredCapture, environment: &[(&str, &str)], args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
     command.arg("calls").args(args).args(["--state", &replayed.out()]).envs(environment.iter().copied());
@@ -146,7 +146,7 @@ fn times_are_local_with_offset_and_json_is_utc() {
     assert!(calls_with(&replayed, &tokyo, &["show", &record.id]).contains("+09:00\n"));
     let json = calls_with(&replayed, &tokyo, &["list", "--json"]);
     assert_eq!(serde_json::from_str::<CallRecord>(&json).expect("a record"), record);
-    // The same clock time is another moment in another time zone.
+    // The same clock time is a different moment in another time zone.
     let shown = listed.lines().nth(1).expect("a call")[..19].to_owned();
     assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--from", &shown]).lines().count(), 1);
     assert_eq!(calls_with(&replayed, &tokyo, &["list", "--json", "--utc", "--from", &shown]).lines().count(), 0);
@@ -174,7 +174,7 @@ fn list_shows_direction_outcome_and_hold_and_gives_csv() {
 fn colours_are_for_terminals_that_want_them() {
     let replayed = DeliveredCapture::delivered();
     let terminal = |environment: &[(&str, &str)]| {
-        // script(1) of util-linux gives its command a terminal.
+        // The program script(1) of util-linux gives its command a terminal.
         let line = format!("{} calls list --state {}", env!("CARGO_BIN_EXE_callspan"), replayed.out());
         let mut command = Command::new("script");
         command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
@@ -209,7 +209,7 @@ fn play_starts_a_player_where_there_is_sound_and_prints_the_path_elsewhere() {
 fn progress_is_shown_on_a_terminal_only() {
     let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
     let dir = tempfile::tempdir().expect("temporary folder");
-    // A bar appears only when the work takes a while: some thousand frames.
+    // A progress bar appears only if the work takes some time, i.e. for some thousand frames.
     let long = [text(&capture); 12].join(" ");
     let line = format!("{} replay --out {} {long}", env!("CARGO_BIN_EXE_callspan"), text(dir.path()));
     let shown =
@@ -246,7 +246,7 @@ fn calls_behind_a_refused_login_name_the_remedy() {
 fn a_retry_is_taken_up_by_the_next_start() {
     let replayed = DeliveredCapture::delivered();
     let id = replayed.record().id;
-    // Sets the state that a delivery has after Pyrus refused the recording for good.
+    // Sets the state of a delivery to that after Pyrus refused the recording permanently.
     let journal = replayed.journal();
     let mut row = journal.job(&id).expect("readable").expect("registered");
     let mut job: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
@@ -283,7 +283,7 @@ fn verify_gives_the_peaks_for_a_waveform() {
     );
     assert!(sum.contains("\"whole\":1"), "{sum}");
 
-    // The same waveform, computed from the file by another WAV reader.
+    // The waveform is computed by another WAV reader from the file, and must be the same.
     let mut reader = hound::WavReader::open(&file.path).expect("a WAV");
     let samples: Vec<i16> = reader.samples::<i16>().map(|s| s.expect("a sample")).collect();
     let frames = samples.as_chunks::<2>().0;

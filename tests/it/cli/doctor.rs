@@ -1,4 +1,4 @@
-//! Runs `callspan doctor` over captures with one fault each: it must report that fault with its remedy, and no other
+//! Runs `callspan doctor` on captures with one fault each. It must report this fault with its remedy, and no other
 //! fault.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ fn doctor(args: &[&str]) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// Returns the intact call of the fixtures: 838 frames, SIP and G.711 both ways between 10.9.0.11 and 10.9.0.12.
+/// Returns the call of the fixtures without a fault: 838 frames, SIP and G.711 in both directions between 10.9.0.11 and
+/// 10.9.0.12.
 fn call() -> Vec<CapturedFrame> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap");
     packets::read_pcap(&std::fs::read(path).expect("shipped"))
@@ -32,7 +33,7 @@ fn look_at(packets: &[CapturedFrame]) -> serde_json::Value {
     look(&packets::write_pcap(packets::ETHERNET, packets))
 }
 
-/// Returns the kinds and severities of the findings.
+/// Returns kind and severity of each finding.
 fn kinds(report: &serde_json::Value) -> Vec<(String, String)> {
     let text = |v: &serde_json::Value| v.as_str().expect("a text").to_owned();
     let findings = report["findings"].as_array().expect("a list");
@@ -114,7 +115,8 @@ fn every_packet_twice_is_half_copies_whichever_kind_it_is() {
 #[test]
 fn frames_cut_by_the_snap_length_ask_for_whole_frames() {
     let mut pcap = Vec::from(&packets::write_pcap(packets::ETHERNET, &[])[..]);
-    // A snap length of 96 bytes, the default of old versions of tcpdump: RTP loses sound, SIP its session description.
+    // A snap length of 96 bytes was the default of old versions of tcpdump. RTP loses its sound, and SIP loses its
+    // session description.
     for p in call() {
         let kept = p.data.len().min(96);
         pcap.extend(((p.at_ns / 1_000_000_000) as u32).to_le_bytes());
@@ -150,7 +152,7 @@ fn media_alone_is_rtp_without_sip() {
 
 #[test]
 fn signalling_in_tls_is_named_as_the_reason() {
-    // A TLS 1.2 ClientHello record and its answer on port 5061, then the media of the call.
+    // A TLS 1.2 ClientHello record and its answer on port 5061, followed by the media of the call.
     let (a, b) = ([10, 9, 0, 11], [10, 9, 0, 12]);
     let hello = [&[0x16, 3, 1, 0, 60, 1, 0, 0, 56, 3, 3][..], &[7; 54]].concat();
     let segments = [
@@ -208,8 +210,8 @@ fn gaps_in_the_media_are_lost_before_us() {
     assert_finds(&report, &[("lost_before_us", "warning")]);
 }
 
-/// Returns packets of one stream as a network card or kernel with UDP receive offload delivers them: `count` in one
-/// frame.
+/// Returns packets of one stream as a network card or kernel with UDP receive offload delivers them: `count` packets in
+/// one frame.
 fn joined(packets: &[CapturedFrame], count: usize) -> Vec<CapturedFrame> {
     let mut out = only(packets, is_sip);
     for host in [11, 12] {
@@ -241,10 +243,12 @@ fn rtp_joined_by_gro_is_reported_and_is_no_network_loss() {
 fn media_behind_dtls_is_encrypted_and_says_what_to_change() {
     let to_dtls = |f: &[u8]| {
         let mut out = f.to_vec();
-        // The profile of the media line, in as many bytes, so that no length changes: SAVPF-less SRTP without keys.
+        // The media line gets the profile of SRTP, without keys. Its length stays the same, so that no length field
+        // changes.
         if let Some(at) = find(&out, b"RTP/AVP ") {
             let line_end = at + out[at..].iter().position(|b| *b == b'\r').expect("a line ends");
-            // "m=audio 20000 RTP/AVP 8 101" -> "m=audio 20000 RTP/SAVP 8": the same number of bytes and more spaces.
+            // "m=audio 20000 RTP/AVP 8 101" becomes "m=audio 20000 RTP/SAVP 8", padded with spaces to the same number
+            // of bytes.
             let formats = out[at + 8..line_end].to_vec();
             let first = formats.split(|b| *b == b' ').next().expect("a format").to_vec();
             let mut line = [&b"RTP/SAVP "[..], &first].concat();
@@ -284,7 +288,7 @@ fn a_clock_set_ahead_is_reported_and_a_hold_is_not() {
         report["findings"].to_string().contains("about 7200 s")
             || report["findings"].to_string().contains("about 7199 s")
     );
-    // The same silence, but the senders' RTP clocks continue: 7,200 s at 8 kHz.
+    // The silence is the same, but the senders' RTP clocks continue during it: 7,200 s at 8 kHz.
     for p in &mut packets[half..] {
         if !is_sip(&p.data) && is_ipv4_udp(&p.data) && p.data.len() > 200 {
             let time = u32::from_be_bytes(p.data[46..50].try_into().expect("four bytes"));
@@ -309,7 +313,7 @@ fn stamps_of_a_clock_that_was_never_set_are_told() {
 
 #[test]
 fn a_one_sided_call_is_found_between_hosts_that_talk_both_ways() {
-    // The callee's sound goes to other ports, as if it belonged to another call between the same hosts.
+    // The callee's sound goes to other ports, as if it was part of another call between the same hosts.
     let packets = packets::each(&call(), |f| {
         let mut f = f.to_vec();
         if is_ipv4_udp(&f) && !is_sip(&f) && source(&f) == [10, 9, 0, 12] {
@@ -333,7 +337,7 @@ fn sound_that_is_cut_or_has_no_decoder_is_not_heard() {
     let report = look_at(&cut);
     assert_finds(&report, &[("cut_by_mirror", "problem"), ("tunnels", "note")]);
     assert_eq!((&report["counts"]["calls_answered"], &report["counts"]["calls_both_sides"]), (&1.into(), &0.into()));
-    // Payload type 8 gets another encoding name of the same length.
+    // The encoding name of payload type 8 is replaced by an unknown name of the same length.
     let renamed = packets::each(&call(), |f| {
         let mut f = f.to_vec();
         while let Some(at) = find(&f, b"PCMA/8000") {
@@ -379,7 +383,8 @@ fn time_and_name_service_beside_a_call_are_no_encrypted_media() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cases/doctor/healthy_call_and_4_ntp_replies.pcap");
     let report = look(&std::fs::read(path).expect("shipped"));
     assert_finds(&report, &[]);
-    // 400 DNS queries with every possible first byte of their random id, and replies of NTP servers of every stratum.
+    // 400 DNS queries, with every value of the first byte of their random id, and replies of NTP servers of every
+    // stratum.
     let mut frames = call();
     let at = frames.remove(10);
     let mut others = vec![at.clone()];

@@ -1,4 +1,4 @@
-//! `callspan fake-pyrus`: its output and its end by SIGTERM.
+//! Tests of `callspan fake-pyrus`: its output, and its end by SIGTERM.
 
 use std::io::Write;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Only the owner may read a recording, whatever the umask of the person who makes it.
+//! Tests that only the owner may read a recording, whatever the umask of the person who makes it.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

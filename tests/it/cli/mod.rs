@@ -1,4 +1,4 @@
-//! The command line as a script or an administrator uses it: exit status, standard output and standard error.
+//! Tests of the command line as a script or an administrator uses it: exit status, standard output and standard error.
 
 mod calls;
 mod doctor;
@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 fn callspan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
-    // The result must not depend on the environment of the test machine.
+    // Variables of the test machine must not change the result.
     command.args(args).env_remove("CALLSPAN_LOG").env_remove("CALLSPAN_LOG_JSON");
     command.env_remove("CALLSPAN_PYRUS_SECURITY_KEY").env_remove("CREDENTIALS_DIRECTORY");
     command
@@ -93,7 +93,7 @@ fn check_config_of_a_good_file_is_0_and_prints_its_warnings() {
     let (_file_dir, path) = file("good.toml", &good);
     let output = run(&["check-config", text(&path)]);
     assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
-    // The folders of a test are not those of the systemd unit: three warnings, and nothing else.
+    // The folders of the test are not those of the systemd unit, so three warnings are expected and nothing else.
     let said = stdout(&output);
     assert!(said.starts_with(&format!("{} can be used, with these warnings:\n", path.display())), "{said}");
     assert_eq!(said.lines().skip(1).filter(|l| l.contains(&format!("ReadWritePaths={base}/"))).count(), 3, "{said}");
@@ -177,8 +177,8 @@ fn fake_pyrus_says_where_it_listens_and_ends_well_on_sigterm() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// A process that may not be dumped has root as owner of its files in /proc (proc(5)). This is visible only if the
-/// process is not root's.
+/// If a process may not be dumped, its files in /proc belong to root (proc(5)). This can be tested only if the process
+/// itself does not run as root.
 #[test]
 fn no_crash_writes_the_memory_of_the_process_to_a_disk() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -228,7 +228,7 @@ fn a_script_with_a_mistake_is_told_with_its_place() {
     assert!(stderr(&output).contains("stepps") && stderr(&output).contains("line 1"), "{}", stderr(&output));
 }
 
-/// A command that runs until it is stopped. Dropping this stops the command.
+/// A command that runs until it is stopped. Dropping this value stops it.
 struct RunningCommand {
     child: Child,
     lines: BufReader<Box<dyn Read>>,
@@ -245,7 +245,7 @@ impl RunningCommand {
         Self { child, lines: BufReader::new(Box::new(stdout)) }
     }
 
-    /// Waits for the next line of output that contains this word, and returns it.
+    /// Waits for the next line of output that contains `word`. Returns the line.
     fn line_with(&mut self, word: &str) -> String {
         let mut line = String::new();
         while self.lines.read_line(&mut line).expect("readable") > 0 {

@@ -1,4 +1,4 @@
-//! The commands `callspan replay` and `callspan demo`: files, exit status, output.
+//! Tests of `callspan replay` and `callspan demo`: files, exit status, output.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ fn expect_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
-/// Returns the path of a capture: 101 calls 102, G.711 A-law, one call of eight seconds (fixtures/README.md).
+/// Returns the path of a capture with one call of eight seconds: 101 calls 102 with G.711 A-law (fixtures/README.md).
 fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
 }
@@ -63,14 +63,14 @@ fn json_is_one_record_a_line_and_nothing_else_on_standard_output() {
     assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some("101"), Some("102")));
     assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Caller)));
     assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{:?}", record.verdict_reason);
-    // Answered at 1.21 s, BYE at 9.32 s after the INVITE (manifest of the capture).
+    // The call was answered 1.21 s after the INVITE, and the BYE came at 9.32 s (manifest of the capture).
     let duration = record.duration_s.expect("answered");
     assert!((8.0..8.25).contains(&duration), "{duration}");
     let on_disk = std::fs::read_to_string(&files(out.path(), "json")[0]).expect("the record is there");
     assert_eq!(&serde_json::from_str::<CallRecord>(&on_disk).expect("a record"), record);
 }
 
-/// Replays all calls of the fixtures as one capture, on the given processor cores. Returns the output and all files.
+/// Replays all calls of the fixtures as one capture on the given processor cores. Returns the output and all files.
 fn replayed_on(cores: &str) -> (String, BTreeMap<PathBuf, Vec<u8>>) {
     let calls = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls");
     let mut captures: Vec<PathBuf> = std::fs::read_dir(calls)
@@ -176,7 +176,7 @@ fn a_file_with_rubbish_is_status_1_and_says_how_much_was_read() {
     let dir = folder();
     let whole = std::fs::read(capture()).expect("readable");
     let (half, path) = (whole.len() / 2, dir.path().join("half.pcap"));
-    // The length of a frame in the middle makes no sense, so that nothing after it can be found.
+    // The length field of a frame in the middle is impossible, so no frame after it can be found.
     let mut at = 24;
     while at < half {
         at += 16 + u32::from_le_bytes(whole[at + 8..at + 12].try_into().expect("four bytes")) as usize;
@@ -214,7 +214,8 @@ fn a_reader_that_goes_away_costs_no_recording() {
     assert_eq!(files(out.path(), "wav").len(), 1);
 }
 
-/// Writes a configuration for a fake Pyrus into its own folder. 102 is an extension, so the call is inbound.
+/// Writes a configuration for a fake Pyrus into a folder of its own. In it, 102 is an extension, so the call is
+/// inbound.
 fn configuration(dir: &Path, fake: &FakePyrus, key: &str) -> PathBuf {
     let options = FakeOptions::default();
     let text = format!(
@@ -269,7 +270,7 @@ fn a_login_refused_by_pyrus_is_status_1_with_the_remedy() {
     assert_eq!(files(&out, "wav").len(), 1, "the recording is there nevertheless");
 }
 
-/// Returns the capture with each frame cut to `snap` bytes, as by an old tcpdump.
+/// Returns the capture with each frame truncated to `snap` bytes, as old versions of tcpdump do.
 fn cut_frames(snap: usize) -> Vec<u8> {
     let bytes = std::fs::read(capture()).expect("fixture");
     let mut out = bytes[..24].to_vec();
@@ -294,7 +295,7 @@ fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
     let output = run(&["replay", "--out", text(&out.path().join("calls")), text(&file)]);
     expect_code(&output, 0);
     let said = stderr(&output);
-    // All 838 frames are longer than 96 bytes; 806 of them are RTP.
+    // All 838 frames are longer than 96 bytes, and 806 of them are RTP.
     for wanted in ["no call, but", "838 frames cut", "806 RTP packets without a signalled call", "`callspan doctor`"] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
@@ -307,8 +308,8 @@ fn a_capture_whose_signalling_is_cut_says_why_there_is_no_call() {
 fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
     let out = folder();
     let file = out.path().join("cut.pcap");
-    // SIP messages fit into 1,000 bytes a frame. Cut at 200 bytes, the 160 bytes of sound are incomplete, but
-    // signalling would be cut too.
+    // Frames of RTP are truncated to 200 bytes, so their 160 bytes of sound are incomplete. Frames of SIP stay whole,
+    // or the call would not be found.
     let (whole, cut) = (std::fs::read(capture()).expect("fixture"), cut_frames(200));
     std::fs::write(&file, with_whole_sip(&whole, &cut)).expect("written");
     let output = run(&["replay", "--json", "--out", text(&out.path().join("calls")), text(&file)]);
@@ -322,12 +323,12 @@ fn sound_cut_by_the_snap_length_stands_once_in_the_record() {
         .filter(|p| p.kind == callspan::call::record::ProblemKind::CutBySnaplen)
         .map(|p| p.packets)
         .collect();
-    // 401 and 405 packets.
+    // All packets of both sides: 401 + 405.
     assert_eq!(cuts, [Some(806)]);
     assert!(stderr(&output).contains("frames cut by the snap length"), "{}", stderr(&output));
 }
 
-/// Returns the frames of `cut`, except that frames of SIP (port 5060) are whole.
+/// Returns the frames of `cut`. Frames of SIP (port 5060) are taken from `whole` instead.
 fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
     let mut out = whole[..24].to_vec();
     let (mut a, mut b) = (&whole[24..], &cut[24..]);
@@ -344,7 +345,7 @@ fn with_whole_sip(whole: &[u8], cut: &[u8]) -> Vec<u8> {
 #[test]
 fn an_unreachable_pyrus_is_named_and_ctrl_c_prints_the_table() {
     let dir = folder();
-    // A port on which no program listens: it was opened and closed again.
+    // No program listens on this port: it was opened and closed again.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
     let config = dir.path().join("callspan.toml");
     let words = format!(
@@ -380,7 +381,7 @@ fn the_demo_shows_the_call_its_task_and_where_the_recording_lies() {
     for wanted in ["both sides", "Boris Orlov is responsible", "CallDuration = 8", "attached: ", text(&wav)] {
         assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
     }
-    // A second run in the same place writes into another folder.
+    // A second run with the same folder writes into a new folder.
     expect_code(&run(&["demo", "--out", text(&out)]), 0);
     assert!(dir.path().join("demo-2").is_dir());
 }

@@ -1,4 +1,4 @@
-//! Calls of real endpoints: the speech decoded from each codec must be at the time of the speech that was played.
+//! Tests with calls of real endpoints. The speech that each codec decodes must be at the time at which it was played.
 
 use callspan::call::decision::{SrtpContext, SrtpKey};
 use callspan::render::resample::Resampler;
@@ -6,11 +6,10 @@ use callspan::render::srtp::SrtpStream;
 
 use super::{corpus, decoder, words};
 
-/// An RTP packet of a capture: last byte of the sender's address, and the packet.
+/// An RTP packet of a capture. The first value is the last byte of the sender's address.
 type SentRtp = (u8, Vec<u8>);
 
-/// Returns the RTP packets on UDP port 20000 of a classic little-endian pcap file with Ethernet and IPv4, the format of
-/// these captures.
+/// Returns the RTP packets on UDP port 20000 of a capture. It must be a little-endian pcap file with Ethernet and IPv4.
 pub(super) fn rtp_of(pcap: &[u8]) -> Vec<SentRtp> {
     let (mut packets, mut at) = (Vec::new(), 24);
     while let Some(header) = pcap.get(at..at + 16) {
@@ -44,9 +43,9 @@ fn resampled(samples: &[i16], from_hz: u32) -> Vec<i16> {
     out
 }
 
-/// Returns the milliseconds by which `heard` lags `played` (both 8 kHz), and their correlation at this lag.
+/// Returns by how many ms `heard` is later than `played`, and their correlation at this lag. Both have 8 kHz.
 fn lag(played: &[i16], heard: &[i16]) -> (f64, f64) {
-    let window = 800..24_000; // the marker tone and the speech after it
+    let window = 800..24_000; // the marker tone and speech
     let played: Vec<f64> = played[window.clone()].iter().map(|&s| f64::from(s)).collect();
     let energy = |samples: &[f64]| samples.iter().map(|s| s * s).sum::<f64>();
     let mut best = (0.0, -1.0);
@@ -62,7 +61,7 @@ fn lag(played: &[i16], heard: &[i16]) -> (f64, f64) {
     best
 }
 
-/// Returns for each side of a capture: name, lag in ms, correlation.
+/// Returns name, lag in ms and correlation of each side of a capture.
 fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64, f64); 2] {
     let pcap = corpus(&format!("captures/{name}.pcap"));
     let suite = "AES_256_CM_HMAC_SHA1_80";
@@ -84,7 +83,7 @@ fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64,
                     &plain
                 }
             };
-            // The answer to a keep-alive and the last packet of a call may be empty.
+            // Some packets are empty, e.g. answers to keep-alives or the last packet of a call.
             decoder.decode(&packet[12..], &mut heard).unwrap();
             count += 1;
         }
@@ -100,8 +99,9 @@ fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64,
 #[test]
 #[cfg_attr(not(has_corpus_captures), ignore = "needs CALLSPAN_CORPUS with captures")]
 fn every_codec_of_the_captures_is_heard_where_it_was_played() {
-    // The speech is of 16 kHz: the senders' resamplers cost 4.1 ms to 8 kHz and 2 ms to 48 kHz. The codec's own delay
-    // comes on top (src/render/codec/mod.rs). Speech codecs do not keep the wave form, hence their bounds of correlation.
+    // The expected delay is that of the sender's resampler plus that of the codec (src/render/codec/mod.rs). The speech
+    // has 16 kHz; resampling takes 4.1 ms to 8 kHz, and 2 ms to 48 kHz. Speech codecs change the wave form, so their
+    // correlation is lower.
     for (name, encoding, clock, pt, (sender_ms, codec_ms), likeness_at_least) in [
         ("g711a_direct", "PCMA", 8_000, 8, (4.1, 0.0), 0.99),
         ("g711u_direct", "PCMU", 8_000, 0, (4.1, 0.0), 0.99),
@@ -133,12 +133,12 @@ fn silence_descriptors_and_pauses_of_a_real_g729_call_are_quiet() {
         decoder.decode(&packet[12..], &mut out).unwrap();
         if packet.len() == 14 {
             descriptors += 1;
-            decoder.conceal(1_600, None, &mut out); // 200 ms of the pause that follows
+            decoder.conceal(1_600, None, &mut out); // 200 ms of the pause
             quiet.extend(out);
         }
     }
     assert!(descriptors > 3, "{descriptors}");
     let loudest = quiet.iter().map(|s| s.unsigned_abs()).max();
-    // The speech has peaks over 10000; the first frame of a pause is the tail of the talk spurt.
+    // The speech has peaks above 10000. The first frame of a pause still has the end of the speech.
     assert!(loudest < Some(1_500), "{loudest:?}");
 }

@@ -1,22 +1,23 @@
-//! Packets with many frames or interleaved frames decode to the same sound as packets with one frame.
+//! Tests that packets with several frames, interleaved or not, give the same sound as packets with one frame.
 
 use crate::codecs::{decoder, fixture};
 
-/// Class A bits of each frame type (3GPP TS 26.101 table 2, TS 26.201 table 2; all bits of a silence descriptor).
+/// Number of class A bits of each frame type (3GPP TS 26.101 table 2, TS 26.201 table 2). In a silence descriptor, all
+/// bits are class A.
 const CLASS_A: [usize; 9] = [42, 49, 55, 58, 61, 75, 65, 81, 39];
 const CLASS_A_WB: [usize; 10] = [54, 64, 72, 72, 72, 72, 72, 72, 72, 40];
 
 /// A frame of an octet-aligned packet: its entry in the table of contents, and its bytes.
 type AmrFrame = (u8, Vec<u8>);
 
-/// The arrangement of frames in a packet (RFC 4867 section 4.4).
+/// How frames are arranged in a packet (RFC 4867 section 4.4).
 #[derive(Clone, Copy)]
 struct AmrPacking {
     with_crc: bool,
     sorted: bool,
 }
 
-/// Number of bytes of each frame type.
+/// Number of bytes of a frame, indexed by the frame type.
 const OCTETS: [usize; 9] = [12, 13, 15, 17, 19, 20, 26, 31, 5];
 const OCTETS_WB: [usize; 10] = [17, 23, 32, 36, 40, 46, 50, 58, 60, 5];
 
@@ -52,8 +53,8 @@ fn packed(frames: &[AmrFrame], class_a: &[usize], AmrPacking { with_crc, sorted 
     out
 }
 
-/// Returns the CRC of RFC 4867 section 4.4.2: the remainder by 1 + x^2 + x^3 + x^4 + x^8, computed bit by bit. The bits
-/// of the result are in reverse order.
+/// Returns the CRC of RFC 4867 section 4.4.2: the remainder of the division by 1 + x^2 + x^3 + x^4 + x^8, computed bit
+/// by bit. The bits of the result are in reverse order.
 fn check_sum(octets: &[u8], bits: usize) -> u8 {
     let mut rest: Vec<bool> = (0..bits + 8).map(|n| n < bits && octets[n / 8] << (n % 8) & 0x80 != 0).collect();
     for n in 0..bits {
@@ -102,7 +103,7 @@ fn an_amr_frame_with_a_wrong_checksum_is_concealed() {
     let frames = frames("amr_octets", &OCTETS);
     let packing = AmrPacking { with_crc: true, sorted: false };
     let mut payloads: Vec<_> = frames.chunks(1).map(|some| packed(some, &CLASS_A, packing)).collect();
-    payloads[20][3] ^= 0x80; // the first bit of class A
+    payloads[20][3] ^= 0x80; // damages a bit of class A
     let (mut decoder, mut out) = (decoder("AMR", 8_000, "crc=1"), Vec::new());
     payloads.iter().for_each(|payload| decoder.decode(payload, &mut out).unwrap());
     let expected = fixture("amr_octets").1;
@@ -124,7 +125,7 @@ fn g729_with_ten_frames_and_a_final_descriptor_decodes_the_same() {
     for many in [2, 3, 6, 10, 20] {
         assert!(decode(&mut frames.chunks(10 * many)) == expected, "{many} frames a packet");
     }
-    // Nine speech frames and a silence descriptor, 10 ms each.
+    // The packet has nine speech frames and a silence descriptor, 10 ms each.
     let with_descriptor = [&frames[..90], &[0x5A, 0x10]].concat();
     let apart: Vec<&[u8]> = frames[..90].chunks(10).chain([&[0x5A, 0x10][..]]).collect();
     let together = decode(&mut [&with_descriptor[..]].into_iter());

@@ -1,8 +1,8 @@
-//! Decoders against the test vectors of the standards and against independent decoders.
+//! Compares the decoders with the test vectors of the standards and with independent decoders.
 //!
-//! The ITU's licence does not allow to ship its test vectors. These tests read the vectors from the folder that
-//! `CALLSPAN_CORPUS` names (with `codecs/` and `captures/` in it), and are ignored without it. The unit tests of each
-//! codec and the fixtures in `fixtures/codecs` run everywhere.
+//! The ITU's licence does not allow this project to distribute its test vectors. These tests read them from the folder
+//! that `CALLSPAN_CORPUS` names (with `codecs/` and `captures/` in it), and are ignored without it. The unit tests of
+//! each codec and the fixtures in `fixtures/codecs` run everywhere.
 
 mod captures;
 mod frames;
@@ -28,7 +28,7 @@ fn words(bytes: &[u8]) -> Vec<i16> {
     bytes.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect()
 }
 
-/// Decodes a payload in packets of `size` bytes.
+/// Decodes `payload` in packets of `size` bytes each.
 fn decode(decoder: &mut dyn SpeechDecoder, payload: &[u8], size: usize) -> Vec<i16> {
     let mut out = Vec::new();
     for packet in payload.chunks(size) {
@@ -82,7 +82,8 @@ fn decode_fixture(name: &str, decoder: &mut dyn SpeechDecoder) -> (Vec<i16>, Vec
     (out, expected)
 }
 
-/// Returns the power of the speech over the power of the difference, in dB; infinite if there is no difference.
+/// Returns the signal-to-noise ratio in dB, where noise is the difference of both sounds. It is infinite if they are
+/// equal.
 fn snr_db(expected: &[i16], got: &[i16]) -> f64 {
     let power = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
     let signal = power(&mut expected.iter().map(|&s| f64::from(s)));
@@ -104,8 +105,8 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
         ("g726_40", "G726-40"),
         ("aal2_g726_24", "AAL2-G726-24"),
         ("aal2_g726_32", "AAL2-G726-32"),
-        // Every code word, full scale and random bytes: values that speech never has, at which rounding, limits and
-        // overflow differ.
+        // All code words, full scale and random bytes. Speech never has these values; with them, rounding, limits and
+        // overflow matter.
         ("pcma_all", "PCMA"),
         ("pcmu_all", "PCMU"),
         ("g722_hard", "G722"),
@@ -123,7 +124,7 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
     }
 }
 
-/// Like [`decode_fixture`], but an empty payload stands for a time when nothing was sent.
+/// Decodes like [`decode_fixture`], but an empty payload stands for a time in which nothing was sent.
 fn decode_with_pauses(name: &str, decoder: &mut dyn SpeechDecoder, frame: usize) -> (Vec<i16>, Vec<i16>) {
     let (payloads, expected) = fixture(name);
     let mut out = Vec::new();
@@ -138,8 +139,7 @@ fn decode_with_pauses(name: &str, decoder: &mut dyn SpeechDecoder, frame: usize)
 
 #[test]
 fn g729_is_within_30_db_of_an_independent_decoder() {
-    // The output of bcg729 is not exact to the bit either: both decoders use fixed point and round the postfilter
-    // differently.
+    // bcg729 is not exact to the bit either. Both decoders use fixed point and round the postfilter differently.
     let (got, expected) = decode_fixture("g729", &mut *decoder("G729", 8000, ""));
     assert_eq!(got.len(), expected.len());
     assert!(snr_db(&expected, &got) >= 30.0, "{}", snr_db(&expected, &got));
@@ -168,7 +168,8 @@ fn amr_wb_is_within_40_db_in_every_mode_and_packing() {
 
 #[test]
 fn ilbc_is_within_60_db_of_the_rfcs_own_decoder() {
-    // The reference computes the same in floating point, in another order. Its enhancer is on, too.
+    // The reference decoder computes in floating point as callspan does, but in another order. Its enhancer is also
+    // used.
     for (name, fmtp) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
         let (got, expected) = decode_fixture(name, &mut *decoder("iLBC", 8000, fmtp));
         assert_eq!(got.len(), expected.len(), "{name}");
@@ -200,7 +201,7 @@ fn opus_hears_a_lost_packet_again_from_the_next() {
         }
         assert_eq!(out.len(), expected.len());
     }
-    // Speech does not repeat, so concealment is far worse than the redundant copy at a low rate.
+    // Speech changes, so concealment is far worse than the copy at a low bit rate.
     let lost = |samples: &[i16]| -> Vec<i16> { samples.chunks(320).skip(5).step_by(10).flatten().copied().collect() };
     let (with, without) = (snr_db(&lost(&expected), &lost(&with)), snr_db(&lost(&expected), &lost(&without)));
     assert!(with > without + 3.0 && with > 3.0, "with {with:.1} dB, without {without:.1} dB");
@@ -209,8 +210,8 @@ fn opus_hears_a_lost_packet_again_from_the_next() {
 #[cfg(feature = "speex")]
 #[test]
 fn speex_is_exactly_that_of_libspeex_in_its_modes() {
-    // For the ultra-wideband fixture a wideband decoder is used, which leaves out the highest layer. So did the decoder
-    // that made the expected samples.
+    // The ultra-wideband fixture is decoded as wideband, i.e. without its highest layer. The expected samples were made
+    // in the same way.
     for (name, clock) in [("speex", 8_000), ("speex_wb", 16_000), ("speex_uwb", 32_000), ("speex_dtx", 8_000)] {
         let (got, expected) = decode_fixture(name, &mut *decoder("SPEEX", clock, ""));
         assert!(expected.iter().any(|s| s.abs() > 1000), "{name}: the fixture is speech");
@@ -235,8 +236,8 @@ fn g722_of_full_scale_is_clipped_as_another_decoder_does() {
     }
 }
 
-/// Returns how near concealment comes to the speech that was lost: the mean signal-to-noise ratio in dB over the frames
-/// of 10 ms in or after a gap. Each frame's ratio is limited to -10 to 35 dB, as usual for a segmental ratio.
+/// Returns how similar concealment is to the lost speech: the mean signal-to-noise ratio in dB of the given frames of
+/// 10 ms. The ratio of each frame is limited to -10 to 35 dB, as usual for a segmental ratio.
 fn segmental_snr_db(speech: &[i16], heard: &[i16], frames: &[usize]) -> f64 {
     let snr = |&frame: &usize| {
         let range = frame * 80..frame * 80 + 80;
@@ -252,7 +253,7 @@ fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
     for (losses, reference) in [("fe10.g192", "f2_10.raw"), ("fe10_2.g192", "f2_10_2.raw")] {
         let speech = corpus(&format!("{folder}/f2.le"));
         let speech = words(&speech);
-        // Each bit says whether a frame of 10 ms is lost; the pattern repeats.
+        // Each bit tells whether a frame of 10 ms is lost. The pattern repeats.
         let lost: Vec<bool> =
             words(&corpus(&format!("{folder}/{losses}"))).iter().map(|&word| word == 0x6B20).collect();
         let reference = words(&corpus(&format!("{folder}/{reference}")));

@@ -1,5 +1,5 @@
-//! The packets of the shipped calls, decoded by callspan's decoders and by independent ones (Debian packages `ffmpeg`,
-//! `libbcg729-dev`).
+//! Compares callspan's decoders with independent decoders (Debian packages `ffmpeg`, `libbcg729-dev`) on the packets of
+//! the fixture calls.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use super::captures::rtp_of;
 use super::{decoder, snr_db, words};
 
-/// Returns the packets of one side of a shipped call with a payload type, in order of arrival: RTP time and payload of
-/// each.
+/// Returns the packets of one side of a fixture call with a payload type: RTP time and payload of each, in order of
+/// arrival.
 fn side(call: &str, host: u8, pt: u8) -> Vec<(u32, Vec<u8>)> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/calls/{call}/capture.pcap"));
     let packets = rtp_of(&std::fs::read(path).unwrap());
@@ -32,7 +32,7 @@ fn ours(encoding: &str, fmtp: &str, side: &[(u32, Vec<u8>)]) -> Vec<i16> {
     out
 }
 
-/// Runs a program with `input` on its standard input and returns its standard output.
+/// Runs a program and passes `input` to its standard input. Returns its standard output.
 fn piped(program: &std::ffi::OsStr, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -50,8 +50,8 @@ fn ffmpeg(format: &str, input: &[u8]) -> Vec<i16> {
     words(&piped("ffmpeg".as_ref(), &arguments, input))
 }
 
-/// Decodes frames of G.729 with bcg729, by a program that is compiled for this test. An empty frame is a lost one, or a
-/// pause.
+/// Decodes frames of G.729 with bcg729, in a program that is compiled for this test. An empty frame stands for a lost
+/// frame or a pause.
 pub fn bcg729(frames: &[&[u8]]) -> Vec<i16> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("bcg729");
@@ -106,12 +106,12 @@ fn g729_annex_b_of_a_call_is_within_30_db_of_bcg729() {
 #[test]
 #[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn amr_of_a_call_is_within_28_db_of_ffmpeg() {
-    // ffmpeg computes in floating point, the standard in integers. The stored fixtures are equal to the output of
-    // opencore to the bit.
+    // ffmpeg computes in floating point, but the standard in integers, so the samples differ a little. The stored
+    // fixtures equal the output of opencore to the bit.
     for host in [11, 12] {
         let side = side("amr_direct", host, 96);
-        // One frame in a packet, bandwidth-efficient: request (4 bits), type and quality (6), the frame. A file has
-        // them in whole bytes (RFC 4867 section 5.3).
+        // A packet has one frame in bandwidth-efficient form: mode request (4 bits), frame type and quality (6 bits),
+        // speech bits. A file has whole bytes (RFC 4867 section 5.3).
         let mut file = b"#!AMR\n".to_vec();
         for payload in payloads(&side) {
             let bits: Vec<u8> = payload.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
@@ -134,7 +134,8 @@ fn amr_of_a_call_is_within_28_db_of_ffmpeg() {
 #[test]
 #[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn ilbc_of_a_call_is_that_of_ffmpeg_but_for_the_enhancer() {
-    // ffmpeg has no enhancer. Its output comes 10 ms later, and may differ by a twentieth of the energy (13 dB).
+    // ffmpeg has no enhancer. So the sound of callspan is 10 ms later, and it may differ by a twentieth of the energy
+    // (13 dB).
     let delay = 80;
     for host in [11, 12] {
         let side = side("ilbc_direct", host, 96);

@@ -1,4 +1,5 @@
-//! Requests without a definite answer: Pyrus may have carried them out or not, and each must take effect once.
+//! Tests of requests without a definite answer. Pyrus may have carried out the request or not, but in the end it must
+//! take effect exactly once.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn ambiguous() -> Vec<PyrusFault> {
         PyrusFault::InvalidJson,
         PyrusFault::InvalidUtf8,
         PyrusFault::HugeBody(3 * 1024 * 1024),
-        PyrusFault::HangBeforeHeaders(Duration::from_secs(2)), // the time-out is 1.5 s here
+        PyrusFault::HangBeforeHeaders(Duration::from_secs(2)), // longer than the time-out, 1.5 s here
         PyrusFault::HangAfterHeaders(Duration::from_secs(2)),
         PyrusFault::html(200),
     ]
@@ -103,7 +104,7 @@ fn a_proxy_that_is_ill_at_any_step_is_outlived() {
     for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
         for fault in [PyrusFault::BadGateway, PyrusFault::Unavailable, PyrusFault::GatewayTimeout] {
             let world = world();
-            world.fake.script(endpoint, FaultStep::before(fault).times(7)); // the breaker opens after 5
+            world.fake.script(endpoint, FaultStep::before(fault).times(7)); // after 5 faults the circuit breaker opens
             assert_eq!(world.deliver([world.recorded("a")]).done, 1);
             world.assert_delivered_once("a");
         }

@@ -1,4 +1,4 @@
-//! Delivery without faults, under each variant of undocumented Pyrus behaviour.
+//! Tests of delivery without faults, for each variant of undocumented Pyrus behaviour.
 
 use callspan::call::record::CallDirection;
 use callspan::delivery::{CallProgress, CallUpdate, DeliveryConsent};
@@ -20,7 +20,7 @@ fn a_recorded_call_takes_one_request_of_each_kind() {
     let fields = &world.fake.state().tasks[0].fields;
     let field = |code: &str| fields.get(code).map(String::as_str);
     assert_eq!(field("CallStartTime"), Some("2021-12-23T00:11:32Z"));
-    assert_eq!(field("CallEndTime"), Some("2021-12-23T00:24:07Z")); // 755 s later
+    assert_eq!(field("CallEndTime"), Some("2021-12-23T00:24:07Z")); // the call has 755 s
     assert_eq!(field("CallDuration"), Some("750"));
     assert_eq!(field("PhoneNumberFrom"), Some("+79774221338"));
     assert_eq!(field("PhoneNumberTo"), Some("200"), "the operator: the extension that answered");

@@ -1,4 +1,4 @@
-//! Rate limits: those that Pyrus requests, and callspan's own.
+//! Tests of rate limits: the limits that Pyrus requests, and callspan's own limits.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ fn after_429_the_client_waits_for_the_requested_time() {
     let said = |reset: &str| PyrusFault::RateLimited { reset: Some(reset.into()), retry_after: None };
     let cases = [
         (said("2"), Duration::from_secs(2)),
-        (said("0"), Duration::from_secs(1)), // at least one second
+        (said("0"), Duration::from_secs(1)), // the minimum is one second
         (PyrusFault::RateLimited { reset: Some("7".into()), retry_after: Some(1) }, Duration::from_secs(1)),
-        // No usable value: the default wait, 600 ms in these tests and 60 s in the product.
+        // Not a usable value, so the default wait is used: 600 ms in these tests, 60 s in the product.
         (said("-5"), Duration::from_millis(600)),
         (said("abc"), Duration::from_millis(600)),
         (PyrusFault::RateLimited { reset: None, retry_after: None }, Duration::from_millis(600)),
     ];
     for (fault, least) in cases {
-        // One request at a time, so that none is being sent when the window begins.
+        // Only one request is sent at a time, so that no request is under way when the wait begins.
         let mut world =
             DeliveryFixture::new(FakeOptions { task_policy: TaskPolicy::AlwaysNew, ..FakeOptions::default() });
         world.setup.tuning.max_in_flight = 1;
@@ -30,7 +30,7 @@ fn after_429_the_client_waits_for_the_requested_time() {
         assert_eq!(summary.done, 3);
         assert_eq!(world.requests(), [1, 4, 0, 0]);
         assert!(took >= least, "{fault:?}: {took:?}");
-        assert!(took <= least + Duration::from_millis(2500), "{fault:?}: {took:?}"); // up to 1 s of jitter
+        assert!(took <= least + Duration::from_millis(2500), "{fault:?}: {took:?}"); // plus up to 1 s of jitter
     }
 }
 

@@ -1,6 +1,6 @@
-//! Delivery against the fake Pyrus: the real executor, the real journal, real sockets on loopback.
+//! Tests of delivery with the fake Pyrus: the real executor, the real journal, and real sockets on loopback.
 //!
-//! Pyrus reports an error in two ways, as HTTP 200 and as HTTP 400. Each test of such an error runs with both.
+//! Pyrus can report its own errors with HTTP 200 or with HTTP 400. Each test of such an error runs with both.
 
 mod ambiguous;
 mod happy;

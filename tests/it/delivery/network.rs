@@ -1,4 +1,4 @@
-//! Network faults: unknown hosts, bad certificates, and the alarm for the administrator.
+//! Tests of network faults: unknown hosts, bad certificates, and the alarm for the administrator.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::delivery::world::{DeliveryFixture, PATIENCE, unanswered};
 fn calls_wait_while_the_host_name_cannot_be_resolved() {
     let mut world = DeliveryFixture::new(FakeOptions::default());
     let there = std::mem::replace(&mut world.config.auth_url, "https://pyrus.invalid/api/v4/auth".into());
-    // RFC 2606: no host has a name below .invalid.
+    // Names below .invalid never exist (RFC 2606).
     let handle = world.start();
     handle.send_update(world.recorded("a"));
     handle.send_update(unanswered("b"));
@@ -38,7 +38,7 @@ fn calls_wait_while_the_host_name_cannot_be_resolved() {
 
 #[test]
 fn behind_an_expired_certificate_nothing_is_sent_and_the_alarm_names_it() {
-    // The same authority, key and name: only the period of validity differs.
+    // Authority, key and name of both certificates are the same. Only the period of validity differs.
     for (certificate, is_expired) in [(EXPIRED, true), (VALID, false)] {
         let server = FailingTlsServer::start(certificate);
         let mut world = DeliveryFixture::new(FakeOptions::default());
@@ -63,7 +63,7 @@ fn behind_an_expired_certificate_nothing_is_sent_and_the_alarm_names_it() {
     }
 }
 
-/// A TLS server that answers every request with a server error.
+/// A TLS server that answers every request with a server error (5xx).
 struct FailingTlsServer {
     port: u16,
     /// Number of requests that arrived.
@@ -85,7 +85,7 @@ impl FailingTlsServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let counted = Arc::clone(&requests);
-        // The thread ends with the process of the tests.
+        // The thread ends together with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let connection = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
@@ -108,8 +108,8 @@ fn answer(
     stream.flush()
 }
 
-// A certificate authority made for this test. It signed two certificates for 127.0.0.1 and the key below: one from 2020
-// to 2120 and one from 2020 to 2021. The key of the authority was deleted.
+// A certificate authority made for this test; its key was deleted. It signed two certificates for 127.0.0.1 and the key
+// below. One is valid from 2020 to 2120, the other from 2020 to 2021.
 
 const CA: &str = "-----BEGIN CERTIFICATE-----
 MIIBaTCCAQ+gAwIBAgIBATAKBggqhkjOPQQDAjAbMRkwFwYDVQQDDBBjYWxsc3Bh

@@ -1,4 +1,4 @@
-//! Refusals by Pyrus and the reaction of delivery to each.
+//! Tests of refusals by Pyrus, and of the reaction of delivery to each.
 
 use callspan::delivery::JobStage;
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FaultStep, PyrusFault, WorldChange};
@@ -20,7 +20,7 @@ fn a_field_missing_in_the_form_is_left_out_without_a_retry() {
             world.assert_delivered_once("a");
             let dropped = world.journal().dropped_codes().unwrap();
             assert_eq!(dropped.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), ["CallDuration"]);
-            // The result is still known after a restart.
+            // After a restart, the same result comes from the journal.
             let summary = world.deliver([world.recorded("b")]);
             assert_eq!((summary.done, summary.dropped_codes), (1, vec![String::from("CallDuration")]));
             world.assert_delivered_once("b");
@@ -117,7 +117,7 @@ fn a_call_unknown_to_pyrus_is_registered_twice_more_then_parked() {
         let summary = handle.run_until_settled(PATIENCE);
         assert_eq!(summary.parked.len(), 1);
         assert_eq!(world.requests(), [1, 3, 1, 3]);
-        // No person acts: the attachment is tried again and again, and no further task is made.
+        // No person acts, so the attachment is tried again and again. No second task is made.
         world.wait_for(FakeEndpoint::Attach, 6);
         assert_eq!(world.requests()[..3], [1, 3, 1]);
     }

@@ -1,5 +1,5 @@
-//! Many and large deliveries. The long tests are ignored by default:
-//! `cargo test --test it delivery::scale -- --ignored --nocapture`.
+//! Tests of many and of large deliveries. The long tests are ignored by default: `cargo test --test it delivery::scale
+//! -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn nothing_is_sent_while_the_journal_cannot_be_written() {
 fn replies_that_drip_or_hang_are_bounded_in_time_at_every_request() {
     for endpoint in [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach] {
         for fault in [
-            PyrusFault::Drip(10), // a byte each 100 ms: longer than the 1.5 s of a request here
+            PyrusFault::Drip(10), // a byte each 100 ms takes longer than the time-out, 1.5 s here
             PyrusFault::HangBeforeHeaders(Duration::from_secs(4)),
             PyrusFault::HangAfterHeaders(Duration::from_secs(4)),
         ] {

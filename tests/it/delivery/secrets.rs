@@ -1,4 +1,4 @@
-//! Neither the security key nor a token is in the log or in the journal.
+//! Tests that neither the security key nor a token is in the log or in the journal.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -59,7 +59,7 @@ fn log_and_journal_have_no_key_no_token_and_no_number() {
     let stored = String::from_utf8_lossy(&stored);
     for (place, text) in [("log", log.as_str()), ("journal", &stored)] {
         assert!(!text.contains(key), "the key is in the {place}");
-        assert!(!text.contains("gAAAA"), "a token is in the {place}"); // how every token of the fake begins
+        assert!(!text.contains("gAAAA"), "a token is in the {place}"); // tokens of the fake begin so
     }
     for line in ours {
         assert!(!line.contains("9774221338"), "a number is in the log: {line}");

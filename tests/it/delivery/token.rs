@@ -1,4 +1,4 @@
-//! Access tokens that expire, are revoked, or are refused, and logins that are refused.
+//! Tests of access tokens that expire, are revoked or refused, and of logins that are refused.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn a_token_that_expires_between_call_and_upload_is_renewed_once() {
     ended.progress = callspan::delivery::CallProgress::Ended;
     handle.send_update(ended);
     world.wait_for(FakeEndpoint::Call, 1);
-    world.fake.advance(Duration::from_secs(3601)); // a token lives an hour here
+    world.fake.advance(Duration::from_secs(3601)); // tokens of the fake are valid for an hour
     handle.send_update(whole);
     assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
     assert_eq!(world.requests(), [2, 1, 2, 1]);
@@ -35,8 +35,8 @@ fn an_early_refusal_is_read_during_a_large_upload() {
     call.record.recordings[0].bytes = std::fs::metadata(path).unwrap().len();
     assert_eq!(world.deliver([call]).done, 1);
     let [auths, calls, uploads, attaches] = world.requests();
-    // The connection reset after the answer may remove the answer. Then a third upload is needed to request a new
-    // token.
+    // The fake resets the connection after its answer, and the reset may destroy the answer. Then only a third upload
+    // shows that a new token is needed.
     assert!((2..=3).contains(&uploads) && auths <= 2, "{auths} auths, {uploads} uploads");
     assert_eq!((calls, attaches), (1, 1));
     world.assert_delivered_once("a");
@@ -66,7 +66,7 @@ fn a_token_that_is_always_refused_makes_no_storm() {
     let summary = handle.run_until_settled(Duration::from_secs(2));
     assert_eq!((summary.done, summary.owed), (0, 10));
     let [auths, calls, ..] = world.requests();
-    // 5 at once, then one each 100 ms in these tests (10 s in the product): 25 in 2 s.
+    // At most 5 logins at once, then one each 100 ms in these tests (10 s in the product). In 2 s these are 25.
     assert!(auths <= 27, "{auths} auths in two seconds");
     assert!(calls <= auths * 5, "{calls} tries with {auths} tokens");
 }
@@ -95,12 +95,12 @@ fn a_revoked_key_is_reported_and_a_new_one_needs_no_restart() {
     each_error_status(|mut world| {
         let file = world.dir.path().join("key");
         std::fs::write(&file, "secret\n").expect("written");
-        // The configuration has the key and the file from which it was read.
+        // The configuration has the key, and the path of the file from which the key was read.
         world.config.security_key_file = Some(file.clone());
         let handle = world.start();
         handle.send_update(world.recorded("a"));
         assert_eq!(handle.run_until_settled(PATIENCE).done, 1);
-        // A person makes a new key in Pyrus, which makes the old key and its tokens invalid.
+        // A person makes a new key in Pyrus. That makes the old key and all its tokens invalid.
         world.fake.change(WorldChange::SecurityKey { login: "bot@callspan".into(), key: "another".into() });
         handle.send_update(world.recorded("b"));
         let summary = handle.run_until_settled(PATIENCE);

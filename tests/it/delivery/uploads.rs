@@ -1,4 +1,4 @@
-//! Uploads that are large, slow, interrupted or refused.
+//! Tests of uploads that are large, slow, interrupted or refused.
 
 use std::time::Duration;
 
@@ -61,7 +61,8 @@ fn a_file_over_our_own_limit_is_not_sent_at_all() {
 #[test]
 fn a_slow_server_takes_as_long_as_it_needs() {
     let world = DeliveryFixture::new(FakeOptions::default());
-    // 4 MB/s: 10 MB take 2.5 s, more than the 1.5 s of a JSON request and the 1 s of standstill here.
+    // At 4 MB/s, 10 MB take 2.5 s. This is longer than a JSON request may take (1.5 s) and than an upload may stand
+    // still (1 s).
     world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000));
     assert_eq!(world.deliver([large(&world, 10_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 1, 1]);
@@ -71,8 +72,8 @@ fn a_slow_server_takes_as_long_as_it_needs() {
 #[test]
 fn an_upload_waits_for_bytes_still_in_the_socket_buffer() {
     let world = DeliveryFixture::new(FakeOptions::default());
-    // A megabyte is in the buffers of the system at once, and at 300 kB/s on its way for longer than a JSON request may
-    // take here (1.5 s).
+    // The system's buffers take about 1 MB at once. At 300 kB/s the server still needs longer to read it than a JSON
+    // request may take (1.5 s).
     world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(300_000));
     assert_eq!(world.deliver([large(&world, 1_000_000)]).done, 1);
     assert_eq!(world.requests(), [1, 1, 1, 1]);
@@ -82,7 +83,7 @@ fn an_upload_waits_for_bytes_still_in_the_socket_buffer() {
 #[test]
 fn a_long_upload_is_waited_for_by_who_has_little_patience() {
     let world = DeliveryFixture::new(FakeOptions::default());
-    world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000)); // 2.5 s
+    world.fake.script(FakeEndpoint::Upload, PyrusFault::SlowRead(4_000_000)); // takes 2.5 s
     let handle = world.start();
     handle.send_update(large(&world, 10_000_000));
     let summary = handle.run_until_settled(Duration::from_secs(2));
@@ -121,7 +122,7 @@ fn a_recording_that_is_gone_parks_the_call_and_says_which() {
     world.assert_delivered_once("a");
 }
 
-/// Returns a WAV file as callspan writes it. The samples count up, so a lost, doubled or moved byte is found.
+/// Returns a WAV file as callspan writes it. The samples count up, so that a lost, repeated or moved byte is found.
 fn counting_wav(world: &DeliveryFixture, frames: u32) -> Vec<u8> {
     let path = world.dir.path().join("a.wav");
     let spec = hound::WavSpec {
@@ -144,11 +145,11 @@ fn a_recording_too_large_for_the_server_is_attached_in_pieces() {
     for too_large in [TooLargeReply::Json, TooLargeReply::HtmlEarly] {
         let world = DeliveryFixture::new(FakeOptions { max_upload: 3_000_000, too_large, ..FakeOptions::default() });
         let mut call = world.recorded("a");
-        let whole = counting_wav(&world, 2_500_000); // 10 MB: halved twice to 2.5 MB, so four pieces
+        let whole = counting_wav(&world, 2_500_000); // 10 MB is halved twice to 2.5 MB, i.e. four pieces
         call.record.recordings[0].bytes = whole.len() as u64;
         let summary = world.deliver([call.clone()]);
         assert_eq!((summary.done, summary.dead.len()), (1, 0), "{too_large:?}: {summary:?}");
-        // Refused: the whole, and the first half. Then all four.
+        // The upload of the whole file and of the first half is refused. Then all four pieces are uploaded.
         assert_eq!(world.requests(), [1, 1, 6, 4]);
         let state = world.fake.state();
         let mut joined = Vec::new();
@@ -160,7 +161,7 @@ fn a_recording_too_large_for_the_server_is_attached_in_pieces() {
         }
         assert!(joined == whole[44..], "in order, and not a sample is missing");
         assert!(std::fs::read(world.dir.path().join("a.wav")).expect("it stays as it is") == whole);
-        // After a restart nothing is sent again.
+        // After a restart, nothing is sent a second time.
         world.deliver([call]);
         assert_eq!(world.requests()[1..], [1, 6, 4]);
     }

@@ -42,7 +42,7 @@ impl DeliveryFixture {
         DeliveryHandle::start_with(&self.config, self.journal(), self.setup).expect("an executor")
     }
 
-    /// Gives these calls to delivery and waits until no delivery can proceed any further.
+    /// Passes these calls to delivery and waits until no delivery can make progress any more.
     pub(crate) fn deliver(&self, calls: impl IntoIterator<Item = CallUpdate>) -> DeliverySummary {
         let handle = self.start();
         for call in calls {
@@ -53,7 +53,7 @@ impl DeliveryFixture {
         summary
     }
 
-    /// Writes a recording with this number of bytes of sound, which differ from call to call. Returns its path.
+    /// Writes a recording with `bytes` bytes of sound. The sound differs from call to call. Returns the path.
     pub(crate) fn wav(&self, name: &str, bytes: usize) -> PathBuf {
         let path = self.dir.path().join(format!("{name}.wav"));
         let seed = name.bytes().map(u64::from).sum();
@@ -63,7 +63,7 @@ impl DeliveryFixture {
         path
     }
 
-    /// Returns a complete answered call with a recording.
+    /// Returns the update for a complete answered call with a recording.
     pub(crate) fn recorded(&self, id: &str) -> CallUpdate {
         let path = self.wav(id, 40_000);
         let mut update = unanswered(id);
@@ -75,7 +75,7 @@ impl DeliveryFixture {
         update
     }
 
-    /// Waits until the fake has received this number of requests at an endpoint.
+    /// Waits until the fake has received `requests` requests at an endpoint.
     pub(crate) fn wait_for(&self, endpoint: FakeEndpoint, requests: u64) {
         self.wait_until(|w| w.fake.state().requests(endpoint) >= requests);
     }
@@ -95,7 +95,7 @@ impl DeliveryFixture {
         [FakeEndpoint::Auth, FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
     }
 
-    /// Checks that the call is registered once and has its recording once, byte for byte.
+    /// Checks that a call is registered once, and that its recording is attached once with the same bytes.
     pub(crate) fn assert_delivered_once(&self, id: &str) {
         let state = self.fake.state();
         let calls: Vec<_> = state.calls.iter().filter(|c| c.external_id.as_deref() == Some(id)).collect();
@@ -115,7 +115,7 @@ impl DeliveryFixture {
     }
 }
 
-/// Runs a test once for each HTTP status with which Pyrus may report its own errors.
+/// Runs a test once for each HTTP status with which Pyrus may report its own errors: 200 and 400.
 pub(crate) fn each_error_status(test: impl Fn(DeliveryFixture)) {
     for status in [400, 200] {
         test(DeliveryFixture::new(FakeOptions {
@@ -127,7 +127,7 @@ pub(crate) fn each_error_status(test: impl Fn(DeliveryFixture)) {
     }
 }
 
-/// Returns a complete unanswered call from outside to extension 200.
+/// Returns the update for a complete unanswered call from outside to extension 200.
 pub(crate) fn unanswered(id: &str) -> CallUpdate {
     let record = CallRecord {
         schema: 1,
@@ -161,7 +161,7 @@ pub(crate) fn part(number: u32, path: &std::path::Path) -> RecordingFile {
     }
 }
 
-/// Returns a configuration with pauses about a hundred times shorter than the product's.
+/// Returns a configuration in which all pauses are about a hundred times shorter than in the product.
 fn fast() -> DeliverySetup {
     let ms = Duration::from_millis;
     DeliverySetup {
@@ -191,7 +191,8 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Beginning of the calls, seconds since 1970: 2021-12-23T00:11:32Z, from the example in the API's documentation.
+/// Time at which all calls begin, seconds since 1970: 2021-12-23T00:11:32Z. It comes from the example in the API's
+/// documentation.
 pub(crate) const START_S: i64 = 1_640_218_292;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

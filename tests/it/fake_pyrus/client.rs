@@ -1,4 +1,4 @@
-//! A client that sends exact bytes, and a session of well-formed requests that uses it.
+//! An HTTP client for tests. It can send exact bytes, and has a session that sends well-formed requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 pub const ACCOUNT: &str = "uniqueID12345";
 
-/// A reply, possibly incomplete.
+/// A reply. It may be incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct HttpReply {
     pub status: u16,
@@ -40,7 +40,7 @@ pub fn connect(url: &str) -> TcpStream {
     stream
 }
 
-/// Returns `HOST:PORT` of a URL.
+/// Returns the part `HOST:PORT` of a URL.
 pub fn host(url: &str) -> &str {
     url.strip_prefix("http://").and_then(|u| u.split('/').next()).expect("a http URL")
 }
@@ -124,7 +124,7 @@ pub fn multipart(name: &str, content: &[u8]) -> Vec<u8> {
     body
 }
 
-/// A client that keeps to the protocol, with an access token.
+/// A client with an access token that sends only correct requests.
 pub struct PyrusSession<'a> {
     pub fake: &'a FakePyrus,
     pub token: String,
@@ -163,7 +163,7 @@ impl<'a> PyrusSession<'a> {
         format!("{}v4/files/upload", self.fake.files_url())
     }
 
-    /// Uploads a small recording. Returns its GUID.
+    /// Uploads a small recording. Returns the GUID of the file.
     pub fn guid(&self) -> String {
         self.upload("call.wav", b"RIFF").json()["guid"].as_str().expect("a guid").to_owned()
     }
@@ -196,13 +196,13 @@ pub fn attach_body(external_id: &str, guid: &str) -> Value {
     json!({"account_id": ACCOUNT, "external_id": external_id, "record_file": guid})
 }
 
-/// Returns the object with one member added or replaced.
+/// Returns a JSON object with one member added or replaced.
 pub fn with(mut body: Value, name: &str, value: Value) -> Value {
     body[name] = value;
     body
 }
 
-/// Returns the object without one member.
+/// Returns a JSON object without one of its members.
 pub fn without(mut body: Value, name: &str) -> Value {
     body.as_object_mut().expect("an object").remove(name);
     body

@@ -1,4 +1,4 @@
-//! The control paths of the fake Pyrus, and its status page.
+//! Tests of the control paths of the fake Pyrus, and of its status page.
 
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault, ScriptFile};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Each endpoint of the fake Pyrus: its effect and its answer under each condition, compared with stored bodies.
+//! Tests of each endpoint of the fake Pyrus under each condition: its effect, and its answer compared with a stored
+//! body.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Each fault that the fake Pyrus can simulate: its bytes on the wire, and whether the request takes effect.
+//! Tests of each fault that the fake Pyrus can simulate: the bytes on the wire, and whether the request takes effect.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::fake_pyrus::client::{HttpReply, PyrusSession, auth, connect, get, host, multipart, path};
 use crate::fake_pyrus::{fake, no_violation};
 
-/// Registers a call under a fault. Returns the reply, and whether the fake has registered the call.
+/// Sends the registration of a call under a fault. Returns the reply, and whether the fake has registered the call.
 fn call(
     fake: &FakePyrus,
     session: &PyrusSession<'_>,
@@ -129,7 +129,7 @@ fn hangs_and_drips_take_their_time() {
     let (reply, did, took) = timed(FaultStep::before(PyrusFault::HangAfterHeaders(wait)));
     let reply = reply.expect("a head");
     assert!(reply.status == 200 && reply.body.is_empty() && reply.short && !did && took >= wait);
-    // A call's reply has about 140 bytes.
+    // The reply to the registration of a call has about 140 bytes.
     let (reply, did, took) = timed(FaultStep::new(PyrusFault::Drip(400)));
     assert!(
         reply.expect("a reply").json()["task_id"].is_u64() && did && took >= Duration::from_millis(200),
@@ -160,7 +160,7 @@ fn an_upload_can_be_cut_stalled_or_read_slowly() {
     no_violation(&fake);
 }
 
-/// Sends the head of an upload of this size and the header of its first part.
+/// Sends the head of an upload of `size` bytes, and the header of its first part.
 fn start_upload(session: &PyrusSession<'_>, size: usize) -> TcpStream {
     let url = session.upload_url();
     let mut stream = connect(&url);

@@ -1,4 +1,4 @@
-//! HTTP framing: permitted requests, and those of a broken or hostile client.
+//! Tests of HTTP framing: permitted requests, and requests of a broken or hostile client.
 
 use std::io::{Read as _, Write as _};
 
@@ -92,7 +92,7 @@ fn what_is_no_http_is_refused_and_bounded() {
     let fake = fake();
     let answer = |bytes: &[u8]| {
         let mut stream = connect(&fake.auth_url());
-        let _ = stream.write_all(bytes); // it may be cut off in the middle
+        let _ = stream.write_all(bytes); // the fake may close the connection before it has everything
         read_reply(&mut stream).map(|r| r.status).unwrap_or(0)
     };
     assert_eq!(answer(b"\x16\x03\x01\x02\x00\x01\r\n\r\n"), 400);

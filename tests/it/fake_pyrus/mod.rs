@@ -1,5 +1,5 @@
-//! The fake Pyrus against a client that sends exact bytes: the conditions of each endpoint, each switch, each fault, and
-//! the detection of a client that breaks the protocol.
+//! Tests of the fake Pyrus with a client that sends exact bytes: the conditions of each endpoint, each switch and each
+//! fault. Also tests that the fake notices a client that breaks the protocol.
 
 mod client;
 mod control;

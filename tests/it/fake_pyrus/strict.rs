@@ -1,4 +1,5 @@
-//! A client that breaks the protocol gets the same reply as from Pyrus, and the fake reports the violation.
+//! Tests with a client that breaks the protocol. The client gets the same reply as from Pyrus, and the fake reports the
+//! violation.
 
 use std::io::{Read as _, Write as _};
 
@@ -10,7 +11,7 @@ use crate::fake_pyrus::client::{
 };
 use crate::fake_pyrus::{fake, no_violation};
 
-/// Checks that the fake has reported exactly one violation with these words, and removes it.
+/// Checks that the fake has reported exactly one violation, with the words `what`. Removes it from the list.
 fn caught(fake: &FakePyrus, what: &str) {
     let found = fake.violations();
     assert!(found.len() == 1 && found[0].contains(what), "expected {what:?}, found {found:?}");
@@ -43,7 +44,7 @@ fn wrong_json_members_are_caught() {
         assert_eq!(session.call_with(&body).status, 200, "{what}");
         caught(&fake, what);
     }
-    // In the example of the API's reference the rating is a number.
+    // In the example of the API's documentation, the rating is a number, so numbers are accepted.
     let fits = json!([{"code": "RatingComment", "value": "я".repeat(300)}, {"code": "Rating", "value": 5}]);
     session.call_with(&with(call_body("9"), "mappings", fits));
     no_violation(&fake);
@@ -181,7 +182,7 @@ fn an_auth_without_a_401_before_is_a_violation() {
     fake.client_restarted();
     auth(&fake).expect("a reply");
     PyrusSession::login(&fake);
-    no_violation(&fake); // a reply without a token is a reason to ask again
+    no_violation(&fake); // after a reply without a token, a client may ask again
     fake.client_restarted();
     PyrusSession::login(&fake);
     no_violation(&fake);
@@ -242,7 +243,7 @@ fn only_a_repeat_after_a_definite_answer_is_a_violation() {
     caught(&fake, "repeat of attach");
     fake.change(WorldChange::DisableWebhook);
     session.call("b");
-    session.call("b"); // parked work is tried again
+    session.call("b"); // a client may try parked work again
     no_violation(&fake);
 }
 

@@ -1,4 +1,4 @@
-//! Each switch of the fake Pyrus (a variant of undocumented behaviour) has its effect.
+//! Tests that each switch of the fake Pyrus has its effect. A switch selects a variant of undocumented behaviour.
 
 use callspan::fake_pyrus::{
     AttachOkBody, ClockMode, IdStyle, PyrusMode, RepeatCall, ResponsibleEmpty, TaskPolicy, TooLargeReply,

@@ -1,4 +1,4 @@
-//! The fake Pyrus with the HTTP client that the product uses.
+//! Tests of the fake Pyrus with reqwest, the HTTP client of the product.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn early_replies_reach_a_client_that_is_still_writing() {
         fake.script(FakeEndpoint::Upload, fault);
         match upload(&client, &fake, &token, 50_000_000).await {
             Ok(reply) => assert_eq!(reply.status(), status),
-            // The connection reset may arrive before the reply; a client must expect this.
+            // The reset of the connection may arrive before the reply. A client must expect this.
             Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
         }
         assert_eq!(fake.log().last().and_then(|l| l.status), Some(status));

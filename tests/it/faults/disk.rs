@@ -1,4 +1,4 @@
-//! A full or read-only disk delays work and loses no call.
+//! Tests of full and read-only disks: they delay work but lose no call.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use callspan::service::watch;
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, TmpfsMount, below, call, delivered, until};
 
-/// Size of the recording of the shipped call, bytes: 8.1 s at 8,000 Hz, two channels of 16 bits.
+/// Size of the recording of the fixture call, bytes: 8.1 s at 8,000 Hz with two channels of 16 bits.
 const WAV_BYTES: u64 = 200_000;
 
 fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
@@ -18,7 +18,7 @@ fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
     let [file] = record.recordings.as_slice() else { panic!("one recording: {:?}", record.recordings) };
     assert!(file.bytes > WAV_BYTES, "{}", file.bytes);
     assert_eq!(std::fs::metadata(&file.path).expect("it is there").len(), file.bytes);
-    // The capture has 617 and 616 packets, including those before the answer.
+    // The capture has 617 and 616 packets. This includes packets before the answer.
     assert!(record.sides.caller.packets > 390 && record.sides.callee.packets > 390, "{:?}", record.sides);
     assert_eq!(place.sent(), [1, 1, 1]);
     assert!(below(&place.config.spool.dir).iter().all(|p| p.extension().is_none_or(|e| e != "pcapng")));
@@ -30,7 +30,7 @@ fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_full_recording_folder_makes_the_call_wait() {
     let place = FaultSetup::new();
-    // The disk has room for the record, but not for the sound.
+    // The disk has room for the record but not for the recording.
     let mount = TmpfsMount::new(&place.config.recording.dir, 100);
     let mut station = TestRecorder::start(&place);
     station.hear(ALL);
@@ -109,8 +109,8 @@ fn a_full_spool_at_the_end_keeps_its_data_without_hanging() {
     station.stop();
     std::fs::remove_file(filler).expect("removed");
     let station = TestRecorder::start(&place);
-    // The rest of the call was not captured. The call continues under the same id when its packets come again, or ends
-    // by its timeout.
+    // The rest of the call was not captured. If its packets come again, it continues with the same id; otherwise it
+    // ends by its timeout.
     until("the call is known", || call(&station.journal).is_some());
     let kept: u64 = bytes();
     assert!(kept >= written, "{kept} bytes in the spool, {written} were on the disk before it was full");
@@ -135,7 +135,7 @@ fn a_journal_on_a_full_disk_waits_and_sends_nothing_twice() {
     station.stop();
 }
 
-/// Pyrus has attached the file, and the disk has no room for the row that says so when the service stops.
+/// Pyrus has attached the file. When the service stops, the disk has no room for the row that says so.
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn a_state_folder_that_is_full_at_the_stop_attaches_nothing_twice() {

@@ -1,5 +1,4 @@
-//! Recordings are encrypted after delivery to Pyrus (`recording.encrypt_to`), even if the encryption is interrupted at
-//! any step.
+//! Tests of encryption after delivery (`recording.encrypt_to`), also if it is interrupted at any step.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use callspan::recording::{digest, encrypt::AgeRecipient};
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, below, beside, call, delivered, until};
 
-/// Returns a setup that encrypts recordings to one identity.
+/// Returns a setup in which recordings are encrypted to one identity.
 fn place(keep_pcap: bool) -> (FaultSetup, Identity) {
     let (mut place, identity) = (FaultSetup::new(), Identity::generate());
     place.config.recording.encrypt_to = vec![recipient(&identity)];
@@ -38,7 +37,7 @@ fn decrypt(path: &Path, identity: &Identity) -> Vec<u8> {
     bytes
 }
 
-/// Waits until the call is encrypted and the record beside it says so. Checks that no leftover remains.
+/// Waits until the recording is encrypted and the record beside it says so. Checks that no file is left over.
 fn encrypted(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the recording is encrypted and its record says so", || {
@@ -60,7 +59,7 @@ fn encrypted(place: &FaultSetup, journal: &Journal) -> CallRecord {
     record
 }
 
-/// Returns the file names of the call without its id.
+/// Returns the names of the call's files, without the call id in them.
 fn names(place: &FaultSetup, id: &str) -> Vec<String> {
     let ending = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
@@ -95,7 +94,7 @@ fn a_delivered_recording_is_encrypted_and_its_key_gives_back_every_byte() {
     assert_eq!(place.sent(), [1, 1, 1]);
     assert_eq!(record.delivery.state, DeliveryState::Done);
     assert_eq!(names(&place, &record.id), [".1.pcapng.age", ".json", ".wav.age"]);
-    // The decrypted file equals the file that Pyrus received.
+    // The decrypted file must equal the file that Pyrus received.
     let state = place.fake.state();
     let task = &state.tasks[0].attachments[0];
     let sent = state.file(&task.guid).and_then(|f| f.bytes.clone()).expect("kept");
@@ -132,8 +131,8 @@ fn verified(place: &FaultSetup, record: &CallRecord, identity: &Identity) {
     std::fs::write(path, whole).expect("written");
 }
 
-/// Renders the call again, which needs the decrypted packets. The new recording is plain, and the old encrypted one is
-/// removed.
+/// Renders the call again from the decrypted packets. The new recording is not encrypted yet, and the old encrypted
+/// recording is removed.
 fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): (&Path, &Identity), plain: &[u8]) {
     let output = calls(place, &["render", &record.id]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -144,7 +143,7 @@ fn rendered_again(place: &FaultSetup, record: &CallRecord, (packets, identity): 
     assert!(said(&output).contains("is already in Pyrus (task "), "{}", said(&output));
     let wav = Path::new(&record.recordings[0].path).with_extension("");
     assert!(std::fs::read(wav).expect("there") == plain, "the same sound");
-    // The service encrypts the new recording and the packets again. Pyrus keeps the recording that it has.
+    // The service encrypts the new recording and the packets again. Pyrus keeps the first recording.
     let station = TestRecorder::start(place);
     assert_eq!(encrypted(place, &station.journal).id, record.id);
     until("the packets are encrypted, too", || names(place, &record.id) == [".1.pcapng.age", ".json", ".wav.age"]);
@@ -167,7 +166,7 @@ fn without_pyrus_a_recording_is_encrypted_as_soon_as_it_is_complete() {
 #[test]
 fn what_is_owed_stays_plain_until_pyrus_has_it() {
     let (mut place, _) = place(false);
-    place.config.pyrus.auth_url = String::from("http://127.0.0.1:9/api/v4/auth"); // nobody is there
+    place.config.pyrus.auth_url = String::from("http://127.0.0.1:9/api/v4/auth"); // no server listens here
     let mut station = TestRecorder::start(&place);
     station.hear(ALL);
     until("the call is complete", || call(&station.journal).is_some_and(|c| !c.record.recordings.is_empty()));
@@ -182,7 +181,7 @@ fn what_is_owed_stays_plain_until_pyrus_has_it() {
     assert_eq!(place.sent(), [1, 1, 1]);
 }
 
-/// Step at which an earlier process was killed while it encrypted the recording.
+/// The step of encrypting a recording at which an earlier process was killed.
 #[derive(Clone, Copy, Debug)]
 enum EncryptionCrash {
     /// Half of the encrypted file is written, under its temporary or final name.
@@ -191,7 +190,7 @@ enum EncryptionCrash {
     BeforeTheRow,
     /// The row names the encrypted file, and the plain file still exists.
     BeforeTheRemoval,
-    /// The plain file is removed, but is still in the list of leftovers.
+    /// The plain file was removed, but it is still in the list of leftovers.
     BeforeItsNameWasForgotten,
 }
 
@@ -214,7 +213,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
         let plain = std::fs::read(&record.recordings[0].path).expect("there");
         half_way(&journal, &record, (&recipients, killed));
         drop(journal);
-        // Even if encryption was turned off meanwhile, no file remains that no row names.
+        // No file may remain without a row that names it, even if encryption was turned off in between.
         let station = TestRecorder::start(&place);
         until("what was left over is gone", || station.journal.leftovers(1).expect("readable").is_empty());
         let rows = station.journal.recordings().expect("readable");
@@ -233,7 +232,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
     }
 }
 
-/// Encrypts the recording as the service does, up to the step of the crash.
+/// Encrypts the recording as the service does, but only up to the step `killed`.
 fn half_way(journal: &Journal, record: &CallRecord, (recipients, killed): (&[AgeRecipient], EncryptionCrash)) {
     let recording = &record.recordings[0];
     let plain = Path::new(&recording.path);
@@ -272,20 +271,20 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let file = &record.recordings[0];
     let plain = Path::new(&file.path).with_extension("");
     let lose = || std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
-    // The state is left as it is.
+    // First case: the state stays as it is.
     lose();
     let station = TestRecorder::start(&place);
     assert!(station.alarm.is_some());
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
-    // The plain file came back after a power cut.
+    // Second case: after a power cut, the plain file exists again.
     lose();
     std::fs::write(&plain, b"RIFF").expect("written");
     let station = TestRecorder::start(&place);
     until("the plain file is gone", || !plain.exists());
     assert_eq!(encrypted(&place, &station.journal), record);
     station.stop();
-    // The record beside the recording is from before the encryption.
+    // Third case: the record beside the recording is from before the encryption.
     lose();
     let mut before = record.clone();
     before.recordings[0].path = plain.display().to_string();

@@ -1,4 +1,5 @@
-//! Makes file operations fail in a process of the test: a small library is built and preloaded (`LD_PRELOAD`).
+//! Makes file operations fail in a process of the test. A small library is compiled and preloaded (`LD_PRELOAD`); it
+//! decides which operations fail.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -7,13 +8,14 @@ use std::process::Command;
 
 use crate::support::process::is_own_process_with;
 
-/// Decides which file operations fail. The preloaded library has the same file mapped into memory.
+/// Controls which file operations fail. The preloaded library maps the same file into memory.
 pub(crate) struct FileFaults {
     control: File,
 }
 
 impl FileFaults {
-    /// Returns the faults if this is the process for this test. Otherwise runs that process and returns `None`.
+    /// Returns the control if this process was started for `test`. Otherwise starts such a process, waits for it, and
+    /// returns `None`.
     #[track_caller]
     pub(crate) fn of_own_process(test: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -31,7 +33,8 @@ impl FileFaults {
         Some(Self { control })
     }
 
-    /// Builds the library in `dir`. Returns the faults, and the environment of the processes that have them.
+    /// Compiles the library in `dir`. Returns the control, and the environment for processes in which operations are to
+    /// fail.
     pub(crate) fn of_children(dir: &Path) -> (Self, [(&'static str, PathBuf); 2]) {
         let (library, control) = (dir.join("failing_files.so"), dir.join("control"));
         build(&library);
@@ -47,7 +50,7 @@ impl FileFaults {
         self.control.write_all_at(&name, 20).expect("written");
     }
 
-    /// Counts the syncs of files and folders below this folder, from 0.
+    /// Counts the syncs of files and folders below a folder. The count begins at 0.
     pub(crate) fn count_syncs(&self, folder: &Path) {
         self.watch(folder);
         self.control.write_all_at(&[0; 4], SYNCS_AT).expect("written");
@@ -58,7 +61,8 @@ impl FileFaults {
         self.read(SYNCS_AT)
     }
 
-    /// Makes `count` operations fail, from the operation number `first` on. Operations are counted from 0 again.
+    /// Makes `count` operations fail with `errno`, beginning with operation number `first`. Operations are counted from
+    /// 0 again.
     pub(crate) fn fail(&self, errno: i32, first: u32, count: u32) {
         self.stop();
         let words = [first, count, 0, 0].map(u32::to_le_bytes);
@@ -66,7 +70,7 @@ impl FileFaults {
         self.control.write_all_at(&errno.to_le_bytes(), 0).expect("written");
     }
 
-    /// Makes no operation fail any more.
+    /// Ends the failures.
     pub(crate) fn stop(&self) {
         self.control.write_all_at(&[0; 4], 0).expect("written");
     }
@@ -96,6 +100,6 @@ fn build(library: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// Offset in the mapped file at which the library counts syncs.
+/// Offset in the mapped file of the library's counter of syncs, bytes.
 const SYNCS_AT: u64 = 1_020;
 const CONTROL: &str = "CALLSPAN_FAULTS";

@@ -1,7 +1,8 @@
-//! Injects every error of the operating system at every file operation in turn. A temporary error may lose nothing. A
+//! Injects every error of the operating system at every file operation in turn. A temporary error must lose nothing. A
 //! lasting error may lose only sound, and the record must say so.
 //!
-//! `CALLSPAN_FAULT_RUNS` sets the number of random runs of the whole recorder, `CALLSPAN_SEED` their faults.
+//! `CALLSPAN_FAULT_RUNS` is the number of random runs of the whole recorder, and `CALLSPAN_SEED` determines their
+//! faults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::support::process::is_own_process;
 /// retries it.
 const ERRORS: [i32; 15] = [1, 2, 5, 12, 13, 16, 19, 23, 24, 27, 28, 30, 110, 116, 122];
 const LEGS: u64 = 3;
-/// Packets of each leg, 20 ms each, so that a leg has three chunks in the spool.
+/// Number of packets of each leg, 20 ms each. A leg then has three chunks in the spool.
 const PACKETS: i64 = 60;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -88,7 +89,7 @@ fn end(spool: &mut DiskSpool, leg: u64) {
     })));
 }
 
-/// Records three calls. Returns their records in order.
+/// Records three calls. Returns their records in the order of the calls.
 fn record_calls(dir: &Path, mut after: impl FnMut(&mut DiskSpool)) -> Vec<CallRecord> {
     let (mut spool, events) = DiskSpool::start(&config(dir)).expect("nothing fails yet");
     spool.start_rolling_file();
@@ -108,8 +109,8 @@ fn record_calls(dir: &Path, mut after: impl FnMut(&mut DiskSpool)) -> Vec<CallRe
     records
 }
 
-/// Returns the number of media packets in a leg's file, and whether the file begins with the blocks that a restart
-/// needs and ends with a whole block. A missing file has no packets.
+/// Returns the number of media packets in a leg's file. Also returns whether the file begins with the blocks that a
+/// restart needs, and ends with a whole block. A missing file has no packets.
 fn kept(dir: &Path, leg: u64) -> (i64, bool) {
     let path = dir.join("spool").join(format!("{}.pcapng", name(leg)));
     let Ok(mut reader) = LegSource::File(path).open() else { return (0, false) };
@@ -152,8 +153,8 @@ fn each_error_at_each_operation_of_the_spool_passes() {
         run(errno, first);
         failed += faults.failed();
     }
-    // The number of operations differs between runs, because the writer thread runs in parallel. So the last operations
-    // may not occur.
+    // The writer thread runs in parallel, so runs differ in the number of operations. So the last operations may not
+    // occur in a run.
     let (all, len) = (operations * ERRORS.len() as u32, ERRORS.len() as u32);
     assert!(failed + 5 * len >= all, "{failed} of {all} operations failed");
 }
@@ -224,8 +225,8 @@ fn the_spool_writes_when_others_use_up_all_descriptors() {
     assert!((0..100).all(|leg| kept(dir.path(), leg) == (PACKETS, true)));
 }
 
-/// Runs the shipped call through spool, recordings and journal, with a random error at a random operation for a random
-/// time.
+/// Records the fixture call with spool, recordings and journal. A random operation fails with a random error for a
+/// random time.
 #[test]
 #[cfg_attr(not(has_c_compiler), ignore = "needs cc")]
 fn an_error_anywhere_in_the_recorder_loses_no_call() {
@@ -241,7 +242,7 @@ fn an_error_anywhere_in_the_recorder_loses_no_call() {
         faults.watch(place.dir.path());
         let errno = *rng.choice(&ERRORS).expect("some");
         let (first, count) = (rng.u32(0..operations.max(1)), *rng.choice(&[1, 3, 20]).expect("some"));
-        // The first round counts the operations.
+        // Nothing fails in the first round, which counts the operations.
         let errno = if round == 0 { 0 } else { errno };
         let mut station = TestRecorder::start(&place);
         faults.fail(errno, first, count);
@@ -265,7 +266,7 @@ fn an_error_anywhere_in_the_recorder_loses_no_call() {
     }
 }
 
-/// A complete call waits for delivery, and each file operation that reads its recording fails once.
+/// A complete call waits for delivery. Each file operation that reads its recording fails once, one in each round.
 #[test]
 #[cfg_attr(not(has_c_compiler), ignore = "needs cc")]
 fn an_error_while_delivery_reads_a_recording_passes() {
@@ -303,7 +304,7 @@ fn an_error_while_delivery_reads_a_recording_passes() {
     let operations = run(0, 0);
     assert!(operations >= 3, "{operations} operations: the file is opened, looked at and read");
     for first in 0..operations {
-        // A missing file (ENOENT) needs a person.
+        // The error for a missing file (ENOENT) is left out: only a person can solve it.
         let errors: Vec<i32> = ERRORS.into_iter().filter(|errno| *errno != 2).collect();
         run(*rng.choice(&errors).expect("some"), first);
         assert_eq!(faults.failed(), 1, "operation {first}");

@@ -1,4 +1,4 @@
-//! A damaged or missing journal is rebuilt from the records, and nothing is delivered twice.
+//! Tests that a damaged or missing journal is rebuilt from the records, and that nothing is delivered twice.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -14,7 +14,7 @@ use callspan::time::Timestamp;
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered, until};
 
-/// Overwrites the pages behind the header, as a failing disk would.
+/// Overwrites the pages after the header, as a failing disk does.
 fn damage(file: &Path) {
     let mut bytes = std::fs::read(file).expect("a journal");
     assert!(bytes.len() > 8_192);
@@ -36,7 +36,7 @@ fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
     assert_eq!(place.sent(), [1, 1, 1]);
     let file = place.config.journal.dir.join("journal.sqlite");
     damage(&file);
-    // The same packets again: the call gets the same id, as after a crash before its spool was removed.
+    // The same packets are captured again. The call gets the same id, as after a crash before its spool was removed.
     let mut station = TestRecorder::start(&place);
     let alarm = station.alarm.clone().expect("an admin is told");
     assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
@@ -130,12 +130,12 @@ fn a_missing_journal_is_rebuilt_without_delivery_too() {
 fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     let place = FaultSetup::new();
     let mut station = TestRecorder::start(&place);
-    // The call rings and is answered: it is registered in Pyrus, and only the journal knows this.
+    // The call rings and is answered. It is registered in Pyrus, but only the journal knows this.
     station.hear(500);
     crate::faults::station::until("it is registered", || place.sent()[0] == 1);
     station.stop();
     std::fs::remove_dir_all(&place.config.journal.dir).expect("removed");
-    // An old copy of the journal would have the same effect; here the journal is damaged.
+    // The test damages the journal; an old copy of the journal would have the same effect.
     std::fs::create_dir(&place.config.journal.dir).expect("made");
     std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
     let mut station = TestRecorder::start(&place);
@@ -147,7 +147,7 @@ fn a_journal_lost_during_a_call_costs_no_call_or_task() {
     assert_eq!(place.fake.state().tasks.len(), 1);
 }
 
-/// Repeats the reaction of `callspan run` to a damaged journal: marks it, stops, and starts again.
+/// Reacts to a damaged journal like `callspan run`: marks it as damaged, stops, and starts again.
 #[test]
 fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     let place = FaultSetup::new();
@@ -166,10 +166,10 @@ fn a_journal_damaged_during_a_call_costs_no_call_or_task() {
     let mut n = 2;
     crate::faults::station::until("somebody meets the damage", || {
         n += 1;
-        let _ = beside.hold("x", Timestamp::from_secs(n), None); // what another process writes is read anew
+        let _ = beside.hold("x", Timestamp::from_secs(n), None); // a write of another process causes a new read
         station.journal.damage().is_some()
     });
-    // The call ends while nothing can be written to the journal.
+    // The call ends at a time when the journal cannot be written.
     station.hear(ALL);
     Journal::mark_damaged(&place.config.journal, station.journal.damage().expect("just seen")).expect("written");
     station.stop();
@@ -261,5 +261,5 @@ fn a_second_replay_with_a_damaged_or_removed_journal_sends_nothing() {
     assert_eq!(sent(), [1, 1, 1]);
 }
 
-/// Number of frames of the capture that include the answer and not the BYE.
+/// Number of frames at the beginning of the capture that include the answer but not the BYE.
 const ANSWERED: usize = 100;

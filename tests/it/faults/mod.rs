@@ -1,6 +1,6 @@
-//! Faults of the machine: full and read-only disks, a damaged journal, interrupted encryption.
+//! Tests of faults of the machine: full and read-only disks, a damaged journal, interrupted encryption.
 //!
-//! The parts of `callspan run` work in the process of the test, on file systems that the tests mount.
+//! The parts of `callspan run` work in the test process, on file systems that the tests mount.
 
 mod disk;
 mod encryption;

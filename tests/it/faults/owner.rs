@@ -1,4 +1,4 @@
-//! Files that another user makes in the folders of the service.
+//! Tests with files that another user makes in the folders of the service.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::faults::station::{ALL, FaultSetup, TestRecorder, below, delivered};
 
 const NOBODY: u32 = 65_534;
 
-/// Returns all files and folders below a folder, and the folder.
+/// Returns a folder and everything below it.
 fn everything(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];
     for path in below(folder) {

@@ -1,5 +1,5 @@
-//! Worker processes that crash, hang or use too much memory while they render. A decoder for tests does so on an order
-//! in the payload.
+//! Tests of worker processes that crash, hang or use too much memory while they render. A decoder for tests does so if
+//! the payload contains a command.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ use super::station::{ALL, FaultSetup, TestRecorder, capture};
 use crate::support::captures::{fixture, frames, is_rtp, udp_of};
 use crate::support::packets::write_pcap;
 
-/// Returns workers with the decoder for tests.
+/// Returns render workers that use the decoder for tests.
 fn workers(dir: &Path) -> RenderWorkers {
     let script = dir.join("worker.sh");
     let text = format!("#!/bin/sh\nCALLSPAN_TEST_CODEC=1 exec {} \"$@\"\n", env!("CARGO_BIN_EXE_callspan"));
@@ -25,19 +25,19 @@ fn workers(dir: &Path) -> RenderWorkers {
     RenderWorkers { program: script, base_limit: Duration::from_secs(5) }
 }
 
-/// Writes the capture of a call with an order to the test decoder in the middle of the call.
+/// Writes the capture of a call with a command to the test decoder in the middle of the call.
 fn faulty_capture(dir: &Path, order: &[u8; 8]) -> PathBuf {
     faulty_capture_of(dir, "g711a_direct", order, "")
 }
 
-/// Writes the capture `call` with an order to the test decoder in the media of one host; of any host if `host` is
-/// empty.
+/// Writes the capture `call` with a command to the test decoder in the media from one host. If `host` is empty, uses
+/// media from any host.
 fn faulty_capture_of(dir: &Path, call: &str, order: &[u8; 8], host: &str) -> PathBuf {
     let mut packets = frames(call);
     let is_media = |data: &[u8]| udp_of(data).is_some_and(|(src, _, payload)| is_rtp(payload) && src.starts_with(host));
     let media: Vec<usize> = (0..packets.len()).filter(|n| is_media(&packets[*n].data)).collect();
     let data = &mut packets[media[media.len() / 2]].data;
-    // Ethernet, IPv4, UDP and RTP headers without options.
+    // The payload begins after the headers of Ethernet, IPv4, UDP and RTP, which have no options.
     data[54..62].copy_from_slice(order);
     let path = dir.join("faulty.pcap");
     std::fs::write(&path, write_pcap(1, &packets)).expect("written");
@@ -113,7 +113,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
     let mut place = FaultSetup::new();
-    // Address of the caller's leg, which would be rendered first.
+    // The address in the caller's leg, which would be rendered first.
     let caller = "10.9.0.11:";
     place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
     place.workers = Some(workers(place.dir.path()));
@@ -132,10 +132,10 @@ fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
     assert_eq!((kept, left), (1, 0), "{names:?}");
 }
 
-/// Intact calls that are replayed beside the faulty one, several at once.
+/// Calls without a fault that are replayed together with the faulty call.
 const HEALTHY: [&str; 5] = ["gsm_direct", "g722_direct", "g711u_direct", "ilbc_direct", "opus_direct"];
 
-/// Replays the faulty call and the intact ones. Returns the output, and the verdicts of all call records.
+/// Replays the faulty call together with the calls in [`HEALTHY`]. Returns the output, and the verdicts of all records.
 fn replay(dir: &Path, faulty: &Path) -> (Output, Vec<(Option<CallVerdict>, usize)>) {
     let out = dir.join("out");
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
@@ -170,15 +170,15 @@ fn replay_that_a_payload_ended_names_the_call_and_renders_the_others() {
         let warnings: Vec<&str> = said.lines().filter(|line| line.contains(EARLIER_RUN)).collect();
         let faulty = warnings.iter().filter(|line| line.contains("It ends the renderer and has no recording"));
         assert_eq!(faulty.count(), 1, "{said}");
-        // In the first run, the calls that were rendered at the same time are isolated, too.
+        // In the first run, calls that were rendered at the same moment as the faulty call are isolated, too.
         assert!(run == 1 || warnings.len() == 1, "{said}");
     }
 }
 
-/// Part of the warning about a call that is rendered in a worker.
+/// Part of the warning about a call that is rendered in a worker of its own.
 const EARLIER_RUN: &str = "an earlier run ended while it rendered this or another call";
 
-/// Starts a worker and asks it to render a leg from this file. Returns its replies.
+/// Starts a worker and asks it to render a leg from the file `leg`. Returns its replies.
 fn replies_about(spool: &Path, recordings: &Path, leg: &Path) -> Vec<serde_json::Value> {
     let settings = serde_json::json!({
         "spool_dir": spool, "recording_dir": recordings, "format": "wav", "sample_rate": null, "part_hours": 0,

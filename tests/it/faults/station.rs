@@ -1,4 +1,4 @@
-//! The parts of `callspan run`, which read a capture file in place of a network interface.
+//! A recorder for tests: the parts of `callspan run`, which read a capture file instead of a network interface.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,9 +24,9 @@ pub(crate) struct FaultSetup {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fake: FakePyrus,
     pub(crate) config: Config,
-    /// The worker processes that render; `None`: calls are rendered in the process of the test.
+    /// The worker processes that render calls. `None` means that the test process renders them.
     pub(crate) workers: Option<RenderWorkers>,
-    /// The captures to read.
+    /// The captures that the recorder reads.
     pub(crate) captures: Vec<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ impl FaultSetup {
         config.spool.dir = dir.path().join("spool");
         config.journal.dir = dir.path().join("state");
         config.recording.dir = dir.path().join("calls");
-        // The result must not depend on the free space of the test machine.
+        // Free space on the test machine must not change the result.
         config.recording.min_free_gib = 0;
         config.call.numbers.extension_pattern = String::from("102");
         config.pyrus.enabled = true;
@@ -62,7 +62,7 @@ impl FaultSetup {
         text.lines().filter_map(kind).collect()
     }
 
-    /// Returns the numbers of registrations, uploads and attachments that Pyrus was asked for.
+    /// Returns how often Pyrus was asked for a registration, an upload and an attachment.
     pub(crate) fn sent(&self) -> [u64; 3] {
         let state = self.fake.state();
         [FakeEndpoint::Call, FakeEndpoint::Upload, FakeEndpoint::Attach].map(|e| state.requests(e))
@@ -120,14 +120,14 @@ impl TestRecorder {
         }
     }
 
-    /// Adopts the live calls of the journal once more. The calls `ended` ended while the spool was read.
+    /// Adopts the live calls of the journal once more. Calls in `ended` ended while the spool was read.
     pub(crate) fn adopt(&mut self, ended: &[&str]) {
         let ended = ended.iter().map(|id| String::from(*id)).collect();
         self.finisher.adopt(&mut self.pipeline.engine, &ended).expect("the journal can be read");
         self.forward();
     }
 
-    /// Reads the next `frames` frames of the capture.
+    /// Passes the next `frames` frames of the capture to the recorder.
     pub(crate) fn hear(&mut self, frames: usize) {
         for _ in 0..frames {
             if self.pipeline.step(&mut *self.source, &mut self.spool).expect("readable") == PipelineStep::End {
@@ -172,7 +172,7 @@ impl TestRecorder {
     }
 }
 
-/// Returns the path of a capture: 101 calls 102, G.711 A-law, one call of eight seconds (fixtures/README.md).
+/// Returns the path of a capture with one call of eight seconds: 101 calls 102 with G.711 A-law (fixtures/README.md).
 pub(crate) fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/g711a_direct/capture.pcap")
 }
@@ -180,7 +180,7 @@ pub(crate) fn capture() -> PathBuf {
 /// Pauses between tries, shorter than in the product.
 const PAUSES: &[Duration] = &[Duration::from_millis(100)];
 
-/// A number of frames that is higher than that of the capture.
+/// A number of frames that exceeds the number in the capture.
 pub(crate) const ALL: usize = 100_000;
 
 /// Returns the only call of the journal.
@@ -190,7 +190,7 @@ pub(crate) fn call(journal: &Journal) -> Option<StoredCall> {
     calls.pop()
 }
 
-/// Waits until the call is complete and delivered. Returns the record beside its recording.
+/// Waits until the call is complete and delivered. Returns the record from the file beside its recording.
 pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     let mut record = None;
     until("the call is delivered and its record says so", || {
@@ -201,7 +201,7 @@ pub(crate) fn delivered(place: &FaultSetup, journal: &Journal) -> CallRecord {
     record.expect("just seen")
 }
 
-/// Returns the record beside the recording.
+/// Returns the record from the file beside the recording.
 pub(crate) fn beside(recordings: &Path, id: &str) -> Option<CallRecord> {
     let name = std::ffi::OsString::from(format!("{id}.json"));
     let path = below(recordings).into_iter().find(|p| p.file_name() == Some(&name))?;
@@ -229,7 +229,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A small file system in memory. Dropping this unmounts it.
+/// A small file system in memory. Dropping this value unmounts it.
 pub(crate) struct TmpfsMount {
     at: PathBuf,
 }
@@ -248,7 +248,7 @@ impl TmpfsMount {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Writes a file that takes all free space. Removing the file frees the space again.
+    /// Writes a file that takes all free space. The caller removes it to free the space.
     pub(crate) fn fill(&self) -> PathBuf {
         use std::io::Write as _;
         let path = self.at.join("filler");

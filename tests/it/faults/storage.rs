@@ -1,4 +1,4 @@
-//! A disk that is not mounted is noticed, and nothing is written underneath its mount point.
+//! Tests that a disk that is not mounted is noticed, and that nothing is written below its mount point.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::faults::station::{TmpfsMount, below, until};
 use crate::support::configuration::ServiceToml;
 
-/// Writes a configuration with three folders; recordings are in `calls`.
+/// Writes a configuration with three folders. Recordings are in the folder `calls`.
 fn configuration(dir: &Path) -> PathBuf {
     ServiceToml::new(dir)
         .set("capture", "interface = \"lo\"")
@@ -34,7 +34,7 @@ fn started(config: &Path) -> (Child, std::thread::JoinHandle<String>) {
     }
     let rest = std::thread::spawn(move || {
         let mut text = String::new();
-        let _ = lines.read_to_string(&mut text); // the log is only for people
+        let _ = lines.read_to_string(&mut text); // nothing to do: the log is only for people
         text
     });
     (child, rest)
@@ -64,14 +64,14 @@ fn a_recording_disk_that_is_not_mounted_is_noticed() {
     });
     stop(child);
     assert_eq!(below(&calls), Vec::<PathBuf>::new(), "nothing is written underneath");
-    // It is still not mounted at the next start.
+    // At the next start, the disk is still not mounted.
     let mut child = run(&config);
     let mut log = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
     assert_eq!(child.wait().expect("ours").code(), Some(1), "{log}");
     assert!(log.contains("recording folder") && log.contains(&format!("{} is not mounted", calls.display())), "{log}");
     assert_eq!(below(&calls), Vec::<PathBuf>::new(), "nothing is written underneath");
-    // Another disk in its place is used only after a person allows it.
+    // Another disk is mounted there. It is used only after a person allows it.
     let _other = TmpfsMount::new(&calls, 1_024);
     let mut child = run(&config);
     log.clear();

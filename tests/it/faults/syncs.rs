@@ -1,5 +1,5 @@
-//! Counts the syncs to disk that each guarantee needs. A missing sync loses data in a power cut; a needless one costs
-//! time.
+//! Counts the syncs to disk that each guarantee needs. A missing sync loses data in a power cut, and an unnecessary
+//! sync costs time.
 
 use callspan::journal::CallStage;
 
@@ -23,7 +23,8 @@ fn recording_and_record_are_synced_before_the_call_is_complete() {
     assert_eq!(faults.syncs(), PUBLISHED);
 }
 
-/// The rows of a call while it lasts follow from its spool, which is synced every few seconds.
+/// If a power cut loses the rows of a live call, they can be made again from the spool. The spool is synced every few
+/// seconds.
 #[test]
 fn journal_waits_for_the_disk_once_a_call() {
     let Some(faults) = FileFaults::of_own_process("faults::syncs::journal_waits_for_the_disk_once_a_call") else {
@@ -56,20 +57,20 @@ fn rows_of_a_live_call_are_synced_as_often_as_the_spool() {
     std::mem::forget(recorder);
 }
 
-/// Returns a setup without delivery, because rows of delivery need further syncs.
+/// Returns a setup without delivery, because delivery makes further syncs for its rows.
 fn setup() -> FaultSetup {
     let mut setup = FaultSetup::new();
     setup.config.pyrus.enabled = false;
     setup
 }
 
-/// Frames after which the call of the capture is answered.
+/// Number of frames of the capture up to the answer of the call.
 const BEGINNING: usize = 100;
 
 /// Reads the whole call and waits until it is complete.
 fn complete(mut recorder: TestRecorder) {
     recorder.hear(ALL);
     until("the call is complete", || call(&recorder.journal).is_some_and(|call| call.stage == CallStage::Complete));
-    // The recorder is not stopped, because its end is not part of the call.
+    // The recorder is not stopped, because a stop makes further syncs.
     std::mem::forget(recorder);
 }

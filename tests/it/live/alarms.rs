@@ -1,7 +1,7 @@
-//! Alarms about the mirror port, and the webhook of finished calls, of a complete `callspan run` on a virtual
-//! interface.
+//! Tests a complete `callspan run` on a virtual interface: alarms about the mirror port, and the webhook of finished
+//! calls.
 //!
-//! An alarm takes two windows to be raised and one to end. With the shortest window, a minute, each test takes four
+//! An alarm is raised after two windows and ends after one. The shortest window is a minute, so each test takes four
 //! minutes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -30,8 +30,8 @@ fn calls_without_rtp_are_an_alarm_until_they_have_it() {
     raised_and_over("cu", is_sip, ["media_unheard", "media_unheard_over"]);
 }
 
-/// Sends one call after another. Until the first alarm only the frames that `keeps` selects are sent, then all frames.
-/// Checks that the alarms of these kinds are raised and end.
+/// Sends one call after another. Until the first alarm, only frames for which `keeps` returns true are sent; then all
+/// frames. Checks that the alarms of these kinds are raised and end.
 fn raised_and_over(name: &str, keeps: fn(&[u8]) -> bool, kinds: [&str; 2]) {
     let wire = VethPair::new(name);
     let dir = tempfile::tempdir().expect("a folder");
@@ -65,7 +65,7 @@ fn raised_and_over(name: &str, keeps: fn(&[u8]) -> bool, kinds: [&str; 2]) {
     assert!(raised >= WINDOW && raised <= 2 * WINDOW + SLACK, "{raised:?}: {said}");
     assert!(ended <= 2 * WINDOW + SLACK, "{ended:?}: {said}");
     let is_expected = |line: &&str| kinds.iter().any(|kind| line.contains(&format!("\"{kind}\"")));
-    let is_of_disk = |line: &&str| line.contains("\"disk_"); // the machine of the test may have little space
+    let is_of_disk = |line: &&str| line.contains("\"disk_"); // the test machine may have little disk space
     let others = said.lines().filter(|line| !is_expected(line) && !is_of_disk(line));
     assert_eq!(others.collect::<Vec<_>>(), Vec::<&str>::new(), "no other alarm");
     assert_eq!(service.child.try_wait().expect("ours"), None, "it still runs");
@@ -84,8 +84,8 @@ fn wait_for_kind(told: &Path, kind: &str) -> Option<()> {
     None
 }
 
-/// After HTTP 500 the webhook of finished calls gets the call again, with the same key. A call that it always refuses
-/// becomes a dead letter and stays one over a restart, until a person sends it again.
+/// After HTTP 500, the webhook of finished calls gets the call again, with the same key. A call that it always refuses
+/// becomes a dead letter. The dead letter survives a restart, until a person sends it again.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
 fn finished_call_reaches_the_webhook_after_failures_and_as_a_revived_dead_letter() {
@@ -108,7 +108,7 @@ fn finished_call_reaches_the_webhook_after_failures_and_as_a_revived_dead_letter
     let is_later = taken.at > refused.at;
     assert!(is_later && taken.signature != refused.signature, "the time is signed, too");
 
-    // The second call is refused for good. The tries in between are skipped: they take minutes.
+    // The webhook refuses the second call permanently (410). Status 500 would be tried again for minutes.
     status.store(410, Ordering::Relaxed);
     send(&wire.talkers, CallFrames { number: 2, length }, |_| true);
     let second = seen.recv_timeout(PATIENCE).expect("a try of the second call");
@@ -156,7 +156,7 @@ struct HookedMessage {
     body: String,
 }
 
-/// Starts an HTTP server that answers with the current value of `status`.
+/// Starts an HTTP server that answers with the status code in `status`.
 fn receiver(status: Arc<AtomicU16>) -> (String, Receiver<HookedMessage>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
@@ -184,7 +184,7 @@ fn receiver(status: Arc<AtomicU16>) -> (String, Receiver<HookedMessage>) {
                 "HTTP/1.1 {} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
                 status.load(Ordering::Relaxed)
             );
-            let _ = stream.get_mut().write_all(reply.as_bytes()); // the service may have ended
+            let _ = stream.get_mut().write_all(reply.as_bytes()); // the service may have ended before the reply
             let message = HookedMessage {
                 key: header("idempotency-key"),
                 signature: header("x-callspan-signature"),
@@ -199,7 +199,7 @@ fn receiver(status: Arc<AtomicU16>) -> (String, Receiver<HookedMessage>) {
     (url, seen)
 }
 
-/// Starts a service on the recorder's end of the wire. `rest` is added to its configuration.
+/// Starts a service on the recorder's end of the wire. `rest` is appended to its configuration.
 fn start(dir: &Path, wire: &VethPair, rest: &str) -> LiveService {
     let path: PathBuf = configuration(dir, &wire.recorder);
     let text = std::fs::read_to_string(&path).expect("just written");
@@ -211,7 +211,7 @@ fn start(dir: &Path, wire: &VethPair, rest: &str) -> LiveService {
     service
 }
 
-/// Sends the frames of a call that `keeps` allows, in real time.
+/// Sends the frames of a call in real time, except those for which `keeps` returns false.
 fn send(interface: &str, call: CallFrames, keeps: impl Fn(&[u8]) -> bool) {
     let mut out = pcap::Capture::from_device(interface).expect("it is there").open().expect("root may send");
     let began = Instant::now();
@@ -225,7 +225,7 @@ fn send(interface: &str, call: CallFrames, keeps: impl Fn(&[u8]) -> bool) {
 
 /// Value of `alerts.mirror_window_minutes` in these tests.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Additional time: mirror ports are checked every few seconds, and a busy machine is late.
+/// Additional time for a busy machine, and because mirror ports are checked only every few seconds.
 const SLACK: Duration = Duration::from_secs(20);
 /// Maximum wait until a call is finished and its message is sent.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! `callspan run` while a scanner sends ten thousand INVITEs a second beside three real calls.
+//! Tests `callspan run` while a scanner sends ten thousand INVITEs a second beside three real calls.
 //!
-//! `CALLSPAN_FLOOD` is the number of INVITEs (20,000; 100,000 in `.ci/long`). Only the long form, optimised, measures time
-//! and memory.
+//! `CALLSPAN_FLOOD` is the number of INVITEs (20,000 by default; 100,000 in `.ci/long`). Time and memory are checked
+//! only with 100,000, in an optimised build.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,10 +54,10 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
         wait_until("the scan is over and its memory is free", || resident_mib(pid) < before + LEFT_MIB);
         println!("resident {} MiB, {:.0} s after the flood", resident_mib(pid), sent.flooded.elapsed().as_secs_f64());
     }
-    // A second flood, and the service is stopped while packets are still queued.
+    // A second flood begins, and the service is stopped while packets still wait to be read.
     flood(&wire, invites, REAL);
     if !is_measured {
-        // A debug build may be far behind, and a stop does not wait for packets that were not read yet.
+        // A debug build may be slow. A stop does not wait for packets that were not read yet.
         let answered = |call: &StoredCall| is_real(&call.record) && call.record.answered_at.is_some();
         wait_until("the real calls are heard", || {
             all().iter().filter(|call| answered(call)).count() == 2 * REAL as usize
@@ -89,9 +89,10 @@ fn flood_of_invites_delays_no_real_call_and_no_stop() {
     let single =
         records.iter().filter(|r| !is_real(r) && r.problems.iter().all(|p| scan_attempts(p).is_none())).count();
     println!("scan records: {attempts:?}; {single} records of single attempts");
-    // The count of a source begins anew at each start, and in the minute in which the flood began.
+    // The recorder counts the INVITEs of a source for each minute. The count begins at 0 at each start, and the flood
+    // may begin in the middle of a minute.
     assert!(single <= 4 * ALLOWED as usize, "{single} attempts have records of their own");
-    // Every second INVITE is refused. Attempts without any response are under way for minutes.
+    // Every second INVITE is refused. Attempts without any response stay open for minutes.
     let expected = if is_measured { invites } else { invites / 2 };
     assert!(
         attempts.iter().sum::<u64>() >= u64::from(expected - 4 * ALLOWED),
@@ -107,7 +108,7 @@ fn scan_attempts(problem: &callspan::call::record::CallProblem) -> Option<u64> {
     problem.packets.filter(|_| problem.kind == ProblemKind::Scan)
 }
 
-/// End times of a flood.
+/// Times at which the parts of a flood ended.
 struct SentFlood {
     /// Time of the last BYE of a real call.
     ended: Instant,
@@ -115,8 +116,8 @@ struct SentFlood {
     flooded: Instant,
 }
 
-/// Sends [`RATE`] INVITEs a second; every second one is refused, the others get no response. Sends [`REAL`] calls at the same
-/// time, numbered from `first`.
+/// Sends [`RATE`] INVITEs a second. Every second INVITE is refused, and the others get no response. Sends [`REAL`] real
+/// calls at the same time, numbered from `first`.
 fn flood(wire: &VethPair, invites: u32, first: u32) -> SentFlood {
     let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
     for number in first..first + REAL {
@@ -194,11 +195,11 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 const RATE: u32 = 10_000;
 /// Number of real calls during the flood.
 const REAL: u32 = 3;
-/// Time from the answer to the BYE of a real call, so that it is in the middle of the flood.
+/// Time from the answer to the BYE of a real call. It is so short that the call lies in the middle of the flood.
 const TALK: Duration = Duration::from_millis(1_500);
 /// Value of `calls.scan_per_minute`.
 const ALLOWED: u32 = 120;
-/// Maximum memory, MiB: the engine keeps 40,000 legs of a few KiB.
+/// Maximum memory during the flood, MiB. The engine keeps 40,000 legs of a few KiB each.
 const MOST_MIB: u64 = 512;
-/// Maximum memory after the flood, MiB: the allocator keeps some free memory.
+/// Maximum memory after the flood, MiB. The allocator keeps some of the freed memory.
 const LEFT_MIB: u64 = 128;

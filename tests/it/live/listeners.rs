@@ -1,8 +1,8 @@
-//! Fifty people listen and look at the live calls while many calls are recorded: no frame is lost, and the capture thread
-//! has no more work.
+//! Fifty people listen to recordings and look at the live calls while many calls are recorded. No frame may be lost,
+//! and the capture thread must not have more work.
 //!
-//! `CALLSPAN_LISTENED_CALLS` is the number of calls at once (30; 1,000 in `.ci/long`). Only the long form, optimised,
-//! compares the processor time.
+//! `CALLSPAN_LISTENED_CALLS` is the number of simultaneous calls (30 by default; 1,000 in `.ci/long`). The processor
+//! time is compared only with 1,000, in an optimised build.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn fifty_listeners_cost_no_frame_and_no_time_of_the_capture_thread() {
     let wire = VethPair::new("cl");
     let dir = tempfile::tempdir().expect("a folder");
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    // All calls come from one address, which would be a scan otherwise.
+    // All calls come from one address. Without these settings the recorder would treat them as a scan.
     let rest = format!(
         "[pyrus]\nenabled = false\n[console]\nlisten = \"127.0.0.1:{port}\"\n[calls]\nscan_per_minute = 100000\n"
     );
@@ -80,7 +80,7 @@ fn assert_whole(record: &CallRecord) {
     assert!(record.problems.is_empty(), "{:?}", record.problems);
 }
 
-/// Sends calls at once, in real time.
+/// Sends `count` simultaneous calls in real time.
 fn send(wire: &VethPair, first: u32, count: u32) {
     let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
     for number in first..first + count {
@@ -107,7 +107,7 @@ fn wait_for_records(journal: &Journal, count: u32) {
 struct CaptureTime;
 
 impl CaptureTime {
-    /// Returns the processor time of the capture thread while something is done.
+    /// Returns the processor time that the capture thread uses while `work` runs.
     fn of(pid: u32, work: impl FnOnce()) -> Duration {
         let before = Self::so_far(pid);
         work();
@@ -116,20 +116,21 @@ impl CaptureTime {
 
     fn so_far(pid: u32) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).expect("it runs");
-        // utime and stime are the 14th and 15th field (proc(5)), in hundredths of a second; the name may contain spaces.
+        // Fields 14 and 15 are utime and stime in hundredths of a second (proc(5)). The name of the program may contain
+        // spaces, so fields are counted from the end of the name.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|n| fields[*n].parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 10)
     }
 }
 
-/// People with a live page, who listen to recordings.
+/// People who have a live page open and listen to recordings.
 struct Listeners {
     is_over: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<HeardTotals>>,
 }
 
-/// Answers that a listener got: whole ranges of a recording, and events of the live page.
+/// What a listener received: whole ranges of a recording, and events of the live page.
 #[derive(Debug, Default)]
 struct HeardTotals {
     ranges: u64,
@@ -147,14 +148,14 @@ impl Listeners {
         Self { is_over, threads }
     }
 
-    /// Ends the listeners, and returns the answers of each.
+    /// Stops all listeners. Returns what each received.
     fn stop(self) -> Vec<HeardTotals> {
         self.is_over.store(true, Ordering::Relaxed);
         self.threads.into_iter().map(|thread| thread.join().expect("a listener")).collect()
     }
 }
 
-/// Keeps a live page open, and reads a recording range by range, as a browser that plays it.
+/// Keeps a live page open, and reads a recording range by range, as a browser does that plays it.
 fn listen(port: u16, n: u32, sounds: &[String], is_over: &AtomicBool) -> HeardTotals {
     let mut page = TcpStream::connect(("127.0.0.1", port)).expect("listens");
     let head = format!("GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
@@ -174,7 +175,7 @@ fn listen(port: u16, n: u32, sounds: &[String], is_over: &AtomicBool) -> HeardTo
                 heard.ranges += 1;
                 from += RANGE;
             }
-            _ => from = 0, // the end of the recording, or no answer
+            _ => from = 0, // at the end of the recording, or without an answer, starts again
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -188,16 +189,16 @@ fn get(port: u16, path: &str, headers: &str) -> Option<(u16, Vec<u8>)> {
     stream.write_all(head.as_bytes()).ok()?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all).ok()?;
-    let status = std::str::from_utf8(all.get(9..12)?).ok()?.parse().ok()?; // HTTP/1.1 200
+    let status = std::str::from_utf8(all.get(9..12)?).ok()?.parse().ok()?; // the digits in "HTTP/1.1 200"
     let end = all.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     Some((status, all.split_off(end)))
 }
 
 const LISTENERS: u32 = 50;
-/// From the answer to the BYE of a call.
+/// Time from the answer to the BYE of a call.
 const TALK: Duration = Duration::from_secs(5);
-/// Bytes of a range: one second of the recordings.
+/// Number of bytes of a range: one second of a recording.
 const RANGE: u64 = 32_000;
-/// Processor time of the capture thread with listeners, as a multiple of that without. It measures the levels of the live
-/// page, five packets a second of each voice.
+/// Maximum processor time of the capture thread with listeners, as a multiple of the time without. With a live page it
+/// also measures the levels, in five packets a second of each voice.
 const MOST_MORE: f64 = 1.3;

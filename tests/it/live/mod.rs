@@ -1,4 +1,5 @@
-//! `callspan run` on a virtual interface in a network namespace; its other end is the mirror port.
+//! Tests of `callspan run` on a virtual interface in a network namespace. The other end of the interface is the mirror
+//! port.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "real time passes on a real wire")]
@@ -26,7 +27,7 @@ use callspan::call::record::{CallOutcome, CallRecord, CallVerdict, EndedBy, Prob
 const CALL: &str = "g711a_direct";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A network namespace with a pair of interfaces, `tap0` and `mirror0`. Dropping this removes it.
+/// A network namespace with a pair of interfaces, `tap0` and `mirror0`. Dropping this value removes it.
 pub(crate) struct NetworkNamespace(pub(crate) String);
 
 impl NetworkNamespace {
@@ -53,7 +54,7 @@ impl NetworkNamespace {
 
 impl Drop for NetworkNamespace {
     fn drop(&mut self) {
-        let _ = ip(&["netns", "del", &self.0]); // at worst it stays until the next boot
+        let _ = ip(&["netns", "del", &self.0]); // on failure it stays until the next boot
     }
 }
 
@@ -65,12 +66,12 @@ pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_callspan"))
 }
 
-/// Writes a configuration with all folders in `dir` and without Pyrus. Returns its path.
+/// Writes a configuration with all folders in `dir` and without Pyrus. Returns the path of the file.
 fn configuration(dir: &Path, interface: &str) -> PathBuf {
     crate::support::configuration::configuration(dir, interface, "[pyrus]\nenabled = false\n")
 }
 
-/// A running service, with the lines of its standard error. Dropping this kills it.
+/// A running service, with the lines of its standard error. Dropping this value kills the service.
 pub(crate) struct LiveService {
     child: Child,
     lines: Receiver<String>,
@@ -96,7 +97,7 @@ impl LiveService {
         }
     }
 
-    /// Sends SIGTERM and waits for the end. Returns the exit status and the lines of standard error.
+    /// Sends SIGTERM and waits for the end of the service. Returns the exit status and the lines of standard error.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
         signal("-TERM", &self.child.id().to_string());
         let status = self.child.wait().unwrap();
@@ -107,20 +108,21 @@ impl LiveService {
 
 impl Drop for LiveService {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may be over
+        let _ = self.child.kill(); // the service may have ended
         let _ = self.child.wait();
     }
 }
 
-/// Environment variable with a file in which the sender stores when it sent each frame: ns since the epoch, one a line.
+/// Name of an environment variable. It has the path of a file into which the sender writes the time of each frame, ns
+/// since the epoch, one in a line.
 const SENT: &str = "CALLSPAN_TEST_SENT";
 
-/// Environment variable with the process id of the service, which the sender suspends in the middle of the call while
-/// more frames come than the ring buffer holds.
+/// Name of an environment variable with the process id of the service. The sender suspends the service in the middle of
+/// the call, and sends more frames than the ring buffer can hold.
 const STOPPED: &str = "CALLSPAN_TEST_STOPPED";
 
-/// Plays the call onto `tap0` in real time. [`a_call_on_the_wire_becomes_its_record_and_recording`] and other tests run
-/// this in the namespace.
+/// Plays the call onto `tap0` in real time. Runs in the namespace for
+/// [`a_call_on_the_wire_becomes_its_record_and_recording`] and other tests.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn sender() {
@@ -133,7 +135,7 @@ fn sender() {
         match &stopped {
             Some(pid) if n == packets.len() / 2 => {
                 signal("-STOP", pid);
-                // 6 MiB of frames that are no traffic of calls.
+                // 6 MiB of frames that have nothing to do with calls.
                 let noise = [[0xFF; 12].as_slice(), &[0x12, 0x34], &[0; 1_386]].concat();
                 (0..4_500).for_each(|_| out.sendpacket(&noise[..]).unwrap());
             }
@@ -153,7 +155,7 @@ fn signal(name: &str, pid: &str) {
     assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
 }
 
-/// Number of packets of the call for which the ring buffer has no room: a quarter of a second.
+/// Number of packets of the call that do not fit into the ring buffer: a quarter of a second.
 const LOST: usize = 25;
 
 fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
@@ -232,7 +234,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
         .set("alerts", &format!("command = \"cat >> {}\"", alarms.display()))
         .set("pyrus", "enabled = false")
         .write();
-    // `ip netns exec` replaces itself by the program, so the process is the service.
+    // `ip netns exec` replaces itself by the program, so the process id is that of the service.
     let mut run = namespace.command(&program());
     run.args(["run", "-c"]).arg(&config);
     let mut service = LiveService::start(run);
@@ -254,7 +256,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
     assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     let lost = record.sides.caller.lost + record.sides.callee.lost;
-    // RTP packets of both sides, and those in the last blocks of the ring buffer.
+    // Lost are the RTP packets of both sides and the packets in the last blocks of the ring buffer.
     assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");
     let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
     assert_eq!(problems, [("lost_by_us", Some(lost))]);
@@ -262,7 +264,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     assert!(told.lines().any(|line| line.contains("\"capture_drops\"")), "an alarm says so: {told}");
 }
 
-/// Checks that each packet's sound is at the time at which it was sent, however late it was.
+/// Checks that the sound of each packet is at the time at which it was sent, even if the sender was late.
 fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
     let log = std::fs::read_to_string(log).unwrap();
     let stamps = log.lines().map(|line| line.parse().unwrap());
@@ -281,7 +283,7 @@ fn check_sound(record: &CallRecord, wav: &Path, log: &Path) {
         let score = judge(&channel, &tracks[side], &tracks[1 - side]);
         println!("{score:?}");
         assert!(score.windows >= 7 && score.lost == 0 && score.missing_ms == 0 && score.leak < 0.15, "{score:?}");
-        // The kernel's timestamp is a little later than the sender's clock reading.
+        // The timestamp of the kernel is a little later than the time that the sender stored.
         assert!(score.lag_ms.abs() < 5.0 && score.spread_ms < 5.0, "{score:?}");
     }
 }
@@ -313,7 +315,7 @@ fn an_interface_that_goes_down_is_reported_and_captured_again() {
     let last = said.iter().find(|line| line.contains("stopped")).unwrap_or_else(|| panic!("{said:#?}"));
     assert!(last.contains("rtp=806") && last.contains("left_aside=nothing"), "the whole call after it: {last}");
     let told = std::fs::read_to_string(&alarms).unwrap();
-    // Other lines may concern the disk of the test machine.
+    // Other lines may be about the disk of the test machine.
     let of_interface = |line: &&str| line.contains("\"interface_");
     let kinds: Vec<bool> = told.lines().filter(of_interface).map(|l| l.contains("\"interface_down\"")).collect();
     assert_eq!(kinds, [true, false], "down, then up: {told}");
@@ -331,7 +333,7 @@ fn under_systemd_a_start_without_its_interfaces_waits_for_them() {
         .set("pyrus", "enabled = false")
         .write();
     let mut run = namespace.command(&program());
-    // The socket of systemd, on which no process listens here.
+    // The address of a socket for systemd. No process listens there.
     run.env("NOTIFY_SOCKET", dir.path().join("notify")).args(["run", "-c"]).arg(&config);
     let mut service = LiveService::start(run);
     service.wait_for("waiting for mirror0, usb0");
@@ -423,7 +425,7 @@ fn a_call_during_which_our_interface_is_down_has_lost_packets_by_us() {
         std::thread::sleep(at.saturating_sub(begin.elapsed()));
         match frame.is_empty() {
             true => assert!(wire.ip(&["link", "set", "dev", &wire.recorder, if at == down { "down" } else { "up" }])),
-            // While the other end is down, the kernel may refuse to send.
+            // The kernel may refuse to send while the other end is down.
             false => drop(out.sendpacket(frame)),
         }
     }
@@ -435,7 +437,7 @@ fn a_call_during_which_our_interface_is_down_has_lost_packets_by_us() {
     }
     let record: CallRecord = serde_json::from_slice(&std::fs::read(&records[0]).unwrap()).unwrap();
     let problem = record.problems.iter().find(|p| p.kind == ProblemKind::LostByUs);
-    // 1.6 s are 80 packets of each side, and the interface is opened again within a second.
+    // 1.6 s are 80 packets of each side. The interface is opened again within a second.
     let lost = problem.and_then(|problem| problem.packets).unwrap_or_else(|| panic!("{:?}", record.problems));
     assert!((150..300).contains(&lost), "{lost} packets are lost by us");
     assert!(record.problems.iter().all(|p| p.kind != ProblemKind::LostBeforeUs), "{:?}", record.problems);
@@ -465,6 +467,6 @@ fn a_service_of_root_keeps_only_the_capabilities_that_it_needs() {
     assert_eq!(service.stop().0, Some(0));
 }
 
-/// The capabilities that the service needs: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and
-/// CAP_NET_RAW (linux/capability.h).
+/// The capabilities that the service needs, as a bit mask: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+/// and CAP_NET_RAW (linux/capability.h).
 const NEEDED: u64 = 0b1111 | 1 << 13;

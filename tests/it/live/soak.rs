@@ -1,7 +1,9 @@
-//! A day compressed: calls on a wire for minutes, with reloads, a full disk, an outage of Pyrus, restarts and kills.
+//! A day in a short time: calls on a wire for minutes, with reloads, a full disk, an outage of Pyrus, restarts and
+//! kills.
 //!
-//! `CALLSPAN_SOAK_MINUTES` is the length (0: the test does nothing; 15 in `.ci/long`). A call begins each 700 ms, about a
-//! hundred times as often as in an office. Memory, descriptors and threads at the end are those of the beginning.
+//! `CALLSPAN_SOAK_MINUTES` is the length (0: the test does nothing; 15 in `.ci/long`). A call begins each 700 ms, about
+//! a hundred times as often as in an office. At the end, memory, descriptors and threads must be the same as at the
+//! beginning.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -41,7 +43,8 @@ fn day_of_calls_and_faults_leaves_the_service_as_it_was() {
         let (stop, end) = (Arc::clone(&stop), wire.talkers.clone());
         move || talk(&end, &stop)
     });
-    // One process runs for two thirds of the time, so that its memory use can be compared.
+    // The first process runs for two thirds of the time, so that its memory at the beginning and at the end can be
+    // compared.
     let (mut child, _) = start(&config);
     let begin = Instant::now();
     pause(length / 10);
@@ -126,7 +129,7 @@ impl Resources {
     }
 }
 
-/// A disk that can be filled. Dropping this removes it.
+/// A small disk that can be filled. Dropping this value removes it.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -138,7 +141,7 @@ impl<'a> SmallDisk<'a> {
     }
 
     fn fill(&self) {
-        let _ = std::fs::write(self.0.join(FILL), vec![1; 512 << 20]); // fails when the disk is full
+        let _ = std::fs::write(self.0.join(FILL), vec![1; 512 << 20]); // ends when the disk is full
     }
 
     fn free(&self) {
@@ -148,7 +151,7 @@ impl<'a> SmallDisk<'a> {
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status(); // at worst it stays
+        let _ = Command::new("umount").arg("-l").arg(self.0).status(); // on failure the mount stays
     }
 }
 
@@ -156,6 +159,6 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Maximum number of calls that are not finished at any time, because they have just ended.
+/// Maximum number of calls that are not finished yet, because they ended only just before.
 const FEW: usize = 10;
 const FILL: &str = "fill";

@@ -1,4 +1,4 @@
-//! `callspan run` with two taps, i.e. capture interfaces, at once.
+//! Tests of `callspan run` with two capture interfaces (taps).
 
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +41,7 @@ impl TwoTaps {
     }
 }
 
-/// Returns whether the caller sent the frame.
+/// Returns whether a frame comes from the caller.
 fn is_of_caller(frame: &[u8]) -> bool {
     frame[26..30] == [10, 9, 0, 11]
 }
@@ -68,7 +68,8 @@ fn halves_on_two_taps_are_one_call_and_copies_between_taps_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let mut taps = TwoTaps::new(["ha", "hb"]);
     let service = taps.start(dir.path());
-    // Call 1: each direction on its own tap. Call 2: all packets on both taps. Call 3: on the second tap only.
+    // Call 1: each direction comes to a tap of its own. Call 2: all packets come to both taps. Call 3: all packets come
+    // to the second tap only.
     let mut frames = Vec::new();
     for number in 1..=3 {
         let call = CallFrames { number, length: Duration::from_secs(2) };
@@ -99,9 +100,10 @@ fn halves_on_two_taps_are_one_call_and_copies_between_taps_are_removed() {
     let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let taps_seen = view["service"]["taps"].as_array().unwrap();
     let count = |name: &str| taps_seen.iter().map(|tap| tap[name].as_u64().unwrap()).collect::<Vec<_>>();
-    // First tap: half of call 1 and all of call 2. Second tap: half of call 1 and all of calls 2 and 3.
+    // RTP packets at the first tap: half of call 1 and all of call 2. At the second tap: half of call 1 and all of
+    // calls 2 and 3.
     assert_eq!(count("rtp"), [300, 500], "{view:#}");
-    // Each of the 18 messages is counted once, whichever tap was read first; the 6 copies of call 2 are removed.
+    // Each of the 18 messages is counted once, whichever tap is read first. The 6 duplicates of call 2 are removed.
     assert_eq!((count("sip").iter().sum::<u64>(), count("copies").iter().sum::<u64>()), (18, 6), "{view:#}");
     assert!(taps_seen.iter().all(|tap| tap["is_up"] == true));
     assert_eq!(taps_seen[1]["name"], taps.wires[1].recorder.as_str());
@@ -120,7 +122,7 @@ fn backlog_of_a_busy_tap_is_read_in_order_with_the_quiet_tap() {
     let dir = tempfile::tempdir().unwrap();
     let mut taps = TwoTaps::new(["ba", "bb"]);
     let service = taps.start(dir.path());
-    // The caller talks on the quiet tap and hangs up there. The callee is on the tap with noise.
+    // The caller's packets, including the BYE, come to the quiet tap. The callee's packets come to the tap with noise.
     let call = CallFrames { number: 1, length: Duration::from_secs(4) };
     let mut frames: Vec<_> =
         call.frames().into_iter().map(|(at, frame)| (at, usize::from(!is_of_caller(&frame)), frame)).collect();

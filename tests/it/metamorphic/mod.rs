@@ -1,7 +1,7 @@
-//! Metamorphic tests of whole calls: a capture is changed in ways in which another network or mirror port would change
-//! it.
+//! Metamorphic tests with whole calls: a capture is changed as another network or mirror port would change it.
 //!
-//! The call must keep its id, each byte of its sound, and its record except for fields that describe the transport.
+//! The call must keep its id and each byte of its sound. Its record must stay the same, except for fields that describe
+//! the transport.
 
 use crate::support::captures::{ReplayResult, frames, replay_bytes, replay_packets};
 use crate::support::packets::{self, CapturedFrame, OverIpv6};
@@ -14,9 +14,9 @@ mod spool;
 
 const MS: i64 = 1_000_000;
 
-/// Calls on which all changes are tried: one without a PBX, one with both legs, one over TCP.
+/// Calls on which all changes are tried: one without a PBX, one with both legs of a PBX, one over TCP.
 const CALLS: [&str; 3] = ["g711a_direct", "pbx_b2bua_both_legs_ulaw", "tcp_signalling"];
-/// All calls with G.711, on which the cheap changes are tried.
+/// All calls with G.711. Changes that are quick to test are tried on all of them.
 const ALL_CALLS: [&str; 11] = [
     "blind_transfer_refer_pbx",
     "dtmf_rfc4733_direct",
@@ -30,10 +30,10 @@ const ALL_CALLS: [&str; 11] = [
     "ring_group_fork_pbx",
     "tcp_signalling",
 ];
-/// Calls over UDP without a PBX, on which changes of SIP are tried.
+/// Calls over UDP without a PBX. Changes of SIP messages are tried on these.
 const UDP_CALLS: [&str; 3] = ["g711a_direct", "hold_resume_direct", "blind_transfer_refer_pbx"];
 
-/// The parts of a record that must stay the same, and the sound.
+/// The parts of a call that must stay the same: its records and its sound.
 #[derive(Debug, PartialEq)]
 struct ComparableCall {
     records: Vec<CallRecord>,
@@ -55,9 +55,10 @@ impl ComparableCall {
         clean
     }
 
-    /// Checks that two calls are equal, with a readable message if not.
+    /// Checks that two calls are equal. If not, prints a readable message.
     fn assert_same(&self, other: &Self, what: &str) {
-        // The sound is compared first and without its hash, because other differences explain more.
+        // Other differences of the records explain more than a hash, so the hash is left out here. The sound is
+        // compared itself.
         let records = |e: &Self| -> Vec<CallRecord> {
             let mut records = e.records.clone();
             records.iter_mut().flat_map(|r| &mut r.recordings).for_each(|f| f.sha256.clear());
@@ -68,7 +69,8 @@ impl ComparableCall {
     }
 }
 
-/// Returns the call without jitter and packets out of order, which RFC 3550 counts in the order of arrival.
+/// Returns the call without its jitter and its number of reordered packets. RFC 3550 computes both from the order of
+/// arrival.
 fn whatever_the_order(mut essence: ComparableCall) -> ComparableCall {
     for record in &mut essence.records {
         for side in [&mut record.sides.caller, &mut record.sides.callee] {
@@ -78,7 +80,7 @@ fn whatever_the_order(mut essence: ComparableCall) -> ComparableCall {
     essence
 }
 
-/// Returns a record without the fields that depend on the transport: source, paths, protocol, copies.
+/// Returns a record without the fields that depend on the transport: source, paths, protocol, duplicates.
 fn without_the_way(mut record: CallRecord) -> CallRecord {
     record.source.clear();
     for recording in &mut record.recordings {
@@ -93,7 +95,7 @@ fn without_the_way(mut record: CallRecord) -> CallRecord {
     record
 }
 
-/// Like [`without_the_way`], and without addresses and the order of arrival.
+/// Does the same as [`without_the_way`]. Also removes addresses and fields that depend on the order of arrival.
 fn without_addresses(mut record: CallRecord) -> CallRecord {
     for leg in &mut record.legs {
         (leg.caller_addr, leg.callee_addr) = (None, None);
@@ -180,7 +182,8 @@ fn every_tunnel_shows_the_same_call() {
 
 #[test]
 fn fragments_in_every_order_show_the_same_call() {
-    // RTP with 20 ms of G.711 is 180 bytes of UDP payload and header: three fragments of up to 64 bytes.
+    // A UDP datagram with 20 ms of G.711 in RTP has 180 bytes with its header. In fragments of up to 64 bytes these are
+    // three.
     fn permuted(frame: &[u8], order: [usize; 3]) -> Vec<Vec<u8>> {
         let pieces = packets::fragmented(frame, 64);
         match pieces.len() {
@@ -231,11 +234,13 @@ fn copies_by_the_mirror_change_nothing() {
 
 #[test]
 fn the_worst_mirror_shows_every_call() {
-    // Of the call with a transfer one leg ends with the capture, so with the last copy.
+    // One leg of the call with a transfer has no BYE and ends with the last packet of the capture. A duplicate of that
+    // packet changes its end, so this call is left out.
     for name in ALL_CALLS.into_iter().filter(|name| *name != "blind_transfer_refer_pbx") {
         let doubled = packets::doubled(&frames(name), 2 * MS, |f| packets::vxlan(&packets::routed(f), 4789));
         let tagged = packets::each(&doubled, |f| vec![packets::tagged(f, &[(0x88a8, 10), (0x8100, 20)])]);
-        // Less than the copies are late: an original that came after its copy would be heard at the copy's time.
+        // Frames are delayed by less than the 2 ms of the duplicates. Otherwise an original could come after its
+        // duplicate, and the duplicate's time would count.
         let shown = ComparableCall::of(&replay_packets(&rewrite::disordered(&tagged, 1_900_000)));
         whatever_the_order(shown).assert_same(&whatever_the_order(ComparableCall::clean(name)), name);
     }
@@ -324,7 +329,7 @@ fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
     for p in &packets {
         let mut pieces = packets::fragmented(&p.data, 64);
         rtp += u32::from(carries_rtp(p));
-        // The middle piece of the hundredth RTP packet is lost.
+        // The second of three fragments of the hundredth RTP packet is lost.
         if carries_rtp(p) && rtp == 100 {
             pieces.remove(1);
         }
@@ -339,7 +344,7 @@ fn a_fragment_that_is_lost_costs_its_own_packet_and_nothing_else() {
     let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
     assert_eq!(heard.len(), whole.len(), "nothing after it moved");
     let other = heard.iter().zip(&whole).filter(|(a, b)| a != b).count();
-    // 20 ms are concealed; the effect of the concealment ends within another 40 ms.
+    // 20 ms are concealed, and the sound after them is affected for at most another 40 ms.
     assert!((1..=60 * 8).contains(&other), "{other} samples differ");
 }
 
@@ -360,7 +365,8 @@ fn tcp_with_all_that_happens_to_it_is_the_same_call() {
     let (packets, clean) = (frames(name), ComparableCall::clean(name));
     let segments = rewrite::with_syns(&packets::sip_over_tcp(&packets, 5060, 100));
     let with_keep_alives = rewrite::sip(&packets, |_, m| [b"\r\n\r\n", m, b"\r\n"].concat());
-    // Three other messages, the middle one of 20 KB, in one frame with each of the call's: far above any MTU.
+    // One frame contains a message of the call among three others, one of which has 20 KB. So the frame is far longer
+    // than any MTU.
     let options = |length: usize| {
         let head = "OPTIONS sip:10.9.0.12 SIP/2.0\r\nVia: SIP/2.0/TCP 10.9.0.99;branch=z9hG4bKo\r\nFrom: <sip:o@10.9.0.99>;tag=o\r\n\
                     To: <sip:10.9.0.12>\r\nCall-ID: options@10.9.0.99\r\nCSeq: 1 OPTIONS\r\n";
@@ -386,7 +392,7 @@ fn a_tcp_stream_opened_before_the_capture_is_read_midway() {
     let name = "g711a_direct";
     let clean = ComparableCall::clean(name);
     for cut in [100, 1460] {
-        // The end of an older message stands before the first message of each direction.
+        // In each direction, the end of an older message precedes the first message.
         let mut seen = std::collections::HashSet::new();
         let under_way = rewrite::sip(&frames(name), |p, m| match seen.insert(p.data[26..30].to_vec()) {
             true => [b"er-Agent: old\r\nContent-Length: 12\r\n\r\na=sendrecv\r\n".as_slice(), m].concat(),
@@ -428,7 +434,7 @@ fn the_same_capture_twice_gives_the_same_bytes() {
     }
 }
 
-/// Checks the parts of a record that do not depend on the first message of the call.
+/// Checks the parts of a record that do not depend on the first captured message of the call.
 fn assert_same_call(shown: &ReplayResult, clean: &ComparableCall, what: &str) {
     let (record, wanted) = (shown.only(), &clean.records[0]);
     let core = |r: &CallRecord| (r.from.clone(), r.to.clone(), r.internal.clone(), r.outcome, r.verdict, r.ended_by);
@@ -444,7 +450,7 @@ fn media_before_the_invite_is_of_the_call() {
     let name = "early_media_183_direct";
     let clean = ComparableCall::clean(name);
     for late in [10 * MS, 100 * MS, 2_000 * MS] {
-        // The offer and the 183 come after the first packets of both sides (at 2 and 5 ms).
+        // The first packets of both sides come at 2 and 5 ms. The INVITE and the 183 are delayed until after them.
         let late_sip = |p: &CapturedFrame| is_sip(p) && (begins(p, "INVITE") || begins(p, "SIP/2.0 1"));
         let shown = replay_packets(&rewrite::delayed(&frames(name), late, late_sip));
         assert_same_call(&shown, &clean, &format!("INVITE {} ms late", late / MS));
@@ -454,7 +460,8 @@ fn media_before_the_invite_is_of_the_call() {
 #[test]
 fn the_answer_before_the_invite_is_an_answer() {
     let name = "g711a_direct";
-    // The 200 came 1.210 s after the INVITE; both keep their own stamps but swap places, or the INVITE is 5 ms late.
+    // In the capture the 200 comes 1.210 s after the INVITE. INVITE and 1xx are delayed by 5 ms more, so they arrive
+    // after the 200.
     let late = |p: &CapturedFrame| begins(p, "INVITE") || begins(p, "SIP/2.0 1");
     let shown = replay_packets(&rewrite::delayed(&frames(name), 1_215 * MS, late));
     assert_same_call(&shown, &ComparableCall::clean(name), name);
@@ -489,14 +496,15 @@ fn a_call_mirrored_in_one_direction_has_one_voice_in_place() {
         assert_eq!((&record.from, &record.to), (&clean.records[0].from, &clean.records[0].to), "{address}");
         assert_eq!(record.outcome, CallOutcome::Answered, "{address}");
         let (heard, whole) = (samples(&shown.wav(record)), samples(&clean.sound[0]));
-        // The file begins at the ACK instead of the 200, or ends with the 200 to the BYE instead of the BYE: shift.
+        // With one direction only, the ACK stands for the missing 200, or the 200 to the BYE stands for the missing
+        // BYE. So the file begins or ends a little later, and its samples are shifted.
         let off_ns = record.recordings[0].starts_at.as_nanos() - clean.records[0].recordings[0].starts_at.as_nanos();
         let off = usize::try_from((off_ns * 8 + 500_000) / 1_000_000).unwrap();
         let own = |s: &[i16]| s.iter().skip(channel).step_by(2).copied().collect::<Vec<_>>();
         let other = |s: &[i16]| s.iter().skip(1 - channel).step_by(2).copied().collect::<Vec<_>>();
         assert!(other(&heard).iter().all(|s| *s == 0), "{address}: nothing of the other side");
         let (heard, whole) = (own(&heard), own(&whole));
-        // Both begin between two samples: one of them may have one more before the first that is the same.
+        // Both files begin between two samples, so one of them may have one sample more at the beginning.
         let same = |(a, b): (usize, usize)| heard.iter().skip(a).zip(&whole[off + b..]).filter(|(a, b)| a == b).count();
         let best = [(0, 0), (1, 0), (0, 1)].map(same).into_iter().max().unwrap();
         let wanted = heard.len().min(whole.len() - off) - 2;

@@ -1,4 +1,4 @@
-//! The spool file of a leg is a capture: replaying it gives the same call again.
+//! Tests that the spool file of a leg is a capture: replaying it gives the same call again.
 
 use callspan::call::Engine;
 use callspan::call::event::CallEvent;
@@ -10,7 +10,7 @@ use callspan::spool::{LegSource, LegStore as _};
 use super::{CallRecord, ComparableCall};
 use crate::support::captures::{fixture, frames, replay_bytes, replay_packets};
 
-/// Returns the spool files of a capture's legs with media, in the order of the calls. The value is true for the
+/// Returns the spool files of all legs with media in a capture, in the order of the calls. The bool is true for the
 /// first leg of a call.
 fn spools(name: &str) -> Vec<(bool, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Measurements with years of calls: retention, `calls verify` and the recovery of the journal. Ignored by default:
-//! `cargo test --release --test it scale -- --ignored --nocapture --test-threads=1`.
+//! Measurements with the calls of years: retention, `calls verify` and the recovery of the journal.
+//!
+//! They are ignored by default: `cargo test --release --test it scale -- --ignored --nocapture --test-threads=1`.
 
 mod resume;
 
@@ -16,7 +17,7 @@ use callspan::service::maintenance::RetentionCandidates;
 use callspan::service::recovery;
 use callspan::time::Timestamp;
 
-/// Returns a delivered call of a minute with one recording; one call begins each five minutes.
+/// Returns a delivered call of one minute with a recording. The calls begin every five minutes.
 fn record(n: u32, dir: &Path) -> CallRecord {
     let at = Timestamp::from_secs(1_700_000_000 + i64::from(n) * 300);
     let id = format!("{}-{n:012x}", at.to_rfc3339_secs().replace(['-', ':'], ""));
@@ -181,7 +182,7 @@ fn a_hundred_thousand_calls_are_listed_in_the_memory_of_a_thousand() {
             most.push(peak);
         }
     }
-    // A list of a thousand is over before it can be looked at twice; its highest is that of the first.
+    // The two short lists end before memory is read a second time, so the first value is the base for the others.
     assert!(most[2..].iter().all(|peak| (1..most[0] + 8 * 1_024).contains(peak)), "{most:?}");
 }
 
@@ -226,7 +227,7 @@ fn a_gibibyte_encrypted_in_constant_memory() {
     let sealed = timed("1 GiB encrypted and on the disk", || {
         encrypt::encrypt_file(&plain, &encrypt::encrypted_path(&plain), &[recipient]).expect("written")
     });
-    // Each 64 KiB have a tag of 16 bytes (age-encryption.org/v1, payload); the header is below a KiB.
+    // Each 64 KiB have a tag of 16 bytes (age-encryption.org/v1, payload). The header is shorter than a KiB.
     let tags = (1 << 30) / (64 * 1024) * 16;
     assert!((tags..tags + 1_024).contains(&(sealed.bytes - (1 << 30))), "{} bytes", sealed.bytes);
     assert!(rss_kib() - before < 4 * 1_024, "{} KiB more", rss_kib() - before);

@@ -1,7 +1,7 @@
-//! A restart with thousands of open calls: its cost does not grow with the length of the calls.
+//! Tests a restart with thousands of open calls. Its cost must not grow with the length of the calls.
 //!
 //! `CALLSPAN_RESUME_CALLS=3000 CALLSPAN_RESUME_SECONDS=20 cargo test --release --test it scale::resume -- --nocapture`
-//! measures on a larger scale. Each call has two legs; each leg has two streams of 50 packets a second (23 KB/s).
+//! measures on a larger scale. Each call has two legs. Each leg has two streams of 50 packets a second (23 KB/s).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     DiskSpool::start(&config).expect("a spool")
 }
 
-/// Returns the hop of a leg: from outside to the PBX, or from the PBX to a telephone.
+/// Returns the two hosts of a leg: outside and PBX, or PBX and telephone.
 fn hop(leg: u32) -> (Endpoint, Endpoint) {
     let (outside, pbx, phone) = ([10, 1, 0, 1], [10, 1, 0, 2], [10, 1, 0, 3]);
     if leg.is_multiple_of(2) {
@@ -42,7 +42,7 @@ fn hop(leg: u32) -> (Endpoint, Endpoint) {
     }
 }
 
-/// Returns a media endpoint for one leg only; each address has 8,000 ports.
+/// Returns a media endpoint that only one leg uses. Each IP address has 8,000 ports.
 fn media(leg: u32, side: u32) -> Endpoint {
     let host = [10, 2 + side as u8, (leg / 8_000) as u8, 1];
     Endpoint::v4(host, 10_000 + (leg % 8_000) as u16 * 2)
@@ -71,7 +71,7 @@ fn sip(leg: u32, way: (Endpoint, Endpoint), start: &str, cseq: &str, media: Opti
     .into_bytes()
 }
 
-/// Writes a spool with the first seconds of calls, in the state in which a killed process leaves it.
+/// Writes a spool with the first seconds of calls, as a killed process leaves it.
 fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -117,12 +117,12 @@ fn leave(folder: &Path, legs: u32, seconds: u32) -> Vec<String> {
     spool.flush();
     let mut ids: Vec<String> = engine.live_ids().map(str::to_owned).collect();
     ids.sort();
-    // The spool is not closed, because an orderly end writes more.
+    // The spool is not closed, because a clean stop writes more than a kill.
     std::mem::forget(spool);
     ids
 }
 
-/// Starts an engine from the spool. Returns how long this took, and how many bytes were read.
+/// Starts an engine from the spool. Returns the time that it took, and the number of bytes that were read.
 fn come_up(folder: &Path, legs: u32, ids: &[String]) -> (Duration, u64) {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -133,7 +133,7 @@ fn come_up(folder: &Path, legs: u32, ids: &[String]) -> (Duration, u64) {
     let mut found: Vec<&str> = engine.live_ids().collect();
     found.sort_unstable();
     assert!(found == ids, "the same calls");
-    // The forgotten spool of the "killed" process still has its files open.
+    // The spool of the "killed" process was only forgotten, so its files are still open.
     assert!(handles(folder) <= before + 512);
     (took, read)
 }
@@ -177,7 +177,7 @@ fn a_restart_reads_no_more_for_longer_calls() {
         );
         reads.push(read);
     }
-    // Of each leg, its end (52 KiB) and its signalling are read, twice.
+    // From each leg, its end (52 KiB) and its signalling are read twice.
     assert!(reads.iter().all(|read| *read < u64::from(legs) * 80 * 1024), "{reads:?}");
 }
 
