@@ -1,16 +1,16 @@
-//! Reads attributes of a session description that stand alone: the `a=` lines (RFC 8866 section 5.13).
+//! Reads single attributes of a session description, i.e. `a=` lines (RFC 8866 section 5.13).
 
 use std::net::IpAddr;
 
 use sdp_types::Attribute;
 
-/// Direction of the media, from the point of view of the user agent that sent the description (RFC 8866 section 6.7).
+/// Direction of the media, as the sender of the description sees it (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MediaDirection {
-    /// The sender of the description sends and receives media. This is the default.
+    /// The sender of the description sends and receives media. This applies if there is no direction attribute.
     #[default]
     SendRecv,
-    /// The sender of the description only sends media: it holds the other side.
+    /// The sender of the description only sends media. It holds the other side.
     SendOnly,
     /// The sender of the description only receives media.
     RecvOnly,
@@ -19,7 +19,7 @@ pub enum MediaDirection {
 }
 
 impl MediaDirection {
-    /// Returns the direction that the last direction attribute states; `None` without such an attribute.
+    /// Returns the direction in the last direction attribute; `None` if there is none.
     pub(super) fn find(attributes: &[Attribute]) -> Option<Self> {
         attributes.iter().rev().find_map(|a| match a.attribute.trim().to_ascii_lowercase().as_str() {
             "sendrecv" => Some(Self::SendRecv),
@@ -41,7 +41,7 @@ impl MediaDirection {
     }
 }
 
-/// Endpoint of RTCP, if it is not the port after the RTP port (RFC 3605).
+/// Endpoint for RTCP, if it is not the port after the RTP port (RFC 3605).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtcpAddress {
     /// UDP port of RTCP.
@@ -57,18 +57,18 @@ impl RtcpAddress {
     }
 }
 
-/// An ICE candidate over UDP: another endpoint at which the sender of the description may receive media (RFC 8839
+/// An ICE candidate over UDP: an endpoint at which the sender of the description may also receive media (RFC 8839
 /// section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IceCandidate {
-    /// Purpose of the candidate: 1 for RTP, 2 for RTCP.
+    /// Component of the media: 1 is RTP, 2 is RTCP.
     pub component: u16,
-    /// IP address at which the candidate receives media.
+    /// IP address of the candidate.
     pub ip: IpAddr,
-    /// UDP port at which the candidate receives media.
+    /// UDP port of the candidate.
     pub port: u16,
-    /// For a reflexive or relayed candidate: the endpoint that it stands for, e.g. that of the client behind its TURN
-    /// server.
+    /// Endpoint behind a reflexive or relayed candidate, e.g. that of the client behind its TURN server; `None` for a
+    /// host candidate.
     pub related: Option<(IpAddr, u16)>,
 }
 
@@ -85,12 +85,12 @@ impl IceCandidate {
     }
 }
 
-/// An RTP header extension: extra data that packets may carry after their header (`a=extmap`, RFC 8285).
+/// An RTP header extension: additional data after the header of a packet (`a=extmap`, RFC 8285).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderExtension {
     /// Number that stands for this extension in RTP packets.
     pub id: u16,
-    /// URI that says which kind of data the extension carries, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
+    /// URI that names the kind of data, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub uri: String,
 }
 
@@ -102,8 +102,8 @@ impl HeaderExtension {
     }
 }
 
-/// Returns the trimmed values of all attributes with this name, in order. An attribute without a value has the empty
-/// value.
+/// Returns the trimmed values of all attributes with this name, in order. The value of an attribute without a value is
+/// empty.
 pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
     attributes
         .iter()
@@ -111,7 +111,7 @@ pub(super) fn all<'a>(attributes: &'a [Attribute], name: &'static str) -> impl I
         .map(|a| a.value.as_deref().unwrap_or_default().trim())
 }
 
-/// Returns the value of the first attribute with this name; `None` if there is no such attribute.
+/// Returns the value of the first attribute with this name; `None` if there is none.
 pub(super) fn first<'a>(attributes: &'a [Attribute], name: &'static str) -> Option<&'a str> {
     all(attributes, name).next()
 }
@@ -121,14 +121,13 @@ pub(super) fn has(attributes: &[Attribute], name: &'static str) -> bool {
     first(attributes, name).is_some()
 }
 
-/// Returns the IP address of a c= line, without the time to live that multicast addresses have. Returns `None` for a
-/// host name.
+/// Returns the IP address of a c= line, without the time to live of a multicast address; `None` for a host name.
 pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
     ip(connection.connection_address.split('/').next()?)
 }
 
-/// Parses an IP address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) names a network
-/// interface of the sending host, and is left out.
+/// Parses an IP address. The zone of a link-local IPv6 address (`fe80::1%eth0`, RFC 4007 section 11) is removed,
+/// because it names a network interface of the sender.
 fn ip(text: &str) -> Option<IpAddr> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     text.split('%').next()?.parse().ok()
@@ -145,5 +144,5 @@ pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Maximum number of values kept of an attribute that occurs several times. Browsers send up to 20 candidates.
+/// Maximum number of values of an attribute that are stored. Browsers send up to 20 candidates.
 pub(super) const MAX_LIST: usize = 64;

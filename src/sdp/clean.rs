@@ -1,20 +1,20 @@
-//! Prepares descriptions for the parser of `sdp-types`: keeps the lines that a recorder needs, in the form that the
-//! crate accepts.
+//! Prepares session descriptions for the parser of `sdp-types`: keeps the lines that a recorder needs.
 //!
-//! The crate rejects a whole description because of one line that a recorder does not need. Examples are a bandwidth
-//! that is not a number, a blank in the user name of o=, a repeated s=, a trailing NUL, a blank after `v=0`, and a line
-//! without `=`. So only v=, c=, m= and a= lines pass, with single blanks. The cleaner itself parses o=.
+//! That crate rejects a whole description because of one line, even if a recorder does not need it. Examples are a
+//! bandwidth that is no number, a blank in the user name of o=, a second s= line, a NUL at the end, a blank after
+//! `v=0`, and a line without `=`. So only v=, c=, m= and a= lines are passed to the crate, with single blanks. The o=
+//! line is parsed here.
 
 use super::{SdpReject, SessionOrigin};
 
-/// A description in the form that `sdp-types` accepts, and its origin (o= line), which the cleaner has parsed itself.
+/// A description that `sdp-types` accepts, and its origin (o= line), which was parsed here.
 pub(super) struct CleanedSdp {
     pub(super) text: String,
     pub(super) origin: Option<SessionOrigin>,
 }
 
-/// Prepares a description for the parser. Invalid UTF-8 becomes U+FFFD, NULs are removed, and CR, LF and CRLF end a
-/// line.
+/// Prepares a description for the parser. A line ends with CR, LF or CRLF. NULs are removed, and invalid UTF-8 becomes
+/// U+FFFD.
 pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
     if bytes.len() > MAX_SDP_BYTES {
         return Err(SdpReject::TooLong);
@@ -35,10 +35,9 @@ pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
 
 #[derive(Default)]
 struct CleanerState {
-    /// Whether a v= or m= line was found. Without them the text is no session description.
+    /// Whether a v= or m= line was found. A text without them is no session description.
     found: bool,
-    /// Whether the current section has a c= line already. Further c= lines of a section, which only multicast uses, are
-    /// dropped.
+    /// Whether the current section already has a c= line. Only multicast uses several, and only the first is kept.
     connected: bool,
     /// Number of m= lines that were read so far.
     media: usize,
@@ -46,7 +45,7 @@ struct CleanerState {
 
 impl CleanerState {
     fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
-        // All further lines belong to m= lines beyond [`MAX_MEDIA`].
+        // There are more than [`MAX_MEDIA`] m= lines. All further lines belong to m= lines that are dropped.
         if self.media > MAX_MEDIA {
             return;
         }
@@ -74,8 +73,8 @@ impl CleanerState {
     }
 }
 
-/// Appends an m= line with its words separated by single blanks. An unreadable m= line is replaced by a refused m= line
-/// (port 0), so that the other m= lines keep their positions.
+/// Appends an m= line with single blanks between its words. An unreadable m= line becomes a refused one (port 0), so
+/// that the positions of the other m= lines do not change.
 fn push_media(text: &mut String, value: &str) {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next().unwrap_or("-");
@@ -89,7 +88,7 @@ fn push_media(text: &mut String, value: &str) {
     }
 }
 
-/// Returns whether a word of an m= line is a port, or `port/number of ports`.
+/// Returns whether a word of an m= line is a port, or a port and a number of ports (`port/number`).
 fn is_port(word: &str) -> bool {
     let (port, count) = word.split_once('/').unwrap_or((word, "1"));
     port.parse::<u16>().is_ok() && count.parse::<u16>().is_ok()
@@ -106,7 +105,7 @@ fn push<'w>(text: &mut String, key: &str, words: impl Iterator<Item = &'w str>) 
     text.push_str("\r\n");
 }
 
-/// Returns the three words of a c= line, if it has an IPv4 or IPv6 address.
+/// Returns the three words of a c= line; `None` if the address is neither IPv4 nor IPv6.
 fn connection(value: &str) -> Option<[&str; 3]> {
     let mut words = value.split_ascii_whitespace();
     let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
@@ -114,7 +113,7 @@ fn connection(value: &str) -> Option<[&str; 3]> {
     net.eq_ignore_ascii_case("IN").then_some(["IN", kind, address])
 }
 
-/// Parses an o= line from its end, because the user name at its beginning can contain blanks.
+/// Parses an o= line from its end, because the user name at its beginning may contain blanks.
 fn origin(value: &str) -> Option<SessionOrigin> {
     let mut words = value.split_ascii_whitespace().rev();
     let address = words.next()?.to_owned();
@@ -124,12 +123,11 @@ fn origin(value: &str) -> Option<SessionOrigin> {
     Some(SessionOrigin { session_id, session_version, address })
 }
 
-/// Maximum size of a description, bytes. A WebRTC description with many candidates has 10 kB; a UDP datagram has at
-/// most 64 KiB.
+/// Maximum size of a description, bytes: that of a UDP datagram. A WebRTC description with many candidates has 10 kB.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
 
-/// Maximum number of lines of a description. The size limit alone would allow 64 thousand empty lines.
+/// Maximum number of lines of a description. Without it, 64 KiB could be 64 thousand empty lines.
 pub const MAX_LINES: usize = 4_096;
 
-/// Maximum number of m= lines. In a recording session (SIPREC) of a conference, each participant has two.
+/// Maximum number of m= lines. The recording session (SIPREC) of a conference has two for each participant.
 const MAX_MEDIA: usize = 64;

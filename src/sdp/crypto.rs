@@ -4,14 +4,14 @@ use std::fmt;
 
 use super::attribute::MAX_LIST;
 
-/// One `a=crypto` line: a crypto suite with the keys of the packets that the sender of the description *sends*.
+/// An `a=crypto` line: the crypto suite and the keys of the packets that the sender of the description *sends*.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoAttribute {
-    /// Number of the line within its m= section. The answer repeats the tag of the line that it chose from the offer.
+    /// Number of the line within its m= section. An answer repeats the number of the line that it chose from the offer.
     pub tag: u32,
     /// Crypto suite in upper case, e.g. `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`.
     pub suite: String,
-    /// Master keys. If there are several, a master key identifier (MKI) in each packet names its key.
+    /// Master keys. If there are several, each packet names its key by a master key identifier (MKI).
     pub keys: Vec<CryptoKey>,
     /// Session parameters as written, e.g. `KDR=1`, `UNENCRYPTED_SRTP`, `UNAUTHENTICATED_SRTP`, `WSH=64`.
     pub params: Vec<String>,
@@ -44,14 +44,14 @@ impl fmt::Debug for CryptoAttribute {
 pub struct CryptoKey {
     /// Master key and salt together, as base64 text.
     pub inline: String,
-    /// Identifier (MKI) that packets encrypted with this key carry; `None` if they carry none.
+    /// Identifier (MKI) in the packets that use this key; `None` if the packets have no identifier.
     pub mki: Option<Mki>,
-    /// Number of packets for which the key is valid, as written: `2^31` or a number; `None` if the line gives no
-    /// lifetime.
+    /// Number of packets for which the key is valid, as written, e.g. `2^31`; `None` if no lifetime is given.
     pub lifetime: Option<String>,
 }
 
-/// A master key identifier (MKI): names the master key of a packet, if a line has several (RFC 3711 section 3.1).
+/// Master key identifier (MKI): names the master key of a packet, if an `a=crypto` line has several (RFC 3711 section
+/// 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mki {
     /// The identifier as a number.
@@ -61,7 +61,7 @@ pub struct Mki {
 }
 
 impl CryptoKey {
-    /// Parses one key of the form `inline:` key [`|` lifetime] [`|` mki `:` length] (RFC 4568 section 6.1).
+    /// Parses one key in the form `inline:` key [`|` lifetime] [`|` mki `:` length] (RFC 4568 section 6.1).
     fn parse(text: &str) -> Option<Self> {
         let (method, info) = text.split_once(':')?;
         if !method.trim().eq_ignore_ascii_case("inline") {

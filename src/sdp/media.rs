@@ -23,7 +23,7 @@ pub enum MediaKind {
     Application,
     /// `message`: chat over MSRP (RFC 4975).
     Message,
-    /// Any other media type, which is ignored.
+    /// Any other media type. Such m= lines are ignored.
     Other,
 }
 
@@ -65,11 +65,11 @@ impl MediaProtocol {
 pub struct MediaFormat {
     /// Payload type, 0 to 127.
     pub pt: PayloadType,
-    /// Encoding name in upper case. Empty without an rtpmap, even if RFC 3551 defines the payload type.
+    /// Encoding name in upper case. Empty if there is no rtpmap, even for a static payload type of RFC 3551.
     pub encoding: String,
-    /// RTP clock rate, Hz (8000 for G.722, too); 0 if unknown.
+    /// RTP clock rate, Hz; 0 if unknown. It is 8000 for G.722, too.
     pub clock_hz: u32,
-    /// Number of audio channels; 1 if the rtpmap gives none.
+    /// Number of audio channels; 1 if the rtpmap has no number.
     pub channels: u8,
     /// Parameters of all a=fmtp lines of this payload type, joined by `;`.
     pub fmtp: String,
@@ -80,48 +80,48 @@ pub struct MediaFormat {
 pub struct MediaDescription {
     /// Media type, e.g. audio or video.
     pub kind: MediaKind,
-    /// UDP port at which the sender of the description receives RTP; 0 if the m= line is refused or ended.
+    /// UDP port at which the sender of the description receives RTP; 0 if the m= line is refused or no longer used.
     pub port: u16,
     /// Transport protocol, which also says whether the media is encrypted.
     pub protocol: MediaProtocol,
-    /// IP address at which the sender of the description receives media: that of the m= line, else that of the session.
+    /// IP address at which the sender of the description receives media, from the m= section or from the session.
     /// `None` for a host name.
     pub connection: Option<IpAddr>,
-    /// Direction that the m= line states, else that of the session.
+    /// Direction of the media, from the m= section or from the session.
     pub direction: MediaDirection,
-    /// Payload formats in the sender's order of preference.
+    /// Payload formats, in the order in which the sender of the description prefers them.
     pub formats: Vec<MediaFormat>,
-    /// Duration of the sound in one packet that the sender of the description prefers to receive, milliseconds
+    /// Preferred duration of the sound in a packet that the sender of the description receives, milliseconds
     /// (`a=ptime`).
     pub ptime_ms: Option<u32>,
-    /// Longest duration of the sound in one packet that the sender of the description accepts, milliseconds
+    /// Maximum duration of the sound in a packet that the sender of the description receives, milliseconds
     /// (`a=maxptime`).
     pub maxptime_ms: Option<u32>,
-    /// Endpoint of RTCP, if it is not the port after the RTP port.
+    /// Endpoint for RTCP, if it is not the port after the RTP port.
     pub rtcp: Option<RtcpAddress>,
     /// Whether RTP and RTCP share one port (RFC 5761).
     pub rtcp_mux: bool,
     /// Crypto suites and keys for SRTP, one for each `a=crypto` line (RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
-    /// Whether a DTLS fingerprint is present, so that DTLS agrees on the SRTP keys (RFC 5763).
+    /// Whether the description has a DTLS fingerprint. Then DTLS agrees on the SRTP keys (RFC 5763).
     pub fingerprint: bool,
-    /// Whether ZRTP can agree on the SRTP keys within the media stream (RFC 6189).
+    /// Whether ZRTP may agree on SRTP keys within the media stream (RFC 6189).
     pub zrtp: bool,
     /// Whether the sender of the description uses ICE (RFC 8839). With ICE, the address 0.0.0.0 does not mean a hold.
     pub ice: bool,
-    /// ICE candidates: other endpoints at which the sender of the description may receive media.
+    /// ICE candidates: endpoints at which the sender of the description may also receive media.
     pub candidates: Vec<IceCandidate>,
     /// SSRCs that the description announces (RFC 5576).
     pub ssrcs: Vec<Ssrc>,
-    /// Name of the m= line within the session, e.g. for BUNDLE groups (`a=mid`, RFC 5888).
+    /// Name of the m= section, e.g. for BUNDLE groups (`a=mid`, RFC 5888).
     pub mid: Option<String>,
-    /// Label of the m= line (`a=label`, RFC 4574), to which e.g. SIPREC metadata refers.
+    /// Label of the m= section (`a=label`, RFC 4574). E.g. SIPREC metadata refers to it.
     pub label: Option<String>,
     /// RTP header extensions that the sender of the description uses or accepts.
     pub extmap: Vec<HeaderExtension>,
 }
 
-/// Session-level values that apply to m= lines without values of their own.
+/// Values of the session part, for m= sections without values of their own.
 pub(super) struct SessionDefaults {
     connection: Option<IpAddr>,
     direction: MediaDirection,
@@ -152,7 +152,7 @@ impl MediaDescription {
             kind: kind(&media.media),
             port: media.port,
             protocol: protocol(&media.proto),
-            // RFC 8866 section 5.7: the media's own address overrides the session's.
+            // The address of the m= section overrides the address of the session (RFC 8866 section 5.7).
             connection: media.connections.first().map_or(defaults.connection, attribute::address),
             direction: MediaDirection::find(a).unwrap_or(defaults.direction),
             formats: formats(&media.fmt, a),
@@ -177,12 +177,12 @@ impl MediaDescription {
         self.connection.is_some_and(|ip| ip.is_unspecified())
     }
 
-    /// Returns whether the m= line is refused or ended (port 0, RFC 3264 section 6).
+    /// Returns whether the m= line is refused or no longer used (port 0, RFC 3264 section 6).
     pub fn is_refused(&self) -> bool {
         self.port == 0
     }
 
-    /// Returns the announced format of a payload type; `None` if the m= line has none.
+    /// Returns the announced format of a payload type; `None` if the m= section does not announce it.
     pub fn format(&self, pt: PayloadType) -> Option<&MediaFormat> {
         self.formats.iter().find(|format| format.pt == pt)
     }
@@ -213,8 +213,8 @@ fn protocol(name: &str) -> MediaProtocol {
     }
 }
 
-/// Returns the payload formats listed in the m= line, then formats that have only an rtpmap. Some gateways list
-/// telephone-event only in an rtpmap.
+/// Returns the payload formats that the m= line lists, then those that only an rtpmap has. Some gateways announce
+/// telephone-event only by an rtpmap.
 fn formats(fmt: &str, attributes: &[Attribute]) -> Vec<MediaFormat> {
     let mut formats: Vec<MediaFormat> = Vec::new();
     let maps = attribute::all(attributes, "rtpmap").filter_map(rtpmap);

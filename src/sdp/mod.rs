@@ -1,11 +1,13 @@
-//! Session descriptions (RFC 8866) as far as a recorder needs them: endpoints, directions, payload formats and keys of
+//! Session descriptions (RFC 8866), as far as a recorder needs them: endpoints, directions, payload formats and keys of
 //! the media.
 //!
-//! A cleaner removes the lines that a recorder does not need and that `sdp-types` would reject. Then `sdp-types` parses
-//! the rest. A malformed attribute is ignored, because the other attributes are still valid.
+//! First, `clean` removes the lines that a recorder does not need and that `sdp-types` may reject. Then `sdp-types`
+//! parses the rest. A malformed attribute is ignored, and the others are used.
 //!
-//! Invariants: no input panics; every list is bounded; [`SessionDescription::media`] has all m= lines in order, also
-//! refused (port 0) and unreadable m= lines, because offer and answer are matched by position (RFC 3264 section 6).
+//! Invariants:
+//! - No input panics, and every list has a maximum length.
+//! - [`SessionDescription::media`] has all m= lines in order, also refused (port 0) and unreadable ones. Offer and
+//!   answer are matched by their positions (RFC 3264 section 6).
 
 mod attribute;
 mod clean;
@@ -26,28 +28,28 @@ pub use media::{MediaDescription, MediaKind, MediaProtocol};
 /// Reason why bytes are not accepted as a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SdpReject {
-    /// The text has neither a v= nor an m= line.
+    /// The text has no v= line and no m= line.
     #[error("no session description")]
     NotSdp,
     /// The text has more than [`MAX_SDP_BYTES`] bytes or [`MAX_LINES`] lines.
     #[error("session description too long")]
     TooLong,
-    /// The parser rejects the description even after cleaning.
+    /// The parser rejects the description, although it was cleaned.
     #[error("malformed session description")]
     Malformed,
 }
 
-/// A session description (RFC 8866): the endpoints, directions and formats of the media that one side of a call
-/// proposes or accepts.
+/// A session description (RFC 8866): the media that one side of a call proposes or accepts, with endpoints, directions
+/// and formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDescription {
-    /// Origin (o= line): sender and version of the description. `None` if o= is missing or malformed.
+    /// Origin (o= line): sender and version of the description. `None` if the line is missing or malformed.
     pub origin: Option<SessionOrigin>,
-    /// Media address (c= line) for all m= lines that have none of their own. `None` if it is missing or a host name.
+    /// IP address (c= line) for all m= sections without a c= line. `None` if it is missing or a host name.
     pub connection: Option<IpAddr>,
     /// Media descriptions in the order of the m= lines.
     pub media: Vec<MediaDescription>,
-    /// Media ids of the m= lines in each `a=group:BUNDLE`. The m= lines of a group share one port (RFC 9143).
+    /// For each BUNDLE group (`a=group:BUNDLE`), the names of its m= sections. They share one port (RFC 9143).
     pub bundles: Vec<Vec<String>>,
 }
 
@@ -58,8 +60,8 @@ impl SessionDescription {
     }
 }
 
-/// The o= line (RFC 8866 section 5.2). Descriptions with the same origin and version are equal. A higher version is a
-/// new offer or answer (RFC 3264 section 8).
+/// The o= line (RFC 8866 section 5.2). Two descriptions with the same origin and version are equal. A higher version is
+/// a new offer or answer (RFC 3264 section 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOrigin {
     /// Number that is unique among the sessions of the origin's host.

@@ -24,7 +24,7 @@ fn an_untidy_description_of_a_device_is_parsed() {
     assert_eq!(audio.formats.iter().map(|f| f.pt.0).collect::<Vec<_>>(), [0, 8, 18]);
     let pcma = audio.format(PayloadType(8)).unwrap();
     assert_eq!((pcma.encoding.as_str(), pcma.clock_hz, pcma.channels), ("PCMA", 8000, 1));
-    // A static payload type without an rtpmap has the format that RFC 3551 defines; its fmtp parameters are kept.
+    // A static payload type may have no rtpmap: RFC 3551 defines its format. Its fmtp parameters are kept.
     let g729 = audio.format(PayloadType(18)).unwrap();
     assert_eq!((g729.encoding.as_str(), g729.clock_hz, g729.fmtp.as_str()), ("", 0, "annexb=no"));
 }
@@ -107,7 +107,7 @@ fn other_texts_are_rejected() {
 fn lists_are_bounded() {
     let mut text = String::from("v=0\r\n");
     text.push_str(&"m=audio 5000 RTP/AVP 0\r\n".repeat(1_000));
-    // The cleaner keeps 64 m= lines.
+    // Only the first 64 m= lines are kept.
     assert_eq!(parse(text.as_bytes()).unwrap().media.len(), 64);
     let mut text = String::from("v=0\r\nm=audio 5000 RTP/AVP 0\r\n");
     text.extend((0..1_000).map(|i| format!("a=ssrc:{i} x\r\na=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));
@@ -128,7 +128,7 @@ proptest! {
 
     #[test]
     fn any_description_with_an_audio_line_is_read(octets in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
-        // After cleaning, no line makes the crate reject the whole description.
+        // After cleaning, the crate rejects no description because of one line.
         for source in [UNTIDY, MEDIA_LEVEL, CRYPTO] {
             let mut bytes = source.to_vec();
             for (place, octet) in &octets {

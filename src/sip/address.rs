@@ -8,11 +8,11 @@ use super::header::{find_outside, split_outside, unquote};
 /// The scheme of a URI: the word before its first colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum UriScheme {
-    /// A `sip:` URI, or a bare `user@host` without a scheme.
+    /// A `sip:` URI, or `user@host` without a scheme.
     Sip,
-    /// A `sips:` URI: SIP over TLS on the whole way.
+    /// A `sips:` URI, i.e. SIP over TLS on all hops.
     Sips,
-    /// A `tel:` URI, or a bare telephone number.
+    /// A `tel:` URI, or a telephone number alone.
     Tel,
     /// Any other scheme, e.g. `http:`.
     Other,
@@ -21,27 +21,27 @@ pub(crate) enum UriScheme {
 /// A URI of a SIP header, divided into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipUri {
-    /// The URI as it stands in the message.
+    /// The URI as written in the message.
     pub(crate) text: String,
     /// The scheme of the URI, e.g. `sip:` or `tel:`.
     pub(crate) scheme: UriScheme,
-    /// User part, or the number of a `tel:` URI, percent-decoded and without password. Parameters after a telephone
-    /// number (e.g. `;npdi;rn=`, RFC 4694) are in `params`. After any other user they are part of the user (RFC 4475
-    /// section 3.1.1.9).
+    /// User part, or the number of a `tel:` URI. It is percent-decoded and has no password.
+    ///
+    /// The parameters of a telephone number (e.g. `;npdi;rn=`, RFC 4694) are moved to `params`. In any other user part,
+    /// such text is kept (RFC 4475 section 3.1.1.9).
     pub user: Option<String>,
-    /// Host name or address, an IPv6 address without brackets; empty for `tel:`.
+    /// Host name or address; an IPv6 address has no brackets. Empty for `tel:`.
     pub host: String,
-    /// Port after the host; `None` if the URI gives none.
+    /// Port after the host; `None` if there is none.
     pub port: Option<u16>,
-    /// URI parameters, e.g. `;user=phone`. The parameters of the telephone number come before the parameters of the
-    /// URI.
+    /// URI parameters, e.g. `;user=phone`. Parameters of a telephone number come first.
     pub params: SipParams,
     /// The headers after `?`, still percent-encoded; `None` if there are none.
     pub(crate) headers: Option<String>,
 }
 
 impl SipUri {
-    /// Parses a URI. Never fails: any other text becomes the host of a URI with [`UriScheme::Other`].
+    /// Parses a URI. Never fails: a text that is no URI becomes the host of a URI with [`UriScheme::Other`].
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let (scheme, rest) = split_scheme(text);
@@ -92,7 +92,7 @@ impl SipUri {
         let (hostport, uri_params) = rest.split_once(';').unwrap_or((rest, ""));
         params.append(SipParams::parse(uri_params));
         let (host, port) = split_host(hostport.trim());
-        // Old gateways send `sip:112`. The number is the user part here, not a host.
+        // Old gateways write `sip:112`. Then the number is the user part, and there is no host.
         let (user, host) = if user.is_none() && is_number(host) { (Some(host.to_owned()), "") } else { (user, host) };
         Self { user, port, params, headers, ..Self::bare(text, scheme, host) }
     }
@@ -103,15 +103,15 @@ impl SipUri {
 pub struct NameAddr {
     /// Display name without quotes and escapes, e.g. `Alice`; `None` if it is missing or empty.
     pub display: Option<String>,
-    /// URI inside the `<>`, or the whole address if there are none.
+    /// URI within `<>`, or the whole address if there is no `<>`.
     pub uri: SipUri,
-    /// Parameters of the header after the address, e.g. `;tag=`.
+    /// Header parameters after the address, e.g. `;tag=`.
     pub params: SipParams,
 }
 
 impl NameAddr {
-    /// Parses the value of an address header. Without `<>`, parameters belong to the header (RFC 3261 section 20.10).
-    /// Returns `None` if there is no address.
+    /// Parses the value of an address header; `None` if it has no address. Without `<>`, parameters belong to the
+    /// header and not to the URI (RFC 3261 section 20.10).
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let (display, uri, params) = match find_outside_quotes(value, b'<') {
@@ -134,18 +134,18 @@ impl NameAddr {
         Some(Self { display, uri: SipUri::parse(uri), params: SipParams::parse(params) })
     }
 
-    /// Returns the tag, a part of the dialog ID (RFC 3261 section 12); never empty.
+    /// Returns the tag, which is part of the dialog ID (RFC 3261 section 12). `None` if it is missing or empty.
     pub fn tag(&self) -> Option<&str> {
         self.params.get("tag").filter(|tag| !tag.is_empty())
     }
 }
 
-/// Parameters in the form `;name=value`. Names are compared ignoring case.
+/// Parameters in the form `;name=value`. Upper and lower case of names are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SipParams(Vec<(String, Option<String>)>);
 
 impl SipParams {
-    /// Parses `name=value;name;name="quoted"`. Parameters beyond [`MAX_PARAMS`] are dropped.
+    /// Parses `name=value;name;name="quoted"`. At most [`MAX_PARAMS`] parameters are kept.
     pub(crate) fn parse(text: &str) -> Self {
         let parse = |param: &str| match find_outside(param, b'=') {
             Some(at) => (
@@ -157,7 +157,7 @@ impl SipParams {
         Self(split_outside(text, b';').take(MAX_PARAMS).map(parse).collect())
     }
 
-    /// Returns the value of the first parameter with this name; an empty string if it has no value.
+    /// Returns the value of the first parameter with this name. It is empty if the parameter has no value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref().unwrap_or(""))
     }
@@ -207,23 +207,24 @@ fn split_scheme(text: &str) -> (UriScheme, &str) {
         "sip" => (UriScheme::Sip, rest),
         "sips" => (UriScheme::Sips, rest),
         "tel" => (UriScheme::Tel, rest),
-        // Old gateways send `user@host:port` without a scheme in From, so the text before the colon is no scheme.
+        // Old gateways write `user@host:port` without a scheme in From. So the text before the colon is no scheme.
         other if other.contains('@') => (UriScheme::Sip, text),
         _ => (UriScheme::Other, text),
     }
 }
 
-/// Returns whether the text is a telephone number: digits and the visual separators of RFC 3966. Dots are excluded,
-/// because they occur in IP addresses.
+/// Returns whether a text is a telephone number, i.e. digits and visual separators of RFC 3966. A text with dots is
+/// none, because it may be an IP address.
 fn is_number(text: &str) -> bool {
     let text = text.trim();
     text.bytes().any(|b| b.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#' | b'-' | b'(' | b')' | b' '))
 }
 
-/// Splits the user part from the rest. Some senders put an unescaped `@` into the user (`alice@corp@10.0.0.1`) or put
-/// it into an embedded Replaces header. So the search ends at the first `;` or `?` after the first `@`, and the last
-/// `@` before it is the separator.
+/// Splits a URI at the `@` after the user part.
+///
+/// Some senders do not escape an `@` in the user (`alice@corp@10.0.0.1`) or in an embedded Replaces header. So the user
+/// ends at the last `@` before the first `;` or `?` that follows the first `@`.
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     let Some(first) = rest.find('@') else { return (None, rest) };
     let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();
@@ -245,7 +246,8 @@ fn split_user(userinfo: &str) -> (Option<String>, SipParams) {
     (Some(percent_decode(user)).filter(|u| !u.is_empty()), params)
 }
 
-/// Splits a host from its port. An IPv6 address without brackets is wrong but accepted (RFC 5118 section 4.2).
+/// Splits a host from its port. An IPv6 address without brackets is accepted, although it is wrong (RFC 5118 section
+/// 4.2).
 fn split_host(hostport: &str) -> (&str, Option<u16>) {
     if let Some(rest) = hostport.strip_prefix('[') {
         let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
@@ -260,13 +262,14 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Returns the index of the first `wanted` byte that is not inside a quoted string.
+/// Returns the index of the first `wanted` byte outside quoted strings.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // No angle bracket is skipped here, because `find_outside` checks for the wanted byte first.
+    // `find_outside` also skips text in angle brackets. It finds a bracket itself, because it first checks for the
+    // wanted byte.
     find_outside(text, wanted)
 }
 
-/// Splits a quoted display name from the URI behind it, for addresses without `<>`.
+/// Splits a quoted display name from the URI that follows it without `<>`.
 fn split_quoted_prefix(value: &str) -> (&str, &str) {
     if !value.starts_with('"') {
         return ("", value);
@@ -277,5 +280,6 @@ fn split_quoted_prefix(value: &str) -> (&str, &str) {
     }
 }
 
-/// Maximum number of parameters kept of one header value. A Contact with all feature tags (RFC 3840) has about 20.
+/// Maximum number of parameters of a header value that are kept. A Contact with all feature tags (RFC 3840) has about
+/// 20.
 pub(super) const MAX_PARAMS: usize = 64;

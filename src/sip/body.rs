@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use super::address::SipParams;
 use super::header::{skip_line_ends, take_line, text, trim};
 
-/// Returns the session description in `body`; `content_type` is the value of the message's Content-Type header.
+/// Returns the session description in `body`. `content_type` is the value of the Content-Type header.
 pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     description(content_type, body, 0).map(Cow::Borrowed)
 }
 
-/// Returns the session description in a body. `depth` is the number of multipart bodies that enclose it.
+/// Returns the session description in a body. `depth` is the number of multipart bodies around it.
 fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> Option<&'a [u8]> {
     let Some(content_type) = content_type else {
         return begins_like_sdp(body).then_some(body);
@@ -26,21 +26,21 @@ fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> 
     }
     let boundary = SipParams::parse(params).get("boundary").map(str::to_owned);
     let mut parts = MultipartBody::new(boundary.as_deref(), body)?.filter_map(|part| part_description(part, depth + 1));
-    // Of `multipart/alternative`, the last part is the best (RFC 2046 section 5.1.4).
+    // In `multipart/alternative` the last part is preferred (RFC 2046 section 5.1.4).
     if kind == "multipart/alternative" { parts.last() } else { parts.next() }
 }
 
 /// Iterator over the parts of a multipart body, with their headers.
 struct MultipartBody<'a> {
     delimiter: Vec<u8>,
-    /// Bytes after the boundary line before the next part; `None` after the last part.
+    /// Bytes of the next part and all that follows it; `None` after the last part.
     rest: Option<&'a [u8]>,
     /// Number of parts that may still be examined.
     left: usize,
 }
 
 impl<'a> MultipartBody<'a> {
-    /// Returns an iterator over the parts. Without a boundary parameter, the first line of the body is the boundary.
+    /// Returns an iterator over the parts. If `boundary` is missing, the first line of the body is the boundary.
     fn new(boundary: Option<&str>, body: &'a [u8]) -> Option<Self> {
         let delimiter = match boundary.filter(|b| !b.is_empty()) {
             Some(boundary) => format!("--{boundary}").into_bytes(),
@@ -64,7 +64,7 @@ impl<'a> Iterator for MultipartBody<'a> {
     }
 }
 
-/// Returns the session description in a part. `depth` is the number of multipart bodies that enclose the part.
+/// Returns the session description in a part. `depth` is the number of multipart bodies around the part.
 fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     let mut content_type: Option<String> = None;
     let mut is_type = false;
@@ -79,7 +79,7 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
             break;
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // The Content-Type header continues in this line: it is folded (RFC 5322 section 2.2.3).
+            // This line continues the header before it (folding, RFC 5322 section 2.2.3).
             content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
         } else {
             let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
@@ -94,14 +94,14 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     description(content_type.as_deref(), rest, depth)
 }
 
-/// Returns the bytes after the next boundary line; `None` after the final boundary.
+/// Returns the bytes after the next boundary line; `None` if this is the final boundary, or if there is none.
 fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     let start = find_delimiter(bytes, delimiter)?;
     let after = bytes.get(start + delimiter.len()..)?;
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the first boundary line. A longer line that only begins like the boundary belongs to a
+/// Returns the offset of the first boundary line. A longer line that begins with the boundary is the boundary of a
 /// multipart body within the part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
@@ -117,8 +117,8 @@ fn begins_like_sdp(body: &[u8]) -> bool {
     skip_line_ends(body).starts_with(b"v=0")
 }
 
-/// Maximum number of parts of a multipart body that are examined. Recording sessions (SIPREC) have two parts; gateways
-/// with ISUP send up to three.
+/// Maximum number of parts of a multipart body that are examined. A recording session (SIPREC) has two parts, and
+/// gateways with ISUP send up to three.
 const MAX_PARTS: usize = 16;
-/// Maximum number of multipart bodies within each other that are examined. Devices nest two.
+/// Maximum depth of multipart bodies within each other that are examined. Devices use two.
 const MAX_DEPTH: usize = 4;

@@ -1,13 +1,15 @@
-//! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The
-//! content of the stream shows which of them it is.
+//! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The bytes
+//! show which of the two it is.
 //!
-//! A message ends according to its Content-Length. After lost bytes, a wrong length, or a start in the middle of the
-//! stream, bytes are skipped up to the next start line with a header after it. A body can contain a start line
-//! (message/sipfrag, RFC 3420), so the start line alone is not enough.
+//! Over TCP, the Content-Length of a message gives its end. After lost bytes, after a wrong length, and in the middle
+//! of a stream, the start of the next message is searched for: a start line that a header line follows. A start line
+//! alone is not enough, because a body may contain one (message/sipfrag, RFC 3420).
 //!
-//! Invariants: the messages do not depend on how the stream is split into pieces. The exception is an unexpected
-//! WebSocket, which is recognized only if a piece begins with a WebSocket frame. The buffer is limited to
-//! [`MAX_STREAM_BUFFER`] plus one piece. The time is linear in the number of bytes.
+//! Invariants:
+//! - The messages do not depend on how the stream is cut into pieces. There is one exception: in the middle of a
+//!   stream, WebSocket is recognized only if a piece begins with a WebSocket frame.
+//! - The buffer has at most [`MAX_STREAM_BUFFER`] bytes, plus one piece.
+//! - The time is linear in the number of bytes.
 
 use super::header::is_token;
 use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
@@ -15,49 +17,49 @@ use super::start_line::{MAX_START_LINE, looks_like_sip};
 use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
 
-/// Splits the bytes of one direction of a connection into SIP messages.
+/// Splits the bytes of one direction of a TCP connection into SIP messages.
 #[derive(Default)]
 pub struct SipFramer {
     buffer: Vec<u8>,
-    /// Index in the buffer of the first byte that belongs to no finished message.
+    /// Index in `buffer` of the first unread byte, i.e. the first byte of no finished message.
     at: usize,
-    /// Number of bytes after `at` that were already searched for the end of the header section.
+    /// Number of unread bytes that were already searched for the end of the headers.
     searched: usize,
     state: FramerState,
-    /// Number of bytes since the last message that belong to no message.
+    /// Number of bytes of no message since the last message.
     lost_for: usize,
     skipped: u64,
-    /// Number of messages that were too long to be kept whole, since the last call of `take_oversized`.
+    /// Number of messages since the last `take_oversized` that were too long to be stored whole.
     oversized: u64,
 }
 
 #[derive(Default)]
 enum FramerState {
-    /// Start of the connection: a SIP message or an HTTP upgrade to WebSocket may follow.
+    /// The connection begins with a SIP message, or with an HTTP upgrade to WebSocket.
     #[default]
     Start,
-    /// The next byte starts a SIP message, because the message before it is complete.
+    /// A SIP message begins here, because the message before it is complete.
     Sip,
-    /// The start of the next message is unknown and is searched for, e.g. after lost bytes.
+    /// The start of the next message is searched for, e.g. after lost bytes.
     Resync(LinePosition),
-    /// Within a body that is too long to be stored. Holds the number of its bytes that are still to come.
+    /// The rest of a body is skipped, because the body is too long to be stored. Contains the number of bytes to skip.
     Skip(usize),
-    /// Within the header section of an HTTP request or response that upgrades the connection to WebSocket.
+    /// The headers of an HTTP request or response follow, which upgrade the connection to WebSocket.
     Http,
-    /// After the HTTP upgrade: the stream consists of WebSocket frames.
+    /// WebSocket frames follow.
     WebSocket(Box<WebSocketDecoder>),
     /// The stream is not SIP. All further bytes are dropped.
     GivenUp,
 }
 
-/// Whether the next unread byte starts a line of the stream or lies within a line.
+/// Whether the next unread byte begins a line, or is in the middle of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinePosition {
     Begin,
     Middle,
 }
 
-/// Result of one step through the buffer: continue with the next step, or wait for more bytes.
+/// Result of a step: go on with the next step, or wait for more bytes.
 #[derive(PartialEq, Eq)]
 enum FramerStep {
     Again,
@@ -65,9 +67,11 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Adds the next bytes of the stream; they begin at the start of a TCP segment. SIP stacks write each message into
-    /// a segment of its own. So a start line at the beginning of a segment starts a message, if the start of the next
-    /// message is unknown. It is unknown after lost bytes, or after an unfinished line that is no start line.
+    /// Adds the bytes of a TCP segment.
+    ///
+    /// SIP stacks write each message into a new segment. So if the start of the next message is unknown, a start line
+    /// at the beginning of a segment starts a message. The start is unknown after lost bytes, or after an unfinished
+    /// line that is no start line.
     pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         let is_lost = match self.state {
             FramerState::Resync(_) => true,
@@ -81,7 +85,7 @@ impl SipFramer {
         self.push(data, out);
     }
 
-    /// Adds the next bytes of the stream and passes each completed message to `out`.
+    /// Adds the next bytes of the stream. Passes each complete message to `out`.
     pub fn push(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         for piece in data.chunks(MAX_PIECE) {
             if matches!(self.state, FramerState::Resync(_)) && websocket::begins_frame(piece) == Some(true) {
@@ -99,8 +103,8 @@ impl SipFramer {
         }
     }
 
-    /// Handles lost bytes. A message with complete headers is passed to `out` with a truncated body. Reading continues
-    /// at the next start line or frame.
+    /// Handles lost bytes. If a message has complete headers, passes it to `out` with a truncated body. Then searches
+    /// for the next start line or frame.
     pub fn gap(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.flush(out);
         match &mut self.state {
@@ -110,18 +114,18 @@ impl SipFramer {
         }
     }
 
-    /// Handles the end of the stream like [`Self::gap`].
+    /// Handles the end of the stream: as [`Self::gap`], and frees the buffer.
     pub fn end(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.gap(out);
         self.buffer = Vec::new();
     }
 
-    /// Returns the transport: WebSocket once an upgrade or a WebSocket frame was seen, else TCP.
+    /// Returns WebSocket after an upgrade or a WebSocket frame, and TCP otherwise.
     pub fn transport(&self) -> Transport {
         if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
 
-    /// Returns the number of bytes that belong to no message. Keep-alives are not counted.
+    /// Returns the number of bytes that belong to no message. Keep-alives do not count.
     pub fn skipped(&self) -> u64 {
         match &self.state {
             FramerState::WebSocket(decoder) => self.skipped + decoder.skipped(),
@@ -129,8 +133,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the number of messages since the last call that were too long. Their body or the whole message was
-    /// skipped.
+    /// Returns the number of messages since the last call that were too long, so that their bodies or the whole
+    /// messages were skipped.
     pub fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {
@@ -139,7 +143,7 @@ impl SipFramer {
         }
     }
 
-    /// Returns whether the stream was given up because it is not SIP.
+    /// Returns whether the stream is no longer read, because it is not SIP.
     #[cfg(test)]
     pub(crate) fn given_up(&self) -> bool {
         matches!(self.state, FramerState::GivenUp)
@@ -206,8 +210,8 @@ impl SipFramer {
         self.whole(head, out)
     }
 
-    /// Handles a message with a complete header section of `head` bytes. Passes the message to `out`, waits for the
-    /// rest of its body, or skips a body that is too long.
+    /// Handles a message with complete headers (`head` bytes). Passes the message to `out`, waits for the rest of its
+    /// body, or skips a body that is too long.
     fn whole(&mut self, head: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let unread = self.unread();
         let head_bytes = unread.get(..head).unwrap_or(unread);
@@ -218,15 +222,14 @@ impl SipFramer {
                 out(message);
                 self.consume(head + body);
             }
-            // A longer body is skipped, because the headers are enough to identify the call.
+            // A body that is too long is skipped. The headers are enough to identify the call.
             Some(body) if body <= MAX_BODY_BYTES => {
                 out(head_bytes);
                 self.oversized += 1;
                 self.consume(head);
                 self.state = FramerState::Skip(body);
             }
-            // The Content-Length is invalid. The parser reports it, and the framer searches for the start of the next
-            // message.
+            // The Content-Length is invalid. The parser reports this, and the framer searches for the next start line.
             _ => {
                 out(head_bytes);
                 self.consume(head);
@@ -290,7 +293,7 @@ impl SipFramer {
         self.begin_websocket(head, out)
     }
 
-    /// Starts to decode WebSocket frames, `after` bytes behind the first unread byte.
+    /// Begins to decode WebSocket frames. The first `after` unread bytes are skipped.
     fn begin_websocket(&mut self, after: usize, out: &mut dyn FnMut(&[u8])) -> FramerStep {
         let mut decoder = Box::<WebSocketDecoder>::default();
         decoder.push(self.unread().get(after..).unwrap_or_default(), out);
@@ -299,8 +302,8 @@ impl SipFramer {
         FramerStep::Wait
     }
 
-    /// Passes on a message with complete headers and an incomplete body. Drops all other buffered bytes, because the
-    /// bytes that follow are lost.
+    /// Passes a message with complete headers and an incomplete body to `out`. Then drops all buffered bytes, because
+    /// the bytes after them are lost.
     fn flush(&mut self, out: &mut dyn FnMut(&[u8])) {
         if matches!(self.state, FramerState::Sip)
             && let Some(head) = self.head_length()
@@ -315,7 +318,7 @@ impl SipFramer {
         self.at = 0;
     }
 
-    /// Skips the line at the read position, because no message starts there.
+    /// Skips the next line, because no message starts with it.
     fn skip_line(&mut self) -> FramerStep {
         let line = line_length(self.unread());
         self.skip(line.unwrap_or(self.unread().len()));
@@ -338,7 +341,7 @@ impl SipFramer {
         self.consume(bytes);
     }
 
-    /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks put between
+    /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks send between
     /// messages.
     fn skip_line_ends(&mut self) {
         let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count();
@@ -347,8 +350,7 @@ impl SipFramer {
         }
     }
 
-    /// Returns the length of the header section in bytes, including the empty line at its end; `None` if the section is
-    /// incomplete.
+    /// Returns the length of the headers in bytes, with the empty line after them; `None` if they are incomplete.
     fn head_length(&mut self) -> Option<usize> {
         let unread = self.buffer.get(self.at..).unwrap_or_default();
         let mut from = self.searched;
@@ -358,7 +360,8 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // A line end at the end of the buffer must be examined again together with the next bytes.
+                // A line end at the end of the buffer may be a part of the empty line, so it is searched again with the
+                // next bytes.
                 None => {
                     self.searched = from + end;
                     return None;
@@ -370,12 +373,12 @@ impl SipFramer {
     }
 }
 
-/// Returns the length in bytes of the first line with its line end; `None` if the line is incomplete.
+/// Returns the length of the first line in bytes, with its line end; `None` if the line is incomplete.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a SIP start line that is followed by a header line.
+/// Returns whether the bytes begin with a SIP start line and a header line.
 fn begins_message(bytes: &[u8]) -> bool {
     let Some(line) = line_length(bytes) else { return false };
     bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
@@ -388,16 +391,16 @@ fn is_header(bytes: &[u8]) -> bool {
     name > 0 && bytes.get(name + blanks) == Some(&b':')
 }
 
-/// Maximum number of bytes buffered for one message. The longest real messages (SIPREC with metadata) have less than 20
-/// kB. So a wrong Content-Length cannot take more memory.
+/// Maximum size of a message that is buffered, bytes. The longest real messages (SIPREC with metadata) have less than
+/// 20 kB. Without a maximum, a wrong Content-Length could take any memory.
 pub(crate) const MAX_STREAM_BUFFER: usize = 128 * 1024;
 
-/// Maximum number of bytes of the stream that are processed in one step.
+/// Maximum number of bytes of the stream that are handled at once.
 const MAX_PIECE: usize = 16 * 1024;
 
-/// Bytes without a message after which a stream is given up, e.g. TLS or a file transfer. It must exceed
-/// [`MAX_STREAM_BUFFER`], because the capture can begin within a long message.
+/// Number of bytes without a message after which a stream is no longer read, e.g. TLS or a file transfer. It must
+/// exceed [`MAX_STREAM_BUFFER`], because the capture may begin within a long message.
 const GIVE_UP_AFTER: usize = 1024 * 1024;
 
-/// Buffer capacity that an idle connection keeps, bytes.
+/// Maximum size of an empty buffer that an idle connection keeps, bytes.
 const KEEP_CAPACITY: usize = 8 * 1024;

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Returns the long and the compact name of a header. `name` may be either of them, in upper or lower case.
-///
-/// A header without a compact form yields the given name and `None`.
+/// Returns the long and the compact name of a header. `name` may be either of them, in upper or lower case. If the
+/// header has no compact form, returns `name` and `None`.
 pub(super) fn both_names(name: &str) -> (&str, Option<u8>) {
     if let [letter] = name.as_bytes() {
         let letter = letter.to_ascii_lowercase();
@@ -35,7 +34,7 @@ pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&flat).into_owned())
 }
 
-/// Returns the bytes without blanks, CR and LF at both ends.
+/// Removes blanks, CR and LF at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
@@ -43,8 +42,8 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     bytes.get(start..end).unwrap_or_default()
 }
 
-/// Splits text at separators outside quoted strings and angle brackets. The parts are trimmed and empty parts are
-/// dropped: `;;,;,,` of RFC 4475 section 3.1.2.1 has no parts.
+/// Splits a text at separators outside quoted strings and angle brackets. The parts are trimmed, and empty parts are
+/// dropped. So `;;,;,,` has no parts (RFC 4475 section 3.1.2.1).
 pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -66,8 +65,8 @@ pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &
 
 /// Returns the index of the first `wanted` byte outside quoted strings and angle brackets.
 ///
-/// A quote or bracket that is never closed is an ordinary character (RFC 4475 section 3.1.2.6). After the first
-/// unclosed quote or bracket, the search for closing characters stops, so the time is linear.
+/// A quote or bracket that is not closed is an ordinary character (RFC 4475 section 3.1.2.6). After such a quote, the
+/// closing of further quotes is not searched for, and the same holds for brackets. So the time is linear.
 pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut quotes_close, mut angles_close) = (true, true);
@@ -92,7 +91,7 @@ pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     None
 }
 
-/// Returns the index of the quote that closes the quoted string opened at `open`; `\` escapes the next byte.
+/// Returns the index of the quote that closes the string opened at `open`. A `\` escapes the byte after it.
 pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     while let Some(&b) = bytes.get(at) {
@@ -105,7 +104,7 @@ pub(super) fn closing_quote(bytes: &[u8], open: usize) -> Option<usize> {
     None
 }
 
-/// Removes the quotes and escapes of a value that may be a quoted string.
+/// Removes quotes and escapes from a value. A value without quotes is only trimmed.
 pub(super) fn unquote(text: &str) -> String {
     let text = text.trim();
     let Some(inner) = text.strip_prefix('"') else { return text.to_owned() };
@@ -126,7 +125,7 @@ pub(super) const fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
-/// Parses decimal digits without a sign. A number that is too large becomes the largest `u64`.
+/// Parses decimal digits without a sign; `None` for other bytes. A number that is too large becomes the largest `u64`.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -136,7 +135,7 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
         .try_fold(0u64, |n, &b| b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
 }
 
-/// Splits off the first line. Returns it without its line end (LF, CRLF or CRCRLF), and the bytes after the line end.
+/// Splits off the first line. Returns the line without its line end (LF, CRLF or CRCRLF), then the bytes after it.
 pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr::memchr(b'\n', bytes) {
         Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
@@ -146,14 +145,14 @@ pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     (line.get(..end).unwrap_or(line), rest)
 }
 
-/// Removes CR and LF at the start of the bytes, e.g. keep-alives before a message (RFC 5626 section 3.5.1, RFC 3261
-/// section 7.5).
+/// Removes CR and LF at the beginning, e.g. keep-alives before a message (RFC 5626 section 3.5.1, RFC 3261 section
+/// 7.5).
 pub(super) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()
 }
 
-/// Compact forms and long names of headers, from the IANA registry "SIP Parameters, Header Fields".
+/// Compact and long names of headers, from the IANA registry "SIP Parameters, Header Fields".
 const COMPACT: [(u8, &str); 20] = [
     (b'a', "Accept-Contact"),
     (b'b', "Referred-By"),

@@ -1,4 +1,4 @@
-//! Parses one SIP message: start line, header table, body (RFC 3261 section 7).
+//! Parses a SIP message: start line, headers and body (RFC 3261 section 7).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,30 +7,30 @@ use super::address::{NameAddr, SipParams, SipUri};
 use super::header::{both_names, decimal, find_outside, skip_line_ends, split_outside, take_line, text, trim};
 use super::start_line::{SipMethod, StartLine, parse_start};
 
-/// The way a message was received, which decides how the end of its body is found.
+/// How a message was received. This decides where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SipFraming {
-    /// The message is a datagram. Without a Content-Length the body extends to the end; bytes after the body are
+    /// In a datagram. Without a Content-Length, the body extends to the end of the datagram. Bytes after the body are
     /// ignored (RFC 3261 section 18.3).
     Datagram,
-    /// A message that [`super::framer::SipFramer`] cut from a stream: without a Content-Length there is
-    /// no body (RFC 3261 section 20.14).
+    /// In a stream that [`super::framer::SipFramer`] split. Without a Content-Length there is no body (RFC 3261 section
+    /// 20.14).
     Stream,
 }
 
-/// Reasons why bytes are not a SIP message that can be assigned to a dialog.
+/// Reason for which bytes are not a SIP message, or cannot be assigned to a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SipParseError {
     /// The first line is neither a request line nor a status line.
     #[error("no SIP start line")]
     StartLine,
-    /// The version is not SIP/2.0 (RFC 3261 section 7.1).
+    /// The SIP version is not 2.0 (RFC 3261 section 7.1).
     #[error("not SIP/2.0")]
     Version,
     /// The status code is outside 100 to 699.
     #[error("no status code")]
     Status,
-    /// The first [`MAX_HEADER_BYTES`] bytes have no empty line that ends the headers.
+    /// The headers do not end within the first [`MAX_HEADER_BYTES`] bytes, because there is no empty line.
     #[error("header section too long")]
     HeadersTooLong,
     /// There are more than [`MAX_HEADERS`] headers.
@@ -39,11 +39,11 @@ pub enum SipParseError {
     /// There is no Call-ID, so the message belongs to no dialog.
     #[error("no Call-ID")]
     NoCallId,
-    /// There are two different Call-ID or CSeq headers (RFC 4475 section 3.3.8).
+    /// The Call-ID or CSeq header occurs twice with different values (RFC 4475 section 3.3.8).
     #[error("contradicting headers")]
     Contradiction,
-    /// The Content-Length is negative or not a number, or there are several different ones (RFC 4475 sections 3.1.2.3
-    /// and 3.3.9).
+    /// The Content-Length is negative or no number, or occurs with several values (RFC 4475 sections 3.1.2.3 and
+    /// 3.3.9).
     #[error("bad Content-Length")]
     ContentLength,
     /// The method in the CSeq differs from that of the request line (RFC 4475 section 3.1.2.17).
@@ -54,16 +54,16 @@ pub enum SipParseError {
     BodyTooLong,
 }
 
-/// The CSeq header: identifies a transaction within the dialog (RFC 3261 section 20.16).
+/// The CSeq header, which identifies a transaction within the dialog (RFC 3261 section 20.16).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CSeq {
-    /// Sequence number; increases with each new request of one side.
+    /// Sequence number, which grows with each new request of a side.
     pub number: u32,
-    /// Method of the request; responses repeat it.
+    /// Method of the request. A response repeats it.
     pub method: SipMethod,
 }
 
-/// A parsed message that borrows its bytes. Header values are unfolded and decoded when they are read.
+/// A parsed message. It borrows the bytes, and decodes a header value only when it is read.
 #[derive(Clone)]
 pub struct SipMessage<'a> {
     start: StartLine<'a>,
@@ -78,12 +78,11 @@ pub struct SipMessage<'a> {
 impl<'a> SipMessage<'a> {
     /// Parses one message.
     ///
-    /// Tolerates leading CRLF, bare LF, folding, blanks around the colon, invalid header lines, names in any case and
-    /// compact form, and several blanks in the start line. A truncated datagram can lack the empty line or a part of
-    /// the body ([`Self::body_cut`]).
+    /// The following is tolerated: CRLF before the message, LF without CR, folding, blanks before a colon, invalid
+    /// header lines, names in compact form and in any case, and several blanks in the start line. In a truncated
+    /// datagram, the empty line or a part of the body may be missing ([`Self::body_cut`]).
     ///
-    /// # Errors
-    /// Fails if the bytes are not a SIP/2.0 message or cannot be assigned to a dialog.
+    /// # Errors Returns an error if the bytes are not a SIP/2.0 message, or cannot be assigned to a dialog.
     pub fn parse(bytes: &'a [u8], framing: SipFraming) -> Result<Self, SipParseError> {
         let bytes = skip_line_ends(bytes);
         let (first, rest) = take_line(bytes);
@@ -103,7 +102,7 @@ impl<'a> SipMessage<'a> {
         &self.start
     }
 
-    /// Returns the method of a request; `None` for a response, which has its method in [`Self::cseq`].
+    /// Returns the method of a request; `None` for a response, whose method is in [`Self::cseq`].
     pub fn method(&self) -> Option<&SipMethod> {
         match &self.start {
             StartLine::Request { method, .. } => Some(method),
@@ -111,7 +110,7 @@ impl<'a> SipMessage<'a> {
         }
     }
 
-    /// Returns the status code of a response, 100 to 699.
+    /// Returns the status code of a response, 100 to 699; `None` for a request.
     pub fn status(&self) -> Option<u16> {
         match self.start {
             StartLine::Request { .. } => None,
@@ -119,7 +118,7 @@ impl<'a> SipMessage<'a> {
         }
     }
 
-    /// Returns the Request-URI. Wrong `<>` around it are removed (RFC 4475 section 3.1.2.7).
+    /// Returns the Request-URI; `None` for a response. Wrong `<>` around it are removed (RFC 4475 section 3.1.2.7).
     pub fn request_uri(&self) -> Option<SipUri> {
         match &self.start {
             StartLine::Request { uri, .. } => {
@@ -134,22 +133,22 @@ impl<'a> SipMessage<'a> {
         &self.call_id
     }
 
-    /// Returns the CSeq; `None` if it is missing or its number exceeds 32 bits.
+    /// Returns the CSeq; `None` if it is missing or its number has more than 32 bits.
     pub fn cseq(&self) -> Option<CSeq> {
         self.cseq.clone()
     }
 
-    /// Returns the method of the transaction: from the request line, or from the CSeq of a response.
+    /// Returns the method of the transaction: from the request line of a request, and from the CSeq of a response.
     pub fn transaction_method(&self) -> Option<&SipMethod> {
         self.method().or(self.cseq.as_ref().map(|cseq| &cseq.method))
     }
 
-    /// Returns the From header: the address of the caller of the dialog, with its tag.
+    /// Returns the From header: the address and tag of the party that sent the request.
     pub fn from(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("From")?)
     }
 
-    /// Returns the To header: the address of the called party; its tag is missing in a first INVITE.
+    /// Returns the To header: the address of the party that received the request. In a first INVITE it has no tag.
     pub fn to(&self) -> Option<NameAddr> {
         NameAddr::parse(&self.header("To")?)
     }
@@ -160,17 +159,17 @@ impl<'a> SipMessage<'a> {
         NameAddr::parse(split_outside(&contact, b',').next()?)
     }
 
-    /// Returns the first value of a header, unfolded. A long name also finds the compact form.
+    /// Returns the first value of a header, unfolded. The long name also finds the compact form, and the reverse.
     pub(crate) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         self.raw_values(name).next().map(text)
     }
 
-    /// Returns the values of all headers with this name, in order and unfolded.
+    /// Returns the values of all headers with this name, unfolded and in order.
     pub fn headers(&self, name: &str) -> Vec<Cow<'a, str>> {
         self.raw_values(name).map(text).collect()
     }
 
-    /// Returns all values of a list header: the headers with this name, split at commas outside quoted strings and
+    /// Returns all values of a list header. The headers with this name are split at commas outside quoted strings and
     /// angle brackets (RFC 3261 section 7.3.1).
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers(name)
@@ -179,13 +178,13 @@ impl<'a> SipMessage<'a> {
             .collect()
     }
 
-    /// Returns the values of an address list: P-Asserted-Identity, Contact, Diversion (RFC 5806),
-    /// History-Info (RFC 7044: its `index` is a parameter, its Reason is in [`SipUri::header`]).
+    /// Returns the addresses in a list header, e.g. P-Asserted-Identity, Contact, Diversion (RFC 5806) or History-Info
+    /// (RFC 7044). In History-Info, `index` is a parameter, and the Reason is in [`SipUri::header`].
     pub fn addresses(&self, name: &str) -> Vec<NameAddr> {
         self.values(name).iter().filter_map(|value| NameAddr::parse(value)).collect()
     }
 
-    /// Returns the names and unfolded values of all headers, in order.
+    /// Returns the names and values of all headers, unfolded and in order.
     pub fn all_headers(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + '_ {
         let head = self.head;
         self.fields.iter().map(move |field| (String::from_utf8_lossy(field.name(head)), text(field.value(head))))
@@ -199,18 +198,19 @@ impl<'a> SipMessage<'a> {
         params.get("branch").filter(|b| !b.is_empty()).map(|b| Cow::Owned(b.to_owned()))
     }
 
-    /// Returns the body as far as it was captured; empty if the message has none.
+    /// Returns the captured part of the body; empty if the message has no body.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// Returns the session description: a body of type `application/sdp`, or the first such part of a multipart body. A
+    /// Returns the session description: a body of the type `application/sdp`, or such a part of a multipart body. A
     /// body without Content-Type is recognized by its first line.
     pub fn sdp(&self) -> Option<Cow<'a, [u8]>> {
         super::body::sdp(self.header("Content-Type").as_deref(), self.body)
     }
 
-    /// Returns whether the body is shorter than its Content-Length (truncated frame, or an error of the sender).
+    /// Returns whether the body is shorter than its Content-Length, because the frame was truncated or the sender made
+    /// an error.
     pub fn body_cut(&self) -> bool {
         self.body_cut
     }
@@ -227,7 +227,7 @@ impl<'a> SipMessage<'a> {
         })
     }
 
-    /// Returns the value of a header that must occur only once. Repetitions with the same text are accepted.
+    /// Returns the value of a header that may occur only once. Repetitions with the same value are accepted.
     fn one_value(&self, name: &str) -> Result<Option<Cow<'a, str>>, SipParseError> {
         let mut all = self.raw_values(name).map(text);
         let first = all.next();
@@ -245,7 +245,7 @@ impl<'a> SipMessage<'a> {
         if self.method().is_some_and(|own| *own != method) {
             return Err(SipParseError::MethodMismatch);
         }
-        // RFC 4475 sections 3.1.2.4 and 3.1.2.5: a CSeq number of more than 32 bits is invalid.
+        // A CSeq number of more than 32 bits is invalid (RFC 4475 sections 3.1.2.4 and 3.1.2.5).
         Ok(number.parse().ok().map(|number| CSeq { number, method }))
     }
 
@@ -280,7 +280,7 @@ impl<'a> SipMessage<'a> {
 }
 
 impl fmt::Debug for SipMessage<'_> {
-    /// Writes only the method or status, because the headers contain telephone numbers.
+    /// Writes only the method or status. The headers contain telephone numbers, which must not get into a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
             StartLine::Request { method, .. } => write!(f, "Message({method})"),
@@ -289,10 +289,10 @@ impl fmt::Debug for SipMessage<'_> {
     }
 }
 
-/// Returns the Content-Length of a complete head (start line and headers), 0 if it has none.
+/// Returns the Content-Length of a message with complete headers; 0 if it has none. `head` is its start line and
+/// headers.
 ///
-/// # Errors
-/// Fails like [`SipMessage::parse`] for invalid headers or lengths.
+/// # Errors Returns an error in the same cases as [`SipMessage::parse`].
 pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     let (_, headers) = take_line(skip_line_ends(head));
     let (fields, _) = scan_headers(headers)?;
@@ -302,7 +302,7 @@ pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     Ok(message.content_length()?.unwrap_or(0))
 }
 
-/// Position of one header in the header section: offsets of the start and end of its name and of its value.
+/// Position of a header in the bytes: start and end of its name, and start and end of its value.
 #[derive(Clone, Copy, Debug)]
 struct HeaderSpan {
     name: (u32, u32),
@@ -319,11 +319,11 @@ impl HeaderSpan {
     }
 }
 
-/// Returns the header table, and the length of the header section with its empty line.
+/// Returns the positions of the headers, and the length of the headers with the empty line after them.
 fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
     let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
-    // True if the previous line was a valid header, so that a folded line continues it. Folded lines after an invalid
-    // header are dropped.
+    // Whether the line before was a valid header. Only then a folded line continues it; otherwise the folded line is
+    // dropped.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {
@@ -336,7 +336,7 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
         if line.is_empty() && next > at {
             return Ok((fields, next));
         }
-        // The last line of a truncated datagram can be incomplete, and half a Call-ID would be a wrong Call-ID.
+        // The last line of a truncated datagram may be incomplete. Half a Call-ID would be a wrong Call-ID.
         if rest.get(rest.len() - after.len() - 1) != Some(&b'\n') {
             at = section.len();
             break;
@@ -367,13 +367,12 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
     if at > MAX_HEADER_BYTES { Err(SipParseError::HeadersTooLong) } else { Ok((fields, at)) }
 }
 
-/// Maximum size of the header section, bytes. A datagram cannot be longer; the longest header section in RFC 4475 has
-/// 3.5 kB.
+/// Maximum size of the headers, bytes: that of a datagram. The longest headers in RFC 4475 have 3.5 kB.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Maximum number of headers. Real messages have 10 to 60; a table of 256 headers takes 4 KiB.
+/// Maximum number of headers. Real messages have 10 to 60. The positions of 256 headers take 4 KiB.
 pub const MAX_HEADERS: usize = 256;
 
-/// Maximum size of a body, bytes. Session descriptions have up to 10 kB, the metadata of recording sessions (SIPREC)
-/// slightly more.
+/// Maximum size of a body, bytes. Session descriptions have up to 10 kB, and the metadata of recording sessions
+/// (SIPREC) has slightly more.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;

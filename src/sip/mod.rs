@@ -1,13 +1,16 @@
-//! Parses SIP messages: a tolerant, lazy parser (RFC 3261), framing of byte streams (RFC 3261 section 18.3, RFC 7118),
-//! and typed header values.
+//! Parses SIP messages: a tolerant parser (RFC 3261), the splitting of byte streams into messages (RFC 3261 section
+//! 18.3, RFC 7118), and typed header values.
 //!
-//! A recorder never answers, so it accepts every message that clearly belongs to one dialog. It tolerates compact
-//! names, folding, bare LF, foreign character sets, a missing Content-Length, and invalid header lines. It rejects
-//! other messages with a reason ([`SipParseError`]): no Call-ID, two different Call-IDs, a CSeq with another method,
-//! contradicting lengths.
+//! A recorder never answers, so it accepts each message that clearly belongs to one dialog. It tolerates compact names,
+//! folding, LF without CR, other character sets than UTF-8, a missing Content-Length, and invalid header lines.
 //!
-//! Invariants: no input causes a panic, and all sizes are limited by named constants. A [`SipMessage`] borrows its
-//! bytes. It allocates only its header table and values that must be unfolded or decoded.
+//! It rejects other messages with a reason ([`SipParseError`]): a missing Call-ID, two different Call-IDs, a CSeq with
+//! another method than the request, and contradicting lengths.
+//!
+//! Invariants:
+//! - No input panics, and named constants limit all sizes.
+//! - A [`SipMessage`] borrows its bytes. It allocates memory only for the positions of its headers, and for values that
+//!   must be unfolded or decoded.
 
 mod address;
 mod body;

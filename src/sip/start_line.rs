@@ -6,9 +6,10 @@ use std::fmt;
 use super::header::{decimal, is_token, skip_line_ends, trim};
 use super::message::SipParseError;
 
-/// Returns whether the bytes begin with a SIP start line, after optional CRLF keep-alives. Any SIP version is accepted,
-/// so that [`super::SipMessage::parse`] can report a wrong version. RTP is rejected by its first byte, within a few
-/// nanoseconds.
+/// Returns whether the bytes begin with a SIP start line, after optional CRLF keep-alives.
+///
+/// Any SIP version is accepted, so that [`super::SipMessage::parse`] can report a wrong version. RTP is rejected by its
+/// first byte, within a few nanoseconds.
 pub fn looks_like_sip(bytes: &[u8]) -> bool {
     let bytes = skip_line_ends(bytes);
     if !bytes.first().is_some_and(|&b| is_token(b)) {
@@ -26,12 +27,12 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
     is_version(last_word(head.get(..end).unwrap_or_default()))
 }
 
-/// The method of a request, i.e. its purpose (RFC 3261 and its extensions).
+/// The method of a request (RFC 3261 and its extensions).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SipMethod {
-    /// Starts or changes a session.
+    /// Begins or changes a session.
     Invite,
-    /// Confirms the final response to an INVITE; the third step of its handshake.
+    /// Confirms the final response to an INVITE.
     Ack,
     /// Ends a session.
     Bye,
@@ -41,7 +42,7 @@ pub enum SipMethod {
     Update,
     /// Confirms a reliable provisional response (RFC 3262).
     Prack,
-    /// Asks the peer to contact a third party, e.g. for a call transfer (RFC 3515).
+    /// Asks the receiver to contact a third party, e.g. for a call transfer (RFC 3515).
     Refer,
     /// Carries application data within a session (RFC 6086), e.g. DTMF of older devices.
     Info,
@@ -51,7 +52,7 @@ pub enum SipMethod {
     Notify,
     /// Subscribes to events (RFC 6665).
     Subscribe,
-    /// Queries the capabilities of the peer; many devices use it as a sign of life.
+    /// Asks for the capabilities of the receiver. Many devices send it as a sign of life.
     Options,
     /// Carries an instant message (RFC 3428).
     Message,
@@ -62,8 +63,8 @@ pub enum SipMethod {
 }
 
 impl SipMethod {
-    /// Returns the method with this name. Ignores case, although RFC 3261 section 7.1 makes names case-sensitive,
-    /// because some senders use lower case.
+    /// Returns the method with this name, in upper or lower case. RFC 3261 section 7.1 requires upper case, but some
+    /// senders use lower case.
     pub(crate) fn from_name(name: &str) -> Self {
         NAMES
             .iter()
@@ -93,19 +94,19 @@ pub enum StartLine<'a> {
     Request {
         /// Method of the request.
         method: SipMethod,
-        /// Request-URI as sent; can be malformed.
+        /// Request-URI as sent. It may be malformed.
         uri: Cow<'a, str>,
     },
     /// A status line, the first line of a response, e.g. `SIP/2.0 200 OK`.
     Response {
         /// Status code, 100 to 699.
         status: u16,
-        /// Reason phrase, e.g. `OK`; can be empty.
+        /// Reason phrase, e.g. `OK`. It may be empty.
         reason: Cow<'a, str>,
     },
 }
 
-/// Parses the first line of a message as a request line or status line.
+/// Parses the first line of a message as a request line or as a status line.
 pub(super) fn parse_start(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let line = trim(line.get(..MAX_START_LINE).unwrap_or(line));
     if starts_with_ignore_case(line, b"SIP/") {
@@ -143,7 +144,7 @@ fn parse_status(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let rest = trim(rest);
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (code, reason) = rest.split_at_checked(digits).unwrap_or((rest, &[]));
-    // RFC 4475 section 3.1.2.19: a code above 699 must not be converted to a valid one.
+    // A status code above 699 must not become a valid one (RFC 4475 section 3.1.2.19).
     let status = match decimal(code) {
         Some(code @ 100..=699) => code as u16,
         _ => return Err(SipParseError::Status),
@@ -157,7 +158,7 @@ fn last_word(line: &[u8]) -> &[u8] {
     line.get(start..).unwrap_or_default()
 }
 
-/// Returns whether a word is `SIP/` digit `.` digit, ignoring case.
+/// Returns whether a word is `SIP/`, a digit, `.`, and a digit, in upper or lower case.
 fn is_version(word: &[u8]) -> bool {
     starts_with_ignore_case(word, b"SIP/")
         && matches!(word.get(4..), Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
@@ -167,7 +168,7 @@ fn starts_with_ignore_case(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
-/// Maximum length of a start line, bytes. Longer lines are no SIP.
+/// Maximum length of a start line, bytes. A longer line is not SIP.
 pub(super) const MAX_START_LINE: usize = 8 * 1024;
 
 /// Maximum length of a method name, bytes. The longest in RFC 4475 has 41.

@@ -4,17 +4,17 @@
 use super::address::{NameAddr, SipParams};
 use super::header::decimal;
 
-/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are named from the point of view of the
-/// recipient of the header.
+/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are named as the receiver of the header
+/// sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaces {
     /// Call-ID of the replaced dialog.
     pub(crate) call_id: String,
-    /// Tag of the recipient of the message in the replaced dialog.
+    /// Tag that the receiver of the message has in the replaced dialog.
     pub(crate) to_tag: String,
-    /// Tag of the other party in the replaced dialog.
+    /// Tag that the other party has in the replaced dialog.
     pub(crate) from_tag: String,
-    /// Whether the dialog is replaced only while it is early.
+    /// Whether the dialog is replaced only while it is an early dialog.
     pub(crate) early_only: bool,
 }
 
@@ -33,8 +33,7 @@ impl Replaces {
     }
 }
 
-/// The Refer-To header (RFC 3515), with the Replaces header that an attended transfer embeds in its URI (RFC 3891
-/// section 4).
+/// The Refer-To header (RFC 3515). In an attended transfer its URI contains a Replaces header (RFC 3891 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReferTo {
     /// Address to which the call is transferred.
@@ -52,7 +51,7 @@ impl ReferTo {
     }
 }
 
-/// The side that refreshes a session, i.e. repeats the offer before the session timer expires (RFC 4028).
+/// The side that refreshes a session, i.e. sends a request before the session timer expires (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionRefresher {
     /// The side that sent the request with the session timer.
@@ -61,12 +60,12 @@ pub(crate) enum SessionRefresher {
     Uas,
 }
 
-/// The Session-Expires header: the session timer that both sides agree on (RFC 4028).
+/// The Session-Expires header: the session timer on which both sides agree (RFC 4028).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SessionExpires {
-    /// Time from the last refresh to the expiry of the session, seconds.
+    /// Time from a refresh to the expiry of the session, seconds.
     pub(crate) delta_s: u32,
-    /// Side that has to refresh; `None` until it is negotiated.
+    /// Side that must refresh; `None` until both sides have agreed.
     pub(crate) refresher: Option<SessionRefresher>,
 }
 
@@ -84,17 +83,17 @@ impl SessionExpires {
     }
 }
 
-/// The Session-ID header (RFC 7989): identifies a session across B2BUAs. Each end contributes one half.
+/// The Session-ID header (RFC 7989): identifies a session across B2BUAs. Each end contributes a UUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId {
-    /// Half of the sender of this message: 32 hexadecimal digits in lower case.
+    /// UUID of the sender of this message: 32 hexadecimal digits in lower case.
     pub(crate) local: String,
-    /// Half of the other side; `None` as long as it is unknown. Senders of RFC 7329 omit it.
+    /// UUID of the other side; `None` while it is unknown. Senders that implement RFC 7329 omit it.
     pub(crate) remote: Option<String>,
 }
 
 impl SessionId {
-    /// Parses the value of a Session-ID header. The nil UUID (32 zeros) means "not known yet".
+    /// Parses the value of a Session-ID header. A UUID of 32 zeros means that it is not known yet.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (local, params) = value.split_once(';').unwrap_or((value, ""));
         let known = |id: &str| {

@@ -1,11 +1,11 @@
-//! Decodes WebSocket frames (RFC 6455 section 5) that carry SIP (RFC 7118). One WebSocket message is one SIP message.
-//! Compressed frames (RSV1) are skipped; no known SIP endpoint negotiates compression.
+//! Decodes WebSocket frames (RFC 6455 section 5) with SIP (RFC 7118). One WebSocket message is one SIP message.
+//! Compressed frames (RSV1) are skipped, because no known SIP device uses compression.
 
 use super::framer::MAX_STREAM_BUFFER;
 use super::header::skip_line_ends;
 use super::start_line::looks_like_sip;
 
-/// Returns whether an HTTP header section requests or accepts a WebSocket (RFC 6455 sections 4.1 and 4.2.2).
+/// Returns whether HTTP headers request or accept an upgrade to WebSocket (RFC 6455 sections 4.1 and 4.2.2).
 pub(super) fn is_upgrade(head: &[u8]) -> bool {
     head.split(|&b| b == b'\n').any(|line| {
         let line = String::from_utf8_lossy(line);
@@ -15,11 +15,11 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
     })
 }
 
-/// Returns whether the bytes begin with a data frame that carries a SIP message. Recognizes connections that were open
-/// before the capture began. `None` means that the first line of the message is incomplete.
+/// Returns whether the bytes begin with a WebSocket frame that contains a SIP message. So connections are recognized
+/// that began before the capture. Returns `None` if the first line of the message is incomplete.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
-    // Only uncompressed text and binary frames are accepted. Otherwise `BYE sip:...` would pass for a compressed binary
-    // frame with the payload `E sip:...`.
+    // Only uncompressed text and binary frames count. `BYE sip:...` would otherwise be a compressed binary frame with
+    // the payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }
@@ -37,22 +37,22 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
 /// Decodes the bytes of one direction of a WebSocket connection.
 #[derive(Default)]
 pub(super) struct WebSocketDecoder {
-    /// Bytes of a frame header that is not complete yet.
+    /// Bytes of an incomplete frame header.
     header: Vec<u8>,
     frame: Option<WebSocketFrame>,
-    /// Payload that was received of the current message so far.
+    /// Payload of the current message so far.
     message: Vec<u8>,
-    /// True if the current message is too long, compressed, or began before the capture.
+    /// Whether the current message cannot be used: it is too long, compressed, or began before the capture.
     unusable: bool,
-    /// True if the start of the next frame is unknown, e.g. after lost bytes.
+    /// Whether the start of the next frame is unknown, e.g. after lost bytes.
     lost: bool,
     skipped: u64,
-    /// Number of messages that were too long to be kept.
+    /// Number of messages that were too long to be stored.
     oversized: u64,
 }
 
 impl WebSocketDecoder {
-    /// Adds the next bytes and passes each completed message to `out`.
+    /// Adds the next bytes. Passes each complete message to `out`.
     pub(super) fn push(&mut self, mut data: &[u8], out: &mut dyn FnMut(&[u8])) {
         if self.lost && begins_frame(data) == Some(true) {
             self.lost = false;
@@ -69,7 +69,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Handles lost bytes. Decoding continues with the next piece of data that begins with a frame.
+    /// Handles lost bytes. Decoding continues with the next piece of the stream that begins with a frame.
     pub(super) fn gap(&mut self) {
         *self = Self { lost: true, skipped: self.skipped, oversized: self.oversized, ..Self::default() };
     }
@@ -132,7 +132,7 @@ impl WebSocketDecoder {
             }
         }
         frame.left -= length as u64;
-        // The mask of a frame has four bytes and repeats, so the offset modulo 4 is enough.
+        // The mask of four bytes repeats, so the offset modulo 4 is enough.
         frame.offset = (frame.offset + length) % 4;
         if frame.left == 0 {
             self.finish(&frame, out);
@@ -152,7 +152,7 @@ impl WebSocketDecoder {
             self.skipped += self.message.len() as u64;
         }
         self.message = Vec::new();
-        // The start of this message was not captured, so its continuation is of no use.
+        // After this message, a continuation frame would belong to a message with an uncaptured start.
         self.unusable = true;
     }
 }
@@ -168,11 +168,11 @@ struct WebSocketFrame {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WebSocketFrameKind {
-    /// Text or binary frame: starts a message.
+    /// Text or binary frame. It begins a message.
     Data,
-    /// Frame that continues the message of the previous frame.
+    /// Frame that continues the message of the frame before.
     Continuation,
-    /// Close, ping or pong frame: can occur between the frames of a message.
+    /// Close, ping or pong frame. It may come between the frames of a message.
     Control,
 }
 
@@ -181,15 +181,15 @@ struct WebSocketHeader {
     last: bool,
     compressed: bool,
     payload: u64,
-    /// Key of four bytes with which the payload of the frame is masked; all zero for an unmasked frame.
+    /// Mask of the payload, four bytes; all zero for an unmasked frame.
     mask: [u8; 4],
     /// Length of the frame header, bytes.
     length: usize,
 }
 
 impl WebSocketHeader {
-    /// Parses the frame header at the start of `bytes` (RFC 6455 section 5.2). Returns `None` if it is incomplete and
-    /// an error if it is invalid.
+    /// Parses the frame header at the beginning of `bytes` (RFC 6455 section 5.2). Returns `None` if the header is
+    /// incomplete, and an error if it is invalid.
     fn parse(bytes: &[u8]) -> Option<Result<Self, ()>> {
         let &[first, second, ref rest @ ..] = bytes else { return None };
         let (last, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
@@ -216,15 +216,16 @@ impl WebSocketHeader {
     }
 }
 
-/// Unmasks payload bytes (RFC 6455 section 5.3). `offset` is the index of the first byte in the payload.
+/// Removes the mask from payload bytes (RFC 6455 section 5.3). `offset` is the position of the first byte in the
+/// payload.
 fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     for (octet, key) in bytes.iter_mut().zip(mask.iter().cycle().skip(offset % 4)) {
         *octet ^= key;
     }
 }
 
-/// Maximum payload of a frame, bytes. A frame with a longer payload is no frame, or does not carry SIP.
+/// Maximum payload of a frame, bytes. A longer frame is no frame, or does not contain SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
-/// Number of bytes at the start of a message that are searched for its first line.
+/// Maximum number of bytes of a message that are searched for the end of its first line.
 const PROBE: usize = 2 * 1024;

@@ -1,4 +1,4 @@
-//! Messages in a byte stream: pieces, gaps, bounds.
+//! Messages in a byte stream: pieces, lost bytes, maximum sizes.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 pub(super) fn trunk() -> Vec<u8> {
     let mut bytes = b"\r\n\r\n".to_vec();
     for (name, message) in SAME {
-        // On a stream a correct Content-Length is required.
+        // In a stream, each message needs a correct Content-Length.
         if !matches!(name, "no_content_length" | "body_cut") {
             bytes.extend_from_slice(message);
             bytes.extend_from_slice(b"\r\n\r\n");
@@ -28,7 +28,7 @@ pub(super) fn framed(framer: &mut SipFramer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
 fn stream_split_at_any_byte_yields_the_same_messages() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);
-    // 10 fixtures, the BYE behind trailing_octets, and the last one.
+    // 10 fixtures, the BYE that follows trailing_octets, and the last message.
     assert_eq!(whole.len(), 12);
     for cut in 0..bytes.len() {
         let (a, b) = bytes.split_at(cut);
@@ -41,7 +41,7 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 #[test]
 fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
-    // Bytes without an end of line: stray text between messages, and the rest of a message after a gap.
+    // Bytes without a line end: stray text between messages, and the rest of a message after lost bytes.
     for (stray, has_gap) in [(&b"0123"[..], false), (b"rest of a line", true)] {
         let mut framer = SipFramer::default();
         let mut found = framed(&mut framer, &[message]);
@@ -53,7 +53,7 @@ fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
         }
         assert_eq!(found, [message.to_vec(), message.to_vec()], "{}", stray.escape_ascii());
     }
-    // Within a message, a start line at the beginning of a TCP segment belongs to the body (message/sipfrag).
+    // Within a message, a start line at the beginning of a segment belongs to the body (message/sipfrag).
     let notify = b"NOTIFY sip:a SIP/2.0\r\ni: 1\r\nContent-Type: message/sipfrag\r\nContent-Length: 24\r\n\r\n";
     let mut framer = SipFramer::default();
     let mut found = Vec::new();
@@ -72,7 +72,7 @@ fn stream_seen_from_the_middle_is_read_from_the_next_message() {
         let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing was heard yet"));
         let found = framed(&mut framer, &[&bytes[begin..]]);
-        // All messages that start after the cut are found, complete.
+        // All messages that begin after the cut are found whole.
         assert!(
             whole.ends_with(&found) || found.iter().skip(1).eq(whole.iter().rev().take(found.len() - 1).rev()),
             "from {begin}"
@@ -81,7 +81,7 @@ fn stream_seen_from_the_middle_is_read_from_the_next_message() {
     }
 }
 
-/// Returns the number of messages in `whole` that start before the offset `place` of the stream.
+/// Returns the number of messages in `whole` that begin before the offset `place` of the stream.
 fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
     let mut at = 0;
     whole
@@ -113,7 +113,7 @@ fn lost_bytes_affect_only_their_own_messages() {
     let mut found = Vec::new();
     framer.push(&plain[..plain.len() - 20], &mut |m| found.push(m.to_vec()));
     assert!(found.is_empty());
-    // The headers are complete, so the message is used with a truncated body.
+    // The headers are complete, so the message is passed on with a truncated body.
     framer.gap(&mut |m| found.push(m.to_vec()));
     assert!(SipMessage::parse(&found[0], SipFraming::Stream).unwrap().body_cut());
     framer.push(plain, &mut |m| found.push(m.to_vec()));
@@ -126,7 +126,7 @@ fn wrong_content_length_does_not_block_the_stream() {
     assert_eq!(framed(&mut SipFramer::default(), &[absurd]).len(), 2);
     let negative = b"SIP/2.0 200 OK\r\ni: x\r\nl: -1\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
     assert_eq!(framed(&mut SipFramer::default(), &[negative]).len(), 2);
-    // A long but valid body: the message is output without it, and exactly the body is skipped.
+    // The body is long but valid. The message is passed on without it, and exactly the body is skipped.
     let long = MAX_STREAM_BUFFER;
     let mut bytes = format!("SIP/2.0 200 OK\r\ni: x\r\nl: {long}\r\n\r\n").into_bytes();
     bytes.extend(std::iter::repeat_n(b'\n', long));

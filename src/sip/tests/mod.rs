@@ -88,7 +88,7 @@ fn description_is_found_in_multipart_bodies_within_each_other() {
     };
     let sdp = |name: &str| part("application/sdp", &format!("v=0\r\ns={name}"));
     let location = part("application/pidf+xml", "<presence/>");
-    // The inner boundary begins like the outer one, and its header goes on in a second line.
+    // The inner boundary begins with the outer boundary, and its header continues in a second line.
     let inner = part("multipart/alternative;\r\n boundary=\"b-2\"", &of("b-2", &[sdp("plain"), sdp("rich")]));
     let outer = of("b", &[location.clone(), inner]);
     assert_eq!(described("multipart/mixed; boundary=b", &outer).as_deref(), Some("v=0\r\ns=rich"), "last alternative");
@@ -191,14 +191,14 @@ fn list_is_split_only_outside_quotes_and_brackets() {
         parse(b"SIP/2.0 200 OK\r\ni: x\r\nContact: \"A, B\" <sip:a@x?b=1,2>;q=1, <sip:c@y>\r\nm: sip:d@z,,\r\n\r\n");
     assert_eq!(m.values("Contact"), ["\"A, B\" <sip:a@x?b=1,2>;q=1", "<sip:c@y>", "sip:d@z"]);
     assert_eq!(m.headers("m").len(), 2);
-    // An unclosed quote or bracket is an ordinary character.
+    // A quote or bracket that is not closed is an ordinary character.
     let m = parse(b"SIP/2.0 200 OK\r\ni: x\r\nRoute: \"a, <b, c\r\n\r\n");
     assert_eq!(m.values("Route"), ["\"a", "<b", "c"]);
 }
 
 #[test]
 fn addresses_are_taken_apart() {
-    // Fields of a case: header value; expected display name, user, host, port and tag.
+    // A case: header value, then the expected display name, user, host, port and tag.
     type TortureCase =
         (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
     let cases: [TortureCase; 20] = [
@@ -260,7 +260,7 @@ fn transfer_headers_are_parsed() {
     );
     for refer in [
         "<sip:300@pbx?Replaces=abc%40h%3Bto-tag%3D1%3Bfrom-tag%3D2&Require=replaces>",
-        // Some telephones do not escape the Replaces header within the URI.
+        // Some telephones do not escape the Replaces header in the URI.
         "<sip:300@pbx?Replaces=abc@h;to-tag=1;from-tag=2>",
     ] {
         let refer = ReferTo::parse(refer).unwrap();

@@ -1,4 +1,4 @@
-//! Random and mutated messages: nothing may panic, and values agree with another parser.
+//! Random and mutated messages: nothing panics, and values agree with those of another parser.
 
 use super::framer::framed;
 use super::*;
@@ -89,7 +89,8 @@ proptest! {
         cuts in prop::collection::vec(1..200usize, 1..40),
     ) {
         let bytes = messages.concat();
-        // A piece that begins with a WebSocket frame changes the mode by design; these bytes contain none.
+        // A piece that begins with a WebSocket frame is meant to change the state of the framer. These bytes contain
+        // none.
         let whole = framed(&mut SipFramer::default(), &[&bytes]);
         let mut framer = SipFramer::default();
         let (mut found, mut rest) = (Vec::new(), bytes.as_slice());

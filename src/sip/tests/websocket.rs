@@ -26,8 +26,8 @@ fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
 
 const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
 
-/// Returns the client's direction of a WebSocket connection: upgrade, a message, a fragmented message with a ping
-/// inside, a keep-alive, a message without Content-Length.
+/// Returns the bytes of the client of a WebSocket connection: upgrade, a message, a fragmented message with a ping
+/// inside, a keep-alive, and a message without Content-Length.
 fn websocket() -> Vec<u8> {
     let mut bytes =
         b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n\r\n".to_vec();
@@ -77,7 +77,7 @@ fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
         let found = framed(&mut framer, &[&masked[..cut], &masked[cut..]]);
         assert_eq!((found, framer.transport()), (vec![plain.clone()], Transport::Ws), "cut at {cut}");
     }
-    // A frame that is not complete yet may be no longer than a start line may be.
+    // The bytes look like a long frame. After 2,048 bytes without a line end they no longer count as a frame.
     let mut framer = SipFramer::default();
     let noise = [&[0x82, 0x7e, 0x10, 0x00][..], &[b'x'; 2_048]].concat();
     assert_eq!(framed(&mut framer, &[&noise, b"\r\n", SAME[0].1]), [plain]);
@@ -88,7 +88,7 @@ fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
 fn invalid_websocket_frames_are_skipped() {
     let mut framer = SipFramer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
-    // A reserved opcode, then a piece that begins with a valid frame.
+    // A frame with a reserved opcode, then a piece that begins with a valid frame.
     let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
     assert_eq!(found, [SAME[0].1]);
     // Compressed frames (RSV1) cannot be decoded.
