@@ -1,5 +1,5 @@
-//! Access control: every request passes through [`guard`], which checks Host and Origin, finds the account, and checks
-//! the CSRF token.
+//! Access control. Every request passes through [`guard`], which checks the headers Host and Origin, finds the account,
+//! and checks the CSRF token.
 
 use std::sync::PoisonError;
 
@@ -25,24 +25,24 @@ use crate::text::percent_encode;
 pub(super) struct Viewer {
     /// The account that sent the request: a user, a token, or a person on this machine.
     pub(super) user: UserAccount,
-    /// CSRF token that forms must repeat, against requests that another site makes the browser send; `None` without a
-    /// session.
+    /// CSRF token that every form must repeat. It proves that no page of another site made the browser send the
+    /// request. `None` without a session.
     pub(super) csrf: Option<String>,
     /// Language in which the pages of the response are written.
     pub(super) lang: Lang,
     /// Path and query of the request, for links to the same page in the other language.
     pub(super) here: String,
-    /// How the account was proven to be that of the sender.
+    /// How the sender proved to own the account, e.g. by the cookie of a session.
     pub(super) origin: ViewerOrigin,
     /// Whether the console shows one recorder or a central archive.
     pub(super) place: ConsolePlace,
-    /// Counts that are shown beside the entries of the navigation.
+    /// Counts beside the entries of the navigation, e.g. the number of calls in progress.
     pub(super) counts: NavCounts,
 }
 
 impl Viewer {
-    /// Returns the key of a call in addresses, notes and the audit. It is the call's id; at the centre it also names
-    /// the site.
+    /// Returns the key that names a call in URLs, notes and the audit. At a single recorder it is the call's id. In a
+    /// central console it also names the site.
     pub(super) fn call_key(&self, record: &CallRecord) -> String {
         self.call_key_at(&record.appliance, &record.id)
     }
@@ -56,13 +56,13 @@ impl Viewer {
     }
 }
 
-/// Counts shown beside the entries of the navigation. Only administrators get them, because other users may not know
-/// how many calls are hidden from them.
+/// Counts beside the entries of the navigation. Only administrators see them, because the counts include calls that
+/// other users may not know of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NavCounts {
     /// Number of calls in progress.
     pub(super) live: usize,
-    /// Number of alarms whose problem has not ended.
+    /// Number of open alarms, i.e. of alarms about a problem that has not ended.
     pub(super) alarms: usize,
 }
 
@@ -73,10 +73,10 @@ impl NavCounts {
     }
 }
 
-/// How the account of a request was proven to be the sender's.
+/// How the sender of a request proved to own the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ViewerOrigin {
-    /// There is no account, so only the sign-in page is shown.
+    /// The request has no account, so only the sign-in page is shown.
     Nobody,
     /// The connection comes from this machine, and the console has no users yet.
     ThisMachine,
@@ -168,8 +168,8 @@ impl Credentials {
     }
 }
 
-/// Returns the account of a request. While the console has no users, a request from this machine has the account of the
-/// local administrator.
+/// Returns the account of a request; `None` if it has none. While the console has no users, a request from this machine
+/// has the account of the local administrator.
 async fn identify(
     state: &ConsoleState,
     credentials: Credentials,
@@ -220,7 +220,8 @@ fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
     }
 }
 
-/// Checks the CSRF token, which is in a header or in a form field. Returns the request with its body.
+/// Checks the CSRF token in a header or in a form field. Returns the request with its body, which may have been read
+/// for that.
 async fn with_csrf_checked(request: Request, csrf: &str) -> Result<Request, Box<Response>> {
     let is_right = |given: &str| password::is_same_secret(given, csrf);
     if request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).is_some_and(is_right) {
@@ -245,9 +246,9 @@ fn sign_in_first(uri: &Uri) -> Response {
     Redirect::to(&format!("/login?next={}", percent_encode(here, b"/"))).into_response()
 }
 
-/// Returns whether a request comes from a page of another site, or names a host that is not the console's. A page of
-/// another site can send requests to any address, and can resolve its own name to the console's address. But it cannot
-/// hide its Origin or Host.
+/// Returns whether a request comes from a page of another web site. Such a page can send requests to the console, and
+/// its host name may resolve to the console's address. But it cannot change the headers Origin and Host, which name the
+/// other site.
 fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let public = site.public_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, host)| host);
@@ -260,7 +261,7 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns whether a host is a bare IP address or the name of this machine. A page of another site has another host
+/// Returns whether a host is an IP address or the name of this machine. A page of another web site has another host
 /// name.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
@@ -271,7 +272,7 @@ fn is_address_or(host: &str, machine: &str) -> bool {
 /// Returns the host in `host:port`, without the port.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
-        // `[::1].evil.example` is a foreign name, not an IPv6 address.
+        // `[::1].evil.example` is a foreign host name, although it begins like an IPv6 address.
         Some(rest) => {
             rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':')).map_or(host, |(ip, _)| ip)
         }
@@ -279,14 +280,14 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// Returns whether the host is a name or address of loopback: `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
+/// Returns whether the host is the loopback interface: `localhost`, `127.0.0.1:8080`, `[::1]:8080`.
 pub(super) fn is_local(host: &str) -> bool {
     let name = name_of(host);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Returns the name of the cookie with the session token. The prefix `__Host-` needs https, so plain HTTP on loopback
-/// uses no prefix.
+/// Returns the name of the cookie with the session token. Browsers accept the prefix `__Host-` only with https, so
+/// plain HTTP on loopback uses a name without it.
 pub(super) fn session_cookie(state: &ConsoleState) -> &'static str {
     if state.site.is_https { "__Host-callspan" } else { "callspan" }
 }
@@ -298,7 +299,7 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Returns the response for the case that the journal or the accounts cannot be read. Details are only in the log.
+/// Logs an error of the journal, the accounts or the archive. Returns the response, which contains no details.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
     refused(

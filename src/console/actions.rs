@@ -1,5 +1,5 @@
-//! Changes of a call. Administrators request a retry of the delivery, a hold or a release; the service reads the
-//! requests from the journal. Accounts with the right to do so write notes and tags.
+//! Changes of a call. Administrators can request a retry of the delivery, a hold, or the end of a hold. The service
+//! reads these requests from the journal. Accounts with the right [`AccountRight::Notes`] can write notes and tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -55,7 +55,7 @@ pub(super) struct ChangeForm {
     n: Option<i64>,
 }
 
-/// Makes a change. The response sends a browser back to the page of the call; a program gets JSON.
+/// Makes a change. A browser is sent back to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -66,7 +66,7 @@ pub(super) async fn change(
     let Some(change) = CallChange::parse(&action) else { return access::missing(Some(&viewer), is_api) };
     let is_allowed = if change.is_remark() { viewer.user.may(AccountRight::Notes) } else { viewer.user.is_admin() };
     if state.centre.is_some() && !change.is_remark() {
-        return access::missing(Some(&viewer), is_api); // the site decides about its recordings and its delivery
+        return access::missing(Some(&viewer), is_api); // only the site itself can change its calls
     }
     if !is_allowed {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");
@@ -133,7 +133,7 @@ async fn remark(
     state.with_accounts(work).await
 }
 
-/// Requests a retry of the delivery, a hold or a release from the service, through the journal.
+/// Writes a request to the journal, where the service finds it: a retry of the delivery, a hold, or the end of a hold.
 async fn request(
     state: &ConsoleState,
     viewer: &Viewer,

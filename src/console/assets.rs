@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
     let found = ASSETS.iter().find(|(known, _, _)| *known == name);
     let Some((_, kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
-    // A new version of a file has the same name, so the browser must check each time whether the file has changed.
+    // `no-cache` makes the browser ask each time whether the file has changed. It is needed because new versions of a
+    // file have the same name.
     ([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "no-cache")], *text).into_response()
 }
 

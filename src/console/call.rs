@@ -1,4 +1,5 @@
-//! One call in the console: its page, its JSON, its peaks (for the waveform), and its rows of the audit.
+//! Pages and API about one call: its page, its record as JSON, its peaks (the data of the waveform), and its rows of
+//! the audit.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -26,7 +27,7 @@ pub(super) struct CallFacts {
     pub(super) record: CallRecord,
     /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
-    /// Reason why no call can be delivered now; `None` if there is none, and for accounts that are no administrator.
+    /// Reason why no call can be delivered at present; `None` if calls can be delivered. Only administrators get it.
     pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
@@ -102,15 +103,15 @@ pub(super) async fn download_record(
     }
 }
 
-/// Responds with the peaks of all segments as JSON: for each segment a list of `[left low, left high, right low, right
-/// high]`.
+/// Responds with the peaks of all segments as JSON. For each segment it has a list of `[left low, left high, right low,
+/// right high]`, the extreme samples of a piece of the sound.
 pub(super) async fn peaks(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     Query(query): Query<PeaksQuery>,
 ) -> Response {
-    // Peaks show when somebody spoke, so they need the right to hear the call.
+    // Peaks show when somebody spoke. So they are shown only to accounts that may hear the call.
     if !viewer.user.may(AccountRight::Play) {
         return access::missing(None, true);
     }
@@ -174,8 +175,8 @@ pub(super) async fn delivery(
     Json(answer).into_response()
 }
 
-/// Returns the requests to Pyrus so far, as far as the viewer may see them. Only administrators see why a request
-/// failed, because the reasons name settings and hosts.
+/// Returns the requests to Pyrus so far. Only for administrators do they contain the reasons of failures, because the
+/// reasons name settings and hosts.
 pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory {
     let mut story = job.map(JobRow::story).unwrap_or_default();
     if !viewer.user.is_admin() {
@@ -184,7 +185,7 @@ pub(super) fn story_for(viewer: &Viewer, job: Option<&JobRow>) -> DeliveryStory 
     story
 }
 
-/// Returns a call record; `None` if the call does not exist or is outside the scope of the account.
+/// Returns the record of a call; `None` if the call does not exist or is outside the scope of the account.
 pub(super) async fn record(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option<CallRecord>, StateError> {
     if !viewer.user.may(AccountRight::List) {
         return Ok(None);
@@ -231,7 +232,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
 
 /// Maximum number of related calls on the page.
 const MAX_RELATED: usize = 20;
-/// Maximum number of legs for which kept packets are searched.
+/// Maximum number of legs of a call for which the page looks for kept packets.
 const MAX_LEGS: u32 = 16;
 /// Maximum number of rows of the audit on the page.
 const MAX_ROWS: u32 = 20;

@@ -24,11 +24,11 @@ pub(super) struct FoundPage {
     pub(super) calls: Vec<CallRecord>,
     /// Start (µs since the Unix epoch) and id of the last call in the page; `None` if there are no older calls.
     pub(super) next: Option<(i64, String)>,
-    /// Number of calls in each class (how much can be heard). The filter by class is not applied to these counts.
+    /// Number of calls in each class (how much can be heard). The user's filter by class does not affect these counts.
     pub(super) counts: Vec<(HeardClass, u64)>,
     /// Range of time that was searched.
     pub(super) range: DayRange,
-    /// The search text in the form in which the console understood it.
+    /// The search text as the console understood it, e.g. the digits of a number.
     pub(super) read_as: String,
     /// URL of a Pyrus task up to the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
@@ -57,12 +57,13 @@ impl FoundPage {
     }
 }
 
-/// Redirects the start page to the list of calls.
+/// Redirects from the start page to the list of calls.
 pub(super) async fn home() -> Redirect {
     Redirect::to("/calls")
 }
 
-/// Responds with the page of the list. A request of the page's script gets only the results, not the frame.
+/// Responds with the page of the list. A request of the page's script gets only the results, without the rest of the
+/// page.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -131,7 +132,7 @@ pub(super) async fn csv(
     if !viewer.user.may(AccountRight::Download) {
         return refused(StatusCode::FORBIDDEN, "the account may not download");
     }
-    let mut text = String::from("\u{feff}"); // with this byte order mark, spreadsheets read UTF-8
+    let mut text = String::from("\u{feff}"); // byte order mark: spreadsheets then read UTF-8
     text.push_str(&CSV_COLUMNS.join(","));
     text.push_str("\r\n");
     let mut query = query;
@@ -196,7 +197,7 @@ async fn find(
             let range = query.range(now, newest);
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
-            // A CSV file shows no counts, and they would be computed for each of its parts.
+            // A CSV file contains no counts. Computing them for each page of the file would be a waste.
             let counts = match size {
                 PageSize::Csv => Vec::new(),
                 PageSize::Page | PageSize::CountsOnly => {
@@ -265,7 +266,7 @@ fn csv_row(record: &CallRecord) -> String {
     row
 }
 
-/// Returns a CSV field in a form that no spreadsheet computes as a formula.
+/// Quotes a text as a CSV field, so that no spreadsheet computes it as a formula.
 pub(super) fn csv_field(text: &str) -> String {
     crate::text::csv_field(&without_formula(text))
 }

@@ -1,11 +1,12 @@
-//! Pause and resume of a live call, and the counters of the service.
+//! Requests to pause and resume the recording of a call in progress, and the counters of the service.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no live call has this id; 503: too busy |
 //! | `GET /api/status` | 200, [`ServiceStatus`] |
 //!
-//! Requests reach the capture thread over a bounded channel, which that thread polls without waiting.
+//! A request to pause or resume reaches the capture thread through a bounded channel. The capture thread polls the
+//! channel and never waits for it.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) legs_live: usize,
     /// Number of calls that ended since the start.
     pub(crate) calls_ended: u64,
-    /// Number of alarms whose problem has not ended.
+    /// Number of open alarms, i.e. of alarms about a problem that has not ended.
     pub(crate) alarms: usize,
     /// Counts of dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
@@ -63,8 +64,7 @@ pub(crate) struct PauseRequest {
 }
 
 impl PauseRequest {
-    /// Replies to the request with the new state: whether the recording is paused, or `None` if no live call has this
-    /// id.
+    /// Replies to the request: whether the recording is now paused, or `None` if no call in progress has this id.
     pub(crate) fn answer(self, paused: Option<bool>) {
         let _ = self.reply.send(paused); // the client may have closed its connection
     }
@@ -89,8 +89,8 @@ pub(super) async fn resume(state: State<ConsoleState>, viewer: Extension<Viewer>
     control(state.0, viewer.0, id.0, PauseAction::Resume).await
 }
 
-/// Handles the request of an account to pause or resume the recording of a call. A call outside the account's scope is
-/// treated like an unknown call.
+/// Handles a request to pause or resume the recording of a call. If the call is outside the account's scope, the
+/// response is the same as for an unknown call.
 async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAction) -> Response {
     if !viewer.is_local() {
         if !viewer.user.may(AccountRight::Live) {
@@ -128,7 +128,7 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Maximum number of requests that wait for the capture thread, which handles them after each frame.
+/// Maximum number of requests that wait for the capture thread. The thread handles all of them after each frame.
 pub(super) const MAX_REQUESTS: usize = 64;
-/// Maximum time to wait for the capture thread, which handles requests at least every 100 ms.
+/// Maximum time to wait for the reply of the capture thread. Normally the thread handles requests within 100 ms.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use super::text::Lang;
 use crate::ops::doctor::russian::FINDINGS;
 use crate::service::sandbox;
 
-/// The report of `callspan doctor` about one port, as far as the page shows it.
+/// The parts of `callspan doctor`'s report about one port that the page shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct DoctorAnswer {
@@ -37,7 +37,7 @@ struct AnsweredFinding {
     commands: Vec<String>,
 }
 
-/// Watches all captured ports for [`SECONDS`], and responds with a page of findings.
+/// Runs the doctor on all captured ports for [`SECONDS`], and responds with a page of its findings.
 pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -56,8 +56,8 @@ pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer)
     page(&viewer, &done.unwrap_or_default()).into_response()
 }
 
-/// Runs the doctor for all ports at the same time. Returns each port with its report, or with the reason why the doctor
-/// failed.
+/// Runs one doctor for each port, all at the same time. Returns each port with its report, or with the reason why the
+/// doctor failed.
 fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, String>)> {
     let ports: Vec<&String> = ports.iter().take(MAX_PORTS).collect();
     let start = |port: &&String| {
@@ -66,7 +66,7 @@ fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, St
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         sandbox::with_packet_sockets(|| command.spawn())
     };
-    let children: Vec<_> = ports.iter().map(start).collect(); // all children run before the first is waited for
+    let children: Vec<_> = ports.iter().map(start).collect(); // starts all doctors before it waits for the first
     let answer = |(port, child): (&String, std::io::Result<std::process::Child>)| {
         let output = child.and_then(std::process::Child::wait_with_output).map_err(|error| error.to_string());
         let answer = output.and_then(|output| {
@@ -131,8 +131,8 @@ echo '{"healthy": false, "findings": [{"severity": "problem", "kind": "x", "what
 "#;
         std::fs::write(&program, script).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // Starting the script is repeated, because a child process of another test may keep it open for writing for a
-        // moment (ETXTBSY).
+        // A child process of another test may have the script open for writing for a moment. Then starting the script
+        // fails with ETXTBSY, so it is tried again.
         let answers = loop {
             let answers = ask(&program, &[String::from("eth1"), String::from("eth2")]);
             if !format!("{answers:?}").contains("Text file busy") {

@@ -1,4 +1,5 @@
-//! The health page: problems that need a person, the last 24 hours, mirror port, delivery, disks, and the test call.
+//! The health page: problems that a person must solve, the last 24 hours, the mirror port, delivery, disks, and the
+//! last test call.
 
 use std::sync::PoisonError;
 
@@ -30,17 +31,17 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 struct HealthFacts {
     status: ServiceStatus,
-    /// Alarms whose problem has not ended, the newest first.
+    /// Open alarms, i.e. alarms about a problem that has not ended, newest first.
     alarms: Vec<Alarm>,
     /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     test: Option<SelfTestResult>,
     /// Number of calls in the last 24 hours in each class (how much can be heard).
     day: Vec<(HeardClass, u64)>,
-    /// Numbers of calls for the strip of the last 24 hours, by time and class.
+    /// Numbers of calls in the last 24 hours by time slot and class, for the strip.
     slots: Vec<SlotCount>,
-    /// Number of deliveries that are still to be made, parked (waiting for a person) and dead (given up).
+    /// Three numbers of deliveries: still to be made, parked (waiting for a person), and dead (given up).
     deliveries: [u64; 3],
-    /// Reason why no call can be delivered; `None` if calls can be delivered.
+    /// Reason why no call can be delivered at present; `None` if calls can be delivered.
     blocked: Option<String>,
     /// Total size of all recordings, bytes.
     kept_bytes: u64,
@@ -117,7 +118,8 @@ impl HealthFacts {
         self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
     }
 
-    /// Returns the problems that a person must solve, except those that an open alarm already shows.
+    /// Returns the problems that a person must solve. Problems with an open alarm are left out, because the alarm
+    /// already shows them.
     fn tasks(&self, lang: Lang) -> Vec<HealthTask> {
         let mut tasks = Vec::new();
         let mut add = |colour, text: Markup, todo: &str| {
@@ -207,7 +209,7 @@ fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
 }
 
-/// Returns the notice about an alarm whose problem has not ended.
+/// Returns the notice about an open alarm.
 fn alarm(state: &ConsoleState, viewer: &Viewer, alarm: &Alarm) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);
@@ -346,7 +348,7 @@ fn ports(lang: Lang, names: &[String]) -> String {
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Free share of a disk in per cent, below which a person must act.
+/// Limit of the free share of a disk, per cent. If less is free, a person must act.
 const LOW_PERCENT: u64 = 5;
 /// Maximum number of open alarms that are shown.
 const MAX_ALARMS: usize = 20;

@@ -71,7 +71,7 @@ pub(super) struct LadderMessage {
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// Whether the record says who sent the message. Records do not say it for some BYEs.
+    /// Whether the record says which host sent the message. For some BYEs it does not.
     pub(super) is_directed: bool,
 }
 
@@ -113,8 +113,8 @@ impl CallLadder {
         }
     }
 
-    /// Adds the messages of holds, resumes and transfers. The record has their side but not their leg. So they are
-    /// drawn at the outermost host of that side.
+    /// Adds the messages of holds, resumes and transfers. The record says which side sent such a message, but not on
+    /// which leg. So the message is drawn on the leg whose end is the telephone or provider of that side.
     fn add_events(&mut self, record: &CallRecord) {
         for event in &record.events {
             let text = match event.kind {
@@ -141,8 +141,8 @@ impl CallLadder {
         }
     }
 
-    /// Names the hosts at the ends of the legs, e.g. the PBX. Records of earlier versions lack some addresses; for them
-    /// the host between two legs is the PBX.
+    /// Names the hosts at the ends of the legs, e.g. as PBX. Records of earlier versions have no roles. In such a
+    /// record, a host that is the callee of one leg and the caller of another counts as the PBX.
     fn name_machines(&mut self, record: &CallRecord) {
         let ends: Vec<_> = record.legs.iter().take(MAX_LEGS).flat_map(ends_of).collect();
         let name = |ip: &IpAddr| {
@@ -188,7 +188,7 @@ impl CallLadder {
     }
 }
 
-/// Returns both ends of a leg: host, side of the call, role.
+/// Returns the two ends of a leg: for each end the host, the side of the call, and the role if known.
 fn ends_of(leg: &LegRecord) -> impl Iterator<Item = (IpAddr, Side, Option<LegEnd>)> {
     let side = |side: Side| if leg.sides_swapped { side.other() } else { side };
     let end = |addr: Option<crate::net::Endpoint>, at: Side, end: &Option<LegEnd>| {
@@ -209,8 +209,8 @@ fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
     }
 }
 
-/// Returns the answered leg that is outermost on a side, i.e. whose host on that side has no further leg. `at` is the
-/// time of the event that needs the leg.
+/// Returns the index of the answered leg at the outer end of a side: the host at that end has no further leg at the
+/// time `at`. Returns `None` if there is no such leg or more than one.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =
         |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);
@@ -225,11 +225,11 @@ fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     };
     let mut last = record.legs.iter().enumerate().filter(|(_, leg)| is_open(leg) && is_last(leg));
     let first = last.next()?;
-    last.next().is_none().then_some(first.0) // if a side has two such legs, the record does not say which leg it was
+    last.next().is_none().then_some(first.0) // two such legs: the right one is unknown
 }
 
-/// Returns the side that ended a leg; `None` if unknown. If the leg ended with the call, this is the side that ended
-/// the call.
+/// Returns the side that ended a leg; `None` if unknown. It is known only if the leg ended together with the call: then
+/// it is the side that ended the call.
 fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
     if call_end.distance(leg_end) > TOGETHER {
@@ -259,9 +259,9 @@ pub(super) async fn api(
 const MAX_LEGS: usize = 16;
 /// Maximum number of phone numbers of a host in the diagram. A gateway has many.
 const MAX_NUMBERS: usize = 3;
-/// Maximum number of messages in the diagram; a person reads no more.
+/// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// Maximum time between the ends of a leg and of the call with which both count as ended together.
+/// A leg whose end differs from the end of the call by at most this time counts as ended together with the call.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]
@@ -291,7 +291,7 @@ mod tests {
             ..CallRecord::default()
         };
         let ladder = CallLadder::of(&record);
-        // A record of an earlier version has no roles; the host of both legs is the PBX.
+        // A record of an earlier version has no roles. In it, the host that both legs share is the PBX.
         let roles: Vec<_> = ladder.names.iter().map(|name| (name.role, name.side)).collect();
         let unknown = LegEndRole::Unknown;
         assert_eq!(roles, [(unknown, Some(Side::Caller)), (LegEndRole::Pbx, None), (unknown, Some(Side::Callee))]);
@@ -309,7 +309,7 @@ mod tests {
                 (1, 1, 0, "180 Ringing", true),
                 (2, 2, 1, "200 OK", true),
                 (1, 1, 0, "200 OK", true),
-                // The callee's telephone is at the end of the second leg.
+                // The callee's telephone is the callee of the second leg.
                 (2, 2, 1, "INVITE (hold)", true),
                 // The second leg ended long before the call, so the record does not know who ended it.
                 (2, 1, 2, "BYE", false),

@@ -1,5 +1,5 @@
-//! Levels of live calls, from the capture thread to the live pages. The capture thread measures levels only while a
-//! live page is open, and only of calls that such a page shows, at most [`CALLS_PER_ROUND`] calls at a time, in turn.
+//! Levels (loudness) of calls in progress, which the capture thread measures for the live pages. It measures only calls
+//! that an open live page shows. If there are more than [`CALLS_PER_ROUND`], it measures them in turn.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,27 +17,27 @@ pub(super) struct LevelBoard {
 /// Levels of both sides by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
-/// The calls that open live pages show. The capture thread never locks this value, so it never waits for a page.
+/// The calls that open live pages show. Only pages lock this value, so the capture thread never waits for a page.
 #[derive(Debug, Default)]
 struct LivePages {
     /// Ids of the calls that each page shows, by the number of the page.
     calls: HashMap<u64, Vec<String>>,
-    /// Number that the next opened page gets.
+    /// Number for the page that is opened next.
     next_page: u64,
 }
 
-/// The calls whose levels the capture thread measures in turn.
+/// The calls that the capture thread measures, and the one that comes next.
 #[derive(Debug, Default)]
 struct LevelTurn {
     /// Whether a live page is open, so that levels must be measured.
     is_wanted: bool,
-    /// Ids of the calls on all pages, sorted and each once.
+    /// Ids of the calls on all pages, sorted, without repeats.
     all: Arc<Vec<String>>,
     /// Index in `all` of the call that is measured next.
     next: usize,
 }
 
-/// An open live page. It counts as open until this value is dropped.
+/// An open live page. The page counts as open until this value is dropped.
 #[derive(Debug)]
 pub(super) struct LevelListener {
     board: Arc<LevelBoard>,
@@ -56,7 +56,7 @@ impl LevelBoard {
         LevelListener { board: Arc::clone(board), page }
     }
 
-    /// Changes which calls the pages show, and then collects the calls of all pages for the capture thread.
+    /// Changes the lists of calls on the pages, and then collects the calls of all pages for the capture thread.
     fn change_pages<T>(&self, change: impl FnOnce(&mut LivePages) -> T) -> T {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut pages);
@@ -72,8 +72,8 @@ impl LevelBoard {
         self.turn().is_wanted
     }
 
-    /// Returns the ids of the calls to be measured now. If the pages show more calls than [`CALLS_PER_ROUND`], the next
-    /// call of this function returns the calls that follow.
+    /// Returns the ids of the calls to be measured now, at most [`CALLS_PER_ROUND`]. If the pages show more calls, the
+    /// next call of this function returns the following ids.
     pub(super) fn next_asked(&self) -> Vec<String> {
         let (all, first) = {
             let mut turn = self.turn();
@@ -84,7 +84,7 @@ impl LevelBoard {
         all.iter().skip(first).take(CALLS_PER_ROUND).cloned().collect()
     }
 
-    /// Adds newer levels of some calls, and forgets calls that no page shows.
+    /// Stores new levels of some calls, and forgets calls that no page shows any more.
     pub(super) fn publish(&self, levels: Vec<CallLevels>) {
         let all = Arc::clone(&self.turn().all);
         let newest = Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner));
@@ -108,8 +108,8 @@ impl LevelListener {
         }
     }
 
-    /// Returns the levels of these calls as JSON: `{"ID":[72,null]}`, caller and callee. A number is the level in per
-    /// cent; -1 means packets without a known level, and null means no packets.
+    /// Returns the levels of these calls as JSON, e.g. `{"ID":[72,null]}` with the values of caller and callee. A value
+    /// is the level in per cent, -1 for packets of an unknown level, or null without packets.
     pub(super) fn json(&self, ids: &[String]) -> String {
         let newest = Arc::clone(&self.board.newest.lock().unwrap_or_else(PoisonError::into_inner));
         let number = |level: Option<VoiceLevel>| match level {
@@ -131,8 +131,8 @@ impl Drop for LevelListener {
     }
 }
 
-/// Maximum number of calls that the capture thread measures at a time, four times a second. A page shows 200 calls. If
-/// many pages show 2,000 calls together, each call gets a level once a second.
+/// Maximum number of calls that the capture thread measures at a time. It measures four times a second. So even if all
+/// open pages together show 2,000 calls, each call is measured once a second.
 const CALLS_PER_ROUND: usize = 500;
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) struct ListeningKey {
 }
 
 impl ListeningKey {
-    /// Returns the key of the listening to which a request belongs.
+    /// Returns the key of the listening to which a request of `viewer` belongs.
     pub(super) fn of(viewer: &Viewer, call_id: &str, part: u32, action: AuditAction) -> Self {
         Self {
             who: viewer.user.name.clone(),
@@ -53,19 +53,19 @@ impl Listenings {
         }
     }
 
-    /// Records that a listening has a row in the audit.
+    /// Records that a listening now has a row in the audit.
     pub(super) fn begin(&self, key: ListeningKey, now: Timestamp) {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_LISTENINGS {
             all.retain(|_, last| now.since(*last) < PAUSE);
         }
         if all.len() < MAX_LISTENINGS {
-            all.insert(key, now); // a forgotten listening only adds a further row to the audit
+            all.insert(key, now); // if a listening was removed, it gets a second audit row
         }
     }
 }
 
-/// Minimum length of a pause after which a request begins a new listening.
+/// A request that comes after a longer pause than this begins a new listening.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Maximum number of listenings that are remembered.
+/// Maximum number of listenings that are kept in memory.
 const MAX_LISTENINGS: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Live calls: the page, and its updates as server-sent events.
+//! The page of live calls (calls in progress), and its updates as server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,9 +39,8 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Responds with a stream of events: the rows of the table when they have changed, and the levels. The stream ends
-/// after [`STREAM_TIME`]. Then the browser connects again by itself, so that the session and its rights are checked
-/// again.
+/// Responds with a stream of events: the rows of the table if they have changed, and the levels. The stream ends after
+/// [`STREAM_TIME`], and the browser connects again. So the session and its rights are checked again.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
@@ -79,11 +78,12 @@ struct LiveStream {
 }
 
 impl LiveStream {
-    /// Returns the next event: in every [`ROUNDS`]th event the rows if they have changed, otherwise the levels.
+    /// Returns the next event. Once in [`ROUNDS`] events, the journal is read and the event has the rows if they have
+    /// changed. All other events have the levels.
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);
-        // If the journal cannot be read at this moment, a later event reads it again.
+        // If reading the journal fails, a later event reads it again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.iter().map(|call| call.id.clone()).collect();
@@ -97,7 +97,8 @@ impl LiveStream {
     }
 }
 
-/// Live calls of each scope, as the journal had them less than a second ago. So many pages cost one query a second.
+/// Live calls of each scope, as read from the journal less than a second ago. So many open pages of one scope need only
+/// one query a second.
 #[derive(Debug, Default)]
 pub(super) struct LiveCallCache(tokio::sync::Mutex<Vec<KeptLiveCalls>>);
 
@@ -109,7 +110,7 @@ struct KeptLiveCalls {
     calls: Arc<Vec<CallRecord>>,
 }
 
-/// Returns the live calls that a viewer may see. Pages that ask at the same time share one query.
+/// Returns the live calls that a viewer may see. Pages with the same scope share one query.
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Arc<Vec<CallRecord>>, StateError> {
     let scope = viewer.user.visible();
     let mut kept = state.live_calls.0.lock().await;
@@ -227,8 +228,8 @@ fn row(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the HTML element for the levels of a call, which the page's script fills. L and R stand for the channels of
-/// the recording.
+/// Returns the HTML element for the levels of a call, which a script fills. Its labels L and R are the channels of the
+/// recording.
 fn levels(viewer: &Viewer, id: &str) -> Markup {
     let lang = viewer.lang;
     html! {
@@ -241,15 +242,15 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
     }
 }
 
-/// Maximum duration of a stream. It limits for how long a user who signed out or lost rights still sees calls.
+/// Maximum duration of a stream. A user who signed out or lost rights sees calls for at most this time.
 const STREAM_TIME: Duration = Duration::from_secs(60);
 /// Interval between two events of a stream, i.e. between two updates of the levels.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Number of events between two reads of the journal, which is read once a second.
+/// Number of events between two reads of the journal. With [`PERIOD`], it is read once a second.
 const ROUNDS: u32 = 4;
-/// Age at which stored live calls are read again. It is less than the time between two reads of a page.
+/// Age at which the stored live calls are read again. It is a little less than the second between two reads of a page.
 const FRESH: Duration = Duration::from_millis(900);
-/// Maximum number of scopes with stored calls. Accounts with further scopes cost a query each.
+/// Maximum number of scopes with stored calls. For accounts with further scopes, each page needs its own query.
 const MAX_SCOPES: usize = 32;
-/// Maximum number of calls on the page. The calls that have lasted longest are shown.
+/// Maximum number of calls on the page. If there are more, the page shows those that have lasted longest.
 const MAX_CALLS: u32 = 200;

@@ -1,5 +1,5 @@
 //! The page that explains why a call is missing. It shows the calls of a number in a range of time, each with its
-//! verdict. If there are none, it shows the nearest calls of this number.
+//! verdict. If there are no such calls, it shows the nearest calls of this number.
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -31,9 +31,9 @@ pub(super) struct WhyQuery {
 /// The answer to the question why a call is missing.
 #[derive(Debug, Default)]
 struct WhyAnswer {
-    /// Start and end of the range of time that was asked for.
+    /// Start and end of the requested range of time.
     range: (Timestamp, Timestamp),
-    /// Digits of the number that was asked for.
+    /// Groups of digits of the requested number.
     digits: Vec<String>,
     /// Calls of the number in the range, newest first.
     calls: Vec<CallRecord>,
@@ -48,8 +48,8 @@ impl WhyAnswer {
         self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns the word by which the API names this kind of answer: calls of the number were seen, or only calls of other
-    /// numbers, or no calls at all.
+    /// Returns the word for the answer in the API. The range has calls of the number, or only calls of other numbers,
+    /// or no calls.
     fn code(&self) -> &'static str {
         let all = self.others.iter().map(|(_, count)| count).sum::<u64>();
         match (self.calls.is_empty(), all) {
@@ -113,7 +113,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
             let before = CallSearch { until: Some(range.0), ..of_number.clone() };
             let after = CallSearch { since: Some(range.1), ..of_number.clone() };
             let mut nearest = journal.first_calls(&after, NEAREST)?;
-            nearest.reverse(); // newest first, as all lists are
+            nearest.reverse(); // newest first, as in all lists
             nearest.extend(journal.search(&before, None, NEAREST)?.calls);
             let all = CallSearch { scope, since: Some(range.0), until: Some(range.1), ..CallSearch::default() };
             Ok(WhyAnswer {
@@ -128,7 +128,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
     Ok(Some(answer))
 }
 
-/// Returns the requested range of time: a day, or hours of a day.
+/// Returns the requested range of time, which is a day or some hours of a day.
 fn range(query: &WhyQuery) -> (Timestamp, Timestamp) {
     let today = super::text::local(wall_clock()).date();
     let day = parse_day(&query.day).unwrap_or(today);

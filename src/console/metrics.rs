@@ -1,8 +1,8 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz`. They need no login, because they contain no phone number, no
-//! name and no call id.
+//! The paths `/metrics` (for Prometheus), `/healthz` and `/readyz`. They need no login, because they contain no phone
+//! number, no name and no call id.
 //!
-//! The console serves them to this machine only. `console.metrics_listen` opens a further address that serves only
-//! them.
+//! On the address of the console, only clients on this machine may use these paths. `console.metrics_listen` is a
+//! separate address with only these paths, for other clients.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 
-/// The folders of the service with the files from which the metrics are made.
+/// The folders of the service. Files in them contain the values of the metrics.
 #[derive(Clone, Debug)]
 pub(super) struct MeasuredFolders {
     state: PathBuf,
@@ -63,8 +63,8 @@ pub(super) fn routes(folders: MeasuredFolders) -> Router {
         .with_state(folders)
 }
 
-/// Returns the routes for the address of the console. Only clients on this machine may use them, because a proxy may
-/// show that address to others.
+/// Returns the routes for the address of the console. Only clients on this machine may use them; requests through a
+/// proxy are refused.
 pub(super) fn local_routes(folders: MeasuredFolders) -> Router {
     routes(folders).layer(middleware::from_fn(only_local))
 }
@@ -78,7 +78,7 @@ async fn only_local(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Returns whether a proxy forwarded the request, whatever Host the request names.
+/// Returns whether a proxy forwarded the request, as its headers show.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
@@ -90,14 +90,14 @@ async fn text(State(folders): State<MeasuredFolders>) -> Response {
     }
 }
 
-/// Responds whether the service works, i.e. whether the report that it writes every few seconds is recent.
+/// Responds whether the service works. It works if the status file, which it writes every few seconds, is recent.
 async fn health(State(folders): State<MeasuredFolders>) -> Response {
     let facts = measure(folders).await;
     let is_alive = facts.is_some_and(|facts| facts.report.is_alive(wall_clock()));
     verdict(is_alive.then_some(()).ok_or("the capture thread makes no progress"))
 }
 
-/// Responds whether calls are recorded now, i.e. an interface is up and no disk is full.
+/// Responds whether calls can be recorded now, i.e. whether an interface is up and no disk is full.
 async fn readiness(State(folders): State<MeasuredFolders>) -> Response {
     let Some(facts) = measure(folders).await else { return verdict(Err("the folders do not answer")) };
     let is_blocked = facts.report.alarms.iter().any(|alarm| alarm.kind.stops_recording());
@@ -116,7 +116,7 @@ fn verdict(result: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Reads the files of the folders, on a thread on which waiting for a disk does no harm.
+/// Reads the values from the folders, on a thread for blocking work, because a disk may not answer.
 async fn measure(folders: MeasuredFolders) -> Option<MeasuredFacts> {
     tokio::task::spawn_blocking(move || folders.facts()).await.ok()
 }

@@ -1,19 +1,19 @@
 //! The console: web pages and an API to find a call, hear it, and see why a call is missing.
 //!
-//! HTML is made on the server ([`maud`]) and works without JavaScript. The same code answers requests to `/api/v1` with
-//! JSON.
+//! The server makes the HTML (with [`maud`]), and the pages work without JavaScript. The same code answers requests to
+//! `/api/v1` with JSON.
 //!
 //! A *scope* is the set of calls that an account may see.
 //!
 //! # Invariants
-//! 1. A call is read only by `source::CallSource` and `Journal::live_calls`, which take the scope of the account. A
-//!    call outside the scope and an unknown call give the same 404.
+//! 1. Only `source::CallSource` and `Journal::live_calls` read calls, and both require the scope of the account. A call
+//!    outside the scope has the same response as an unknown call: 404.
 //! 2. The audit row of a listen or download is on the disk before the first byte of sound is sent.
 //! 3. No page has inline script or style, and the Content-Security-Policy forbids both. Text from captured packets is
 //!    always escaped.
-//! 4. Other machines reach the console only by TLS (its own or that of a proxy, `console.public_url`) and with an
-//!    account. While the console has no users, listens on loopback only and has no proxy, any person on this machine is
-//!    an administrator.
+//! 4. From another machine, the console needs TLS (its own, or that of a proxy: `console.public_url`) and an account.
+//!    At first the console has no users. As long as it then listens on loopback only and has no proxy, every person on
+//!    this machine is an administrator.
 
 mod access;
 pub(crate) mod accounts;

@@ -1,4 +1,4 @@
-//! The description of the API (OpenAPI 3.1), and a page of examples. Both are made from the same table.
+//! The description of the API (OpenAPI 3.1), and a page with examples. Both are made from the same list of operations.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use super::access::Viewer;
 use super::pages::{self, NavEntry};
 use super::server::ConsoleState;
 
-/// One operation of the API, for the description and the examples.
+/// One operation of the API, as it appears in the description and the examples.
 struct ApiOperation {
     /// HTTP method: `get` or `post`.
     method: &'static str,

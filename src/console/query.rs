@@ -1,4 +1,4 @@
-//! The search as users write it: one text, filters, and a range of days. The URL of the page contains the whole search.
+//! A search as a user enters it: a text, filters, and a range of days. The URL of the page contains the whole search.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,20 +16,21 @@ pub(super) struct CallsQuery {
     /// Text of the search: number, name or extension.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) q: String,
-    /// Range of days: `today`, `yesterday`, `7`, `30` (last days), `all`, or `dates` for `from` and `to`. `from` and
-    /// `to` have precedence. If empty: the newest day, or all days if there is a text.
+    /// Range of days: `today`, `yesterday`, `7` or `30` (number of last days), `all`, or `dates`. If `from` or `to` is
+    /// set, this field is ignored. If it is empty, the range is the newest day with calls, or all days if the search
+    /// has a text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) day: String,
-    /// First day of the range, e.g. `2026-11-27`; empty for none.
+    /// First day of the range, e.g. `2026-11-27`; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) from: String,
-    /// Last day of the range, e.g. `2026-11-27`; empty for none.
+    /// Last day of the range, e.g. `2026-11-27`; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) to: String,
-    /// Start of the time of day in which calls began, e.g. `13:00`; empty for none.
+    /// Earliest time of day at which a call began, e.g. `13:00`; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t1: String,
-    /// End of the time of day in which calls began, e.g. `14:00`; empty for none.
+    /// Time of day before which a call began, e.g. `14:00`; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) t2: String,
     /// Direction of the call, as the call record names it, e.g. `inbound`.
@@ -47,10 +48,10 @@ pub(super) struct CallsQuery {
     /// Pattern that the extension matches, e.g. `1xx`; empty for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) ext: String,
-    /// Minimum length of the call, minutes; empty for none.
+    /// Minimum length of the call, minutes; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) min: String,
-    /// Maximum length of the call, minutes; empty for none.
+    /// Maximum length of the call, minutes; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
     /// Name of a site, for searches in a central archive; empty for all sites.
@@ -102,8 +103,8 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of the time of day in seconds of the UTC day; `None` if none is given. `near` is a time from
-    /// which the offset of the local time is taken.
+    /// Returns the range of the time of day in seconds since midnight UTC; `None` if no range is set. The user enters
+    /// local time, which is converted with the UTC offset at the time `near`.
     pub(super) fn time_of_day(&self, near: Timestamp) -> Option<(u32, u32)> {
         let (from, to) = (parse_time(&self.t1), parse_time(&self.t2));
         if from.is_none() && to.is_none() {
@@ -112,16 +113,16 @@ impl CallsQuery {
         let offset = i64::from(local(near).offset().seconds());
         let utc = |second: u32| (i64::from(second) - offset).rem_euclid(DAY_S) as u32;
         let (from, to) = (utc(from.unwrap_or(0)), utc(to.unwrap_or(0)));
-        (from != to).then_some((from, to)) // from midnight to midnight is the whole day
+        (from != to).then_some((from, to)) // equal times mean the whole day
     }
 
-    /// Returns the position in the list from the parameter `cursor`.
+    /// Parses the position in the list from the parameter `cursor`.
     pub(super) fn before(&self) -> Option<(i64, String)> {
         let (begin, id) = self.cursor.split_once(' ').or_else(|| self.cursor.split_once('~'))?;
         Some((begin.parse().ok()?, id.to_owned()))
     }
 
-    /// Returns the URL of this search after the function `change` has changed it.
+    /// Returns the URL of a copy of this search that the function `change` has changed.
     pub(super) fn link(&self, path: &str, change: impl FnOnce(&mut Self)) -> String {
         let mut other = Self { cursor: String::new(), ..self.clone() };
         change(&mut other);
@@ -134,7 +135,7 @@ impl CallsQuery {
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
     }
 
-    /// Returns whether the user chose the first and last day by their dates.
+    /// Returns whether the user entered dates for the first and last day.
     pub(super) fn is_dated(&self) -> bool {
         !self.from.is_empty() || !self.to.is_empty()
     }
@@ -170,14 +171,14 @@ impl DayRange {
         Self { since: Some(midnight(day)), until: day.tomorrow().ok().map(midnight) }
     }
 
-    /// Returns the start of the day if the range is one day, else `None`.
+    /// Returns the start of the day if the range is exactly one day; otherwise `None`.
     pub(super) fn single_day(self) -> Option<Timestamp> {
         let since = self.since?;
         (Self::of_day(since) == self).then_some(since)
     }
 }
 
-/// Splits the text of a search into digits of numbers and lower-case words.
+/// Splits the text of a search into numbers (as digits) and words (in lower case).
 pub(super) fn read_text(text: &str, codes: &DiallingCodes) -> (Vec<String>, Vec<String>) {
     let (mut numbers, mut words) = (Vec::new(), Vec::new());
     let text: String = text.chars().take(MAX_TEXT).collect();
@@ -199,7 +200,7 @@ fn is_number(text: &str) -> bool {
     text.chars().all(is_part) && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// Returns the digits that all notations of a number have in common, without dialling codes.
+/// Returns the digits of a number without dialling codes. All notations of the number contain these digits.
 fn digits_of(text: &str, codes: &DiallingCodes) -> String {
     let digits: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '*').collect();
     let is_international = text.trim_start().starts_with('+');
@@ -218,7 +219,7 @@ fn digits_of(text: &str, codes: &DiallingCodes) -> String {
             return shorter;
         }
     }
-    // Without configured codes, 8 and 7 (Russia) or 0 (most of Europe) are removed before ten digits.
+    // Without configured codes, a leading 8 or 7 (Russia) or 0 (most of Europe) is removed.
     match rest.as_bytes() {
         [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
         [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),
@@ -251,7 +252,7 @@ pub(super) fn parse_time(text: &str) -> Option<u32> {
     Some(hours * 3_600 + minutes * 60)
 }
 
-/// Returns the first time of a day in the time zone of this machine.
+/// Returns the start of a day in the time zone of this machine.
 pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
     let zoned = day.to_zoned(jiff::tz::TimeZone::system());
     zoned.map_or(Timestamp::EPOCH, |zoned| Timestamp::from_micros(zoned.timestamp().as_microsecond()))
@@ -262,11 +263,11 @@ pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
-/// Maximum length of a search text that is read, characters.
+/// Maximum number of characters of a search text that are used.
 const MAX_TEXT: usize = 200;
 /// Maximum number of words in a search text that are used.
 const MAX_WORDS: usize = 8;
-/// Minimum number of digits that must remain of a number after its codes were removed.
+/// Minimum number of digits of a number after its dialling codes were removed. With fewer digits, the codes stay.
 const SUBSCRIBER_DIGITS: usize = 7;
 const DAY_S: i64 = 86_400;
 

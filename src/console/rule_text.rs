@@ -1,10 +1,10 @@
-//! Explains correlation rules (why a leg or call belongs to another) in the language of a page.
+//! Sentences that explain correlation rules, i.e. why a leg belongs to a call, in both languages.
 
 use super::text::Lang;
 use crate::call::correlation_rule::CorrelationRule;
 
 impl Lang {
-    /// Returns the sentence that explains why a leg or call belongs to another.
+    /// Returns the sentence that explains a correlation rule in this language.
     pub(super) const fn rule(self, rule: CorrelationRule) -> &'static str {
         match self {
             Self::En => rule.sentence(),
@@ -13,7 +13,7 @@ impl Lang {
     }
 }
 
-/// Returns the Russian sentence that explains a rule.
+/// Returns the Russian sentence that explains a correlation rule.
 pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
     match rule {
         CorrelationRule::SameDialog => "Call-ID и тег From совпадают: один диалог в двух местах сети.",

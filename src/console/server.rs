@@ -1,7 +1,7 @@
-//! The HTTP server of the console. It has a thread of its own, and limits for connections, headers and bodies.
+//! The HTTP server of the console. It runs on a separate thread, and limits connections, headers and bodies.
 //!
-//! A *central* console (at the centre) shows the calls of all sites from a central archive. Other consoles show the
-//! calls of one recorder.
+//! A *central* console shows the calls of all sites, from a central archive. Any other console shows the calls of one
+//! recorder.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -83,9 +83,9 @@ pub(super) struct ConsoleState {
     pub(super) listenings: Arc<Listenings>,
     pub(super) levels: Arc<LevelBoard>,
     pub(super) live_calls: Arc<LiveCallCache>,
-    /// Permit to run the doctor or a test call, so that only one of them runs at a time.
+    /// Permit to run the doctor or a test call. There is one permit, so only one of these commands runs at a time.
     pub(super) doctor: Arc<Semaphore>,
-    /// Secret for the CSRF tokens of users whom the trusted proxy signs in. It is new at each start.
+    /// Secret from which the CSRF tokens are made if the trusted proxy signs users in. Each start makes a new secret.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
     /// The central archive; `None` if the console shows one recorder.
@@ -95,7 +95,7 @@ pub(super) struct ConsoleState {
 /// Facts about this installation that pages show or request handlers need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SiteFacts {
-    /// URL under which a proxy offers the console, without a slash at its end; `None` without a proxy.
+    /// URL by which browsers reach the console through a proxy, without a slash at its end; `None` without a proxy.
     pub(super) public_url: Option<String>,
     /// Whether browsers reach the console by https, which `__Host-` cookies need.
     pub(super) is_https: bool,
@@ -111,15 +111,15 @@ pub(super) struct SiteFacts {
     pub(super) appliance: String,
     /// Folders of the recordings and of the spool.
     pub(super) folders: [PathBuf; 2],
-    /// State folder, with the report of the service.
+    /// State folder of the service, with its status file.
     pub(super) state_folder: PathBuf,
     /// Names of the network interfaces from which the service captures.
     pub(super) interfaces: Vec<String>,
     /// Configuration file of the service; `None` if it was started without one.
     pub(super) config_file: Option<PathBuf>,
-    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
+    /// Beginning of the URL of a Pyrus task, which ends before the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
-    /// Dialling codes of this site, by which the search finds a number in any notation.
+    /// Dialling codes of this site. With them, the search finds a number in any notation.
     pub(super) dialling: DiallingCodes,
 }
 
@@ -160,8 +160,8 @@ impl SiteFacts {
     }
 }
 
-/// Returns the URL of a Pyrus task without the task id. Tasks of the cloud are on pyrus.com, all others on the host of
-/// the login.
+/// Returns the beginning of the URL of a Pyrus task, without the task id. Tasks of cloud Pyrus are on pyrus.com; tasks
+/// of other servers are on the host of `auth_url`.
 fn task_url(auth_url: &str) -> String {
     let (scheme, rest) = auth_url.split_once("://").unwrap_or(("https", auth_url));
     let host = rest.split('/').next().unwrap_or(rest);
@@ -170,8 +170,8 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of calls for an account, on a thread on which waiting does no harm. The query reads the journal, or
-    /// the database of the central archive.
+    /// Runs a query of calls for an account on a thread for blocking work. The query reads the journal, or the database
+    /// of the central archive.
     pub(super) async fn read<T, F>(&self, viewer: &Viewer, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -184,7 +184,7 @@ impl ConsoleState {
         self.read_journal(move |journal| query(&AccountSource::new(journal, reasons))).await
     }
 
-    /// Runs a query of the central archive's database on a thread on which waiting does no harm.
+    /// Runs a query of the central archive's database on a thread for blocking work.
     pub(super) async fn read_centre<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -201,8 +201,8 @@ impl ConsoleState {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }
 
-    /// Runs a query of the journal on a thread on which waiting does no harm. Journal handles are used again, because
-    /// opening a journal reads its schema.
+    /// Runs a query of the journal on a thread for blocking work. Journal handles are kept open for later queries,
+    /// because opening a journal takes time.
     pub(super) async fn read_journal<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -222,7 +222,7 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
-    /// Runs work on the accounts database on a thread on which waiting does no harm.
+    /// Runs `work` with the accounts database on a thread for blocking work.
     pub(super) async fn with_accounts<T, F>(&self, work: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -233,7 +233,7 @@ impl ConsoleState {
         done.map_err(|_| StateError::Panicked)?.map_err(StateError::Accounts)
     }
 
-    /// Adds a row to the audit. The row is on the disk when the function returns.
+    /// Adds a row to the audit, and waits until the row is on the disk.
     pub(super) async fn record(
         &self,
         viewer: &Viewer,
@@ -247,7 +247,7 @@ impl ConsoleState {
     }
 }
 
-/// Reasons why the journal, the accounts or the archive did not answer.
+/// Reasons why the journal, the accounts or the archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
     /// The journal reported an error.
@@ -256,13 +256,13 @@ pub(super) enum StateError {
     /// The central archive reported an error.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// This console shows one recorder and no central archive.
+    /// A query of the central archive at a console of a single recorder, which has no archive.
     #[error("this console has no archive")]
     NoArchive,
     /// The accounts reported an error.
     #[error(transparent)]
     Accounts(AccountError),
-    /// The thread with the work panicked, which is a bug.
+    /// The work panicked because of a bug.
     #[error("a thread of the console panicked")]
     Panicked,
 }
@@ -324,7 +324,7 @@ impl ConsoleServer {
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = watch::channel(());
         let place = state.place();
-        // Only a recorder serves metrics; a central console has none.
+        // A central console has no metrics.
         let router = match place {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
@@ -334,17 +334,17 @@ impl ConsoleServer {
         let thread = StoppableThread::start_with("console", stop, ThreadLife::default(), move |life| {
             let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life, place)));
             again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
-            runtime.shutdown_background(); // a request that waits for a disk must not delay the end of the service
+            runtime.shutdown_background(); // does not wait for requests that wait for a disk
         });
         Ok(Self { addr, metrics_addr, tls, requests, status, levels, thread: Some(thread.map_err(failed)?) })
     }
 
-    /// Returns the progress of the console's thread, for the supervision of threads; `None` if it has none.
+    /// Returns the state of the console's thread, for the supervision of threads; `None` if the thread was stopped.
     pub(crate) fn life(&self) -> Option<ThreadLife> {
         self.thread.as_ref().map(StoppableThread::life)
     }
 
-    /// Returns the next request to pause or resume a call; `None` if there is none. Never waits.
+    /// Returns the next request to pause or resume a call; `None` if there is no request. Never waits.
     pub(crate) fn poll_request(&self) -> Option<PauseRequest> {
         self.requests.try_recv().ok()
     }
@@ -359,17 +359,18 @@ impl ConsoleServer {
         self.levels.is_wanted()
     }
 
-    /// Returns the ids of calls on open live pages that the capture thread is to measure now. Each call gets its turn.
+    /// Returns the ids of calls to be measured now, from those that open live pages show. If the pages show many calls,
+    /// they are measured in turn.
     pub(crate) fn calls_with_wanted_levels(&self) -> Vec<String> {
         self.levels.next_asked()
     }
 
-    /// Sets the levels that pages of live calls show.
+    /// Sets the levels of calls that live pages show.
     pub(crate) fn publish_levels(&self, levels: Vec<CallLevels>) {
         self.levels.publish(levels);
     }
 
-    /// Returns the address and port on which the metrics alone are served; `None` without this listener.
+    /// Returns the separate address and port of the metrics (`console.metrics_listen`); `None` if none is configured.
     pub(crate) const fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
     }
@@ -379,8 +380,8 @@ impl ConsoleServer {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
     }
 
-    /// Returns the SHA-256 fingerprint of the certificate, as browsers show it. Returns `None` unless this machine made
-    /// the certificate.
+    /// Returns the SHA-256 fingerprint of the certificate that this machine made, as browsers show it. Returns `None`
+    /// for a configured certificate, and without TLS.
     pub(crate) fn own_fingerprint(&self) -> Option<&str> {
         self.tls.as_ref().filter(|tls| tls.is_self_made).map(|tls| tls.fingerprint.as_str())
     }
@@ -407,8 +408,8 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
-/// Serves the console and the metrics until they are stopped, and shows the supervisor of threads that the thread is
-/// alive.
+/// Serves the console and the metrics until the console is stopped. Meanwhile gives signs of life to the supervision of
+/// threads.
 async fn serve_all(
     (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
     (router, acceptor): &(Router, Option<TlsAcceptor>),
@@ -423,10 +424,10 @@ async fn serve_all(
     }
 }
 
-/// Counts a round for the supervision of threads in each second in which this thread responds. At a recorder, a thread
-/// for blocking work must respond, too: if all queries wait for a disk, the count stops and an alarm is raised. At the
-/// centre, only this thread counts. A count that stops ends the service there, and a restart would not help against a
-/// database that does not answer.
+/// Reports a sign of life to the supervision of threads once a second. At a recorder, a thread for blocking work
+/// reports it: if all these threads wait for a disk, the signs stop and an alarm is raised. In a central console, this
+/// thread reports it. There, missing signs would restart the service, which does not help if the database does not
+/// answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {
@@ -452,8 +453,8 @@ fn is_stopped_within(stopped: &watch::Receiver<()>, pause: Duration) -> bool {
     is_stopped()
 }
 
-/// Serves the connections of a listener; without a listener, waits forever. If no file descriptor is left, tries again
-/// later.
+/// Serves the connections of a listener; without a listener, waits for ever. If accepting fails because no file
+/// descriptor is left, tries again later.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<TlsAcceptor>) {
     let Some(listener) = listener else { return std::future::pending().await };
@@ -477,7 +478,7 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<T
             Ok((stream, peer)) => (stream, PeerAddress(peer.ip().to_canonical())),
             Err(error) => {
                 tracing::warn!("the console cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await; // e.g. no file descriptor is left
+                tokio::time::sleep(ACCEPT_PAUSE).await; // accepting failed, e.g. no file descriptor is left
                 continue;
             }
         };
@@ -528,13 +529,13 @@ fn router(state: ConsoleState) -> Router {
     guarded(routes.merge(common_routes()), state)
 }
 
-/// Returns the routes of a central console. It shows no live calls and no packets.
+/// Returns the routes of a central console, which shows no live calls and no packets.
 fn centre_router(state: ConsoleState) -> Router {
     let routes = Router::new().route("/sites", get(sites::page)).route("/api/v1/sites", get(sites::api));
     guarded(routes.merge(common_routes()), state)
 }
 
-/// Adds the checks that every request must pass.
+/// Adds the access checks of [`access::guard`] to routes.
 fn guarded(routes: Router<ConsoleState>, state: ConsoleState) -> Router {
     let guard = middleware::from_fn_with_state(state.clone(), access::guard);
     routes.fallback(access::not_found).layer(DefaultBodyLimit::max(access::MAX_BODY)).layer(guard).with_state(state)
@@ -573,9 +574,11 @@ fn common_routes() -> Router<ConsoleState> {
         .route("/api/v1/openapi.json", get(openapi::description))
 }
 
-/// Maximum number of simultaneous connections: 50 users with a few each. Further connections wait.
+/// Maximum number of simultaneous connections. It suffices for 50 users with several connections each. Further
+/// connections wait.
 const MAX_CONNECTIONS: usize = 512;
-/// Maximum number of threads for queries and files. Each may need 19 MiB for a password hash while a user signs in.
+/// Maximum number of threads for blocking work, e.g. queries and files. It is small, because a password hash takes 19
+/// MiB on its thread.
 const MAX_BLOCKING: usize = 8;
 /// Maximum number of journal handles that are kept open.
 const MAX_JOURNALS: usize = 4;

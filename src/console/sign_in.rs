@@ -40,7 +40,8 @@ pub(super) struct SignInForm {
 #[derive(Debug)]
 pub(super) struct SignInPauses {
     names: Mutex<HashMap<String, FailedTries>>,
-    /// Permits for hashing passwords: each hash takes 19 MiB and the time of a processor core.
+    /// Permits for hashing passwords. They are few, because each hash takes 19 MiB of memory and a processor core for a
+    /// moment.
     hashing: Arc<Semaphore>,
 }
 
@@ -57,16 +58,16 @@ impl Default for SignInPauses {
 }
 
 impl SignInPauses {
-    /// Begins an attempt to sign in, and with it the pause that applies if the attempt fails: 1 s at first, twice as
-    /// long after each further attempt. Returns the pause, or an error with the rest of an earlier pause in which no
-    /// attempt is allowed.
+    /// Begins an attempt to sign in. If the attempt fails, a pause follows: 1 s at first, and twice as long after each
+    /// further failure. Returns this pause. If an earlier pause is not over, returns its rest as an error, and the
+    /// attempt is refused.
     fn begin_try(&self, name: &str, now: Timestamp) -> Result<Duration, Duration> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
             names.retain(|_, failed| failed.until > now);
         }
         if names.len() >= MAX_NAMES {
-            names.clear(); // the table is full because somebody tries random names, and each name is new anyway
+            names.clear(); // an attacker who tries many names has no pause for a new name anyway
         }
         let failed = names.entry(name.to_owned()).or_insert(FailedTries { count: 0, until: now });
         let rest = failed.until.since(now);
@@ -97,7 +98,8 @@ pub(super) async fn sign_in(
     let next = local_path(form.next.clone());
     let name: String = form.user.trim().chars().take(64).collect();
     let permit = Arc::clone(&state.pauses.hashing).acquire_owned().await.ok();
-    // The pause begins before the password is checked, so that many simultaneous attempts do not share one pause.
+    // The pause begins before the password is checked. Otherwise an attacker could make many attempts at the same time
+    // without a pause.
     let pause = match state.pauses.begin_try(&name, wall_clock()) {
         Ok(pause) => pause,
         Err(rest) => {
@@ -125,7 +127,7 @@ async fn open_session(
     let name = name.to_owned();
     state
         .with_accounts(move |accounts| {
-            let _permit = permit; // freed when the hash is done, also if the browser closes the connection before
+            let _permit = permit; // held until the hash is done, even if the client disconnects
             let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
             let is_whole = user.is_some() && accounts.check_totp(&name, &code, wall_clock())?;
             let user = user.filter(|_| is_whole);
@@ -152,7 +154,8 @@ pub(super) async fn sign_out(State(state): State<ConsoleState>, headers: HeaderM
     ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
 }
 
-/// Returns the path to which the browser goes after the sign-in. A URL of another site is refused.
+/// Returns the path to which the browser goes after the sign-in. A URL of another site is replaced by a path of the
+/// console.
 fn local_path(next: Option<String>) -> String {
     let is_local = |path: &String| {
         path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && !path.contains(char::is_control)
@@ -160,9 +163,10 @@ fn local_path(next: Option<String>) -> String {
     next.filter(is_local).unwrap_or_else(|| String::from("/calls"))
 }
 
-/// Maximum pause. It is short, because an attacker who guesses passwords must not lock a user out for the day.
+/// Maximum pause after a failed sign-in. It is short: an attacker who guesses passwords must not lock the real user out
+/// for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum number of user names with a pause that are remembered.
+/// Maximum number of user names with a pause that are kept in memory.
 const MAX_NAMES: usize = 1_000;
 /// Maximum number of passwords hashed at the same time.
 const HASHES: usize = 2;

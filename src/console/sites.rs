@@ -1,5 +1,5 @@
-//! The page of a central console about its sites: last report, backlog, losses, version. It also lists calls that
-//! several sites or none registered in Pyrus.
+//! The page of a central console about its sites: last report, backlog, losses, version. It also lists calls that two
+//! sites recorded and that have two tasks in Pyrus or none.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 use crate::service::site_watch::SILENT_AFTER;
 use crate::time::Timestamp;
 
-/// The states of the sites, and the calls that two sites recorded and both or neither registered in Pyrus.
+/// The states of the sites, and the calls that two sites recorded and that have two tasks in Pyrus or none.
 #[derive(Debug, Default)]
 struct SitesFacts {
     now: Timestamp,
@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Period in which calls of two sites are compared: the calls of a day of 500 sites take about a second.
+/// Period for which calls of two sites are compared: a day. With 500 sites, the query of a day takes about a second.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

@@ -1,4 +1,5 @@
-//! Sends the sound and the kept packets of a call, in byte ranges, after the row in the audit was written.
+//! Sends the sound and the kept packets of a call, also in byte ranges. Before the first byte, it writes a row to the
+//! audit.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) struct SoundQuery {
     download: Option<String>,
 }
 
-/// The place of a file's bytes.
+/// Where the bytes of a file are stored.
 enum StoredBytes {
     /// The bytes are in a file on this machine.
     File(PathBuf),
@@ -95,7 +96,7 @@ pub(super) async fn sound(
     };
     let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
     let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
-    // The audit row is durable before the file is opened. A player requests many ranges, which get only one row.
+    // The audit row is on the disk before the file is opened. All ranges that a player requests share one row.
     let listening = ListeningKey::of(&viewer, &id, part, action);
     if !state.listenings.goes_on(&listening, wall_clock()) {
         if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {
@@ -134,7 +135,7 @@ pub(super) async fn packets(
     send(SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
 }
 
-/// Returns the file name that a recording had at its site, because the key of its object has another name.
+/// Returns the file name that a recording had at its site. The key of its object in the archive contains another name.
 fn name_at_centre(record: &CallRecord, file: &RecordingFile) -> String {
     let extension = file.path.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("bin", |(_, e)| e);
     let part = if record.recordings.len() > 1 { format!(".part{}", file.part) } else { String::new() };
@@ -156,8 +157,8 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, sent.etag)]).into_response();
     }
     let Some(length) = sent.bytes.length().await else { return access::missing(None, true) };
-    // If the client has an older version of the file, it gets the whole file instead of a range (RFC 9110 section
-    // 13.1.5).
+    // If the client has a part of an older version of the file, a range would not fit. So it gets the whole file (RFC
+    // 9110 section 13.1.5).
     let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
     let range = text(header::RANGE).filter(|_| is_same).map_or(ByteRange::Whole, |range| parse_range(range, length));
     let (status, from, count) = match range {
@@ -222,7 +223,7 @@ impl StoredBytes {
     }
 }
 
-/// Parses a Range header (RFC 9110 section 14.2). Several ranges, or an unknown unit, mean the whole file.
+/// Parses a Range header (RFC 9110 section 14.2). If it has several ranges or an unknown unit, the whole file is sent.
 fn parse_range(text: &str, length: u64) -> ByteRange {
     let Some(range) = text.strip_prefix("bytes=").filter(|range| !range.contains(',')) else { return ByteRange::Whole };
     let Some((first, last)) = range.trim().split_once('-') else { return ByteRange::Whole };

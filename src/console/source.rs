@@ -32,8 +32,8 @@ pub(super) trait CallSource {
     /// Returns a page of the calls that a search finds, newest first, older than `before`.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
-    /// Returns the oldest calls that a search finds, oldest first. A source that can list calls only from the newest on
-    /// reads at most [`MAX_AFTER`] calls for this.
+    /// Returns the oldest calls that a search finds, oldest first. This default reads from the newest call backwards,
+    /// at most [`MAX_AFTER`] calls.
     fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
         let mut calls = self.search(search, None, MAX_AFTER)?.calls;
         calls.reverse();
@@ -47,10 +47,10 @@ pub(super) trait CallSource {
     /// Returns the call with this id; `None` if it does not exist or is outside the scope.
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
 
-    /// Returns the delivery of a call; `None` if this machine does not deliver it.
+    /// Returns the delivery of a call; `None` if this machine does not deliver the call.
     fn job(&self, id: &str) -> SourceResult<Option<JobRow>>;
 
-    /// Returns the reason why no call can be delivered now; `None` if there is none.
+    /// Returns the reason why no call can be delivered at present; `None` if calls can be delivered.
     fn delivery_alarm(&self) -> SourceResult<Option<String>>;
 
     /// Returns the time and reason of the removal of a call's files; `None` if they were not removed.
@@ -94,14 +94,15 @@ impl CallSource for Journal {
     }
 }
 
-/// Whether an account sees why deliveries failed. Only administrators do, because the reasons name settings and hosts.
+/// Whether an account sees why deliveries failed. Only administrators see it, because the reasons name settings and
+/// hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryReasons {
     Shown,
     Hidden,
 }
 
-/// A source of calls as an account may see it: without the reasons of failed deliveries if it is no administrator.
+/// A source of calls as an account may see it. Only administrators see the reasons of failed deliveries.
 pub(super) struct AccountSource<'a> {
     source: &'a dyn CallSource,
     reasons: DeliveryReasons,
@@ -113,7 +114,7 @@ impl<'a> AccountSource<'a> {
         Self { source, reasons }
     }
 
-    /// Removes from a record what the account may not see.
+    /// Removes from a record the reasons of a failed delivery, if the account may not see them.
     fn reduce(&self, record: &mut CallRecord) {
         if self.reasons == DeliveryReasons::Hidden {
             record.delivery.detail = None;
@@ -169,7 +170,7 @@ pub(super) struct CentralArchive {
     config: ArchiveConfig,
     /// The object store with the recordings of all sites.
     pub(super) objects: ObjectArchive,
-    /// Open connections to the database that no request uses now.
+    /// Open connections to the database that no request is using.
     idle: Mutex<Vec<ArchiveIndex>>,
 }
 
@@ -183,7 +184,7 @@ impl CentralArchive {
         Ok(Self { config: config.clone(), objects: ObjectArchive::open(config)?, idle: Mutex::default() })
     }
 
-    /// Runs a query on a connection to the database. Must be called on a thread on which waiting does no harm.
+    /// Runs a query on a connection to the database. Must be called on a thread for blocking work.
     pub(super) fn read<T>(
         &self,
         runtime: &Handle,
@@ -232,7 +233,7 @@ impl CallSource for CentralReader {
     }
 
     fn job(&self, _id: &str) -> SourceResult<Option<JobRow>> {
-        Ok(None) // the site delivers
+        Ok(None) // the site delivers its calls, not this machine
     }
 
     fn delivery_alarm(&self) -> SourceResult<Option<String>> {
@@ -240,7 +241,7 @@ impl CallSource for CentralReader {
     }
 
     fn removed(&self, _id: &str) -> SourceResult<Option<(Timestamp, String)>> {
-        Ok(None) // what the site removed is in the archive
+        Ok(None) // the archive keeps recordings that a site removed
     }
 
     fn at_other_sites(&self, record: &CallRecord, scope: &CallScope) -> SourceResult<Vec<OtherSiteCall>> {
@@ -248,7 +249,7 @@ impl CallSource for CentralReader {
     }
 }
 
-/// Maximum number of calls that are read to find the oldest ones, in a source that lists calls only from the newest on.
+/// Maximum number of calls that [`CallSource::first_calls`] reads to find the oldest calls.
 const MAX_AFTER: u32 = 500;
 /// Maximum number of connections to the archive's database that are kept open.
 const MAX_CONNECTIONS: usize = 4;

@@ -1,4 +1,4 @@
-//! The pages about the audit and the users.
+//! The pages that show the audit and the users.
 
 use std::fmt::Write as _;
 

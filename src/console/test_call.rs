@@ -1,5 +1,5 @@
-//! Makes a test call from the health page: the command `callspan test-call` sends it through a network card of this
-//! machine, follows it to its recording, and names the step at which it was lost.
+//! Makes a test call from the health page, by the command `callspan test-call`. The command sends the packets of a call
+//! through a network card of this machine. Then it checks step by step whether the call was captured and recorded.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,7 +39,7 @@ struct TestCallAnswer {
     steps: Vec<AnsweredStep>,
 }
 
-/// A step of a test call, as the command prints it.
+/// A step of a test call, e.g. that it was captured, as the command prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct AnsweredStep {
@@ -167,7 +167,7 @@ fn cards() -> Vec<String> {
 
 /// Folder in which Linux lists network cards.
 const CARDS: &str = "/sys/class/net";
-/// Maximum number of cards in the form. A host of containers has hundreds of virtual ones.
+/// Maximum number of network cards in the form. A host of containers has hundreds of virtual cards.
 const MAX_CARDS: usize = 64;
 
 #[cfg(test)]
@@ -187,8 +187,8 @@ exit 1
 "#;
         std::fs::write(&program, script).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // Starting the script is repeated, because a child process of another test may keep it open for writing for a
-        // moment (ETXTBSY).
+        // A child process of another test may have the script open for writing for a moment. Then starting the script
+        // fails with ETXTBSY, so it is tried again.
         let run = |card: &str| loop {
             let answer = call(&program, Path::new("/etc/x.toml"), card);
             if !format!("{answer:?}").contains("Text file busy") {

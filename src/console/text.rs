@@ -1,5 +1,5 @@
-//! The texts of the pages in both languages. Each text is written in both languages at the same place in the code, so
-//! that no translation can be missing.
+//! The texts of the pages in English and Russian. Both languages of a text stand side by side in the code, so that no
+//! translation can be missing.
 
 use axum::extract::Request;
 use axum::http::header;
@@ -45,7 +45,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text in this language, of an English and a Russian text.
+    /// Returns the English or the Russian text, whichever is in this language.
     pub(super) const fn of_two<'t>(self, en: &'t str, ru: &'t str) -> &'t str {
         match self {
             Self::En => en,
@@ -53,8 +53,8 @@ impl Lang {
         }
     }
 
-    /// Formats a number with its noun. `en` has the noun's singular and plural; `ru` has the forms of the noun after 1,
-    /// 2 and 5.
+    /// Formats a number with a noun, e.g. `3 calls`. `en` has the singular and the plural of the noun; `ru` has its
+    /// forms after 1, 2 and 5.
     pub(super) fn count(self, n: u64, en: [&str; 2], ru: [&str; 3]) -> String {
         let form = match self {
             Self::En => en[usize::from(n != 1)],
@@ -97,7 +97,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a verdict, in a few words.
+    /// Returns a text of a few words for a verdict.
     pub(super) const fn verdict(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("not ready yet", "ещё не готово"),
@@ -113,7 +113,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a verdict, as a sentence.
+    /// Returns a sentence for a verdict.
     pub(super) const fn verdict_sentence(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("The call is not ready yet.", "Звонок ещё не обработан."),
@@ -140,7 +140,8 @@ impl Lang {
         }
     }
 
-    /// Returns the text for the reason of a verdict, and the code of that text's language.
+    /// Returns the text for the reason of a verdict, and the language code of this text. A reason without a translation
+    /// stays English.
     pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
@@ -148,8 +149,8 @@ impl Lang {
         }
     }
 
-    /// Returns the translation of an English text of the program, marked with its language. A text without translation,
-    /// e.g. of another version, stays English.
+    /// Returns the translation of an English text. A text without a translation, e.g. of another version, stays
+    /// English, and the HTML marks its language.
     pub(super) fn translated(self, book: &Phrasebook, english: &str) -> Markup {
         let russian = if self == Self::Ru { book.text_and_commands(english) } else { None };
         match russian {

@@ -1,5 +1,5 @@
-//! TLS of the console: the configured certificate, or a certificate that is made at the first start and stored in the
-//! state folder.
+//! TLS of the console. It uses the configured certificate, or a certificate that it makes at the first start and stores
+//! in the state folder.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::ops::config::ConsoleConfig;
 /// The certificate of the console, ready for use.
 #[derive(Clone)]
 pub(super) struct ConsoleTls {
-    /// Acceptor that makes TLS connections from TCP connections.
+    /// Accepts TLS connections on TCP connections.
     pub(super) acceptor: TlsAcceptor,
     /// SHA-256 fingerprint of the certificate, as browsers show it.
     pub(super) fingerprint: String,
@@ -42,8 +42,8 @@ pub(crate) enum TlsError {
 }
 
 impl ConsoleTls {
-    /// Returns the certificate; `None` if the console needs none. It needs one if a certificate is configured, or if
-    /// other machines may connect.
+    /// Returns the certificate; `None` if the console does not use TLS. It uses TLS if a certificate is configured, or
+    /// if other machines can connect.
     ///
     /// # Errors
     /// Fails with a [`TlsError`].
@@ -56,8 +56,7 @@ impl ConsoleTls {
         }
     }
 
-    /// Returns the certificate that is stored in the state folder. Makes a new one if there is none, or if it expires
-    /// soon.
+    /// Returns the certificate in the state folder. If it is missing or expires soon, makes a new certificate first.
     fn kept(config: &ConsoleConfig, folder: &Path) -> Result<Self, TlsError> {
         let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|name| folder.join(name));
         let age = std::fs::metadata(&certificate).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
@@ -120,7 +119,7 @@ fn make(names: &[String]) -> Result<[String; 2], TlsError> {
 fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
     let failed = |error| TlsError::Io(path.to_owned(), error);
     let part = path.with_extension("part");
-    let _ = std::fs::remove_file(&part); // a start that was killed may have left it
+    let _ = std::fs::remove_file(&part); // an interrupted start may have left this file
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;

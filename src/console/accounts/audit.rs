@@ -59,7 +59,7 @@ pub(crate) struct AuditEntry {
     pub(crate) who: String,
     /// Action, as the database names it, e.g. `played`.
     pub(crate) action: String,
-    /// Id of the call that the action concerns; `None` if it concerns none.
+    /// Id of the call that the action concerns; `None` if it concerns no call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) call_id: Option<String>,
     /// Details of the action; `None` if there are none.
@@ -83,10 +83,10 @@ pub(crate) struct AuditFilter {
 }
 
 impl Accounts {
-    /// Adds a row to the audit. When the function returns, the row is on the disk.
+    /// Adds a row to the audit, and waits until it is on the disk.
     ///
     /// # Errors
-    /// Fails if SQLite fails; the action must then not be done.
+    /// Fails if SQLite fails. Then the action must not be done.
     pub(crate) fn record(
         &self,
         who: &str,
@@ -102,9 +102,9 @@ impl Accounts {
         Ok(())
     }
 
-    /// Adds a sign-in that failed to the audit. Failures of a name within an hour share one row, which counts them.
-    /// Failures with unknown names share a row, too: they must not fill the disk, and a password typed as a name must
-    /// not be stored.
+    /// Adds a failed sign-in to the audit. All failures with one user name within an hour are counted in one row. All
+    /// unknown names share one row, so that random names cannot fill the disk. Also, an unknown name may be a password
+    /// that somebody typed into the wrong field, so it is not stored.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -119,7 +119,7 @@ impl Accounts {
             "SELECT n FROM audit WHERE action = 'wrong_password' AND who = ?1 AND at > ?2 ORDER BY n DESC LIMIT 1";
         let row: Option<i64> = transaction.query_row(newest, params![who, first], |row| row.get(0)).optional()?;
         match row {
-            // The SQL cast reads the count at the beginning of the detail.
+            // The detail begins with the count, e.g. `3 tries until …`. The SQL cast reads only the number.
             Some(n) => transaction.execute(
                 "UPDATE audit SET detail = (CAST(coalesce(detail, '1') AS INTEGER) + 1) || ' tries until ' || ?2 WHERE n = ?1",
                 params![n, now.to_rfc3339_secs()],
@@ -132,7 +132,7 @@ impl Accounts {
         Ok(transaction.commit()?)
     }
 
-    /// Returns the newest rows that a filter selects, at most `limit`.
+    /// Returns the newest rows of the audit that a filter selects, at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -161,7 +161,8 @@ impl Accounts {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns rows with higher numbers, and failed sign-ins since a time, oldest first, at most `limit`.
+    /// Returns the rows with numbers above `n`, and the rows of failed sign-ins since `since`, because their counts
+    /// still change. At most `limit` rows are returned, oldest first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -178,7 +179,8 @@ impl Accounts {
     }
 }
 
-/// Returns a reader of the audit for the copy in the central archive. Without accounts there is no row.
+/// Returns a function that reads rows of the audit, for the copy in the central archive. It returns no rows if the
+/// console has no accounts.
 pub(crate) fn audit_reader(folder: &Path) -> AuditReader {
     let folder = folder.to_owned();
     Box::new(move |after, since, limit| {
@@ -202,5 +204,5 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
 
 /// Name that the audit shows for all unknown user names. No user can have this name.
 pub(crate) const UNKNOWN_NAME: &str = "(unknown)";
-/// Time in which failed sign-ins with one name share a row: an hour, in ns.
+/// Time in which all failed sign-ins with one name are counted in one row: an hour, in ns.
 const TRIES_NS: i64 = 3_600 * 1_000_000_000;

@@ -1,10 +1,10 @@
-//! Accounts of the console: users, sessions and the audit, in a database of their own (`console.sqlite`).
+//! Accounts of the console: users, sessions and the audit, in the database `console.sqlite`.
 //!
 //! # Invariants
-//! 1. A password is stored as an argon2id hash, a session as the SHA-256 of its token. So a copy of the database gives
-//!    no access to the console.
+//! 1. Of a password only an argon2id hash is stored, and of a session token only the SHA-256. So a copy of the database
+//!    gives no access to the console.
 //! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Only then is sound sent.
-//! 3. Audit rows are only added. They name calls by id, never by number.
+//! 3. Audit rows are added and never removed. They name a call by its id, never by telephone numbers.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -63,7 +63,7 @@ pub(crate) enum AccountError {
         pattern: String,
         /// Description of the problem for the administrator.
         what: String,
-        /// Notation that matches what was meant.
+        /// The pattern that the administrator probably meant.
         remedy: String,
     },
     /// The kernel gives no random bytes, or hashing failed.
@@ -84,7 +84,7 @@ impl Accounts {
         }
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
         let mut connection = Connection::open(&path)?;
-        make_durable(&connection)?; // invariant 2
+        make_durable(&connection)?; // see invariant 2 of this module
         if version_of(&connection)? != VERSION {
             migrate(&mut connection)?;
         }
@@ -92,8 +92,8 @@ impl Accounts {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Opens the accounts for reading the audit, if there are any; creates and migrates nothing. The audit is the same
-    /// in all versions so far.
+    /// Opens the database to read the audit; returns `None` if there is no database. Creates and migrates nothing. All
+    /// versions so far have the same audit table.
     ///
     /// # Errors
     /// Fails with an [`AccountError`].
@@ -105,21 +105,21 @@ impl Accounts {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         match version_of(&connection)? {
-            0 => Ok(None), // no tables yet
+            0 => Ok(None), // the file has no tables yet
             1..=VERSION => Ok(Some(Self { connection: Arc::new(Mutex::new(connection)) })),
             newer => Err(AccountError::Newer(newer)),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        // The lock can be used even if a thread panicked while holding it, because an unfinished transaction is rolled
-        // back.
+        // The lock can be used even after a thread panicked while it held the lock, because the panic rolled back an
+        // unfinished transaction.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Creates the tables, or migrates them to [`VERSION`]. Works even if the console and a command do this at the same
-/// moment.
+/// Creates the tables, or migrates them to [`VERSION`]. Two processes, e.g. the console and a command, may do this at
+/// the same time.
 fn migrate(connection: &mut Connection) -> Result<(), AccountError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match version_of(&transaction)? {
@@ -195,15 +195,15 @@ CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
 ";
 
-/// SQL that adds sites to the scopes, for the console of the centre.
+/// SQL that adds sites to the scopes, for the central console.
 const V3: &str = "
 ALTER TABLE users ADD COLUMN sites TEXT NOT NULL DEFAULT '';        -- names, separated by commas; empty: all
 ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 3;
 ";
 
-/// SQL of an index that finds the row of a name whose sign-ins fail. An older callspan can use a file with this index,
-/// so the version is not raised.
+/// SQL of an index that finds the row of failed sign-ins with a name. The version number stays, because an older
+/// callspan can use a file with this index.
 const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
 /// Maximum time to wait for another process that writes to the file.

@@ -6,13 +6,13 @@ use serde::Serialize;
 use super::{AccountError, Accounts};
 use crate::time::Timestamp;
 
-/// Kind of a remark that a user writes about a call.
+/// Whether a remark about a call is a note or a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoteKind {
-    /// A note: a text about the call for people who read it.
+    /// A text about the call.
     Note,
-    /// A tag: a word by which calls are found.
+    /// A word by which the call can be found, e.g. `#complaint`.
     Tag,
 }
 
@@ -44,7 +44,7 @@ impl Accounts {
     /// Adds a note or tag. A tag is stored only once for a call, in lower case and without spaces.
     ///
     /// # Errors
-    /// Refuses an empty text and more than [`MAX_NOTES`] of a call; fails if SQLite fails.
+    /// Refuses an empty text, and more than [`MAX_NOTES`] notes and tags of one call. Fails if SQLite fails.
     pub(crate) fn add_note(
         &self,
         call_id: &str,
@@ -106,7 +106,7 @@ impl Accounts {
         Ok(self.lock().execute("DELETE FROM notes WHERE call_id = ?1 AND n = ?2", params![call_id, n])? > 0)
     }
 
-    /// Returns the ids of the newest calls with a tag, at most `limit`.
+    /// Returns the ids of at most `limit` calls with a tag, newest first.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -10,7 +10,7 @@ use crate::text::hex;
 /// Returns the hash of a password with a new random salt.
 ///
 /// # Errors
-/// Refuses a password that is too short or too long; fails if the kernel gives no random bytes.
+/// Refuses a password that is too short or too long. Fails if the kernel provides no random bytes.
 pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
     if password.chars().count() < MIN_LENGTH {
         return Err(AccountError::Refused("the password needs at least 10 characters"));
@@ -23,8 +23,8 @@ pub(crate) fn hash(password: &str) -> Result<String, AccountError> {
     Ok(hash.map_err(|error| AccountError::Crypto(error.to_string()))?.to_string())
 }
 
-/// Returns whether a password belongs to a hash. Without a hash the check takes the same time, so that its duration
-/// does not reveal which user names exist.
+/// Returns whether a password belongs to a hash. If `hash` is `None`, the check fails but takes the same time. So its
+/// duration does not reveal which user names exist.
 pub(crate) fn matches(password: &str, hash: Option<&str>) -> bool {
     let hash = hash.filter(|hash| *hash != NO_PASSWORD);
     let parsed = PasswordHash::new(hash.unwrap_or(NOBODY));
@@ -48,8 +48,7 @@ pub(crate) fn token_hash(token: &str) -> String {
 
 /// Compares two secrets in a time that does not depend on the position of their first difference.
 pub(crate) fn is_same_secret(a: &str, b: &str) -> bool {
-    // The hashes of different texts differ from the first byte on, even if the texts are similar. So their comparison
-    // reveals nothing about the texts.
+    // The comparison stops at the first difference of the hashes. That position reveals nothing about the secrets.
     token_hash(a) == token_hash(b)
 }
 
@@ -73,8 +72,8 @@ const PASSES: u32 = 2;
 const MIN_LENGTH: usize = 10;
 /// Maximum length of a password, bytes. It limits the time of hashing.
 const MAX_BYTES: usize = 256;
-/// Value stored instead of a hash, for a user whom only the trusted proxy signs in.
+/// Value in place of a hash, for a user who can sign in only through the trusted proxy.
 pub(super) const NO_PASSWORD: &str = "!";
-/// Hash that matches no password. It has the real parameters, so a check against it takes as long as a real check.
+/// Hash that belongs to no password. It has the same parameters as real hashes, so a check takes the same time.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,4 +1,4 @@
-//! Sessions of users. They survive a restart of the service, so that an open page still works.
+//! Sessions of users. They are stored, so that an open page still works after a restart of the service.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Accounts {
         Ok(NewSession { token })
     }
 
-    /// Returns the session of a cookie; `None` if it has expired or its user no longer exists.
+    /// Returns the session of a cookie; `None` if there is none, if it has expired, or if its user was removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.

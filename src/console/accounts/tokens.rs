@@ -1,4 +1,4 @@
-//! API tokens for programs. Each has its own scope (the calls that it may see) and its own expiry.
+//! API tokens for programs. Each token has its own scope (the calls that it may see) and its own expiry.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// An API token of a program, without its secret text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiToken {
-    /// Name, role, scope and rights of the token. The audit shows the name as that of a user.
+    /// Name, role, scope and rights of the token. In the audit, the name stands in place of a user's name.
     pub(crate) account: UserAccount,
     /// Wall-clock time at which the token expires.
     pub(crate) expires_at: Timestamp,
@@ -19,7 +19,7 @@ impl Accounts {
     /// Adds a token, and returns its text, which is shown only once. The database stores only the hash of the text.
     ///
     /// # Errors
-    /// Refuses an unacceptable name or scope, and a name that exists already; fails if SQLite fails.
+    /// Refuses an unacceptable name or scope, and a name that already exists. Fails if SQLite fails.
     pub(crate) fn add_token(&self, token: &ApiToken, now: Timestamp) -> Result<String, AccountError> {
         token.account.check()?;
         let text = format!("{PREFIX}{}", password::new_token()?);
@@ -46,8 +46,8 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Returns the token with this text; `None` if there is none or it has expired. The audit shows its name with the
-    /// prefix `token:`.
+    /// Returns the token with this text; `None` if there is no such token or it has expired. Its name gets the prefix
+    /// `token:`, so that the audit does not show it as a user.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -89,5 +89,5 @@ fn read_token(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApiToken> {
 }
 
 const COLUMNS: &str = "name, role, extensions, directions, rights, sites, expires_at";
-/// First characters of every token, by which scanners for leaked secrets find it.
+/// First characters of every token. Programs that search for leaked secrets find tokens by this prefix.
 const PREFIX: &str = "callspan_";

@@ -54,8 +54,8 @@ impl TotpSecret {
         format!("otpauth://totp/callspan:{user}?secret={}&issuer=callspan", self.to_base32())
     }
 
-    /// Returns the time step to which a code belongs; `None` for a wrong code. Only codes of the current, the previous
-    /// and the next step are accepted, because clocks differ.
+    /// Returns the time step (30 s) to which a code belongs; `None` for a wrong code. Because clocks differ, codes of
+    /// the previous and the next step are accepted, too.
     pub(crate) fn step_of(&self, code: &str, now: Timestamp) -> Option<i64> {
         let current = now.as_micros() / 1_000_000 / STEP_S;
         let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_rfc_6238() {
         let secret = TotpSecret(*b"12345678901234567890");
-        // Test values of RFC 6238 appendix B: the last six of its eight digits.
+        // Test values of RFC 6238 appendix B. The RFC has codes of eight digits; ours are the last six digits.
         for (seconds, code) in [(59, "287082"), (1_111_111_109, "081804"), (2_000_000_000, "279037")] {
             let now = Timestamp::from_secs(seconds);
             assert_eq!(secret.step_of(code, now), Some(seconds / 30));

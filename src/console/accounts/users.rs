@@ -71,14 +71,15 @@ impl UserAccount {
     /// Checks that name and scope are acceptable.
     ///
     /// # Errors
-    /// Refuses a name with other characters than allowed, and a pattern that matches no extension.
+    /// Refuses a name with forbidden characters, and a pattern that matches no extension.
     pub(super) fn check(&self) -> Result<(), AccountError> {
         let is_good = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(is_good) {
             return Err(AccountError::Refused("a name has 1 to 64 letters, digits or . _ - @"));
         }
         if self.scope.extensions.iter().any(|pattern| pattern.trim().is_empty()) {
-            // An empty pattern is refused, because it would be stored as an empty list, which means every extension.
+            // An empty pattern is refused: it would be stored as an empty list, and an empty list allows every
+            // extension.
             return Err(AccountError::Refused("a pattern of extensions is empty; leave --extensions out for all"));
         }
         if !self.scope.sites.iter().all(|site| is_site_name(site)) {
@@ -105,7 +106,7 @@ impl UserAccount {
         }
     }
 
-    /// Returns whether the account has a right. An auditor may list calls, but not hear them.
+    /// Returns whether the account has a right. For example, an auditor may list calls but not hear them.
     pub(crate) fn may(&self, right: AccountRight) -> bool {
         match self.role {
             AccountRole::Admin => true,
@@ -136,19 +137,19 @@ impl Accounts {
         Ok(found.is_some())
     }
 
-    /// Adds a user, or replaces the password, role and scope of an existing one and ends its sessions.
+    /// Adds a user. If the user already exists, replaces password, role and scope, and ends all sessions of the user.
     ///
     /// # Errors
-    /// Refuses a name or password that is not acceptable; fails if SQLite fails.
+    /// Refuses an unacceptable name or password. Fails if SQLite fails.
     pub(crate) fn put_user(&self, user: &UserAccount, password: &str, now: Timestamp) -> Result<(), AccountError> {
         user.check()?;
         self.put_hash(user, &password::hash(password)?, now)
     }
 
-    /// Adds a user without a password. Only the trusted proxy can sign this user in.
+    /// Adds a user without a password, who can sign in only through the trusted proxy.
     ///
     /// # Errors
-    /// Refuses a name that is not acceptable; fails if SQLite fails.
+    /// Refuses an unacceptable name. Fails if SQLite fails.
     pub(crate) fn put_proxy_user(&self, user: &UserAccount, now: Timestamp) -> Result<(), AccountError> {
         user.check()?;
         self.put_hash(user, password::NO_PASSWORD, now)
@@ -164,8 +165,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns whether a code of the second factor is right, or whether the user has no second factor. Each code is
-    /// accepted only once.
+    /// Checks the code of the second factor; returns true also if the user has no second factor. Each code is accepted
+    /// only once.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -183,7 +184,7 @@ impl Accounts {
         Ok(connection.execute(used, params![name, step])? > 0)
     }
 
-    /// Returns the user with this name, for the trusted proxy; `None` if there is none.
+    /// Returns the user with the name that the trusted proxy sent; `None` if there is no such user.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -255,17 +256,17 @@ impl Accounts {
 /// SQL list of the columns that [`read_user`] reads, from the table `u`.
 pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.rights, u.sites";
 
-/// Reads a user from six columns of a row, beginning with column `at`.
+/// Reads a user from the columns [`COLUMNS`] of a row; the first of them has the index `at`.
 pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccount> {
     let list = |n: usize| row.get::<_, String>(at + n).map(|text| split(&text));
-    // A role that is unknown, because a newer version wrote it, gives no rights.
+    // A newer version may have written an unknown role. Then the account gets no rights.
     let role = match row.get::<_, String>(at + 1)?.as_str() {
         "admin" => AccountRole::Admin,
         "auditor" => AccountRole::Auditor,
         _ => AccountRole::Listener,
     };
-    // An unknown direction, written by a newer version, makes the row invalid. If it were left out, an empty list would
-    // mean every direction.
+    // A newer version may have written an unknown direction. If it were left out, the list might become empty, and an
+    // empty list allows every direction.
     let directions = list(3)?.iter().map(|word| parse_word(word).unwrap_or(CallDirection::Unknown)).collect();
     let rights = list(4)?.iter().filter_map(|word| right(word)).collect();
     let scope = CallScope { extensions: list(2)?, directions, sites: list(5)? };

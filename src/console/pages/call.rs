@@ -30,7 +30,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         }
     };
     let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
-    // The script for the key comes first, because the player gets the decrypted sound from it.
+    // `unlock.js` comes first: it decrypts the sound that the player then plays.
     let scripts: &[&str] = if is_locked(record) { &["unlock.js", "player.js"] } else { &["player.js"] };
     shell(viewer, &name, NavEntry::Calls, scripts, &body)
 }
@@ -115,7 +115,7 @@ fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the seconds that are missing because the recording was paused.
+/// Returns the total length of all pauses of the recording, seconds; `None` without pauses.
 fn paused_seconds(record: &CallRecord) -> Option<u64> {
     let lengths =
         record.paused.iter().filter_map(|pause| Some(pause.to.or(record.ended_at)?.since(pause.from).as_secs_f64()));
@@ -151,7 +151,7 @@ fn is_locked(record: &CallRecord) -> bool {
     record.recordings.iter().any(|file| file.plain_sha256.is_some())
 }
 
-/// Returns the form in which the listener enters the secret key for an encrypted recording; the page's script shows the
+/// Returns the form in which a listener enters the secret key for an encrypted recording. The page's script shows the
 /// form.
 fn unlock(viewer: &Viewer) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
@@ -362,7 +362,7 @@ fn kept(viewer: &Viewer, record: &CallRecord) -> Markup {
 }
 
 /// Returns the part of the page about other sites: their records of the same call, and whether exactly one site
-/// registered it in Pyrus.
+/// registered the call in Pyrus.
 fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     if facts.elsewhere.is_empty() {
@@ -386,7 +386,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the name of the fact by which two sites' calls were found to be the same, e.g. of a SIP header.
+/// Returns the name of the SIP header that has the same value in the records of two sites, e.g. `Call-ID`.
 fn same_fact(why: &str) -> &'static str {
     match why {
         "session_id" => "Session-ID",
@@ -395,8 +395,8 @@ fn same_fact(why: &str) -> &'static str {
     }
 }
 
-/// Returns a record with the legs of a call at all sites, and the name of the site of each leg. The names are empty if
-/// the console shows a single recorder.
+/// Returns a record with the legs of a call from all sites, and for each leg the name of its site. If the console shows
+/// a single recorder, the list of names is empty.
 fn legs_of_all_sites(facts: &CallFacts) -> (CallRecord, Vec<String>) {
     let mut merged = facts.record.clone();
     if facts.elsewhere.is_empty() {

@@ -27,7 +27,7 @@ pub(in super::super) fn page(viewer: &Viewer, query: &CallsQuery, found: &FoundP
     shell(viewer, t("Calls", "Звонки"), NavEntry::Calls, &["search.js"], &body)
 }
 
-/// Returns the results, i.e. the part of the page that changes while a user types.
+/// Returns the HTML of the results, i.e. of the part of the page that changes while a user types.
 pub(in super::super) fn results(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     html! {
         (summary(viewer, query, found))
@@ -73,7 +73,7 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-/// Returns the name of a day, with `today` or `yesterday` before it where that applies.
+/// Returns the name of a day, e.g. `Today, Friday 27 November 2026`.
 fn day_title(lang: Lang, day: Timestamp) -> String {
     let now = wall_clock();
     let is_before = |days: u64| iso_day(day) == iso_day(now - Duration::from_secs(days * 86_400));
@@ -156,7 +156,7 @@ fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     }
 }
 
-/// Returns the time by which a call is sorted and shown.
+/// Returns the start time of a call, by which the list is sorted.
 pub(in super::super) fn start(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
@@ -185,7 +185,7 @@ fn row(viewer: &Viewer, found: &FoundPage, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the reason why sound of the call is missing; nothing if no sound is missing.
+/// Returns the HTML with the reason why sound of the call is missing; empty if no sound is missing.
 fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let is_quiet = matches!(class, HeardClass::Both | HeardClass::Unanswered | HeardClass::Pending);
@@ -197,7 +197,8 @@ fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns the link to the page that explains what is missing of a call: its number, or its extension, on its day.
+/// Returns a link to the page that explains why calls are missing, for the number (or else the extension) and the day
+/// of the call.
 fn why_link(viewer: &Viewer, record: &CallRecord) -> Markup {
     let outside = if record.direction == CallDirection::Outbound { &record.to } else { &record.from };
     let number = outside.as_ref().or(record.internal.as_ref());

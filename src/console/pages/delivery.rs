@@ -1,4 +1,5 @@
-//! Delivery of a call to Pyrus on its page: the state, the story of the requests, and the button for another try.
+//! The part of a call's page about its delivery to Pyrus: the state, the list of requests, and the button for another
+//! try.
 
 use maud::{Markup, html};
 
@@ -45,7 +46,8 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns whether the delivery is finished or given up, so that an obstacle to all deliveries does not concern it.
+/// Returns whether the delivery is finished or given up. Then a reason why no call can be delivered at present does not
+/// concern it.
 const fn is_over(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Done | DeliveryState::None)
 }
@@ -90,7 +92,7 @@ fn step(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> Markup {
     }
 }
 
-/// Returns the purpose of a request and whether it succeeded, as text.
+/// Returns a text with the purpose of a request and whether it succeeded.
 fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     let is_done = attempt.result == AttemptResult::Done;
     let words = match (attempt.step, is_done) {
@@ -113,7 +115,8 @@ fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String 
     format!("{words}{part}{}", measure(lang, record, attempt))
 }
 
-/// Returns the delay of a registration, or the size of an upload.
+/// Returns a text with the delay of a registration after the INVITE, or with the size of an upload; empty for other
+/// requests.
 fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     match (attempt.step, attempt.result) {
         (AttemptedStep::Register, AttemptResult::Done) => {
@@ -133,13 +136,15 @@ fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String
     }
 }
 
-/// Returns whether the call rang at this time. Capture times and delivery times can be compared only in a live service.
+/// Returns whether the call rang at the time `at` of a delivery request. Only in a live service is this comparable: in
+/// a replay, capture times are older than delivery times.
 fn is_while_ringing(record: &CallRecord, at: Timestamp) -> bool {
     let end = record.answered_at.or(record.ended_at);
     record.invited_at.is_some_and(|from| from <= at) && end.is_some_and(|to| at < to)
 }
 
-/// Returns the answer of Pyrus as text: status and code unchanged, other words in the language of the page.
+/// Returns the text for the answer of Pyrus. Fixed words, e.g. `no response`, are in the language of the page. Status
+/// and code stay unchanged.
 fn answer(lang: Lang, answer: &str) -> &str {
     match answer {
         "no connection" => lang.of_two("no connection", "нет соединения"),
@@ -150,7 +155,7 @@ fn answer(lang: Lang, answer: &str) -> &str {
     }
 }
 
-/// Formats a pause: seconds, or minutes from two minutes on, or hours.
+/// Formats a pause in seconds, from two minutes on in minutes, and from two hours on in hours.
 fn pause(lang: Lang, seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{} {}", s.ceil(), lang.of_two("s", "с")),
@@ -159,13 +164,13 @@ fn pause(lang: Lang, seconds: f64) -> String {
     }
 }
 
-/// Returns day and month of a time if the call began on another day; otherwise `None`.
+/// Returns day and month of a time if it is not on the day on which the call began; otherwise `None`.
 fn other_day(record: &CallRecord, at: Timestamp) -> Option<String> {
     let day = date_time(at).get(..DAY_AND_MONTH).map(str::to_owned);
     day.filter(|_| super::calls::start(record).is_none_or(|start| iso_day(start) != iso_day(at)))
 }
 
-/// Formats a time: the time of day on the day of the call, else with the day.
+/// Formats a time of day. On another day than that of the call, day and month stand before it.
 fn moment(record: &CallRecord, at: Timestamp) -> String {
     let is_same_day = super::calls::start(record).is_some_and(|start| iso_day(start) == iso_day(at));
     if is_same_day { clock_time(at) } else { date_time(at) }
@@ -173,5 +178,5 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
 
 /// Number of bytes that day and month take at the beginning of a date: `29.11`.
 const DAY_AND_MONTH: usize = 5;
-/// Maximum delay of a registration that is shown in seconds. After a longer delay only the time of day matters.
+/// Maximum delay of a registration that is shown, seconds. A longer delay is not shown.
 const NEAR_SECONDS: f64 = 100.0;

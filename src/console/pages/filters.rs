@@ -1,4 +1,4 @@
-//! The search form of the list of calls, and the filters that are set as chips.
+//! The search form of the list of calls, and a chip (small button) for each filter that is set.
 
 use maud::{Markup, html};
 
@@ -45,7 +45,7 @@ pub(super) fn form(lang: Lang, place: ConsolePlace, query: &CallsQuery) -> Marku
     }
 }
 
-/// Returns the filters that are set, each as a link to the search without this filter.
+/// Returns a chip for each filter that is set. It is a link to the search without this filter.
 pub(super) fn chips(lang: Lang, query: &CallsQuery) -> Markup {
     let set = set_filters(lang, query);
     html! {
@@ -100,10 +100,10 @@ fn set_filters(lang: Lang, query: &CallsQuery) -> Vec<(String, String)> {
     set
 }
 
-/// Name of a filter with choices, and the change of the search that removes the filter.
+/// Name of a filter, and a function that removes this filter from a search.
 type FilterRemoval<'a> = (&'a str, &'a dyn Fn(&mut CallsQuery));
 
-/// Returns the text of the choice that is set for a filter; `None` if the filter is not set.
+/// Returns the text of the value that a filter is set to; `None` if the filter is not set.
 fn word(lang: Lang, name: &str, query: &CallsQuery) -> Option<String> {
     let value = value(name, query);
     let found = choices(lang, name, query).into_iter().find(|(choice, _)| !choice.is_empty() && *choice == value);
@@ -122,7 +122,7 @@ fn value<'a>(name: &str, query: &'a CallsQuery) -> &'a str {
     }
 }
 
-/// Returns the choices of a filter: for each the word in the page address, and its text.
+/// Returns the possible values of a filter: for each value its word in the URL, and its text for people.
 fn choices(lang: Lang, name: &str, query: &CallsQuery) -> Vec<(&'static str, &'static str)> {
     let t = |en: &'static str, ru: &'static str| lang.of_two(en, ru);
     let any = ("", t("Any", "Любое"));

@@ -1,4 +1,4 @@
-//! The ladder diagram of a call as a drawing, and as a list for narrow pages and screen readers.
+//! The HTML of the ladder diagram of a call: a drawing, and a list for narrow screens and screen readers.
 
 use maud::{Markup, html};
 
@@ -35,7 +35,7 @@ enum LadderRow<'a> {
     Sound(&'a LadderSound),
 }
 
-/// Returns the rows from top to bottom. The sound stands where it begins.
+/// Returns the rows from top to bottom. The row of the sound stands at the time at which the sound begins.
 fn rows(ladder: &CallLadder) -> Vec<LadderRow<'_>> {
     let mut rows: Vec<_> = (0..ladder.messages.len()).map(LadderRow::Message).collect();
     if let Some(sound) = &ladder.sound {
@@ -122,7 +122,7 @@ fn full_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
     full
 }
 
-/// Returns the name of a host for a sentence: its role or number; if it has none, its address.
+/// Returns the name of a host for a sentence: its role or number; if both are unknown, its address.
 fn short_name(lang: Lang, ladder: &CallLadder, machine: usize) -> String {
     let name = ladder.names.get(machine).and_then(|name| named(lang, name));
     name.unwrap_or_else(|| ladder.machines[machine].to_string())
@@ -158,14 +158,15 @@ fn words(lang: Lang, message: &LadderMessage) -> String {
     }
 }
 
-/// Returns whether a message shows its absolute time, as the first message and each message after a long pause do.
+/// Returns whether a message shows its absolute time. Only the first message, and each message after a long pause, do
+/// so.
 fn is_absolute(ladder: &CallLadder, n: usize) -> bool {
     let before = n.checked_sub(1).and_then(|before| ladder.messages.get(before));
     before.is_none_or(|before| ladder.messages[n].at.since(before.at).as_secs_f64() >= LONG_PAUSE_SECONDS)
 }
 
-/// Returns the time that is shown for a message. It is the time of day for the first message, the position in the
-/// recording after a long pause, and otherwise the time since the message before.
+/// Returns the text for the time of a message. For the first message it is the time of day. After a long pause it is
+/// the position in the recording. Otherwise it is the time since the previous message.
 fn time(lang: Lang, ladder: &CallLadder, n: usize) -> String {
     let at: Timestamp = ladder.messages[n].at;
     let sound = ladder.sound.as_ref().filter(|sound| n > 0 && sound.from_at <= at);
@@ -197,5 +198,6 @@ const BOX_GAP: u32 = 4;
 const CHARACTER: u32 = 7;
 /// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;
-/// Minimum pause between two messages after which the time since the last message says little, seconds.
+/// Minimum length of a long pause between two messages, seconds. After such a pause, an absolute time says more than
+/// the time since the previous message.
 const LONG_PAUSE_SECONDS: f64 = 10.0;

@@ -39,7 +39,7 @@ pub(super) enum NavEntry {
     Other,
 }
 
-/// Returns a complete page with the navigation. `scripts` are names of embedded files.
+/// Returns a complete page with the navigation. `scripts` are the names of embedded script files.
 pub(super) fn shell(viewer: &Viewer, title: &str, nav: NavEntry, scripts: &[&str], body: &Markup) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     html! {
@@ -190,8 +190,7 @@ pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     html! { span class={ "v " (colour) } { (mark(name)) span { (words) } } }
 }
 
-/// Returns a number in the form in which people read it: the digits of Russian numbers are grouped, all others are
-/// unchanged.
+/// Formats a telephone number for people. The digits of Russian numbers are grouped; all other numbers stay unchanged.
 pub(super) fn number(text: &str) -> String {
     match text.strip_prefix("+7").map(|rest| (rest, rest.len())) {
         Some((rest, 10)) if rest.bytes().all(|b| b.is_ascii_digit()) => {
@@ -206,7 +205,7 @@ pub(super) fn caller(viewer: &Viewer, record: &CallRecord) -> String {
     record.from.as_deref().map_or_else(|| viewer.lang.of_two("number withheld", "номер скрыт").to_owned(), number)
 }
 
-/// Returns the text for the called number, and the extension that answered if it differs.
+/// Returns the text for the called number, with the extension that answered if it is another number.
 pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
     let to = record.to.as_deref().map_or_else(|| viewer.lang.of_two("unknown", "неизвестно").to_owned(), number);
     match &record.internal {
@@ -217,7 +216,7 @@ pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
     }
 }
 
-/// Returns the page for a call or address that does not exist, or that the account may not see.
+/// Returns the page "not found" for a call or URL that does not exist or that the account may not see.
 pub(super) fn missing(viewer: &Viewer) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let body = html! {
@@ -233,7 +232,7 @@ pub(super) fn missing(viewer: &Viewer) -> Markup {
     shell(viewer, t("Not found", "Не найдено"), NavEntry::Calls, &[], &body)
 }
 
-/// Returns the sign-in page. `pause` is the time until the next attempt is accepted, if the last one failed.
+/// Returns the sign-in page. If the last attempt failed, `pause` is the time until the next attempt is accepted.
 pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let other = if viewer.lang.code() == "ru" { ("en", "English") } else { ("ru", "Русский") };

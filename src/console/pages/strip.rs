@@ -1,4 +1,4 @@
-//! The strip of the last 24 hours: a bar that shows for each quarter of an hour how well its calls could be heard.
+//! The strip of the last 24 hours. It is a bar that shows how well the calls of each quarter of an hour could be heard.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::time::Timestamp;
 /// State of a slot (a quarter of an hour), or of several consecutive slots with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
-    /// No call that should be audible began in the slot.
+    /// No call with sound to be expected began in the slot.
     Quiet,
     /// Most calls of the slot could be heard on both sides.
     Heard,
-    /// On most calls of the slot, one side or all sound was missing.
+    /// In most calls of the slot, one side or all sound was missing.
     OneSided,
-    /// This machine lost a part of at least one call.
+    /// This machine lost a part of at least one call of the slot.
     Lost,
 }
 
@@ -68,7 +68,7 @@ impl SlotState {
     }
 }
 
-/// Returns the start of a strip that ends now. It is the start of a quarter of an hour, about 24 hours ago.
+/// Returns the start of a strip that ends now: the full quarter of an hour about 24 hours ago.
 pub(in super::super) fn begin(now: Timestamp) -> Timestamp {
     let slot = SLOT.as_micros() as i64;
     Timestamp::from_micros(now.as_micros().div_euclid(slot) * slot) - SLOT * (SLOTS - 1)
@@ -119,7 +119,8 @@ fn ranges(counts: &[SlotCount], now: Timestamp) -> Vec<StripRange> {
     all
 }
 
-/// Returns the times that get a label: every fourth hour of the day, but not near the right edge.
+/// Returns the times with a label: every fourth hour of the day, e.g. 8:00 and 12:00. Times near the right edge have no
+/// label.
 fn hours(now: Timestamp) -> Vec<Timestamp> {
     let all = (0..SLOTS).map(|n| begin(now) + SLOT * n);
     let is_labelled = |at: &Timestamp| {
@@ -147,7 +148,7 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;
-/// Time at the right edge that is kept free for the label "now", so that it fits even on a telephone.
+/// Time at the right edge without labels, because the label "now" needs the space, even on a telephone.
 const LABEL_MARGIN: Duration = Duration::from_secs(10_800);
 
 #[cfg(test)]

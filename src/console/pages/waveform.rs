@@ -1,5 +1,4 @@
-//! The waveform of a recording: both voices on one timeline, with the events of the call. It is one SVG drawing without
-//! script.
+//! The waveform of a recording: both channels on one timeline, with the events of the call, as an SVG drawing.
 
 use std::fmt::Write as _;
 
@@ -19,13 +18,13 @@ pub(in super::super) struct TimelineMark {
     pub(in super::super) from: f64,
     /// End of the mark, seconds; `None` for an event at one moment.
     pub(in super::super) to: Option<f64>,
-    /// The side that caused the event; `None` if unknown, or for both sides.
+    /// The side that caused the event; `None` if unknown or if the mark concerns both sides.
     pub(in super::super) side: Option<Side>,
     /// Text with details of the event; `None` if there are none.
     pub(in super::super) detail: Option<String>,
 }
 
-/// Kind of a mark, and how it is drawn.
+/// Kind of a mark on the timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum MarkKind {
     /// A hold of the call, drawn as a hatched band.
@@ -96,7 +95,7 @@ impl Timeline {
             let at = self.place(event.at);
             let is_open = |mark: &&mut TimelineMark, kind: MarkKind| mark.kind == kind && mark.side == event.side;
             match event.kind {
-                EventKind::Pause | EventKind::Unpause => continue, // `paused` in the record has the begin and the end
+                EventKind::Pause | EventKind::Unpause => continue, // drawn from the field `paused` instead
                 EventKind::Resume => {
                     let mut open = self.marks.iter_mut().rev();
                     if let Some(hold) = open.find(|mark| is_open(mark, MarkKind::Hold) && mark.to.is_none()) {
@@ -185,7 +184,7 @@ fn ticks(end: f64, percent: &dyn Fn(f64) -> String) -> Markup {
     }
 }
 
-/// Returns the drawing of one channel: the waveforms of all segments beside each other.
+/// Returns the drawing of one channel: the waveforms of all segments, one after the other.
 fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32) -> Markup {
     let end = line.end().max(0.001);
     let mut path = String::new();
@@ -208,7 +207,8 @@ fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32)
     }
 }
 
-/// Returns the height at which a sample is drawn, 0 to 50. The square root makes quiet voices visible.
+/// Returns the height at which a sample is drawn, 0 to 50. It grows with the square root of the sample, so that quiet
+/// voices are visible.
 fn lifted(sample: i8) -> f64 {
     (f64::from(sample).abs() / 128.0).sqrt() * 50.0 * f64::from(sample).signum()
 }
@@ -249,11 +249,11 @@ fn shares(lang: Lang, facts: &CallFacts) -> Markup {
     html! { text.mutedt x="6" y="260" { (text) } }
 }
 
-/// Maximum number of pieces into which the drawing divides the whole recording: about the pixels of a wide screen.
+/// Maximum number of pieces into which the drawing divides the whole recording. Each piece is one or two pixels wide.
 pub(in super::super) const PIECES: usize = 700;
-/// Maximum number of marks on the timeline; more would overlap.
+/// Maximum number of marks on the timeline. More marks would overlap.
 const MAX_MARKS: usize = 200;
-/// Maximum time between DTMF keys that share one mark, seconds.
+/// Maximum time between two DTMF keys that are drawn in one mark, seconds.
 const KEYS_TOGETHER_S: f64 = 5.0;
 /// Possible distances between two ticks of the time axis, seconds.
 const TICK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];

@@ -18,7 +18,7 @@ fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
     assert!(!cookie.starts_with(&planted), "{cookie}");
     assert_eq!(office.get("/api/v1/calls", &planted).status, 401);
-    // Two sign-ins are two sessions, and signing out ends one.
+    // Two sign-ins are two sessions. Signing out ends only one of them.
     let [first, second] = [office.sign_in("anna"), office.sign_in("anna")];
     assert_ne!(first, second);
     // When a user gets a new password, all sessions of the user end.
@@ -94,13 +94,12 @@ fn paths_and_ids_reach_no_file_and_no_foreign_call() {
             assert!(!answer.body.contains("secret.pcapng") && !answer.body.contains("SQLite"), "{id}{form}");
         }
     }
-    // An attacker tries one call id after the other. Calls outside the scope get the same response as ids that never
-    // existed.
+    // An attacker tries many call ids. A call outside the scope has the same response as an id that never existed.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000001Z-221"].map(|id| office.get(&format!("/calls/{id}/sound/1"), &cookie));
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
     assert_eq!(office.get(&format!("/calls/{OWN}/sound/1"), &cookie).status, 200);
-    // These parameters of the search are no numbers.
+    // These parameters of the search should be numbers but are not.
     for query in [
         "cursor=x~y",
         "cursor=-9223372036854775808~%27%20OR%201",
@@ -165,8 +164,8 @@ fn large_heads_and_bodies_are_refused() {
     assert_eq!(office.ask("POST /login", "", &body).status, 401);
 }
 
-/// Tests that a client which sends its request head byte by byte keeps a connection for ten seconds only. Other clients
-/// are served meanwhile.
+/// Tests a client that sends its request head byte by byte. Its connection is closed after ten seconds, and other
+/// clients are served meanwhile.
 #[test]
 fn slow_heads_are_cut_off_and_others_are_answered() {
     let office = Office::with_calls(&["120"]);
@@ -178,7 +177,7 @@ fn slow_heads_are_cut_off_and_others_are_answered() {
         })
         .collect();
     assert_eq!(office.get("/calls", "").status, 200);
-    // hyper ends the connection after HEADER_TIMEOUT; the reader waits for that.
+    // This read waits until hyper closes the connection after HEADER_TIMEOUT.
     let mut rest = Vec::new();
     let _ = slow[0].read_to_end(&mut rest);
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));

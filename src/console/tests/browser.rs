@@ -102,7 +102,7 @@ fn every_page_is_accessible_and_whole_in_both_languages() {
         browser.is_quiet();
         browser.open(&format!("{site}/calls/none"));
         browser.look(&format!("missing-{lang}"));
-        browser.forget_log(); // the browser reports the 404
+        browser.forget_log(); // the browser logs the expected 404
     }
 }
 

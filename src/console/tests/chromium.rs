@@ -112,8 +112,8 @@ impl Browser {
         self.post(&format!("/element/{id}/value"), &json!({ "text": text }));
     }
 
-    /// Checks the page at two widths and in both colour schemes. It must not scroll sideways, axe must find no problem,
-    /// and a Russian page must have no English sentence. Saves screenshots if `CALLSPAN_SCREENSHOTS` is set.
+    /// Checks the page at two widths and in both colour schemes. The page must not scroll sideways, and axe must find
+    /// no problem. A Russian page must have no English sentence. Saves screenshots if `CALLSPAN_SCREENSHOTS` is set.
     pub(super) fn look(&self, name: &str) {
         self.run(AXE);
         assert_eq!(self.run(ENGLISH), json!([]), "{name} has English sentences on a Russian page");
@@ -175,7 +175,8 @@ impl Drop for Browser {
     }
 }
 
-/// The checks of axe-core for accessibility. A test loads them into the page in spite of its Content-Security-Policy.
+/// The script of axe-core, which checks accessibility. A test loads it through chromedriver, which ignores the
+/// Content-Security-Policy of the page.
 const AXE: &str = include_str!("../../../tests/vendor/axe-core/axe.min.js");
 
 /// JavaScript that returns the findings of axe: each rule, and its first elements.
@@ -184,8 +185,8 @@ const RUN_AXE: &str = "
     axe.run().then(r => done(r.violations.map(v => [v.id, ...v.nodes.slice(0, 3).map(n => n.html.slice(0, 200) + n.failureSummary)])),
         e => done([String(e)]));";
 
-/// JavaScript that returns English sentences in a Russian page: three Latin words that are marked neither as a language
-/// nor as code.
+/// JavaScript that returns English sentences in a Russian page. It looks for three Latin words in a row that are not
+/// marked as English or as code.
 const ENGLISH: &str = r"
     if (document.documentElement.lang !== 'ru') return [];
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];

@@ -1,4 +1,4 @@
-//! The story of a delivery on the page of its call and in the API.
+//! Tests of the story of a delivery, i.e. the list of its requests, on the page of a call and in the API.
 
 use super::*;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryAttempt, DeliveryStory};
@@ -71,7 +71,8 @@ fn page_and_api_tell_each_request_with_its_time_and_answer() {
         (&serde_json::json!(9), &serde_json::json!("no response"))
     );
     assert!(api["alarm"].as_str().is_some_and(|text| text.starts_with("Pyrus cannot be reached")), "{api}");
-    // A listener sees the requests, but neither the obstacle to all deliveries nor reasons for the administrator.
+    // A listener sees the requests. Only an administrator sees the reasons of failures, and the reason why no call can
+    // be delivered.
     assert!(api["attempts"][1]["reason"].is_string());
     office.add("anna", AccountRole::Admin, &[]);
     office.add("boris", AccountRole::Listener, &["1xx"]);
@@ -108,7 +109,7 @@ fn reason_in_the_record_of_a_call_is_for_administrators_alone() {
         let cookie = office.sign_in(name);
         for path in &paths {
             let answer = office.get(path, &cookie);
-            // An auditor may see calls but may not download the record.
+            // An auditor (vera) may see calls but may not download a record.
             let is_refused = name == "vera" && path.ends_with("record.json");
             assert_eq!(answer.status, if is_refused { 403 } else { 200 }, "{name}: {path}");
             assert_eq!(answer.body.contains("no response within 30 s"), is_admin, "{name}: {path}");

@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 
 type TlsStream = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
 
-/// Connects by TLS, trusting only the certificate that the state folder contains.
+/// Connects by TLS. Trusts only the certificate in the state folder.
 fn by_tls(office: &Office) -> TlsStream {
     let mut roots = rustls::RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(office.dir.path().join("console-certificate.pem"));
@@ -55,7 +55,7 @@ fn console_for_others_speaks_tls_only_and_nobody_enters_without_account() {
     let mut plain = std::net::TcpStream::connect(("127.0.0.1", office.addr().port())).expect("connects");
     plain.write_all(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("writes");
     let mut reply = Vec::new();
-    let _ = plain.read_to_end(&mut reply); // an alert, or the connection is reset
+    let _ = plain.read_to_end(&mut reply); // gets a TLS alert or a connection reset
     assert!(!reply.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&reply));
 }
 
@@ -104,7 +104,7 @@ fn token_opens_its_scope_until_it_ends() {
     for wrong in [&old, "callspan_0000", ""] {
         assert_eq!(ask(wrong, "/api/v1/calls").status, 401, "{wrong}");
     }
-    // A valid session does not help if a wrong token is sent, too.
+    // A request with a wrong token and a valid session cookie is refused.
     let cookie = office.sign_in("anna");
     let both = format!("Authorization: Bearer wrong\r\nCookie: {cookie}\r\n");
     assert_eq!(office.ask("GET /api/v1/calls", &both, "").status, 401);
@@ -131,7 +131,7 @@ fn only_the_trusted_proxy_names_users() {
     assert_eq!(office.ask("GET /api/v1/calls", &named("dora"), "").status, 200);
     assert_eq!(office.ask("GET /api/v1/calls", &named("nobody"), "").status, 401);
     assert_eq!(office.ask("GET /api/v1/calls", "", "").status, 401);
-    // Changes need the CSRF token of the page, as with a session.
+    // Users of the proxy need the CSRF token of the page for changes, too.
     let page = office.ask(&format!("GET /calls/{OWN}"), &named("dora"), "").body;
     let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
     let hold = format!("POST /calls/{OWN}/hold");
@@ -165,5 +165,5 @@ fn fifty_listeners_at_once_get_whole_recordings_and_a_row_each() {
     assert_eq!(office.played(&id), LISTENERS);
 }
 
-/// Number of simultaneous users, each with a session of its own.
+/// Number of simultaneous users. Each has a separate session.
 const LISTENERS: usize = 50;

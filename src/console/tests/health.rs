@@ -72,7 +72,7 @@ fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
     ] {
         assert!(russian.contains(words), "{words}: {russian}");
     }
-    // A text written by another version is shown unchanged, and its language is marked.
+    // A text of another version has no translation. It is shown in English, and its language is marked.
     assert!(russian.contains("lang=\"en\">2 of 3 answered calls"), "{russian}");
 }
 

@@ -38,7 +38,7 @@ fn levels_of_the_own_calls_reach_a_page_and_are_wanted_only_while_it_listens() {
     assert!(office.console.wants_levels());
     drop(lines);
     while office.console.wants_levels() {
-        std::thread::yield_now(); // until the server has noticed that the page is closed
+        std::thread::yield_now(); // waits until the server notices that the page was closed
     }
 }
 
@@ -73,7 +73,7 @@ fn both_voices_of_a_call_have_a_level_if_it_is_wanted() {
 /// Number of the call in which people talk.
 const TALKING: u32 = 9_999;
 
-/// Datagrams between the hosts 10.9.0.11 and 10.9.0.12.
+/// Sends datagrams between the hosts 10.9.0.11 and 10.9.0.12 to an engine.
 struct Wire {
     engine: Engine,
     sink: Box<dyn LegSink>,
@@ -81,7 +81,7 @@ struct Wire {
 }
 
 impl Wire {
-    /// Passes a datagram from the first host to the second host, or back, 1 ms after the datagram before.
+    /// Sends a datagram from the first host to the second host (or back), 1 ms after the previous datagram.
     fn send(&mut self, is_back: bool, port: u16, payload: &[u8]) {
         let end = |host: u8| Endpoint::v4([10, 9, 0, host], port);
         let (src, dst) = if is_back { (end(12), end(11)) } else { (end(11), end(12)) };
@@ -91,7 +91,8 @@ impl Wire {
         self.engine.handle_datagram(&datagram, &mut *self.sink);
     }
 
-    /// Sends a SIP message of the call `n`: its first line, whether it comes from the callee, and the To tag.
+    /// Sends a SIP message of the call `n` with this first line and To tag. `is_back` is true for a message of the
+    /// callee.
     fn sip(&mut self, first_line: &str, n: u32, (is_back, to_tag): (bool, &str)) {
         let (host, port) = (if is_back { 12 } else { 11 }, if n == TALKING { 20_000 } else { 30_000 + n });
         let sdp = format!(
@@ -129,7 +130,7 @@ fn a_call_that_talks_has_its_level_beside_thousands_that_ring() {
     let mut levels = wire.engine.live_levels(all);
     levels.retain(is_heard);
     assert_eq!(levels.iter().map(|call| call.sides).collect::<Vec<_>>(), [[Some(VoiceLevel::Percent(100)), None]]);
-    // Only the calls that a page shows are measured. One of these two calls is over.
+    // Only calls that a page shows are measured. The second id is that of a call that has ended.
     let asked = vec![levels[0].id.clone(), String::from("over")];
     let over = CallLevels { id: String::from("over"), sides: [None, None] };
     assert_eq!(wire.engine.live_levels(asked), [levels[0].clone(), over]);

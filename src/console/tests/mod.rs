@@ -26,8 +26,8 @@ fn console() -> (ConsoleServer, tempfile::TempDir) {
     (ConsoleServer::start("127.0.0.1:0".parse().expect("an address"), &config).expect("serves"), dir)
 }
 
-/// Sends a request to a console. The function `answer` replies instead of the capture thread. Returns status and body
-/// of the response.
+/// Sends a request to a console, and returns status and body of the response. The function `answer` takes the role of
+/// the capture thread.
 fn ask(console: &ConsoleServer, request: &str, answer: impl Fn(&PauseRequest) -> Option<bool> + Sync) -> (u16, String) {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
@@ -118,7 +118,7 @@ fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
     assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
-    // A proxy shows the console to other machines. These pages need no login, so the proxy gets none of them.
+    // A proxy offers the console to other machines. These pages need no login, so requests through a proxy are refused.
     assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
     let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(&console, foreign, |_| None).0, 403);
@@ -152,7 +152,7 @@ use crate::journal::{CallScope, CallSearch, CallStage, HeardClass};
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// A console with a journal, recordings and accounts.
+/// A console for tests, with a journal, recordings and accounts.
 pub(super) struct Office {
     console: ConsoleServer,
     config: Config,
@@ -172,7 +172,7 @@ impl Office {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
 
-    /// Creates an office as `with_calls` does, with a console that has these settings.
+    /// Creates an office as `with_calls` does. The console has the given settings.
     pub(super) fn with_console(extensions: &[&str], settings: crate::ops::config::ConsoleConfig) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };
@@ -230,7 +230,7 @@ impl Office {
         record.id
     }
 
-    /// Returns how often the audit says that a call was played.
+    /// Returns the number of audit rows that say that a call was played.
     pub(super) fn played(&self, id: &str) -> usize {
         let filter = crate::console::accounts::AuditFilter { call_id: Some(id.to_owned()), ..Default::default() };
         self.accounts().audit(&filter, 100).expect("rows").len()
@@ -333,7 +333,7 @@ fn listener_of_1xx_gets_404_for_2xx_in_every_form() {
     assert_eq!(report["total"], 1);
     assert_eq!(office.get("/audit", &cookie).status, 404);
     assert_eq!(office.get("/health", &cookie).status, 404);
-    // A call outside the scope and an unknown call get the same response.
+    // A call outside the scope has the same response as an unknown call.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000009Z-999"].map(|id| office.get(&format!("/api/v1/calls/{id}"), &cookie));
     assert_eq!((foreign.status, foreign.body), (unknown.status, unknown.body));
@@ -475,7 +475,8 @@ fn search_finds_a_call_by_every_spelling_name_and_filter() {
 fn counts_and_scope_agree_with_the_calls_found() {
     let office = Office::with_calls(&["120", "121", "220", "1200"]);
     let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
-    // The patterns that rules accept, including those of Asterisk: N is 2 to 9, Z is 1 to 9, X. is two digits or more.
+    // Scopes accept the same patterns as rules, e.g. those of Asterisk: N is 2 to 9, Z is 1 to 9, X. is two digits or
+    // more.
     let patterns = [
         ("1xx", 2),
         ("[1-2]2x", 3),
@@ -511,7 +512,8 @@ fn counts_and_scope_agree_with_the_calls_found() {
     assert!(pages.is_sorted_by(|a, b| a > b), "newest first: {pages:?}");
 }
 
-/// Measures a search over 200,000 calls: `cargo test --release --lib console:: -- --ignored --nocapture`.
+/// Measures the time of a search over 200,000 calls. Run it with `cargo test --release --lib console:: -- --ignored
+/// --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "a measurement prints times")]
@@ -586,7 +588,8 @@ fn description_of_the_api_is_served_and_examples_name_each_request() {
     }
 }
 
-/// Returns the processor time of all threads of this process, ms. Other processes do not affect it.
+/// Returns the processor time of all threads of this process, ms. Unlike elapsed time, it does not depend on other
+/// processes.
 fn processor_ms() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
     let used = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();

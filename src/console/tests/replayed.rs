@@ -1,4 +1,4 @@
-//! An office for tests: replayed captures as calls, delivered to a fake Pyrus.
+//! An office for tests: its calls are replayed captures, which are delivered to a fake Pyrus.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -65,8 +65,8 @@ impl Office {
     }
 }
 
-/// Names of captures: a complete call, and calls with hold, with keys, transferred, of a group, cancelled, busy,
-/// encrypted with its key, and with one side only.
+/// Names of captures. Each shows another kind of call, e.g. a hold, a transfer, a busy callee, or only one audible
+/// side.
 const CAPTURES: [&str; 8] = [
     "g711a_direct",
     "hold_resume_direct",
