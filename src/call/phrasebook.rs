@@ -4,7 +4,8 @@
 //! sentence. It is translated where it is shown. `{}` stands for a value, and a value that is a phrase is translated
 //! too.
 //!
-//! # Invariant A translation takes a limited time for any text: only [`MAX_TEXT`] bytes are read, and a value is
+//! # Invariant
+//! A translation takes a limited time for any text: only [`MAX_TEXT`] bytes are read, and a value is
 //! shorter than its sentence.
 
 /// Language in which sentences are shown.

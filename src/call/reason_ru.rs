@@ -1,6 +1,7 @@
 //! Reasons of verdicts in Russian.
 //!
-//! # Invariant Each sentence in the modules that write reasons has a translation. A test compares the table with these
+//! # Invariant
+//! Each sentence in the modules that write reasons has a translation. A test compares the table with these
 //! modules.
 
 use super::phrasebook::Phrasebook;

@@ -82,7 +82,8 @@ impl<'a> SipMessage<'a> {
     /// header lines, names in compact form and in any case, and several blanks in the start line. In a truncated
     /// datagram, the empty line or a part of the body may be missing ([`Self::body_cut`]).
     ///
-    /// # Errors Returns an error if the bytes are not a SIP/2.0 message, or cannot be assigned to a dialog.
+    /// # Errors
+    /// Returns an error if the bytes are not a SIP/2.0 message, or cannot be assigned to a dialog.
     pub fn parse(bytes: &'a [u8], framing: SipFraming) -> Result<Self, SipParseError> {
         let bytes = skip_line_ends(bytes);
         let (first, rest) = take_line(bytes);
@@ -292,7 +293,8 @@ impl fmt::Debug for SipMessage<'_> {
 /// Returns the Content-Length of a message with complete headers; 0 if it has none. `head` is its start line and
 /// headers.
 ///
-/// # Errors Returns an error in the same cases as [`SipMessage::parse`].
+/// # Errors
+/// Returns an error in the same cases as [`SipMessage::parse`].
 pub(super) fn announced_length(head: &[u8]) -> Result<u64, SipParseError> {
     let (_, headers) = take_line(skip_line_ends(head));
     let (fields, _) = scan_headers(headers)?;

@@ -75,7 +75,8 @@ impl NumberPattern {
 
     /// Checks a pattern of numbers.
     ///
-    /// # Errors Returns the first part that can never match a number, and a correct notation if it is known.
+    /// # Errors
+    /// Returns the first part that can never match a number, and a correct notation if it is known.
     pub(crate) fn check(text: &str) -> Result<(), PatternProblem> {
         match whole_problem(text) {
             Some(problem) => Err(problem),
@@ -85,7 +86,8 @@ impl NumberPattern {
 
     /// Checks a pattern for a header value.
     ///
-    /// # Errors Returns the first part that can never match.
+    /// # Errors
+    /// Returns the first part that can never match.
     pub(crate) fn check_text(text: &str) -> Result<(), PatternProblem> {
         if let Some(c) = text.chars().find(|c| REGEX.contains(*c)) {
             return Err(regex_problem(c, None));
