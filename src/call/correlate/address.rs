@@ -14,8 +14,8 @@ use crate::net::Endpoint;
 /// Conclusion from the media addresses that two legs announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SharedMedia {
-    /// The addresses prove nothing. The legs share no address, or the shared address identifies no party, or a later
-    /// call uses the address again.
+    /// The addresses prove nothing: they differ, or the shared address identifies no party, or a later call uses it
+    /// again.
     NoEvidence,
     /// An established leg now sends its media to the party of the other leg, e.g. because the PBX connects two calls.
     Connected,
@@ -23,8 +23,8 @@ enum SharedMedia {
     SameCall,
 }
 
-/// Returns the evidence of the rule `media_address`: a leg of another call announces the same media address, and one
-/// host received one of these legs and sent the other.
+/// Returns the evidence of the rule `media_address`: a leg of another call announces the same media address. One host
+/// must have received one of the two legs and sent the other.
 pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let (leg, table) = (subject.leg, subject.correlator.table);
     if leg.is_closed() {
@@ -52,11 +52,11 @@ fn is_onward_leg(a: &LegSignature<'_>, b: &LegSignature<'_>) -> bool {
     a.hop.0.same_host(b.hop.1) && !a.hop.1.same_host(b.hop.0) && !a.hop.0.same_host(a.hop.1)
 }
 
-/// Returns the conclusion from the media addresses that two legs share.
+/// Compares the media addresses that two legs announce.
 ///
-/// Two legs that share the addresses of both sides belong to one call. One shared address shows the same only if the
-/// older leg was still unanswered when the newer leg began. Otherwise the BYE of the older leg may have been lost, and
-/// the PBX uses the port for another call.
+/// If the legs share the addresses of both sides, they belong to one call. If they share one address, they belong to
+/// one call only if the older leg was still unanswered when the newer leg began. An answered older leg may be over
+/// without a captured BYE, and then the PBX uses its port for another call.
 fn shared_media(leg: &Leg, other: &Leg) -> SharedMedia {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
     let trusted = |leg: &Leg| {

@@ -24,17 +24,18 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Two addresses that count as one machine within a call: the receiver of one leg and the sender of another leg.
+/// Two addresses that count as one machine within a call. The machine received one leg at one address and sent another
+/// leg from the other address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The sender of the new leg is the machine that has this address on another leg of the call.
+    /// The machine sent the new leg, and has this address on another leg of the call.
     OfDraft(Endpoint),
-    /// The sender of the leg with this key is the machine that has this address on the new leg.
+    /// The machine sent the leg with this key, and has this address on the new leg.
     OfLeg(LegKey, Endpoint),
 }
 
-/// Order of cause and effect between the new leg and a candidate leg. A leg *causes* another leg if a PBX or proxy
-/// receives the first and then sends the second.
+/// Whether the new leg caused a candidate leg, or the reverse. A leg *causes* another leg if a PBX or proxy receives
+/// the first and then sends the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CauseOrder {
     /// The candidate leg caused the new leg.
@@ -52,11 +53,11 @@ struct AgreeingLeg<'a> {
     strength: MatchStrength,
 }
 
-/// Returns the evidence of the rule `agreeing_numbers`: the calls whose numbers agree with those of the new leg. The
-/// rule is asked only if no other rule explains the leg.
+/// Returns the evidence of the rule `agreeing_numbers`: calls with the same numbers as the new leg. The rule is asked
+/// only if no other rule explains the new leg.
 ///
-/// Calls that agree in both numbers exclude calls that agree in one number. All outbound calls of a site may have the
-/// same caller's number, so that number alone proves little.
+/// If both numbers of a call are the same, calls with one equal number are not returned. All outbound calls of a site
+/// may have the same caller's number, so that number alone proves little.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();
@@ -64,12 +65,12 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// Comparison of a weakly joined leg with the leg that caused it: were both answered, or ended, at the same time?
+/// Result of comparing a weakly joined leg with the leg that caused it: were both answered, or ended, at the same time?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
     /// Both legs were answered at the same time, or both ended at the same time.
     Together,
-    /// Only the compared leg was answered, or it ended at another time than its cause.
+    /// Only the joined leg was answered, or it ended at another time than the leg that caused it.
     Alone,
     /// The two legs cannot be compared yet.
     Open,
@@ -92,8 +93,8 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns the two addresses that count as one machine, if the new leg joins `call` by its numbers and shares no
-    /// host with it.
+    /// Returns the two addresses that count as one machine, if the new leg joins `call` by its numbers. The new leg
+    /// shares no host with this call.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // If several candidates match equally well, `max_by_key` chooses the last.
@@ -102,7 +103,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the two addresses that count as one machine, if a header joins the new leg to the call of the leg
-    /// `slot`. Returns `None` if the new leg shares a host with any leg of this call.
+    /// `slot`. Returns `None` if the new leg shares a host with this call.
     pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let leg = self.table.leg(slot)?;
         if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
@@ -157,9 +158,10 @@ impl Correlator<'_> {
         ]
     }
 
-    /// Returns how well the numbers of two legs without a common host agree. Two outside callers must have the same
-    /// number. If only one caller is an extension, the same called number is enough, because a PBX replaces the
-    /// extension's number by an outside number.
+    /// Returns how well the numbers of two legs agree that share no host.
+    ///
+    /// If both callers are outside numbers, these must be equal. If only one caller is an extension, equal called
+    /// numbers are enough, because a PBX replaces the extension's number by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
         let from = from && has_digits(effect.from);
@@ -172,8 +174,8 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether the rule may join the new leg to this candidate: the candidate's call was not announced yet, and
-    /// no other rule explains the candidate.
+    /// Returns whether the rule `agreeing_numbers` may join the new leg to this candidate. The candidate's call was not
+    /// announced yet, and no other rule explains the candidate.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
@@ -188,8 +190,8 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // One equal caller's number proves nothing here. It may be the number of the whole site, and a call by an
-            // extension has only one called number.
+            // An extension made this call, and the new leg calls another number. The equal caller's number may be the
+            // number of the whole site, so it proves nothing.
             return false;
         }
         // The candidate matches only if its receiver has sent no other leg yet, or only further legs of the same ring
@@ -202,15 +204,16 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares a leg that numbers alone joined with its cause: were both answered or ended at the same time?
+    /// Compares a leg that numbers alone joined with the leg that caused it: were both answered, or ended, at the same
+    /// time?
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // A leg without a cause is the caller's leg, captured after the leg that it caused. Then the comparison is made
-        // with that caused leg.
+        // If no leg caused this leg, it is the caller's leg, captured after the leg that it caused. Then it is compared
+        // with that leg.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();
@@ -273,5 +276,5 @@ fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
     hosts.iter().any(|host| host.same_host(signature.hop.0) || host.same_host(signature.hop.1))
 }
 
-/// Maximum time between the arrival of a call at a machine with two addresses and the leg that the machine then sends.
+/// Maximum time from the leg that a machine with two addresses receives to the leg that it then sends.
 const AGREEING_WINDOW: Duration = Duration::from_millis(500);

@@ -35,13 +35,13 @@ impl RingOutcome {
         answered.or_else(|| leg.dialog.cancelled_at().map(Self::Cancelled))
     }
 
-    /// Returns whether a caller's leg, answered at the given time, was answered together with this outcome. A PBX
-    /// answers the caller as soon as a telephone answers.
+    /// Returns whether a caller was answered at the time of this outcome. `answered` is the answer on the caller's leg.
+    /// A PBX answers the caller as soon as a telephone answers.
     pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Returns whether an event on another leg caused this outcome, i.e. happened just before it.
+    /// Returns whether an event on another leg happened just before this outcome and so caused it.
     fn is_caused_by(self, event: Option<Timestamp>) -> bool {
         event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }
@@ -53,10 +53,10 @@ impl RingOutcome {
 }
 
 /// Returns the evidence of the rule `ring_outcome` for an ambiguous leg that has stopped ringing: the calls that
-/// explain how it stopped.
+/// explain why it stopped.
 ///
-/// If the leg was answered together with the caller of one other call, it moves to that call. If no other call explains
-/// the outcome, the leg usually stays in its call.
+/// E.g. the telephone answered at the moment at which the caller of one of these calls was answered. Then the leg moves
+/// to that call. If no other call explains the outcome, the leg usually stays in its call.
 ///
 /// A cancelled leg never moves. A PBX may stop ringing a telephone at the moment at which an unrelated call is
 /// answered.
@@ -79,8 +79,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether exactly one other call explains how an ambiguous leg stopped ringing, and its present call does
-    /// not.
+    /// Returns whether an ambiguous leg must move: exactly one other call explains why it stopped ringing, and its
+    /// present call does not.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
@@ -91,22 +91,22 @@ impl Correlator<'_> {
         is_certain == Some(true)
     }
 
-    /// Returns the other calls to which an ambiguous leg could belong, without those that are over.
+    /// Returns the other live calls to which an ambiguous leg could belong.
     pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether the present call of a leg explains how the leg stopped ringing. A cancelled leg is also
-    /// explained if the caller of this call hung up.
+    /// Returns whether a leg's present call explains why the leg stopped ringing. A cancelled leg is also explained if
+    /// the caller of this call hung up.
     fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
         self.explains(own, pbx, outcome) || is_cancelled && self.caller_legs(own, pbx).any(gave_up)
     }
 
-    /// Returns whether a call explains how a leg stopped ringing. An answered leg is explained if the call's caller was
-    /// answered at that time. A cancelled leg is explained if another telephone, or the caller, was answered at that
-    /// time.
+    /// Returns whether a call explains why a leg stopped ringing. If the leg was answered, the call's caller must have
+    /// been answered at that time. If the leg was cancelled, another telephone or the caller must have been answered at
+    /// that time.
     fn explains(&self, conversation: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
         let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);

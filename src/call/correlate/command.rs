@@ -8,7 +8,7 @@ use crate::net::Endpoint;
 /// A change to calls that correlation has decided. The engine carries it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Moves all legs of the call `from` to the call `into`. The call `from` disappears, and its id is not used again.
+    /// Moves all legs of the call `from` to the call `into`. The call `from` and its id disappear.
     Merge {
         /// Call that disappears.
         from: CallKey,
@@ -26,7 +26,7 @@ pub(crate) enum Command {
         /// Rule that moved the legs.
         by: CorrelationRule,
     },
-    /// Makes a new call of some legs of a call. The new call is related to the old call and to the `alternatives`.
+    /// Makes some legs of a call a new call, which is related to the old call and to the `alternatives`.
     Split {
         /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,
@@ -35,8 +35,8 @@ pub(crate) enum Command {
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
     },
-    /// Makes a new call of some legs of a call and correlates it as if its legs had just been captured. The new call is
-    /// not related to the old call.
+    /// Makes some legs of a call a new call, as if they had just been captured. The new call is not related to the old
+    /// call.
     Release {
         /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,
@@ -57,31 +57,30 @@ pub(crate) enum Command {
         /// Rule that confirmed the join.
         by: CorrelationRule,
     },
-    /// Records that the sender of a leg is a machine that has another address on another leg.
+    /// Records that one machine sent a leg and has another address on another leg of the call.
     SetSendingMachine {
         /// Key of the leg that the machine sent.
         leg: LegKey,
         /// Address that the machine has on another leg of the call.
         machine: Endpoint,
     },
-    /// Records that a call was answered by a party that it did not ring, e.g. by a telephone that picked it up.
+    /// Records that a party answered a call although the call did not ring at this party, e.g. by a pickup code.
     MarkAnsweredElsewhere {
         /// Key of the call that was answered by another party.
         call: CallKey,
         /// Party that answered the call.
         by: AnsweredElsewhere,
     },
-    /// Records that two hosts are one machine, because the bytes of the same voice arrive at one host and leave the
-    /// other.
+    /// Records that two hosts are one machine. The same bytes of voice arrive at one host and leave the other.
     LearnMachine {
         /// Addresses of the two hosts.
         hosts: (Endpoint, Endpoint),
         /// Keys of the leg on which the voice arrived at the machine, and of the leg on which the voice left it.
         legs: [LegKey; 2],
     },
-    /// Announces a call to journal and delivery by an event, because the call has changed.
+    /// Reports a changed call to journal and delivery by an event.
     Announce {
-        /// Key of the call to be announced.
+        /// Key of the call to be reported.
         call: CallKey,
     },
 }

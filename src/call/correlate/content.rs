@@ -16,7 +16,7 @@ use crate::call::record::Side;
 use crate::call::roles::{CallRoles, party_number};
 
 impl Correlator<'_> {
-    /// Returns the commands that follow if a machine is proven to relay voice between two legs.
+    /// Returns the commands that follow when a machine is proven to pass voice from one leg to another (a relay).
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
         let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
@@ -47,8 +47,9 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the two legs of a relay as the telephone's leg and the other party's leg. The telephone must also talk
-    /// with the outside party of its own call, e.g. while a second customer is in call waiting.
+    /// Returns the telephone's leg and the other party's leg, if the telephone talks with two outside parties. Besides
+    /// this party, it still talks with the outside party of its own call, e.g. while a second customer is in call
+    /// waiting.
     fn other_party_served(&self, relay: ProvenRelay) -> Option<(&Leg, &Leg)> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         [(cause, effect), (effect, cause)].into_iter().find(|(telephone, party)| {
@@ -69,8 +70,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the command that records the extension of this telephone as the one that answered the party's call.
-    /// Returns `None` if the extension is not known.
+    /// Returns the command that marks a party's call as answered by this telephone, which belongs to another call.
+    /// Returns `None` if the telephone's extension is not known.
     fn answered_by_telephone(&self, (telephone, party): (&Leg, &Leg)) -> Option<Command> {
         let (at, _) = party.dialog.answered?;
         let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
@@ -79,7 +80,7 @@ impl Correlator<'_> {
         self.table.is_lone(party.call()).then_some(Command::MarkAnsweredElsewhere { call: party.call(), by })
     }
 
-    /// Returns the extension at a leg; `None` if the leg's party is an outside number.
+    /// Returns the extension that takes part in a leg; `None` if the leg's party is an outside number.
     fn extension_at<'a>(&self, leg: &'a Leg, legs: &[&Leg]) -> Option<&'a str> {
         party_number(leg, legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
@@ -100,7 +101,7 @@ impl Correlator<'_> {
             // A consultation before a transfer stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            // If the anchor leg had no sound, this leg is the only source of the call's sound and must stay.
+            // If the anchor leg had no sound, the sound of the old call is on this leg only. So the leg must stay.
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
@@ -114,14 +115,15 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the commands for a relay between two legs of one call: their joins are confirmed.
+    /// Returns the commands that confirm the joins of two legs of one call, because a machine passes voice from one to
+    /// the other.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the commands that confirm the joins of both legs of a relay, if content can prove such joins wrong.
+    /// Returns the commands that confirm the joins of two legs, if content is able to prove these joins wrong.
     ///
-    /// A confirmed leg stays in its call, even if it later relays voice to another call.
+    /// A confirmed leg stays in its call, even if its voice is later passed on to another call.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
@@ -131,9 +133,9 @@ impl Correlator<'_> {
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
 
-    /// Returns the legs that numbers joined to the wrong call, and the right call: the wrongly joined leg and the legs
-    /// that it caused. Returns `None` if no join was wrong, or if the wrong call has no other legs and so can be merged
-    /// as a whole.
+    /// Returns a leg that numbers joined to the wrong call, together with the legs that it caused, and the right call.
+    /// Returns `None` if no leg was joined wrongly. Also returns `None` if these are all legs of the wrong call,
+    /// because the calls can then be merged.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.1, relay.effect.1);
         let joined_by = |key: LegKey| {
@@ -150,8 +152,8 @@ impl Correlator<'_> {
         is_movable.then_some((legs, call))
     }
 
-    /// Returns whether a leg that numbers joined by the rule `by` was answered together with another leg of its call.
-    /// For some rules this confirms the join.
+    /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This
+    /// confirms only joins by certain rules `by`.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
@@ -162,15 +164,14 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
     }
 
-    /// Returns the commands that make the two addresses of a relay one machine within the call. The roles of the legs
-    /// depend on this.
+    /// Returns the commands that make the two addresses of a machine one, because it passes voice from one leg to the
+    /// other. The roles of the legs depend on this.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let [cause, effect] = [relay.cause, relay.effect].map(|(_, key, _)| key);
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The command for the sender of a leg must come first. A machine that is learnt afterwards replaces the
-        // addresses of all legs.
+        // The command for one leg comes first. The command about the learnt machine replaces the addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),
@@ -180,7 +181,7 @@ impl Correlator<'_> {
         sender.into_iter().chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the command that records two hosts as one machine, if the relay between them is proven.
+    /// Returns the command that records two hosts as one machine, if voice is proven to pass in both directions.
     fn learn_by_content(&self, relay: ProvenRelay) -> Option<Command> {
         let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
         let hosts = (cause.signaller(relay.cause.2.other()), effect.signaller(relay.effect.2));
@@ -189,7 +190,7 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether content has confirmed a join. Answers at the same time do not count here, because many calls are
+/// Returns whether equal content has confirmed a join. Answers at the same time are not enough, because many calls are
 /// answered within a fifth of a second.
 fn is_confirmed_by_content(join: &LegJoin) -> bool {
     join.confirmed_by() == Some(CorrelationRule::MediaContent)

@@ -33,8 +33,8 @@ impl Evidence {
         Self { strength: EvidenceStrength::Relation, ..self }
     }
 
-    /// Returns whether this evidence is a contradiction that excludes the evidence `other`. A contradiction about a
-    /// call excludes all evidence for this call. A contradiction about a leg excludes the evidence based on this leg.
+    /// Returns whether this evidence is a contradiction that excludes the evidence `other`. If it is about a whole
+    /// call, it excludes all evidence for this call. If it is about a leg, it excludes only the evidence from this leg.
     fn rules_out(&self, other: &Self) -> bool {
         self.strength == EvidenceStrength::Contradiction
             && self.call == other.call
@@ -49,9 +49,9 @@ pub(super) enum CallChoice {
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),
-    /// The leg could belong to several calls, and joins the most probable call. The list has the other possible calls.
+    /// The leg could belong to several calls. It joins the most probable one, and the list has the others.
     Prefer(Evidence, Vec<CallKey>),
-    /// The leg could belong to several calls, and the evidence does not choose between them.
+    /// The leg could belong to several calls, and the evidence favours none.
     Ambiguous(Vec<Evidence>),
     /// The leg begins a new call, which is related to the calls of the evidence.
     Relate(Vec<Evidence>),
@@ -88,13 +88,13 @@ impl CallChoice {
         }
     }
 
-    /// Returns this choice; or the choice of `other`, if there was no evidence.
+    /// Returns this choice. If there was no evidence, returns the choice of `other` instead.
     pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// If the leg could belong to several calls, joins it to the call that `preferred` returns. The other calls are
-    /// kept as alternatives.
+    /// If the leg could belong to several calls, chooses the call that `preferred` returns. The other calls are stored
+    /// as alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };
         let Some(chosen) = preferred(evidence) else { return self };
@@ -103,7 +103,7 @@ impl CallChoice {
     }
 }
 
-/// Returns the call of the evidence, if all evidence is about one call.
+/// Returns the call, if all evidence is about the same call.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),
@@ -111,7 +111,7 @@ pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<Call
     }
 }
 
-/// Returns the first evidence for each call, in the order of the calls.
+/// Returns one piece of evidence for each call: the first.
 fn one_for_each_call(evidence: impl Iterator<Item = Evidence>) -> Vec<Evidence> {
     let mut evidence: Vec<Evidence> = evidence.collect();
     evidence.sort_by_key(|e| e.call);

@@ -12,15 +12,17 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `own_call`, a contradiction: the older leg is a separate call to the same address.
-/// It excludes only this older leg and not the whole call, because the call may have further legs that match.
+/// Returns the evidence of the rule `own_call`, a contradiction. The older leg is a separate call to the same address,
+/// so it did not cause the new leg.
+///
+/// The rule excludes only this older leg and not its whole call, because other legs of the call may match.
 pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let beside = question.met_legs().iter().filter(|met| met.is_own_call);
     beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the evidence of the rule `already_ringing`, a contradiction: the call already has a live leg from the same
-/// host to the same telephone and number. So the new leg rings this telephone for another call.
+/// Returns the evidence of the rule `already_ringing`, a contradiction. The call already rings the same telephone and
+/// number from the same host. So the new leg rings this telephone for another call.
 ///
 /// The rule does not apply if the new leg rings another device of the same number.
 pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
@@ -52,14 +54,14 @@ pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     call.map(|call| Evidence::about_call(CorrelationRule::AnotherDevice, call)).collect()
 }
 
-/// Returns the only call that matches the new leg, if another device of the called number already rings in this call.
+/// Returns the only call that matches the new leg, if this call already rings another device of the called number.
 pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallKey> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
     let is_device = |call: &CallKey| {
         let mut legs = question.correlator.table.legs_of(*call);
         legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
     };
-    // A call from the same caller's number is preferred. Other calls match only because the PBX may have replaced the
+    // A call with the same caller's number is preferred. Other calls match only because the PBX may have replaced the
     // caller's number.
     let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
     let named = question.explaining_legs().any(|met| is_caller(&met));
@@ -114,18 +116,20 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
     waiting.map(|met| Evidence::about_leg(rule, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the call that the rule `newest_unserved` prefers if the new leg matches several calls equally: the newest of
-/// these calls.
+/// Returns the call that the rule `newest_unserved` prefers: the newest of several calls that match the new leg
+/// equally.
 ///
-/// The newest call must have just begun. The PBX rings no telephone for it yet, or rings the first telephones of a
-/// group just now. For all other calls the PBX must already ring telephones, and none of these legs may have ended. A
-/// PBX rings all telephones of a group at once, so a later leg is not for those calls.
+/// Two conditions must hold:
+///
+/// - The newest call has just begun. The PBX rings no telephone for it yet, or is just ringing the first telephones of
+///   a group.
+/// - For all other calls the PBX already rings telephones. It rings a whole group at once, so a later leg is not for
+///   them.
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
     let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
-    // The PBX rings the telephones of a group in quick succession. During this time further legs of the group may
-    // follow.
+    // The PBX rings the telephones of a group within a short time. Until then further legs of the group may follow.
     let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
     let is_unserved = |call: CallKey| rung(call).max_by_key(|l| l.created_at).is_none_or(is_just_rung);
     let mut unserved = candidates.iter().filter(|e| is_unserved(e.call));
@@ -137,11 +141,11 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
     (just_now && all_served).then_some(newest.call)
 }
 
-/// Returns the evidence of the rule `click_to_call`: the PBX first called an extension, which answered, and now calls
+/// Returns the evidence of the rule `click_to_call`: the PBX first called an extension, and when it answered, called
 /// the other number.
 ///
-/// If the first leg names no caller, it could belong to any call. Then it matches only if no other caller waits for an
-/// outgoing call.
+/// If the first leg names no caller, it could belong to any call. Then the rule applies only if no other caller waits
+/// for an outgoing call.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
@@ -171,8 +175,8 @@ fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 
 /// Returns the evidence of the rule `consultation`: the caller of the new leg already talks in exactly one other call.
 ///
-/// The caller may be an extension that makes a second call. Or the caller is an outside party, and the PBX makes a call
-/// for this party while the party talks.
+/// E.g. an extension makes a second call while it talks. Or the PBX makes a call for an outside party while this party
+/// talks.
 pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let from_extension = question.correlator.plan.names_extension(signature.from);
@@ -190,7 +194,7 @@ pub(super) fn consultation(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(talking.map(|(_, leg)| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Methods that find out how an older leg may explain the new leg. Both legs share a host.
+/// Methods that find out by which rule an older leg explains the new leg. Both legs share a host.
 impl<'a> MetLeg<'a> {
     pub(super) fn new(question: &LegQuestion<'_>, key: LegKey, leg: &'a Leg) -> Self {
         Self {
@@ -204,16 +208,16 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the older legs that explain the new leg. The PBX received such a leg and then sent the new leg, either
-    /// at once or later for the waiting caller.
+    /// Returns the older legs that explain the new leg. The PBX received such a leg, and sent the new leg at once or
+    /// later for the waiting caller.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)
     }
 }
 
-/// Returns the rule by which the PBX received the older leg and sent the new leg at once. The order may be the reverse
-/// if the new leg was captured late and the older leg has no other cause.
+/// Returns the rule by which the PBX received the older leg and at once sent the new leg. If the new leg was captured
+/// late, the PBX may have received the new leg and sent the older one.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
@@ -233,8 +237,8 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
 /// Returns the rule by which the PBX sent the new leg for the caller of the older leg. This caller waits at the PBX and
 /// talks with nobody yet.
 ///
-/// The caller may hear ringback, music or nothing. A missing response to the older leg does not matter, because the
-/// mirror port may show it later.
+/// The caller may hear ringback, music or nothing. Responses to the older leg may be missing, because the mirror port
+/// may show them late.
 fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
     let is_for_other =
@@ -249,8 +253,7 @@ fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule
     hears_nobody(question, leg).then_some(rule)
 }
 
-/// Returns whether the PBX already called outside numbers for the extension that sent this leg, and every attempt
-/// failed.
+/// Returns whether the PBX called outside numbers for the extension that sent this leg, and no such call was answered.
 fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let mut others = table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
@@ -268,7 +271,7 @@ fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 }
 
 impl Correlator<'_> {
-    /// Returns whether another caller waits at the PBX for an outgoing call, i.e. an unanswered leg to this PBX is the
+    /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and is the
     /// only leg of its call.
     ///
     /// This examines all legs, but only if a leg looks like a click-to-call without a caller's name.

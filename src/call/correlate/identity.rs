@@ -10,17 +10,17 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 
-/// Returns the evidence of the rule `same_dialog`: the new leg is another hop of a dialog that is live or has just
-/// ended.
+/// Returns the evidence of the rule `same_dialog`: the new leg is another hop of the same dialog, which is live or has
+/// just ended.
 ///
-/// The newest leg comes first. If a later call uses the same identifiers again, further hops belong to the later call.
+/// If a later call uses the same identifiers again, its leg comes first.
 pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let hops = hops(question).filter(|(_, leg)| !leg.was_over_at(question.signature.at));
     hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `tag_reuse`, a contradiction: an INVITE has the Call-ID and From tag of a dialog
-/// that was answered and has ended, at the same hop. Such an INVITE begins another call, even if it comes at once.
+/// Returns the evidence of the rule `tag_reuse`, a contradiction. The INVITE has the Call-ID and From tag of a dialog
+/// that was answered and has ended, and comes at the same hop. So it begins another call, even if it comes at once.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
     let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
@@ -45,10 +45,11 @@ fn agreeing_headers(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Ev
     agreeing.map(|(key, leg)| Evidence::about_leg(rule, leg.call(), key)).collect()
 }
 
-/// Returns the evidence of the rule `recording_session`: the only call that a recording session (SIPREC) can belong to.
+/// Returns the evidence of the rule `recording_session`: the only call with the sound of this recording session
+/// (SIPREC).
 ///
-/// This call is live and goes through the host that sends the session. One of its parties is in the session's metadata,
-/// if the metadata names parties. The rule examines all legs, but only for recording sessions.
+/// The call is live and goes through the host that sends the session. If the session's metadata names parties, one of
+/// them takes part in the call. The rule examines all legs, but only for recording sessions.
 pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
     let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
@@ -67,11 +68,11 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 /// Returns the evidence of the rule `same_call_id`: the oldest leg with the same Call-ID and another From tag. That leg
-/// must be live, or must have been refused and repeated by its caller.
+/// is live, or was refused and its caller tries again.
 ///
 /// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
-/// same Call-ID. If the Call-ID is so short, the legs must also share a number, or the receiver of one must have sent
-/// the other.
+/// same Call-ID. If the Call-ID is so short, the two legs must also share a number. It is also enough if the receiver
+/// of one sent the other.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_random = is_random(question.dialog.call_id());
@@ -84,7 +85,8 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns whether two legs have the same caller's number or called number, or the receiver of one sent the other.
+/// Returns whether two legs share the caller's number or the called number, or whether the receiver of one sent the
+/// other.
 fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
     let old = leg.signature();
     same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
@@ -106,5 +108,5 @@ fn legs_with_call_id<'a>(question: &LegQuestion<'a>) -> impl DoubleEndedIterator
     table.with_call_id(question.dialog.call_id()).iter().filter_map(|key| Some((*key, table.leg(*key)?)))
 }
 
-/// Minimum number of characters before the `@` of a unique Call-ID. A Call-ID that counts calls is shorter.
+/// Minimum number of characters before the `@` of a unique Call-ID. A shorter Call-ID may be a counter.
 const UNIQUE_LENGTH: usize = 8;

@@ -8,9 +8,9 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// Most rules may join a call only until it is announced to journal and delivery. Content may join it until Pyrus
-    /// may know it. Rules about numbers must not join a call that has a known cause or that could belong to several
-    /// calls. A call that an earlier process announced, and of which no spool is left, is never joined.
+    /// - Content may join a call until Pyrus may know it. All other rules may join it only until events announce it.
+    /// - Rules about numbers must not join a call with a known cause, or a call that could belong to several others.
+    /// - If an earlier process announced the call and its spool is gone, nothing may join it.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else {
             return false;
@@ -22,8 +22,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a call may disappear by a merge with another call. Only content may merge a call of several
-    /// legs.
+    /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
+    /// because of its content.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
     }
@@ -33,8 +33,8 @@ impl Correlator<'_> {
         self.table.keys_of(call).len() + legs <= MAX_LEGS
     }
 
-    /// Returns the command that merges two calls. The younger call disappears, or the older call if the younger must
-    /// remain. If both must remain, the command only relates them.
+    /// Returns the command that merges two calls. If possible, the younger call disappears, otherwise the older. If
+    /// neither may disappear, the calls are only related.
     pub(super) fn join_calls(&self, a: CallKey, b: CallKey, by: CorrelationRule) -> Command {
         let created_at = |call: CallKey| self.table.call(call).map(|call| call.created_at);
         let (older, younger) = if created_at(b) < created_at(a) { (b, a) } else { (a, b) };
@@ -46,8 +46,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the command that follows from evidence about a call other than `own`: it joins or relates the two calls.
-    /// The evidence comes from a REFER, or from a header that was captured late.
+    /// Returns the command that joins or relates the call `own` to the call of this evidence. The evidence comes from a
+    /// REFER, or from a header that was captured late.
     pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
         let is_relation = evidence.strength == EvidenceStrength::Relation;
         (evidence.call != own).then(|| match is_relation {

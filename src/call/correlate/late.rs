@@ -21,8 +21,8 @@ impl Correlator<'_> {
         let is_caused = |l: &&Leg| {
             let effect = l.signature();
             let strength = self.onward_strength(&effect, &signature);
-            // If a trunk carries calls in both directions, each of the two legs may look like the effect of the other.
-            // The numbers then decide. If they fit equally in both directions, the earlier leg is the cause.
+            // On a trunk that carries calls in both directions, each of two legs may seem to be caused by the other.
+            // Then the numbers decide. If they fit both ways, the earlier leg is the cause.
             let is_directed =
                 || !effect.returns_to_sender(&signature) || strength > self.onward_strength(&signature, &effect);
             hosts_meet(l.machines(), signature.hop)
@@ -47,18 +47,17 @@ impl Correlator<'_> {
         calls
     }
 
-    /// Returns whether another leg of the call agrees with this leg in both numbers, so that it may have caused this
-    /// leg.
+    /// Returns whether another leg of the same call may have caused this leg: both numbers of the two legs are equal.
     fn has_cause_with_both_numbers(&self, leg: &Leg) -> bool {
         let own = leg.signature();
         let is_both = |other: &Leg| own.onward_strength(&other.signature()) == MatchStrength::BothNumbers;
         self.table.legs_of(leg.call()).any(|other| other.id != leg.id && is_both(other))
     }
 
-    /// Returns the leg that the new leg caused, if only numbers had joined that leg to its call.
+    /// Returns the leg that this new leg caused, if numbers alone had joined that leg to its call.
     ///
-    /// E.g. one node of a cluster passes the call to a second node, and the second node sends it on. The hop between
-    /// the two nodes is captured last.
+    /// E.g. one node of a cluster passes a call to a second node, and the second node sends it on. The mirror port
+    /// shows the hop between the nodes last.
     pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
         let new = draft.signature();
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
@@ -109,8 +108,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the rules about hosts and numbers now match a lone leg with the call `own`. They may have failed
-    /// before, because messages were missing.
+    /// Returns whether the rules about hosts and numbers now match this leg, which is alone in its call, with the call
+    /// `own`. Messages that were missing before may have been captured since.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,
@@ -119,10 +118,10 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns the evidence of the rule `late_sibling`: the only leg of another call now matches this leg's call.
+/// Returns the evidence of the rule `late_sibling`: a leg that is alone in its call now matches this leg's call.
 ///
-/// This leg was answered or has ended, and the PBX reacted by sending another leg. The mirror port may show the other
-/// leg shortly before that answer or end.
+/// When this leg was answered or ended, the PBX reacted by sending that other leg. The mirror port may show the
+/// reaction first.
 pub(super) fn late_sibling(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let (own, table) = (leg.call(), correlator.table);

@@ -50,14 +50,14 @@ pub(crate) struct Correlation {
     pub(crate) same: Option<(CallKey, CorrelationRule)>,
     /// Calls to which the leg's new call is related, and the rules that decided so.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
-    /// Whether rules about numbers must not join the new call later. This is so if the leg could belong to several
-    /// calls, or if its cause is known.
+    /// Whether rules about numbers must not join the new call to another call later. This is so if its leg could belong
+    /// to several calls, or if its cause is known.
     pub(crate) closed_to_heuristics: bool,
     /// Two addresses that count as one machine within the call; `None` if the leg shares a host with another leg of the
     /// call.
     pub(crate) alias: Option<MachineAlias>,
-    /// Other calls to which the leg could belong. When the leg stops ringing, the rule `ring_outcome` decides between
-    /// them and `same`.
+    /// Other calls to which the leg could belong. When the leg stops ringing, the rule `ring_outcome` chooses between
+    /// them and the call in `same`.
     pub(crate) alternatives: Vec<CallKey>,
 }
 
@@ -67,8 +67,8 @@ impl Correlation {
         Self { same: Some((call, by)), ..Self::default() }
     }
 
-    /// Returns the result for a leg that could belong to each of these calls: it begins a new call, which is related to
-    /// them.
+    /// Returns the result for a leg that could belong to each of these calls. The leg begins a new call, which is
+    /// related to them.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
         calls.truncate(MAX_AMBIGUOUS);
         let related = calls.into_iter().map(|call| (call, CorrelationRule::Ambiguous)).collect();
@@ -146,8 +146,7 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a new leg has no host in common with a call, but a machine with several addresses links it with
-    /// a leg of the call.
+    /// Returns whether a new leg is linked with a call by a machine with several addresses, and not by a common host.
     fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let legs = || self.table.legs_of(call);

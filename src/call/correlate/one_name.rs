@@ -1,8 +1,8 @@
-//! Calls in one name: a PBX makes many calls with the office's number as caller. So an equal caller's number proves
-//! little.
+//! Calls with the same caller's number: a PBX makes many calls with the number of the office. So an equal caller's
+//! number proves little.
 //!
-//! A campaign, a dialler or a trunk calls several outside numbers at once with the same caller's number. Only the
-//! called number distinguishes these calls.
+//! E.g. a campaign or a dialler calls several outside numbers at once with one caller's number. Only the called number
+//! distinguishes these calls.
 
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
@@ -11,8 +11,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
-/// Returns whether the older leg is already served: the PBX calls its number with its caller's number. The new leg must
-/// call another outside number.
+/// Returns whether the older leg cannot have caused the new leg. The PBX already calls the number that the older leg
+/// asked for, with the same caller's number, and the new leg calls another outside number.
 pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());
@@ -25,9 +25,10 @@ pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool
 }
 
 impl Correlator<'_> {
-    /// Returns how well the numbers show that the leg `cause` caused the leg `effect`. Returns no match if a program on
-    /// the PBX's own host, e.g. a dialler, sent `cause` and `effect` calls another outside number. Such a program names
-    /// the number that the PBX must call.
+    /// Returns how well the numbers show that the leg `cause` caused the leg `effect`.
+    ///
+    /// A program on the PBX's own host, e.g. a dialler, names the number that the PBX must call. So if it sent `cause`,
+    /// and `effect` calls another outside number, there is no match.
     pub(super) fn onward_strength(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         match effect.onward_strength(cause) {
             MatchStrength::OneNumber if self.is_for_other_call_of_program(effect, cause) => MatchStrength::None,
@@ -41,19 +42,17 @@ impl Correlator<'_> {
         cause.hop.0.same_host(cause.hop.1) && self.calls_elsewhere(cause, effect)
     }
 
-    /// Returns whether the leg `effect` calls another number than the leg `cause`, and this number is an outside number
-    /// to which no diversion leads.
+    /// Returns whether the leg `effect` calls another outside number than the leg `cause`, and was not diverted to it.
     fn calls_elsewhere(&self, cause: &LegSignature<'_>, effect: &LegSignature<'_>) -> bool {
         !same_number(effect.to, cause.to)
             && !effect.is_diverted_from(cause)
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Returns the command that takes a leg, and the legs that it caused, out of its call, because a new leg explains
-    /// it better.
+    /// Returns the command that takes a leg out of its call, because the new leg explains it better.
     ///
-    /// Only one number had joined that leg to its call. The new leg agrees with it in both numbers and was captured a
-    /// moment later.
+    /// Only one number had joined that leg to its call, but both of its numbers agree with the new leg. The new leg was
+    /// captured a moment later. Legs that the leg caused go with it.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);
@@ -68,10 +67,11 @@ impl Correlator<'_> {
         vec![Command::Release { legs: self.caused_legs(leg) }]
     }
 
-    /// Returns the commands that take strangers out of the call of the leg `slot`.
+    /// Returns the commands that take legs with another cause out of the call of the leg `slot`.
     ///
-    /// The leg agrees with its cause in both numbers. A *stranger* was sent by the same machine at about the same time,
-    /// joined that cause by one number, and calls another number. Its real cause was not captured yet.
+    /// Both numbers of the leg `slot` agree with its cause. The other legs were sent by the same machine at about the
+    /// same time and share only one number with this cause. They call other numbers, so their real cause is still to be
+    /// captured.
     pub(crate) fn release_strangers(&self, slot: LegKey) -> Vec<Command> {
         let Some(leg) = self.table.leg(slot) else { return Vec::new() };
         let own = leg.signature();
@@ -91,8 +91,8 @@ impl Correlator<'_> {
         strangers.map(|key| Command::Release { legs: self.caused_legs(key) }).collect()
     }
 
-    /// Returns whether a leg may leave its call: the call has other legs, only one number ties the leg to them, and the
-    /// call was not announced yet.
+    /// Returns whether a leg may leave its call. The call has other legs, the leg shares only one number with them, and
+    /// events have not announced the call yet.
     fn may_be_released(&self, leg: &Leg) -> bool {
         !self.table.is_lone(leg.call())
             && self.may_still_be_joined(leg.call(), CorrelationRule::OnwardOne)

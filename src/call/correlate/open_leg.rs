@@ -22,11 +22,11 @@ pub(super) struct OpenLeg<'a> {
 /// Event in the life of a leg after which rules are asked about it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegMoment {
-    /// The leg has perhaps announced new media addresses.
+    /// The leg may have announced new media addresses.
     Announced,
     /// The leg was answered, or has ended.
     AnsweredOrEnded,
-    /// The leg was answered or has ended some time ago, so that the reaction of the PBX can be seen.
+    /// Some time has passed since the leg was answered or ended, so that the reaction of the PBX is visible.
     Reviewed,
     /// An ambiguous leg (it could belong to several calls) has stopped ringing.
     Resolved,
@@ -83,8 +83,8 @@ impl Correlator<'_> {
         Command::Split { legs: vec![subject.key], why: CorrelationRule::Ambiguous, alternatives }
     }
 
-    /// Returns the commands that relate the call of an answered leg to the calls that the leg may have answered. If
-    /// this is only one call, a further command marks that call as answered elsewhere.
+    /// Returns the commands that relate the call of an answered leg to the calls that this leg may have picked up. If
+    /// there is only one such call, it is also marked as answered by this leg's party.
     fn relate_open(&self, subject: &OpenLeg<'_>, found: &[Evidence]) -> Vec<Command> {
         let a = subject.leg.call();
         let mut commands: Vec<Command> = found.iter().map(|e| Command::Relate { a, b: e.call, why: e.rule }).collect();

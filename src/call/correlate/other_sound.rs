@@ -20,14 +20,13 @@ use crate::time::Timestamp;
 /// Legs of a call that carry the same sound.
 struct SoundGroup<'a> {
     legs: Vec<(LegKey, &'a Leg)>,
-    /// Whether a machine passes this sound on from one leg to another, in this call or in another call. The content
-    /// proves it.
+    /// Whether content proves that a machine passes this sound from one leg to another. The other leg may belong to
+    /// another call.
     is_relayed: bool,
 }
 
 impl Correlator<'_> {
-    /// Returns the groups of legs of an ended call that the recording lacks, because their sound differs from that of
-    /// the recorded leg.
+    /// Returns the legs of an ended call with sound that the recording lacks, in groups that carry the same sound.
     pub(crate) fn legs_of_other_sound(&self, call: CallKey) -> Vec<Vec<LegKey>> {
         let anchor = self.recorded_leg(call).filter(|_| self.table.keys_of(call).len() > 1);
         let Some(anchor) = anchor else { return Vec::new() };
@@ -54,9 +53,9 @@ impl Correlator<'_> {
         heard.min_by_key(|leg| roles.render_rank(leg.id))
     }
 
-    /// Returns whether a telephone that only numbers joined talks with another caller than the one at the anchor leg.
+    /// Returns whether a telephone that only numbers joined to the call talks with another caller.
     ///
-    /// This is so if the PBX answered the anchor's caller together with a second telephone, and answered this telephone
+    /// This is so if the PBX answered the call's caller together with a second telephone, and answered this telephone
     /// at another time. Both telephones must talk at once for some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
@@ -82,7 +81,7 @@ impl Correlator<'_> {
             && self.table.legs_of(leg.call()).any(is_operator)
     }
 
-    /// Returns the legs of a call that have media, in groups of the same sound.
+    /// Returns the legs of a call that have media. Legs with the same sound are in one group.
     fn sound_groups(&self, call: CallKey) -> Vec<SoundGroup<'_>> {
         let relays = self.table.call(call).map_or(&[][..], |call| call.notes.relays());
         let mut groups: Vec<SoundGroup<'_>> = Vec::new();
@@ -108,9 +107,8 @@ impl Correlator<'_> {
 }
 
 impl SoundGroup<'_> {
-    /// Removes from the group the legs that had no media at the same time as the recorded leg, and returns them as a
-    /// new group. E.g. a telephone talks with two parties one after the other, and the recorded leg is that of the
-    /// second party.
+    /// Removes the legs that had no media at the same time as the recorded leg, and returns them as a new group. E.g. a
+    /// telephone talks with two parties in turn, and the recording has the second.
     fn split_at_other_time(&mut self, anchor: &Leg) -> Option<Self> {
         let is_beside = |(_, leg): &(LegKey, &Leg)| leg.id == anchor.id || common_time(leg, anchor) >= LEAST_OVERLAP;
         let (own, other) = std::mem::take(&mut self.legs).into_iter().partition(is_beside);
@@ -119,12 +117,12 @@ impl SoundGroup<'_> {
         (!other.is_empty()).then_some(SoundGroup { legs: other, is_relayed: self.is_relayed })
     }
 
-    /// Returns whether the recording lacks the conversation of this group. One of three reasons is enough:
+    /// Returns whether the recording lacks the conversation of this group of legs. One of three reasons is enough:
     ///
     /// - The group had no media at the same time as the recorded leg.
-    /// - It is a second call of the same telephone.
-    /// - Its content differs from the content that a machine relays in the recorded group, and only numbers joined the
-    ///   two.
+    /// - One telephone made two calls, and this group is the second.
+    /// - A machine passes on the recorded sound unchanged, and the bytes of this group differ. Only numbers joined the
+    ///   group.
     fn is_missing_in(&self, recorded: &Self, anchor: &Leg, all: &[&Leg]) -> bool {
         let is_conversation = self.legs.iter().any(|(_, leg)| is_conversation(leg));
         let is_at_other_time = self.legs.iter().all(|(_, leg)| common_time(leg, anchor) < LEAST_OVERLAP);
@@ -135,8 +133,8 @@ impl SoundGroup<'_> {
         is_conversation && (is_at_other_time || self.is_second_call_beside(recorded, all) || differs())
     }
 
-    /// Returns whether machines relay the sound of both groups, the content of the groups differs, and one machine
-    /// takes part in both.
+    /// Returns whether content proves for both groups that a machine passes on their sound, and one machine takes part
+    /// in both. Then the two groups have different sound.
     fn is_relayed_beside(&self, other: &Self) -> bool {
         let touches = |machine: Endpoint| {
             let ends = other.legs.iter().flat_map(|(_, leg)| [leg.machines().0, leg.machines().1]);
@@ -146,8 +144,8 @@ impl SoundGroup<'_> {
         self.is_relayed && other.is_relayed && machines.any(touches) && self.is_tied_by_relays(other)
     }
 
-    /// Returns whether no machine between the two groups may change the bytes of the sound. Each such machine is proven
-    /// to pass sound on unchanged within one of the groups. E.g. a PBX that transcodes would change the bytes.
+    /// Returns whether every machine between the two groups passes sound on unchanged. Another machine, e.g. a PBX that
+    /// transcodes, changes the bytes, so that they differ even if the sound is the same.
     fn is_tied_by_relays(&self, other: &Self) -> bool {
         let is_proven = |machine: Endpoint| self.passes(machine) || other.passes(machine);
         let changes =
@@ -156,15 +154,15 @@ impl SoundGroup<'_> {
         !own.any(|own| other.legs.iter().any(|(_, other)| changes(own, other) || changes(other, own)))
     }
 
-    /// Returns whether the machine received one leg of the group and sent another.
+    /// Returns whether this machine received one leg of the group and sent another.
     fn passes(&self, machine: Endpoint) -> bool {
         let (mut arriving, mut leaving) = (self.legs.iter(), self.legs.iter());
         arriving.any(|(_, leg)| leg.machines().1.same_host(machine))
             && leaving.any(|(_, leg)| leg.machines().0.same_host(machine))
     }
 
-    /// Returns whether one telephone made two separate calls, one in each group: both dialogs go from the same host and
-    /// caller's number to the same host. A host that received any leg of the call (`all`) is no telephone.
+    /// Returns whether one telephone made two calls, one in each group. Both dialogs go from the same host and number
+    /// to the same host. A host that received a leg of the call (`all`) is no telephone.
     fn is_second_call_beside(&self, other: &Self, all: &[&Leg]) -> bool {
         let is_telephone = |leg: &Leg| !all.iter().any(|cause| cause.machines().1.same_host(leg.machines().0));
         let is_beside = |own: &Leg, other: &Leg| {
@@ -177,9 +175,10 @@ impl SoundGroup<'_> {
         calls.into_iter().any(|(_, own)| other.legs.iter().any(|(_, other)| is_beside(own, other)))
     }
 
-    /// Returns whether the sound of this leg is known to differ from the sound of the other group. Both voices of the
-    /// leg were compared for long enough without a match, and its machine relays the sound of the other group
-    /// unchanged.
+    /// Returns whether this leg is known to carry another sound than the other group.
+    ///
+    /// Both voices of the leg were compared for long enough, and no other leg had the same bytes. The machine at one
+    /// end of the leg passes on the sound of the other group unchanged.
     fn is_heard_to_differ_from(&self, other: &Self) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();
@@ -191,8 +190,8 @@ impl SoundGroup<'_> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether only a weak rule joined the two groups. The rule is the one that joined the first leg of the
-    /// younger group.
+    /// Returns whether only numbers joined the two groups of legs. The group that began later was joined by the rule of
+    /// its first leg, and this rule must be weak.
     fn is_weakly_tied(&self, other: &Self) -> bool {
         let first = |group: &Self| group.legs.iter().map(|(_, leg)| *leg).min_by_key(|leg| (leg.created_at, leg.id));
         let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));
@@ -233,8 +232,8 @@ fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
 /// Minimum length of the media of a leg with a conversation. Shorter media is the rest of a ringback tone or an
 /// announcement.
 const LEAST_SOUND: Duration = Duration::from_secs(1);
-/// Minimum time for which two legs have media at the same time. The legs of one transfer follow each other with a short
-/// overlap.
+/// Minimum time for which two legs have media at the same time, so that they count as simultaneous. The legs of a
+/// transfer follow each other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.

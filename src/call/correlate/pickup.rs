@@ -3,8 +3,9 @@
 //! A PBX answers a caller as soon as a telephone answers for this caller. If the PBX answers a pickup code and a caller
 //! at the same moment, the telephone that dialled the code picked up that call.
 //!
-//! Forwarding works alike. The PBX calls an outside telephone with the number that the caller dialled as caller. If
-//! both are answered at the same moment, the outside telephone answered that caller's call.
+//! The same holds for forwarding. The PBX calls an outside telephone, and names the number that the caller dialled as
+//! the caller of this second call. If both calls are answered at the same moment, the outside telephone answered the
+//! first.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
@@ -54,8 +55,8 @@ pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl OpenLeg<'_> {
-    /// Returns the party of this leg, which answered another call: `Some(Some(extension))`, or `Some(None)` for an
-    /// outside telephone. Returns `None` if the rule is not about calls answered elsewhere.
+    /// Returns the party of this leg, if it answered another call: `Some(Some(extension))`, or `Some(None)` for an
+    /// outside telephone. Returns `None` if the rule says nothing about the answer of another call.
     pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
         match rule {
             CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),
@@ -89,13 +90,12 @@ impl Correlator<'_> {
         others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// Returns the calls that the PBX forwarded to the outside telephone of this leg. The caller of such a call was
-    /// answered together with this leg, and no telephone of the call answered.
+    /// Returns the calls that the PBX forwarded to the outside telephone of this leg. Such a call's caller was answered
+    /// at the same time as this leg, and none of the call's own telephones answered.
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows no leg from the PBX to a telephone, such a telephone may have answered the call
-        // unseen.
+        // If the mirror port shows no calls from the PBX to telephones, one of these may have answered unseen.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
             |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());
@@ -105,8 +105,8 @@ impl Correlator<'_> {
         out
     }
 
-    /// Returns the legs of callers whose calls the PBX may have forwarded by sending `leg`. These callers dialled the
-    /// number that `leg` has as its caller, `leg` calls an outside number, and no other cause of `leg` is known.
+    /// Returns the legs of callers whose calls the PBX may have forwarded on `leg`. The number that these callers
+    /// dialled is the caller of `leg`, `leg` calls an outside number, and no other cause of `leg` is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.is_lone(leg.call());
@@ -124,8 +124,9 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. Either the
-    /// caller was answered, or the PBX cancelled the call's telephones with a Reason header that says so.
+    /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. This is so if
+    /// the caller was answered. It is also so if the PBX cancelled the call's telephones with a Reason header that says
+    /// this.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

@@ -13,9 +13,10 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
-/// The question to which call a new leg belongs, with the facts as of the time `at`.
+/// The question to which call a new leg belongs. `at` is the time as of which it is asked.
 ///
-/// Messages are captured out of order. So their own times decide which legs were already answered or over at that time.
+/// Messages are captured out of order. So the times of messages decide which legs were answered or over at the time
+/// `at`.
 pub(super) struct LegQuestion<'a> {
     /// The facts from which the rules decide.
     pub(super) correlator: Correlator<'a>,
@@ -30,7 +31,7 @@ pub(super) struct LegQuestion<'a> {
     pub(super) known: Vec<(LegKey, &'a Leg)>,
     /// Capture time as of which the question is asked.
     pub(super) at: Timestamp,
-    /// The candidate legs that share a host with the new leg. Computed when the first rule needs them.
+    /// The candidate legs that share a host with the new leg. Computed when a rule first needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,
     /// Result of [`LegQuestion::rung_device`]. Computed once, because two rules need it.
     device: OnceCell<Option<CallKey>>,
@@ -51,12 +52,12 @@ pub(super) struct MetLeg<'a> {
 }
 
 impl<'a> LegQuestion<'a> {
-    /// Creates the question about a leg that was just captured, with the facts as of the time of its INVITE.
+    /// Creates the question about a leg that was just captured, as of the time of its INVITE.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
         Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
     }
 
-    /// Creates the question about a leg that is alone in its call, with the facts as of now.
+    /// Creates the question about a leg that is alone in its call, as of now.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
         Self::new(correlator, leg.signature(), &leg.dialog, &leg.correlation_keys, is_other).as_of_now()
@@ -84,7 +85,7 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns the same question with the facts as of now.
+    /// Returns the same question, as of now.
     pub(super) fn as_of_now(&self) -> Self {
         Self {
             at: self.correlator.now,
@@ -100,7 +101,7 @@ impl<'a> LegQuestion<'a> {
         self.keys.recorded_parties.is_some()
     }
 
-    /// Returns the known legs that were still live when the new leg began.
+    /// Returns the legs that were still live when the new leg began.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (LegKey, &'a Leg)> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
     }
@@ -111,7 +112,7 @@ impl<'a> LegQuestion<'a> {
         *self.device.get_or_init(|| call_of_another_device(self))
     }
 
-    /// Returns the live candidate legs that share a host with the new leg, as the rules about hosts need them.
+    /// Returns the live legs that share a host with the new leg.
     pub(super) fn met_legs(&self) -> &[MetLeg<'a>] {
         let is_met = |leg: &Leg| hosts_meet(self.signature.hop, leg.machines()) && leg.lived_at(self.at);
         let met = || self.candidates().filter(|(_, leg)| is_met(leg));

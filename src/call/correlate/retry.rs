@@ -29,7 +29,7 @@ pub(super) fn tried_again(question: &LegQuestion<'_>) -> Vec<Evidence> {
     only_call(legs.map(|leg| evidence(leg.call()))).map(evidence).into_iter().collect()
 }
 
-/// Returns whether a new leg, which has the Call-ID of a refused leg and another From tag, repeats the refused attempt.
+/// Returns whether a new leg repeats a refused leg. Both have the same Call-ID, and different From tags.
 pub(super) fn repeats_refused(leg: &Leg, new: &LegSignature<'_>) -> bool {
     leg.dialog.refusal().is_some_and(|(at, _)| new.at >= at) && is_same_attempt(leg, new)
 }
@@ -45,7 +45,7 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
         && (same_number(old.to, new.to) || is_incomplete && continues())
 }
 
-/// Returns whether a telephone or PBX repeats an INVITE by itself after this final status.
+/// Returns whether a telephone or PBX repeats an INVITE on its own after this final status.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
         // These statuses mean that a person decided, so no machine tries again.

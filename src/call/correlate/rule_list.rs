@@ -21,7 +21,7 @@ const fn rule(name: CorrelationRule, ask: fn(&LegQuestion<'_>) -> Vec<Evidence>)
 }
 
 impl LegRule {
-    /// Returns the evidence that the rule finds for the leg in question.
+    /// Returns the evidence that the rule finds for a new leg.
     pub(super) fn evidence(&self, question: &LegQuestion<'_>) -> Vec<Evidence> {
         evidence_of(self.name, (self.ask)(question))
     }
@@ -48,21 +48,21 @@ impl OpenLegRule {
     }
 }
 
-/// Checks that each evidence names the rule that found it, or is marked as ambiguous. Returns the evidence.
+/// Checks that the rule has put its name on each piece of evidence, or marked it as ambiguous. Returns the evidence.
 fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> {
     let is_own = |e: &Evidence| e.rule == name || e.rule == CorrelationRule::Ambiguous;
     debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");
     evidence
 }
 
-/// A rule that chooses between calls with equal evidence.
+/// A rule that chooses one of several calls with equal evidence.
 struct TieRule {
     name: CorrelationRule,
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// A stage of correlation: rules that are asked together. The evidence of all rules of a stage is compared. Stages are
-/// asked in order, and the first stage with evidence decides.
+/// A stage: rules that are asked together, and their evidence is compared. The stages are asked in order, and the first
+/// stage with evidence decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,

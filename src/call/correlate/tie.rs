@@ -1,7 +1,7 @@
-//! The tie of a leg to its cause: the join that put both into one call.
+//! The tie of a leg: the join that put it into one call with the leg that caused it.
 //!
-//! Of a cause and its effect, the leg that is captured last stores the join. If the cause is captured last, its join
-//! says to which effect it belongs. So the tie of the effect is then stored at the cause.
+//! A join is stored at the leg that is captured last, which may be the cause. In this case the join of the caused leg
+//! is found at its cause.
 
 use std::cmp::Ordering;
 
@@ -14,8 +14,8 @@ use crate::call::leg_join::LegJoin;
 use crate::net::Endpoint;
 
 impl Correlator<'_> {
-    /// Returns the join that ties a leg to its call. Returns `None` for the first cause of the call: its effects are
-    /// tied to it, and it is tied to nothing.
+    /// Returns the join that put this leg into one call with the leg that caused it. Returns `None` for the leg that
+    /// caused all others.
     pub(super) fn tie_of<'a>(&'a self, leg: &'a Leg) -> Option<&'a LegJoin> {
         let mut causes = self.causes_of(leg).peekable();
         let causes_others = || self.table.legs_of(leg.call()).any(|other| is_caused_by(other, leg));
@@ -27,7 +27,7 @@ impl Correlator<'_> {
         Some(if is_later { &first.join } else { &leg.join })
     }
 
-    /// Returns whether only one equal number ties a leg to its call.
+    /// Returns whether a leg and the leg that caused it share only one number, and nothing else confirms the join.
     pub(super) fn is_tied_by_one_number(&self, leg: &Leg) -> bool {
         let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed());
         let rests_on_one = tie.and_then(LegJoin::by).is_some_and(CorrelationRule::may_rest_on_one_number);
@@ -41,29 +41,29 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
     }
 
-    /// Returns whether a leg may still get a cause. The leg's dialog has no known cause, all other legs of the call
+    /// Returns whether a leg may still be joined to a cause. Its dialog has no known cause, all other legs of the call
     /// follow from it, and rules about numbers may join the call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
         let fits = |other: &Leg| match other.is_branch_of(leg) {
-            // A further hop of the dialog shows no cause of the dialog. It does so only if a program on the machine's
-            // own host began the dialog.
+            // Another hop of the same dialog is no cause of the dialog, unless a program on the machine's own host sent
+            // that hop.
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
         };
         is_open && self.table.legs_of(leg.call()).all(fits)
     }
 
-    /// Returns whether a call has a leg over this hop, i.e. from the same machine to the same machine. Two dialogs over
-    /// one hop are two calls, so the new dialog cannot have caused the other legs of this call.
+    /// Returns whether a call already has a leg over this hop, from the same machine to the same machine. A further
+    /// dialog over this hop is another call, so it did not cause the legs of this call.
     pub(super) fn has_leg_over(&self, call: CallKey, hop: (Endpoint, Endpoint)) -> bool {
         let is_same = |leg: &Leg| leg.machines().0.same_host(hop.0) && leg.machines().1.same_host(hop.1);
         self.table.legs_of(call).any(is_same)
     }
 }
 
-/// Returns whether `cause` may have caused `effect`: the same machine received `cause` and sent `effect`.
+/// Returns whether `cause` may have caused `effect`: one machine received `cause` and sent `effect`.
 pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
     let (own, other) = (effect.machines(), cause.machines());
     cause.id != effect.id
@@ -72,10 +72,10 @@ pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
         && (!own.1.same_host(other.0) || is_sent_back_for(effect, cause))
 }
 
-/// Returns whether `effect` may be the effect of `cause`, although it goes back to the sender of `cause`.
+/// Returns whether `cause` may have caused `effect`, although `effect` goes back to the sender of `cause`.
 ///
-/// If both legs were captured at about the same time, the numbers decide. If the numbers fit equally well both ways,
-/// the earlier leg is the cause.
+/// If both were captured at about the same time, the numbers decide. If the numbers fit both ways, the earlier leg is
+/// the cause.
 fn is_sent_back_for(effect: &Leg, cause: &Leg) -> bool {
     let is_earlier = cause.created_at <= effect.created_at;
     if cause.created_at.distance(effect.created_at) > CLOCK_SKEW {
@@ -89,7 +89,7 @@ fn is_sent_back_for(effect: &Leg, cause: &Leg) -> bool {
     }
 }
 
-/// Returns whether a program on the receiver's own host sent a leg, e.g. a softphone or a dialler.
+/// Returns whether a leg was sent by a program on the host that received it, e.g. by a softphone or dialler on the PBX.
 fn starts_on_its_host(leg: &Leg) -> bool {
     let (sender, receiver) = leg.machines();
     sender.same_host(receiver)

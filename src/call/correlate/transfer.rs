@@ -1,4 +1,4 @@
-//! Correlation of transfers that the signalling states: REFER (RFC 3515) and Replaces (RFC 3891).
+//! Correlation of transfers by REFER (RFC 3515) and Replaces (RFC 3891).
 
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::question::LegQuestion;
@@ -17,10 +17,10 @@ pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
     question.correlator.match_replaces(question.keys).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `refer`: the newest REFER that asked the PBX to send this leg. If the REFER was
-/// sent on the anchor leg, the two calls are only related.
+/// Returns the evidence of the rule `refer`: the newest REFER that asked for the new leg.
 ///
-/// A later call can explain the leg better. Then the REFER is no evidence.
+/// If the REFER was sent on the anchor leg, the two calls are only related. If a later call explains the new leg
+/// better, the REFER is no evidence.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| {
@@ -34,12 +34,12 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     referral.map(evidence).into_iter().collect()
 }
 
-/// Returns whether a call that began after a REFER explains the new leg better than the REFER does. The new leg calls
-/// the target of the REFER, and the PBX has sent no leg for the later call yet.
+/// Returns whether a call that began after a REFER explains the new leg better than the REFER. The new leg calls the
+/// target of the REFER. E.g. the transfer failed without a message, and later somebody else calls the target.
 ///
-/// The later call must have both numbers of the new leg, or it is an outside call to an outside number. A transfer may
-/// fail without a message, and then the REFER must not claim a later call to its target. If the new leg replaces the
-/// dialog that the REFER names, it belongs to the REFER in any case.
+/// The PBX must have sent no leg for the later call yet. Both numbers of that call must agree with the new leg, or an
+/// outside caller must have called a number that is no extension. If the new leg replaces the dialog that the REFER
+/// names, it belongs to the REFER in any case.
 fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let is_newer = |leg: &Leg| {
@@ -90,16 +90,16 @@ impl Correlator<'_> {
         Some(referral)
     }
 
-    /// Returns the command that relates the consultation call of an attended transfer, i.e. the call with the dialog
-    /// that the Refer-To header names.
+    /// Returns the command that relates the consultation call of an attended transfer. The Refer-To header names a
+    /// dialog of that call.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.request.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Returns the command that joins or relates the call which a REFER caused, if its INVITE was captured shortly
-    /// before the REFER. Also returns the time of that INVITE.
+    /// Returns the command that joins or relates the call which a REFER caused, and the time of this call's INVITE. The
+    /// INVITE was captured shortly before the REFER.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.request.target.as_deref()?;
         let is_caused = |l: &Leg| {
@@ -115,10 +115,10 @@ impl Correlator<'_> {
         Some((leg.created_at, self.join_or_relate(referral.conversation, evidence)?))
     }
 
-    /// Returns evidence about the call with the dialog that a Replaces header names.
+    /// Returns evidence about the call that has the dialog named by a Replaces header.
     ///
-    /// If the replaced leg is the anchor leg, e.g. the only leg, the new leg begins a new call. Otherwise the new leg
-    /// is a pickup, and the call continues with it.
+    /// If the named leg is the anchor leg, e.g. the only leg, the new leg begins a new call. Otherwise the new leg is a
+    /// pickup, and the call continues with it.
     fn match_replaces(&self, keys: &CorrelationKeys) -> Option<Evidence> {
         let replaced = self.table.with_call_id(keys.replaces.as_ref()?);
         let (key, leg) = replaced.iter().find_map(|key| Some((*key, self.table.leg(*key)?)))?;
@@ -126,8 +126,8 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Returns the command that relates the call `own` to the call with the dialog that a Replaces header names. Used
-    /// if the INVITE with this header was captured after its responses.
+    /// Returns the command that relates the call `own` to the call that has the dialog named by a Replaces header. Used
+    /// if the INVITE was captured after its responses.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
         self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }
@@ -138,5 +138,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Maximum number of legs of a call from which a REFER stores the numbers. A transferred call has fewer.
+/// Maximum number of legs of a call from which the numbers are stored with a REFER. A transferred call has fewer legs.
 const MAX_PARTY_LEGS: usize = 16;
