@@ -1,7 +1,7 @@
-//! The recording of a long call in segments, which are rendered and delivered while the call lasts.
+//! Tests of long calls whose recording is rendered and delivered in segments during the call.
 //!
-//! The parts of `callspan run` work in the process of the test. Time comes from the packets, so a segment of 30 s is
-//! complete at once.
+//! The parts of `callspan run` work in the test process. Time comes from the packets, so the test need not wait for a
+//! segment of 30 s.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,14 +23,14 @@ use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 use secrecy::SecretString;
 
-/// Size limit of a file: 1 MiB is 32 s of 16-bit stereo at 8 kHz.
+/// Maximum size of an uploaded file. 1 MiB is 32 s of 16-bit stereo at 8 kHz.
 const UPLOAD_MIB: u32 = 1;
 const PART_MS: f64 = 32_000.0;
-/// Time of the answer, i.e. of sample 0.
+/// Time of the answer, i.e. of sample 0, ms.
 const ANSWER_MS: f64 = 1_000.0;
-/// Time after the end of a segment at which it is rendered.
+/// Time from the end of a segment to its rendering, ms.
 const SETTLE_MS: f64 = 30_000.0;
-/// Time of the BYE: four full segments and one of 17 s.
+/// Time of the BYE, ms. There are four full segments and one of 17 s.
 const BYE_MS: f64 = 146_000.0;
 
 struct SegmentSetup {
@@ -64,7 +64,7 @@ impl SegmentSetup {
         Self { dir, fake, config }
     }
 
-    /// Returns the names of the files in the tasks of Pyrus, in the order of their arrival.
+    /// Returns the names of the files that are attached in Pyrus, in the order of their arrival.
     fn attached(&self) -> Vec<String> {
         let state = self.fake.state();
         state.tasks.iter().flat_map(|t| t.attachments.iter().map(|a| a.name.clone())).collect()
@@ -112,14 +112,14 @@ impl LongCallRecorder {
         }
     }
 
-    /// Passes the packets between two times to the recorder, the second time excluded.
+    /// Passes packets to the recorder, from the time `from_ms` to the time `to_ms` (excluded).
     fn hear_between(&mut self, packets: &[SentDatagram], from_ms: f64, to_ms: f64) {
         let heard = packets.iter().filter(|p| p.at >= at_ms(from_ms) && p.at < at_ms(to_ms));
         self.hear(heard.map(datagram));
     }
 
     #[expect(clippy::disallowed_methods, reason = "so does the restart")]
-    /// Waits ten seconds without packets. After a restart, time continues from the wall clock.
+    /// Waits ten seconds without packets. After a restart, time must come from the wall clock.
     fn wait(&mut self) {
         let restarted = Timestamp::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = if self.restarted { self.engine.now().max(restarted) } else { self.engine.now() };
@@ -140,7 +140,7 @@ impl LongCallRecorder {
         calls.pop()
     }
 
-    /// Waits until the row of the live call has this number of segments.
+    /// Waits until the live call has `count` segments in the journal. Returns its record.
     fn until_parts(&self, count: usize) -> CallRecord {
         until("the parts are in the journal", || self.call().is_some_and(|c| c.record.recordings.len() >= count));
         let stored = self.call().unwrap();
@@ -175,7 +175,7 @@ fn datagram(packet: &SentDatagram) -> UdpDatagram<'_> {
 }
 
 /// Returns a call on a network with 30 ms of jitter and 1 % of loss. The caller's clock is fast by 150 ppm. The callee
-/// is silent for three seconds across the end of the first segment.
+/// is silent for three seconds around the end of the first segment.
 fn long_call() -> MirroredTraffic {
     let mut wire = MirroredTraffic::answered();
     let mut rng = fastrand::Rng::with_seed(7);
@@ -197,13 +197,14 @@ fn long_call() -> MirroredTraffic {
     wire
 }
 
-/// Returns the time at which a segment is rendered: a packet comes a second after the segment is due.
+/// Returns the time at which a segment is rendered, ms. A packet must come after the segment is due, and the test sends
+/// one a second later.
 fn due_ms(part: u32) -> f64 {
     ANSWER_MS + PART_MS * f64::from(part) + SETTLE_MS + 1_500.0
 }
 
-/// Checks that the record's facts about the files are true, that each file begins where the last one ended, and that
-/// together they equal one long file.
+/// Checks the files of a record. Its data about them must be true, each file must begin where the file before ended,
+/// and all together must equal one long file.
 fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     let whole = phones::record(wire);
     let parts: Vec<_> = record.recordings.iter().map(|r| r.part).collect();
@@ -228,7 +229,7 @@ fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     );
 }
 
-/// Checks that every file of the folder is named in the record, is a file of peaks, or is the record.
+/// Checks that the folder has no unknown file: each file is named in the record, has peaks, or is the record itself.
 fn assert_no_strangers(place: &SegmentSetup, record: &CallRecord) {
     let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
     let peaks: Vec<PathBuf> = known.iter().map(|path| path.with_extension("peaks")).collect();
@@ -304,8 +305,8 @@ fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
 fn a_restart_between_parts_loses_and_doubles_nothing() {
     let place = SegmentSetup::new();
     let packets = long_call().sorted();
-    // The recorder is stopped after the first segment, in the middle of the second, and when the third is full but not
-    // due.
+    // Moments of a stop: before any segment, after the first segment, in the middle of the second, and when the third
+    // is full but not due.
     let stops = [0.0, due_ms(1), due_ms(1) + 7_000.0, due_ms(3) - 5_000.0, BYE_MS + 1.0];
     let parts = [1, 1, 2];
     for (n, span) in stops.windows(2).enumerate() {
@@ -325,7 +326,8 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
         });
         let mut record = station.until_complete();
         station.stop();
-        // The gap of each restart comes from the clock of this test; no packet is missing.
+        // The problem of each restart comes from the clock of this test, and no packet is missing. So it is not
+        // compared.
         record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
         assert_whole(&record, long_call());
         assert_no_strangers(&place, &record);
@@ -337,7 +339,7 @@ fn a_restart_between_parts_loses_and_doubles_nothing() {
 #[test]
 fn a_segment_without_a_row_is_entered_by_the_next_start() {
     let mut place = SegmentSetup::new();
-    place.config.pyrus.directions.clear(); // nothing is delivered, so the journal may be turned back
+    place.config.pyrus.directions.clear(); // without delivery the journal may be set back
     let packets = long_call().sorted();
     let mut station = LongCallRecorder::start(&place);
     station.hear_between(&packets, 0.0, due_ms(1));
@@ -350,7 +352,7 @@ fn a_segment_without_a_row_is_entered_by_the_next_start() {
     station.hear_between(&packets, due_ms(1), due_ms(2));
     let second = PathBuf::from(&station.until_parts(2).recordings[1].path);
     station.stop();
-    // The crash came after the second file got its name and before its row was written; a third file was begun.
+    // The crash happened after the second file got its name and before its row was written. A third file was begun.
     std::fs::remove_dir_all(&place.config.journal.dir).unwrap();
     copy(&before, &place.config.journal.dir);
     assert!(second.is_file());
@@ -450,7 +452,7 @@ fn a_rule_that_forbids_the_call_later_takes_its_parts_away() {
     station.stop();
     assert_eq!((record.verdict, record.recordings.len(), files.len()), (Some(CallVerdict::Excluded), 0, 0));
     assert_eq!(below(&place.config.recording.dir), [file.with_extension("json")]);
-    // The request for the segment may have been under way when the call ended.
+    // When the call ended, the request for the segment could already be on its way.
     let delivered = place.attached().len();
     let reason = journal.call(&record.id).unwrap().unwrap().record.verdict_reason.unwrap();
     assert_eq!(reason.contains("had been delivered before"), delivered == 1, "{delivered}: {reason}");
@@ -482,7 +484,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Returns all files below a folder.
+/// Returns all files in a folder and its subfolders.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -503,5 +505,5 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Pauses between tries, shorter than in the product.
+/// Pauses between attempts of delivery, shorter than in the product.
 const PAUSES: &[Duration] = &[Duration::from_millis(100)];

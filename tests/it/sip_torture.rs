@@ -1,5 +1,5 @@
-//! Malformed SIP: messages of this project like those of RFC 4475 and RFC 5118 (`fixtures/sip/torture`), and the RFCs'
-//! own messages from the folder `torture` of `CALLSPAN_CORPUS`.
+//! Tests with malformed SIP. The messages in `fixtures/sip/torture` were written for this project, like those of RFC
+//! 4475 and RFC 5118. The messages of the RFCs themselves come from the folder `torture` of `CALLSPAN_CORPUS`.
 //!
 //! Each message goes through the parser and the engine. No message may begin a recording without a call.
 
@@ -22,9 +22,9 @@ use callspan::time::Timestamp;
 enum TortureExpectation {
     /// The message must be accepted.
     Parse,
-    /// Must be refused for this reason.
+    /// The message must be refused for this reason.
     Refuse(SipParseError),
-    /// The catalogue allows both; this is the present result, so that a change is noticed.
+    /// The message may be accepted or refused. The present result is stored, so that a change is noticed.
     Lenient(Option<SipParseError>),
 }
 use TortureExpectation::{Lenient, Parse, Refuse};
@@ -98,7 +98,7 @@ const RFC5118: [&str; 12] = [
     "4.10_ipv6-correct-abnf-2-colons",
 ];
 
-/// Messages of this project, with their expected results.
+/// The messages of this project, each with its expected result.
 const OURS: [(&str, TortureExpectation); 27] = [
     ("wild_spaces", Parse),
     ("odd_method", Parse),
@@ -178,15 +178,15 @@ fn no_message_of_the_rfcs_opens_a_ghost_recording() {
     assert_no_ghosts_together(&all);
 }
 
-/// The results of messages between two hosts, one second apart.
+/// The results of two messages between two hosts, one second apart.
 struct TortureOutcome {
     calls: Vec<EndedCall>,
-    /// Number of legs with a spool to render.
+    /// Number of legs with a spool that would be rendered.
     spools: usize,
     read: u64,
 }
 
-/// A sink that discards everything.
+/// A leg sink that discards everything.
 struct Nothing;
 
 impl LegSink for Nothing {
@@ -216,7 +216,8 @@ fn through_the_engine(messages: &[Vec<u8>]) -> TortureOutcome {
     TortureOutcome { spools: calls.iter().map(|c| c.legs.len()).sum(), calls, read: engine.counters().sip_messages }
 }
 
-/// Checks that a refused message leaves nothing, and an accepted one at most one call without sound.
+/// Checks that a refused message leaves nothing behind, and that an accepted message leaves at most one call without
+/// sound.
 #[track_caller]
 fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     let became = through_the_engine(&[bytes.to_vec()]);
@@ -226,7 +227,7 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     }
     assert!(became.calls.len() <= 1, "{name}: {:#?}", became.calls);
     let m = message(bytes);
-    // Only an INVITE and its responses make a call, and only a 2xx a call that may have sound.
+    // Only an INVITE and its responses can begin a call. Only a 2xx can begin a call with sound.
     let is_invite = m.cseq().is_some_and(|c| c.method == SipMethod::Invite);
     assert!(is_invite || became.calls.is_empty(), "{name}: {:#?}", became.calls);
     let is_answer = bytes.starts_with(b"SIP/2.0 2");
@@ -234,7 +235,8 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     assert_unheard(name, &became.calls);
 }
 
-/// Checks the same for all messages together: the remains of one message must not make a call of the next one.
+/// Checks the same for all messages in a row. What one message leaves behind must not turn the next message into a
+/// call.
 #[track_caller]
 fn assert_no_ghosts_together(messages: &[Vec<u8>]) {
     let became = through_the_engine(messages);
@@ -311,7 +313,7 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
     let bytes = read(&folder, "lwsdisp");
     assert_eq!(message(&bytes).from().unwrap().display.as_deref(), Some("caller"));
     let bytes = read(&folder, "longreq");
-    // The number of Via values in the file, counted by hand.
+    // The number of Via values in the file was counted by hand.
     assert_eq!(message(&bytes).values("Via").len(), 34);
     let bytes = read(&folder, "semiuri");
     assert_eq!(message(&bytes).request_uri().unwrap().user.as_deref(), Some("user;par=u@example.net"));
@@ -326,13 +328,13 @@ fn the_valid_rfc4475_messages_mean_what_the_rfc_says() {
     let bytes = read(&folder, "mpart01");
     assert!(message(&bytes).sdp().is_none());
 
-    // No Content-Length: the session description extends to the end of the datagram.
+    // There is no Content-Length, so the session description ends with the datagram.
     let bytes = read(&folder, "inv2543");
     let m = message(&bytes);
     assert!(m.from().unwrap().tag().is_none() && m.via_branch().is_none());
     assert_eq!(callspan::sdp::parse(&m.sdp().unwrap()).unwrap().media[0].port, 49217);
 
-    // A Content-Length beyond the datagram: the body is the rest of the datagram, marked as cut.
+    // The Content-Length is longer than the datagram, so the body is the rest of the datagram and marked as cut.
     let bytes = read(&folder, "clerr");
     let m = message(&bytes);
     assert!(m.body_cut());
@@ -357,7 +359,7 @@ fn trailing_bytes_are_ignored_in_datagrams_but_parsed_in_streams() {
 #[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn the_stream_fixtures_give_the_same_messages_however_they_are_cut() {
     let folder = folder("stream-fixtures");
-    // The numbers of start lines, counted by a regular expression over the files.
+    // The expected numbers are those of start lines. They were counted in the files by a regular expression.
     for (name, count) in [("generic.txt", 227), ("lioneagle-sipparser.txt", 26)] {
         let bytes = fs::read(folder.join(name)).unwrap();
         let messages = |piece: usize| {
@@ -408,7 +410,7 @@ fn each_rfc5118_message_is_taken_with_the_addresses_that_it_means() {
 #[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn messages_of_real_devices_are_taken_with_their_descriptions() {
     let folder = folder("sip-message-examples");
-    // Two m= lines of audio in each SIPREC INVITE, in a multipart body.
+    // Each SIPREC INVITE has two audio m-lines, in a multipart body.
     for (name, audio) in [
         ("invite.txt", 1),
         ("invite-compact.txt", 1),

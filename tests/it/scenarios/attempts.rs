@@ -1,4 +1,4 @@
-//! Unanswered calls, forked calls, and races between CANCEL and the answer.
+//! Tests of unanswered calls, forked calls, and races between CANCEL and the answer.
 
 use callspan::call::config::{Config, RecordingStart};
 use callspan::call::correlation_rule::CorrelationRule;
@@ -87,7 +87,7 @@ fn a_cancel_that_crosses_the_answer_leaves_an_answered_call() {
 
 #[test]
 fn a_200_after_the_487_of_a_cancel_is_the_same_call() {
-    // A fork: one branch says 487, another had already answered.
+    // The INVITE is forked. One branch sends 487 after another branch has answered.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite_and_ring(call);
@@ -134,7 +134,8 @@ fn a_challenge_is_no_refusal() {
 
 #[test]
 fn a_redirected_caller_and_the_new_target_are_one_call() {
-    // RFC 3261 section 8.1.3.4: the same Call-ID, From and To, a higher CSeq; here to another host.
+    // The INVITE is repeated with the same Call-ID, From and To and a higher CSeq (RFC 3261 section 8.1.3.4), in this
+    // case to another host.
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite(call);
@@ -160,7 +161,7 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     let call = scene.dialog(&mut outside, &mut ours);
     let offer = scene.sdp(call, Side::Caller, &[]);
     scene.request(call, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
-    // Longer than any proxy waits: 200 s without a word.
+    // 200 s without a message, which is longer than any proxy waits.
     scene.wait(210_000);
     let played = play(&scene);
     let record = &played.only().record;
@@ -168,7 +169,7 @@ fn an_invite_that_nothing_answers_ends_with_a_verdict() {
     assert_eq!(record.verdict_reason.as_deref(), Some("No final answer to the INVITE was seen."));
 }
 
-/// Makes a call to two telephones; each sends its own early media (voices 2 and 3), and the second one answers.
+/// Makes a call to two telephones. Each sends early media (voices 2 and 3), and the second telephone answers.
 fn forked() -> (Scene, i64, i64, i64) {
     let mut scene = Scene::new();
     let mut caller = ScenePhone::new("+79990000001", 1);
@@ -216,7 +217,8 @@ fn a_second_fork_that_answers_too_is_hung_up_and_changes_nothing() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.connect(call);
-    // The branch "late" answers as well; the caller acknowledges and ends it (RFC 3261 section 13.2.2.4).
+    // The branch "late" answers, too. The caller acknowledges this answer and ends it by BYE (RFC 3261 section
+    // 13.2.2.4).
     let late = sdp(ip(3, 10_000), 1, "8 101", &[]);
     let cseq = scene.get(call).invite_cseq[0];
     scene.response(
@@ -245,7 +247,8 @@ fn a_late_response_of_another_fork_changes_nothing() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.connect(call);
-    // A mirror of two ports may show the early dialog of the other telephone after the answer.
+    // If the mirror merges two ports, a response in the other telephone's early dialog may be captured after the
+    // answer.
     let late = MessageChange::Sdp(sdp(ip(3, 10_000), 1, "8 101", &[]));
     let cseq = MessageChange::CSeq(scene.get(call).invite_cseq[0]);
     scene.response(call, Side::Callee, (183, "INVITE"), &[MessageChange::Branch("late"), late, cseq]);
@@ -266,7 +269,7 @@ fn an_unknown_method_is_read_as_sip_on_a_sip_port() {
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    // Both phones say SIP from 5060; each message comes with two NULs and a space before its first line.
+    // Both telephones send SIP from port 5060. Two NULs and a space precede the first line of each of these messages.
     for packet in packets.iter_mut().filter(|p| p.src.port() == 5060) {
         packet.payload.splice(0..0, *b"\0\0 ");
     }
@@ -290,13 +293,13 @@ fn early_media_and_then_a_cancel_leaves_no_recording() {
     let record = &played.only().record;
     assert_eq!((record.outcome, record.verdict), (CallOutcome::Cancelled, Some(CallVerdict::NotAnswered)));
     assert!(record.recordings.is_empty());
-    // 2 s of 20 ms packets were heard all the same.
+    // The caller heard 2 s of sound (100 packets of 20 ms) nevertheless.
     assert_eq!(record.sides.callee.packets, 100);
 }
 
 #[test]
 fn a_bye_before_the_answer_counts_as_a_cancel() {
-    // RFC 3261 section 15: a BYE may end an early dialog.
+    // A BYE may end an early dialog (RFC 3261 section 15).
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.invite_and_ring(call);
@@ -334,8 +337,8 @@ fn a_dialog_used_again_at_once_after_its_bye_keeps_the_second_calls_sound() {
     hears(second, (3, 4), two_talks, two_ends);
 }
 
-/// Plays a call of an extension to outside that is refused with `status`, and a second call `ms` later to the host
-/// `to_host` and the number `to`. Returns the outcomes of the records.
+/// Plays a call of an extension to an outside number that is refused with `status`. `ms` later the extension calls the
+/// number `to` at the host `to_host`. Returns the outcomes of the records.
 fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let one = scene.dialog(&mut ours, &mut outside);
@@ -352,7 +355,8 @@ fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> 
 
 #[test]
 fn a_refused_invite_tried_again_with_a_new_call_id_is_one_call() {
-    // Other codecs; another provider, because the first one is out of order or does not know the number.
+    // Reasons to try again at once: the codecs were refused, or the provider has a fault or does not know the number,
+    // so another provider is used.
     for (status, host) in [(488, 1), (415, 1), (407, 1), (422, 1), (503, 1), (503, 4), (480, 4), (404, 4)] {
         assert_eq!(tried_again(status, 300, host, "+79990000001"), [CallOutcome::Answered], "{status} to {host}");
     }
@@ -361,12 +365,13 @@ fn a_refused_invite_tried_again_with_a_new_call_id_is_one_call() {
 #[test]
 fn a_person_who_dials_again_makes_another_call() {
     let (refused, answered) = (CallOutcome::Failed, CallOutcome::Answered);
-    // Later than a machine would try again; after a refusal by a person; to the same telephone, which is unavailable.
+    // Not the same call: a machine would have tried sooner; a person refused; the telephone of the second call was
+    // unavailable.
     assert_eq!(tried_again(488, 3_000, 1, "+79990000001"), [refused, answered]);
     assert_eq!(tried_again(486, 300, 1, "+79990000001"), [CallOutcome::Busy, answered]);
     assert_eq!(tried_again(603, 300, 4, "+79990000001"), [CallOutcome::Declined, answered]);
     assert_eq!(tried_again(480, 300, 1, "+79990000001"), [CallOutcome::NoAnswer, answered]);
-    // Another number.
+    // The second call goes to another number.
     assert_eq!(tried_again(503, 300, 4, "+79990000002"), [refused, answered]);
 }
 

@@ -1,5 +1,5 @@
-//! Content evidence: if a PBX forwards the bytes of voices, equal bytes join legs that signalling cannot join, and
-//! separate legs that numbers joined wrongly. Music, tones, conferences and transcoded legs prove nothing.
+//! Tests of content evidence. If a PBX forwards the bytes of voices, equal bytes join legs that signalling cannot join.
+//! They also separate legs that numbers joined wrongly. Music, tones, conferences and transcoded legs prove nothing.
 
 use callspan::call::config::{Config, RegistrationMoment};
 use callspan::call::correlation_rule::CorrelationRule;
@@ -11,10 +11,10 @@ use crate::scenarios::{DID, OUTSIDE, call_of, related, two_callers_of_one_number
 use crate::support::playback::{PlayedScene, play, play_with};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// The caller's number as the PBX writes it towards its telephones.
+/// The caller's number in the form in which the PBX sends it to its telephones.
 const REWRITTEN: &str = "0451234567";
 
-/// A PBX with two addresses that rewrites the numbers. Each party has its own voice.
+/// A PBX with two addresses that changes the numbers. Each party has its own voice.
 struct RewritingPbx {
     scene: Scene,
     outside: ScenePhone,
@@ -39,13 +39,14 @@ impl RewritingPbx {
         }
     }
 
-    /// Makes the trunk's leg and the telephone's leg of an inbound call. They share neither a host nor a number.
+    /// Makes the trunk's leg and the telephone's leg of an inbound call. The two legs have no host and no number in
+    /// common.
     fn inbound(&mut self) -> (DialogId, DialogId) {
         let a = self.scene.leg(&mut self.outside, &mut self.wan, [OUTSIDE, DID]);
         (a, self.scene.leg(&mut self.lan, &mut self.e200, [REWRITTEN, "200"]))
     }
 
-    /// Like [`RewritingPbx::inbound`], from the other caller to 201.
+    /// Does the same as [`RewritingPbx::inbound`], with another caller and extension 201.
     fn second_inbound(&mut self) -> (DialogId, DialogId) {
         let a = self.scene.leg(&mut self.other, &mut self.wan, ["+79990000002", DID]);
         (a, self.scene.leg(&mut self.lan, &mut self.e201, [REWRITTEN, "201"]))
@@ -82,12 +83,12 @@ fn legs_without_a_common_host_or_number_are_joined_by_their_content() {
     assert_eq!((record.from.as_deref(), record.legs.len()), (Some(OUTSIDE), 2));
     assert_eq!(joined_by(&played, &site.scene, a), [CorrelationRule::MediaContent]);
     hears(played.only(), (1, 2), talks, ended);
-    // The trunk's leg was a live call of its own while it rang, but never as answered.
+    // While it rang, the trunk's leg was a live call of its own. It was never announced as answered.
     assert_eq!(played.absorbed.len(), 1);
     let of_absorbed = played.told.iter().filter(|(_, live)| live.record.id == played.absorbed[0]);
     assert!(of_absorbed.clone().count() > 0 && of_absorbed.clone().all(|(_, live)| live.record.answered_at.is_none()));
     assert_ne!(played.absorbed[0], record.id);
-    // Two such calls of different parties show that the addresses are one machine. This is the first.
+    // After two such calls of different parties, both addresses count as one machine. This is the first call.
     let pairs: Vec<(u32, bool)> = played.learnt.iter().map(|pair| (pair.seen, pair.is_believed())).collect();
     assert_eq!(pairs, [(2, false)], "its content counts twice, its moments not again");
 }
@@ -140,8 +141,8 @@ fn two_calls_at_once_are_each_joined_to_their_own_telephone() {
     }
 }
 
-/// Two callers without a number reach 200 and 201 through one PBX with one address, at the same time. Which telephone
-/// rings for which caller cannot be known before they talk.
+/// Two callers without a number reach 200 and 201 at the same time, through one PBX with one address. Before they talk,
+/// it cannot be known which telephone rings for which caller.
 #[test]
 fn callers_without_a_number_are_told_apart_by_their_content() {
     let mut scene = Scene::noisy();
@@ -178,7 +179,7 @@ fn music_on_hold_for_two_callers_joins_nobody() {
     let c = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "700"]);
     site.scene.connect(a);
     site.scene.connect(c);
-    // Both callers talk, and both hear the same music.
+    // Both callers talk, and both hear the same music from the PBX.
     let voices = [(1, a, Side::Caller), (5, a, Side::Callee), (2, c, Side::Caller), (5, c, Side::Callee)];
     site.scene.sound(&voices, 8_000);
     site.scene.bye_all(&[a, c], Side::Caller);
@@ -205,7 +206,7 @@ fn two_who_meet_in_a_conference_stay_two_calls() {
     assert_eq!(first.relations[0].why, CorrelationRule::MediaContent);
 }
 
-/// The caller talks to a voice menu for a minute before the PBX calls a telephone.
+/// The caller talks to a voice menu for a minute. Then the PBX calls a telephone.
 #[test]
 fn a_telephone_that_rings_late_is_found_by_its_content() {
     let mut site = RewritingPbx::new(Scene::noisy());
@@ -224,8 +225,8 @@ fn a_telephone_that_rings_late_is_found_by_its_content() {
     hears(call, (1, 2), talks, ended);
 }
 
-/// The trunk's leg names no extension, but delivery registers an outbound call when it is answered. The voices begin
-/// later, and prove too late that the extension's leg is the same call.
+/// The trunk's leg names no extension. When it is answered, delivery registers an outbound call. The voices prove that
+/// the extension's leg is the same call, but only after that.
 #[test]
 fn a_call_to_outside_that_is_registered_already_is_related_and_not_absorbed() {
     let mut site = RewritingPbx::new(Scene::noisy());
@@ -252,8 +253,8 @@ fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
     assert_eq!(first.record.relations[0].why, CorrelationRule::MediaContent);
 }
 
-/// Two calls of one number come at once, and each telephone is answered together with both callers. The numbers join
-/// the telephones the wrong way round.
+/// Two calls from one number come at the same time, and the telephones are answered at the same moment as both callers.
+/// By their numbers, the telephones are joined to the wrong callers.
 #[test]
 fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
     for swapped in [false, true] {
@@ -285,8 +286,8 @@ fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
     }
 }
 
-/// Two addresses that never appear in one call's signalling, with media of a third host: the hosts of the media prove
-/// nothing about the PBX, and the voices do.
+/// A PBX with two addresses that never occur in the signalling of one call. A third host sends the media, so the hosts
+/// of the media prove nothing about the PBX. The voices do.
 #[test]
 fn media_through_a_separate_relay_joins_too() {
     let mut site = RewritingPbx::new(Scene::noisy());
@@ -300,8 +301,8 @@ fn media_through_a_separate_relay_joins_too() {
     assert_eq!(played.only().record.internal.as_deref(), Some("200"));
 }
 
-/// The telephone's leg is captured before the leg of the border controller that caused it, and both are one call by their
-/// numbers. The voices of the provider's leg leave on the border controller's leg.
+/// The telephone's leg is captured before the leg of the border controller that caused it. By their numbers, both legs
+/// are one call. The voices of the provider's leg leave the border controller on its leg to the PBX.
 #[test]
 fn a_call_whose_legs_cannot_be_parted_is_joined_as_a_whole() {
     let mut site = RewritingPbx::new(Scene::noisy());
@@ -329,7 +330,8 @@ fn a_call_whose_legs_cannot_be_parted_is_joined_as_a_whole() {
     assert_eq!(record.from.as_deref(), Some(OUTSIDE));
 }
 
-/// A call falls silent, and its trunk leg is heard again on a new telephone leg. The old telephone leg is heard again later.
+/// A call falls silent. Later its trunk leg has sound again, together with a new telephone leg. Still later, the old
+/// telephone leg has sound again.
 #[test]
 fn a_call_that_continues_an_earlier_one_stays_its_continuation_when_it_is_absorbed() {
     let mut site = RewritingPbx::new(Scene::noisy());

@@ -1,4 +1,4 @@
-//! Correlation: the dialogs that a PBX makes of one call belong to one conversation.
+//! Tests of correlation: the dialogs that a PBX makes for one call belong to one conversation.
 
 use callspan::call::config::Config;
 use callspan::call::correlation_rule::CorrelationRule;
@@ -25,7 +25,7 @@ fn both_legs_of_a_pbx_are_one_call() {
     assert_eq!((record.ended_by, record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
     let rendered: Vec<bool> = record.legs.iter().map(|l| l.rendered).collect();
     assert_eq!(rendered, [true, false], "the outside party's leg is the anchor");
-    // The PBX answered the caller two steps after its extension: 200 and ACK.
+    // The PBX answered the caller two steps (200 and ACK) after its extension answered.
     let answers = (record.operator_answered_at.expect("200 took it"), record.answered_at.expect("answered"));
     assert_eq!(answers.1.nanos_since(answers.0), 20_000_000);
     hears(played.only(), (1, 2), talks, ended);
@@ -100,7 +100,7 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
     let answered = scene.connect(a);
     let waits = scene.now();
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 10_000);
-    // Extension 200 rings for three seconds in vain, then 201 answers.
+    // Extension 200 rings for three seconds without an answer. Then 201 rings and answers.
     scene.invite_and_ring(b);
     scene.sound(&[(MUSIC, a, Side::Callee), (1, a, Side::Caller)], 3_000);
     scene.cancel(b);
@@ -115,7 +115,7 @@ fn a_queue_rings_its_operator_long_after_it_answered_the_caller() {
         (Some("201"), CallOutcome::Answered, 3)
     );
     assert_eq!((record.answered_at, record.operator_answered_at), (Some(at(answered)), Some(at(taken))));
-    // Music that the caller hears while waiting is part of the sound.
+    // Music that the caller hears while waiting is part of the recording.
     hears(played.only(), (1, MUSIC), waits, waits + 10_000);
     hears(played.only(), (1, 3), talks, ended);
 }
@@ -149,7 +149,7 @@ fn two_callers_who_wait_in_one_queue_get_their_own_operators() {
     scene.connect(a);
     scene.connect(x);
     scene.wait(20_000);
-    // The second caller is served first.
+    // The second caller reaches an extension first.
     scene.invite(y);
     scene.answer(y);
     scene.invite(b);
@@ -170,7 +170,7 @@ fn two_callers_who_wait_in_one_queue_get_their_own_operators() {
 fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
-    // The PBX first rings the extension under the name of the number that is to be called.
+    // The PBX rings the extension first. The caller's number of this leg is the number that the PBX will call next.
     let a = scene.leg(pbx, e200, [OUTSIDE, "200"]);
     let b = scene.leg(pbx, outside, ["200", OUTSIDE]);
     scene.invite_and_ring(a);
@@ -196,8 +196,8 @@ fn click_to_call_is_outbound_and_the_extension_is_the_caller() {
     hears(played.only(), (2, 1), talks, ended);
 }
 
-/// Plays two calls between the same numbers at the same time through one PBX. Returns the Call-IDs of each call's legs,
-/// and the extension.
+/// Plays two simultaneous calls between the same numbers through one PBX. Returns for each call the Call-IDs of its
+/// legs, and its extension.
 fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
     let mut office = Office::new();
     let (a1, a2) = (office.inbound(), office.inbound());
@@ -222,11 +222,11 @@ fn parallel(interleaved: bool) -> Vec<(Vec<String>, Option<String>)> {
 
 #[test]
 fn simultaneous_calls_between_the_same_numbers_are_never_merged() {
-    // Call-IDs in the order of creation: a1 0, a2 1, b1 2, b2 3.
+    // Call-IDs in the order in which the legs were created: 0 is a1, 1 is a2, 2 is b1, 3 is b2.
     let calls = parallel(false);
     let legs: Vec<Vec<&str>> = calls.iter().map(|(legs, _)| legs.iter().map(String::as_str).collect()).collect();
     assert_eq!(legs, [["call-0@scene", "call-2@scene"], ["call-1@scene", "call-3@scene"]]);
-    // No call may have legs of two callers, so ambiguous legs become calls of their own.
+    // No call may have legs of two callers. So a leg that could belong to either becomes a call of its own.
     for (legs, _) in parallel(true) {
         let callers = legs.iter().filter(|id| ["call-0@scene", "call-1@scene"].contains(&id.as_str())).count();
         assert!(callers <= 1, "{legs:?}");
@@ -291,7 +291,7 @@ fn a_message_seen_at_both_sides_of_a_proxy_is_one_call() {
     let (mut a, mut b) = (ScenePhone::new("100", 1), ScenePhone::new("200", 2));
     let call = scene.dialog(&mut a, &mut b);
     let proxy = ScenePhone::new("", 9).sip;
-    // The same dialog at its second hop, 5 ms later.
+    // The same dialog is captured at a second hop, 5 ms later.
     scene.connect(call);
     let talks = scene.now();
     scene.talk(call, 2_000);
@@ -322,7 +322,7 @@ fn a_directed_pick_up_names_the_extension_that_took_the_call() {
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.ring_through(a, b);
     scene.wait(2_000);
-    // 201 replaces the dialog that rings 200 (RFC 3891, early-only).
+    // 201 replaces the dialog that rings 200 (Replaces with early-only, RFC 3891).
     let c = scene.leg(e201, pbx, ["201", "200"]);
     let [from, to] = scene.get(b).tags.clone();
     let replaces = format!("Replaces: {};to-tag={to};from-tag={from};early-only", scene.get(b).call_id);
@@ -352,7 +352,8 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
     scene.connect(a);
     scene.connect(b);
     scene.wait(1_000);
-    // Both calls were announced by events. Now the PBX connects their media: a re-INVITE announces the other telephone.
+    // Both calls were announced. Now the PBX connects their media directly: a re-INVITE announces the other telephone's
+    // address.
     let phone = scene.get(b).media[1];
     scene.at(a).media[1] = phone;
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
@@ -369,7 +370,7 @@ fn a_leg_after_both_calls_were_announced_is_only_related() {
 
 #[test]
 fn with_header_is_a_message_of_its_own() {
-    // Tests the builder: a header given to one message is not in the next one.
+    // Tests the scenario builder: a header for one message is not in the next message.
     let mut scene = Scene::new();
     let (mut a, mut b) = (ScenePhone::new("100", 1), ScenePhone::new("200", 2));
     let call = scene.dialog(&mut a, &mut b);
@@ -379,14 +380,14 @@ fn with_header_is_a_message_of_its_own() {
     assert!(texts[0].contains("X-Once: 1\r\n") && !texts[1].contains("X-Once"));
 }
 
-/// Returns the packets in a changed order: the INVITE of this leg comes `late_ms` late, with its own timestamp.
+/// Returns the packets in a changed order: the INVITE of a leg is captured `late_ms` later, but keeps its timestamp.
 fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
     let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
     let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());
     let is_it = |p: &ScenePacket| {
         p.payload.starts_with(b"INVITE ") && p.dst == there && String::from_utf8_lossy(&p.payload).contains(&call_id)
     };
-    // The sort is stable: all other packets stay in order, and every packet keeps its timestamp.
+    // The sort is stable, so all other packets stay in order. Every packet keeps its timestamp.
     packets.sort_by_key(|p| p.at.offset(if is_it(p) { late_ms * 1_000_000 } else { 0 }));
     packets
 }
@@ -405,7 +406,7 @@ fn a_refused_trunk_leg_seen_before_its_call_belongs_to_it() {
     scene.connect(second);
     scene.answer(a);
     let [talks, ended] = scene.bridge_until_bye(a, second, 1_000, Side::Caller);
-    // 75 ms late: after the refusal (40 ms), before the second trunk.
+    // The INVITE is 75 ms late: after the refusal (at 40 ms) and before the INVITE to the second trunk.
     let played = play_packets(&with_late_invite(scene, a, 75), scene.now(), Config::default());
     assert_eq!(played.only().record.legs.len(), 3);
     hears(played.only(), (2, 6), talks, ended);
@@ -437,7 +438,7 @@ fn an_answer_before_its_invite_is_not_another_forks_answer() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
-    // One dialog at three hops: a proxy forks it.
+    // A proxy forks the call, so one dialog has three hops.
     let caller = scene.get(a).clone();
     for leg in [b, c] {
         let dialog = scene.at(leg);

@@ -1,4 +1,4 @@
-//! A dialog from its INVITE to its end: renegotiation by either side, and all ways to end.
+//! Tests of a dialog from its INVITE to its end: renegotiation by either side, and all ways to end.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
@@ -40,7 +40,7 @@ fn a_plain_call_is_recorded_on_both_sides_in_full() {
     assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Callee)));
     assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     assert_eq!((record.answered_at, record.ended_at), (Some(at(answered)), Some(at(ended))));
-    // INVITE at 0 ms, 100 and 180 each a step later, one second of ringing, then 200.
+    // The INVITE is at 0 ms. 100 and 180 follow a step later each, then a second of ringing, then the 200.
     assert_eq!((record.invited_at, record.ringing_at), (Some(at(0)), Some(at(2 * STEP_MS))));
     assert_eq!(answered, 3 * STEP_MS + 1_000);
     hears(call, (1, 2), talks, ended);
@@ -52,7 +52,7 @@ fn renegotiation_never_swaps_the_channels() {
         for method in ["INVITE", "UPDATE"] {
             let (mut scene, call, _) = direct();
             scene.talk(call, 1_000);
-            // The side that renegotiates moves its media to another port.
+            // The side that sends the re-INVITE moves its media to another port.
             let moved = scene.get(call).media[side.channel()].with_port(30_000);
             scene.at(call).media[side.channel()] = moved;
             scene.renegotiate(call, side, method, (&[], &[]));
@@ -88,7 +88,7 @@ fn a_side_may_move_to_another_host() {
 fn payload_types_may_be_reassigned_during_a_call() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
-    // From now on A-law is 96, and 8 is not announced any more.
+    // From now on A-law has payload type 96, and 8 is not announced any more.
     for side in [Side::Caller, Side::Callee] {
         let media = scene.get(call).media[side.channel()];
         let body = sdp(media, 9, "96 101", &["a=rtpmap:96 PCMA/8000"]);
@@ -169,7 +169,8 @@ fn glare_491_refuses_both_offers_and_a_later_one_holds() {
     }
     let refused = scene.now();
     scene.talk(call, 2_000);
-    // Both old addresses are in force again; other packets to the refused one are not of the call.
+    // After the refusals, both old addresses apply again. Packets of other hosts to the refused address do not belong
+    // to the call.
     let stranger = (ip(60, 4_000), old[0].with_port(31_000));
     scene.rtp(&[(6, stranger)], 400);
     let settled = scene.now();
@@ -240,7 +241,8 @@ fn a_session_that_nobody_refreshes_ends_when_its_timer_has_run_out() {
     let played = play(&scene);
     let record = &played.only().record;
     assert_eq!(record.ended_by, Some(EndedBy::SessionExpired));
-    // The call ended with its last packet, 20 ms before the silence, not when the timer ran out.
+    // The end of the call is its last packet, 20 ms before the silence. It is not the moment at which the timer ran
+    // out.
     assert_eq!(record.ended_at, Some(at(silent - 20)));
 }
 
@@ -255,7 +257,7 @@ fn a_session_that_is_refreshed_by_update_goes_on() {
     scene.at(call).confirmed = true;
     scene.request(call, Side::Caller, "ACK", &[]);
     scene.talk(call, 1_000);
-    // Nobody speaks for 225 s, less than silence_s; the session is refreshed each 45 s.
+    // Nobody speaks for 225 s, which is less than silence_s. The session is refreshed every 45 s.
     for _ in 0..5 {
         scene.wait(45_000);
         scene.request(call, Side::Caller, "UPDATE", std::slice::from_ref(&timer));
@@ -304,7 +306,7 @@ fn t38_accepted_is_a_long_silence_that_does_not_end_the_call() {
     scene.talk(call, 1_000);
     fax(&mut scene, call, true);
     let from = scene.now();
-    // Ten minutes of pages: twice silence_s. UDPTL begins with a sequence number and is no RTP.
+    // The fax sends pages for ten minutes, twice silence_s. UDPTL packets begin with a sequence number and are no RTP.
     let flow = scene.flow(call, Side::Callee);
     for n in 0..600_u16 {
         scene.raw(flow.0, flow.1, [&n.to_be_bytes()[..], &[1, 0x40, 0, 0, 9, 9]].concat());
@@ -342,7 +344,7 @@ fn video_is_no_sound_of_the_call() {
     let played = play(&scene);
     hears(played.only(), (1, 2), talks, ended);
     assert_eq!(played.only().record.sides.caller.streams.len(), 1);
-    // 2 s of 20 ms packets.
+    // 2 s are 100 packets of 20 ms.
     assert_eq!(played.counters.rtp_unclaimed, 100);
 }
 
@@ -392,7 +394,7 @@ fn a_call_captured_midway_is_recorded_from_the_next_offer() {
     let record = &played.only().record;
     assert_eq!((record.invited_at, record.answered_at), (None, None), "both were before the capture");
     let sound = played.only().sound.as_ref().expect("a recording");
-    // The caller is unknown: the side that sends first counts as the caller.
+    // The INVITE was not captured, so the side that sends first counts as the caller.
     for channel in sound {
         assert!([Voice(1), Voice(2)].contains(&channel.judge(joined + 500)));
         assert_eq!(channel.share(channel.judge(joined + 500), joined, ended), 1.0);
@@ -439,7 +441,8 @@ fn both_ends_may_be_on_one_address() {
     let mut scene = Scene::new();
     let mut a = ScenePhone::new("100", 1);
     let mut b = ScenePhone { user: "200".to_owned(), sip: ip(1, 5_070), voice: 2, ..ScenePhone::new("200", 1) };
-    // Two programs on one host: media ports apart, or they would be one.
+    // Both user agents are programs on one host. Their media ports must be far apart; otherwise the recorder would take
+    // them for one user agent.
     for _ in 0..50 {
         b.media();
     }
@@ -462,7 +465,7 @@ fn a_call_of_more_than_a_day_is_cut_at_the_limit() {
     use callspan::call::Engine;
     use callspan::call::event::CallEvent;
     let (mut scene, call, answered) = direct();
-    // One packet a minute: silence_s is five minutes. The reading of 25 h of sound is not what is tested.
+    // One packet a minute is enough, because silence_s is five minutes. More sound would only make the test slow.
     let flow = scene.flow(call, Side::Caller);
     for _ in 0..25 * 60 {
         scene.rtp(&[(1, flow)], 20);
@@ -504,7 +507,7 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
     let sound = played.only().sound.as_ref().expect("a recording");
     assert_eq!(sound[1].share(Voice(5), early, talks - 40), 1.0);
     hears(played.only(), (1, 2), talks, ended);
-    // By default the recording begins with the answer, two steps before the talk.
+    // The default is to record from the answer on, which is two steps before the talk.
     let played = play(&scene);
     let sound = played.only().sound.as_ref().expect("a recording");
     assert_eq!(sound[0].starts_ms, (talks - 2 * STEP_MS) as f64);
@@ -512,7 +515,7 @@ fn early_media_is_part_of_the_recording_when_it_starts_with_media() {
 
 #[test]
 fn a_call_captured_from_a_reinvite_has_unknown_direction() {
-    // The callee's hold is the first captured message, but the call was inbound.
+    // The first captured message is the callee's hold, but the call was inbound.
     for side in [Side::Caller, Side::Callee] {
         let (mut scene, mut outside, mut ours) = outside_and_200();
         let call = scene.dialog(&mut outside, &mut ours);
@@ -546,10 +549,10 @@ fn a_call_between_extensions_that_is_joined_under_way_is_internal() {
 fn the_next_call_replaces_one_with_a_lost_bye() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 2_000);
-    // The last packet was sent 20 ms before.
+    // The last packet was sent 20 ms ago.
     let silent = scene.now() - 20;
     scene.wait(3_000);
-    // The BYE is not captured; both telephones use the same ports again.
+    // The BYE of the first call is not captured, and the same telephones use the same ports again.
     let (_, mut outside, mut ours) = outside_and_200();
     let next = scene.dialog(&mut outside, &mut ours);
     let media = scene.get(call).media;
@@ -563,7 +566,7 @@ fn the_next_call_replaces_one_with_a_lost_bye() {
     assert_eq!((two.record.ended_by, two.record.ended_at), (Some(EndedBy::Caller), Some(at(ended))));
 }
 
-/// Returns a call and its continuation.
+/// Returns the two records of the test: the call, and its continuation.
 fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     assert_eq!(played.calls.len(), 2);
     let (second, first): (Vec<_>, Vec<_>) = played.calls.iter().partition(|c| {
@@ -572,7 +575,7 @@ fn told_apart(played: &PlayedScene) -> [&PlayedCall; 2] {
     [first[0], second[0]]
 }
 
-/// Plays a call with a silence of both sides without a hold; then they talk again, and one hangs up.
+/// Plays a call in which both sides are silent for `ms` without a hold. Then they talk again, and one of them hangs up.
 fn silent_for(ms: i64) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -584,7 +587,7 @@ fn silent_for(ms: i64) {
     let ended = scene.bye(call, Side::Callee);
     let played = play(&scene);
     let [first, second] = told_apart(&played);
-    // The last packet was 20 ms before.
+    // The last packet was sent 20 ms before the silence.
     assert_eq!(
         (first.record.ended_by, first.record.ended_at),
         (Some(EndedBy::Silence), Some(crate::support::scenario::at(silent - 20)))

@@ -1,4 +1,4 @@
-//! One real call during a flood of INVITEs and other packets.
+//! Tests of one real call during a flood of INVITEs and other packets.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -10,12 +10,12 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, WatchedSink, scene_ms};
 use crate::support::scenario::{STEP_MS, ScenePacket, at, ip};
 
-/// Returns an INVITE of a scanner with its own Call-ID, tag and called number.
+/// Returns an INVITE of a scanner. Call-ID, tag and called number differ for each `n`.
 fn scan(n: u32) -> Vec<u8> {
     scan_of(n, &format!("9{n}"))
 }
 
-/// Returns an INVITE of a scanner to this number.
+/// Returns an INVITE of a scanner to the number `number`.
 fn scan_of(n: u32, number: &str) -> Vec<u8> {
     format!(
         "INVITE sip:{number}@10.0.0.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bK{n}\r\nFrom: <sip:{n}@203.0.113.5>;tag=s{n}\r\n\
@@ -26,14 +26,14 @@ fn scan_of(n: u32, number: &str) -> Vec<u8> {
 
 #[test]
 fn a_flood_fills_no_table_and_costs_the_call_nothing() {
-    // `CALLSPAN_FLOOD=100000` floods for 12.5 s; the normal run for 2.5 s.
+    // The flood lasts 2.5 s, or 12.5 s with `CALLSPAN_FLOOD=100000`.
     let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(20_000);
     let limits = EngineLimits { legs: 2_000, early_bytes: 1 << 20, ..EngineLimits::default() };
     let (mut scene, call, answered) = direct();
     scene.talk(call, 30_000);
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    // INVITEs from the moment of the answer on, eight each ms, and with each a packet of RTP noise.
+    // From the answer on, eight INVITEs come each ms, and an RTP packet of noise with each of them.
     let mut rng = fastrand::Rng::with_seed(7);
     for n in 0..scans {
         let when = at(answered + 2 * STEP_MS + i64::from(n / 8));
@@ -81,18 +81,19 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
         | CallEvent::Absorbed(_)
         | CallEvent::Learnt(_) => None,
     }));
-    // The real call is complete: 30 s of 20 ms packets from each side, and no packet of the noise.
+    // The real call is complete: 30 s of packets of 20 ms from each side. It has no packet of the noise.
     let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
     assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [1_500, 1_500]);
     assert_eq!((real.record.ended_by, real.record.ended_at.map(scene_ms)), (Some(EndedBy::Caller), Some(ended)));
     assert_eq!(real.legs.len(), 1, "one spool");
     assert!(calls.iter().all(|c| std::ptr::eq(c, real) || c.legs.is_empty()), "no spool of a scan");
     assert_eq!(sink.media.len(), 3_000);
-    // Every table was within its bound: two timers a leg (one for the leg, one for the correlation of its call).
+    // No table of the engine exceeded its limit. A leg has two timers: its own, and one for the correlation of its
+    // call.
     assert!(most.0 <= 2_000 && most.1 <= 4_001 && most.2 <= 4_000 && most.3 <= 1 << 20, "{most:?}");
     let counters = engine.counters();
     assert_eq!((counters.legs, counters.legs_refused), (u64::from(scans) + 1, 0));
-    // All attempts beyond the 120 that the rate allows are in the single record of the scan.
+    // The rate allows 120 attempts. All further attempts are in one record, that of the scan.
     let scan = calls.iter().find(|c| c.record.problems.iter().any(|p| p.kind == ProblemKind::Scan)).expect("a scan");
     let attempts = scan.record.problems[0].packets.expect("a number");
     assert!(
@@ -104,7 +105,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     assert!(reason.starts_with(&format!("scan: {attempts} attempts from 203.0.113.5 in ")), "{reason}");
     assert_eq!((scan.record.from.as_deref(), scan.record.to.as_deref()), (None, None));
     assert!(calls.len() <= 2 + 130, "{} records", calls.len());
-    // Events of live calls: those of the real call, and none of suspected scans.
+    // There are live events of the real call and of the allowed attempts, but none of the scan.
     assert!(told < 2 * 130, "{told}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.correlation_keys, tables.timers], [0; 5]);
@@ -150,7 +151,7 @@ fn answered_call_of_a_scanning_source_is_a_call_like_any_other() {
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
     let (src, dst) = (packets[0].src, packets[0].dst);
-    // 300 attempts from the caller's address in the second before the call, while the rate allows ten a minute.
+    // In the second before the call, 300 attempts come from the caller's address. The rate allows ten a minute.
     let began = at(answered - 2_000);
     packets.extend((0..300).map(|n| ScenePacket {
         at: began.offset(i64::from(n) * 1_000_000),
@@ -162,7 +163,7 @@ fn answered_call_of_a_scanning_source_is_a_call_like_any_other() {
     let mut engine = Engine::new(Config { scan_per_minute: 10, ..Config::default() }, "flood");
     let mut sink = WatchedSink::new(NullSink);
     packets.iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut sink));
-    // The INVITEs time out, and a minute later the scan is over.
+    // The INVITEs time out. A minute later the scan counts as ended.
     engine.handle_timeout(at(ended + 600_000), &mut sink);
     let ended: Vec<EndedCall> = std::iter::from_fn(|| engine.poll_event())
         .filter_map(|e| if let CallEvent::Ended(ended) = e { Some(*ended) } else { None })

@@ -1,4 +1,4 @@
-//! Hold and resume by either side, in each of the ways that SDP allows.
+//! Tests of hold and resume by either side, in each way that SDP allows.
 
 use callspan::call::record::{CallRecord, EndedBy, Side};
 
@@ -11,7 +11,8 @@ fn events(record: &CallRecord) -> Vec<(&str, Option<Side>)> {
     record.events.iter().map(|e| (e.kind.as_str(), e.side)).collect()
 }
 
-/// Plays a call: 2 s of talk, a hold of `hold_ms` by `by` (offer and answer with these attributes), 2 s of talk.
+/// Plays a call: 2 s of talk, a hold of `hold_ms` by the side `by`, 2 s of talk. `lines` are the attributes of offer
+/// and answer.
 fn held(by: Side, lines: (&str, &str), hold_ms: i64) {
     let (mut scene, call, _) = direct();
     scene.talk(call, 2_000);
@@ -37,7 +38,7 @@ fn held(by: Side, lines: (&str, &str), hold_ms: i64) {
 
 #[test]
 fn a_hold_of_any_length_moves_nothing_that_comes_after_it() {
-    // Lengths of holds at which other recorders fail: 80 ms, 2.5 s, 31 s and 121 s.
+    // Other recorders fail at these lengths of holds: 80 ms, 2.5 s, 31 s and 121 s.
     for hold_ms in [80, 2_500, 31_000, 121_000] {
         held(Side::Caller, ("a=sendonly", "a=recvonly"), hold_ms);
     }
@@ -76,7 +77,7 @@ fn hold_by_the_address_0_0_0_0_ends_with_sound() {
 
 #[test]
 fn a_silent_hold_of_twenty_minutes_does_not_end_the_call() {
-    // silence_s is 300, hold_s 14,400.
+    // The defaults are 300 s for silence_s and 14,400 s for hold_s.
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
     scene.hold(call, Side::Callee);
@@ -97,7 +98,7 @@ fn both_sides_may_hold_and_each_resumes_its_own() {
     scene.talk(call, 1_000);
     scene.hold(call, Side::Caller);
     scene.wait(1_000);
-    // A side that is on hold answers another hold with inactive (RFC 3264 section 6.1).
+    // A side on hold answers another hold with inactive (RFC 3264 section 6.1).
     scene.renegotiate(call, Side::Callee, "INVITE", (&["a=inactive"], &["a=inactive"]));
     scene.wait(1_000);
     scene.renegotiate(call, Side::Callee, "INVITE", (&["a=recvonly"], &["a=sendonly"]));
@@ -107,7 +108,8 @@ fn both_sides_may_hold_and_each_resumes_its_own() {
     scene.bye(call, Side::Caller);
     let played = play(&scene);
     let record = &played.only().record;
-    // The caller's hold encloses the callee's. The record has start and end of the outer hold.
+    // The caller's hold begins before and ends after the callee's hold. The record has start and end of the caller's
+    // hold.
     assert_eq!(events(record).first(), Some(&("hold", Some(Side::Caller))), "{:?}", record.events);
     assert_eq!(events(record).last(), Some(&("resume", Some(Side::Caller))), "{:?}", record.events);
 }
@@ -132,7 +134,7 @@ fn music_on_hold_is_part_of_the_sound() {
     scene.talk(call, 1_000);
     scene.hold(call, Side::Callee);
     let from = scene.now();
-    // The callee's side plays music (voice 5) from the same port under a new SSRC.
+    // The callee's side plays music (voice 5) from the same port with a new SSRC.
     let flow = scene.flow(call, Side::Callee);
     let voice = *scene.sender(flow);
     scene.sender(flow).ssrc ^= 0xffff;

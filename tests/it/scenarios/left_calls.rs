@@ -1,4 +1,4 @@
-//! Live calls in the journal of a killed process, with no signalling in the spool.
+//! Tests of live calls in the journal of a killed process, if the spool has no signalling of them.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::scenarios::Office;
 use crate::support::playback::{NullSink, WatchedSink};
 use crate::support::scenario::{Scene, at};
 
-/// Passes the packets of a scene between two times to an engine. Returns the records of live calls and of ended calls.
+/// Passes the packets of a scene between two times to an engine. Returns the records of all live calls, and those of
+/// ended calls.
 fn hear(engine: &mut Engine, scene: &Scene, (from_ms, to_ms): (i64, i64)) -> (Vec<CallRecord>, Vec<CallRecord>) {
     let mut sink = WatchedSink::new(NullSink);
     for packet in scene.packets().iter().filter(|p| p.at >= at(from_ms) && p.at < at(to_ms)) {

@@ -1,4 +1,4 @@
-//! The roles and numbers of the hosts at the ends of the legs.
+//! Tests of the roles and numbers of the hosts at the ends of the legs.
 
 use callspan::call::leg_end::{LegEnd, LegEndRole};
 use callspan::call::record::{CallRecord, Side};
@@ -6,7 +6,7 @@ use callspan::call::record::{CallRecord, Side};
 use crate::scenarios::{OUTSIDE, Office, direct};
 use crate::support::playback::play;
 
-/// Returns role and number of the caller's and the callee's end of each leg.
+/// Returns role and number of both ends of each leg, the caller's end first.
 fn ends(record: &CallRecord) -> Vec<[(LegEndRole, Option<&str>); 2]> {
     fn end(end: &Option<LegEnd>) -> (LegEndRole, Option<&str>) {
         let end = end.as_ref().expect("each end has a role");

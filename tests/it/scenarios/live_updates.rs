@@ -1,4 +1,4 @@
-//! Events of an open call: the right numbers at the right time.
+//! Tests of the events of an open call: each must have the right numbers at the right time.
 
 use callspan::call::record::{CallOutcome, Side};
 
@@ -7,7 +7,7 @@ use crate::scenarios::outside_and_200;
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::at;
 
-/// Returns (ms, extension, is ringing, is answered) of every event of a live call.
+/// Returns for every live event: ms, extension, whether it rings, and whether it is answered.
 fn told(played: &PlayedScene) -> Vec<(i64, Option<&str>, bool, bool)> {
     let row = |(ms, live): &'_ (i64, callspan::call::event::LiveCall)| {
         (*ms, live.record.ringing_at.is_some(), live.record.answered_at.is_some())

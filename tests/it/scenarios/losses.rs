@@ -1,4 +1,4 @@
-//! Lost packets and the cause of the loss: the network, the capture on this machine, or a step of the clock.
+//! Tests of lost packets and of the reported cause: the network, this machine, or a step of the clock.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -9,7 +9,8 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, play_packets};
 use crate::support::scenario::{STEP_MS, ScenePacket, at};
 
-/// Returns a call of 4 s without ten RTP packets of the callee after 500 ms, and the ms of its end.
+/// Returns a call of 4 s in which ten RTP packets of the callee are missing after 500 ms. Also returns the ms of its
+/// end.
 fn with_a_hole() -> (Vec<ScenePacket>, i64) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -21,12 +22,12 @@ fn with_a_hole() -> (Vec<ScenePacket>, i64) {
     (packets, ended + STEP_MS)
 }
 
-/// Returns kind and packets of each problem.
+/// Returns the kind of each problem and its number of packets.
 fn problems(record: &CallRecord) -> Vec<(&str, Option<u64>)> {
     record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect()
 }
 
-/// Returns the record of the call if `tell` changes the engine in the middle of the call.
+/// Plays packets and calls `tell` in the middle of the call, to report something to the engine. Returns the record.
 fn told_in_the_middle(packets: &[ScenePacket], tell: impl Fn(&mut Engine)) -> CallRecord {
     let mut engine = Engine::new(Config::default(), "losses");
     let (before, after) = packets.split_at(packets.len() / 2);
@@ -57,7 +58,7 @@ fn gaps_are_ours_when_this_machine_lost_frames() {
     let (packets, _) = with_a_hole();
     let record = told_in_the_middle(&packets, Engine::handle_local_loss);
     assert_eq!(problems(&record), [("lost_by_us", Some(10))]);
-    // Reported twice, it is one problem.
+    // Two reports of the loss are one problem.
     let record = told_in_the_middle(&packets, |engine| {
         engine.handle_local_loss();
         engine.handle_local_loss();
@@ -72,7 +73,7 @@ fn losses_before_a_call_are_no_problem_of_the_call() {
     let ended = scene.bye(call, Side::Caller);
     let played = play_packets(&scene.packets(), ended + STEP_MS, Config::default());
     assert_eq!(problems(&played.only().record), []);
-    // Packets that were lost while there was no call are not counted for this call.
+    // Packets that were lost before the call began do not count for it.
     let mut engine = Engine::new(Config::default(), "losses");
     engine.handle_local_loss();
     scene.packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut NullSink));
@@ -91,12 +92,12 @@ fn a_clock_step_is_a_problem_and_moves_no_times() {
     let (packets, ended) = with_a_hole();
     let record = told_in_the_middle(&packets, |engine| engine.handle_clock_step(3_600_000_000_000, &mut NullSink));
     assert_eq!(problems(&record), [("clock_step", None), ("lost_before_us", Some(10))]);
-    // The BYE's exchange is two steps: the request is the end.
+    // The BYE and its 200 take two steps. The end of the call is the BYE.
     let end = record.ended_at.expect("ended");
     assert!(at(ended).nanos_since(end).abs() < 100_000_000, "by the clock that held when the call began: {end:?}");
 }
 
-/// The recorder was stopped when the answer came, and again at the end of the call.
+/// The recorder was not running when the answer came, and again at the end of the call.
 #[test]
 fn a_call_with_both_voices_is_answered_without_a_200() {
     let (mut scene, call, _) = direct();
@@ -107,7 +108,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
     let is_text = |p: &ScenePacket, words: &[u8]| p.payload.starts_with(words);
     packets.retain(|p| p.payload[0] & 0xC0 == 0x80 || is_text(p, b"INVITE") || is_text(p, b"SIP/2.0 1"));
     assert!(packets.iter().any(|p| is_text(p, b"SIP/2.0 180")), "it rang");
-    // Before, the call counted as under way for an hour, and then as not answered.
+    // In earlier versions, such a call stayed open for an hour and was then recorded as not answered.
     for (silence_s, later) in [(300, 310_000), (5, 10_000)] {
         let config = Config { silence_s, ..Config::default() };
         let played = play_packets(&packets, ended + later, config);
@@ -117,7 +118,7 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
         assert!(record.ended_at.is_some_and(|at_| at_ <= at(ended)));
         assert_eq!(problems(record)[0].0, "answer_not_seen");
     }
-    // A voice of one side only may be the ringing tone of a telephone that rings for an hour.
+    // Sound from one side only may be the ringing tone of a telephone that rings for an hour, so it proves no answer.
     let voice = scene.flow(call, Side::Callee).0;
     packets.retain(|p| p.payload[0] & 0xC0 != 0x80 || p.src == voice);
     assert!(

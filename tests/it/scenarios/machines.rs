@@ -1,5 +1,5 @@
-//! One machine with two addresses, several devices of an extension, and proxies that forward the calls of both
-//! telephones and trunk: legs that must be joined, and similar legs that must not.
+//! Tests of machines with two addresses, several devices of an extension, and proxies that forward the calls of both
+//! telephones and trunk. Some legs must be joined, and similar legs must not.
 
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
@@ -9,7 +9,7 @@ use crate::scenarios::{DID, OUTSIDE, Office, referred_in_vain, related};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// A PBX with one address for the provider and one for the telephones.
+/// A PBX with one address towards the provider and another towards the telephones.
 struct TwoAddresses {
     scene: Scene,
     outside: ScenePhone,
@@ -44,7 +44,7 @@ impl TwoAddresses {
     }
 }
 
-/// Checks that two legs are two calls, and that neither is related to the other.
+/// Checks that two legs belong to two calls which are not related.
 #[track_caller]
 fn assert_apart(played: &PlayedScene) {
     let calls: Vec<_> = played.calls.iter().map(|c| (c.record.legs.len(), c.record.relations.len())).collect();
@@ -59,7 +59,7 @@ fn facts(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
-/// Answers both legs, lets the parties talk, and ends both legs together.
+/// Answers both legs, lets the parties talk, and ends both legs at the same time.
 fn talk(mut site: TwoAddresses, a: DialogId, b: DialogId) -> (PlayedScene, [i64; 2]) {
     site.scene.connect_through(a, b, 2_000);
     let times = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
@@ -213,7 +213,7 @@ fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
     let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
     site.scene.invite(a);
     site.scene.invite_and_ring(b);
-    // A voice menu answers one call, and a person answers the other.
+    // A voice menu answers the first call, and a person answers the second.
     site.scene.answer(a);
     site.scene.wait(3_000);
     site.scene.answer(b);
@@ -229,7 +229,7 @@ fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
 #[test]
 fn the_extension_comes_along_with_a_session_id() {
     let mut site = TwoAddresses::new();
-    // The PBX changes both numbers, so only the header links the legs.
+    // The PBX changes both numbers, so only the header shows that the legs belong together.
     let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
     for d in [a, b] {
         let header = "Session-ID: 0123456789abcdef0123456789abcdef;remote=00000000000000000000000000000000";
@@ -241,8 +241,8 @@ fn the_extension_comes_along_with_a_session_id() {
     assert_eq!(joined_by(record), [None, Some(CorrelationRule::SessionId)]);
 }
 
-/// Makes an outbound call through a proxy on host 8, which forwards the calls of both telephones and trunk; the PBX on
-/// host 9 is behind it. Returns the four legs.
+/// Makes an outbound call through a proxy on host 8 and the PBX behind it on host 9. The proxy forwards the calls of
+/// both telephones and trunk, so the call passes it twice. Returns the four legs.
 fn hairpin(scene: &mut Scene, phone: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 4] {
     let (mut proxy, mut pbx) = (ScenePhone::new("proxy", 8), ScenePhone::new(DID, 9));
     let number = outside.user.clone();
@@ -309,7 +309,8 @@ fn two_calls_to_one_number_through_a_proxy_are_not_guessed_between() {
     assert_eq!(played.calls.len(), 4, "the PBX's legs could belong to either call");
 }
 
-/// The PBX sends one INVITE for each of two devices of extension 200 to their edge proxy. Returns the legs.
+/// The PBX sends an INVITE for each of two devices of extension 200. Both INVITEs go to the edge proxy of the devices.
+/// Returns the legs.
 fn two_devices(scene: &mut Scene, from: &str) -> [DialogId; 2] {
     let (mut pbx, mut proxy) = (ScenePhone::new(DID, 9), ScenePhone::new("200", 7));
     let voice = ScenePhone::new("200", 2).voice;
@@ -370,7 +371,7 @@ fn a_refer_claims_no_later_call_of_another_caller() {
     let [a, b] = referred_in_vain(&mut office);
     let Office { mut scene, mut pbx, mut e201, .. } = office;
     scene.wait(2_000);
-    // Of the next call, only the leg from the PBX to the telephone is mirrored.
+    // Of the next call, the mirror shows only the leg from the PBX to the telephone.
     let d = scene.leg(&mut pbx, &mut e201, ["202", "201"]);
     scene.connect(d);
     scene.talk(d, 2_000);

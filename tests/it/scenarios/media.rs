@@ -1,4 +1,4 @@
-//! Changes of RTP streams (SSRC, sequence, time), and media that does not match its SDP.
+//! Tests of changes in RTP streams (SSRC, sequence, time), and of media that does not match its SDP.
 
 use callspan::call::record::{CallVerdict, EndedBy, Side};
 
@@ -8,7 +8,7 @@ use crate::support::playback::play;
 use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
 use crate::support::scenario::{DialogId, Scene, ip};
 
-/// Plays a call of 2 s + 2 s. `disturb` changes the callee's sender in between.
+/// Plays a call with 2 s of talk, a change, and 2 s of talk. The change is that `disturb` changes the callee's sender.
 fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::DialogId)) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -42,7 +42,7 @@ fn a_reset_sequence_and_a_jump_of_the_stamp_move_nothing() {
         let flow = scene.flow(call, Side::Callee);
         scene.sender(flow).time ^= 0x5555_5555;
     });
-    // 4 s forward, less than the 5 s at which another recorder fails.
+    // The jump of 4 s is below 5 s, the jump at which another recorder fails.
     disturbed(|scene, call| {
         let flow = scene.flow(call, Side::Caller);
         let sender = scene.sender(flow);
@@ -89,7 +89,8 @@ fn rtp_after_the_bye_is_counted_and_opens_nothing() {
     let played = play(&scene);
     let [left, right] = played.only().sound.as_ref().expect("a recording");
     assert_eq!((left.judge(ended + 300), right.judge(ended + 300)), (Outside, Outside));
-    // 1 s of 20 ms packets from both sides: those within 200 ms count as late, the others as RTP of no call.
+    // Both sides send for another second. Packets in the first 200 ms count as late, and the others as RTP without a
+    // call.
     assert_eq!(played.counters.rtp_after_end + played.counters.rtp_unclaimed, 100);
 }
 
@@ -97,14 +98,14 @@ fn rtp_after_the_bye_is_counted_and_opens_nothing() {
 fn a_sender_behind_a_nat_is_known_by_where_it_sends() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    // The telephone announces an address of its own network; its packets come from the router.
+    // The telephone announces an address of its private network, but its packets come from the router's address.
     scene.at(call).media[0] = callspan::net::Endpoint::v4([192, 168, 1, 5], 7_000);
     scene.connect(call);
     let router = ip(50, 61_234);
     let phone = scene.get(call).media[1];
     let talks = scene.now();
     scene.rtp(&[(1, (router, phone)), (2, (phone, router))], 2_000);
-    // The router drops its NAT binding and uses another port.
+    // The router loses its NAT binding and uses another port from now on.
     let other = ip(50, 61_999);
     let moved = scene.now();
     scene.rtp(&[(1, (other, phone)), (2, (phone, other))], 2_000);
@@ -125,7 +126,7 @@ fn ports_reused_by_the_very_next_call_belong_to_it() {
     scene.connect(first);
     scene.talk(first, 2_000);
     let bye = scene.bye(first, Side::Caller);
-    // The next call begins 20 ms after the BYE, while packets of the first call still arrive.
+    // The next call begins 20 ms after the BYE. Packets of the first call still arrive then.
     let begin = scene.now();
     let flow = scene.flow(first, Side::Callee);
     scene.rtp(&[(2, flow)], 100);
@@ -144,7 +145,7 @@ fn ports_reused_by_the_very_next_call_belong_to_it() {
     hears(one, (1, 2), bye - 2_000, bye);
     hears(two, (3, 4), talks, ended);
     assert_eq!(one.record.ended_at, Some(crate::support::scenario::at(bye)));
-    // 2 s of 20 ms packets on each side of each call, without the late packets of the first call.
+    // Each side of each call has 2 s of packets of 20 ms. The late packets of the first call are in none.
     for call in [one, two] {
         assert_eq!([call.record.sides.caller.packets, call.record.sides.callee.packets], [100, 100]);
         assert!(call.record.related.is_empty());
@@ -195,7 +196,7 @@ fn one_side_that_is_never_heard_is_said_by_name() {
 fn rtp_before_the_200_and_before_the_invite_finds_its_call() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
-    // All signalling is captured 300 ms late, e.g. by a slower interface.
+    // All signalling is captured 300 ms late, e.g. because its interface is slower.
     let flow = scene.flow(call, Side::Caller);
     scene.rtp(&[(1, flow)], 300);
     scene.invite(call);
@@ -205,7 +206,7 @@ fn rtp_before_the_200_and_before_the_invite_finds_its_call() {
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
     hears(played.only(), (1, 2), talks, ended);
-    // 15 packets came before the INVITE.
+    // 15 of the packets came before the INVITE.
     assert_eq!(played.only().record.sides.caller.packets, 115);
     assert_eq!(played.only().record.answered_at, Some(crate::support::scenario::at(answered)));
 }
@@ -214,7 +215,8 @@ fn rtp_before_the_200_and_before_the_invite_finds_its_call() {
 fn a_dtmf_digit_is_an_event_and_never_a_byte() {
     let (mut scene, call, _) = direct();
     scene.talk(call, 1_000);
-    // The key 7 for 100 ms, its end sent three times, all with one RTP timestamp (RFC 4733 section 2.5).
+    // Key 7 is pressed for 100 ms. The packet with its end is sent three times, and all packets have one RTP timestamp
+    // (RFC 4733 section 2.5).
     let (src, dst) = scene.flow(call, Side::Caller);
     let sender = *scene.sender((src, dst));
     let time = sender.time.wrapping_add((scene.now() * 8) as u32);
@@ -235,12 +237,13 @@ fn a_dtmf_digit_is_an_event_and_never_a_byte() {
     let record = &played.only().record;
     let kinds: Vec<_> = record.events.iter().map(|e| (e.kind.as_str(), e.side, e.detail.as_deref())).collect();
     assert_eq!(kinds, [("dtmf", Some(Side::Caller), None)], "one digit is one event");
-    // Two seconds of both sides in packets of 172 bytes; of the eight telephone-events only headers are stored.
+    // The spool has two seconds of both sides in packets of 172 bytes. Of the eight telephone-events it has only the
+    // headers.
     assert_eq!(played.media_bytes, 200 * (12 + 160));
 }
 
-/// Makes an outbound call of 200 (voice 2) through the PBX to an outside number (voice 1). Returns the leg of 200, then
-/// the trunk's.
+/// Makes an outbound call of extension 200 (voice 2) through the PBX to an outside number (voice 1). Returns the leg of
+/// 200, then the trunk's leg.
 fn outbound() -> (Scene, DialogId, DialogId) {
     let mut office = Office::new();
     let a = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", OUTSIDE]);
@@ -255,7 +258,7 @@ fn direct_media_is_in_the_recording_of_an_outbound_call() {
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
     let through = scene.now();
-    // The PBX announces to each side the address of the other.
+    // The PBX announces the address of each side to the other side.
     let (phone, trunk) = (scene.get(a).media[0], scene.get(b).media[1]);
     scene.at(a).media = [phone, trunk];
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));

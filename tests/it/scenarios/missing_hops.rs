@@ -1,4 +1,4 @@
-//! Hops that the mirror misses or shows out of order, and calls that begin on the PBX's own host.
+//! Tests of hops that the mirror misses or captures out of order, and of calls that begin on the PBX's own host.
 
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, EventKind, Side};
@@ -7,7 +7,7 @@ use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone};
 
-/// Returns direction, called number and number of legs of each record, sorted by number.
+/// Returns direction, called number and number of legs of each record. The result is sorted by called number.
 fn called(played: &PlayedScene) -> Vec<(CallDirection, String, usize)> {
     let row = |c: &crate::support::playback::PlayedCall| {
         (c.record.direction, c.record.to.clone().unwrap_or_default(), c.record.legs.len())
@@ -45,7 +45,7 @@ fn a_call_through_a_proxy_whose_hop_to_the_pbx_is_missing_is_one_call() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// A dialler on the PBX's host calls two numbers in the office's name.
+/// A dialler on the PBX's host calls two numbers. It shows the office's number as the caller.
 fn campaign() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let (mut pbx, mut provider) = (ScenePhone::new(DID, 9), ScenePhone::new("", 1));
@@ -56,7 +56,7 @@ fn campaign() -> (Scene, [DialogId; 4]) {
     (scene, [one[0], one[1], two[0], two[1]])
 }
 
-/// A PBX behind a border controller calls two numbers in the office's name.
+/// A PBX behind a border controller calls two numbers. It shows the office's number as the caller.
 fn two_calls_through_a_border_controller() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let [mut pbx, mut border, mut provider] = [9, 98, 1].map(|host| ScenePhone::new(DID, host));
@@ -66,7 +66,7 @@ fn two_calls_through_a_border_controller() -> (Scene, [DialogId; 4]) {
     (scene, [one[0], one[1], two[0], two[1]])
 }
 
-/// All orders of four legs.
+/// Returns all orders in which four legs can be captured.
 fn orders() -> Vec<[usize; 4]> {
     let all = (0..256_usize).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6 & 3]);
     all.filter(|order| (0..4).all(|leg| order.contains(&leg))).collect()
@@ -114,8 +114,8 @@ fn two_extensions_that_call_one_number_at_once_are_two_records() {
     }
 }
 
-/// A dialler behind a border controller calls two numbers in the office's name. The PBX sends the calls back over the same
-/// trunk.
+/// A dialler behind a border controller calls two numbers and shows the office's number. The PBX sends these calls back
+/// over the same trunk.
 fn two_calls_over_a_trunk_in_both_directions() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let [mut border, mut pbx] = [("", 98), (DID, 9)].map(|(user, host)| ScenePhone::new(user, host));
@@ -141,8 +141,8 @@ fn calls_over_a_trunk_in_both_directions_are_one_record_each_in_any_order_of_the
 
 #[test]
 fn a_leg_over_a_trunk_in_both_directions_is_released_for_its_own_cause() {
-    // An extension behind a border controller and a branch office call one number at once. The mirror misses the leg that
-    // the PBX sends for the extension.
+    // An extension behind a border controller and a branch office call one number at the same time. The mirror misses
+    // the leg that the PBX sends for the extension.
     let mut failing = Vec::new();
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let mut scene = Scene::mute();
@@ -164,7 +164,8 @@ fn a_leg_over_a_trunk_in_both_directions_is_released_for_its_own_cause() {
     assert!(failing.is_empty(), "{failing:#?}");
 }
 
-/// An inbound call through a border controller with two addresses, a PBX, and a proxy before the telephone.
+/// Makes an inbound call with four hops: through a border controller with two addresses, a PBX, and a proxy before the
+/// telephone.
 fn four_hops() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let [mut outside, mut wan, mut lan, mut pbx, mut proxy, mut phone] =
@@ -189,7 +190,8 @@ fn a_call_of_four_hops_is_one_record_in_any_order_of_its_legs() {
         let calls: Vec<_> = played.calls.iter().map(|c| (c.record.direction, c.record.internal.as_deref())).collect();
         calls == [(CallDirection::Inbound, Some("200"))]
     };
-    // The hops of one dialog are in their order: the proxy's port is mirrored by one source.
+    // Only orders are kept in which both hops of one dialog are in their true order, because one mirror port shows
+    // both.
     let at = |order: &[usize; 4], leg: usize| order.iter().position(|n| *n == leg);
     let in_order = orders().into_iter().filter(|order| at(order, 2) < at(order, 3));
     let failing: Vec<_> = in_order.filter(|order| !is_one_call(order)).collect();
@@ -235,7 +237,7 @@ fn a_device_that_a_push_message_wakes_belongs_to_the_ringing_call() {
     scene.cancel(a);
     let played = play(&scene);
     let record = &played.only().record;
-    // Both devices belong to extension 200, which missed the call.
+    // Both devices belong to extension 200, which did not answer the call.
     assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), CallOutcome::Cancelled));
     assert_eq!(record.legs[2].joined_by, Some(CorrelationRule::AnotherDevice));
 }
@@ -281,7 +283,8 @@ fn an_extensions_call_whose_first_hop_is_captured_last_is_outbound() {
 
 #[test]
 fn a_hop_between_two_nodes_that_is_captured_last_belongs_to_the_call() {
-    // The trunk ends at host 9, the telephone is registered at host 98, and the cluster sends the call from 97 to 98.
+    // A cluster with two nodes: the trunk ends at host 9, but the telephone is registered at host 98. The cluster sends
+    // the call from 97 to 98.
     let mut scene = Scene::mute();
     let [mut outside, mut trunk, mut inner, mut node, mut phone] =
         [(OUTSIDE, 1), (DID, 9), ("", 97), ("", 98), ("200", 2)].map(|(user, host)| ScenePhone::new(user, host));

@@ -1,5 +1,5 @@
-//! Call flows of which there is no capture, written with the scenario builder. They check the record, the recorded
-//! sound, and the events while the call is open.
+//! Tests with call flows that no capture contains. The scenario builder makes them. The tests check the record, the
+//! recorded sound, and the events while the call is open.
 
 mod attempts;
 mod content;
@@ -38,12 +38,13 @@ use callspan::call::record::{CallRecord, Side};
 use crate::support::playback::{PlayedCall, PlayedScene};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// Returns a scene, an outside caller (voice 1) and extension 200 (voice 2).
+/// Returns a scene, a caller from outside (voice 1) and extension 200 (voice 2).
 fn outside_and_200() -> (Scene, ScenePhone, ScenePhone) {
     (Scene::new(), ScenePhone::new("+79990000001", 1), ScenePhone::new("200", 2))
 }
 
-/// Makes a direct call of the two, which is answered. Returns the scene, the dialog, and the ms of the answer.
+/// Makes an answered call from the outside caller to 200, without a PBX. Returns the scene, the dialog, and the ms of
+/// the answer.
 fn direct() -> (Scene, DialogId, i64) {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -51,8 +52,8 @@ fn direct() -> (Scene, DialogId, i64) {
     (scene, call, answered)
 }
 
-/// An outside caller (voice 1), a PBX on host 9 (voice 5: music and prompts), and the extensions 200 (voice 2) and 201
-/// (voice 3).
+/// The parties of most tests: an outside caller (voice 1), a PBX on host 9 (voice 5: music and prompts), and the
+/// extensions 200 (voice 2) and 201 (voice 3).
 struct Office {
     scene: Scene,
     outside: ScenePhone,
@@ -92,14 +93,14 @@ impl Office {
         self.scene.leg(&mut self.pbx, &mut self.e201, [OUTSIDE, "201"])
     }
 
-    /// Adds the legs of an outbound call: the leg of 200, and the trunk's leg with the office's number.
+    /// Adds the legs of an outbound call: the leg of 200, and the trunk's leg, which shows the office's number.
     fn outbound(&mut self) -> [DialogId; 2] {
         let a = self.scene.leg(&mut self.e200, &mut self.pbx, ["200", OUTSIDE]);
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
-    /// Extension 200 consults 201 through the PBX for `ms` while the caller of `a` hears music. Returns both legs of
-    /// the consultation and the ms of its first packet.
+    /// Extension 200 talks to 201 through the PBX for `ms`, before a transfer. The caller of leg `a` hears music
+    /// meanwhile. Returns both legs of this consultation and the ms of its first packet.
     fn consult(&mut self, a: DialogId, ms: i64) -> (DialogId, DialogId, i64) {
         let Self { scene, pbx, e200, e201, .. } = self;
         let (c, d) = (scene.leg(e200, pbx, ["200", "201"]), scene.leg(pbx, e201, ["200", "201"]));
@@ -110,14 +111,14 @@ impl Office {
         (c, d, begins)
     }
 
-    /// Plays a short inbound call, which shows which host is the PBX.
+    /// Plays a short inbound call. From it the engine learns which host is the PBX.
     fn plain_call(&mut self) {
         let (a, b) = self.connected();
         self.scene.bridge(a, b, 400);
         self.scene.bye_all(&[a, b], Side::Caller);
     }
 
-    /// Makes an inbound call through the PBX that 200 has answered. Returns both legs.
+    /// Makes an inbound call through the PBX that 200 answers. Returns both legs.
     fn connected(&mut self) -> (DialogId, DialogId) {
         let (a, b) = (self.inbound(), self.rings_200());
         self.scene.connect_through(a, b, 2_000);
@@ -125,7 +126,8 @@ impl Office {
     }
 }
 
-/// Makes an inbound call that 200 answered and referred to 201, which is busy. Returns the trunk's leg and the leg of 200.
+/// Makes an inbound call that 200 answers and transfers to 201, which is busy. Returns the trunk's leg and the leg of
+/// 200.
 fn referred_in_vain(office: &mut Office) -> [DialogId; 2] {
     let (a, b) = (office.inbound(), office.rings_200());
     office.scene.connect_through(a, b, 1_000);
@@ -136,8 +138,8 @@ fn referred_in_vain(office: &mut Office) -> [DialogId; 2] {
     [a, b]
 }
 
-/// Adds two inbound calls of one caller's number (voices 1 and 4), and the legs by which the PBX rings 200 and 201 for
-/// them. Returns both trunk legs, then both legs of the telephones.
+/// Adds two inbound calls from one number (voices 1 and 4), and the legs by which the PBX rings 200 and 201 for them.
+/// Returns the two trunk legs, then the two telephone legs.
 fn two_callers_of_one_number(scene: &mut Scene) -> [DialogId; 4] {
     let (mut one, mut two) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(OUTSIDE, 4));
     let mut pbx = ScenePhone { voice: MUSIC, ..ScenePhone::new(DID, 9) };
@@ -148,7 +150,7 @@ fn two_callers_of_one_number(scene: &mut Scene) -> [DialogId; 4] {
     [a, c, b, scene.leg(&mut pbx, &mut e201, [OUTSIDE, "201"])]
 }
 
-/// Returns the call that has this dialog as its first leg.
+/// Returns the played call with this dialog as its first leg.
 #[track_caller]
 fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a PlayedCall {
     let id = &scene.get(d).call_id;
@@ -156,7 +158,7 @@ fn call_of<'a>(played: &'a PlayedScene, scene: &Scene, d: DialogId) -> &'a Playe
     found.unwrap_or_else(|| panic!("{id} is the first leg of no call"))
 }
 
-/// Returns true if each record names the other as related.
+/// Returns whether each of two records names the other as related.
 fn related(a: &CallRecord, b: &CallRecord) -> bool {
     a.related.contains(&b.id) && b.related.contains(&a.id)
 }

@@ -1,5 +1,6 @@
-//! Media with addresses other than its signalling announces: NAT on either side, asymmetric senders, host names, NAT64,
-//! multicast, and private or reused addresses that several calls announce at once.
+//! Tests of media with other addresses than its signalling announces. Causes are NAT on either side, asymmetric
+//! senders, host names, NAT64 and multicast. Also tests private or reused addresses that several calls announce at the
+//! same time.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallVerdict, EndedBy, ProblemKind, Side};
@@ -15,12 +16,12 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-/// Returns a phone with this voice that sends SIP from an endpoint.
+/// Returns a phone with this voice. It sends SIP from the endpoint `sip`.
 fn phone(user: &str, voice: u8, sip: &str) -> ScenePhone {
     ScenePhone { sip: endpoint(sip), ..ScenePhone::new(user, voice) }
 }
 
-/// The addresses of a call: endpoints of the signalling, announced media addresses, and the flows of the media.
+/// The addresses of a call: endpoints of the signalling, announced media addresses, and the real flows of the media.
 struct NatCall<'a> {
     name: &'a str,
     sip: [&'a str; 2],
@@ -29,7 +30,7 @@ struct NatCall<'a> {
 }
 
 impl NatCall<'_> {
-    /// Returns the same call with the other side as the caller.
+    /// Returns the same call with caller and callee exchanged.
     fn reversed(&self) -> Self {
         let ([a, b], [c, d], [e, f]) = (self.sip, self.announced, self.sends);
         NatCall { name: self.name, sip: [b, a], announced: [d, c], sends: [f, e] }
@@ -49,7 +50,7 @@ impl NatCall<'_> {
     }
 }
 
-/// Calls in which media addresses differ from the announced ones.
+/// Calls whose media has other addresses than announced.
 const NAT_CALLS: [NatCall<'_>; 7] = [
     NatCall {
         name: "PBX with an external address and a media host of its own, telephone behind another NAT",
@@ -101,7 +102,7 @@ const NAT_CALLS: [NatCall<'_>; 7] = [
 #[test]
 fn media_behind_nat_is_heard_on_its_side() {
     for call in NAT_CALLS.iter().flat_map(|call| [call.reversed().reversed(), call.reversed()]) {
-        // Media from the 2xx on, before it, and one direction after the other.
+        // Media begins with the 2xx, or before it, or each direction begins at another time.
         for (early, apart_ms) in [(false, 0), (true, 0), (false, 400)] {
             let mut scene = Scene::new();
             let dialog = call.begin(&mut scene);
@@ -148,7 +149,7 @@ fn a_host_name_or_a_zone_in_the_description_hides_no_media() {
         let mut packets = scene.packets();
         for packet in &mut packets {
             if let Ok(text) = String::from_utf8(packet.payload.clone()) {
-                // The body becomes longer: without Content-Length, the body is the rest of the datagram.
+                // The changed body is longer. Without Content-Length, all bytes after the headers are the body.
                 let lines = text.split("\r\n").filter(|line| !line.starts_with("Content-Length"));
                 packet.payload = change(lines.collect::<Vec<_>>().join("\r\n")).into_bytes();
             }
@@ -172,8 +173,8 @@ fn the_sender_tells_the_sides_of_a_multicast_address() {
     hears(play(&scene).only(), (1, 2), talks, ended);
 }
 
-/// Plays the calls of two tenants with telephones that announce the same private address. The second call begins
-/// `after_ms` after the answer of the first and ends before it. `sides` are the sides of the telephones.
+/// Plays the calls of two tenants whose telephones announce the same private address. The second call begins `after_ms`
+/// after the answer of the first, and ends before the first. `sides` are the sides on which the telephones are.
 fn tenants(sides: [Side; 2], after_ms: i64, holds: bool) -> (PlayedScene, [[i64; 2]; 2]) {
     let mut scene = Scene::new();
     let begin = |scene: &mut Scene, n: usize| {
@@ -235,7 +236,8 @@ fn two_tenants_with_one_private_address_are_never_joined_or_ended_by_each_other(
     }
 }
 
-/// Two telephones behind one NAT announce the same port at host names; the PBX announces the address of its own NAT.
+/// Two telephones behind one NAT announce host names with the same port. The PBX announces the address behind its own
+/// NAT.
 #[test]
 fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
     let mut scene = Scene::new();
@@ -257,7 +259,7 @@ fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
         })
         .collect();
     scene.rtp(&flows, 2_000);
-    // No fact tells to which call these packets belong.
+    // Nothing shows to which call these packets belong.
     scene.rtp(&[(7, (endpoint("203.0.113.99:9000"), endpoint("198.51.100.7:4000")))], 500);
     let ended = scene.bye_all(&calls, Side::Caller);
     let played = play(&scene);
@@ -270,7 +272,7 @@ fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
     }
 }
 
-/// Plays a call without its BYE, and `wait_ms` later another call at the same PBX port.
+/// Plays a call without its BYE, and `wait_ms` later another call that uses the same port of the PBX.
 fn port_used_again(holds: bool, goes_on: bool) -> PlayedScene {
     let mut scene = Scene::new();
     let mut pbx = ScenePhone::new("84951112233", 9);
@@ -310,7 +312,8 @@ fn a_port_used_again_ends_the_call_whose_bye_was_lost_and_no_other() {
     assert_eq!(ended_by(&port_used_again(false, true)), Some(EndedBy::Caller), "its media goes on");
 }
 
-/// The PBX signals from a public address and has its media behind a NAT, so no announced media address is in a packet.
+/// The PBX sends its signalling from a public address, but its media is behind a NAT. So no packet has an announced
+/// media address.
 fn unmatched(stranger: bool) -> PlayedScene {
     let mut scene = Scene::new();
     let (mut home, mut pbx) = (phone("201", 1, "198.51.100.7:61060"), phone("84953001111", 2, "203.0.113.5:5060"));

@@ -1,5 +1,5 @@
-//! Offers that wait for their answer, and refused offers (RFC 3264 sections 4 and 8): the session description that is
-//! in force meanwhile.
+//! Tests of pending and refused offers (RFC 3264 sections 4 and 8): until its answer, an offer does not replace the
+//! session description that applies.
 
 use callspan::call::record::Side;
 
@@ -8,8 +8,8 @@ use crate::scenarios::direct;
 use crate::support::playback::play;
 use crate::support::scenario::{MessageChange, RtpSender, ip, sdp};
 
-/// Plays a call in which a re-INVITE or UPDATE gives payload type 8 another meaning. The offer is pending for
-/// `pending_ms`, then refused.
+/// Plays a call with a re-INVITE or UPDATE that gives payload type 8 another meaning. The offer is pending for
+/// `pending_ms`, and then it is refused.
 fn refused(by: Side, method: &str, pending_ms: i64, status: u16) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();
@@ -22,7 +22,7 @@ fn refused(by: Side, method: &str, pending_ms: i64, status: u16) {
     scene.talk(call, 1_000);
     let ended = scene.bye(call, Side::Caller);
     let played = play(&scene);
-    // The exchange of the messages itself takes 20 ms without sound.
+    // The exchange of messages itself takes 20 ms without sound.
     hears(played.only(), (1, 2), talks, talks + 1_000);
     hears(played.only(), (1, 2), ended - 900, ended);
     if pending_ms > 0 {
@@ -48,7 +48,8 @@ fn media_follows_an_offer_before_its_answer_is_captured() {
     for by in [Side::Caller, Side::Callee] {
         let (mut scene, call, _) = direct();
         scene.talk(call, 1_000);
-        // The offerer moves to another address and allows payload type 97; the other side uses both before its 200.
+        // The side that sends the offer moves to another address and accepts payload type 97. The other side uses both
+        // before it sends its 200.
         let moved = ip(50, 30_000);
         scene.at(call).media[by.channel()] = moved;
         let offer = sdp(moved, 9, "97 8", &["a=rtpmap:97 PCMA/8000"]);

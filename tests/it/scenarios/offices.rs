@@ -1,5 +1,5 @@
-//! Features of office PBXs: follow-me over the trunk, queues that try again, session border controllers, trunks that
-//! write numbers in their own form, conferences, voice mail.
+//! Tests of features of office PBXs: follow-me over the trunk, queues that try again, session border controllers,
+//! conferences, voice mail, and trunks that change the form of numbers.
 
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
@@ -10,8 +10,8 @@ use crate::support::scenario::{DialogId, ScenePhone, at};
 
 const MOBILE: &str = "+79161234567";
 
-/// Plays a call that rings 200 and, by the trunk on which it came, the mobile of 200 under the name `from`. The mobile
-/// answers.
+/// Plays a call that rings 200. It also rings the mobile telephone of 200, by the trunk on which the call came, with
+/// the caller's number `from`. The mobile telephone answers.
 fn follow_me(from: &str) -> (PlayedScene, [i64; 3]) {
     let mut office = Office::new();
     let (a, b) = (office.inbound(), office.rings_200());
@@ -19,7 +19,7 @@ fn follow_me(from: &str) -> (PlayedScene, [i64; 3]) {
     let m = scene.leg(pbx, outside, [from, MOBILE]);
     scene.at(m).voices[1] = 4;
     scene.ring_through(a, b);
-    // Longer than the 2 s in which legs are joined by their times alone.
+    // The pause is longer than 2 s, the time within which legs are joined by their times alone.
     scene.wait(3_000);
     scene.invite_and_ring(m);
     scene.wait(2_000);
@@ -116,7 +116,7 @@ fn a_queue_that_rings_all_again_and_again_is_one_call() {
         }
         scene.sound(&[(MUSIC, a, Side::Callee)], 4_000);
         if round != &rounds[2] {
-            // 200 declines in the second round.
+            // 200 refuses the call when it rings for the second time.
             if round == &rounds[1] {
                 scene.refuse(round[0], 486, &[])
             } else {
@@ -148,7 +148,7 @@ fn a_border_controller_and_a_pbx_make_one_three_leg_call() {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
         let mut border = ScenePhone::new(DID, 7);
-        // The trunk removes the plus.
+        // The trunk removes the plus from the numbers.
         let [theirs, did] = [OUTSIDE, DID].map(|n| &n[1..]);
         let legs = if inbound {
             let first = scene.leg(outside, &mut border, [OUTSIDE, DID]);
@@ -195,7 +195,7 @@ fn trunks_that_write_the_callers_number_their_own_way_bring_one_call() {
     ] {
         let mut office = Office::new();
         let Office { scene, outside, pbx, e200, .. } = &mut office;
-        // The trunk's account replaces the called number.
+        // The trunk puts its account in the place of the called number.
         let a = scene.leg(outside, pbx, [trunk, "mango-4711"]);
         let b = scene.leg(pbx, e200, [phone, "200"]);
         scene.invite(a);
@@ -245,7 +245,7 @@ fn those_who_dial_in_to_a_conference_are_calls_of_their_own() {
         scene.leg(outside, pbx, [OUTSIDE, DID]),
         scene.leg(e200, pbx, ["200", "800"]),
         scene.leg(e201, pbx, ["201", "800"]),
-        // The conference calls the fourth participant.
+        // The conference calls a fourth participant.
         scene.leg(pbx, &mut ScenePhone::new("202", 6), ["800", "202"]),
     ];
     for leg in legs {
@@ -333,7 +333,7 @@ fn a_caller_sent_to_voice_mail_was_answered_by_nobody() {
     scene.invite(a);
     scene.invite_and_ring(b);
     scene.wait(3_000);
-    // The telephone does not ring any more when the feature code is answered.
+    // When the feature code is answered, the telephone stops ringing.
     scene.cancel(b);
     scene.wait(300);
     let c = scene.leg(e201, pbx, ["201", "*97"]);

@@ -1,4 +1,5 @@
-//! Unusual senders and networks. In each case another recorder failed; callspan must record the call in full.
+//! Tests of unusual senders and networks. In each case another recorder failed, and callspan must record the whole
+//! call.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -12,7 +13,7 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, PlayedScene, play, play_packets};
 use crate::support::scenario::{DialogId, Scene, ScenePacket, ScenePhone};
 
-/// Plays a call of 4 s with changed packets. Both voices must be recorded in full.
+/// Plays a call of 4 s whose packets are changed by `change`. Both voices must be recorded completely.
 #[track_caller]
 fn heard_through(change: impl Fn(&mut ScenePacket)) -> PlayedScene {
     let (mut scene, call, _) = direct();
@@ -37,7 +38,7 @@ fn a_marker_on_every_packet_marks_nothing() {
             p.payload[1] |= 0x80;
         }
     });
-    // Two sides of 4 s: the same number of samples as without markers.
+    // The call without markers has the same number of samples: 4 s of both sides.
     let plain = heard_through(|_| {});
     let length = |played: &PlayedScene| played.only().sound.as_ref().map(|s| s[0].samples.len());
     assert_eq!(length(&played), length(&plain));
@@ -71,14 +72,15 @@ fn a_jump_of_four_seconds_with_a_marker_moves_nothing() {
 
 #[test]
 fn header_extensions_with_an_audio_level_are_no_sound() {
-    // RFC 8285 with one byte of header, RFC 6464: id 1, one byte of level; three bytes of padding.
+    // A header extension with one-byte headers (RFC 8285): the audio level with id 1 (RFC 6464), and three bytes of
+    // padding.
     heard_through(|p| {
         if is_rtp(p) {
             p.payload[0] |= 0x10;
             p.payload.splice(12..12, [0xbe, 0xde, 0, 1, 0x10, 0x2a, 0, 0]);
         }
     });
-    // The two-byte form, and an extension id that was not announced.
+    // A header extension in the two-byte form, with an id that no session description announced.
     heard_through(|p| {
         if is_rtp(p) {
             p.payload[0] |= 0x10;
@@ -141,12 +143,13 @@ fn the_same_ssrc_on_both_sides_is_two_voices() {
     let played = play(&scene);
     hears(played.only(), (1, 2), talks, ended);
     let sides = &played.only().record.sides;
-    // 4 s of 20 ms each.
+    // 4 s are 200 packets of 20 ms.
     assert_eq!([sides.caller.packets, sides.callee.packets], [200, 200]);
     assert_eq!([sides.caller.duplicates, sides.callee.duplicates], [0, 0]);
 }
 
-/// Plays both legs of a PBX that forwards RTP unchanged: same SSRC, sequence numbers and timestamps.
+/// Plays both legs of a PBX that forwards RTP unchanged: SSRC, sequence numbers and timestamps are the same on both
+/// legs.
 fn passed_on(office: &mut Office, a: DialogId, b: DialogId) {
     for (from, to) in [(a, b), (b, a)] {
         let (source, copy) = if from == a { (Side::Caller, Side::Caller) } else { (Side::Callee, Side::Callee) };
@@ -203,7 +206,7 @@ fn a_ring_group_that_gets_the_same_early_media_is_heard_once() {
     let record = &played.only().record;
     hears(played.only(), (1, 2), talks, ended);
     assert_eq!((record.internal.as_deref(), record.outcome), (Some("200"), CallOutcome::Answered));
-    // The anchor leg is the trunk's: 1 s of music and 2 s of the operator; the caller talks for 2 s.
+    // The anchor leg is the trunk's leg. It has 1 s of music and 2 s of the operator, and 2 s of the caller.
     assert_eq!([record.sides.caller.packets, record.sides.callee.packets], [100, 150]);
     assert_eq!([record.sides.caller.duplicates, record.sides.callee.duplicates], [0, 0]);
 }
@@ -215,7 +218,8 @@ fn rtcp_stun_and_dtls_on_media_ports_are_ignored() {
     scene.talk(call, 4_000);
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    // RFC 5761: a sender report of 28 bytes; RFC 8489: a binding request; RFC 6347: the beginning of a ClientHello.
+    // Other packets on the media ports: a sender report of 28 bytes (RFC 5761), a binding request (RFC 8489), the
+    // beginning of a ClientHello (RFC 6347).
     let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
     let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[9; 12]].concat();
     let hello = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 1][..], &[3; 19]].concat();
@@ -244,7 +248,7 @@ fn a_bye_that_nobody_answers_ends_the_call() {
     let talks = scene.now();
     scene.talk(call, 2_000);
     let ended = scene.now();
-    // The request is retransmitted as RFC 3261 requires, because the other side does not answer.
+    // The request is not answered, so it is retransmitted as RFC 3261 requires.
     for pause in [0, 500, 1_000, 2_000] {
         scene.wait(pause);
         scene.request(call, Side::Callee, "BYE", &[crate::support::scenario::MessageChange::CSeq(501)]);
@@ -257,7 +261,7 @@ fn a_bye_that_nobody_answers_ends_the_call() {
 
 #[test]
 fn thousands_of_short_calls_leave_nothing_behind() {
-    // `CALLSPAN_CALLS=100000` for the long run.
+    // The long run sets `CALLSPAN_CALLS=100000`.
     let calls: u32 = std::env::var("CALLSPAN_CALLS").ok().and_then(|v| v.parse().ok()).unwrap_or(2_000);
     let mut engine = Engine::new(Config::default(), "short calls");
     let (mut ended, mut heard, mut most) = (0, 0, (0, 0, 0));
@@ -266,7 +270,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
             if let CallEvent::Ended(call) = event {
                 ended += 1;
                 let sides = &call.record.sides;
-                // 60 ms of each side.
+                // Each side sent 60 ms, i.e. 3 packets.
                 heard += u32::from(sides.caller.packets == 3 && sides.callee.packets == 3);
             }
         }
@@ -274,7 +278,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
     for n in 0..calls {
         let mut scene = Scene::mute();
         scene.set_now(i64::from(n) * 1_500);
-        // Ports are used again after a hundred calls, as a PBX does.
+        // After a hundred calls, ports are used again, as PBXs do it.
         let port = 10_000 + (n % 100) as u16 * 4;
         let (mut a, mut b) = (ScenePhone::new("101", 1), ScenePhone::new("102", 2));
         (a.next_port, b.next_port) = (port, port);
@@ -293,7 +297,7 @@ fn thousands_of_short_calls_leave_nothing_behind() {
     engine.handle_end_of_capture(&mut NullSink);
     count(&mut engine);
     assert_eq!((ended, heard), (calls, calls));
-    // A leg is kept for some seconds after its BYE, so only a few calls of 1.5 s are in the tables at once.
+    // A leg is kept for some seconds after its BYE. So only a few calls of 1.5 s are in the tables at the same time.
     assert!(most.0 <= 64 && most.1 <= 256 && most.2 <= 256, "{most:?}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.media_addresses, tables.flows], [0; 5]);

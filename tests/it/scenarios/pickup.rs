@@ -1,5 +1,5 @@
-//! Calls that reach another telephone without REFER and Replaces: feature codes, directed pickup, a re-INVITE inside
-//! the PBX; and calls that the PBX begins.
+//! Tests of calls that reach another telephone without REFER and Replaces: by feature codes, directed pickup, or a
+//! re-INVITE by the PBX. Also tests calls that the PBX begins.
 
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
@@ -47,8 +47,8 @@ fn a_leg_for_a_caller_still_talking_is_a_related_call() {
     scene.bridge(a, b, 1_000);
     scene.invite(c);
     scene.answer(c);
-    // No leg ends within the time for correlation, so this could be a second call from the same number without its
-    // trunk leg.
+    // In the time that correlation considers, no leg ends. So this leg could also be a second call from the same number
+    // with a trunk leg that was not captured.
     let both = [(1, a, Side::Caller), (2, a, Side::Callee), (4, c, Side::Caller), (3, c, Side::Callee)];
     scene.sound(&both, 3_000);
     scene.bye_all(&[c, a], Side::Caller);
@@ -65,7 +65,7 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
     let (a, b) = office.connected();
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.bridge(a, b, 2_000);
-    // 200 dials a feature code on the same leg: the PBX calls 201 in the name of 200.
+    // 200 dials a feature code on the same leg. The PBX then calls 201 with the number of 200 as the caller.
     let c = scene.leg(pbx, e201, ["200", "201"]);
     scene.at(c).voices[0] = 2;
     scene.invite_and_ring(c);
@@ -93,12 +93,14 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     office.scene.bridge(a, b, 2_000);
     let holds = office.scene.now();
     office.scene.hold(b, Side::Callee);
-    // 200 consults 201 through the PBX and transfers by a key of the telephone: no REFER, only the messages of the PBX.
+    // 200 consults 201 through the PBX and transfers the call by a key of its telephone. There is no REFER, so only the
+    // PBX's messages show the transfer.
     let (c, d, consults) = office.consult(a, 2_000);
     let scene = &mut office.scene;
     scene.bye(b, Side::Caller);
     scene.bye(c, Side::Callee);
-    // A re-INVITE announces each side to the other; to the trunk with another port of the PBX.
+    // The PBX sends a re-INVITE to each side with the other side's address. To the trunk it announces another port of
+    // its own.
     let offer = scene.sdp(d, Side::Caller, &[]);
     let identity = format!("P-Asserted-Identity: <sip:{OUTSIDE}@10.0.0.9>");
     scene.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), MessageChange::Header(&identity)]);
@@ -128,7 +130,7 @@ fn an_inbound_call_with_direct_media_is_recorded_to_its_end() {
     let scene = &mut office.scene;
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
-    // The PBX announces each party's own address to the other one.
+    // The PBX announces the address of each party to the other party.
     let [ours, theirs] = [scene.get(b).media[1], scene.get(a).media[0]];
     scene.at(a).media[1] = ours;
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
@@ -204,7 +206,7 @@ fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     }
 }
 
-/// Plays a call that rings 200. 201 dials `code`; the PBX answers that, and then `after` adds messages. Returns the
+/// Plays a call that rings 200 while 201 dials `code`. The PBX answers 201, and then `after` adds messages. Returns the
 /// scene, the three legs, and the ms at which they talk.
 fn code_while_it_rings(code: &str, after: fn(&mut Scene, [DialogId; 3])) -> (Scene, [DialogId; 3], i64) {
     let mut office = Office::new();
@@ -231,13 +233,14 @@ fn a_group_pickup_is_related_to_the_call_it_answers() {
         scene.answer(a);
         scene.cancel(b);
     });
-    // Two messages each, 10 ms apart: INVITE, 100, 180 of two legs, then 3 s, then INVITE and 100 of the code.
+    // Until the pickup there are INVITE, 100 and 180 on two legs, 10 ms each. Then 3 s pass, and INVITE and 100 of the
+    // code follow.
     let taken = 6 * 10 + 3_000 + 2 * 10;
     let played = play(&scene);
     assert_eq!(played.calls.len(), 2);
     let (one, two) = (call_of(&played, &scene, a), call_of(&played, &scene, c));
     assert!(related(&one.record, &two.record));
-    // The PBX does not tell 200's telephone why it stops ringing.
+    // The PBX does not tell the telephone of 200 why it must stop ringing.
     assert_eq!((one.record.outcome, one.record.internal.as_deref()), (CallOutcome::Answered, Some("201")));
     assert_eq!(one.record.operator_answered_at, Some(at(taken)));
     hears(one, (1, 3), talks, talks + 3_000);
@@ -269,7 +272,7 @@ fn a_group_pickup_is_related_to_a_queued_call_completed_elsewhere() {
 
 #[test]
 fn a_pickup_code_is_unrelated_to_calls_it_does_not_answer() {
-    // The code of the mailbox, or of a pickup that came too late.
+    // The code is that of the mailbox, or of a pickup that came too late.
     let cases: [fn(&mut Scene, [DialogId; 3]); 2] = [
         |scene, [a, b, _]| {
             scene.wait(2_500);
@@ -326,7 +329,7 @@ fn a_slow_feature_code_transfer_is_related_to_the_first_call() {
     let scene = &mut office.scene;
     let talks = scene.now();
     scene.bridge(a, b, 2_000);
-    // The PBX rings 201 under the caller's number, and ends the leg of 200 only after 201 has answered.
+    // The PBX rings 201 with the caller's number. It ends the leg of 200 only after 201 has answered.
     scene.invite_and_ring(c);
     scene.bridge(a, b, 2_000);
     scene.answer(c);
@@ -373,7 +376,7 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     hears(played.only(), (3, 1), taken, ended);
 }
 
-/// The PBX calls 200 under the name `from`, then the outside party for 200.
+/// The PBX calls 200 with the caller's number `from`. Then it calls the outside party for 200.
 fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
@@ -396,7 +399,7 @@ fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
 
 #[test]
 fn click_to_call_is_known_whatever_name_the_extension_is_called_under() {
-    // The number to be called; the extension itself; a word.
+    // The caller's number that 200 sees: the number to be called, the extension itself, or a word.
     for from in [OUTSIDE, "200", "callback"] {
         let (scene, [answered, talks, ended]) = click_to_call(from);
         let played = play(&scene);
@@ -432,7 +435,7 @@ fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
 
 #[test]
 fn an_anonymous_caller_is_no_click_to_call() {
-    // Neither the trunk's leg of the first call nor the telephone's leg of the second call is mirrored.
+    // The mirror shows neither the trunk's leg of the first call nor the telephone's leg of the second call.
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
     let a = scene.leg(pbx, e200, ["anonymous", "200"]);
@@ -450,7 +453,7 @@ fn an_anonymous_caller_is_no_click_to_call() {
 fn an_ambiguous_pbx_call_is_not_taken_for_click_to_call() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, e201 } = &mut office;
-    // 201 dials a short code for the number, so its leg and the trunk's leg share no number.
+    // 201 dials a short code, so its leg and the trunk's leg have no number in common.
     let x = scene.leg(e201, pbx, ["201", "5551234"]);
     let a = scene.leg(pbx, e200, ["200", "200"]);
     let b = scene.leg(pbx, outside, [DID, OUTSIDE]);

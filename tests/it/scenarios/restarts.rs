@@ -1,4 +1,5 @@
-//! A kill changes no decision about which legs are one call: the records are those of a recorder that was never killed.
+//! Tests that a kill does not change which legs are one call. The records must be those of a recorder that was never
+//! killed.
 
 use callspan::call::Engine;
 use callspan::call::config::{Config, RegistrationMoment};
@@ -12,19 +13,19 @@ use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
-/// The facts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
+/// The parts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
 type DecidedFacts =
     (String, CallDirection, Option<String>, Vec<(String, Option<CorrelationRule>)>, Vec<(String, CorrelationRule)>);
 
 fn decided(record: &CallRecord) -> DecidedFacts {
-    // A leg that nobody answered leaves no spool.
+    // An unanswered leg has no spool, so after a kill it may be missing.
     let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
     let legs = answered.map(|leg| (leg.sip_call_id.clone(), leg.joined_by)).collect();
     let relations = record.relations.iter().map(|relation| (relation.id.clone(), relation.why)).collect();
     (record.id.clone(), record.direction, record.internal.clone(), legs, relations)
 }
 
-/// Asserts that a kill at each of these milliseconds of the scene leads to the same records. Returns the records.
+/// Checks that a kill at each of these times (ms of the scene) gives the same records. Returns the records.
 #[track_caller]
 fn same_after_kills(scene: &Scene, kills_ms: &[i64]) -> Vec<CallRecord> {
     let whole: Vec<CallRecord> = play(scene).calls.into_iter().map(|call| call.record).collect();
@@ -37,8 +38,8 @@ fn same_after_kills(scene: &Scene, kills_ms: &[i64]) -> Vec<CallRecord> {
     whole
 }
 
-/// A PBX with two addresses, in an inbound call to 200. With `rewritten` numbers only the voices show that both legs are
-/// one call.
+/// Makes an inbound call to 200 through a PBX with two addresses. If `rewritten` is true, the PBX changes the numbers,
+/// and only the voices show that both legs are one call.
 fn two_addresses(scene: &mut Scene, rewritten: bool) -> [DialogId; 2] {
     let public = |host: u8| Endpoint::v4([198, 51, 100, host], 5_060);
     let mut outside = ScenePhone { sip: public(1), ..ScenePhone::new(OUTSIDE, 1) };
@@ -73,7 +74,8 @@ fn a_join_by_numbers_that_was_confirmed_stays_confirmed_after_a_kill() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// The target declines, so its leg leaves no spool. Later the caller's number calls the target again.
+/// The transfer target refuses, so its leg has no spool. Later the caller's number calls the target again, after the
+/// kill.
 #[test]
 fn a_refer_that_was_used_claims_no_later_leg_after_a_kill() {
     let mut office = Office::new();
@@ -82,7 +84,7 @@ fn a_refer_that_was_used_claims_no_later_leg_after_a_kill() {
     scene.talk(b, 4_000);
     let killed = scene.now();
     scene.talk(b, 1_000);
-    // Only the PBX's leg of the next call is mirrored.
+    // Of the next call, the mirror shows only the PBX's leg to the telephone.
     let d = scene.leg(&mut pbx, &mut e201, ["200", "201"]);
     scene.connect(d);
     scene.talk(d, 2_000);
@@ -90,7 +92,7 @@ fn a_refer_that_was_used_claims_no_later_leg_after_a_kill() {
     same_after_kills(&scene, &[killed]);
 }
 
-/// A REFER before the kill, its INVITE after the kill.
+/// The REFER comes before the kill, and the INVITE that it causes comes after the kill.
 #[test]
 fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
     let mut office = Office::new();
@@ -111,7 +113,7 @@ fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
     assert_eq!(records.len(), 1);
 }
 
-/// Two telephones ring, one of them for a call that content relates to another one later.
+/// Two telephones ring. One of them rings for a call that content evidence later relates to another call.
 #[test]
 fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
     let mut office = Office::new();
@@ -129,7 +131,8 @@ fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
     assert!(records.iter().all(|record| record.relations.len() == 1));
 }
 
-/// Two callers of one number wait, and one telephone rings. Who it was for shows when it is answered, after the kill.
+/// Two callers with the same number wait, and one telephone rings. Only its answer shows for which caller it rang, and
+/// the answer comes after the kill.
 #[test]
 fn a_leg_that_could_belong_to_two_calls_is_resolved_after_a_kill() {
     let mut scene = Scene::new();
@@ -152,8 +155,9 @@ fn a_leg_that_could_belong_to_two_calls_is_resolved_after_a_kill() {
     same_after_kills(&scene, &[killed]);
 }
 
-/// Makes a call to two telephones with early media, at a PBX that rewrites the numbers. One telephone stops ringing. The
-/// content of the other one shows the trunk's leg seconds later. Returns the scene, and the ms of the first word.
+/// Makes a call to two telephones with early media, through a PBX that changes the numbers. One telephone stops
+/// ringing. Seconds later, content evidence shows that the other telephone belongs to the trunk's leg. Returns the
+/// scene, and the ms of the first word.
 fn forked_and_merged_late() -> (Scene, i64) {
     let mut scene = Scene::noisy();
     let mut outside = ScenePhone { sip: Endpoint::v4([198, 51, 100, 1], 5_060), ..ScenePhone::new(OUTSIDE, 1) };
@@ -173,7 +177,7 @@ fn forked_and_merged_late() -> (Scene, i64) {
     scene.cancel(c);
     scene.answer(b);
     scene.answer(a);
-    // The parties are silent until the other telephone's leg is closed.
+    // The parties are silent until the leg of the first telephone is closed.
     scene.wait(3_000);
     let talks = scene.now();
     scene.bridge_until_bye(a, b, 8_000, Side::Caller);
@@ -182,7 +186,7 @@ fn forked_and_merged_late() -> (Scene, i64) {
 
 #[test]
 fn a_leg_that_closed_before_its_call_was_merged_stays_in_the_merged_call_after_a_kill() {
-    // A call that is registered earlier is not merged into another one.
+    // The call must not be registered early, because a registered call is not merged into another call.
     let config = Config { registered_at: RegistrationMoment::End, ..Config::default() };
     let (scene, talks) = forked_and_merged_late();
     let played = play_with(&scene, config.clone());
@@ -197,7 +201,7 @@ fn a_leg_that_closed_before_its_call_was_merged_stays_in_the_merged_call_after_a
     }
 }
 
-/// Passes the legs of an earlier process, each with the id of its call, and the scene through an engine.
+/// Passes the legs of an earlier process, each with its call's id, and then the scene to an engine.
 fn read_back(mut engine: Engine, scene: &Scene, legs: &[(DialogId, String)]) -> Engine {
     let packets = scene.packets();
     for (number, (leg, call)) in legs.iter().map(|(leg, call)| (scene.get(*leg), call)).enumerate() {
@@ -228,7 +232,7 @@ fn engine() -> Engine {
     Engine::new(Config::default(), "restored")
 }
 
-/// Plays a call of two seconds, and the minute after it.
+/// Plays a call of two seconds and the minute after it.
 fn short_call(scene: &mut Scene, outside: &mut ScenePhone, pbx: &mut ScenePhone) -> DialogId {
     let leg = scene.leg(outside, pbx, [OUTSIDE, DID]);
     scene.connect(leg);
@@ -253,7 +257,7 @@ fn ended_calls_leave_room_for_legs_while_spools_are_read_and_end_in_their_order(
     assert_eq!(ended, legs.into_iter().map(|(_, call)| call).collect::<Vec<_>>());
 }
 
-/// A leg that left no spool was between the two.
+/// Two legs of one call do not overlap, because a leg between them had no spool.
 #[test]
 fn a_call_whose_second_leg_begins_after_the_end_of_the_first_ends_once_after_a_restart() {
     let mut scene = Scene::new();
@@ -266,7 +270,7 @@ fn a_call_whose_second_leg_begins_after_the_end_of_the_first_ends_once_after_a_r
     assert_eq!(ended.iter().map(|record| (record.id.as_str(), record.legs.len())).collect::<Vec<_>>(), [("call", 2)]);
 }
 
-/// The timer of the partner legs is due while spools are read.
+/// Legs are read from spools one after the other. Meanwhile the timer of a leg with ended partner legs is due.
 #[test]
 fn a_leg_that_survives_the_others_stays_in_its_call_until_the_spools_are_read() {
     let mut scene = Scene::new();

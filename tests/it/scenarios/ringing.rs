@@ -1,4 +1,5 @@
-//! Telephones that a PBX rings for a caller, in sequence or in parallel, and calls that no party answers.
+//! Tests of telephones that a PBX rings for a caller, one after the other or at the same time. Also tests calls that
+//! nobody answers.
 
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
@@ -12,8 +13,8 @@ fn who(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
-/// Plays a call in which 200 rings for 15 s in vain, then 201 answers. Until then the caller hears only the ringing
-/// tone.
+/// Plays a call in which 200 rings for 15 s without an answer. Then 201 rings and answers. Until the answer the caller
+/// hears only the ringing tone.
 fn hunted(config: Config) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
@@ -76,7 +77,8 @@ fn a_pbx_may_think_for_seconds_before_it_rings_anybody() {
     let (a, b) = (office.inbound(), office.rings_200());
     let scene = &mut office.scene;
     scene.invite(a);
-    // The PBX looks the caller up in a directory, longer than the 2 s in which legs are joined by their times alone.
+    // The PBX searches the caller in a directory. This takes longer than 2 s, the time within which legs are joined by
+    // their times alone.
     scene.wait(3_000);
     scene.invite_and_ring(b);
     scene.ring(a);
@@ -111,7 +113,7 @@ fn an_ambiguous_leg_is_related_to_both_waiting_calls() {
     assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
 }
 
-/// Returns the Call-IDs of each call's legs, in the order of the calls.
+/// Returns for each call the Call-IDs of its legs, in the order of the calls.
 fn legs(played: &PlayedScene) -> Vec<Vec<String>> {
     played.calls.iter().map(|c| c.record.legs.iter().map(|l| l.sip_call_id.clone()).collect()).collect()
 }
@@ -165,7 +167,7 @@ fn hunting_and_a_second_call_from_one_number_stay_separate() {
     scene.invite(a2);
     scene.invite_and_ring(b2);
     scene.wait(1_000);
-    // 200 gives up. 201 could ring for either of the two callers.
+    // 200 stops ringing. 201 could ring for either caller.
     scene.cancel(b1);
     scene.invite(c1);
     scene.answer(c1);
@@ -198,8 +200,8 @@ fn an_ambiguous_leg_is_not_assigned_to_a_newer_call() {
     assert_eq!(three.record.related, [one.record.id.clone(), two.record.id.clone()]);
 }
 
-/// While a ring group rings for one call, a second call from the same number begins and rings its own extension. The
-/// third leg comes 10 ms later and could belong to either call.
+/// A ring group rings for one call. A second call from the same number begins and rings its own extension. A third leg
+/// comes 10 ms later and could belong to either call.
 #[test]
 fn a_leg_within_a_ringing_burst_is_not_the_new_calls() {
     let mut office = Office::new();
@@ -231,7 +233,7 @@ fn a_ring_group_of_sixty_is_one_call() {
         let leg = scene.leg(pbx, &mut phone, [OUTSIDE, &number]);
         scene.invite(leg);
         rung.push(leg);
-        // INVITE and 100 of one phone after the other, 2 ms apart.
+        // INVITE and 100 of two phones follow each other with 2 ms between them.
         scene.wait(2 - 20);
     }
     for leg in &rung {
@@ -257,7 +259,7 @@ fn a_ring_group_of_sixty_is_one_call() {
 #[test]
 fn hanging_up_during_the_announcement_is_abandoned_with_a_known_pbx() {
     let mut office = Office::new();
-    // An ordinary call shows which host is the PBX, and that the mirror shows the telephones that it rings.
+    // From an ordinary call the engine learns which host is the PBX, and that the mirror shows its telephones.
     office.plain_call();
     office.scene.wait(60_000);
     let mut caller = ScenePhone::new("+79990000555", 4);
@@ -299,7 +301,7 @@ fn a_menu_then_an_extension_is_one_call_with_a_person() {
 
 #[test]
 fn a_lone_trunk_leg_does_not_show_who_answered() {
-    // Only the trunk is mirrored: whether a machine or a person answered cannot be known.
+    // The mirror shows only the trunk. So it cannot be known whether a machine or a person answered.
     let mut scene = Scene::new();
     let (mut provider, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     provider.sip = callspan::net::Endpoint::v4([203, 0, 113, 7], 5060);
@@ -354,7 +356,7 @@ fn an_announcement_after_a_refused_trunk_is_recorded_as_unanswered() {
 fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e201, .. } = &mut office;
-    // 201 calls 200, which forwards all calls to a mobile.
+    // 201 calls 200, which forwards all calls to a mobile telephone.
     let a = scene.leg(e201, pbx, ["201", "200"]);
     let mobile = scene.leg(pbx, outside, ["201", OUTSIDE]);
     scene.ring_through(a, mobile);
@@ -371,7 +373,7 @@ fn a_mailbox_after_a_mobile_that_nobody_answered_is_recorded() {
 
 #[test]
 fn an_outbound_call_over_a_second_trunk_is_one_call() {
-    // At once, and after more than the 2 s in which legs are joined by their times alone.
+    // The forwarding fails at once, or after more than 2 s, the time within which legs are joined by their times alone.
     for fails_after_ms in [500, 4_000] {
         let mut office = Office::new();
         let [a, first] = office.outbound();
@@ -402,7 +404,7 @@ fn a_proxy_that_forks_names_the_extension_by_its_request_uri() {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
     let scene = &mut office.scene;
-    // Call-ID, From tag and To are equal at every hop: only the Request-URI differs.
+    // Call-ID, From tag and To are the same at every hop. Only the Request-URI differs.
     let (call_id, tag) = (scene.get(a).call_id.clone(), scene.get(a).tags[0].clone());
     for (leg, number) in [(b, "200"), (c, "201")] {
         let media = scene.get(a).media[0];
@@ -460,7 +462,8 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     hears(played.only(), (1, 4), talks, ended);
 }
 
-/// Plays a call that comes in by the trunk and is forwarded by the same trunk to a mobile.
+/// Plays a call that comes by the trunk and is forwarded to a mobile telephone by the same trunk. `from` is the number
+/// that the forwarded call shows.
 fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
     let mut office = Office::new();
     let a = office.inbound();
@@ -481,7 +484,8 @@ fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
 
 #[test]
 fn a_call_forwarded_over_the_same_trunk_is_one_call() {
-    // With the caller's number, or with the office's own and a Diversion; at once, or after another telephone rang.
+    // The forwarded call shows the caller's number, or the office's number and a Diversion. It begins at once, or after
+    // another telephone rang.
     for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
         let (played, talks, ended) = sent_back(from, after_ms);
         let record = &played.only().record;
@@ -493,7 +497,7 @@ fn a_call_forwarded_over_the_same_trunk_is_one_call() {
 
 #[test]
 fn a_call_in_return_is_no_forwarded_one() {
-    // The office calls the outside party while the outside party calls the office, each by the other's number.
+    // The office calls an outside party while this party calls the office. Each dials the other's number.
     let mut office = Office::new();
     let a = office.inbound();
     let Office { scene, outside, pbx, .. } = &mut office;
@@ -518,7 +522,7 @@ fn a_retry_with_a_new_tag_stays_an_outbound_call() {
     let call = scene.dialog(&mut ours, &mut outside);
     scene.invite(call);
     scene.refuse(call, 401, &[]);
-    // The request with the password has a From tag of its own.
+    // The second INVITE, with the password, has another From tag.
     scene.at(call).tags = ["again".to_owned(), "taken".to_owned()];
     scene.connect(call);
     let talks = scene.now();
@@ -591,7 +595,7 @@ fn a_call_id_used_again_is_another_call() {
     let (mut ours, mut outside) = (ScenePhone::new("200", 2), ScenePhone::new(OUTSIDE, 1));
     for n in 0..2 {
         let call = scene.dialog(&mut ours, &mut outside);
-        // Only the new From tag and the restarted CSeq distinguish the two calls.
+        // The two calls differ only in the From tag and in the CSeq, which begins again.
         scene.at(call).call_id = "reused@scene".to_owned();
         scene.connect(call);
         scene.talk(call, 1_000);
@@ -612,7 +616,7 @@ fn a_second_call_during_ringing_is_separate() {
     scene.invite(a1);
     scene.invite_and_ring(b1);
     scene.wait(500);
-    // The same number calls again and reaches the PBX's voice menu: no telephone rings.
+    // The same number calls again and reaches the voice menu of the PBX. No telephone rings.
     scene.invite(a2);
     scene.answer(a2);
     scene.wait(2_000);
@@ -626,7 +630,7 @@ fn a_second_call_during_ringing_is_separate() {
 
 #[test]
 fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
-    // The proxy keeps the dialled number in To; the leg that it sends is captured before the leg that it received.
+    // The proxy keeps the dialled number in To. The leg that it sends is captured before the leg that it received.
     let mut office = Office::new();
     let (x, a, b) = (office.inbound(), office.inbound(), office.rings_200());
     let scene = &mut office.scene;
@@ -648,10 +652,11 @@ fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
     assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
 }
 
-/// Plays two calls from one number: 200 rings for the first, then 201 for either, then 202 for the second.
+/// Plays two calls from one number. First 200 rings for the first call, then 201 for one of them, then 202 for the
+/// second call.
 ///
-/// `taken` is the index in [200, 201, 202] of the telephone that answers. Returns the legs of the two trunks and of the
-/// three telephones.
+/// `taken` is the index in [200, 201, 202] of the telephone that answers. Returns the legs of both trunks, then those
+/// of the three telephones.
 fn two_rung_at_once(taken: usize) -> (Scene, [DialogId; 5], i64) {
     let mut office = Office::new();
     let (a1, b1, c, a2) = (office.inbound(), office.rings_200(), office.rings_201(), office.inbound());
@@ -725,7 +730,7 @@ fn a_second_call_keeps_the_telephone_that_only_it_rings() {
     let (scene, [_, a2, _, _, b2], _) = two_rung_at_once(2);
     let played = play(&scene);
     let answered: Vec<_> = played.calls.iter().filter(|c| c.record.outcome == CallOutcome::Answered).collect();
-    // 202 could belong to either call while it rang, so it is related to both.
+    // While 202 rang, it could belong to either call. So it is related to both.
     let own = answered.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(b2).call_id));
     let second = played.calls.iter().find(|c| c.record.legs.iter().any(|l| l.sip_call_id == scene.get(a2).call_id));
     let (own, second) = (own.expect("it was answered"), second.expect("every INVITE is in a record"));

@@ -1,4 +1,4 @@
-//! The numbers, names, extensions and direction of a call.
+//! Tests of the numbers, names, extensions and direction of a call.
 
 use callspan::call::config::{Config, NumberSource, NumbersConfig};
 use callspan::call::record::{CallDirection, CallRecord, Side};
@@ -7,7 +7,7 @@ use crate::scenarios::{DID, OUTSIDE, Office};
 use crate::support::playback::{play, play_with};
 use crate::support::scenario::{Scene, ScenePhone};
 
-/// Plays a direct call with these headers in its INVITE, which is answered and ends.
+/// Plays a direct call that is answered and ends. Its INVITE has these headers. Returns the record.
 fn direct(from: &mut ScenePhone, to: &mut ScenePhone, headers: &[&str], config: Config) -> CallRecord {
     let mut scene = Scene::new();
     let call = scene.dialog(from, to);
@@ -43,10 +43,10 @@ fn what_the_network_says_of_a_diverted_call_is_kept() {
     assert_eq!(record.diverted_from.as_deref(), Some("201"));
     assert_eq!(record.called_party.as_deref(), Some("+74953009081"));
     assert_eq!(record.referred_by.as_deref(), Some("202"));
-    // Without a Diversion, the first entry of History-Info names the party called first (RFC 7044).
+    // Without a Diversion, the first entry of History-Info names the party that was called first (RFC 7044).
     let record = direct(&mut a, &mut b, &headers[1..], Config::default());
     assert_eq!(record.diverted_from.as_deref(), Some("+74953009080"));
-    // A single entry names the call itself.
+    // A single entry of History-Info stands for the call itself.
     let record = direct(&mut a, &mut b, &["History-Info: <sip:200@x>;index=1"], Config::default());
     assert_eq!((record.diverted_from, record.called_party, record.referred_by), (None, None, None));
 }
@@ -90,9 +90,10 @@ fn extensions_may_be_listed() {
 #[test]
 fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     let mut office = Office::new();
-    // An ordinary call shows which host is the PBX.
+    // From an ordinary call the engine learns which host is the PBX.
     office.plain_call();
-    // An hour later only the trunk's leg of another call is captured: the PBX itself answered (a fax, a mailbox).
+    // An hour later, only the trunk's leg of another call is captured. The PBX itself answered it, e.g. with a fax or a
+    // mailbox.
     office.scene.wait(3_600_000);
     let mut caller = ScenePhone::new("+79990000555", 4);
     let trunk = office.scene.leg(&mut caller, &mut office.pbx, ["+79990000555", DID]);
@@ -100,7 +101,7 @@ fn the_trunks_leg_alone_is_inbound_where_the_pbx_is_known() {
     scene.connect(trunk);
     scene.talk(trunk, 400);
     scene.bye(trunk, Side::Caller);
-    // A call that the PBX makes.
+    // The PBX makes a call.
     let out = scene.leg(&mut office.pbx, &mut caller, [DID, "+79990000555"]);
     scene.connect(out);
     scene.bye(out, Side::Caller);
@@ -136,13 +137,13 @@ fn a_caller_who_withholds_the_number_is_named_by_the_configured_word() {
     );
     let private = direct(&mut a, &mut b, &["Privacy: id"], Config::default());
     assert_eq!(private.from.as_deref(), Some("anonymous"));
-    // The network may assert the number although it is hidden, towards parties that it trusts (RFC 3325).
+    // To parties that it trusts, a network may assert a number although the caller hides it (RFC 3325).
     let asserted = "P-Asserted-Identity: <sip:+79990000001@x>";
     for headers in [&[asserted][..], &[asserted, "Privacy: id"]] {
         let record = direct(&mut a, &mut b, headers, Config::default());
         assert_eq!(record.from.as_deref(), Some(OUTSIDE));
     }
-    // A telephone only prefers its identity; no network asserts it.
+    // A preferred identity comes from the telephone itself, and no network confirms it.
     let preferred =
         direct(&mut a, &mut b, &["P-Preferred-Identity: <sip:+79990000001@x>", "Privacy: id"], Config::default());
     assert_eq!(preferred.from.as_deref(), Some("anonymous"));

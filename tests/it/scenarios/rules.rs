@@ -1,4 +1,4 @@
-//! The `[[rules]]` of the configuration: which calls are recorded and which are registered in Pyrus.
+//! Tests of the section `[[rules]]` in the configuration: which calls are recorded, and which are registered in Pyrus.
 
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::event::RegistrationPolicy;
@@ -17,7 +17,7 @@ fn with(rules: Vec<CallRule>) -> Config {
     Config { rules, ..Config::default() }
 }
 
-/// Plays a direct inbound call of one second with early media, under these rules.
+/// Plays a direct inbound call of one second with early media. `rules` are the configured rules.
 fn direct(headers: &[&str], rules: Vec<CallRule>) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -80,8 +80,8 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
     assert!(played.told.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
 }
 
-/// Plays a direct inbound call with a header of `callspan test-call`. The header is signed with the key `key`; the
-/// recorder's key is all sevens.
+/// Plays a direct inbound call with the header of `callspan test-call`, signed with the key `key`. The recorder has
+/// another key, unless `key` is 7.
 fn test_call(order: TestCallOrder, key: u8) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
@@ -99,7 +99,7 @@ fn a_test_call_of_this_recorder_is_recorded_and_registered_only_if_asked() {
     for (order, key, is_known, registration) in [
         (record, 7, true, RegistrationPolicy::Forbidden),
         (deliver, 7, true, RegistrationPolicy::Allowed),
-        (record, 8, false, RegistrationPolicy::Allowed), // a stranger must not escape registration
+        (record, 8, false, RegistrationPolicy::Allowed), // otherwise a stranger could avoid registration
     ] {
         let played = test_call(order, key);
         let call = played.only();
@@ -109,7 +109,7 @@ fn a_test_call_of_this_recorder_is_recorded_and_registered_only_if_asked() {
     }
 }
 
-/// Plays a call through the PBX that waits 1 s with music, then rings 200 in vain and is answered by 201.
+/// Plays a call through the PBX. The caller hears music for 1 s, 200 rings without an answer, and 201 answers.
 fn through_pbx(rules: Vec<CallRule>) -> (PlayedScene, [DialogId; 3]) {
     let mut office = Office::new();
     let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
@@ -136,7 +136,7 @@ fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
         (call.record.verdict, call.record.recordings.len(), call.ended.legs.len()),
         (Some(CallVerdict::Excluded), 0, 0)
     );
-    // One second of music was in the spool by then: 50 packets of 172 bytes; nothing came after.
+    // By then the spool had one second of music, 50 packets of 172 bytes. Nothing is added later.
     assert_eq!(played.media_bytes, 50 * 172);
     let reason = call.record.verdict_reason.as_deref().expect("a reason");
     assert!(reason.contains("Rule 1") && reason.contains("deleted"), "{reason}");
@@ -164,7 +164,7 @@ fn a_rule_on_the_extension_forbids_registration_through_a_pbx() {
 
 #[test]
 fn a_rule_by_direction_sees_through_the_pbx() {
-    // The PBX's leg alone would look inbound or unknown: the conversation is outbound.
+    // The PBX's leg alone would be inbound or unknown, but the conversation is outbound.
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;
     let a = scene.leg(e200, pbx, ["200", OUTSIDE]);

@@ -1,4 +1,4 @@
-//! A PBX with several addresses, which are one machine by configuration or after some calls have shown it.
+//! Tests of a PBX with several addresses. They are one machine by configuration, or because some calls have shown it.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::support::scenario::{DialogId, Scene, ScenePhone};
 const WAN: [u8; 4] = [198, 51, 100, 10];
 const LAN: [u8; 4] = [10, 1, 0, 1];
 
-/// A PBX with one address for the provider and one for the telephones.
+/// A PBX with one address towards the provider and another towards the telephones.
 struct Site {
     scene: Scene,
     provider: ScenePhone,
@@ -37,7 +37,8 @@ impl Site {
         }
     }
 
-    /// Adds the trunk's leg of an inbound call of this caller, and the leg by which the PBX rings 200.
+    /// Adds two legs of an inbound call from the number `caller`: the trunk's leg, and the leg by which the PBX rings
+    /// 200.
     fn inbound(&mut self, caller: &str) -> [DialogId; 2] {
         let a = self.scene.leg(&mut self.provider, &mut self.wan, [caller, DID]);
         [a, self.scene.leg(&mut self.lan, &mut self.e200, [caller, "200"])]
@@ -52,14 +53,14 @@ impl Site {
         self.scene.wait(3_000);
     }
 
-    /// Plays calls of three callers, which show that both addresses are one machine.
+    /// Plays calls of three callers. From them the engine learns that both addresses are one machine.
     fn teach(&mut self) {
         for n in 0..3 {
             self.answered_call(&format!("+7999111000{n}"));
         }
     }
 
-    /// Plays a call that the PBX answers with music; twelve seconds later it rings 200.
+    /// Plays a call that the PBX answers with music. Twelve seconds later the PBX rings 200.
     fn queue_call(&mut self) {
         let [a, b] = self.inbound(OUTSIDE);
         self.wait_in_queue(a, 12_000);
@@ -167,7 +168,7 @@ fn calls_of_one_caller_teach_nothing_and_an_address_that_is_alone_learns_nothing
 #[test]
 fn callers_who_wait_while_the_pair_is_learnt_are_served() {
     let mut site = Site::new();
-    // One caller waits at the WAN address, an extension at the LAN address.
+    // One caller waits at the WAN address of the PBX, and an extension calls at its LAN address.
     let [a, b] = site.inbound(OUTSIDE);
     site.wait_in_queue(a, 500);
     let mut e201 = phone("201", [10, 1, 0, 21], 3);

@@ -1,4 +1,4 @@
-//! Transfers through a PBX and without one; call park and pickup.
+//! Tests of transfers through a PBX and without one, of call park and of pickup.
 
 use callspan::call::record::{CallOutcome, EndedBy, Side};
 
@@ -91,7 +91,8 @@ fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     // 200 consults 201 through the PBX.
     let (c, d, consults) = office.consult(a, 2_000);
     let scene = &mut office.scene;
-    // REFER with Replaces on the first call; the PBX bridges the outside party with 201 and hangs up on 200.
+    // 200 sends a REFER with Replaces in the first call. The PBX connects the outside party with 201 and hangs up on
+    // 200.
     let refer_to = refer_to_replaces(scene, "201@10.0.0.9", c, 1);
     scene.refer(b, Side::Callee, &refer_to);
     scene.bye(b, Side::Caller);
@@ -140,7 +141,7 @@ fn a_parked_call_continues_and_its_pickup_leg_is_related() {
     let (a, b) = office.connected();
     let Office { scene, pbx, e201, .. } = &mut office;
     scene.bridge(a, b, 1_000);
-    // 200 parks the call in slot 700 of the PBX.
+    // 200 parks the call in the parking slot 700 of the PBX.
     scene.refer(b, Side::Callee, "<sip:700@10.0.0.9>");
     scene.bye(b, Side::Caller);
     let parked = scene.now();
@@ -183,8 +184,8 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
 #[test]
 fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     let mut office = Office::new();
-    // The mirror shows the telephones of the office only: 200 talks to the outside party, consults 201, and connects
-    // the two.
+    // The mirror shows only the telephones of the office. 200 talks to the outside party, consults 201, and connects
+    // both.
     let b = office.rings_200();
     office.scene.connect(b);
     office.scene.talk(b, 2_000);
@@ -198,7 +199,7 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     office.scene.bridge(c, d, 2_000);
     office.scene.bye(b, Side::Callee);
     office.scene.bye(c, Side::Caller);
-    // Now the outside party is heard on the leg of 201.
+    // From now on the outside party is heard on the leg of 201.
     let talks = office.scene.now();
     office.scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
     let ended = office.scene.bye(d, Side::Caller);
@@ -210,7 +211,7 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
 }
 
-/// Sends a NOTIFY about the REFER in this dialog, with the status of the transfer target.
+/// Sends a NOTIFY about the REFER of this dialog. It reports `status` as the response of the transfer target.
 fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
     let state = MessageChange::Header("Event: refer\r\nSubscription-State: terminated;reason=noresource");
     let body = MessageChange::Body("message/sipfrag", format!("SIP/2.0 {status}\r\n"));
@@ -218,8 +219,8 @@ fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
     scene.response(d, side.other(), (200, "NOTIFY"), &[]);
 }
 
-/// Extension 200 transfers the caller to 201, and the leg of 201 is not captured; the PBX reports `status`. The caller
-/// hangs up, calls again `later_ms` after the report, and reaches 201. Returns the number of records.
+/// Extension 200 transfers the caller to 201, but the leg of 201 is not captured. The PBX reports `status`, and the
+/// caller hangs up. `later_ms` after the report the caller calls again and reaches 201. Returns the number of records.
 fn calls_again_after(status: &str, later_ms: i64) -> usize {
     let mut office = Office::new();
     let (a, b) = office.connected();
@@ -254,7 +255,7 @@ fn a_transfer_that_is_tried_again_goes_on_in_the_same_call() {
     scene.refuse(c, 486, &[]);
     notify(scene, b, Side::Caller, "486 Busy Here");
     scene.bridge(a, b, 2_000);
-    // The second time 201 is free. The PBX reports success before it calls, as some PBXs do.
+    // At the second attempt 201 is free. The PBX reports success before it calls 201, as some PBXs do.
     scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
     notify(scene, b, Side::Caller, "200 OK");
     scene.bye(b, Side::Caller);

@@ -1,5 +1,5 @@
-//! Random calls made from a seed: machines with several addresses, customers behind NAT, order, timing and lost
-//! messages.
+//! Random calls made from a seed. Varied are machines with several addresses, customers behind NAT, order, timing and
+//! lost messages.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallDirection, CallOutcome, Side};
@@ -9,10 +9,10 @@ use fastrand::Rng;
 use crate::support::playback::{PlayedCall, PlayedScene, play_packets, play_restarted, play_with_clock_step};
 use crate::support::scenario::{DialogId, ExpectedSound, SLOT_MS, Scene, ScenePacket, ScenePhone};
 
-/// Number of seeds for each kind of calls, unless the environment variable `CALLSPAN_VARIATIONS` has another number, or
-/// `CALLSPAN_SEEDS` has a list of seeds.
+/// Number of seeds for each kind of calls. The environment variable `CALLSPAN_VARIATIONS` can set another number, and
+/// `CALLSPAN_SEEDS` a list of seeds.
 const SEEDS: u64 = 24;
-/// Seeds that once failed, by kind. They are played in addition.
+/// Seeds that failed at some time, for each kind. They are played, too.
 const HARD_SEEDS: &[(&str, &[u64])] = &[
     ("attended transfer", &[62, 194]),
     ("started on the PBX", &[89]),
@@ -21,7 +21,7 @@ const HARD_SEEDS: &[(&str, &[u64])] = &[
 ];
 const DID: &str = "+74953009080";
 
-/// A conversation that must have a record.
+/// A conversation for which there must be a record.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub direction: CallDirection,
@@ -31,23 +31,23 @@ pub(super) struct Wanted {
     pub internal: String,
     /// Voices of caller and callee, if the call was answered.
     pub voices: Option<[u8; 2]>,
-    /// A second voice of the callee's side, after a transfer.
+    /// A second voice on the callee's side, after a transfer.
     pub then: Option<u8>,
 }
 
 impl Wanted {
-    /// Returns an answered call with these numbers and voices.
+    /// Returns the expectation of an answered call with these numbers and voices.
     pub(super) fn answered(direction: CallDirection, numbers: [&str; 3], voices: [u8; 2]) -> Self {
         let [from, to, internal] = numbers.map(str::to_owned);
         Self { direction, outcome: CallOutcome::Answered, from, to, internal, voices: Some(voices), then: None }
     }
 
-    /// Returns the same call without an answer.
+    /// Changes the expectation to an unanswered call.
     pub(super) fn unanswered(self, outcome: CallOutcome) -> Self {
         Self { outcome, voices: None, ..self }
     }
 
-    /// Returns the voices of the left and the right channel.
+    /// Returns the voices that must be in the left and in the right channel.
     fn sound(&self) -> [Vec<u8>; 2] {
         let Some([left, right]) = self.voices else { return [Vec::new(), Vec::new()] };
         let mut right = vec![right];
@@ -57,7 +57,7 @@ impl Wanted {
     }
 }
 
-/// Returns the voices that are heard in one channel.
+/// Returns the voices that can be heard in one channel of a recording.
 fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     let Some(sound) = &call.sound else { return Vec::new() };
     let sound = &sound[channel];
@@ -65,7 +65,7 @@ fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     let slots = (sound.samples.len() as i64).div_euclid(8 * SLOT_MS) + 2;
     let mut heard: Vec<u8> = (first..first + slots)
         .filter_map(|slot| {
-            // At the edge of a voice the sound resembles a softer voice, but not at three moments.
+            // At its edge a voice can be mistaken for a softer voice, but not at three moments in a slot.
             let middle = slot * SLOT_MS + SLOT_MS / 2;
             let heard = [-40, 0, 40].map(|ms| sound.judge(middle + ms));
             match heard[0] {
@@ -79,8 +79,8 @@ fn voices(call: &PlayedCall, channel: usize) -> Vec<u8> {
     heard
 }
 
-/// Returns a fault of the played calls, if there is one: each wanted conversation must have one record with both of its
-/// voices and no others.
+/// Returns a fault of the played calls, if there is one. For each wanted conversation there must be one record with
+/// both of its voices, and there must be no other record.
 pub(super) fn fault(played: &PlayedScene, wanted: &[Wanted]) -> Option<String> {
     let summary: Vec<_> = played
         .calls
@@ -114,14 +114,14 @@ pub(super) fn fault(played: &PlayedScene, wanted: &[Wanted]) -> Option<String> {
     Some(format!("missing {missing:?} in {summary:?}"))
 }
 
-/// Returns the id of a live call without a record, which would leave a task in Pyrus forever.
+/// Returns the id of a live call that never got a record. Its task in Pyrus would stay open forever.
 fn id_without_record(played: &PlayedScene) -> Option<&str> {
     let ids = played.told.iter().map(|(_, live)| live.record.id.as_str());
     let is_known = |id: &&str| played.calls.iter().any(|c| c.record.id == **id);
     ids.filter(|id| !is_known(id)).find(|id| !played.absorbed.iter().any(|absorbed| absorbed == id))
 }
 
-/// Plays each seed. Fails with the first faults and the number of faults.
+/// Plays each seed. Fails with the number of faults and with the first faults.
 #[track_caller]
 pub(super) fn each_seed(kind: &str, play_seed: impl Fn(u64) -> Option<String>) {
     let variable = |name: &str| std::env::var(name).ok();
@@ -138,7 +138,7 @@ pub(super) fn each_seed(kind: &str, play_seed: impl Fn(u64) -> Option<String>) {
     assert!(faults.is_empty(), "{} of {} seeds fail:\n{first}", faults.len(), seeds.len());
 }
 
-/// Removes one message of the first dialog, as if it were not mirrored.
+/// Removes one message of the first dialog, as if the mirror had lost it.
 pub(super) fn lose(packets: &mut Vec<ScenePacket>, call_id: &str, start: &str) {
     let is_lost = |p: &ScenePacket| {
         let text = String::from_utf8_lossy(&p.payload);
@@ -157,16 +157,16 @@ pub(super) fn play_without(scene: &Scene, call_id: &str, start: Option<&str>) ->
     play_packets(&packets, scene.now() + 60_000, Config::default())
 }
 
-/// Disturbances while the recorder captures the packets.
+/// A disturbance while the recorder captures the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mirror {
     /// No disturbance.
     Whole,
     /// The recorder is stopped and started again.
     Restarted,
-    /// The wall clock is set.
+    /// The wall clock is set during the capture.
     ClockStep,
-    /// The telephones register (REGISTER).
+    /// The telephones send REGISTER requests during the capture.
     Registers,
 }
 
@@ -188,7 +188,8 @@ impl Mirror {
     }
 }
 
-/// Returns a REGISTER of each telephone at the host with which it shares a leg, and the 200.
+/// Returns a REGISTER of each telephone and the 200 to it. A telephone registers at the host with which it shares a
+/// leg.
 fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePacket> {
     let mut registers = Scene::new();
     registers.set_now(moment);
@@ -197,7 +198,8 @@ fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePack
         for side in [0, 1] {
             let user = &dialog.users[side];
             let is_extension = user.len() == 3 && user.bytes().all(|b| b.is_ascii_digit());
-            // The PBX sends the calls of extensions, too.
+            // The user part is also that of the extension on other hosts, e.g. on the provider's. Those hosts are
+            // excluded.
             let is_provider = [false, true].map(|v6| address(v6, 1, 200)).contains(&dialog.sip[side]);
             let is_telephone = is_extension
                 && !is_provider
@@ -213,14 +215,14 @@ fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePack
     registers.packets()
 }
 
-/// Plays a scene as a mirror port may show it: one message of one of these legs is lost, and the messages of another
-/// leg are a little late. Returns the result, and the disturbances in words.
+/// Plays a scene as a mirror port may show it: one message of these legs is lost, and the messages of another leg are a
+/// little late. Returns the result, and a description of the disturbances.
 pub(super) fn play_disturbed(scene: &Scene, legs: &[DialogId], rng: &mut Rng, mirror: Mirror) -> (PlayedScene, String) {
     let (packets, faults) = disturbed(scene, legs, rng);
     (mirror.play(&packets, scene, legs, rng), faults)
 }
 
-/// Returns the packets that [`play_disturbed`] plays, and the disturbances in words.
+/// Returns the packets that [`play_disturbed`] plays, and a description of the disturbances.
 pub(super) fn disturbed(scene: &Scene, legs: &[DialogId], rng: &mut Rng) -> (Vec<ScenePacket>, String) {
     let mut packets = scene.packets();
     let lost = [None, Some("SIP/2.0 100"), Some("SIP/2.0 180"), Some("ACK"), Some("BYE")][rng.usize(0..5)];
@@ -255,11 +257,13 @@ pub(super) fn address(v6: bool, net: u8, host: u8) -> Endpoint {
     }
 }
 
-/// A PBX with one address for the trunk and one for the telephones, possibly behind a session border controller.
+/// A PBX with one address towards the trunk and another towards the telephones. A session border controller may be
+/// before it.
 struct Site {
     scene: Scene,
     provider: ScenePhone,
-    /// For each machine from trunk to telephones: the address that receives, and the address that sends on.
+    /// The machines from the trunk to the telephones. Each has an address at which it receives a call, and an address
+    /// from which it sends the call on.
     hops: Vec<[ScenePhone; 2]>,
     lan_v6: bool,
 }
@@ -279,7 +283,7 @@ impl Site {
         Self { scene: Scene::noisy(), provider, hops, lan_v6 }
     }
 
-    /// Makes the legs of a call in the order of their INVITEs.
+    /// Makes the legs of a call, in the order of their INVITEs.
     fn legs(&mut self, inbound: bool, outside: &str, telephone: &mut ScenePhone, voice: u8) -> Vec<DialogId> {
         let user = telephone.user.clone();
         self.provider.voice = voice;
@@ -323,7 +327,7 @@ pub(super) fn talk(scene: &mut Scene, legs: &[DialogId], ms: i64, by: Side) {
     scene.bye_all(legs, by);
 }
 
-/// Plays simultaneous calls through a machine with several addresses, in both directions, answered or not.
+/// Plays simultaneous calls through a machine with several addresses. They are inbound or outbound, answered or not.
 fn several_addresses(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Site::draw(&mut rng);
@@ -380,7 +384,7 @@ fn machines_with_several_addresses() {
     each_seed("several addresses", several_addresses);
 }
 
-/// Plays calls of a hosted PBX with customers behind NAT who announce equal private addresses.
+/// Plays calls of a hosted PBX. Its customers are behind NATs and announce the same private addresses.
 fn equal_private_addresses(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();
@@ -401,7 +405,7 @@ fn equal_private_addresses(seed: u64) -> Option<String> {
         };
         let dialog = scene.at(call);
         dialog.announced[usize::from(rings)] = Some(Endpoint::v4([192, 168, 1, 2], port));
-        // Each call has a voice of its own at the PBX too.
+        // The PBX, too, has another voice in each call.
         dialog.voices[usize::from(!rings)] = n + 4;
         let voices = dialog.voices;
         if n == 0 {

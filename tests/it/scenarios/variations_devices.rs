@@ -1,4 +1,4 @@
-//! Random calls made from a seed: one extension on several devices, proxies that fork, and clusters of PBXs.
+//! Random calls made from a seed. Varied are extensions with several devices, proxies that fork, and clusters of PBXs.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use fastrand::Rng;
@@ -7,7 +7,7 @@ use super::variations::{Mirror, Wanted, address, each_seed, fault, phone, play_d
 use super::{DID, OUTSIDE};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// The hosts of a site with its devices behind one proxy.
+/// The hosts of a site whose devices are behind one proxy.
 struct Edge {
     scene: Scene,
     provider: ScenePhone,
@@ -30,7 +30,7 @@ impl Edge {
         }
     }
 
-    /// Makes the caller's leg to the PBX: from outside, or from extension 201, which is also behind the proxy.
+    /// Makes the caller's leg to the PBX. The caller is outside, or extension 201, which is behind the proxy, too.
     fn caller(&mut self, inbound: bool, outside: &str, voice: u8, port: u16) -> DialogId {
         let (from, to) = if inbound { (outside, DID) } else { ("201", "202") };
         let mut sender = if inbound { self.provider.clone() } else { self.proxy.clone() };
@@ -40,7 +40,7 @@ impl Edge {
         leg
     }
 
-    /// Makes a leg by which the PBX rings a device of extension 202 through the proxy.
+    /// Makes the leg by which the PBX rings device `n` of extension 202 through the proxy.
     fn device(&mut self, from: &str, n: usize, voices: [u8; 2], port: u16) -> DialogId {
         (self.proxy.next_port, self.pbx.next_port) = (port, port);
         let leg = self.scene.leg(&mut self.pbx, &mut self.proxy, [from, "202"]);
@@ -52,7 +52,7 @@ impl Edge {
     }
 }
 
-/// Plays calls to an extension with several devices behind one proxy, one after the other or at once.
+/// Plays calls to an extension with several devices behind one proxy, one call after the other or at the same time.
 pub(super) fn several_devices(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Edge::draw(&mut rng);
@@ -112,8 +112,7 @@ fn one_extension_on_several_devices() {
     each_seed("several devices", |seed| several_devices(seed, Mirror::Whole));
 }
 
-/// Plays calls to a device that is woken by a push message: it registers again, and rings seconds after the other
-/// devices.
+/// Plays calls to a device that a push message wakes up. It registers again and rings seconds after the other devices.
 pub(super) fn woken_device(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Edge::draw(&mut rng);
@@ -145,7 +144,7 @@ fn a_device_that_is_woken_late() {
     each_seed("woken device", |seed| woken_device(seed, Mirror::Whole));
 }
 
-/// Plays calls that a proxy forks to several devices: all legs have one Call-ID and From tag.
+/// Plays calls that a proxy forks to several devices. All legs have the same Call-ID and From tag.
 pub(super) fn forking_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
@@ -214,8 +213,8 @@ fn proxies_that_fork() {
     each_seed("forking proxy", |seed| forking_proxy(seed, Mirror::Whole));
 }
 
-/// Plays calls through a cluster: the trunk ends at one node, the telephone is registered at another, and the nodes
-/// forward the call.
+/// Plays calls through a cluster of two nodes. The trunk ends at one node and the telephone is registered at the other,
+/// so one node forwards the call to the other.
 pub(super) fn cluster(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();

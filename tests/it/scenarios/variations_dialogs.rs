@@ -1,4 +1,4 @@
-//! Random calls made from a seed: forks and forwarded branches, repeated attempts, reused Call-IDs.
+//! Random calls made from a seed. Varied are forks and forwarded branches, repeated attempts, and reused Call-IDs.
 
 use callspan::call::record::{CallDirection, Side};
 use fastrand::Rng;
@@ -11,7 +11,8 @@ fn wanted_inbound(internal: &str, voice: u8) -> Wanted {
     Wanted::answered(CallDirection::Inbound, [OUTSIDE, DID, internal], [1, voice])
 }
 
-/// Plays calls for which the PBX rings several telephones, and maybe a mobile outside; one of the telephones answers.
+/// Plays calls for which the PBX rings several telephones, and sometimes a mobile telephone outside. One of the
+/// telephones answers.
 fn forked(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();
@@ -31,7 +32,7 @@ fn forked(seed: u64) -> Option<String> {
         legs.push(leg);
     }
     if rng.bool() {
-        // A branch that is forwarded to an outside number and never answers.
+        // This branch is forwarded to an outside number and never answered.
         let leg = scene.leg(&mut pbx, &mut outside, [OUTSIDE, "+79990000077"]);
         legs.push(leg);
     }
@@ -65,7 +66,7 @@ fn forks_and_branches_that_do_not_answer() {
     each_seed("forks", forked);
 }
 
-/// Makes one dialog of 200 with an outside party, without a PBX.
+/// Makes one dialog of extension 200 with an outside party, without a PBX.
 fn outbound(scene: &mut Scene, to: &str) -> DialogId {
     let (mut e200, mut trunk) = (phone("200", ip(2, 5060), 2), ScenePhone::new(to, 1));
     scene.leg(&mut e200, &mut trunk, ["200", to])
@@ -120,7 +121,7 @@ fn tried_again(seed: u64) -> Option<String> {
         .map(|f| format!("status {status}, new tag {new_tag}, tries {tries}: {f}"))
 }
 
-/// Adds a 180 with a To header without tag.
+/// Adds a 180 without a tag in its To header.
 fn untagged_ring(scene: &mut Scene, d: DialogId) {
     let tag = format!(";tag={}", scene.get(d).tags[1]);
     scene.ring(d);
@@ -132,7 +133,8 @@ fn numbers_in_parts_and_attempts_tried_again() {
     each_seed("tried again", tried_again);
 }
 
-/// Plays calls of a telephone that uses its Call-ID again, and maybe its tag, after the BYE of the previous call.
+/// Plays calls of a telephone that uses its Call-ID again after the BYE of the previous call, and sometimes its tag,
+/// too.
 fn used_again(seed: u64) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::noisy();

@@ -1,4 +1,4 @@
-//! Random calls made from a seed: numbers of the parties, and messages that are written in uncommon ways.
+//! Random calls made from a seed. Varied are the numbers of the parties, and uncommon forms of messages.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use callspan::net::Endpoint;
@@ -19,7 +19,7 @@ struct Office {
 impl Office {
     fn draw(rng: &mut Rng) -> Self {
         let (v6, two) = (rng.bool(), rng.u8(0..3) == 0);
-        // The PBX is in the provider's network or in that of the telephones.
+        // The PBX is in the provider's network or in the network of the telephones.
         let pbx = if two { address(v6, 1, 10) } else { address(v6, 2, 10) };
         Self {
             scene: Scene::noisy(),
@@ -69,7 +69,7 @@ impl Office {
     }
 }
 
-/// Plays calls from and to emergency numbers and other short outside numbers.
+/// Plays calls from and to emergency numbers and other short numbers outside the office.
 pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -81,7 +81,7 @@ pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
     let dialled = if sos { "urn:service:sos" } else { short };
     let (mut packets, faults) = disturbed(&office.scene, &legs, &mut rng);
     for packet in packets.iter_mut().filter(|_| sos) {
-        // The scenario builder writes only SIP URIs with a user.
+        // The scenario builder only makes SIP URIs with a user part, so the text is changed afterwards.
         let text = String::from_utf8_lossy(&packet.payload).into_owned();
         if text.contains("Call-ID: ") {
             packet.payload = with_service(&text, short).into_bytes();
@@ -97,7 +97,7 @@ pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
     fault(&played, &[want]).map(|f| format!("{faults}, inbound {inbound}, sos {sos}: {f}"))
 }
 
-/// Replaces the dialled SIP URI in Request-URI and To by the service URN of RFC 5031.
+/// Replaces the dialled SIP URI in Request-URI and To by a service URN (RFC 5031).
 fn with_service(text: &str, short: &str) -> String {
     let mut out = String::new();
     for line in text.split_inclusive("\r\n") {
@@ -176,7 +176,7 @@ pub(super) fn registered_trunk(seed: u64, mirror: Mirror) -> Option<String> {
     let account = ["+74953009080", "74953009080", "office77"][rng.usize(0..3)];
     let trunk = phone(account, office.pbx.sip, 7);
     let late = rng.bool();
-    // An ordinary call shows which host is the PBX.
+    // From an ordinary call the engine learns which host is the PBX.
     let first = office.inbound("+79990000009", DID);
     office.play(&first, true, &mut rng);
     office.scene.wait(5_000);
@@ -215,7 +215,7 @@ fn numbers_that_the_trunk_registers() {
     each_seed("registered trunk", |seed| registered_trunk(seed, Mirror::Whole));
 }
 
-/// Plays a call, and the sound of the call that a session border controller sends to a recorder (SIPREC).
+/// Plays a call, and the recording session (SIPREC) in which a session border controller sends its sound to a recorder.
 pub(super) fn recorded_elsewhere(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);
@@ -261,7 +261,7 @@ fn calls_that_a_border_controller_records() {
     each_seed("SIPREC", |seed| recorded_elsewhere(seed, Mirror::Whole));
 }
 
-/// Plays calls with the session description in a multipart body, possibly a nested one, or without an address except in
+/// Plays calls whose session description is in a multipart body, possibly a nested one, or has an address only in its
 /// ICE candidates.
 pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
@@ -289,7 +289,7 @@ pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     fault(&played, &[want]).map(|f| format!("{faults}, wrapped {wrapped}, ice {ice}: {f}"))
 }
 
-/// Returns a session description within `wrapped` multipart bodies, as a change to a message.
+/// Returns a session description inside `wrapped` nested multipart bodies, as a change to a message.
 fn body(sdp: String, wrapped: u8) -> MessageChange<'static> {
     let part = |kind: &str, body: &str, mark: &str| {
         format!(
@@ -321,8 +321,8 @@ fn answer(scene: &mut Scene, leg: DialogId, wrapped: u8, ice: bool) {
     scene.request(leg, Side::Caller, "ACK", &[]);
 }
 
-/// Returns the session description of a side. With `ice`, its address is 0.0.0.0 and a candidate has the real one (RFC
-/// 8840).
+/// Returns the session description of a side. If `ice` is true, its address is 0.0.0.0, and a candidate has the real
+/// address (RFC 8840).
 fn description(scene: &mut Scene, leg: DialogId, side: Side, ice: bool) -> String {
     if !ice {
         return scene.sdp(leg, side, &[]);

@@ -1,4 +1,5 @@
-//! Random calls made from a seed: a proxy that forwards the calls of telephones and trunk, with the PBX behind it.
+//! Random calls made from a seed, through a proxy that forwards the calls of both telephones and trunk. The PBX is
+//! behind the proxy.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use fastrand::Rng;
@@ -24,7 +25,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// Makes two hops of one dialog: to the proxy and from the proxy. The media does not pass through the proxy.
+    /// Makes the two hops of one dialog: to the proxy and from the proxy. The media bypasses the proxy.
     fn through(&mut self, ends: [&mut ScenePhone; 2], numbers: [&str; 2], voices: [u8; 2]) -> [DialogId; 2] {
         let [from, to] = ends;
         let a = self.scene.leg(from, &mut self.proxy, numbers);
@@ -41,7 +42,7 @@ impl Hosts {
     }
 }
 
-/// Plays simultaneous calls through the proxy; the mirror may miss one hop of each dialog.
+/// Plays simultaneous calls through the proxy. The mirror may miss one hop of each dialog.
 pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
@@ -49,7 +50,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let pbx = phone(DID, address(v6, 2, 10), 7);
     let mut site = Hosts { scene: Scene::noisy(), proxy, pbx, v6 };
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all others.
+    // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all except those.
     let hidden = [[2, 2], [0, 2], [1, 2], [2, 0], [2, 1], [0, 1], [1, 0]][rng.usize(0..7)];
     let rewrites = rng.bool();
     for n in 0..rng.u8(1..=3) {
@@ -73,7 +74,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
             for leg in seen.iter().rev() {
                 scene.answer(*leg);
             }
-            // The media of each dialog takes one path, whatever the hops of its signalling.
+            // The media of a dialog takes one path, whatever hops its signalling has.
             let dialogs: Vec<DialogId> =
                 own.chunks(2).filter_map(|d| seen.iter().find(|s| d.contains(s))).copied().collect();
             let both = |d: &DialogId| {
@@ -98,7 +99,7 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     fault(&played, &wanted).map(|f| format!("{faults}, hidden {hidden:?}, rewrites {rewrites}: {f}"))
 }
 
-/// Makes the four hops of a call.
+/// Makes the four hops of a call, one leg for each.
 fn begin(site: &mut Hosts, kind: Kind, n: u8, rewrites: bool) -> Vec<DialogId> {
     let (outside, user, other) = (format!("+7999000000{n}"), format!("20{n}"), format!("21{n}"));
     let [left, right] = [2 * n, 2 * n + 1];
@@ -143,14 +144,15 @@ fn proxies_that_carry_telephones_and_trunk() {
     each_seed("proxy with the PBX behind it", |seed| through_a_proxy(seed, Mirror::Whole));
 }
 
-/// Plays simultaneous calls from the PBX's own host to different numbers: a dialler, or click-to-call.
+/// Plays simultaneous calls to different numbers that begin on the PBX's own host, e.g. of a dialler or of
+/// click-to-call.
 pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
     let mut scene = Scene::noisy();
     let (mut pbx, mut provider) = (phone(DID, address(v6, 1, 10), 7), phone("", address(v6, 1, 200), 7));
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The dialler shows the office's number on all calls, or an account of the provider.
+    // The dialler shows the office's number on all calls, or an account number of the provider.
     let shown = if rng.bool() { DID } else { "+74953009081" };
     let loops = rng.u8(0..3) == 0;
     for n in 0..rng.u8(2..=4) {
@@ -158,7 +160,7 @@ pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
         let voices = [2 * n, 2 * n + 1];
         let mut own = vec![scene.leg(&mut pbx, &mut provider, [shown, &outside])];
         if loops {
-            // The dialler is a program on the PBX's host that calls the PBX.
+            // The dialler is a program on the PBX's host. It calls the PBX, which calls the number.
             let mut dialler = phone(shown, pbx.sip.with_port(5_080), 7);
             dialler.next_port = 30_000 + 2 * u16::from(n);
             own.insert(0, scene.leg(&mut dialler, &mut pbx, [shown, &outside]));
@@ -180,7 +182,7 @@ pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
             own.iter().for_each(|leg| scene.cancel(*leg));
         }
         end = end.max(scene.now());
-        // The provider's leg alone does not show whose number it bears.
+        // From the provider's leg alone it cannot be known whose number it shows.
         let direction = if loops { CallDirection::Outbound } else { CallDirection::Unknown };
         let want = Wanted::answered(direction, [shown, &outside, ""], voices);
         wanted.push(if answered { want } else { want.unanswered(CallOutcome::Cancelled) });
@@ -196,14 +198,14 @@ fn calls_that_are_started_on_the_pbx() {
     each_seed("started on the PBX", |seed| started_on_the_pbx(seed, Mirror::Whole));
 }
 
-/// Plays click-to-call for several extensions at once: the PBX calls the extension first, then the number.
+/// Plays click-to-call for several extensions at the same time: the PBX calls the extension first, then the number.
 pub(super) fn clicked(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
     let mut scene = Scene::noisy();
     let (mut pbx, mut provider) = (phone(DID, address(v6, 2, 10), 7), phone("", address(v6, 1, 200), 7));
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The name under which the PBX calls the extension: the number that is called next, or the PBX's own.
+    // The PBX calls the extension with a caller's number: the number that is called next, or the PBX's own number.
     let names_number = rng.u8(0..3) > 0;
     for n in 0..rng.u8(1..=3) {
         let (outside, user) = (format!("+7999000000{n}"), format!("20{n}"));

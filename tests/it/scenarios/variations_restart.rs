@@ -1,5 +1,5 @@
-//! All kinds of random calls, with a restart of the recorder, a step of the wall clock, or REGISTERs during the calls.
-//! The records must be the same as without.
+//! All kinds of random calls with a disturbance: a restart of the recorder, a step of the wall clock, or REGISTERs
+//! during the calls. The records must be the same as without the disturbance.
 
 use super::variations::{Mirror, each_seed};
 use super::{
@@ -26,7 +26,7 @@ const KINDS: [Kind; 14] = [
     ("bodies", numbers::bodies),
 ];
 
-/// Plays a kind of calls that the seed selects.
+/// Plays one of all kinds of calls, selected by the seed.
 fn any_kind(seed: u64, mirror: Mirror) -> Option<String> {
     let (name, play_seed) = KINDS[(seed % KINDS.len() as u64) as usize];
     play_seed(seed, mirror).map(|fault| format!("{name}: {fault}"))

@@ -7,10 +7,10 @@ use super::DID;
 use super::variations::{Mirror, Wanted, address, each_seed, fault, phone, play_disturbed, talk};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// Number of the customer.
+/// Number of the customer, who is outside.
 const CUSTOMER: &str = "+79990000001";
 
-/// A PBX, its provider, and telephones 101 to 104.
+/// A PBX, its provider, and the telephones 101 to 104.
 struct Desk {
     scene: Scene,
     provider: ScenePhone,
@@ -42,7 +42,7 @@ impl Desk {
         leg
     }
 
-    /// Answers both legs. Both carry the caller's voice and the voice of the second leg's telephone.
+    /// Answers both legs. Both legs carry the caller's voice, and the voice of the telephone on the second leg.
     fn connect(&mut self, a: DialogId, b: DialogId, rng: &mut Rng) {
         self.pair(a, b);
         self.scene.ring_through(a, b);
@@ -51,7 +51,7 @@ impl Desk {
         self.scene.answer(a);
     }
 
-    /// Makes a call of the customer, who talks to 101. Returns the trunk's leg and the telephone's leg.
+    /// Makes a call in which the customer talks to 101. Returns the trunk's leg and the telephone's leg.
     fn customer_talks_to_101(&mut self, ms: i64, rng: &mut Rng) -> [DialogId; 2] {
         let a = self.call_from_outside(CUSTOMER, 0);
         let b = self.rings(0, CUSTOMER, 0);
@@ -72,7 +72,8 @@ impl Desk {
     }
 }
 
-/// Plays calls in which 101 transfers the customer to 102 without asking, while a stranger calls 102 or another number.
+/// Plays calls in which 101 transfers the customer to 102 without talking to 102 before. A stranger calls 102 or
+/// another number at the same time.
 pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -137,7 +138,8 @@ fn blind_transfers_beside_strangers() {
     each_seed("blind transfer", |seed| blind(seed, Mirror::Whole));
 }
 
-/// Plays calls in which 101 consults 102 and connects the customer to 102, while a stranger calls 103.
+/// Plays calls in which 101 consults 102 and then connects the customer with 102. A stranger calls 103 at the same
+/// time.
 pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -187,7 +189,7 @@ fn attended_transfers_beside_strangers() {
     each_seed("attended transfer", |seed| attended(seed, Mirror::Whole));
 }
 
-/// Plays two operators who transfer their customers at once, to the same extension or to two extensions.
+/// Plays two operators who transfer their customers at the same time, to one extension or to two.
 pub(super) fn two_at_once(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -240,7 +242,7 @@ fn two_transfers_at_once() {
     each_seed("two transfers", |seed| two_at_once(seed, Mirror::Whole));
 }
 
-/// Plays a customer who is transferred and hangs up while the target rings.
+/// Plays a customer who is transferred, and who hangs up while the target rings.
 pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut desk = Desk::draw(&mut rng);
@@ -255,7 +257,7 @@ pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
     desk.scene.cancel(c);
     desk.scene.bye(a, Side::Caller);
     let end = desk.scene.now();
-    // The customer calls again at once, and reaches 102.
+    // The customer calls again soon and reaches 102.
     desk.scene.set_now(end + i64::from(rng.u16(200..3_000)));
     let (d, e) = (desk.call_from_outside(customer, 5), desk.rings(1, customer, 5));
     desk.connect(d, e, &mut rng);

@@ -1,7 +1,7 @@
-//! The accuracy of the timeline on whole calls. Each 200 ms of speech is searched in the recording around the time at
-//! which it was sent.
+//! Tests of the accuracy of the timeline in whole calls. Each 200 ms of speech is searched in the recording around the
+//! time at which it was sent.
 //!
-//! The tests limit offset and spread for each kind of network, and the missing speech by the number of lost packets.
+//! The tests limit offset and spread for each kind of network. The missing speech must not exceed the lost packets.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallVerdict, Side};
@@ -28,7 +28,8 @@ fn assert_within(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2], (
         assert!(score.offsets.len() >= 20, "{name}: enough was looked at");
         assert!(score.worst() <= bound_ms && score.spread() <= bound_ms, "{name}: {score:?}");
         assert!(score.missing_ms <= score.lost_ms, "{name}: missing {} of {}", score.missing_ms, score.lost_ms);
-        // Level change in 200 ms by mu-law, an inserted or removed sample, and the cross-fade after a loss.
+        // Three effects change the level of 200 ms of speech: mu-law, an inserted or removed sample, and the cross-fade
+        // after a loss.
         assert!(score.levels.len() >= 5 && score.level_db() <= 0.2, "{name}: level off by {} dB", score.level_db());
         assert!(score.leakage_db() <= -30.0, "{name}: leakage {} dB", score.leakage_db());
     }
@@ -54,7 +55,7 @@ fn loss_of_1_percent_and_reordering_stay_within_10_ms() {
     for talk in &mut talks {
         talk.run(&mut wire, (1_020.0, 41_000.0), 0.0, |_| PacketFate {
             lost: random.u32(..100) == 0,
-            // Now and then after the next one.
+            // One packet in fifty is so late that it arrives after the next one.
             late_ms: if random.u32(..50) == 0 { 25.0 } else { random.f64() * 2.0 },
             twice: random.u32(..50) == 0,
         });
@@ -97,13 +98,13 @@ fn speech_keeps_its_place_after_pauses_of_any_length() {
             }
             wire.bye(end + 10.0);
             let name = format!("pause of {pause_ms} ms, {sides} sides, stamps run on: {stamps_run_on}");
-            // With both sides silent for 20 minutes, the default configuration would end the call.
+            // Both sides are silent for 20 minutes. With the default configuration the call would end.
             let config = Config { silence_s: 3_600, ..Config::default() };
             let mut stage = EngineWithSpool::new(config);
             stage.play(&wire.sorted());
             let recorded = stage.finish();
             assert_eq!(recorded.frames.len(), ((end + 10.0 - 1_000.0) * 8.0) as usize);
-            // A little of the other side's speech is enough.
+            // A few pieces of the other side's speech are enough.
             for talk in &mut talks {
                 talk.said.retain(|s| s.heard_ms < 6_000.0 || s.heard_ms >= again);
             }
@@ -118,7 +119,7 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
     for talk in &mut talks {
         talk.run(&mut wire, (1_020.0, 5_000.0), 0.0, |_| PacketFate::default());
     }
-    // The caller is silent by DTX for 3 s (RFC 3389), then holds for 40 s.
+    // The caller sends comfort noise instead of silence for 3 s (RFC 3389), and then holds for 40 s.
     let caller = &mut talks[0];
     let noise = RtpPacket {
         pt: 13,
@@ -134,7 +135,7 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
     talks[1].run(&mut wire, (5_000.0, 12_000.0), 0.0, |_| PacketFate::default());
     wire.reinvite(12_000.0, "sendonly");
     wire.reinvite(52_000.0, "sendrecv");
-    // Afterwards the caller has another SSRC, timestamps and sequence; the callee continues in PCMA.
+    // After the hold, the caller has another SSRC, timestamp and sequence number, and the callee sends PCMA.
     talks[0].phone.ssrc = 0xABCD;
     (talks[0].phone.sequence, talks[0].phone.time) = (7, 99);
     talks[1].rest(40_000.0);
@@ -154,7 +155,8 @@ fn comfort_noise_a_hold_another_codec_and_another_ssrc_move_nothing() {
         (side.codecs.as_slice(), side.burst_loss, side.late),
         (&["PCMU".to_owned(), "PCMA".to_owned()][..], Some(0), Some(0))
     );
-    // White noise at a quarter of full scale: -12 dBFS. MOS of G.711 without loss, see the E-model.
+    // The voice is white noise at a quarter of full scale, i.e. -12 dBFS. The MOS is that of the E-model for G.711
+    // without loss.
     assert_eq!((side.peak_dbfs.map(f64::round), side.clipped_samples, side.mos), (Some(-12.0), Some(0), Some(4.33)));
     assert!(side.talk_s.is_some_and(|s| (18.0..19.5).contains(&s)), "{:?}", side.talk_s);
 }
@@ -205,13 +207,14 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
     }
     let caller = &mut talks[0];
-    // Seven packets in a row are lost, then two; one comes 3 s late: the jitter buffer waits 2 s for it.
+    // Lost are seven packets in a row, and later two. Another packet arrives 3 s late, but the jitter buffer waits only
+    // 2 s.
     caller.run(&mut wire, (4_000.0, 6_000.0), 0.0, |n| PacketFate {
         lost: (10..17).contains(&n) || (50..52).contains(&n),
         late_ms: if n == 80 { 3_000.0 } else { 0.0 },
         twice: false,
     });
-    // 50 samples at the ends of the mu-law range: the sound was clipped before it was coded.
+    // 50 samples have the largest values of mu-law, as if the sound was clipped before encoding.
     let mut payload = caller.phone.payload();
     payload[40..90].fill(0x80);
     payload[60] = 0x00;
@@ -227,20 +230,20 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         let side = record.sides.get(side);
         (side.late, side.burst_loss, side.clipped_samples, side.concealed_ms)
     };
-    // 60 ms are concealed for the seven, 40 ms for the two, 20 ms for the one.
+    // Concealed are 60 ms for the seven packets, 40 ms for the two, and 20 ms for the late one.
     assert_eq!(counts(Side::Caller), (Some(1), Some(7), Some(50), Some(120)));
     assert_eq!(counts(Side::Callee), (Some(0), Some(0), Some(0), Some(0)));
-    // 32124 of 32768.
+    // The peak is 32124 of 32768.
     assert_eq!(record.sides.caller.peak_dbfs, Some(-0.2));
     let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
-    // Ten packets were not there in time: seven, two and the late one.
+    // Ten packets did not arrive in time: seven, two and the late one.
     assert_eq!(problems, [("lost_before_us", Some(10)), ("late", Some(1))]);
 }
 
 #[test]
 fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
-    // A stream repeats once within the 10 s in which copies are recognised, once after; the timestamps continue, or
-    // repeat too.
+    // The sender repeats its sequence numbers, once within the 10 s in which duplicates are recognised, and once after
+    // them. In half of the cases the timestamps are repeated, too.
     for (first_ms, stamps_too) in [(6_000.0, false), (6_000.0, true), (24_000.0, false), (24_000.0, true)] {
         let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
         (talks[0].phone.sequence, talks[0].phone.time) = (0, 0);

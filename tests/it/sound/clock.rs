@@ -1,5 +1,5 @@
-//! A step of the wall clock during a call. The capture timeline continues, so the recording is as long as the call and
-//! keeps the clock of its start. Calls that begin afterwards use the new clock.
+//! Tests of a step of the wall clock during a call. The capture timeline continues, so the recording is as long as the
+//! call, and its times are those of the old clock. Calls that begin after the step use the new clock.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -57,7 +57,7 @@ fn played(packets: &[SentDatagram], steps: &[(f64, i64)]) -> (EngineWithSpool, V
     (stage, calls)
 }
 
-/// Collects every time in a record: each text that begins with a date.
+/// Collects all times in a record, i.e. all texts that begin with a date.
 fn times(value: &serde_json::Value, out: &mut Vec<String>) {
     match value {
         serde_json::Value::String(text) if text.starts_with("2026-") && text.ends_with('Z') => out.push(text.clone()),
@@ -90,7 +90,7 @@ fn a_clock_step_changes_only_the_next_call() {
         assert_eq!(first.frames.len(), 11 * 8_000, "{steps:?}");
         assert!(first.frames == plain[0].frames && second.frames == plain[1].frames, "{steps:?}: the same sound");
         assert_eq!(without_the_step(&first.record), without_the_step(&plain[0].record), "{steps:?}");
-        // In the second call all times are shifted by the step, and nothing else differs.
+        // All times of the second call are shifted by the step. Nothing else differs.
         let (mut expected, mut got) = (Vec::new(), Vec::new());
         times(&without_the_step(&plain[1].record), &mut expected);
         times(&without_the_step(&second.record), &mut got);
@@ -105,14 +105,14 @@ fn a_clock_step_changes_only_the_next_call() {
     }
 }
 
-/// A live source with kernel timestamps and a step of the wall clock before one packet.
+/// A live capture source with kernel timestamps. The wall clock makes a step before one of its packets.
 struct SteppingSource<'a> {
     packets: &'a [SentDatagram],
     next: usize,
-    /// Step of the wall clock in ns.
+    /// Sum of the steps of the wall clock up to the current packet, ns.
     wall_ns: i64,
     step: Option<(usize, i64)>,
-    /// Sum of the steps so far. The source continues its timeline without them.
+    /// Sum of the steps that were reported, ns. The timeline of the source does not contain them.
     steps_ns: i64,
     frame: Vec<u8>,
 }
@@ -156,7 +156,7 @@ impl CaptureSource for SteppingSource<'_> {
     }
 }
 
-/// Passes the call to two processes, one after the other. The wall clock is set during the first one.
+/// Passes the call to two processes, one after the other. The wall clock is set while the first process runs.
 fn restarted(packets: &[SentDatagram], (step_at, by_ns): (f64, i64), restart_at: f64) -> Vec<RecordedCall> {
     let folder = tempfile::tempdir().unwrap();
     let number = |ms: f64| packets.partition_point(|p| p.at < at_ms(ms));
@@ -197,7 +197,7 @@ fn a_restart_after_a_step_goes_on_where_the_call_stood() {
         }
         without_the_step(&record)
     };
-    // During the call, and while it rings; a machine without a battery clock begins in 1970.
+    // The step comes during the talk, or while the call rings. A machine without a battery-backed clock begins in 1970.
     for (step_at, restart_at) in [(3_000.0, 6_000.0), (500.0, 700.0)] {
         for by_ns in [HOUR_NS, -HOUR_NS, 56 * 365 * 24 * HOUR_NS] {
             let calls = restarted(&packets, (step_at, by_ns), restart_at);

@@ -1,4 +1,4 @@
-//! The clock of a capture file is set during a call: the sound must stay at its place.
+//! Tests with capture files in which the clock was set during a call. The sound must not move.
 
 use callspan::call::record::ProblemKind;
 use fastrand::Rng;
@@ -9,10 +9,10 @@ use crate::support::captures::{frames, replay_bytes};
 use crate::support::packets::{self, CapturedFrame, cooked, cooked2, raw_ip, tagged, write_pcap};
 use crate::support::rewrite;
 
-/// Link types and tags that a capture can have.
+/// Link types and tags that a capture can have in these tests.
 const LINKS: &[&str] = &["ethernet", "vlan", "cooked", "cooked2", "raw", "ipv6"];
 
-/// Writes a capture file of the frames with another link type.
+/// Returns a capture file of the frames with another link type.
 fn file(link: &str, frames: &[CapturedFrame]) -> Vec<u8> {
     let each = |f: &dyn Fn(&[u8]) -> Vec<u8>| packets::each(frames, |data| vec![f(data)]);
     match link {
@@ -25,17 +25,17 @@ fn file(link: &str, frames: &[CapturedFrame]) -> Vec<u8> {
     }
 }
 
-/// Sets the clock before the frame `at`: changes the timestamps from this frame on.
+/// Sets the clock before frame number `at`, i.e. changes the timestamps from this frame on by `step_ms`.
 fn set_clock(frames: &mut [CapturedFrame], at: usize, step_ms: i64) {
     frames.iter_mut().skip(at).for_each(|frame| frame.at_ns += step_ms * 1_000_000);
 }
 
-/// Returns the index of the first frame whose SIP message begins with a text.
+/// Returns the index of the first frame with a SIP message that begins with `text`.
 fn message(frames: &[CapturedFrame], text: &str) -> usize {
     frames.iter().position(|frame| rewrite::begins(frame, text)).unwrap()
 }
 
-/// Returns whether frames follow each other without a pause. In a pause a step of the clock cannot be recognised.
+/// Returns whether the frames follow each other without a pause. In a pause, a step of the clock cannot be recognised.
 fn is_steady(frames: &[CapturedFrame]) -> bool {
     frames.windows(2).all(|pair| (pair[1].at_ns - pair[0].at_ns).abs() < 40_000_000)
 }
@@ -53,7 +53,7 @@ fn clock_set_back_during_a_call_loses_nothing() {
             let mut steps: Vec<(usize, i64)> = Vec::new();
             for _ in 0..random.usize(1..4) {
                 let at = if random.u8(0..5) == 0 { last } else { random.usize(first + 20..last) };
-                // Nobody sets a clock twice within a second.
+                // Two steps within a second are left out, because nobody sets a clock so fast.
                 let is_alone = steps.iter().all(|(other, _)| at.abs_diff(*other) > 100);
                 if !is_alone || !is_steady(&changed[at - 1..(at + 40).min(changed.len())]) {
                     continue;
@@ -102,14 +102,14 @@ fn disorder_and_pauses_are_no_clock_steps() {
         let mut random = Rng::with_seed(seed);
         let mut changed = frames("g711u_direct");
         let (first, last) = (message(&changed, "ACK") + 50, message(&changed, "BYE"));
-        // A sender that pauses and then sends its packets at once, while the other one continues.
+        // One sender pauses and then sends all its packets at once, while the other sender continues.
         let pause = first + random.usize(0..200);
         let (source, ends_ns) = (changed[pause].data[26..30].to_vec(), changed[pause].at_ns + 300_000_000);
         for frame in changed.iter_mut().skip(pause).filter(|frame| frame.data[26..30] == source[..]) {
             frame.at_ns = frame.at_ns.max(ends_ns);
         }
         changed.sort_by_key(|frame| frame.at_ns);
-        // Frames that another processor core wrote later than they came.
+        // Another processor core wrote these frames later than they arrived.
         for _ in 0..5 {
             let at = random.usize(first..last - 20);
             let frame = changed.remove(at);
@@ -134,7 +134,7 @@ fn line_that_fails_for_a_moment_is_no_clock_step() {
         let mut changed = frames("g711u_direct");
         let pause = message(&changed, "ACK") + 50 + random.usize(0..200);
         let ends_ns = changed[pause].at_ns + *random.choice(&[60, 102, 300, 1_000]).unwrap() * 1_000_000;
-        // All packets of both sides wait, and then come at once in their order.
+        // All packets of both sides wait, e.g. in a router. Then they come at once, in their order.
         for (n, frame) in (0_i64..).zip(changed.iter_mut().skip(pause)) {
             frame.at_ns = frame.at_ns.max(ends_ns + n * 50_000);
         }
@@ -159,7 +159,7 @@ fn joined_captures_that_overlap_show_no_clock_step() {
         let whole = frames("g711u_direct");
         let first = message(&whole, "ACK") + 200;
         let second = first + random.usize(50..200);
-        // The first capture ends at `second`, the other one begins at `first`.
+        // Two overlapping captures are joined: the first ends at frame `second`, and the other begins at frame `first`.
         let joined: Vec<CapturedFrame> = whole[..second].iter().chain(&whole[first..]).cloned().collect();
         let result = replay_bytes(&[write_pcap(packets::ETHERNET, &joined)]);
         let kinds: Vec<_> = result.only().problems.iter().map(|problem| problem.kind).collect();
