@@ -22,8 +22,7 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // A closed leg stays in the table while its call is live. So several legs may have to be closed until there
-            // is room.
+            // A removed leg may stay in the table because its call is live. Then a further leg must be removed.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

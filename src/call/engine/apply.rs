@@ -14,8 +14,8 @@ use crate::net::Endpoint;
 use crate::sip::SipMessage;
 
 impl Engine {
-    /// Carries out commands in their order. Does nothing while spools are read back, because the decisions of the
-    /// earlier process are in the spools.
+    /// Carries out commands of correlation in their order. Does nothing while spools are read back after a restart,
+    /// because they contain the decisions of the earlier process.
     pub(super) fn apply(&mut self, commands: impl IntoIterator<Item = Command>, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -66,7 +66,7 @@ impl Engine {
         self.finish_if_over(from, sink);
     }
 
-    /// Records that the machine with this address sent a leg.
+    /// Records which machine sent a leg, by the address that the machine has on another leg.
     pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);
@@ -88,10 +88,10 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Returns the call of a leg that the new leg caused, if numbers had joined that leg to the call.
+    /// Returns the call that a new leg joins, because it caused a leg of this call. Numbers alone had joined that leg.
     ///
-    /// The new leg is the hop between two nodes of a cluster. Its sender now counts as one machine with the receiver of
-    /// the caller's leg. Until now this was recorded for the caused leg.
+    /// The new leg is the hop between two nodes of a cluster. Its sender and the receiver of the caller's leg now count
+    /// as one machine. Before, the sender of the caused leg counted as this machine.
     fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;
@@ -101,7 +101,7 @@ impl Engine {
         Some((call, CorrelationRule::LateCause))
     }
 
-    /// Records a REFER that was captured on a leg, and its transfer as an event of the leg.
+    /// Handles a REFER that was captured on a leg: stores it, and records the transfer as an event of the leg.
     pub(super) fn handle_refer(
         &mut self,
         slot: LegKey,
@@ -115,8 +115,8 @@ impl Engine {
         }
     }
 
-    /// Stores a REFER, unless it is a retransmission. If the INVITE that it causes was captured before, correlates that
-    /// INVITE now. Does nothing while spools are read back.
+    /// Stores a REFER, unless it is a retransmission. If the INVITE that it causes was captured before, joins or
+    /// relates the call of this INVITE. Does nothing while spools are read back after a restart.
     fn note_referral(
         &mut self,
         slot: LegKey,
@@ -142,7 +142,7 @@ impl Engine {
         self.table.add_referral(referral, MAX_REFERRALS);
     }
 
-    /// Marks a REFER as ended, if the NOTIFY says that its transfer is over. It is the newest REFER of the call that
+    /// Marks a REFER as ended, if a NOTIFY reports the end of its transfer. It is the newest REFER of this call that
     /// was sent to the sender of the NOTIFY.
     pub(super) fn handle_notify(
         &mut self,
@@ -163,7 +163,8 @@ impl Engine {
         }
     }
 
-    /// Marks the newest REFER that asked for the new leg as used. So it matches no later call to the same target.
+    /// Marks the newest REFER that asked for the new leg as used. So a later call to the same target is not taken for
+    /// the transfer.
     pub(super) fn spend_referral(&mut self, draft: &LegDraft, sink: &mut dyn LegSink) {
         let signature = draft.signature();
         let found = self.table.referral_mut(|r| r.causes(&signature, &draft.correlation_keys));
@@ -174,8 +175,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the header values by which a leg is correlated, because its INVITE was captured after its first
-    /// response. Also relates the call that the INVITE's Replaces header names.
+    /// Updates the headers by which a leg is correlated, because its INVITE was captured after its first response. If
+    /// the INVITE has a Replaces header, relates the call that it names.
     pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
         let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
         let command = self.correlator().late_replaces(own, &keys);
@@ -183,8 +184,8 @@ impl Engine {
         self.apply(command, sink);
     }
 
-    /// Assigns each ambiguous leg that only one of its possible calls explains by now. Called before a new leg is
-    /// correlated, so that the new leg is compared with the right calls.
+    /// Assigns each ambiguous leg to its call, if only one of the possible calls explains why it stopped ringing.
+    /// Called before a new leg is correlated, so that the new leg is compared with the right calls.
     pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.table.unresolved().to_vec() {
             if self.correlator().is_resolved_for_certain(slot) {
@@ -205,8 +206,8 @@ impl Engine {
         self.apply(commands, sink);
     }
 
-    /// Sets the timer for the review of an answered or ended leg, if the reaction of the PBX can show to which call the
-    /// leg belongs.
+    /// Sets the timer that reviews a leg after its answer or end. By then the reaction of the PBX may show to which
+    /// call the leg belongs.
     pub(super) fn schedule_answer_review(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot).filter(|leg| !leg.is_closed() && !leg.join.is_reviewed()) else { return };
         let is_ambiguous = leg.join.is_ambiguous();
@@ -220,8 +221,8 @@ impl Engine {
         }
     }
 
-    /// Reviews a leg after its answer or end: finds the calls that it picked up or to which it was forwarded, and
-    /// assigns it if it is ambiguous.
+    /// Reviews a leg some time after its answer or end. Finds calls that the leg picked up or that were forwarded to
+    /// it. If the leg is ambiguous, decides to which call it belongs.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);

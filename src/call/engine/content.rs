@@ -1,7 +1,7 @@
-//! Content evidence: compares the bytes of the voices of live legs, and acts on the relays that equal bytes prove.
+//! Content evidence: compares the voices of live legs byte by byte. Equal bytes prove that a machine passes the voice
+//! from one leg to another (a *relay*).
 //!
-//! A *watch* is the comparison of one stream for about four seconds of voice. A *relay* is a machine that sends the
-//! voice of one leg on as another leg.
+//! A *watch* is the comparison of one stream with others, for about four seconds of voice.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// The comparison of voices for all live calls.
+/// The comparison of the voices of all live calls.
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Capture time at which new watches begin on all legs that are alone in their calls.
+    /// Capture time at which the next comparison begins for legs that are alone in their calls.
     listen_at: Timestamp,
 }
 
 impl ContentEvidence {
-    /// Ends the watches on the streams of a leg, and removes the stored fingerprints. The leg keeps the number of
+    /// Ends the comparison of a leg's voices, and removes the stored hashes of its voices. The leg keeps the number of
     /// compared blocks.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         leg.media.note_voice_blocks(self.index.voice_blocks(leg.id));
@@ -33,20 +33,20 @@ impl ContentEvidence {
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
 
-    /// Returns the number of streams that are being watched.
+    /// Returns the number of streams that are being compared with others.
     pub(super) fn watched_streams(&self) -> usize {
         self.index.sizes().0
     }
 
-    /// Returns the number of pairs of legs with matching voice blocks.
+    /// Returns the number of pairs of legs that have had equal pieces of voice.
     pub(super) fn pairs(&self) -> usize {
         self.index.sizes().1
     }
 }
 
 impl Engine {
-    /// Begins new watches on the streams of a leg, if it was answered or its media changed since the last watch. After
-    /// an answer, watches all legs of the call, because each of them may carry the sound of this leg.
+    /// Begins to compare the voices of a leg with those of other legs, if it was answered or its media has changed.
+    /// After an answer, begins this for all legs of the call, because each of them may carry the same sound.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
@@ -62,15 +62,15 @@ impl Engine {
         }
     }
 
-    /// Begins new watches on the streams of all legs of a call, e.g. after a REFER.
+    /// Begins to compare the voices of all legs of a call with those of other legs, e.g. after a REFER.
     pub(super) fn watch_call(&mut self, conversation: CallKey) {
         for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
         }
     }
 
-    /// Begins new watches on the streams of a leg after a restart, if it was being watched when the earlier process
-    /// ended. `now` is the time of the restart.
+    /// Begins to compare the voices of a leg again after a restart, if they were being compared when the earlier
+    /// process ended. `now` is the time of the restart.
     pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
@@ -94,8 +94,8 @@ impl Engine {
         }
     }
 
-    /// Begins a new watch on a stream. Recording sessions (SIPREC) and encrypted media are not watched. While spools
-    /// are read back, no watch begins, and only the time is stored.
+    /// Begins to compare the voice of a stream with other streams. Recording sessions (SIPREC) and encrypted media are
+    /// not compared. While spools are read back after a restart, only the time is stored.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             if let Some(leg) = self.table.leg_mut(slot) {
@@ -123,7 +123,8 @@ impl Engine {
         }
     }
 
-    /// Compares a voice packet of a watched stream with other streams, and acts on the relays that it proves.
+    /// Compares a voice packet with the packets of other streams. If equal bytes now prove a relay, carries out the
+    /// commands that follow.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -159,13 +160,13 @@ impl Engine {
         }
     }
 
-    /// Begins new watches at fixed intervals: on legs that are alone in their calls, and on calls with a leg that
-    /// numbers joined and nothing confirmed. So a match is found even if the first watch found none.
+    /// Begins comparisons again at fixed intervals, for legs that are alone in their calls, and for calls with a leg
+    /// that only numbers joined. So a match is found even if the first comparison found none.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;
         }
-        // Watches begin at multiples of the interval, so that a restart of the recorder does not shift them.
+        // Comparisons begin at multiples of the interval, so that a restart of the recorder does not shift them.
         let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
         let round = self.clock.now.as_nanos().div_euclid(pause_ns);
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
@@ -186,7 +187,8 @@ impl Engine {
     }
 }
 
-/// Maximum number of streams of a leg that are watched at once. The newest streams are watched.
+/// Maximum number of streams of a leg that are compared at once. The newest streams are compared.
 const MAX_WATCHED_STREAMS: usize = 4;
-/// Time between two watches on legs that are alone in their calls. A watch takes about four seconds.
+/// Time between the starts of two comparisons for a leg that is alone in its call. A comparison takes about four
+/// seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);

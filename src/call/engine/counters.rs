@@ -9,10 +9,10 @@ pub struct EngineLimits {
     /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If every
     /// INVITE has a response, the new leg is refused.
     pub legs: usize,
-    /// Maximum size of the stored RTP packets that belong to no known leg yet, bytes of payload. The default is one
-    /// second of media of 450 calls.
+    /// Maximum number of payload bytes of stored RTP packets without a known leg. The default is one second of media of
+    /// 450 calls.
     pub early_bytes: usize,
-    /// Maximum number of TCP streams (directions of connections) that carry SIP.
+    /// Maximum number of TCP streams with SIP. Each direction of a connection is a stream.
     pub streams: usize,
     /// Maximum number of RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
     pub rtp_streams: usize,
@@ -39,8 +39,8 @@ pub struct EngineCounters {
     pub rtp_duplicates: u64,
     /// Number of RTP packets that belonged to no known leg on arrival.
     pub rtp_unclaimed: u64,
-    /// Number of those unknown RTP packets (`rtp_unclaimed`) that could not be stored, because they were too many or
-    /// too large. If a leg announces their address later, its recording lacks them.
+    /// Number of the RTP packets without a known leg (`rtp_unclaimed`) that could not be stored, because they were too
+    /// many or too large. If a leg announces their address later, its recording lacks them.
     pub rtp_not_kept: u64,
     /// Number of RTP packets that arrived after their leg had ended.
     pub rtp_after_end: u64,
@@ -84,7 +84,7 @@ pub struct TableSizes {
     pub call_ids: usize,
     /// Number of media addresses in the media index.
     pub media_addresses: usize,
-    /// Number of flows for which the leg is stored.
+    /// Number of flows with a known leg.
     pub flows: usize,
     /// Number of different keys in the correlation index.
     pub correlation_keys: usize,
@@ -92,19 +92,19 @@ pub struct TableSizes {
     pub referrals: usize,
     /// Number of timers that are set for legs and calls.
     pub timers: usize,
-    /// Number of INVITEs without a response, in the order in which they are removed when the table is full.
+    /// Number of INVITEs without a response. The oldest is removed when the table of legs is full.
     pub unanswered_legs: usize,
-    /// Number of directions of TCP connections that carry SIP.
+    /// Number of TCP streams with SIP. Each direction of a connection is a stream.
     pub framers: usize,
-    /// Number of ended dialogs that are remembered.
+    /// Number of ended dialogs that are remembered, because their late messages must begin no new call.
     pub tombstones: usize,
     /// Number of dialogs that ended by a media timeout and continue if their media comes back.
     pub timed_out: usize,
-    /// Number of stored bytes of RTP packets that belong to no known leg yet.
+    /// Number of payload bytes of stored RTP packets without a known leg.
     pub early_bytes: usize,
-    /// Number of streams that are being compared with others for content evidence.
+    /// Number of streams that are being compared with others to find legs with the same sound.
     pub watched_streams: usize,
-    /// Number of pairs of legs with matching voice blocks.
+    /// Number of pairs of legs that have had equal pieces of voice.
     pub content_pairs: usize,
     /// Number of call events that wait for their receiver.
     pub events: usize,

@@ -34,8 +34,8 @@ impl Engine {
         }
     }
 
-    /// Updates the media index after a change of the leg's media addresses. Passes stored early media at the new
-    /// addresses to the leg.
+    /// Updates the index of media addresses after the leg announced other addresses. Stored RTP packets at the new
+    /// addresses are passed to the leg.
     fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(fresh) = self.table.announce(slot) else { return };
         let Some(leg) = self.table.leg(slot) else { return };

@@ -13,8 +13,8 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Conclusion from a leg and the leg that it caused. It is about two hosts: the receiver of the first leg, and the
-/// sender of the second leg.
+/// Evidence from two legs about two hosts: the receiver of the first leg, and the sender of the second leg. The first
+/// leg seems to have caused the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
     /// Both legs began, were answered and ended at the same time. So both hosts are one machine.
@@ -37,8 +37,8 @@ impl Engine {
         self.site.topology.facts().cloned().collect()
     }
 
-    /// Learns from the legs of an ended call. Skips calls that end while spools are read back, because the earlier
-    /// process has learnt from them.
+    /// Learns from the legs of an ended call which hosts are one machine. Does nothing while spools are read back after
+    /// a restart, because the earlier process has learnt from these calls.
     pub(super) fn learn_machines(&mut self, legs: &[&Leg], notes: &CallNotes) {
         if self.earlier.restore.is_reading() {
             return;
@@ -51,7 +51,7 @@ impl Engine {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                // The media content of this call has already proven it.
+                // The media content of this call has proven this already, so the call is not counted again.
                 Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
@@ -113,7 +113,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // Keeps an address that does not come from the topology. It comes from another leg of the call.
+        // An address that comes from another leg of the call, and not from the topology, is kept.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)
@@ -136,7 +136,8 @@ impl Engine {
     }
 }
 
-/// Returns pairs of a leg and the leg that it caused, if the two have no host in common and one machine links them.
+/// Returns pairs of legs: the first leg caused the second through a machine with two addresses, so the two have no host
+/// in common.
 fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     let is_linked = |cause: &Leg, effect: &Leg| {
         cause.machines().1.same_host(effect.machines().0)
@@ -171,7 +172,7 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the numbers of a call's earliest leg. It identifies the call, so that no call is counted twice as
+/// Returns a hash of the two numbers of a call's earliest leg. Calls between the same two numbers count once as
 /// evidence.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
@@ -188,5 +189,5 @@ const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Minimum time between two events about learnt machines, if only the number of calls as evidence has changed.
+/// Minimum time between two events about learnt machines, if only counts of calls have changed.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

@@ -33,7 +33,7 @@ pub(super) struct LeftCalls {
 struct LeftCall {
     /// Event that ends the call if no leg continues it.
     ended: Box<EndedCall>,
-    /// Capture time at which the event `ended` is emitted.
+    /// Capture time at which the left call ends, if no leg continues it.
     ends_at: Timestamp,
     /// Key of the new call that continues the left call; `None` if no leg has come yet.
     slot: Option<CallKey>,
@@ -56,7 +56,7 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes the left calls whose waiting time is over. Returns those that no leg has continued, oldest first.
+    /// Removes the left calls that can no longer be continued. Returns those that no leg has continued, oldest first.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Ends the left calls whose waiting time is over.
+    /// Ends the left calls that can no longer be continued.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {

@@ -1,8 +1,8 @@
 //! Voice levels of live calls, for the live page of the console.
 //!
-//! Nothing is measured until [`Engine::watch_levels`] is called. Then one packet of each G.711 stream is measured in
-//! every [`SAMPLE_EVERY`]. Other codecs would have to be decoded, so for them only the arrival of packets is reported.
-//! Encrypted and paused media is not measured.
+//! Nothing is measured until [`Engine::watch_levels`] is called. Then in each interval of [`SAMPLE_EVERY`] one packet
+//! of each G.711 stream is measured. Other codecs would have to be decoded, so for them only the arrival of packets is
+//! reported. Encrypted and paused media is not measured.
 
 use std::time::Duration;
 

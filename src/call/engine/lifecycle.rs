@@ -48,10 +48,10 @@ impl Engine {
         self.finish_if_over(conversation, sink);
     }
 
-    /// Replaces an unanswered leg by its record (compacts it), if its call has many legs.
+    /// Replaces an unanswered leg by its record (*compacts* it), if its call has many legs.
     ///
-    /// A queue may ring telephones again and again. Many functions examine all legs of a call, so that their number
-    /// matters.
+    /// E.g. a queue rings its telephones again and again. Many functions examine all legs of a call, so there must not
+    /// be too many.
     fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
         let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let legs = self.table.keys_of(conversation);
@@ -90,8 +90,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
-            // A ringing leg may have early media. So its media shows an answer only after a BYE, after the silence of
-            // two sides that were heard, or if the leg never rang.
+            // Early media of a ringing leg does not show an answer. Media shows an answer only after a BYE, after the
+            // silence of two sides that were heard, or if the leg never rang.
             DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };
@@ -126,10 +126,10 @@ impl Engine {
         });
     }
 
-    /// Ends a call if all its legs are closed. Otherwise sets the timer for the legs that are still open, if it is
-    /// needed.
+    /// Ends a call if all its legs are closed. If the main legs are closed and others are open, sets a timer for the
+    /// others.
     ///
-    /// While spools are read back, a call does not end. It waits until all spools are read.
+    /// While spools are read back after a restart, the call only waits for its end.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if !self.is_over(conversation) {
             self.await_partners(conversation);
@@ -140,16 +140,15 @@ impl Engine {
         }
     }
 
-    /// Lets a call with closed legs wait until all spools are read. If the waiting calls take too much room in the
-    /// table of legs, ends the calls that have waited longest.
+    /// Makes a call with closed legs wait until all spools are read. If waiting calls fill too much of the table of
+    /// legs, ends those that have waited longest.
     fn wait_with_end(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);
         while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call(sink) {}
     }
 
-    /// Ends the call that has waited longest. Keeps it if it has got an open leg in the meantime. Returns false if no
-    /// call waits.
+    /// Ends the call that has waited longest, unless one of its legs is open again. Returns false if no call waits.
     pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {
@@ -201,10 +200,10 @@ impl Engine {
         }
     }
 
-    /// Handles the timer for legs that are still open after the end of the first leg and the anchor leg. Legs with
-    /// media become a separate call, and the others end.
+    /// Handles the timer for legs that are still open some time after the end of the first leg and the anchor leg. Legs
+    /// with media become a separate call, and the others end.
     ///
-    /// Does nothing while spools are read back, because the spools contain these decisions.
+    /// Does nothing while spools are read back after a restart, because they contain these decisions.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -232,13 +231,13 @@ impl Engine {
     }
 }
 
-/// Maximum number of legs in a call that keeps its unanswered legs. A usual ring group has fewer.
+/// Maximum number of legs in a call whose unanswered legs stay in the table. A usual ring group has fewer.
 const KEPT_LEGS: usize = 16;
 /// Time after the end of a call's first leg and anchor leg within which its other legs end: a round trip and some
 /// retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of flows that are stored for a leg that ended by a media timeout. The newest flows are stored.
 const MAX_REMEMBERED_FLOWS: usize = 8;
-/// Divisor of the maximum number of legs. Calls that wait for their end may take up to half of the table of legs. Even
-/// a large site has fewer of them.
+/// Divisor of the maximum number of legs. Calls that wait until all spools are read may use at most half of the table
+/// of legs. Even a large site has fewer of them.
 const WAITING_SHARE: usize = 2;

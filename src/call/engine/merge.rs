@@ -66,7 +66,7 @@ impl Engine {
     ) -> Option<CallKey> {
         let first = self.table.leg(*slots.first()?)?;
         let left = self.table.call(from)?;
-        // The old call may have got its id from this leg. So the hash for the new id also contains the old id.
+        // The id of the old call may come from this leg. So the new id is made from the old id, too.
         let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
         let (at, call_id) = (first.created_at, first.dialog.call_id());
         let id = conversation_id(&self.settings.config.appliance, call_id, Some(&tag), at);
@@ -116,8 +116,8 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Sets the rule of the join for each leg of a call that has none, and removes it from the first leg. Writes the
-    /// change to the leg's spool, except for the legs `entering`.
+    /// Stores the rule `by` for each leg of a call without a rule, and removes the rule of the first leg. Changed legs
+    /// are written to their spools, except those in `entering`.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// Writes the new call of a leg to the leg's spool, and sets the timer for the segments of this call. If the spool
-    /// is closed, stores the leg's name in the call instead.
+    /// is closed, stores the name of the leg in the call instead.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };

@@ -102,14 +102,15 @@ struct EngineClock {
     wall_offset_ns: i64,
 }
 
-/// Media that is stored for seconds: packets of no known leg, and fingerprints of voices.
+/// Media that is stored for some seconds: packets without a known leg, and hashes of voices.
 #[derive(Debug)]
 struct KeptMedia {
     early_media: EarlyMedia,
     content: content::ContentEvidence,
 }
 
-/// Ended dialogs that are remembered, because some of their messages or packets may be captured late.
+/// Ended dialogs that are remembered. Their late messages begin no new call, and some continue if their media comes
+/// back.
 #[derive(Debug, Default)]
 struct EndedDialogs {
     tombstones: DialogTombstones,
@@ -258,7 +259,7 @@ impl Engine {
         }
     }
 
-    /// Sets the engine's time to `now`, and handles all timers that are due, each as of its own time.
+    /// Sets the engine's time to `now`. Handles each timer that is due, as of the time for which it was set.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while let Some((at, timer)) = self.timers.pop_due(now) {
             self.clock.now = self.clock.now.max(at);

@@ -42,7 +42,7 @@ impl Engine {
         self.kept.early_media = early;
     }
 
-    /// Stores the leg and the stream of a flow, so that its next packets need no search. Returns the route.
+    /// Stores the leg and stream of a flow, so that later packets of the flow need no search. Returns them.
     pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Returns the earlier streams that may contain the same packets as a new stream.
+    /// Returns other streams in which the packets of a new stream may already have been handled.
     #[cold]
     fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
         let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
@@ -135,8 +135,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether this packet was already handled as part of another stream. This can be a stream of the leg that
-    /// received the packets before, or a stream of this leg with the same SSRC.
+    /// Returns whether this packet was already handled in another stream: in a stream of the leg that received the
+    /// packets before, or in a stream of this leg with the same SSRC.
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
@@ -145,14 +145,14 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // The earlier stream may have another SSRC by now.
+        // By now the other stream may have another SSRC.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
-    /// Begins a new stream of a leg, and returns its index.
+    /// Begins a new stream of a leg. Returns its index.
     ///
-    /// If there are too many streams, a silent stream of the same flow is reused for the new SSRC. Returns `None` if no
-    /// stream is silent.
+    /// If there are too many streams, a stream of this flow without recent packets is reused. Returns `None` if there
+    /// is none.
     #[cold]
     fn begin_stream(
         &mut self,
@@ -208,8 +208,8 @@ impl Engine {
         stream.is_some_and(|stream| stream.has_packet(packet))
     }
 
-    /// Handles a rare change: the first packet of a leg, a new stream, or a new meaning of a payload type. `is_new` is
-    /// true if the stream begins with this packet.
+    /// Handles changes that most packets do not bring: the first packet of a leg, a new stream, or a new meaning of a
+    /// payload type. `is_new` is true if the stream begins with this packet.
     fn handle_stream_change(
         &mut self,
         StreamRef { slot, index: stream }: StreamRef,
@@ -232,7 +232,7 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
             let stream = &mut leg.media.streams_mut()[stream];
-            // The time of the decision is set back, because packets that were sent earlier may still be captured.
+            // The decision gets an earlier time, because older packets of the stream may still be captured.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -270,7 +270,7 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
         return RtpPacket::parse_cut(datagram.payload);
     }
     match RtpPacket::parse(datagram.payload) {
-        // Encryption (SRTP) hides the length of the padding, and some devices set the padding bit without padding.
+        // SRTP hides the length of the padding, and some devices set the padding bit although there is no padding.
         Err(RtpParseError::Padding) => RtpPacket::parse_cut(datagram.payload),
         parsed => parsed,
     }
@@ -291,7 +291,7 @@ fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Maximum time by which two capture interfaces deliver packets out of order, ns.
+/// Maximum time by which the packets of two capture interfaces are out of order, ns.
 const DISORDER_NS: i64 = 100_000_000;
 /// Maximum time between two copies of a packet that two capture interfaces deliver.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);

@@ -110,8 +110,8 @@ impl Engine {
         }
     }
 
-    /// Applies a pause or resume request to a call. If this changes the state of the call, writes the decision to the
-    /// spools of all legs.
+    /// Applies a pause or resume request to a call. If it changes the state of the call, writes it to the spools of all
+    /// legs.
     pub(super) fn apply_pause(&mut self, conversation: CallKey, request: CallPauseRequest<'_>, sink: &mut dyn LegSink) {
         let CallPauseRequest { action, at, by, side } = request;
         let Some(call) = self.table.call_mut(conversation) else { return };

@@ -39,7 +39,7 @@ impl Engine {
         self.table.call(conversation).is_some() && self.table.legs_of(conversation).all(Leg::is_recording_session)
     }
 
-    /// Returns whether a call is a test call of this recorder that Pyrus must not get.
+    /// Returns whether a call is a test call of this recorder and must not be registered in Pyrus.
     fn is_unregistered_test(&self, conversation: CallKey) -> bool {
         let mut orders = self.table.legs_of(conversation).filter_map(|leg| leg.parties.test_order());
         orders.any(|order| order == TestCallOrder::RecordOnly)

@@ -1,11 +1,10 @@
 //! Restore after a restart: reads the legs of an earlier process from their spools.
 //!
-//! The decisions in the spools remain valid and are applied at their times. Meanwhile correlation decides nothing,
-//! because messages of other calls and registrations are missing. Afterwards correlation has the same state as without
-//! the restart.
+//! The decisions in the spools are applied at their times. Correlation decides nothing meanwhile, because messages of
+//! other calls and registrations are missing. Afterwards the engine has the same state as without the restart.
 //!
-//! A call does not end while spools are read, even if all its legs have closed. Another spool may contain a further leg
-//! of this call, or another call may take over its legs.
+//! While spools are read, no call ends. Even if all its legs have closed, another spool may contain a further leg, or
+//! another call may take over its legs.
 //!
 //! The reader of the spools passes each [`RestoredLeg`] before the first message of the leg. It may skip media packets
 //! that change no state, because [`RestoredLeg::last_media_at`] has the time of the last one.
@@ -62,10 +61,10 @@ pub(super) struct RestoreState {
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions about legs whose first message was not read yet, by name of the leg. A decision with the time of the
-    /// first message is read before the message.
+    /// Decisions about legs whose first message was not read yet, by name of the leg. A decision may have the same time
+    /// as the first message, and is then read before it.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
-    /// Capture time of the newest clock offset in a spool; `None` before the first is read.
+    /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,
     /// Keys of calls whose legs have all closed, in the order in which they closed.
     over: VecDeque<CallKey>,
@@ -95,7 +94,7 @@ impl RestoreState {
         restored
     }
 
-    /// Stores a decision about a leg until the first message of the leg is read.
+    /// Stores a decision about a leg until the leg's first message is read.
     fn keep_early(&mut self, name: &str, decision: &Decision, at: Timestamp) {
         if !matches!(decision, Decision::Clock { .. } | Decision::Restart { .. }) {
             let kept = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
@@ -108,12 +107,12 @@ impl RestoreState {
         self.slots.get(name).copied()
     }
 
-    /// Adds a call whose legs have all closed. It ends when all spools are read.
+    /// Adds a call with closed legs. It ends when all spools are read.
     pub(super) fn add_over_call(&mut self, call: CallKey) {
         self.over.push_back(call);
     }
 
-    /// Removes and returns the call that has waited longest for its end.
+    /// Removes and returns the call with closed legs that was added first.
     pub(super) fn pop_over_call(&mut self) -> Option<CallKey> {
         self.over.pop_front()
     }
@@ -167,7 +166,7 @@ impl Engine {
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
-            // A new SSRC had reused a silent stream.
+            // A stream without recent packets was reused for a new SSRC.
             Decision::Stream { stream, ssrc, .. } => {
                 let known = leg.media.streams_mut().get_mut(*stream as usize);
                 if let Some(stream) = known.filter(|stream| stream.ssrc != *ssrc) {
@@ -233,10 +232,10 @@ impl Engine {
         }
     }
 
-    /// Ends the restore. `now` is the time at which the recorder runs again.
+    /// Ends the restore. The recorder runs again from `now`.
     ///
-    /// The gap since the last packet does not count as silence. Each live call gets a problem with the length of the
-    /// gap.
+    /// The time without a recorder does not count as silence of the calls. The record of each live call gets a problem
+    /// with the length of this time.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         while self.end_first_waiting_call(sink) {}
         self.earlier.restore = RestoreState::default();

@@ -67,7 +67,7 @@ impl Engine {
         let TimedOutDialog { mut draft, conversation_id: origin, paused, .. } = dialog;
         draft.at = at;
         draft.dialog.resume_after_timeout(at);
-        // If another leg of the same ended call has continued already, both belong to one new call.
+        // If another leg of the same ended call was continued before, both legs belong to one new call.
         let is_continuation = |call: &Conversation| {
             call.origin.continues() == Some(&origin) && call.created_at + CONTINUATION_WINDOW > at
         };
@@ -92,5 +92,5 @@ impl Engine {
     }
 }
 
-/// Maximum time after which a second leg of an ended call joins the new call that continues it.
+/// Time in which further legs of the ended call join the new call that continues it.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

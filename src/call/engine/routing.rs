@@ -12,11 +12,11 @@ use crate::call::streams::RtpStream;
 use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
-/// Priority of a leg as the owner of a flow. The fields are compared in their order, and the leg with the greatest
-/// value is chosen.
+/// Priority of a leg in the choice of the leg to which a flow belongs. The fields are compared in this order, and the
+/// leg with the greatest value is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// Whether the leg has just ended and had received this stream. Its last packets may still be under way.
+    /// Whether the leg received this stream and has just ended. Its last packets may still be in transit.
     is_late: bool,
     /// Whether the leg announced both endpoints of the flow.
     announced_both: bool,
@@ -28,7 +28,7 @@ struct RoutePriority {
     position: Reverse<usize>,
 }
 
-/// Endpoint of a flow by which the leg is searched.
+/// The endpoint of a flow from which the leg is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
     /// The destination of the flow is the address of a leg's media.
@@ -37,7 +37,7 @@ enum KnownEnd {
     Source,
 }
 
-/// Search for the leg of a flow by one endpoint of the flow.
+/// Search for the leg of a flow, from one endpoint of the flow.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
     flow: (Endpoint, Endpoint),
@@ -46,7 +46,7 @@ struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// Returns the endpoint of the flow by which the leg is searched (the *near end*).
+    /// Returns the endpoint of the flow from which the leg is searched (the *near end*).
     const fn near(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.1,
@@ -72,13 +72,13 @@ impl FlowQuery {
 }
 
 impl Engine {
-    /// Finds the leg to which a flow belongs, and the side that sends the flow. The following are tried in this order,
-    /// each first for the destination and then for the source of the flow:
+    /// Finds the leg to which a flow belongs, and the side that sends the flow. The following addresses are tried in
+    /// this order, each first as the destination and then as the source of the flow:
     ///
-    /// 1. An announced address. The source counts for symmetric RTP behind a NAT (RFC 4961).
-    /// 2. A presumed address.
-    /// 3. The IPv4 address within a NAT64 address.
-    /// 4. The port alone, of a party behind a NAT.
+    /// 1. An address that a leg announced. As the source, this is symmetric RTP behind a NAT (RFC 4961).
+    /// 2. An address that is presumed: the host that sends the SIP of a side, with the port that the side announced.
+    /// 3. An announced IPv4 address that is part of a NAT64 address.
+    /// 4. The announced port of a side behind a NAT, with the SIP host of the other side at the far end.
     pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -104,11 +104,11 @@ impl Engine {
             .or_else(|| unplaced(from))
     }
 
-    /// Returns the receivers in `known` that may own a flow. A side that already has media at an announced address is
-    /// not returned.
+    /// Returns the sides of legs in `known` that may own a flow. A side that already has media at an announced address
+    /// is left out.
     ///
-    /// If receivers of several calls remain, the reverse flow or the host at the far end must distinguish them.
-    /// Otherwise none is returned, because the flow could be given to the wrong call.
+    /// If sides of several calls remain, the reverse flow or the host at the far end must decide. Otherwise none is
+    /// returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -127,22 +127,22 @@ impl Engine {
         if self.is_one_call(&told) { told } else { Vec::new() }
     }
 
-    /// Returns whether all receivers belong to one call.
+    /// Returns whether all of these belong to one call.
     fn is_one_call(&self, receivers: &[MediaReceiver]) -> bool {
         let mut calls = receivers.iter().filter_map(|r| self.table.leg(r.slot).map(|leg| leg.call()));
         let first = calls.next();
         calls.all(|call| Some(call) == first)
     }
 
-    /// Returns the side that sends a flow. If both sides of the leg announced the near end, e.g. a multicast group, the
-    /// sender is the side with its signalling at the source host.
+    /// Returns the side that sends a flow. If both sides announced the near end, e.g. a multicast group, it is the side
+    /// that sends its SIP from the source host of the flow.
     fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
         let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
         let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.0);
         if both { by_host().unwrap_or_else(|| query.sender(receiver.side)) } else { query.sender(receiver.side) }
     }
 
-    /// Returns the route to the leg with the highest priority.
+    /// Returns the route to the leg with the highest priority among `receivers`.
     fn best_route(&self, receivers: &[MediaReceiver], query: &FlowQuery) -> Option<FlowRoute> {
         let candidates = || {
             receivers.iter().filter_map(|receiver| {

@@ -33,7 +33,7 @@ struct SourceRate {
     scan: Option<ScanAttempts>,
 }
 
-/// The attempts (unanswered suspects) of a source address since its last record.
+/// The attempts of a source address since its last record. An attempt is a call of a scan that ended unanswered.
 #[derive(Debug)]
 struct ScanAttempts {
     /// Call record of the first attempt.
@@ -57,9 +57,9 @@ struct AttemptTimes {
 /// Result of the check whether a new call belongs to a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
-    /// The source address is within the allowed rate.
+    /// The source address does not exceed the allowed rate.
     None,
-    /// The source address is above the allowed rate, so the call is a suspect.
+    /// The source address exceeds the allowed rate, so the call is a suspect.
     Scan,
 }
 
@@ -82,7 +82,7 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts an answered call from a source address, which lowers the level of its bucket. `rate` is the allowed
+    /// Counts an answered call from a source address: lowers the level of its leaky bucket. `rate` is the allowed
     /// number of calls in a minute.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
@@ -90,8 +90,8 @@ impl ScanTracker {
         }
     }
 
-    /// Counts an unanswered suspect as an attempt of its source address. `record` returns the call record; it is called
-    /// only for the first attempt.
+    /// Counts an unanswered call of a scan as an attempt of its source address. `record` returns its call record; it is
+    /// called only for the first attempt.
     fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         if let Some(scan) = &mut source.scan {
@@ -132,7 +132,7 @@ enum ScanSelection {
 }
 
 impl SourceRate {
-    /// Returns the level of the leaky bucket at this time. The bucket loses the allowed rate.
+    /// Returns the level of the leaky bucket at this time. It falls at the allowed rate.
     fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
         let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
         if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
@@ -168,7 +168,7 @@ impl Engine {
         matches!(call.scan, ScanState::Suspect(_))
     }
 
-    /// Counts an unanswered suspect that ends as an attempt, so that it gets no record.
+    /// Counts an unanswered suspect that ends as an attempt of a scan, instead of making a record of it.
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.scan.source(), call.wall_offset_ns) else { return };
@@ -230,7 +230,7 @@ impl ScanAttempts {
     }
 }
 
-/// Number of calls that one answer removes from the bucket. A source with one answer in 20 calls is no scanner.
+/// Number of calls that one answered call removes from the bucket. A source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
 /// Time without an attempt after which a scan is over. It is longer than the wait for an answer to an INVITE (timer C
 /// of RFC 3261 is three minutes).

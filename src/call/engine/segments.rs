@@ -41,7 +41,7 @@ impl Engine {
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
-            // If a rule has deleted media of the call, no segment is rendered before the call ends.
+            // A rule has deleted media of this call, so no segment is rendered before the call ends.
             if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
                 self.emit_segments_due(conversation, segments, sink);
             }
@@ -73,7 +73,7 @@ impl Engine {
     }
 }
 
-/// Maximum time between two packets of a call that is not silent.
+/// Maximum time between two packets of a call, unless it is silent.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year: the maximum length of a segment.
 const YEAR_S: u64 = 366 * 86_400;

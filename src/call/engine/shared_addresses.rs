@@ -1,4 +1,4 @@
-//! Legs of different calls that use the same media address: the older call is probably over.
+//! Legs of two calls that use the same media address. The older call is probably over, although no BYE was captured.
 
 use crate::call::engine::Engine;
 use crate::call::keys::LegKey;
@@ -39,8 +39,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records the problem that a NAT may have changed the media addresses of an answered leg without media. The
-    /// evidence is stored packets of no known leg between the hosts of this leg.
+    /// Records a problem of an answered leg without media: a NAT probably changed its media addresses. This is so if
+    /// stored packets without a known leg went between the hosts of this leg.
     pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();
@@ -58,8 +58,8 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether a flow may be media of `sender` although a NAT changed an address. Hosts or ports of both sides
-    /// must match the flow.
+    /// Returns whether a flow may be media of `sender`, if a NAT changed one of its addresses. A host or port of both
+    /// sides must be right.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();

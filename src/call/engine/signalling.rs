@@ -37,7 +37,7 @@ impl AssignedCall {
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
-        // A message in WebSocket has the length of its frame, like a datagram (RFC 7118 section 5.2).
+        // A WebSocket message has a length of its own, as a datagram has (RFC 7118 section 5.2).
         let framing = if transport == Transport::Tcp { SipFraming::Stream } else { SipFraming::Datagram };
         let Ok(message) = SipMessage::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
@@ -116,8 +116,8 @@ impl Engine {
         }
         let dialog_at = |slot: &LegKey| self.table.leg(*slot).map(|leg| &leg.dialog);
         let of_dialog = || slots.iter().filter(|s| dialog_at(s).is_some_and(|d| d.matches(message))).copied();
-        // If a later call uses the same Call-ID and tag again, the Via branch and the callee distinguish the legs. If
-        // they do not, the message belongs to the newest leg.
+        // A later call may use the same Call-ID and tag again. Then the Via branch and the callee's tag decide between
+        // the legs, and otherwise the newest leg gets the message.
         let is_at_hop = |s: &LegKey| self.table.leg(*s).is_some_and(|l| l.is_hop(datagram.src, datagram.dst));
         let fit = |slot: &LegKey| dialog_at(slot).map(|d| (d.has_branch_of(message), d.names_callee(message)));
         let at_hop = of_dialog().filter(is_at_hop).max_by_key(fit);
@@ -135,8 +135,8 @@ impl Engine {
             {
                 vec![slot]
             }
-            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response shows a hop of an
-            // INVITE that was not captured yet.
+            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response belongs to an INVITE
+            // at a new hop, which was not captured yet.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
@@ -210,7 +210,7 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // If numbers explain the leg by another call, the REFER did not ask for this leg.
+        // If a rule about numbers joins the leg to a call, no REFER asked for this leg.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }
@@ -268,11 +268,11 @@ impl Engine {
     }
 }
 
-/// Returns the part of a message that may be stored. The body of an INFO or NOTIFY may contain dialled digits, so only
-/// the header is stored.
+/// Returns the part of a message that may be stored. The body of an INFO or NOTIFY may contain DTMF digits, so only the
+/// header is stored.
 fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {
-        // A NOTIFY reports dialled digits by RFC 4730.
+        // A NOTIFY may report DTMF digits, too (RFC 4730).
         Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             KeptBytes::Header(u16::try_from(head).unwrap_or(u16::MAX))

@@ -1,5 +1,5 @@
-//! Splits a call. Legs that still have media after the end of their call become a separate call, related to the ended
-//! call. Legs that another leg explains better leave their call.
+//! Makes separate calls of legs. Legs that still have media after the end of their call become a call, which is related
+//! to the ended call. Legs whose real cause was captured late leave their call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;
@@ -34,8 +34,8 @@ impl Engine {
 
     /// Takes legs out of their call and makes a new call of them, as if they had just been captured.
     ///
-    /// The id of a call comes from its first leg. So if the first leg is among them, they stay, and the other legs of
-    /// the call move to the new call.
+    /// If the first leg of the call is among them, they stay, and all other legs move to the new call. The id of the
+    /// old call comes from its first leg.
     pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
         let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
         let all = self.table.keys_of(from);
@@ -50,8 +50,8 @@ impl Engine {
         }
     }
 
-    /// Records the end of the anchor leg of an ended call in all related live calls. Until this time the ended call's
-    /// recording has their sound as well.
+    /// Stores the end of the anchor leg of an ended call in all related live calls. Until this time, the recording of
+    /// the ended call has the sound of these calls.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };

@@ -1,7 +1,8 @@
-//! State of correlation in the spools. After a restart, messages and packets alone would not show it.
+//! State of correlation in the spools. It must be stored, because messages and packets do not show it to a later
+//! process.
 //!
-//! Each stored decision contains the whole state of a leg, call or REFER, and replaces the decision before it. So a
-//! fact that was withdrawn later is not restored.
+//! Each decision contains the whole state of a leg, a call or a REFER, and replaces the decision before it. So a fact
+//! that no longer applies is not restored.
 
 use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
@@ -48,7 +49,7 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call again, if the leg that has just closed is the first of its legs without a spool.
+    /// Writes the state of a call again when the first of its legs has closed that leaves no spool.
     pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
         let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
@@ -158,7 +159,7 @@ impl Leg {
 }
 
 impl Conversation {
-    /// Returns the state of a call that is stored with each leg. The adopted legs and the relays are added elsewhere.
+    /// Returns the state of a call for the spools of its legs. The caller adds the adopted legs and the relays.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),

@@ -44,7 +44,8 @@ impl DialogTombstones {
         }
     }
 
-    /// Returns the tombstone of an ended dialog; `None` if there is none, or if it is too old.
+    /// Returns the tombstone (memory) of an ended dialog with this Call-ID; `None` if there is none, or if it is too
+    /// old.
     pub(super) fn get(&mut self, key: u64, now: Timestamp) -> Option<DialogTombstone> {
         while self.order.front().is_some_and(|(until, _)| *until < now) {
             self.remove_oldest();
@@ -59,7 +60,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // If the tombstone was renewed in the meantime, it is kept.
+        // If the dialog was remembered anew in the meantime, its memory is kept.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
@@ -67,7 +68,7 @@ impl DialogTombstones {
 }
 
 impl Engine {
-    /// Adds a tombstone for the dialog of a leg that has ended.
+    /// Remembers the dialog of an ended leg, so that its late messages begin no new call.
     pub(super) fn add_leg_tombstone(&mut self, slot: LegKey) {
         let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id().to_owned(), dialog.caller_tag().map(str::to_owned));
@@ -75,7 +76,7 @@ impl Engine {
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
 
-    /// Adds a tombstone for a dialog, so that its late messages begin no new call. `tags` are the tags of both sides in
+    /// Remembers an ended dialog, so that its late messages begin no new call. `tags` are the tags of both sides, in
     /// any order.
     pub(super) fn add_tombstone(
         &mut self,
@@ -95,6 +96,6 @@ pub(super) fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }
 
-/// Time for which an ended dialog is remembered. Retransmissions of a BYE or a 200 last up to 32 s (RFC 3261 timers F
-/// and H), and twice this time is safe.
+/// Time for which an ended dialog is remembered: twice the 32 s for which a BYE or a 200 may be retransmitted (RFC 3261
+/// timers F and H).
 const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);

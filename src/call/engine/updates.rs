@@ -11,7 +11,7 @@ use crate::call::negotiation::StreamSecurity;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Handles the end of the time in which a call's legs are correlated: announces the call by an event.
+    /// Announces a call by an event, after the time in which its legs are correlated.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {
             call.stage.settle();
@@ -19,8 +19,8 @@ impl Engine {
         self.emit_update(conversation, sink);
     }
 
-    /// Emits [`CallEvent::Changed`] if the state of a live call has changed since the last event. Emits nothing while
-    /// spools are read back, because the earlier process has emitted these events.
+    /// Emits [`CallEvent::Changed`] if a live call has changed since the last event. Emits nothing while spools are
+    /// read back after a restart, because the earlier process has emitted these events.
     pub(super) fn emit_update(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;
@@ -72,6 +72,6 @@ impl Engine {
     }
 }
 
-/// Maximum time after the answer for which the announcement of a call waits for content evidence. Most relays are found
-/// sooner, because eight blocks in each direction take about a second.
+/// Maximum time after the answer for which a call is not announced, because content may still join it to another call.
+/// Eight matching blocks in each direction take about a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);
