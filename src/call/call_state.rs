@@ -176,8 +176,8 @@ impl CallRecording {
         self.is_deleted
     }
 
-    /// Records that media was deleted. Returns whether events have announced segments of it, which must then be
-    /// withdrawn.
+    /// Records that recorded media was deleted. Returns whether events have announced segments of it, which must then
+    /// be withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
@@ -188,15 +188,15 @@ impl CallRecording {
         self.segments
     }
 
-    /// Records the number of announced segments, and that delivery may register the call. Returns false if it might
-    /// before.
+    /// Records that events have announced this number of segments, and that delivery may now register the call. Returns
+    /// whether delivery was not allowed to register it before.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()
     }
 }
 
-/// Facts about a call that its legs in the call table do not contain.
+/// Facts about a call that none of its legs in the call table contains.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallNotes {
     problems: Vec<CallProblem>,
@@ -210,12 +210,12 @@ pub(crate) struct CallNotes {
 }
 
 impl CallNotes {
-    /// Returns the problems of the whole call, without those of single legs.
+    /// Returns the problems that concern the whole call.
     pub(crate) fn problems(&self) -> &[CallProblem] {
         &self.problems
     }
 
-    /// Adds a problem, unless the call has a problem of this kind. Returns the new or the known problem for changes.
+    /// Adds a problem to the call, unless the call has a problem of this kind. Returns the problem, mutable.
     pub(crate) fn note_problem(&mut self, kind: ProblemKind) -> &mut CallProblem {
         let known = self.problems.iter().position(|p| p.kind == kind);
         let at = known.unwrap_or_else(|| {
@@ -254,13 +254,13 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
 
-    /// Returns the end of the anchor leg of a related call that is over; `None` if there is no such call. Until this
-    /// time the related call's recording has the sound of this call as well.
+    /// Returns the time until which the recording of a related call has the sound of this call. It is the end of that
+    /// call's anchor leg. Returns `None` if there is no such call.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere
     }
 
-    /// Records the end of the anchor leg of a related call that is over.
+    /// Records that the recording of a related call had the sound of this call until this time.
     pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }

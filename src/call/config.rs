@@ -175,13 +175,14 @@ impl Default for NumbersConfig {
 /// One entry of `[[rules]]`. A call must meet all conditions that are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRule {
-    /// Condition that the call has this direction; `None` accepts every direction.
+    /// Condition on the direction of the call; `None` accepts every direction.
     pub direction: Option<CallDirection>,
-    /// Condition: pattern of the caller's or the called number.
+    /// Condition on the caller's or the called number: a pattern that one of them must match; `None` accepts all
+    /// numbers.
     pub number: Option<String>,
-    /// Condition that the extension matches this pattern; `None` accepts every extension.
+    /// Condition on the extension: a pattern that it must match; `None` accepts every extension.
     pub extension: Option<String>,
-    /// Condition: name of a SIP header, and pattern of its value.
+    /// Condition on a SIP header: its name, and a pattern that its value must match; `None` accepts all calls.
     pub header: Option<(String, String)>,
     /// Action that the rule takes for a call that meets all conditions.
     pub action: RuleAction,

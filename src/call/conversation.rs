@@ -188,7 +188,7 @@ impl Conversation {
         let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
-        // A leg to an agent's telephone can be much older than the call that it carries now. Its times do not count.
+        // An agent's telephone may have been connected long before this call. Its times are not those of this call.
         let is_idle_before = |l: &Leg| l.dialog.answered.is_some_and(|(at, _)| at + IDLE_AGENT <= anchor.created_at);
         let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
         let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
@@ -244,8 +244,7 @@ impl Conversation {
 
     /// Copies times and numbers from the record of an earlier process, if this process did not capture them.
     fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
-        // Here all times are capture times. The times of the earlier record are wall-clock times, so they are
-        // converted.
+        // The record still has capture times here. The earlier record has wall-clock times, so they are converted.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
@@ -329,7 +328,7 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
-            // The missing answer is already explained by the problem with the gap of the restart.
+            // Another problem, the gap of the restart, already explains the missing answer.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -454,8 +453,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Minimum age of an agent's connection. If the agent's telephone was answered so long before the INVITE of the other
-/// party, it was connected before the call.
+/// Minimum time between the answer of an agent's telephone and the INVITE of the other party. If it is longer, the
+/// telephone was connected before the call.
 const IDLE_AGENT: Duration = Duration::from_secs(5);
 /// Maximum number of related calls in a record.
 const MAX_RELATED: usize = 16;

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 pub(crate) struct CorrelationKeys {
     /// Values of the configured correlation headers, each with the index of its header in the configuration.
     correlation: Vec<(usize, String)>,
-    /// UUIDs of the Session-ID header, without the null UUID.
+    /// UUIDs in the Session-ID header. A UUID of zeros, which means unknown, is left out.
     sessions: Vec<String>,
     /// Call-ID of the dialog that the Replaces header names; `None` without this header.
     pub(crate) replaces: Option<String>,
@@ -94,7 +94,7 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) nameless_caller: bool,
 }
 
-/// How well the numbers and hosts of a new leg match an older leg.
+/// How well a new leg matches an older leg that may have caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MatchStrength {
     /// Nothing suggests that one leg caused the other.
@@ -107,8 +107,8 @@ pub(crate) enum MatchStrength {
 }
 
 impl LegSignature<'_> {
-    /// Returns how well this new leg matches an older leg that may have caused it: the receiver of the older leg sent
-    /// the new leg. A separate call to the same address does not match.
+    /// Returns how well this new leg matches an older leg that may have caused it. The receiver of the older leg must
+    /// have sent the new leg. A separate call to the same address does not match.
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.is_own_call_beside(older) {
             return MatchStrength::None;
@@ -127,9 +127,9 @@ impl LegSignature<'_> {
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
             strength => strength,
         };
-        // If the new leg goes back to the sender of the older leg, it usually is a new call in the opposite direction.
-        // It continues the older leg in two cases only. Both numbers are the same (a proxy in front of the PBX), or the
-        // call was forwarded over the same trunk (same caller, or a Diversion header).
+        // If the new leg goes back to the sender of the older leg, it is usually a call in the opposite direction.
+        // There are two exceptions. Both numbers are the same: a proxy is in front of the PBX. Or the call was
+        // forwarded over the same trunk: the caller is the same, or there is a Diversion header.
         let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
@@ -182,9 +182,9 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether this new leg is the second part of a click-to-call. In the first part the same PBX called an
-    /// extension. Now the PBX calls the outside number, and the caller is this extension, unless the first part named
-    /// no caller.
+    /// Returns whether this new leg is the second part of a click-to-call. First the PBX called an extension, and now
+    /// it calls the outside number for it. The new leg names the extension as its caller, or the first part named no
+    /// caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
@@ -224,8 +224,8 @@ impl LegSignature<'_> {
         sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)
     }
 
-    /// Returns whether this new leg is a second call by an extension of the older leg. Either the extension's telephone
-    /// sent it, or the PBX with this extension as caller.
+    /// Returns whether an extension that takes part in the older leg makes a second call by this new leg. The
+    /// extension's telephone sent the new leg, or the PBX sent it with the extension as caller.
     pub(crate) fn is_second_call_of(&self, older: &LegSignature<'_>) -> bool {
         let (caller, callee) = older.hop;
         let sent_by = |phone: Endpoint, pbx: Endpoint| self.hop.0.same_host(phone) || self.hop.0.same_host(pbx);
@@ -253,10 +253,10 @@ impl LegSignature<'_> {
     }
 }
 
-/// Returns whether two legs, each given as (sender, receiver), share a host: the receiver of one sent the other, or one
-/// host sent both to different hosts.
+/// Returns whether the receiver of one leg sent the other, or one host sent both to different hosts. Each leg is given
+/// as (sender, receiver).
 ///
-/// Few legs with a common number pass this test, so that the rules need not examine all.
+/// Few legs with an equal number pass this test, so the rules need not examine all of them.
 pub(crate) fn hosts_meet((from, to): (Endpoint, Endpoint), (caller, callee): (Endpoint, Endpoint)) -> bool {
     from.same_host(callee) || to.same_host(caller) || (from.same_host(caller) && !to.same_host(callee))
 }
@@ -401,14 +401,14 @@ pub(crate) struct CorrelationIndex {
 }
 
 impl CorrelationIndex {
-    /// Adds a leg. Returns its index keys, which [`CorrelationIndex::remove`] needs. The caller must store them,
+    /// Adds a leg. Returns its index keys, by which [`CorrelationIndex::remove`] finds it again. They must be stored,
     /// because the headers of the leg may change.
     pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
-            // If too many legs have one key, the oldest 64 stay, e.g. the caller of a large ring group. The newest 64
-            // stay as well, and the oldest of these makes room for the new leg.
+            // At most 128 legs are kept for a key: the 64 oldest, e.g. the caller of a large ring group, and the 64
+            // newest. The oldest of the newest makes room for the new leg.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }
@@ -514,7 +514,7 @@ fn hash<T: Hash>(value: &T) -> u64 {
 /// Maximum difference between the clocks of two capture interfaces. A leg may seem to be this much earlier than the leg
 /// that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Maximum time between a leg to a PBX and the leg that the PBX then sends.
+/// Maximum time from a leg that a PBX receives to the leg that it then sends.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
 /// Maximum time between the ends of two legs of one call.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
@@ -529,8 +529,8 @@ const COMPARED_DIGITS: usize = 6;
 const MIN_EXTENSION_DIGITS: usize = 2;
 /// Maximum number of digits of a feature code that ends with an extension.
 const MAX_CODE_DIGITS: usize = 16;
-/// Half of the maximum number of legs with one index key: 64 old legs and 64 new legs are kept. This is enough for a
-/// ring group of sixty telephones. If more legs share a number, the number identifies none of them.
+/// Number of oldest legs, and of newest legs, that are kept for one index key. This is enough for a ring group of sixty
+/// telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
 /// Maximum number of bytes that are read from the metadata of a recording session. The metadata of a call with two
 /// parties has about 3,000 bytes.

@@ -136,8 +136,8 @@ impl CorrelationRule {
             )
     }
 
-    /// Returns whether media content may prove a join by this rule wrong. This is so for joins by numbers. It is also
-    /// so for a REFER, because the INVITE to its target may belong to a later call.
+    /// Returns whether media content may prove a join by this rule wrong. This holds for joins by numbers. It also
+    /// holds for a REFER, because a later call may have caused the INVITE to its target.
     pub(crate) const fn is_corrected_by_content(self) -> bool {
         self.rests_on_numbers() || matches!(self, Self::Refer)
     }

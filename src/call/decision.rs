@@ -57,8 +57,8 @@ impl PayloadFormat {
 pub struct SrtpContext {
     /// Crypto suite, e.g. `AES_CM_128_HMAC_SHA1_80`.
     pub suite: String,
-    /// Master keys in the order of the crypto attribute. Each packet says by its master key identifier which key it
-    /// uses.
+    /// Master keys in the order of the crypto attribute. If there are several, each packet names its key by the master
+    /// key identifier.
     pub keys: Vec<SrtpKey>,
 }
 
@@ -96,7 +96,7 @@ pub enum MissingKeyReason {
     NoKeys,
 }
 
-/// The conversation to which a leg belongs, and how the leg joined it.
+/// The call of a leg, and how the leg joined it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegAssignment {
     /// Id of the conversation to which the leg belongs.
@@ -107,8 +107,7 @@ pub struct LegAssignment {
     /// Rule that confirmed the join; `None` if it is not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address that stands for the machine that sent the leg, if the machine received the call at another address;
-    /// `None` otherwise.
+    /// Address that the sending machine of the leg has on another leg, if it has several addresses; `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of other conversations to which the leg could belong.
@@ -252,13 +251,14 @@ pub enum Decision {
         /// Side that sends the stream.
         side: Side,
     },
-    /// Facts about how a stream began. Written only if they are unusual, because the packets do not show them.
+    /// How a stream began. Written only if something about it is unusual, because the packets do not show this.
     StreamOrigin {
         /// Number of the stream in this leg.
         stream: u32,
         /// Side that sends the stream.
         sender: Side,
-        /// Whether the leg had announced the source when the stream began; the same for the destination.
+        /// Whether the leg had announced the source of the stream, and whether it had announced the destination, when
+        /// the stream began.
         announced: [bool; 2],
     },
     /// The stream belongs to a further audio m-line of its side. Its sound is mixed with that of the first m-line.
@@ -307,8 +307,8 @@ pub enum Decision {
     Pause,
     /// The recording is resumed: from now on payload is stored again.
     Resume,
-    /// The recorder was restarted, and its packet counters of the leg were lost. Rendering counts the packets in the
-    /// spool file instead.
+    /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets
+    /// in the spool file instead.
     Restart {
         /// Time between the last packet of the leg and the restart, milliseconds.
         away_ms: u64,

@@ -11,7 +11,7 @@ use crate::decode::UdpDatagram;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// RTP packets of no known leg, stored for a few seconds.
+/// Stored RTP packets without a known leg, of the last few seconds.
 #[derive(Debug)]
 pub(crate) struct EarlyMedia {
     bytes: VecDeque<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Number of packets that were removed too early or not stored, because there was no space.
+    /// Number of packets that were lost to the buffer: removed too early, or not stored for lack of space.
     dropped: u64,
 }
 
@@ -79,7 +79,8 @@ impl EarlyMedia {
         });
     }
 
-    /// Returns whether a packet from or to `endpoint` may be stored. A wrong yes is possible, a wrong no is not.
+    /// Returns whether packets from or to `endpoint` may be stored. Returns true by mistake in rare cases, but never
+    /// false.
     pub(crate) fn may_hold(&self, endpoint: Endpoint) -> bool {
         self.buckets[self.bucket(endpoint)] > 0
     }
@@ -117,7 +118,7 @@ impl EarlyMedia {
         }
     }
 
-    /// Returns whether `fits` returns true for the source and destination of at least `count` stored packets.
+    /// Returns whether at least `count` stored packets have a source and destination that `fits` accepts.
     pub(crate) fn has_flow(&self, count: usize, fits: &dyn Fn(Endpoint, Endpoint) -> bool) -> bool {
         self.headers.iter().filter(|h| !h.taken && fits(h.src, h.dst)).take(count).count() == count
     }

@@ -15,7 +15,7 @@ use crate::codec::Codec;
 use crate::net::{PayloadType, SequenceNumber};
 use crate::rtp::RtpPacket;
 
-/// Compares the possible formats of one payload type of a stream.
+/// Compares the possible formats of a payload type of a stream, to find the true one.
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
@@ -28,7 +28,7 @@ pub(crate) struct PayloadJudge {
     verdict: JudgeVerdict,
 }
 
-/// A possible format of a payload type, and the number of packets that agree with it.
+/// A possible format of a payload type, and how many packets agree with it.
 #[derive(Clone, Debug)]
 struct JudgedFormat {
     /// The format; `None` if no description names the payload type.
@@ -63,8 +63,8 @@ pub(crate) enum JudgeVerdict {
 }
 
 impl PayloadJudge {
-    /// Creates a judge for a payload type with an announced format. Returns `None` if there is no other format to
-    /// compare.
+    /// Begins to compare the announced format of a payload type with other possible formats. Returns `None` if there
+    /// are no others.
     pub(crate) fn new(
         pt: PayloadType,
         announced: Option<&PayloadFormat>,
@@ -191,8 +191,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the format that the judge finds from ten packets with this payload and this difference of the
-    /// timestamps.
+    /// Returns the format that is found from ten packets with this payload and this difference of the timestamps.
     fn judged(
         announced: Option<&PayloadFormat>,
         others: &[PayloadFormat],

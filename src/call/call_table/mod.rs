@@ -86,7 +86,7 @@ impl CallTable {
         self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
-    /// Returns whether a call has exactly one leg, and never had another leg that was removed.
+    /// Returns whether a call has exactly one leg and never had others.
     pub(crate) fn is_lone(&self, call: CallKey) -> bool {
         self.calls.get(call).is_some_and(|call| call.legs().len() == 1 && !call.notes.had_other_legs())
     }
@@ -154,24 +154,24 @@ impl CallTable {
 
 /// Methods that change legs and calls but none of the indexes.
 impl CallTable {
-    /// Returns a leg for changes of its dialog and media; `None` if it was removed.
+    /// Returns a mutable leg, for changes of its dialog and media; `None` if it was removed.
     pub(crate) fn leg_mut(&mut self, leg: LegKey) -> Option<&mut Leg> {
         self.legs.get_mut(leg).map(AsMut::as_mut)
     }
 
-    /// Returns a call for changes of its state; `None` if it was removed.
+    /// Returns a mutable call, for changes of its state; `None` if it was removed.
     pub(crate) fn call_mut(&mut self, call: CallKey) -> Option<&mut Conversation> {
         self.calls.get_mut(call).map(AsMut::as_mut)
     }
 
-    /// Returns a leg and its call, for changes of their states.
+    /// Returns a mutable leg and its mutable call; `None` if the leg was removed.
     pub(crate) fn leg_and_call_mut(&mut self, leg: LegKey) -> Option<(&mut Leg, &mut Conversation)> {
         let leg = self.legs.get_mut(leg)?;
         let call = self.calls.get_mut(leg.call())?;
         Some((leg, call))
     }
 
-    /// Returns all calls with their keys, for changes of their states.
+    /// Returns all calls, mutable, with their keys.
     pub(crate) fn calls_mut(&mut self) -> impl Iterator<Item = (CallKey, &mut Conversation)> {
         self.calls.iter_mut().map(|(key, call)| (key, call.as_mut()))
     }
@@ -187,7 +187,7 @@ impl CallTable {
         key
     }
 
-    /// Adds a leg to a call, and to the indexes that need its signalling.
+    /// Adds a leg to a call, and to the indexes by Call-ID, headers and numbers.
     pub(crate) fn insert_leg(&mut self, call: CallKey, name: String, draft: LegDraft) -> LegKey {
         let id = LegId(self.next_leg);
         self.next_leg += 1;
@@ -226,7 +226,7 @@ impl CallTable {
             call.add_relation(relation);
         }
         call.relations.retain(|relation| relation.id != old.id);
-        // No record will have the id of the removed call, so relations to it now name the remaining call.
+        // No record will have the id of the removed call. So relations to it are changed to the remaining call.
         for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
             for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
                 relation.id.clone_from(&id);
@@ -275,8 +275,7 @@ impl CallTable {
         }
     }
 
-    /// Inserts a leg into the list of its call's legs. The list is sorted by capture time, which may differ from the
-    /// order of insertion.
+    /// Inserts a leg into the list of its call's legs at the position given by its capture time.
     fn enter(&mut self, leg: LegKey, call: CallKey) {
         let (Some(found), Some(call_found)) = (self.legs.get_mut(leg), self.calls.get_mut(call)) else { return };
         found.links.call = call;
@@ -309,7 +308,7 @@ impl CallTable {
     fn reindex_signalling(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         let old_keys = std::mem::take(&mut found.links.index_keys);
-        // A leg without index keys is closed and stays out of the index.
+        // A leg without index keys is closed, and stays out of the index.
         if !old_keys.is_empty() {
             self.correlation.remove(leg, &old_keys);
             self.index_signalling(leg);
@@ -330,7 +329,7 @@ impl CallTable {
         self.referrals.push_back(referral);
     }
 
-    /// Returns the newest REFER for which the function `fits` returns true, for changes.
+    /// Returns the newest REFER, mutable, for which `fits` returns true.
     pub(crate) fn referral_mut(&mut self, fits: impl Fn(&Referral) -> bool) -> Option<&mut Referral> {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
@@ -372,8 +371,8 @@ impl CallTable {
 
 /// Methods that change the indexes of media addresses and flows.
 impl CallTable {
-    /// Updates the media index with the addresses that an open leg has announced. Other legs lose their routes to these
-    /// addresses. Returns the addresses; `None` if the negotiation has not changed.
+    /// Puts the media addresses that an open leg has announced into the media index, and removes the routes of other
+    /// legs to these addresses. Returns the addresses; `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
         let found = self.legs.get(leg).filter(|leg| !leg.is_closed())?;
         let generation = Some(found.dialog.negotiation.generation());
@@ -449,14 +448,15 @@ impl CallTable {
         self.add_route(flow, route);
     }
 
-    /// Stores the stream to which the last packet of a flow belonged. The next packet probably belongs to it too.
+    /// Stores the stream to which the last packet of a flow belonged, because the next packet probably belongs to it
+    /// too.
     pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
         if let Some(route) = self.flows.get_mut(&flow) {
             route.stream = stream;
         }
     }
 
-    /// Removes all routes to a leg, so that other legs can get its flows.
+    /// Removes all routes to a leg, so that its flows can be routed to other legs.
     pub(crate) fn unroute(&mut self, leg: LegKey) {
         if let Some(leg) = self.legs.get_mut(leg) {
             for flow in leg.links.flows.drain(..) {
@@ -473,5 +473,5 @@ impl CallTable {
     }
 }
 
-/// Maximum number of flows that are routed to one leg. The packets of further flows need a search each.
+/// Maximum number of flows that are routed to one leg. For each packet of further flows, its leg must be searched.
 const MAX_FLOWS: usize = 64;

@@ -27,16 +27,16 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::time::Timestamp;
 
-/// The watch on a stream, i.e. the comparison of its voice blocks with those of other streams.
+/// The comparison of a stream's voice with other streams (a *watch*). It lasts a few seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamWatch {
-    /// Number that identifies the watch, counted from 1.
+    /// Number that identifies this comparison, counted from 1.
     id: NonZeroU32,
     /// Payload type of the voice. Packets with other payload types are ignored.
     pub(crate) pt: PayloadType,
     /// Length of a block, bytes; 0 if the whole payload is one block.
     block: u16,
-    /// Capture time at which the watch ends at the latest, e.g. because the stream is mostly silent.
+    /// Capture time at which the comparison ends at the latest, e.g. because the stream is mostly silent.
     until: Timestamp,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct StreamEnds {
     pub(crate) to: [Endpoint; 2],
 }
 
-/// The voice of a stream for a new watch: its payload type and encoding.
+/// The voice of a stream that will be compared: its payload type and encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
     /// Payload type of the packets with the voice.
@@ -70,7 +70,7 @@ pub(crate) struct WatchedVoice<'a> {
 pub(crate) struct ProvenRelay {
     /// Leg on which the machine received the sound: its id, its key, and the side that sent the sound.
     pub(crate) cause: (LegId, LegKey, Side),
-    /// Leg on which the machine sent the sound: its id, its key, and the side at which the machine is.
+    /// Leg on which the machine sent the sound on: its id, its key, and the side at which the machine is.
     pub(crate) effect: (LegId, LegKey, Side),
     /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
@@ -78,10 +78,10 @@ pub(crate) struct ProvenRelay {
     pub(crate) blocks: u32,
 }
 
-/// Fingerprints of the watched streams, and the relays that they prove.
+/// Hashes of the voices of the compared streams, and the relays that equal hashes prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
-    /// Table of the blocks of the last [`KEPT_MS`]. Empty until the first stream is watched.
+    /// Table of the blocks of voice of the last [`KEPT_MS`]. Empty until the first stream is compared.
     buckets: Vec<Bucket>,
     watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
     legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
@@ -89,53 +89,53 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// A row of the table of blocks. It fills one cache line.
+/// A row of the table of blocks of voice. It fills one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// A block of voice that was captured within the last [`KEPT_MS`], as a hash.
+/// Hash of a block of voice that was captured within the last [`KEPT_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
     /// Capture time of the block, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the second newest watch that found this block, or of the only watch; 0 if the entry is empty.
+    /// Number of the last but one comparison that found this block, or of the only one; 0 if the entry is empty.
     before: u32,
-    /// Number of the newest watch that found this block, or [`VOID`] if the block proves nothing.
+    /// Number of the last comparison that found this block, or [`VOID`] if the block proves nothing.
     last: u32,
 }
 
-/// State of the watch on one stream.
+/// State of the comparison of one stream with other streams.
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes of the newest selected blocks of the stream. A block that is among them recurs.
+    /// Hashes of the newest compared blocks of the stream. If a block is among them, it repeats and proves nothing.
     recent: [u32; RECENT_BLOCKS],
-    /// Number of blocks selected so far, at most [`WATCH_BUDGET`].
+    /// Number of blocks compared so far, at most [`WATCH_BUDGET`].
     spent: u16,
 }
 
-/// The watches on the streams of a leg, and the other legs with matching blocks.
+/// The running comparisons of a leg's streams, and the other legs with equal blocks of voice.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
-    /// Number of selected blocks that did not recur, for each side that sent them.
+    /// Number of compared blocks that did not repeat, for each side that sent them.
     voice_blocks: [u32; 2],
 }
 
-/// Numbers of matching blocks of two legs. Index 0: the block arrived on the first leg and left on the second. Index 1:
+/// Numbers of equal blocks of two legs. Index 0: the block arrived on the first leg and left on the second. Index 1:
 /// the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
-    /// Shortest and longest delay of the matching blocks in each direction, ms.
+    /// Shortest and longest delay of the equal blocks in each direction, ms.
     delay_ms: [(u32, u32); 2],
     /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
     /// machine.
     is_linked: [bool; 2],
-    /// For each leg: the side at which the relaying machine is; `None` before the first match.
+    /// For each leg: the side at which the machine is that passes the sound on; `None` before the first equal block.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
     /// Strength of the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
@@ -147,7 +147,7 @@ impl RelayCounts {
         self.blocks[0] + self.blocks[1]
     }
 
-    /// Returns how much the matching blocks prove: 2 for a proof, 1 for one direction through a known machine, 0 for
+    /// Returns how much the equal blocks prove: 2 for a proof, 1 for one direction through a known machine, 0 for
     /// nothing.
     fn strength(&self) -> u8 {
         let is_steady = |n: usize| self.delay_ms[n].1 - self.delay_ms[n].0 <= STEADY_DELAY_MS;
@@ -160,8 +160,8 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins a watch on a stream, which replaces the watch `old`. Returns `None` if the codec can prove nothing, or if
-    /// too many streams are watched.
+    /// Begins the comparison of a stream with other streams, in place of the comparison `old`. Returns `None` if the
+    /// codec can prove nothing, or if too many streams are compared.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -186,8 +186,8 @@ impl ContentIndex {
         Some(StreamWatch { id, pt: voice.pt, block, until: at + WATCH_TIME })
     }
 
-    /// Compares the blocks of a voice packet of a watched stream. Adds new relays to `found`. Returns false if the
-    /// watch has ended.
+    /// Compares the blocks of a voice packet with other streams. Adds newly proven relays to `found`. Returns false if
+    /// the comparison of this stream is over.
     pub(crate) fn handle_payload(
         &mut self,
         watch: StreamWatch,
@@ -209,7 +209,7 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg with its watches and matching blocks.
+    /// Removes a leg with its comparisons and its equal blocks.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -223,17 +223,18 @@ impl ContentIndex {
         }
     }
 
-    /// Returns the number of blocks of a leg that were compared and did not recur, for each side that sent them.
+    /// Returns the number of a leg's blocks that were compared and did not repeat, for each side that sent them.
     pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
 
-    /// Returns the number of watched streams and the number of pairs of legs with matching blocks.
+    /// Returns the number of streams that are being compared, and the number of pairs of legs with equal blocks.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.watches.len(), self.pairs.len())
     }
 
-    /// Counts the blocks that an earlier process probably compared. `elapsed` is the time since it began the watch.
+    /// Counts the blocks that an earlier process probably compared before it ended. `elapsed` is the time since it
+    /// began the comparison.
     pub(crate) fn count_elapsed(&mut self, watch: StreamWatch, elapsed: Duration) {
         if let Some(watch) = self.watches.get_mut(&watch.id.get()) {
             let spent = elapsed.as_millis() * u128::from(WATCH_BUDGET) / USUAL_WATCH.as_millis();
@@ -249,7 +250,7 @@ impl ContentIndex {
         }
     }
 
-    /// Compares a selected block. Returns false if the watch ends with this block.
+    /// Compares one block of voice with other streams. Returns false if the comparison of this stream is over.
     fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
@@ -276,8 +277,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves nothing if it recurs, occurs again in its own stream, or occurs in a third stream to which
-        // the relay cannot continue.
+        // The block proves nothing if it repeats, if its own stream has it again, or if it is in a third stream to
+        // which no machine passes it on.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -305,8 +306,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block that two streams have in common. Returns the relay if it is now proven, or more strongly than
-    /// before.
+    /// Counts a block that two streams have in common. Returns the relay between them if it is now proven, or proven
+    /// better than before.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -339,8 +340,10 @@ impl ContentIndex {
         })
     }
 
-    /// Returns the stream that arrives at the machine, then the stream that leaves it. Earlier matches of the two legs
-    /// decide the order, because two interfaces of the mirror port may show the packets in the wrong order.
+    /// Returns the stream that arrives at the machine, then the stream that leaves it.
+    ///
+    /// Earlier equal blocks decide the order of the two, because two interfaces of the mirror port may show packets in
+    /// the wrong order.
     fn oriented_as_before(&self, a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
         let (cause, effect) = oriented(a, b)?;
         let known = self.pairs.get(&pair_key(a.leg, b.leg)).and_then(|counts| counts.machine_sides);
@@ -374,10 +377,11 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether the matching blocks prove only one relay. They do not if a third leg matches one of the two legs
-    /// at least half as often in the same seconds.
+    /// Returns whether equal blocks point to these two legs only. They do not if a third leg has at least half as many
+    /// equal blocks with one of the two in the same seconds.
     ///
-    /// Such matches count only at the same side of the leg. A leg between two machines has a relay at each side.
+    /// The third leg counts only if its equal blocks are at the same side of that leg. A leg between two machines has
+    /// equal blocks at both sides.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -394,14 +398,15 @@ impl ContentIndex {
     }
 }
 
-/// Returns for two legs the side at which the relaying machine is. The side of the leg with the lower id comes first.
+/// Returns the side of each leg at which the machine is that passes the sound on. The leg with the lower id comes
+/// first.
 fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     let sides = [cause.sender.other(), effect.sender];
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both streams have
-/// the same sender, receiver or leg, because then no machine relays one to the other.
+/// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both have the same
+/// sender, receiver or leg, because then no machine passes the sound of one on as the other.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -410,7 +415,7 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
-/// Returns whether two ends of streams have an address on the same host.
+/// Returns whether two ends of streams have the same host in one of their addresses.
 fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
 }
@@ -419,21 +424,22 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a block may go on to a third stream, after it was relayed from the stream `before` to the stream
-/// `last`.
+/// Returns whether a block may go on to a third stream, after a machine passed it from the stream `before` to the
+/// stream `last`.
 ///
-/// The machine that received `last` must have sent the third stream. An unknown address may be another address of this
-/// machine. If a machine of the first relay sent the third stream, the block only left twice, as in a conference.
+/// If the receiver of `last` sent the third stream, the block went on. The same holds for an unknown address, which may
+/// be another address of the receiver. If a machine of the first relay sent it, the block only left twice, as in a
+/// conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));
     meets(last.to, own.from) || is_elsewhere
 }
 
-/// Returns the number of bytes of 10 ms of a codec with a constant bit rate. Returns 0 for codecs that are compared by
-/// whole payloads, and `None` for codecs that prove nothing.
+/// Returns the number of bytes of 10 ms, for a codec with a constant bit rate. Returns 0 for a codec whose whole
+/// payloads are compared, and `None` for a codec that proves nothing.
 ///
-/// Blocks of 10 ms match even if the machine changes the length of the packets.
+/// Blocks of 10 ms are equal even if the machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
     match Codec::from_name(encoding)? {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(80),
@@ -452,35 +458,35 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of rows in the table of blocks, which takes 1 MiB. If 1,000 calls are watched at once, the table has 15,000
-/// blocks.
+/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at once, it has
+/// 15,000 blocks.
 const BUCKETS: usize = 16_384;
-/// Marks a block that proves nothing. It stands in place of the number of a watch.
+/// Value that marks a block as proving nothing. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;
-/// Maximum number of blocks that one watch selects: about four seconds of voice.
+/// Number of blocks after which a comparison is over: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Usual duration of a watch if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.
+/// Usual duration of a comparison if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
-/// Maximum duration of a watch. If a talker is silent for so long, a later watch hears the talker.
+/// Maximum duration of a comparison. If a talker is silent for so long, a later comparison hears the talker.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of the newest blocks of a stream that are searched for a repetition.
+/// Number of the newest blocks of a stream among which a repetition is searched.
 const RECENT_BLOCKS: usize = 32;
-/// Maximum delay of a relay, milliseconds. Machines that relay media are faster.
+/// Maximum time in which a machine passes a packet on, milliseconds. Machines that do not transcode are faster.
 const RELAY_WINDOW_MS: u32 = 200;
 /// Time for which a block is stored, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
 /// interfaces.
 const KEPT_MS: u32 = 300;
-/// Maximum difference between the delays of the blocks of one relay, ms. A machine delays all packets about equally.
+/// Maximum difference between the delays of equal blocks, ms. A machine delays all packets about equally.
 const STEADY_DELAY_MS: u32 = 100;
-/// Minimum number of matching blocks of a proven relay, in both directions together.
+/// Minimum number of equal blocks for a proof, in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of matching blocks of a proven relay in each direction.
+/// Minimum number of equal blocks in each direction for a proof.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Maximum time between matches of two legs with a third leg, so that the two compete and neither proves a relay.
+/// Maximum time between equal blocks with two different legs, so that the two legs compete and neither is proven.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of legs with matching blocks that are stored for one leg.
+/// Maximum number of other legs with equal blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
-/// Maximum number of watched streams: 16,000 calls that begin within four seconds.
+/// Maximum number of streams that are compared at once: those of 16,000 calls that begin within four seconds.
 const MAX_WATCHES: usize = 65_536;
 /// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;

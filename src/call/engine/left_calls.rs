@@ -1,8 +1,8 @@
 //! Left calls: calls that were live in an earlier process and whose spool is gone, e.g. because its disk was full.
 //!
-//! The journal still has such a call, and the call itself goes on. Without this module its next message would begin a
-//! new call, and Pyrus would get a second task. So the first new leg with a Call-ID of a left call continues that call
-//! under the same id. If no message comes for some time, the left call ends.
+//! The journal still has such a call, and the call itself goes on. Without this module, the next message of the call
+//! would begin a new call, and Pyrus would get a second task. So the first new leg with a Call-ID of a left call
+//! continues that call under the same id. If no message comes for some time, the left call ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::time::Timestamp;
 /// The left calls (calls of an earlier process whose spool is gone) that may still continue.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
-    /// Left calls by the id of the call.
+    /// Calls of an earlier process whose spool is gone, by id.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Legs of left calls, by Call-ID.
+    /// Legs of these calls, by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Earliest capture time at which a left call ends; `None` if there are no left calls.
+    /// Earliest capture time at which one of these calls ends; `None` if there are none.
     next_at: Option<Timestamp>,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct LeftCalls {
 struct LeftCall {
     /// Event that ends the call if no leg continues it.
     ended: Box<EndedCall>,
-    /// Capture time at which the left call ends, if no leg continues it.
+    /// Capture time at which the call ends, if no leg continues it.
     ends_at: Timestamp,
-    /// Key of the new call that continues the left call; `None` if no leg has come yet.
+    /// Key of the call in the table, if a leg has continued it; `None` before.
     slot: Option<CallKey>,
 }
 
@@ -56,7 +56,7 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes the left calls that can no longer be continued. Returns those that no leg has continued, oldest first.
+    /// Removes the calls that can no longer be continued. Returns those that no leg has continued, oldest first.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
@@ -69,8 +69,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Adds a left call. A later leg with one of its Call-IDs continues the call. If no such leg comes in time, the
-    /// call ends with the event `ended`.
+    /// Adds a call of an earlier process whose spool is gone. A later leg with one of its Call-IDs continues it. If no
+    /// such leg comes in time, the call ends with the event `ended`.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Ends the left calls that can no longer be continued.
+    /// Ends the calls of an earlier process that can no longer be continued.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {
@@ -99,8 +99,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the left call that a leg with this Call-ID continues, and the rule by which the leg had joined it in the
-    /// earlier process. Creates the call for its first leg. Returns `None` if the Call-ID belongs to no left call.
+    /// Returns the call of an earlier process that a leg with this Call-ID continues, and the rule by which the leg had
+    /// joined it there. The first leg creates the call in the table. Returns `None` if the Call-ID is unknown.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,
@@ -130,5 +130,6 @@ const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
 /// Maximum time between two messages of an answered call. The usual session of 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Maximum number of left calls that are stored, about 5 KiB each. Few sites have so many calls at once.
+/// Maximum number of calls of an earlier process that are stored, about 5 KiB each. Few sites have so many calls at
+/// once.
 const MAX_LEFT_CALLS: usize = 4_000;

@@ -33,7 +33,7 @@ struct SourceRate {
     scan: Option<ScanAttempts>,
 }
 
-/// The attempts of a source address since its last record. An attempt is a call of a scan that ended unanswered.
+/// The calls of a scan that ended unanswered (*attempts*), for one source address, since its last record.
 #[derive(Debug)]
 struct ScanAttempts {
     /// Call record of the first attempt.
@@ -43,7 +43,7 @@ struct ScanAttempts {
     began_at: Timestamp,
     /// Capture time at which the newest attempt began.
     last_at: Timestamp,
-    /// Capture time at which the last attempt ended.
+    /// Capture time at which an attempt last ended.
     ended_at: Timestamp,
 }
 
@@ -54,18 +54,18 @@ struct AttemptTimes {
     ended_at: Timestamp,
 }
 
-/// Result of the check whether a new call belongs to a scan.
+/// Whether a new call may be part of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallSuspicion {
-    /// The source address does not exceed the allowed rate.
+    /// The source address does not exceed the allowed rate of calls.
     None,
-    /// The source address exceeds the allowed rate, so the call is a suspect.
+    /// The source address exceeds the allowed rate of calls, so the call may be part of a scan.
     Scan,
 }
 
 impl ScanTracker {
-    /// Counts a new call from a source address. Returns whether the call is a suspect. `rate` is the allowed number of
-    /// calls in a minute; 0 is no limit.
+    /// Counts a new call from a source address. Returns whether the call may be part of a scan. `rate` is the allowed
+    /// number of calls in a minute; 0 is no limit.
     pub(super) fn add_call(&mut self, source: IpAddr, at: Timestamp, rate: u32) -> CallSuspicion {
         if rate == 0 {
             return CallSuspicion::None;
@@ -82,16 +82,16 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts an answered call from a source address: lowers the level of its leaky bucket. `rate` is the allowed
-    /// number of calls in a minute.
+    /// Counts an answered call from a source address, which lowers the measured rate of this address. `rate` is the
+    /// allowed number of calls in a minute.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
             source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));
         }
     }
 
-    /// Counts an unanswered call of a scan as an attempt of its source address. `record` returns its call record; it is
-    /// called only for the first attempt.
+    /// Counts an unanswered call of a scan for its source address. `record` returns the call record; it is called only
+    /// for the first call of the scan.
     fn add_attempt(&mut self, source: IpAddr, times: AttemptTimes, record: impl FnOnce() -> Option<(CallRecord, i64)>) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         if let Some(scan) = &mut source.scan {
@@ -132,7 +132,7 @@ enum ScanSelection {
 }
 
 impl SourceRate {
-    /// Returns the level of the leaky bucket at this time. It falls at the allowed rate.
+    /// Returns the level of the leaky bucket at the time `at`. The level falls at the allowed rate.
     fn level_at(&self, at: Timestamp, rate: u32) -> f64 {
         let leaked = at.since(self.filled_at).as_secs_f64() * f64::from(rate) / 60.0;
         if self.level > 0.0 { (self.level - leaked).max(0.0) } else { self.level }
@@ -140,12 +140,12 @@ impl SourceRate {
 }
 
 impl Engine {
-    /// Counts a new call when its first leg is added. The call is a suspect if its source address is above the allowed
-    /// rate.
+    /// Counts a new call when its first leg is added. If its source address exceeds the allowed rate, the call may be
+    /// part of a scan.
     pub(super) fn note_attempt(&mut self, slot: LegKey) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
-        // A call that an earlier process announced must end with a record, so it is no suspect.
+        // A call that an earlier process announced must end with a record, so it is never taken for a part of a scan.
         let is_announced = call.origin.earlier_record().is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
@@ -156,8 +156,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether the call is a suspect without an answer. An answered suspect becomes an ordinary call, and its
-    /// answer counts for the source address.
+    /// Returns whether the call may be part of a scan and is still unanswered. When such a call is answered, it becomes
+    /// an ordinary call, and lowers the measured rate of its source address.
     pub(super) fn is_scan_suspect(&mut self, conversation: CallKey) -> bool {
         let is_real = |leg: &crate::call::leg::Leg| leg.dialog.answered.is_some() || leg.has_media();
         let is_answered = self.table.legs_of(conversation).any(is_real);
@@ -168,7 +168,7 @@ impl Engine {
         matches!(call.scan, ScanState::Suspect(_))
     }
 
-    /// Counts an unanswered suspect that ends as an attempt of a scan, instead of making a record of it.
+    /// Counts a call of a scan that ended unanswered. The call gets no record of its own.
     pub(super) fn count_scan_attempt(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call(conversation) else { return };
         let (Some(source), wall_offset_ns) = (call.scan.source(), call.wall_offset_ns) else { return };
@@ -230,15 +230,15 @@ impl ScanAttempts {
     }
 }
 
-/// Number of calls that one answered call removes from the bucket. A source with one answer in 20 calls is no scanner.
+/// Number of unanswered calls that one answered call outweighs. A source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
-/// Time without an attempt after which a scan is over. It is longer than the wait for an answer to an INVITE (timer C
-/// of RFC 3261 is three minutes).
+/// Time without a call after which a scan is over. It is longer than the wait for an answer to an INVITE (timer C of
+/// RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
 /// Maximum time that one record of a scan covers. A longer scan gets further records, so that somebody notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);
-/// Maximum number of source addresses in the table, about 100 bytes each. Calls from further addresses are never
-/// suspects.
+/// Maximum number of source addresses in the table, about 100 bytes each. Calls from further addresses are never taken
+/// for a scan.
 const MAX_SOURCES: usize = 16_384;
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // The limit allows ten calls a minute, and ten calls at once.
+        // With this limit, ten calls a minute are allowed, and ten calls at once.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

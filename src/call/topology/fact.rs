@@ -14,19 +14,19 @@ pub struct MachinePair {
     pub a: IpAddr,
     /// The higher of the two addresses.
     pub b: IpAddr,
-    /// Kind of evidence for the pair.
+    /// Kind of evidence that both addresses belong to one machine.
     pub by: PairEvidence,
-    /// Number of calls that showed the pair to be one machine. A call that proved it by media content counts twice.
-    /// Until the pair is believed, calls of the same parties count once.
+    /// Number of calls that showed both addresses to belong to one machine. A call that proved it by media content
+    /// counts twice. At first, calls between the same numbers count once.
     pub seen: u32,
-    /// Number of calls that contradicted the pair since the counts were last reset.
+    /// Number of calls that showed the opposite, since the counts were last reset.
     pub against: u32,
-    /// Wall-clock time of the first call that showed the pair to be one machine.
+    /// Wall-clock time of the first call that showed both addresses to belong to one machine.
     pub first_at: Timestamp,
-    /// Wall-clock time of the newest call that showed the pair to be one machine.
+    /// Wall-clock time of the newest call that showed both addresses to belong to one machine.
     pub last_at: Timestamp,
-    /// Wall-clock time until which the pair does not count as one machine, because calls contradicted it; `None` if no
-    /// call did.
+    /// Wall-clock time until which the addresses do not count as one machine, because calls showed the opposite; `None`
+    /// if no call did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }
@@ -52,8 +52,8 @@ impl MachinePair {
         self.seen >= CALLS_TO_BELIEVE
     }
 
-    /// Counts a call that shows the pair to be one machine. Counts nothing while the pair is distrusted. A call that
-    /// proves it by media content counts twice, so two such calls are enough.
+    /// Counts a call that shows both addresses to belong to one machine. A call that proves it by media content counts
+    /// twice, so two such calls are enough. Counts nothing for some time after too many calls have shown the opposite.
     pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
@@ -70,7 +70,8 @@ impl MachinePair {
         self.seen = self.seen.saturating_add(weight);
     }
 
-    /// Counts a call that contradicts the pair. After too many contradictions the pair is distrusted for some time.
+    /// Counts a call that shows that the addresses belong to two machines. After too many of them, the addresses no
+    /// longer count as one machine for some time.
     pub(super) fn contradict(&mut self, at: Timestamp) {
         self.against = self.against.saturating_add(1);
         if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {
@@ -80,7 +81,8 @@ impl MachinePair {
     }
 }
 
-/// Number of contradictions after which the pair is distrusted.
+/// Number of contradicting calls after which two addresses no longer count as one machine.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Minimum number of confirming calls for each contradiction. With fewer, the pair is distrusted.
+/// Minimum number of confirming calls for each contradicting call. With fewer, two addresses no longer count as one
+/// machine.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

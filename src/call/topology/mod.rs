@@ -45,12 +45,12 @@ pub(crate) enum TopologyChange {
     Machines(MachineTable),
 }
 
-/// A pair of hosts, and the calls that showed it to be one machine.
+/// Two hosts, and the calls that showed them to be one machine.
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the parties of these calls, so that the same parties count once. Empty when the pair counts as one
-    /// machine.
+    /// Hashes of the numbers of these calls, so that calls between the same numbers count once. Empty when the hosts
+    /// count as one machine.
     parties: Vec<u64>,
 }
 
@@ -62,13 +62,13 @@ impl Topology {
         out
     }
 
-    /// Replaces the configured machines. The learnt pairs stay.
+    /// Replaces the configured machines. Learnt pairs of hosts are kept.
     pub(crate) fn configure(&mut self, configured: &[Vec<IpAddr>]) -> TopologyChange {
         self.configured = configured.iter().map(|list| list.iter().copied().map(canonical).collect()).collect();
         self.group_hosts()
     }
 
-    /// Adds the pairs that an earlier process learnt, without those that are too old at the time `now`.
+    /// Adds the pairs of hosts that an earlier process learnt, without those that are too old at the time `now`.
     pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
         for fact in facts.iter().take(MAX_PAIRS) {
             if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
@@ -80,8 +80,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns the endpoint that stands for a machine: the port stays, and the address is the same for all addresses of
-    /// the machine.
+    /// Returns the endpoint that stands for a machine. All addresses of the machine give the same address; the port is
+    /// kept.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }
@@ -136,13 +136,13 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Forgets the pairs without a confirming call for [`FORGET`].
+    /// Forgets the pairs of hosts that no call has confirmed for [`FORGET`].
     pub(crate) fn forget_old(&mut self, now: Timestamp) -> TopologyChange {
         self.forget(|known| now.since(known.fact.last_at) > FORGET);
         self.group_hosts()
     }
 
-    /// Forgets the pairs of a host, because a telephone has registered from it.
+    /// Forgets all pairs with this host, because a telephone has registered from it.
     pub(crate) fn forget_host(&mut self, host: Endpoint) -> TopologyChange {
         let ip = host.ip();
         let is_of_host = |fact: &MachinePair| fact.a == ip || fact.b == ip;
@@ -153,12 +153,13 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns all pairs, in order of their addresses.
+    /// Returns all pairs of hosts that were learnt, in order of their addresses.
     pub(crate) fn facts(&self) -> impl Iterator<Item = &MachinePair> {
         self.pairs.values().map(|known| &known.fact)
     }
 
-    /// Returns whether both hosts of a pair may belong to a machine with several addresses.
+    /// Returns whether both hosts may belong to a machine with several addresses. A host that is configured as a
+    /// machine of its own may not.
     fn is_learnable(&self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_alone = |ip: &IpAddr| self.configured.iter().any(|list| list.as_slice() == [*ip]);
         ![a, b].iter().any(|ip| is_alone(ip) || ip.is_loopback() || ip.is_unspecified())
@@ -168,8 +169,8 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair: forgets the pair whose last confirming call is oldest, among the pairs that are not
-    /// believed. Returns false if all are believed.
+    /// Makes room for a new pair of hosts: forgets the pair that was confirmed longest ago, among those that do not
+    /// count as one machine. Returns false if there is none.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -179,8 +180,8 @@ impl Topology {
         oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
     }
 
-    /// Groups the hosts into machines, from the configured lists and the believed pairs. Lists and pairs with a common
-    /// host form one machine.
+    /// Groups the hosts into machines. The configured lists and the pairs of hosts that count as one machine are used.
+    /// If two of them share a host, they form one machine.
     fn group_hosts(&mut self) -> TopologyChange {
         let mut groups: Vec<Vec<IpAddr>> = Vec::new();
         for list in &self.configured {
@@ -212,7 +213,7 @@ impl MachineTable {
 }
 
 impl PairHistory {
-    /// Counts a call that confirms the pair. Until the pair counts as one machine, calls of the same parties count
+    /// Counts a call that confirms that the two hosts are one machine. At first, calls between the same numbers count
     /// once.
     fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
@@ -254,17 +255,17 @@ fn canonical(ip: IpAddr) -> IpAddr {
     Endpoint::new(ip, 0).ip()
 }
 
-/// Number of calls of different parties after which a pair is believed.
+/// Number of calls between different numbers after which two hosts count as one machine.
 pub const CALLS_TO_BELIEVE: u32 = 3;
-/// Time for which a pair is not believed after it was contradicted.
+/// Time for which two hosts do not count as one machine after calls have shown the opposite.
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Time after which a pair without a confirming call is forgotten. A site that was idle for so long may have been
+/// Time after which a pair of hosts that no call confirms is forgotten. A site that was idle for so long may have been
 /// rebuilt.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Maximum number of addresses of one machine. A cluster with a WAN, a LAN and a virtual address for each node has
 /// fewer.
 pub(crate) const MAX_MACHINE_ADDRESSES: usize = 16;
-/// Maximum number of learnt pairs, whether believed or not.
+/// Maximum number of pairs of hosts that are stored.
 const MAX_PAIRS: usize = 256;
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn nothing_is_learnt_about_an_address_that_is_configured_alone() {
     let mut topology = Topology::new(&[vec![ip("10.1.0.1")]]);
     observe(&mut topology, (WAN, LAN), 9, day(0));
     assert!(!topology.same_machine(host(WAN), host(LAN)));
-    // Later the address is configured in a list of its own. This ends the learnt pair.
+    // Later the address is configured in a list of its own. This ends the pair that was learnt.
     let mut topology = Topology::default();
     observe(&mut topology, (WAN, LAN), 3, day(0));
     let _ = topology.configure(&[vec![ip("198.51.100.10")]]);
@@ -151,7 +151,7 @@ fn pairs_and_machines_are_bounded() {
     assert_eq!(topology.facts().count(), MAX_PAIRS);
     let size = topology.machines.0.values().filter(|machine| **machine == topology.machine_of(host(LAN)).ip()).count();
     assert_eq!(size, MAX_MACHINE_ADDRESSES);
-    // A believed pair is never removed for a new pair. A pair that is not believed is.
+    // A pair that counts as one machine is never removed for a new pair. Any other pair may be.
     let mut topology = Topology::default();
     for n in 0..1_000_u32 {
         let other = Endpoint::new(IpAddr::from([172, 16, (n >> 8) as u8, n as u8]), 5060);
