@@ -1,4 +1,4 @@
-//! The causes of alarms, and the sentence that describes each. The title of an alarm and the rest of its message are in
+//! The causes of alarms, with a sentence that describes each cause. The title and the rest of an alarm's message are in
 //! `alarm_text`.
 
 use std::fmt;
@@ -12,7 +12,7 @@ pub(crate) enum AlarmCause<'a> {
     /// A cause that another module (the disk watch, a capture source, delivery, or a rule of the doctor) has already
     /// described in a sentence.
     Described(AlarmKind, &'a str),
-    /// The thread that copies calls to the central archive panicked, i.e. met a bug.
+    /// The thread that copies calls to the central archive panicked because of a bug.
     ArchivePanicked,
     /// The central archive has failed for a long time.
     ArchiveFailing { reason: &'a str },
@@ -28,11 +28,11 @@ pub(crate) enum AlarmCause<'a> {
     RecordingNotWritten { error: &'a dyn fmt::Display, pause: Duration },
     /// The packets that `recording.keep_pcap` keeps could not be copied.
     PacketsNotKept { error: &'a dyn fmt::Display },
-    /// Packets of a call could not be turned into a recording. `legs` is the number of legs concerned.
+    /// The packets of `legs` legs of a call could not be rendered, so the recording lacks them.
     LegsNotRendered { legs: usize },
-    /// A thread panicked (met a bug) while it worked on a call.
+    /// A thread panicked because of a bug while it worked on a call.
     CallWorkPanicked,
-    /// A person asked by `calls render` for a new recording of a call, but the rendering failed.
+    /// A person requested a new recording of a call by `calls render`, but the rendering failed.
     RequestedRenderFailed { error: &'a str },
     /// The journal could not be written, e.g. because its disk is full.
     JournalNotWritten { error: &'a dyn fmt::Display },

@@ -1,8 +1,8 @@
 //! [`AlarmHistory`]: for each kind of alarm, when the alarm command last ran, and the alarms held back since then. An
-//! alarm is *held back* if the command ran for this kind a short while ago.
+//! alarm is *held back* if the command ran less than the pause ago for an alarm of the same kind.
 //!
-//! The history can be stored in a file. Then a service that restarts every few seconds does not send an alarm every few
-//! seconds. If the file cannot be read or written, a restart ends the pause.
+//! The history can be stored in a file. So a service that crashes and restarts every few seconds does not send an alarm
+//! every few seconds. If the file cannot be read or written, a restart ends the pause.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct AlarmHistory {
     kinds: HashMap<AlarmKind, KindHistory>,
-    /// File that stores the history; `None` if the history ends with the process.
+    /// File that stores the history; `None` if the history is kept in memory only.
     file: Option<PathBuf>,
 }
 
@@ -28,7 +28,7 @@ struct KindHistory {
     last_run: Instant,
     /// Wall-clock time of the last run, which the history file stores.
     last_run_at: Timestamp,
-    /// Newest alarm that was held back, i.e. not passed to the command; `None` if there is none.
+    /// Newest alarm that is held back, i.e. was not passed to the command yet; `None` if no alarm is held back.
     held: Option<Alarm>,
     /// Number of alarms that were held back since the last run.
     count: u64,
@@ -46,13 +46,13 @@ struct StoredKind {
 }
 
 impl AlarmHistory {
-    /// Creates an empty history that ends with the process.
+    /// Creates an empty history that is kept in memory only.
     pub(crate) fn in_memory() -> Self {
         Self { kinds: HashMap::new(), file: None }
     }
 
-    /// Loads the history from a file. `wall` is the wall clock. Ignores runs of the command that are older than `pause`
-    /// or in the future.
+    /// Loads the history from a file. `wall` is the current time of the wall clock. Runs of the command that are older
+    /// than `pause` or in the future are ignored.
     #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the pause is measured")]
     pub(crate) fn load(file: PathBuf, wall: Timestamp, pause: Duration) -> Self {
         let text = std::fs::read(&file).ok().filter(|text| text.len() <= MAX_FILE_BYTES).unwrap_or_default();
@@ -61,10 +61,11 @@ impl AlarmHistory {
         let restored = stored.into_iter().map(|stored| {
             let last_run_at = Timestamp::from_nanos(stored.last_run_at_ns);
             let age = wall.since(last_run_at).min(pause);
-            // A run in the future is ignored, because a wall clock that was set back must not silence the alarms for
-            // days.
+            // If the wall clock was set back, the last run seems to be in the future. It is ignored, because otherwise
+            // no alarm would be sent for days.
             let age = if last_run_at > wall { pause } else { age };
-            // Shortly after boot, the monotonic clock cannot express the time of the run. Then the pause begins again.
+            // Shortly after boot, the run may be older than the zero of the monotonic clock. Then the pause begins
+            // again.
             let last_run = now.checked_sub(age).unwrap_or(now);
             (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
         });
@@ -82,8 +83,8 @@ impl AlarmHistory {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
 
-    /// Returns the alarm if the command may run for it now; otherwise holds the alarm back. `now` is the time on the
-    /// monotonic clock and on the wall clock.
+    /// Returns the alarm if the command may run for it now. Otherwise holds the alarm back and returns `None`. `now`
+    /// has the times of the monotonic clock and of the wall clock.
     pub(crate) fn admit(&mut self, alarm: Alarm, now: (Instant, Timestamp), pause: Duration) -> Option<Alarm> {
         let (instant, wall) = now;
         let history = self.kinds.get_mut(&alarm.kind);

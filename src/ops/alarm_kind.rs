@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum AlarmKind {
     /// The file system of a folder is nearly full.
     DiskLow,
-    /// The file system of a folder is full, or nearly so.
+    /// The file system of a folder is full or nearly full, so recording will soon stop.
     DiskFull,
     /// The file system of a folder is mounted read-only, or cannot be read.
     DiskReadOnly,
@@ -15,7 +15,7 @@ pub enum AlarmKind {
     StorageMissing,
     /// The file system of a folder has enough free space again.
     DiskRecovered,
-    /// A recording or its journal row cannot be written; callspan keeps trying.
+    /// A recording or its journal row cannot be written. callspan tries again.
     RecordingFailed,
     /// A call could not be rendered; its packets are kept.
     RenderFailed,
@@ -27,11 +27,11 @@ pub enum AlarmKind {
     DeliveryDead,
     /// Pyrus refuses the login or the account.
     LoginRefused,
-    /// Pyrus cannot be reached; callspan keeps trying.
+    /// Pyrus cannot be reached. callspan tries again.
     PyrusAway,
     /// Pyrus accepts calls again after a failure.
     PyrusRecovered,
-    /// Calls cannot be sent to the central archive; callspan keeps trying.
+    /// Calls cannot be sent to the central archive. callspan tries again.
     ArchiveFailing,
     /// The central archive accepts calls again after a failure.
     ArchiveRecovered,
@@ -71,7 +71,7 @@ pub enum AlarmKind {
     TestAlarm,
     /// A thread of the service makes no progress, for example because a disk or a network folder does not answer.
     ThreadStalled,
-    /// A thread panicked because of a bug in callspan. It began again, unless the service ended.
+    /// A thread panicked because of a bug in callspan. The thread was started again, or the service ended.
     ThreadFailed,
 }
 
@@ -114,7 +114,7 @@ impl AlarmKind {
         Self::MediaUnheardOver,
     ];
 
-    /// Returns the name of the kind for scripts. It is `kind` in the JSON line and `alarm` in the log.
+    /// Returns the name of the kind for scripts: the value of `kind` in JSON and of `alarm` in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::DiskLow => "disk_low",

@@ -9,9 +9,9 @@ use crate::call::phrasebook::Phrasebook;
 use crate::call::reason_ru::{REASON_PHRASES, REASON_SENTENCES};
 use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
 
-/// Translations of the descriptions of alarms and of the steps of a test call. Alarms about the mirror port quote
-/// findings of the doctor, and alarms about delivery quote reasons of delivery, so the translations of the findings and
-/// reasons are included.
+/// Translations of the descriptions of alarms and of the steps of a test call. An alarm about the mirror port quotes a
+/// finding of the doctor, and an alarm about delivery quotes a reason. So the translations of findings and reasons are
+/// included.
 pub(crate) const ALARMS: Phrasebook = Phrasebook {
     sentences: &[ALARM_SENTENCES, TEST_CALL_SENTENCES, DELIVERY_SENTENCES, REASON_SENTENCES, FINDING_SENTENCES],
     phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],
@@ -343,8 +343,8 @@ mod tests {
         }
     }
 
-    /// Searches the sources that raise alarms for string literals of four words or more. Each is a description or a
-    /// part of one, so the table must have it.
+    /// Searches the sources that raise alarms for string literals of four words or more. Each literal is a description
+    /// for people, so it must have a translation.
     #[test]
     fn every_description_of_an_alarm_has_a_translation() {
         let sources = [
@@ -364,7 +364,8 @@ mod tests {
         assert_translated(&ALARMS, (&sources, 60), 4, is_other);
     }
 
-    /// Returns whether a text needs no translation: it is for logs, for developers, or a part of a sentence.
+    /// Returns whether a string literal needs no translation, because it is for logs, for developers or only a part of
+    /// a sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
             "cannot start the",
@@ -387,7 +388,8 @@ mod tests {
             "with a missing or broken fragment",
             "cut by the snap length",
         ];
+        // `DropCounters` puts a number and a noun before these words.
         let events = ["refused (", "dropped in favour", "of no known call", "of TCP streams", "in fragments dropped"];
-        parts.iter().any(|part| literal.contains(part)) || events.iter().any(|event| literal.starts_with(event)) // DropCounters puts the number before
+        parts.iter().any(|part| literal.contains(part)) || events.iter().any(|event| literal.starts_with(event))
     }
 }

@@ -1,16 +1,16 @@
-//! Alarms: events that need a person now. Each alarm becomes a log line. With `[alerts] command`, that command also
-//! gets each alarm as one JSON line on its standard input:
+//! Alarms: events that a person must know of now. Each alarm becomes a log line. If `[alerts] command` is configured,
+//! this *alarm command* gets each alarm as one JSON line on its standard input:
 //!
 //! ```json
 //! {"at":"2026-11-23T08:00:00Z","kind":"disk_low","detail":"the spool folder …"}
 //! ```
 //!
-//! - Raising an alarm never blocks: the command runs on a thread of its own, one run at a time, for at most [`MAX_RUN`].
-//! - The command gets at most one alarm of a kind in [`PAUSE`]. When the pause ends, it gets the last alarm of the
-//!   pause, with the number of the others. With a history file the pause continues across restarts: the next start
-//!   passes on an alarm that was held back at the end of the program. Without the file, the command gets that alarm at
-//!   the end of the program.
-//! - Webhook, mail and Telegram ([`super::notify`]) get the same alarms at the same moments as the command.
+//! - Raising an alarm never blocks. A separate thread runs the command, one run at a time, for at most [`MAX_RUN`].
+//! - The command gets at most one alarm of a kind in [`PAUSE`]. Further alarms of the kind are held back. When the
+//!   pause ends, the command gets the last of them, with the number of the other held-back alarms. If a history file is
+//!   used, the pause continues across restarts. Without it, the command gets held-back alarms at the end of the
+//!   program.
+//! - Webhook, mail and Telegram ([`super::notify`]) get the same alarms as the command, at the same time.
 //! - No phone number and no secret leaves the process.
 
 use std::collections::VecDeque;
@@ -38,14 +38,15 @@ use crate::time::Timestamp;
 /// The configuration section `[alerts]`: the receivers of alarms, and when some alarms are raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Command that `/bin/sh -c` runs for each alarm; `None` if alarms are only logged.
+    /// Alarm command, which `/bin/sh -c` runs for each alarm; `None` if there is no command.
     pub command: Option<String>,
     /// Other receivers of alarms: webhooks, mail and Telegram.
     pub notify: NotifyConfig,
-    /// Minutes without SIP after which an alarm is raised, at an hour of the day that had SIP on earlier days; 0
-    /// switches the alarm off.
+    /// Minutes without SIP after which an alarm is raised. It is raised only at an hour of the day that had SIP on
+    /// earlier days; 0 switches the alarm off.
     pub mirror_silent_minutes: u32,
-    /// Minutes for which traffic of the mirror port is counted before its directions and media are examined.
+    /// Length of a window in minutes. At the end of each window, the directions and media of the mirror port's traffic
+    /// are examined.
     pub mirror_window_minutes: u32,
 }
 
@@ -55,7 +56,7 @@ impl Default for Config {
     }
 }
 
-/// An alarm, in the form in which the command gets it as JSON.
+/// An alarm, as the alarm command gets it as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Alarm {
     /// Wall-clock time at which the alarm was raised, UTC.
@@ -67,8 +68,7 @@ pub(crate) struct Alarm {
     /// Id of the call concerned; `None` if the alarm is not about a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<String>,
-    /// Number of earlier alarms of this kind that the command did not get, because it had run for this kind a short
-    /// while before.
+    /// Number of earlier alarms of this kind that were held back and are not sent any more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) held_back: u64,
 }
@@ -81,10 +81,9 @@ pub struct Alerts {
     command: SharedCommand,
     /// Webhooks, mail and Telegram for alarms; `None` without a state folder to store their messages.
     ways: Option<AlarmWays>,
-    /// Alarms of problems that have not ended, the newest last; at most [`MAX_OPEN`].
+    /// Open alarms, i.e. alarms about problems that have not ended, at most [`MAX_OPEN`], newest last.
     open: Arc<Mutex<VecDeque<Alarm>>>,
-    /// Rounds that the thread of the alarm command has counted. The supervision of threads reads them to detect a
-    /// stall.
+    /// Sign of life of the alarm command's thread, for the supervision of threads.
     life: ThreadLife,
 }
 
@@ -98,8 +97,8 @@ pub struct AlarmRunner {
 }
 
 impl Alerts {
-    /// Starts the thread that runs the alarm command. When the program ends, alarms that are held back are passed to
-    /// the command.
+    /// Starts the thread that runs the alarm command. At the end of the program, held-back alarms are passed to the
+    /// command.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -142,13 +141,13 @@ impl Alerts {
         Self { to_command: None, command, ways: None, open, life: ThreadLife::default() }
     }
 
-    /// Returns the progress of the thread that runs the alarm command, for the supervision of threads.
+    /// Returns the state of the thread that runs the alarm command, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
     /// Replaces the command and the other receivers by those of a new configuration. Alarms that still wait are sent to
-    /// the new ones.
+    /// the new receivers.
     pub(crate) fn reload(&self, config: &Config) {
         self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
         if let Some(ways) = &self.ways {
@@ -164,14 +163,14 @@ impl Alerts {
         self.ways.as_ref().map(AlarmWays::start).transpose()
     }
 
-    /// Returns the alarms of the last day whose problem has not ended, the newest last.
+    /// Returns the open alarms, i.e. alarms of the last day about problems that have not ended, newest last.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
         let now = wall_clock();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.iter().filter(|alarm| now.since(alarm.at) < OPEN_FOR).cloned().collect()
     }
 
-    /// Records an alarm as open, i.e. its problem has not ended. See [`Alerts::open_alarms`].
+    /// Adds an alarm to the open alarms, or removes the open alarms that it ends. [`Alerts::open_alarms`] returns them.
     fn note_open(&self, kind: AlarmKind, detail: &str, call: Option<&str>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|alarm| !kind.ends().contains(&alarm.kind));
@@ -196,8 +195,8 @@ impl Alerts {
         self.log_and_send(cause.kind(), &cause.to_string(), None);
     }
 
-    /// Raises an alarm about a call. The description may quote Pyrus and contain a phone number, so long runs of digits
-    /// are blanked.
+    /// Raises an alarm about a call. The description may quote an answer of Pyrus with a phone number. So long runs of
+    /// digits are blanked.
     pub(crate) fn raise_for(&self, call: &str, cause: &AlarmCause<'_>) {
         self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));
     }
@@ -208,7 +207,7 @@ impl Alerts {
         self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))
     }
 
-    /// Raises an alarm without a log line, for an error that is logged or printed elsewhere.
+    /// Raises an alarm without a log line, because the error is logged or printed elsewhere.
     pub(crate) fn raise_unlogged(&self, cause: &AlarmCause<'_>) {
         self.send_to_command(cause.kind(), &cause.to_string(), None);
     }
@@ -234,8 +233,8 @@ impl Alerts {
 }
 
 impl AlarmRunner {
-    /// Waits until the command has run for every raised alarm, at most for [`LAST_RUNS`]. Every [`Alerts`] must have
-    /// been dropped before.
+    /// Waits until the command has run for every raised alarm, at most for [`LAST_RUNS`]. All clones of [`Alerts`] must
+    /// be dropped before.
     #[expect(
         clippy::disallowed_methods,
         reason = "an IO module: the end of the program is delayed for a limited time only"
@@ -288,12 +287,12 @@ fn run_all(
                     run(&alarm);
                 }
             }
-            // Only the newest alarm of a kind is kept while its pause lasts, because it describes the current state.
-            // Otherwise the last alarm could say "recovered" although the problem has come back.
+            // The pause of a kind has ended: its newest held-back alarm is sent. It describes the current state, e.g. a
+            // problem that came back after a recovery.
             Err(RecvTimeoutError::Timeout) => {
                 history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
             }
-            // If there is a history file, the next start passes the held-back alarms on.
+            // With a history file, the next start sends the held-back alarms.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
                 return history.take_due((now(), wall_clock()), Duration::ZERO).iter().for_each(run);
@@ -302,8 +301,7 @@ fn run_all(
     }
 }
 
-/// Waits after a panic of the alarm thread, so that a bug does not fill the log. Ends the thread afterwards if nothing
-/// can send alarms any more.
+/// Waits after a panic of the alarm thread, so that a bug does not fill the log.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a bug must not fill the log")]
 fn pause_after_panic() -> bool {
     std::thread::sleep(PAUSE_AFTER_PANIC);
@@ -328,14 +326,14 @@ fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // The line fits into the buffer of the pipe ([`MAX_DETAIL`]). So this write does not block, even if the command
-    // never reads.
+    // Because of [`MAX_DETAIL`], the line fits into the buffer of the pipe. So this write does not block, even if the
+    // command never reads.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));
     let status = wait(&mut child, max_run)?;
     match (status, written) {
         (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was killed", max_run.as_secs()))),
         (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
-        // A failed write only means that the command did not read its input, which is allowed.
+        // The write fails if the command does not read its input, which is allowed.
         (Some(_), _) => Ok(()),
     }
 }
@@ -390,17 +388,19 @@ pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// Name of the file in the state folder that stores the last runs of the command and the held-back alarms.
 const HISTORY_FILE: &str = "alarms.json";
-/// Maximum number of open alarms, i.e. alarms of problems that have not ended. The status shows them.
+/// Maximum number of open alarms, i.e. of alarms about problems that have not ended.
 const MAX_OPEN: usize = 50;
-/// Time after which an alarm is no longer shown as open, for kinds that have no alarm about their end.
+/// Time after which an alarm no longer counts as open. It is needed because not every kind of problem has an alarm
+/// about its end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
 /// Maximum number of alarms that wait for the command; further alarms are only logged.
 const QUEUE: usize = 256;
-/// Maximum time that the alarm thread waits for an alarm before it shows its supervisor that it is alive.
+/// Maximum time that the alarm thread waits for an alarm before it reports a sign of life to the supervision of
+/// threads.
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
-/// Minimum number of digits in a row that are blanked. A shorter number is no telephone number outside the PBX.
+/// Minimum length of a run of digits that is blanked. Shorter runs may be e.g. extensions or error codes.
 const NUMBER_DIGITS: usize = 6;
 /// Maximum length of an alarm's description, characters. The whole JSON line stays far below the 64 KiB that the buffer
 /// of a pipe holds.

@@ -1,4 +1,4 @@
-//! The wall clock. Times of packets and recordings do not come from here but from the capture.
+//! The wall clock. The times of packets and recordings do not come from this clock but from the capture.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

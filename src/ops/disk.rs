@@ -6,10 +6,10 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::spool::storage::FolderMarker;
 
-/// How full a file system is. A worse level compares as greater.
+/// Level of the free space of a file system. A worse level compares as greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskLevel {
-    /// There is enough free space: the levels below do not apply.
+    /// There is enough free space.
     #[default]
     Fine,
     /// Less than [`LOW_PERCENT`] or [`LOW_BYTES`] is free: a person has time to act.
@@ -18,14 +18,14 @@ pub enum DiskLevel {
     Critical,
     /// Nothing can be written: the file system is mounted read-only or cannot be read.
     ReadOnly,
-    /// The folder is not on its usual disk, so nothing may be written to it.
+    /// The folder is not on its usual disk, so nothing may be written to the folder.
     Missing,
 }
 
 /// Size and free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskSpace {
-    /// Number of bytes that this process may still write.
+    /// Number of free bytes that this process can use.
     pub(crate) free: u64,
     /// Size of the file system in bytes.
     pub(crate) total: u64,
@@ -33,7 +33,7 @@ pub(crate) struct DiskSpace {
     pub(crate) is_read_only: bool,
 }
 
-/// Report that the level of a folder's file system has changed.
+/// A change of the level of a folder's file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskChange {
     /// Name of the folder's configuration section: `spool`, `state` or `recording`.
@@ -61,7 +61,7 @@ struct WatchedFolder {
 }
 
 impl DiskWatch {
-    /// Creates a [`DiskWatch`] for several folders. Each has the name of its configuration section.
+    /// Creates a [`DiskWatch`] for several folders, each given with the name of its configuration section.
     pub fn new(folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
         let watched = |(section, path): (&'static str, PathBuf)| {
             let marker = FolderMarker::of(&path);
@@ -91,7 +91,8 @@ impl DiskWatch {
     }
 }
 
-/// Returns the space of the file system that holds a folder, or would hold it if the folder were created.
+/// Returns the space of a folder's file system. For a missing folder, it is the file system on which the folder would
+/// be created.
 ///
 /// # Errors
 /// Fails if the operating system cannot read the file system.

@@ -1,7 +1,7 @@
 //! Calls and packets that were dropped because a bounded table was full or because they could not be read.
 //!
-//! A person must notice a full table. [`DropCounters`] collects the counters of decoder and engine. [`DropAlarms`]
-//! finds the counters that grew, and reports each at most once in [`PAUSE`].
+//! [`DropCounters`] collects the counters of decoder and engine. [`DropAlarms`] reports each counter that grew, at most
+//! once in [`PAUSE`], because a person must know of a full table.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::time::Timestamp;
 /// Counts of dropped calls and packets since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropCounters {
-    /// Number of INVITEs that began no call, because the table of calls was full of live calls.
+    /// Number of INVITEs that began no call, because the table of calls was full of calls in progress.
     pub calls_refused: u64,
-    /// Number of calls (INVITEs without any response) that newer INVITEs replaced in a full table.
+    /// Number of INVITEs without any response that were removed from a full table, to make room for newer INVITEs.
     pub calls_evicted: u64,
     /// Number of RTP packets dropped because their call had too many streams.
     pub rtp_refused: u64,
-    /// Number of RTP packets without a known call that the early-media buffer could not store.
+    /// Number of RTP packets that belonged to no known call yet and that the buffer for such packets could not store.
     pub rtp_not_kept: u64,
     /// Number of TCP streams, or pieces of streams, dropped because too many were being reassembled.
     pub tcp_refused: u64,
@@ -30,7 +30,7 @@ pub struct DropCounters {
     pub fragments_incomplete: u64,
     /// Number of SIP messages that could not be parsed.
     pub sip_unreadable: u64,
-    /// Number of SIP messages over TCP that were too long: their body or the whole message was skipped.
+    /// Number of SIP messages over TCP that were too long, so that the body or the whole message was skipped.
     pub sip_oversized: u64,
     /// Number of frames that the capture truncated.
     pub frames_cut: u64,
@@ -50,8 +50,7 @@ pub(crate) enum DropReason {
 /// Finds the drop counters that grew since they were last reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DropAlarms {
-    /// For each line of [`DropCounters::lines`]: capture time of the last report and the count at that time. `None`
-    /// before the first report.
+    /// For each counter: capture time of its last report, and the count at that time; `None` before the first report.
     reported: [Option<(Timestamp, u64)>; LINES],
 }
 
@@ -97,13 +96,13 @@ impl DropCounters {
             + self.fragments_refused
     }
 
-    /// Returns a short text for people for each count above zero.
+    /// Returns a short text for each count above zero, e.g. `3 INVITEs refused`.
     pub(crate) fn clauses(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
-    /// Returns each count with its reason and the two parts of its text: the noun in the singular, and what happened to
-    /// the dropped items.
+    /// Returns each count with its reason and the two parts of its text. The parts are the noun in the singular, and
+    /// the words that follow it.
     const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
             (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),
@@ -161,8 +160,8 @@ fn clause(total: u64, [noun, event]: [&str; 2]) -> String {
 
 /// Number of counters that [`DropCounters::lines`] returns.
 const LINES: usize = 11;
-/// Minimum time between two reports of the same counter. A flood can last for hours, and `/api/status` always has the
-/// counts.
+/// Minimum time between two reports of the same counter, because a flood can last for hours. `/api/status` always has
+/// the current counts.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
@@ -184,7 +183,7 @@ mod tests {
             )]
         );
         assert_eq!(alarms.take_new(at(2), &flood(500)), []);
-        // A counter that grew is reported although another counter is still in its pause.
+        // Each counter has a separate pause: this counter is reported although another is still in its pause.
         let more = DropCounters { sip_unreadable: 2, ..flood(700) };
         assert_eq!(
             alarms.take_new(at(3), &more),
@@ -214,7 +213,7 @@ mod tests {
             ..engine::EngineCounters::default()
         };
         let totals = DropCounters::of(&decode, &engine);
-        // Every counter is a different power of two, so the sum shows that none is missing or counted twice.
+        // Every counter is a different power of two. So the sum is right only if each counter is included exactly once.
         assert_eq!(totals.lines().iter().map(|line| line.1).sum::<u64>(), 4_095);
         assert_eq!(totals.table_full(), 1 + 8 + 32 + 64 + 128 + 256 + 1_024);
         assert_eq!(DropCounters::default().to_string(), "nothing");

@@ -1,9 +1,9 @@
 //! Settings of the C library's heap.
 //!
-//! A rendering allocates and frees some MiB. With the default settings, the C library returns this memory to the system
-//! each time. Then the rendering of the next call must get every page of memory again.
+//! Rendering a call allocates and frees some MiB. With default settings, the C library returns this memory to the
+//! operating system each time. Then the next call must get every page of memory again, which is slow.
 
-/// Sets the C library so that the process keeps freed memory for reuse. Must be called before the first thread starts.
+/// Makes the C library keep freed memory for reuse. Must be called before the first thread starts.
 pub(crate) fn keep_memory() {
     #[cfg(target_env = "gnu")]
     set(&[
@@ -22,17 +22,17 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
     }
 }
 
-/// Returns free memory to the system when much has become free, e.g. after a flood of INVITEs. The C library itself
-/// returns only the free end of a heap, so one block in use keeps all free memory before it.
+/// Returns free memory to the operating system when much has become free, e.g. after a flood of INVITEs. The C library
+/// itself returns only the free end of a heap. So one used block at the end keeps all free memory before it.
 #[derive(Debug, Default)]
 pub(crate) struct HeapTrim {
-    /// Memory that was returned to the system but that the C library still counts as free, bytes.
+    /// Memory that was already returned to the operating system but that the C library still counts as free, bytes.
     returned_bytes: usize,
 }
 
 impl HeapTrim {
-    /// Checks how much memory is free, and returns it to the system if it is much. Threads that allocate meanwhile wait
-    /// for some milliseconds.
+    /// Returns free memory to the operating system if there is more than [`KEPT_FREE_BYTES`]. Threads that allocate at
+    /// the same time wait for some milliseconds.
     pub(crate) fn check(&mut self) {
         let free_bytes = free_bytes();
         self.returned_bytes = self.returned_bytes.min(free_bytes);
@@ -43,7 +43,7 @@ impl HeapTrim {
     }
 }
 
-/// Returns the number of free bytes of all heaps, including memory that was already returned to the system.
+/// Returns the number of free bytes in all heaps, including memory that was already returned to the operating system.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallinfo2(3) has no safe form in std")]
 fn free_bytes() -> usize {
@@ -66,13 +66,13 @@ fn trim() {
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
-/// Free memory that the process may keep, bytes. More is returned to the system.
+/// Amount of free memory that the process may keep, bytes. If more is free, it is returned to the operating system.
 const KEPT_FREE_BYTES: usize = 32 << 20;
-/// Minimum size of a block that the C library maps separately and returns to the system when it is freed, bytes. The
-/// sample window of a channel (6 s) is smaller.
+/// Minimum size of a block that is mapped separately and returned to the operating system when it is freed, bytes. It
+/// is larger than the blocks that rendering uses often, e.g. 6 s of samples.
 const MMAP_THRESHOLD: libc::c_int = 1 << 20;
-/// Free memory at the end of a heap above which it is returned to the system, bytes. The main thread and each rendering
-/// thread have a heap of their own.
+/// Size of the free end of a heap above which the C library returns it to the operating system, bytes. The main thread
+/// and each rendering thread have separate heaps.
 const TRIM_THRESHOLD: libc::c_int = 4 << 20;
-/// Memory by which a heap grows at once, bytes.
+/// Minimum amount by which a heap grows, bytes.
 const TOP_PAD: libc::c_int = 1 << 20;

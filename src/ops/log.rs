@@ -19,8 +19,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error. `filter` is a level (`debug`) or a list of `module=level`; without it, the level
-/// is `info`.
+/// Starts logging to standard error. `filter` is a level, e.g. `debug`, or a list of `module=level`. If it is `None`,
+/// the level is `info`.
 ///
 /// No line of any level carries personal data: no number, name, key press or sound.
 ///
@@ -50,8 +50,8 @@ pub(crate) fn start(filter: Option<&str>, format: LogFormat) -> anyhow::Result<(
     started.map_err(|e| anyhow::anyhow!("logging cannot be started: {e}"))
 }
 
-/// Writes log lines to standard error. For journald, a line begins with its priority as `<N>` (sd-daemon(3)), which
-/// journald removes.
+/// Writes log lines to standard error. If journald reads them, each line begins with its priority as `<N>`
+/// (sd-daemon(3)); journald removes this prefix.
 #[derive(Clone, Copy, Debug)]
 struct LogWriter {
     with_priority: bool,
@@ -69,7 +69,8 @@ impl<'w> MakeWriter<'w> for LogWriter {
     }
 }
 
-/// Collects one line with its prefix and writes it at once, so that lines of other threads cannot split it.
+/// Collects one line with its prefix and writes it in one piece, so that another thread cannot write into the middle of
+/// it.
 struct PrefixedLine {
     prefix: &'static str,
 }
@@ -98,13 +99,14 @@ const fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Returns whether standard error goes to journald: then systemd names the socket in the environment (systemd.exec(5)).
+/// Returns whether standard error goes to journald. Then systemd sets the environment variable JOURNAL_STREAM
+/// (systemd.exec(5)).
 fn is_journald() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
 }
 
-/// Sets the log level that the configuration names. A level from the command line or the environment has precedence.
-/// Returns whether the configured level is now in effect.
+/// Sets the log level from the configuration. A level from the command line or the environment has precedence. Returns
+/// whether the configured level is now in effect.
 pub(crate) fn set_level(level: &str) -> bool {
     let Some(switch) = SWITCH.get() else { return false };
     let filter = if level == "info" { DEFAULT_FILTER.to_owned() } else { format!("{level},{LIBRARIES}") };
@@ -117,7 +119,7 @@ pub(crate) fn set_level(level: &str) -> bool {
 fn set_switch<S: 'static>(is_fixed: bool, handle: &reload::Handle<EnvFilter, S>) {
     let handle = handle.clone();
     if !is_fixed {
-        let _ = SWITCH.set(Box::new(move |filter| handle.reload(filter).is_ok())); // set only once
+        let _ = SWITCH.set(Box::new(move |filter| handle.reload(filter).is_ok())); // fails only if it was set before
     }
 }
 
@@ -129,5 +131,5 @@ static SWITCH: OnceLock<FilterSwitch> = OnceLock::new();
 /// Log filter for libraries that log too much at `info`.
 const LIBRARIES: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";
 
-/// Log filter that applies without any configuration.
+/// Log filter if no level is configured.
 const DEFAULT_FILTER: &str = "info,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn";

@@ -16,7 +16,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) struct MeasuredFacts {
     /// State of the service with its counters.
     pub(crate) report: ServiceReport,
-    /// For each folder: its name, and the free and the total bytes of its file system.
+    /// For each folder its name, and the free and the total bytes of its file system.
     pub(crate) disks: Vec<(&'static str, u64, u64)>,
     /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     pub(crate) test_call: Option<SelfTestResult>,
@@ -124,7 +124,7 @@ fn calls(out: &mut MetricsText, report: &ServiceReport) {
     out.gauge("callspan_extensions_registered", "Extensions that registered.", report.extensions);
 }
 
-/// The text of the metrics so far. Metrics are added in families: one metric with its help text and all its values.
+/// The text of the metrics so far. Metrics are added one after the other, each with its help text and all its values.
 #[derive(Debug, Default)]
 struct MetricsText(String);
 
@@ -135,7 +135,7 @@ impl MetricsText {
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{labels} {value}"); // as above
+        let _ = writeln!(self.0, "{name}{labels} {value}"); // writing to a String never fails
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::text::error_chain;
 
-/// Writes a result to standard output. A closed pipe, e.g. to `head`, is no error: the command continues.
+/// Writes a result to standard output. A closed pipe, e.g. of `head`, is not an error: the command continues.
 ///
 /// # Errors
 /// Fails if writing to standard output fails in another way, e.g. on a full disk.
@@ -19,7 +19,7 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a message to standard error. With `--log-json` the message is a JSON object, like the log lines are.
+/// Writes a message to standard error. With `--log-json` the message is a JSON object, as log lines are.
 pub(crate) fn note(text: &str) {
     say("INFO", text);
 }
@@ -47,7 +47,8 @@ pub(crate) fn is_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }
 
-/// Returns whether the user wants colours at a terminal. `NO_COLOR` (no-color.org) or a dumb terminal means no.
+/// Returns whether a terminal may get colours. Returns false if `NO_COLOR` (no-color.org) is set or the terminal is
+/// `dumb`.
 pub(crate) fn wants_colour() -> bool {
     let is_forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !is_forbidden && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
@@ -60,8 +61,8 @@ pub(crate) fn complain(error: &anyhow::Error) {
     say("ERROR", &format!("callspan: {}", error_chain(error.as_ref())));
 }
 
-/// Escapes the characters of a JSON text that could control a terminal: C1 controls and marks that change the direction
-/// of writing. JSON permits them unescaped, but only within strings.
+/// Escapes characters of a JSON text that could control a terminal, i.e. C1 controls and marks that change the writing
+/// direction. JSON allows these characters within strings.
 pub(crate) fn escaped_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {

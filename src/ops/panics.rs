@@ -1,7 +1,7 @@
-//! Panics of the service's threads, for an alarm: every panic is a bug.
+//! Records the panics of the service's threads, for an alarm. Every panic is a bug.
 //!
-//! Threads survive a panic or end the service, and many panics cost one call or one request alone. In each case a
-//! person must know, so a panic hook records all of them.
+//! After a panic, the thread goes on with the next call or request, or the service ends. A person must know of it in
+//! both cases. So a panic hook records all panics.
 
 use std::collections::VecDeque;
 use std::panic::PanicHookInfo;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::alerts::without_numbers;
 
-/// Installs the hook that records each panic of this process from now on. Panics are still printed, too.
+/// Installs the hook that records each further panic of this process. Panics are still printed, too.
 pub(crate) fn watch() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -19,8 +19,8 @@ pub(crate) fn watch() {
     }));
 }
 
-/// Returns the panics since the last call of this function, each as a text: name of the thread, reason, and line of the
-/// source.
+/// Returns the panics since the last call of this function. Each is a text with the name of the thread, the reason, and
+/// the source line.
 pub(crate) fn take_new() -> Vec<String> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).waiting.drain(..).collect()
 }
@@ -48,8 +48,8 @@ impl NotedPanics {
 }
 
 static NOTED: Mutex<NotedPanics> = Mutex::new(NotedPanics { waiting: VecDeque::new() });
-/// Maximum number of panics kept until [`take_new`] fetches them. An alarm of a kind is sent once in five minutes, so
-/// more texts are of no use.
+/// Maximum number of panics that are kept for [`take_new`]. More are not needed, because alarms of one kind are sent
+/// only once in five minutes.
 const MAX_WAITING: usize = 8;
 
 #[cfg(test)]

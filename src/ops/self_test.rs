@@ -1,7 +1,7 @@
 //! The result of the last test call that was made with `callspan test-call --alarm`. It is stored in the state folder.
 //!
-//! The running service reads the result and raises the alarm. So this alarm goes to the same receivers as the other
-//! alarms, with the same pauses.
+//! The running service reads the result and raises the alarm. So this alarm has the same receivers and pauses as other
+//! alarms.
 
 use std::io;
 use std::path::Path;
@@ -18,12 +18,13 @@ pub(crate) struct SelfTestResult {
     pub(crate) at: Timestamp,
     /// Whether the call was recorded correctly.
     pub(crate) ok: bool,
-    /// If the call was lost: the step at which, and the reason. Otherwise a text that the call was recorded correctly.
+    /// If the call was not recorded correctly, the failed step and the reason. Otherwise a text that says that it was
+    /// recorded correctly.
     pub(crate) detail: String,
 }
 
 impl SelfTestResult {
-    /// Writes the result into the state folder (write, then rename).
+    /// Writes the result to the state folder.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
@@ -33,21 +34,21 @@ impl SelfTestResult {
         std::fs::rename(part, state.join(FILE_NAME))
     }
 
-    /// Reads the last result from the state folder; `None` if there is none or it cannot be read.
+    /// Reads the last result from the state folder; `None` if there is no result or it cannot be read.
     pub(crate) fn read(state: &Path) -> Option<Self> {
         let text = std::fs::read(state.join(FILE_NAME)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
 
-/// Detects that a new test call was made, by its result in the state folder.
+/// Detects new test calls, by the result in the state folder.
 #[derive(Debug)]
 pub(crate) struct SelfTestWatch {
     last: Option<SelfTestResult>,
 }
 
 impl SelfTestWatch {
-    /// Creates the detector. `last` is the result that an earlier process has already reported.
+    /// Creates the detector. `last` is the result at the start of the service, which is not reported again.
     pub(crate) const fn start(last: Option<SelfTestResult>) -> Self {
         Self { last }
     }

@@ -1,4 +1,4 @@
-//! Replaces a small file of the state folder as a whole, so that no reader sees half of it.
+//! Replaces a small file of the state folder as a whole, so that no reader gets an incomplete file.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Replaces a file: readers find the old contents or the new ones, never a part. Only the owner can read the file,
-/// because it can contain alarms and addresses. The new contents may be lost when the power fails.
+/// Replaces a file by a rename: a reader gets either the old or the new contents. Only the owner can read the file,
+/// because it may contain alarms and addresses. After a power cut the new contents may be lost.
 ///
 /// # Errors
 /// Fails if the file cannot be written or renamed.

@@ -12,7 +12,7 @@ use super::drops::DropCounters;
 use super::taps::TapReport;
 use crate::time::Timestamp;
 
-/// The state of the service and its counters since the start, as the service reports them.
+/// The state of the service and its counters since the start, as in the status file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceReport {
     /// Version of callspan, e.g. `1.4.0`.
@@ -21,7 +21,7 @@ pub(crate) struct ServiceReport {
     pub(crate) started_at: Timestamp,
     /// Wall-clock time at which this report was written.
     pub(crate) at: Timestamp,
-    /// Wall-clock time at which the service ended; `None` while it runs, and after a crash.
+    /// Wall-clock time at which the service ended; `None` while the service runs and after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stopped_at: Option<Timestamp>,
     /// Names of the interfaces from which the service captures.
@@ -59,7 +59,7 @@ pub(crate) struct ServiceReport {
     pub(crate) drops: DropCounters,
     /// Number of calls still to be delivered to Pyrus.
     pub(crate) owed: u64,
-    /// Alarms of problems that have not ended, the newest last.
+    /// Open alarms, i.e. alarms about problems that have not ended, newest last.
     pub(crate) alarms: Vec<Alarm>,
     /// IP addresses that were recognised as PBXs by their traffic.
     pub(crate) pbx_hosts: Vec<String>,
@@ -84,15 +84,15 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns whether the service wrote this report so shortly before `now` that it must still be running, and did not
-    /// end since.
+    /// Returns whether the service runs at the time `now`: it wrote this report at most [`MAX_AGE`] before, and the
+    /// report does not say that it ended.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
         self.stopped_at.is_none() && now.since(self.at) <= MAX_AGE
     }
 }
 
 const FILE_NAME: &str = "status.json";
-/// Age of the last report above which the service counts as stopped: six intervals.
+/// Age of the last report above which the service counts as stopped: six times [`REPORT_INTERVAL`].
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Pause between two reports.
 pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);

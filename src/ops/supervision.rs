@@ -1,23 +1,23 @@
-//! Supervision: detects a thread that makes no progress, e.g. because a disk or a network folder does not respond, and
-//! a thread that has ended.
+//! Supervision of threads. It detects a thread that has ended, and a thread that makes no progress, e.g. because a disk
+//! does not respond.
 //!
-//! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread
-//! compares the counters. If a counter stands still for too long, the capture thread stops notifying the watchdog of
-//! systemd (`WatchdogSec=`), and systemd restarts the service. A thread that has ended ends the service.
+//! Each thread increments a counter in every round of its loop, also while it waits for work. The capture thread checks
+//! the counters. If a counter does not change for too long, the capture thread stops notifying the watchdog of systemd
+//! (`WatchdogSec=`). Then systemd restarts the service. If a thread has ended, the service ends, too.
 //!
-//! A thread that other machines can keep busy, e.g. that of the console, raises an alarm, too, but never causes a
-//! restart: a flood of requests must not restart the recorder.
+//! Other machines can keep some threads busy, e.g. the console's thread. Such a thread raises an alarm but causes no
+//! restart, because a flood of requests must not stop the recording.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counts how often a thread went through its loop, so that a stall shows. Clones share the count.
+/// Counts the rounds of a thread's loop. A count that does not change shows a stall. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct TickCounter(Arc<AtomicU64>);
 
 impl TickCounter {
-    /// Counts one round of the supervised loop, as a sign that the thread makes progress.
+    /// Counts one round of the thread's loop, as a sign of progress.
     pub fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -29,7 +29,8 @@ impl From<Arc<AtomicU64>> for TickCounter {
     }
 }
 
-/// The progress of a thread: how many rounds its loop has made, and whether it has ended. Clones share both.
+/// State of a thread: the number of rounds that its loop has made, and whether the thread has ended. Clones share this
+/// state.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadLife {
     ticks: TickCounter,
@@ -37,17 +38,17 @@ pub struct ThreadLife {
 }
 
 impl ThreadLife {
-    /// Creates the progress of a thread that counts the rounds of its loop in `ticks`.
+    /// Creates the state of a thread that counts its rounds in `ticks`.
     pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
         Self { ticks, has_ended: Arc::default() }
     }
 
-    /// Counts one round of the thread's loop, as a sign that the thread makes progress.
+    /// Counts one round of the thread's loop, as a sign of progress.
     pub fn tick(&self) {
         self.ticks.tick();
     }
 
-    /// Returns a guard that the thread must own. When the guard is dropped, also by a panic, the thread counts as
+    /// Returns a guard that the thread must own. When the guard is dropped, even by a panic, the thread counts as
     /// ended.
     pub(crate) fn begin(&self) -> LifeGuard {
         LifeGuard(Arc::clone(&self.has_ended))
@@ -69,7 +70,7 @@ impl Drop for LifeGuard {
     }
 }
 
-/// Checks that threads make progress, and finds those that stall or have ended.
+/// Finds threads that make no progress or have ended.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     threads: Vec<SupervisedThread>,
@@ -99,26 +100,26 @@ pub struct StalledThread {
 }
 
 impl Supervisor {
-    /// Adds a thread to those supervised. `limit` is the longest time that one round of its loop takes when all is
-    /// well.
+    /// Adds a thread to be supervised. A round of its loop must never take longer than `limit` unless something is
+    /// wrong.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }
 
-    /// Adds a thread that calls can do without: they are still recorded and delivered if it stalls. So its stall is
-    /// reported, but causes no restart.
+    /// Adds a thread that is not needed to record and deliver calls. If it stalls, that is reported but causes no
+    /// restart.
     pub fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });
     }
 
-    /// Compares the rounds of all threads with those at the last check; `now` is the monotonic time. Returns the
-    /// threads whose count has not changed within their limit.
+    /// Compares the counts of all threads with the counts at the last check. Returns the threads with a count that has
+    /// not changed for longer than their limit. `now` is the monotonic time.
     pub fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.threads.iter_mut().filter_map(|thread| thread.stalled(now));
         stalled.collect()
     }
 
-    /// Returns the name of a supervised thread that has ended; `None` if all still run.
+    /// Returns the name of a supervised thread that has ended; `None` if all threads still run.
     pub fn ended(&self) -> Option<&'static str> {
         self.threads.iter().find(|thread| thread.life.has_ended()).map(|thread| thread.name)
     }
@@ -137,13 +138,13 @@ impl SupervisedThread {
     }
 }
 
-/// Maximum duration of a round for a thread that only writes small pieces. A disk that takes longer for one piece is
+/// Maximum duration of a round for a thread that only writes small pieces of data. If a piece takes longer, the disk is
 /// failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Maximum duration of a round for a thread that waits for other programs and machines: an alarm command, then a
-/// webhook, a mail (some ten commands of up to 10 s each) and Telegram.
+/// Maximum duration of a round for a thread that waits for other programs and machines. The longest is an alarm: the
+/// alarm command, then a webhook, a mail (about ten SMTP commands of up to 10 s) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
-/// Maximum duration of a round for a thread that writes, copies or encrypts a whole recording in one round.
+/// Maximum duration of a round for a thread that writes, copies or encrypts whole recordings.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]

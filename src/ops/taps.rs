@@ -1,4 +1,4 @@
-//! Counts what each capture interface (*tap*) shows, for the status, the metrics and the doctor.
+//! Counts the traffic of each capture interface (*tap*), for the status, the metrics and the doctor.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::capture::TapCounters;
 use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::{rtp, sip};
 
-/// Counts of SIP and RTP packets for each tap, at the index of the tap.
+/// Counts of SIP and RTP packets, one entry for each tap.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapTraffic(Vec<TapTally>);
 
@@ -26,11 +26,12 @@ pub(crate) struct TapReport {
     pub(crate) is_up: bool,
     /// Number of frames captured on this tap.
     pub(crate) frames: u64,
-    /// Number of SIP messages, and pieces of SIP over TCP, that this tap showed before any other tap.
+    /// Number of SIP messages and pieces of SIP over TCP. If several taps show the same packet, only the tap that shows
+    /// it first counts it.
     pub(crate) sip: u64,
     /// Number of RTP packets, repeated packets included.
     pub(crate) rtp: u64,
-    /// Number of packets dropped because this or another tap had shown the same packet shortly before. RTP is not
+    /// Number of packets that were dropped because a tap had already shown the same packet shortly before. RTP is not
     /// included.
     pub(crate) copies: u64,
     /// Number of frames dropped by the kernel because the buffer of this tap was full.
@@ -89,7 +90,7 @@ impl TapTraffic {
 }
 
 impl TapReport {
-    /// Returns whether the tap showed traffic of calls, whether or not another tap had shown the same packets before.
+    /// Returns whether the tap showed traffic of calls, including packets that another tap showed before.
     pub(crate) const fn shows_calls(&self) -> bool {
         self.sip + self.rtp + self.copies > 0
     }

@@ -1,4 +1,4 @@
-//! Threads of the service that run until they are stopped.
+//! Threads of the service that run until the service stops them.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -25,8 +25,8 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Waits for `pause` and counts a round for the supervision of threads. Returns true at once if the thread must
-    /// stop.
+    /// Waits for `pause`, and counts a round for the supervision of threads. Returns true, without waiting longer, when
+    /// the thread must stop.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
         self.life.tick();
         self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
@@ -62,14 +62,14 @@ impl StoppableThread {
     }
 }
 
-/// Runs `work`, and runs it again after a panic, until `is_stopped` returns true. `is_stopped` also waits for the pause
+/// Runs `work`. If it panics, runs it again until `is_stopped` returns true. `is_stopped` must also wait for the pause
 /// between two runs.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }
 
 impl<S> StoppableThread<S> {
-    /// Starts a thread that ends by itself once `stop` is dropped. It counts its rounds in its [`ThreadLife`].
+    /// Starts a thread that must end by itself when `stop` is dropped, and must count its rounds in its [`ThreadLife`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
@@ -87,13 +87,13 @@ impl<S> StoppableThread<S> {
         Ok(Self { stop, thread, life })
     }
 
-    /// Returns the progress of the thread, for the supervision of threads.
+    /// Returns the state of the thread, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
-    /// Stops the thread and waits at most `limit` for its end. A thread that works on a large file continues until the
-    /// process ends.
+    /// Stops the thread and waits at most `limit` for its end. If it takes longer, e.g. because of a large file, it
+    /// runs until the process ends.
     pub(crate) fn stop_within(self, limit: Duration) {
         drop(self.stop);
         join_within(vec![self.thread], limit);
@@ -102,11 +102,11 @@ impl<S> StoppableThread<S> {
     /// Stops the thread and waits for its end.
     pub(crate) fn stop(self) {
         drop(self.stop);
-        let _ = self.thread.join(); // a panic in the thread was reported when it happened
+        let _ = self.thread.join(); // a panic of the thread was already reported
     }
 }
 
-/// Waits until all threads have ended, at most for `limit`. Returns whether all have ended.
+/// Waits until all threads have ended, at most for `limit`. Returns whether all threads have ended.
 #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the program is waited for")]
 pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool {
     let begin = std::time::Instant::now();
@@ -117,14 +117,14 @@ pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool
         std::thread::sleep(END_CHECK);
     }
     for thread in threads {
-        let _ = thread.join(); // a panic in the thread was reported when it happened
+        let _ = thread.join(); // a panic of the thread was already reported
     }
     true
 }
 
-/// Pause before work that panicked begins again, so that a bug does not fill the log.
+/// Pause after a panic before the work is run again, so that a bug does not fill the log.
 pub(crate) const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
-/// Interval at which a wait checks whether a thread has ended.
+/// Interval at which a waiting thread checks whether another thread has ended.
 const END_CHECK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! Totals of calls: by verdict, and by the state of their delivery.
+//! Numbers of calls by verdict and by delivery state, as a line of text.
 
 use std::fmt;
 
 use crate::call::record::{CallRecord, CallVerdict};
 use crate::journal::PeriodTotals;
 
-/// Counts of calls by verdict, e.g. `214 calls: 198 both sides, 3 one side, 11 not answered, 2 encrypted`.
+/// Numbers of calls by verdict. Displayed e.g. as `214 calls: 198 both sides, 3 one side, 11 not answered, 2
+/// encrypted`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VerdictTotals {
     calls: u64,
@@ -58,8 +59,8 @@ pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     format!("{verdicts}{separator}{}", parts.join(", "))
 }
 
-/// Groups of verdicts in the line of totals: the name of each group and its verdicts. The last group counts calls
-/// without a verdict.
+/// Groups of verdicts in the line: the name of each group, and its verdicts. The last group counts calls without a
+/// verdict.
 const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("both sides", &[CallVerdict::BothSides]),
     ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),

@@ -251,14 +251,15 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // If the action exists but is wrong, another finding already reports it.
+            // A wrong action is already reported by another finding.
             if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
             }
             continue;
         };
-        // A rule that has only one condition, which is wrong, must not be reported as matching every call.
+        // A rule with only an action matches every call. The test counts all keys in the file: a rule with a misspelt
+        // condition must not be reported as matching every call.
         if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }
@@ -283,7 +284,7 @@ fn rule(group: &ConfigGroup) -> Option<CallRule> {
     })
 }
 
-/// Adds the headers whose values `[numbers]` and `[pyrus.mappings]` use to the headers that the engine keeps.
+/// Makes the engine keep the SIP headers that `[numbers]` and `[pyrus.mappings]` use.
 fn keep_headers(raw: &RawConfig, config: &mut Config) {
     let used = config.call.numbers.clone();
     let sources = used.from_number.iter().chain(&used.to_number).chain(&used.internal_number);
@@ -291,8 +292,8 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
         NumberSource::Header(name) => Some(name.clone()),
         NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
     });
-    // The two headers of the default order contain only numbers, which the call record has anyway. So they are not
-    // added.
+    // The headers of the default settings contain only telephone numbers, which the call record has anyway. So only
+    // headers that the administrator configured are added.
     let configured = ["from_number", "to_number", "internal_number"];
     let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
     let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
@@ -338,7 +339,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // If the key has a wrong value, another finding already reports it.
+        // A wrong value is already reported by another finding.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -374,7 +375,7 @@ fn archive(raw: &RawConfig, config: &mut Config) {
     section.set_switch("keep_until_archived", &mut archive.keep_until_archived);
 }
 
-/// Checks that an archive is fully configured: it needs a site name, an object store and a database.
+/// Checks that an archive is completely configured, i.e. with a site name, an object store and a database.
 fn archive_settings(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let archive = &config.archive;
     let mut wrong = |key: &str, what: String, remedy: &str| {
@@ -385,7 +386,7 @@ fn archive_settings(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigF
         wrong("objects", what, "write \"s3://BUCKET/PREFIX\" or \"file:///FOLDER\"");
     }
     if archive.site.is_empty() {
-        return; // a centre has an index, but is no site
+        return; // a central console needs an index but no site name
     }
     if !is_site_name(&archive.site) {
         let what = format!("archive.site = \"{}\" is no name of a site", archive.site);
@@ -418,8 +419,8 @@ fn pause_keys(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding
     let line = raw.get("calls", "pause_dtmf").or_else(|| raw.get("calls", "resume_dtmf")).map(|g| g.line);
     if !pause.dtmf.is_empty() && pause.dtmf.eq_ignore_ascii_case(&pause.resume_dtmf) {
         let what = "calls.pause_dtmf and calls.resume_dtmf are the same";
-        // Both legs of a call show the same key presses. If pausing and resuming had the same keys, the second leg
-        // would undo the effect of the first.
+        // Both legs of a call carry the same key presses, so each press arrives twice. With the same keys for pause and
+        // resume, the second arrival would undo the first.
         findings.push(ConfigFinding::mistake(line, what, "choose different keys, for example \"*71\" and \"*72\""));
     }
     if pause.dtmf.is_empty() && !pause.resume_dtmf.is_empty() {
@@ -486,9 +487,9 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
     }
 }
 
-/// Warns of receivers of alarms for which a key is missing, or to which a password would be sent unencrypted.
+/// Warns if a configuration key for a receiver of alarms is missing, or if a password would be sent unencrypted.
 fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
-    // If the key has a wrong value, another finding already reports it.
+    // A wrong value is already reported by another finding.
     let is_reported = |key: &str| findings.iter().any(|f| f.is_mistake() && f.what.contains(key));
     let lacks_from = mail.from.is_empty() && !is_reported("alerts.mail_from");
     let lacks_to = mail.to.is_empty() && !is_reported("alerts.mail_to");
@@ -518,7 +519,7 @@ fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig
     }
 }
 
-/// Checks that console keys that depend on each other are given together.
+/// Checks keys of the console that must be set together, e.g. certificate and private key.
 fn certificate(raw: &RawConfig, config: &Config, findings: &mut Vec<ConfigFinding>) {
     let section = ConfigSection { raw, name: "console" };
     if config.console.metrics_listen.is_some() && config.console.listen.is_none() {

@@ -21,7 +21,7 @@ pub(crate) struct ConfigFinding {
     pub(crate) line: Option<usize>,
     /// Description of the problem. It never contains the value of a secret.
     pub(crate) what: String,
-    /// Description how to solve the problem; may be empty.
+    /// Description of how to solve the problem; may be empty.
     pub(crate) remedy: String,
 }
 
@@ -66,7 +66,7 @@ pub(crate) enum ConfigError {
     Unreadable {
         /// Path of the file that cannot be read.
         path: PathBuf,
-        /// Error of the operating system. The message contains it, so `source()` does not repeat it.
+        /// Error of the operating system. `source()` does not return it, because the message already contains its text.
         reason: std::io::Error,
     },
     /// The file has mistakes. All of them are listed in `findings`.
@@ -79,7 +79,7 @@ pub(crate) enum ConfigError {
     },
 }
 
-/// Returns an IO error in words, with a remedy for the common causes, e.g. missing rights.
+/// Returns the text of an IO error, with a remedy for common causes, e.g. missing rights.
 pub(crate) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => String::from("the file does not exist; check the path"),

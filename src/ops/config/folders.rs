@@ -1,6 +1,6 @@
-//! Checks for `check-config` whether the configured folders can be written.
+//! Checks whether the configured folders can be written, for `check-config`.
 //!
-//! The findings are warnings, because the service may run as another user than the check.
+//! The findings are only warnings, because the service may run as another user than the check.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,8 +11,8 @@ use super::plausible::relative;
 use super::raw::RawConfig;
 use crate::ops::disk::disk_space;
 
-/// Tries to write to each folder, and appends a warning for each failure. Also checks whether the user of the service
-/// could write.
+/// Tries to write to each folder, and checks whether the user of the service could write to it. Appends a warning for
+/// each failure.
 pub(crate) fn try_all(
     config: &Config,
     raw: &RawConfig,
@@ -34,11 +34,11 @@ pub(crate) fn try_all(
     free_space(config, raw, findings);
 }
 
-/// Returns problem and remedy of a folder that the user of the service cannot write to; `None` if there is no problem.
-/// Root can write everywhere and usually runs the check, so the check must look at the rights of the service.
+/// Returns problem and remedy if the user of the service cannot write to a folder; `None` otherwise. A test write does
+/// not suffice, because usually root runs the check, and root can write everywhere.
 fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     let existing = dir.ancestors().find(|d| d.exists())?;
-    // The folders that the systemd unit names are created by systemd with the right owner.
+    // systemd creates the folders that the unit names, with the right owner.
     let is_made_by_unit =
         existing != dir && UNIT_FOLDERS.iter().any(|own| dir.starts_with(own) && !existing.starts_with(own));
     if is_made_by_unit || user.may(existing, MODE_WRITE_AND_ENTER) {
@@ -48,8 +48,8 @@ fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     Some((what, give_folder(dir)))
 }
 
-/// Returns the remedy that makes the service the owner of a folder. For a folder of the operating system, the remedy is
-/// another folder.
+/// Returns the remedy for a folder with the wrong owner: to make the service the owner. For a folder of the operating
+/// system, e.g. `/var`, the remedy is to use another folder.
 fn give_folder(dir: &Path) -> String {
     match is_of_system(dir) {
         true => String::from("choose a folder below /var/lib/callspan"),
@@ -57,8 +57,8 @@ fn give_folder(dir: &Path) -> String {
     }
 }
 
-/// Returns true for the root of the file system and the folders of the operating system. If their owner or mode
-/// changed, other programs would fail. The path may be written in any form.
+/// Returns whether a path is the root of the file system or a folder of the operating system. Changing the owner of
+/// such a folder would break other programs.
 fn is_of_system(dir: &Path) -> bool {
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in dir.components() {
@@ -72,7 +72,7 @@ fn is_of_system(dir: &Path) -> bool {
     plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
-/// Warns if `min_free_gib` exceeds the size of the disk, because then every recording would be removed at once.
+/// Warns if `min_free_gib` exceeds the size of the disk, because every recording would then be removed at once.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
     let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
@@ -85,8 +85,8 @@ fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding
     }
 }
 
-/// Returns true if the systemd unit on this machine loads the systemd credential `name`. Only the service can read a
-/// credential, so its content cannot be checked.
+/// Returns whether the systemd unit on this machine loads the systemd credential `name`. Only the service itself can
+/// read its content.
 pub(crate) fn unit_has_credential(name: &str) -> bool {
     let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins);
@@ -101,8 +101,8 @@ fn loads_credential(unit: &str, name: &str) -> bool {
     values.filter_map(|value| value.split(':').next()).any(|id| id == name)
 }
 
-/// Returns problem and remedy of a folder outside the folders that the systemd unit may write to. The unit makes all
-/// other folders read-only (`ProtectSystem=strict`), so such a folder needs a drop-in, i.e. an additional unit file.
+/// Returns problem and remedy if the systemd unit makes a folder read-only (`ProtectSystem=strict`). The remedy is a
+/// drop-in, i.e. an additional unit file that allows the folder. `allowed` are the writable folders.
 fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     if allowed.iter().any(|folder| dir.starts_with(folder)) {
         return None;
@@ -119,23 +119,22 @@ fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
     Some((String::from(what), remedy))
 }
 
-/// Returns the folders that the systemd unit may write to: its own folders, and those that drop-ins on this machine
-/// add.
+/// Returns the folders that the service may write to: those in the systemd unit, and those in drop-ins on this machine.
 fn unit_folders() -> Vec<PathBuf> {
     let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
     let texts = drop_ins.filter_map(|path| std::fs::read_to_string(path).ok());
     UNIT_FOLDERS.iter().map(PathBuf::from).chain(texts.flat_map(|text| writable(&text))).collect()
 }
 
-/// Returns the folders in the `ReadWritePaths=` lines of a unit file. A path may begin with `-` and `+`
-/// (systemd.exec(5)).
+/// Returns the folders in the `ReadWritePaths=` lines of a unit file. The prefixes `-` and `+` of a path
+/// (systemd.exec(5)) are removed.
 fn writable(text: &str) -> Vec<PathBuf> {
     let values = text.lines().filter_map(|line| line.trim().strip_prefix("ReadWritePaths="));
     values.flat_map(str::split_whitespace).map(|path| PathBuf::from(path.trim_start_matches(['-', '+']))).collect()
 }
 
-/// Returns problem and remedy of a folder that cannot be written; `None` if it can. callspan creates a missing folder
-/// at its start, so for it the nearest existing parent is tested.
+/// Returns problem and remedy if this process cannot write to a folder; `None` otherwise. callspan creates a missing
+/// folder at its start. So for a missing folder, the nearest existing parent is tested.
 fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let existing =
         dir.ancestors().find(|d| d.exists()).filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -147,7 +146,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     match tried {
         Ok(_) => {
-            // If the test file cannot be removed, an empty file remains, which does no harm.
+            // If this fails, an empty file remains, which does no harm.
             let _ = std::fs::remove_file(&probe);
             None
         }
@@ -158,9 +157,10 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     }
 }
 
-/// Folders that deploy/callspan.service lets the service write to, by `StateDirectory` and `ReadWritePaths`.
+/// Folders that the service may write to according to deploy/callspan.service (`StateDirectory`, `ReadWritePaths`).
 const UNIT_FOLDERS: [&str; 2] = ["/var/lib/callspan", "/var/spool/callspan"];
-/// Folders that belong to the system or to all users. A folder below them may belong to the service.
+/// Folders that belong to the operating system or to all users. The service may own a folder below them, but not these
+/// folders themselves.
 const SYSTEM_FOLDERS: [&str; 26] = [
     "/bin",
     "/boot",
@@ -189,13 +189,13 @@ const SYSTEM_FOLDERS: [&str; 26] = [
     "/var/spool",
     "/var/tmp",
 ];
-/// Possible paths of the unit file. The file of the administrator has precedence in systemd, so it comes first.
+/// Possible paths of the unit file. As in systemd, the first existing file counts.
 const UNIT_FILES: [&str; 3] = [
     "/etc/systemd/system/callspan.service",
     "/usr/lib/systemd/system/callspan.service",
     "/lib/systemd/system/callspan.service",
 ];
-/// Bits of a file mode that allow creating files in a folder: write (2) and enter (1).
+/// Bits of a file mode that are needed to create files in a folder: write (2) and enter (1).
 const MODE_WRITE_AND_ENTER: u32 = 0o3;
 /// Folder of the drop-in files that `systemctl edit callspan` writes.
 const DROP_INS: &str = "/etc/systemd/system/callspan.service.d";

@@ -1,7 +1,7 @@
 //! The list of all configuration keys: name, kind, default, unit and description.
 //!
-//! The check of a file and the reference (`deploy/callspan.toml`) both use this list, so they always know the same
-//! keys.
+//! Both the check of a configuration file and the reference (`deploy/callspan.toml`) use this list. So they always know
+//! the same keys.
 
 /// Kind of value that a key accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(crate) enum KeyKind {
     Word(&'static [&'static str]),
     /// A list of words, each from the given words.
     Words(&'static [&'static str]),
-    /// The name of one network interface, or a list of names.
+    /// The name of a network interface, or a list of such names.
     Names,
     /// A list of lists of IP addresses. The addresses of an inner list belong to one machine.
     AddressGroups,
-    /// A list of users, i.e. of the parts before the `@` in SIP addresses.
+    /// A list of user parts of SIP addresses, i.e. of the parts before the `@`.
     Users,
     /// A list of SIP header names.
     HeaderNames,
@@ -38,7 +38,7 @@ pub(crate) enum KeyKind {
     Pattern,
     /// Decimal digits, or an empty text.
     Digits,
-    /// Keys of a telephone (`0-9*#A-D`), or an empty text.
+    /// Keys of a telephone keypad (`0-9*#A-D`), or an empty text.
     Keypad,
     /// The name of a SIP header, or an empty text.
     HeaderName,
@@ -50,11 +50,11 @@ pub(crate) enum KeyKind {
     Address,
     /// `https://HOST` without a path, or an empty text.
     SiteUrl,
-    /// An https URL with any path, or an empty text. An http URL is accepted only if it leads to this machine.
+    /// An https URL with any path, or an empty text. An http URL is accepted only for a server on this machine.
     HookUrl,
     /// `HOST:PORT` of a server, or an empty text.
     HostPort,
-    /// One e-mail address, or empty.
+    /// One e-mail address, or an empty text.
     MailAddress,
     /// One e-mail address, or a list of e-mail addresses.
     MailAddresses,
@@ -90,7 +90,7 @@ impl ConfigKey {
     }
 }
 
-/// Names and descriptions of all sections, in the order of the reference.
+/// Name and description of each section, in the order of the reference.
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("capture", "Source of live packets. `callspan replay` ignores this section."),
     ("calls", "End of a call, and what its record keeps."),

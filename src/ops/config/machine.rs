@@ -1,7 +1,7 @@
-//! Checks for `check-config` whether this machine has the interfaces and the alarm command that the configuration
-//! names, and whether the user of the service can read the configured files.
+//! Checks for `check-config` that depend on this machine: whether the configured interfaces and the alarm command
+//! exist, and whether the service can read the configured files.
 //!
-//! The findings are warnings, because the file may be checked on another machine.
+//! The findings are only warnings, because a configuration may be checked on another machine.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ impl CheckedMachine {
         Self { interfaces, service: ServiceUser::parse(&read("/etc/passwd"), &read("/etc/group")) }
     }
 
-    /// Appends a warning for each configured interface, command or file that this machine does not have.
+    /// Appends a warning for each configured interface, command or file that this machine lacks or the service cannot
+    /// use.
     pub(crate) fn check(&self, config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
         let mut warn = |section: &str, key: &str, what: String, remedy: String| {
             let line = raw.get(section, key).map(|g| g.line);
@@ -71,7 +72,7 @@ impl CheckedMachine {
         Some((what, format!("it has: {}", self.interfaces.join(", "))))
     }
 
-    /// Returns problem and remedy of a command that `/bin/sh` could not run; `None` if it could.
+    /// Returns problem and remedy if `/bin/sh` could not run a command; `None` if it could.
     fn wrong_command(&self, command: &str) -> Option<(String, String)> {
         if !is_shell_syntax(command) {
             let what = "/bin/sh cannot parse this command";
@@ -101,8 +102,8 @@ impl CheckedMachine {
         }
     }
 
-    /// Returns problem and remedy of an existing file that the user of the service cannot read; `None` if it can.
-    /// Access control lists are not checked.
+    /// Returns problem and remedy if a file exists but the user of the service cannot read it; `None` otherwise. Access
+    /// control lists are not checked.
     fn unreadable(&self, path: &Path) -> Option<(String, String)> {
         let service = self.service.as_ref()?;
         let blocked_at = service.blocked_at(path)?;
@@ -120,7 +121,7 @@ impl CheckedMachine {
 
 impl ServiceUser {
     /// Finds the user of the service in the texts of `/etc/passwd` and `/etc/group` (passwd(5), group(5)). Returns
-    /// `None` if it does not exist.
+    /// `None` if there is no such user.
     pub(crate) fn parse(passwd: &str, groups: &str) -> Option<Self> {
         let entry =
             passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&SERVICE_USER))?;
@@ -142,7 +143,8 @@ impl ServiceUser {
         blocked.or_else(|| (!self.may(path, MODE_READ)).then_some(path)).map(Path::to_owned)
     }
 
-    /// Returns whether the mode of a file grants this user all of `bits`. True also if the file does not exist.
+    /// Returns whether the mode of a file grants all of `bits` to this user. Returns true also if the file does not
+    /// exist.
     pub(crate) fn may(&self, path: &Path, bits: u32) -> bool {
         let Ok(meta) = std::fs::metadata(path) else { return true };
         let granted = match meta.mode() {
@@ -154,7 +156,7 @@ impl ServiceUser {
     }
 }
 
-/// Returns problem and remedy of a file in a folder that the systemd unit hides from the service (`ProtectHome=`,
+/// Returns problem and remedy if a file is in a folder that the systemd unit hides from the service (`ProtectHome=`,
 /// `PrivateTmp=`).
 fn hidden_by_unit(path: &Path) -> Option<(String, String)> {
     let hidden = HIDDEN_FOLDERS.iter().find(|folder| path.starts_with(folder))?;
@@ -162,8 +164,8 @@ fn hidden_by_unit(path: &Path) -> Option<(String, String)> {
     Some((what, String::from("move the file below /etc/callspan or /usr/local/bin")))
 }
 
-/// Returns the program that a simple command runs, i.e. its first word; `None` for commands that only a shell can take
-/// apart.
+/// Returns the program of a simple command, i.e. its first word. Returns `None` for a command with shell syntax, e.g.
+/// quotes or variables.
 fn program_of(command: &str) -> Option<&str> {
     let is_assignment =
         |word: &str| word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && !name.contains('/'));
@@ -173,7 +175,7 @@ fn program_of(command: &str) -> Option<&str> {
     (is_plain && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Returns whether the shell can parse a command, without running it. True if there is no shell to ask.
+/// Returns whether the shell can parse a command (`sh -n`). Returns true also if there is no shell.
 fn is_shell_syntax(command: &str) -> bool {
     let null = Stdio::null;
     let asked =
@@ -181,7 +183,7 @@ fn is_shell_syntax(command: &str) -> bool {
     asked.map_or(true, |status| status.success())
 }
 
-/// Returns problem and remedy of a script that names an interpreter which does not exist.
+/// Returns problem and remedy if the interpreter that a script names in its first line does not exist.
 fn wrong_interpreter(path: &Path) -> Option<(String, String)> {
     use std::io::Read as _;
     let mut head = Vec::new();
@@ -208,9 +210,9 @@ const MODE_ENTER: u32 = 0o1;
 const MODE_READ: u32 = 0o4;
 /// Folders in the `PATH` of systemd services (systemd.exec(5)).
 const SERVICE_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// Folders that deploy/callspan.service hides from the service or replaces by empty ones.
+/// Folders that deploy/callspan.service hides from the service or replaces by empty folders.
 const HIDDEN_FOLDERS: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
-/// Commands that are built into the shell, so that no program of this name is needed.
+/// Commands that are built into the shell. They need no program file.
 const SHELL_WORDS: [&str; 20] = [
     "[", ":", ".", "!", "if", "case", "for", "while", "until", "cd", "echo", "eval", "exec", "export", "printf",
     "read", "set", "test", "trap", "umask",

@@ -1,10 +1,10 @@
 //! Configuration: turns a TOML file into the modules' own structs, or into a list of every mistake in it.
 //!
-//! There are two stages: [`raw`] checks each value against the list of [`keys`] and keeps its line; [`build`] fills the
-//! structs and checks rules that concern several keys.
+//! Loading has two stages. [`raw`] checks each value against the list of [`keys`] and keeps its line number. [`build`]
+//! fills the structs and checks rules that concern several keys.
 //!
-//! Invariants: a [`Config`] returned by [`Config::load`] is complete for the [`ConfigPurpose`] it was loaded for. No
-//! finding ever holds a secret.
+//! Invariants: a [`Config`] from [`Config::load`] has all keys that its [`ConfigPurpose`] requires. No finding ever
+//! contains a secret.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,8 @@ pub struct Config {
     pub recording: crate::recording::config::Config,
     /// Values of the section `[state]`.
     pub journal: crate::journal::config::Config,
-    /// Values of the section `[pyrus]`. `security_key` contains the key, wherever it was configured.
+    /// Values of the section `[pyrus]`. `security_key` contains the key even if it was configured elsewhere, e.g. in a
+    /// file.
     pub pyrus: crate::pyrus::config::Config,
     /// Values of the section `[alerts]`.
     pub alerts: super::alerts::Config,
@@ -48,7 +49,7 @@ pub struct Config {
     pub console: ConsoleConfig,
     /// Values of the section `[log]`.
     pub log: LogConfig,
-    /// The file that was loaded, as an absolute path, so that commands that the console starts can load it, too.
+    /// Absolute path of the loaded file; `None` without a file. The console passes it to the commands that it starts.
     pub file: Option<PathBuf>,
 }
 
@@ -74,12 +75,12 @@ pub struct ConsoleConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// URL under which users reach the console through a proxy with TLS, without a slash at its end.
     pub public_url: Option<String>,
-    /// Path of the certificate chain in PEM. If `None`, the console makes a certificate itself when it needs one.
+    /// Path of the certificate chain in PEM. If `None`, the console itself makes a certificate when it needs TLS.
     pub certificate: Option<PathBuf>,
     /// Path of the private key of the certificate in PEM; `None` without a configured certificate.
     pub certificate_key: Option<PathBuf>,
-    /// A proxy that signs users in, so that the console does not ask for a password. If `None`, the console signs users
-    /// in itself.
+    /// A proxy that signs users in, so that the console does not ask for a password; `None` if the console itself signs
+    /// users in.
     pub trusted_proxy: Option<TrustedProxy>,
 }
 
@@ -92,7 +93,7 @@ pub struct TrustedProxy {
     pub header: String,
 }
 
-/// The command that needs the configuration. It decides which keys are required.
+/// The purpose for which a configuration is loaded. It decides which keys are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigPurpose {
     /// For `replay`: no key is required, and nothing is delivered.
@@ -102,14 +103,14 @@ pub(crate) enum ConfigPurpose {
     /// For `run`: the interface is required. If `pyrus.enabled` is true, login, key and account of Pyrus are required,
     /// too.
     Run,
-    /// For `check-config`: as for `run`, but a missing interface is only a warning, because `replay` needs none. Also
-    /// checks that the folders can be written, and that this machine has the interfaces, files and programs.
+    /// For `check-config`: as for `run`, but a missing interface is only a warning, because `replay` needs no
+    /// interface. Also checks this machine: that folders can be written, and that interfaces, files and programs exist.
     Check,
     /// For commands that only read the journal: no key is required.
     Inspect,
 }
 
-/// Places outside of the configuration file that may hold the security key of Pyrus.
+/// Sources outside of the configuration file that may contain the security key of Pyrus.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SecretSources {
     /// Value of the environment variable `CALLSPAN_PYRUS_SECURITY_KEY`; `None` if it is not set.
@@ -119,7 +120,7 @@ pub(crate) struct SecretSources {
 }
 
 impl SecretSources {
-    /// Returns the places that the environment variables of this process name.
+    /// Returns the sources from the environment variables of this process.
     pub(crate) fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),
@@ -141,7 +142,7 @@ impl Config {
     /// Loads a configuration file. Secrets may come from the environment of this process.
     ///
     /// # Errors
-    /// Fails if the file cannot be read, or with every mistake in it.
+    /// Fails if the file cannot be read or has mistakes. The error lists all mistakes.
     pub(crate) fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
@@ -154,7 +155,7 @@ impl Config {
     /// Loads a configuration from a text. `origin` names the text in error messages.
     ///
     /// # Errors
-    /// Fails with every mistake in the text.
+    /// Fails if the text has mistakes. The error lists all mistakes.
     pub(crate) fn from_text(
         text: &str,
         origin: &str,

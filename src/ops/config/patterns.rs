@@ -1,11 +1,12 @@
-//! Finds patterns of numbers that are valid and still match other numbers than the administrator expects.
+//! Finds number patterns that are valid but match other numbers than the administrator expects.
 
 use super::Config;
 use super::finding::ConfigFinding;
 use super::raw::{ConfigValue, RawConfig};
 use crate::call::numbers::{NumberPattern, NumberPlan};
 
-/// Appends warnings about `[[rules]]` with numbers as dialled, and about an `extension_pattern` for outside numbers.
+/// Appends warnings about two mistakes: `[[rules]]` with numbers as people dial them, and an `extension_pattern` that
+/// matches outside numbers.
 pub(super) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let plan = NumberPlan::new(&config.call.numbers);
     for rule in &raw.rules {
@@ -26,8 +27,8 @@ pub(super) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigF
     }
 }
 
-/// Finds an alternative of a rule's pattern that matches a number as dialled. Rules compare with the number in its
-/// E.164 form, so that this alternative never decides. Returns problem and remedy.
+/// Finds a part of a rule's pattern that is written for numbers as people dial them, e.g. `8495xxxxxxx`. Rules compare
+/// with the stored form (E.164, `+7495…`), so this part never matches. Returns problem and remedy.
 fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String)> {
     let whole = NumberPattern::new(pattern);
     pattern.split(',').map(str::trim).find_map(|one| {
@@ -39,13 +40,14 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
             "rules.number: \"{one}\" does not match outside numbers as they are stored: {dialled} becomes {stored} ([numbers] country_code)"
         );
         let remedy = stored_form(one, &dialled, &stored);
-        // The pattern stays, because it may be meant for extensions as well.
+        // The remedy keeps the old part, because it may also be meant for extensions.
         let add = |stored: String| format!("write \"{one},{stored}\"");
         Some((what, remedy.map_or_else(|| String::from("add a pattern that begins with +"), add)))
     })
 }
 
-/// Returns a pattern with its first digits replaced as the number plan replaces those of `dialled`.
+/// Converts a pattern for dialled numbers to a pattern for stored numbers. It replaces the first digits in the same way
+/// in which `dialled` differs from `stored`.
 fn stored_form(pattern: &str, dialled: &str, stored: &str) -> Option<String> {
     let same = dialled.bytes().rev().zip(stored.bytes().rev()).take_while(|(a, b)| a == b).count();
     let (removed, added) = (&dialled[..dialled.len() - same], &stored[..stored.len() - same]);
@@ -53,7 +55,7 @@ fn stored_form(pattern: &str, dialled: &str, stored: &str) -> Option<String> {
     Some(format!("{mark}{added}{}", body.strip_prefix(removed)?))
 }
 
-/// Numbers of digits of outside numbers: from a local number to the longest of E.164.
+/// Lengths of outside numbers in digits: from a local number to the longest number of E.164.
 const EXAMPLE_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 /// Outside numbers, national and international, that no pattern of extensions should match.
 const OUTSIDE_NUMBERS: [&str; 3] = ["84951234567", "4951234567", "+74951234567"];

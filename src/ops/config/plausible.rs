@@ -1,5 +1,4 @@
-//! Finds valid values that are probably mistakes: placeholders, settings without effect, and settings that contradict
-//! each other.
+//! Finds valid values that are probably mistakes, e.g. placeholders and settings without effect.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +7,7 @@ use super::raw::RawConfig;
 use super::reference::sample_text;
 use super::{Config, ConfigPurpose};
 
-/// Returns whether a value is an example of the reference or of manuals. Such a value is never a real login, key or
-/// account.
+/// Returns whether a value is an example from the reference or from manuals, and so no real login, key or account.
 pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
@@ -34,7 +32,7 @@ pub(crate) fn check(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigF
     }
 }
 
-/// A problem of plausibility: section, key, description and remedy.
+/// A value that is probably a mistake: section, key, description and remedy.
 type PlausibilityProblem = (&'static str, &'static str, String, String);
 
 fn problem(section: &'static str, key: &'static str, what: impl Into<String>, remedy: &str) -> PlausibilityProblem {
@@ -89,8 +87,8 @@ fn folder_used_twice(config: &Config) -> Option<PlausibilityProblem> {
     Some(problem(key, "dir", what, "give spool, state and recording a folder each"))
 }
 
-/// Returns problem and remedy of a relative path; `None` for an absolute path. A relative path depends on the folder in
-/// which callspan is started.
+/// Returns problem and remedy of a relative path, which depends on the folder in which callspan is started. Returns
+/// `None` for an absolute path.
 pub(crate) fn relative(path: &Path) -> Option<(String, String)> {
     if path.is_absolute() {
         return None;
@@ -129,7 +127,7 @@ pub(crate) fn placeholders(config: &Config, raw: &RawConfig, purpose: ConfigPurp
     }
 }
 
-/// Words that manuals and examples put in the place of a value (placeholders), in lower case.
+/// Words that manuals and examples use in place of a value (placeholders), in lower case.
 const PLACEHOLDERS: [&str; 13] = [
     "bot@example.com",
     "user@example.com",

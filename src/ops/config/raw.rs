@@ -1,7 +1,7 @@
 //! First stage of loading a configuration: turns TOML text into values of the right kind, each with its line, and
 //! collects all mistakes.
 //!
-//! The kind of each key comes from [`super::keys::KEYS`]. This stage does not know the meaning of a key.
+//! The kind of each key comes from [`super::keys::KEYS`]. This stage does not know what a key means.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub(crate) enum ConfigValue {
     Switch(bool),
     /// A whole number.
     Number(u64),
-    /// A list of texts, each checked on its own.
+    /// A list of texts.
     Texts(Vec<String>),
     /// A list of whole numbers.
     Numbers(Vec<u64>),
@@ -49,7 +49,7 @@ pub(crate) struct RawRule {
     pub(crate) line: usize,
     /// Valid values of the rule, by the name of the key.
     pub(crate) group: ConfigGroup,
-    /// Number of keys that the rule has in the file, with those that are invalid.
+    /// Number of keys that the rule has in the file, including invalid keys.
     pub(crate) given: usize,
     /// Whether the rule has the key `action`, valid or not.
     pub(crate) has_action: bool,
@@ -64,12 +64,12 @@ pub(crate) struct RawConfig {
     pub(crate) section_lines: BTreeMap<&'static str, usize>,
     /// Entries of `[[rules]]`, in the order of the file.
     pub(crate) rules: Vec<RawRule>,
-    /// Entries of `[pyrus.mappings]`: field code in Pyrus, name of the SIP header, and line.
+    /// Entries of `[pyrus.mappings]`: code of the Pyrus form field, name of the SIP header, and line.
     pub(crate) mappings: Vec<(String, String, usize)>,
 }
 
 impl RawConfig {
-    /// Returns the value of a key; `None` if the file does not set it or its value is wrong.
+    /// Returns the value of a key; `None` if the file does not set the key or its value is wrong.
     pub(crate) fn get(&self, section: &str, name: &str) -> Option<&GivenValue> {
         self.sections.get(section)?.get(name)
     }
@@ -88,7 +88,7 @@ pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let broken: Vec<ConfigFinding> =
         errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message(), text)).collect();
     let RawReader { findings, mut raw, .. } = reader;
-    // The TOML parser guesses the content of a line with a syntax error. Findings about a guess would confuse the
+    // In a line with a syntax error, the TOML parser guesses the content. Findings about a guess would confuse the
     // reader, so they are removed.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     let is_guess = |given: &GivenValue| {
@@ -177,8 +177,8 @@ impl RawReader<'_, '_> {
 
     fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
         for rule in rules.iter() {
-            // For an entry of an array of tables, the parser reports the span of its first header. If a later line is
-            // known, it is used.
+            // The parser reports the header of the first `[[rules]]` for every rule. So the line of the rule's own
+            // header is used, if it is known.
             let line = self.line(&rule.span()).max(at);
             match rule.get_ref() {
                 DeValue::Table(table) => {
@@ -233,7 +233,7 @@ impl RawReader<'_, '_> {
     }
 }
 
-/// Turns a syntax error of the TOML parser into a finding with a remedy.
+/// Converts a syntax error of the TOML parser to a finding with a remedy.
 fn syntax(line: Option<usize>, message: &str, text: &str) -> ConfigFinding {
     let of_line = line.and_then(|line| text.lines().nth(line.saturating_sub(1))).unwrap_or_default();
     let value = of_line.split_once('=').map_or("", |(_, value)| value).split('#').next().unwrap_or_default().trim();
@@ -260,8 +260,8 @@ fn syntax(line: Option<usize>, message: &str, text: &str) -> ConfigFinding {
     ConfigFinding::mistake(line, format!("this is not TOML: {message}"), remedy)
 }
 
-/// Returns a key name for an error message. Hides a name that does not consist of letters and underscores, because it
-/// can be a secret in the wrong place.
+/// Returns a key name for an error message. A name that does not consist of letters and underscores is hidden, because
+/// it may be a secret in the wrong place.
 fn shown_name(name: &str) -> &str {
     let is_word = name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     if is_word { name } else { "…" }
@@ -277,7 +277,7 @@ fn section_of(name: &str) -> Option<&'static str> {
     SECTIONS.iter().map(|(section, _)| *section).find(|s| *s == name)
 }
 
-/// Returns the only section that has a key of this name; `None` if no section or several have it.
+/// Returns the section that has a key of this name; `None` if no section or several sections have it.
 fn home_of(name: &str) -> Option<&'static str> {
     let mut homes =
         KEYS.iter().filter(|k| k.name == name && k.kind != KeyKind::Mappings).map(|k: &ConfigKey| k.section);
@@ -285,7 +285,7 @@ fn home_of(name: &str) -> Option<&'static str> {
     homes.next().is_none().then_some(first)
 }
 
-/// Returns the known name that is most similar to `given`; `None` if none is similar enough to be meant.
+/// Returns the known name that is most similar to a misspelt name; `None` if no name is similar enough.
 pub(crate) fn suggestion<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     known

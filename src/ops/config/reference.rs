@@ -1,8 +1,9 @@
-//! Writes the reference: the example configuration with every key, its default and its unit, made from [`KEYS`].
+//! Writes the reference, i.e. an example configuration with the default and the unit of every key in [`KEYS`].
 
 use super::keys::{ABOUT_SOURCES, ConfigKey, KEYS, KeyKind, SECTIONS};
 
-/// Returns the text of `deploy/callspan.toml`. Defaults are commented out, so that a later version can improve them.
+/// Returns the text of `deploy/callspan.toml`. Defaults are commented out, so that a file made from it gets the better
+/// defaults of a later version.
 pub(crate) fn example() -> String {
     let mut text = String::from(HEAD);
     for (section, about) in SECTIONS {
@@ -46,7 +47,7 @@ fn entry(text: &mut String, key: &ConfigKey) {
     }
 }
 
-/// Returns a value that shows the form of a key that has no default.
+/// Returns an example value for a key that has no default.
 fn sample(key: &ConfigKey) -> &'static str {
     match (key.section, key.name) {
         ("pyrus", "login") => "\"bot@00000000-0000-0000-0000-000000000000\"",
@@ -68,7 +69,7 @@ fn sample(key: &ConfigKey) -> &'static str {
     }
 }
 
-/// Returns the example value of a text key without its quotes; empty if the key has a default.
+/// Returns the example value of a text key, without quotes; empty if the key has a default.
 pub(crate) fn sample_text(section: &str, name: &str) -> &'static str {
     let key = KEYS.iter().find(|k| k.section == section && k.name == name && k.default.is_empty());
     key.map_or("", sample).trim_matches('"')

@@ -11,9 +11,9 @@ use super::finding::{ConfigFinding, io_reason};
 use super::raw::{ConfigValue, RawConfig};
 use crate::pyrus::config::Config;
 
-/// Name of the environment variable that can hold the security key.
+/// Name of the environment variable that may contain the security key.
 pub(crate) const ENVIRONMENT_KEY: &str = "CALLSPAN_PYRUS_SECURITY_KEY";
-/// Name of the systemd credential that may hold the security key.
+/// Name of the systemd credential that may contain the security key.
 pub(crate) const CREDENTIAL: &str = "pyrus_security_key";
 
 /// Finds the security key and stores it in `pyrus`. The sources are tried in this order: environment,
@@ -43,7 +43,7 @@ pub(crate) fn find(
             pyrus.security_key = Some(SecretString::from(key.as_str()));
         }
     } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL))
-        // A credential that exists but cannot be read is reported, not treated as missing.
+        // If the credential exists but cannot be read, that is an error. It does not count as missing.
         && path.try_exists().unwrap_or(true)
     {
         pyrus.security_key = key_file("pyrus.security_key, the systemd credential", &path, None, findings);
@@ -99,10 +99,10 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
     }
 }
 
-/// Reads a file with the security key, at most one byte more than a key may have. Refuses a pipe or a device, because
+/// Reads a file with the security key, at most [`MAX_KEY_BYTES`] and one byte. Refuses a pipe or a device, because
 /// reading it may never end.
 fn read_key(path: &Path) -> io::Result<String> {
-    // With this flag, opening a named pipe for reading does not wait for a writer.
+    // With this flag, opening a named pipe does not wait for a process that writes to it.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if file.metadata()?.is_dir() {

@@ -19,7 +19,7 @@ pub(crate) struct ValueProblem {
     pub(crate) what: String,
     /// Description of how to solve the problem.
     pub(crate) remedy: String,
-    /// Byte range in the file of the wrong entry of a list. `None` if the whole value is wrong.
+    /// Byte range in the file of the wrong entry, if the value is a list; `None` if the whole value is wrong.
     pub(crate) span: Option<Range<usize>>,
 }
 
@@ -29,8 +29,8 @@ impl ValueProblem {
     }
 }
 
-/// Checks and converts the value of a key. Each wrong entry of a list gives an error. No error contains the text of a
-/// secret.
+/// Checks and converts the value of a key. Returns an error for each wrong entry of a list. No error contains the text
+/// of a secret.
 pub(crate) fn convert(key: &ConfigKey, value: &DeValue<'_>) -> Result<ConfigValue, Vec<ValueProblem>> {
     match key.kind {
         KeyKind::Numbers(least, most) => {
@@ -117,10 +117,10 @@ fn kind_of(key: &ConfigKey, value: &DeValue<'_>, wanted: &str) -> ValueProblem {
     ValueProblem::new(format!("{} is {is}", key.path()), format!("write {wanted}"))
 }
 
-/// Converts each entry of a list by `convert`.
+/// Converts each entry of a list with the function `convert`.
 ///
 /// # Errors
-/// Fails with every wrong entry and its position in the file.
+/// Fails if an entry is wrong. Returns an error with the position in the file for each wrong entry.
 fn each<T>(
     key: &ConfigKey,
     value: &DeValue<'_>,
@@ -151,7 +151,7 @@ fn texts(
     each(key, value, "a list of texts, for example [\"one\", \"two\"]", convert).map(ConfigValue::Texts)
 }
 
-/// Converts a single text to a list with one entry, and a list of texts to a list.
+/// Converts a value that is one text or a list of texts. One text becomes a list with one entry.
 fn one_or_more(
     key: &ConfigKey,
     value: &DeValue<'_>,
@@ -407,7 +407,7 @@ fn host_port(text: &str) -> Result<(), ValueProblem> {
 }
 
 fn mail_address(text: &str) -> Result<(), ValueProblem> {
-    // A display name is allowed: "Callspan <alarm@example.org>".
+    // A display name is allowed, e.g. `Callspan <alarm@example.org>`.
     match text.parse::<lettre::message::Mailbox>() {
         Ok(_) => Ok(()),
         Err(_) => wrong(format!("\"{text}\" is no mail address"), "write for example \"admin@example.org\""),
@@ -444,5 +444,5 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Maximum number of lists in `calls.pbx_addresses`, i.e. of machines with several addresses. No site has more.
+/// Maximum number of machines with several addresses in `calls.pbx_addresses`. It is more than any site has.
 const MAX_MACHINES: usize = 64;

@@ -1,8 +1,8 @@
 //! Counts the calls that a mirror port shows: sides with audio, SRTP keys, and codecs.
 //!
-//! The engine decides about calls and streams. [`CallTally`] takes the place of the spool, and counts the engine's
-//! decisions and the ended calls. A packet counts as audio if a recording would contain its sound: it is complete, not
-//! encrypted, and callspan has a decoder.
+//! The engine finds calls and streams. [`CallTally`] receives its output in place of the spool, and counts decisions
+//! and ended calls. A packet counts as audio if a recording would contain its sound: the packet is complete and not
+//! encrypted, and callspan has a decoder for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and decisions about their streams. It stores no packets, and forgets the streams of a leg when the leg
-/// ends.
+/// Counts calls and decisions about their streams. It stores no packets. When a leg ends, it forgets the streams of the
+/// leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallTally {
     /// Number of calls, including those still in progress at the end of the observation.
@@ -29,7 +29,7 @@ pub(crate) struct CallTally {
     pub(crate) short: u64,
     /// Number of answered calls that became a fax, so that no audio is expected.
     pub(crate) faxes: u64,
-    /// Number of answered calls with RTP, of which a recording would contain no sound, e.g. because it is encrypted.
+    /// Number of answered calls with RTP but without sound in a recording, e.g. because the RTP is encrypted.
     pub(crate) unheard: u64,
     /// Number of answered calls with audio on both sides.
     pub(crate) both_sides: u64,
@@ -37,8 +37,8 @@ pub(crate) struct CallTally {
     pub(crate) one_side: u64,
     /// Number of answered calls without any RTP.
     pub(crate) silent: u64,
-    /// Number of calls in `silent` that had media between their hosts, but at other addresses than the SDP announced.
-    /// Address translation (NAT) causes this.
+    /// Number of calls in `silent` with media between their hosts, but not at the addresses in the SDP. Address
+    /// translation (NAT) causes this.
     pub(crate) behind_nat: u64,
     /// Number of SRTP streams with keys in the signalling (SDES).
     pub(crate) with_keys: u64,
@@ -48,16 +48,16 @@ pub(crate) struct CallTally {
     pub(crate) zrtp: u64,
     /// Number of SRTP streams with keys that the mirror port did not show.
     pub(crate) no_keys: u64,
-    /// The streams in `no_keys` that may still get keys, because their SDP answer was not captured yet. Each is named
-    /// by its leg and its number in the leg.
+    /// Streams in `no_keys` that may still get keys, because the SDP answer was not captured yet. Each entry has the
+    /// leg and the number of the stream within the leg.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Number of streams for each codec without a decoder, by encoding name.
     pub(crate) unknown_codecs: BTreeMap<String, u64>,
-    /// Streams of the legs in progress. The position in the list is the number of the stream in its leg.
+    /// Streams of the legs in progress. The index in the list is the number of the stream within its leg.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
 }
 
-/// A stream of a leg in progress, as far as its packets must be judged.
+/// A stream of a leg in progress, with the facts that decide whether its packets count as audio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TalliedStream {
     flow: (Endpoint, Endpoint, Ssrc),
@@ -95,7 +95,7 @@ impl CallTally {
         }
     }
 
-    /// Returns whether a side had audio in the leg that a recording would take its sound from.
+    /// Returns whether a side had audio in the anchor leg, from which a recording would take its sound.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
         streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
@@ -111,7 +111,7 @@ impl CallTally {
                 let flow = (*src, *dst, *ssrc);
                 let streams = self.legs.entry(leg).or_default();
                 match streams.get_mut(*stream as usize) {
-                    // The engine repeats the decision about a stream where a new segment of a long recording begins, so
+                    // When a new segment of a long recording begins, the engine repeats its decisions about streams. So
                     // a known stream is not counted again.
                     Some(known) => (known.flow, known.side) = (flow, *side),
                     None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
@@ -140,8 +140,8 @@ impl CallTally {
 
     fn note_format(&mut self, format: &PayloadFormat) {
         let name: String = format.encoding.chars().filter(char::is_ascii_graphic).take(MAX_NAME).collect();
-        // Telephone-events are no audio. Redundant audio (RFC 2198) counts as audio, because it contains payloads of
-        // another encoding.
+        // Telephone-events (DTMF) and redundant audio (RFC 2198) have no decoder of their own but are not unknown
+        // codecs.
         let has_sound = !matches!(format.codec(), Some(Codec::TelephoneEvent | Codec::Red));
         let has_room = self.unknown_codecs.len() < MAX_CODECS || self.unknown_codecs.contains_key(&name);
         if has_sound && has_room && decoder_for(format).is_none() {
@@ -210,11 +210,11 @@ fn talked(ended: &EndedCall) -> bool {
 
 /// Time after the answer within which media must begin. Usually media begins within a few hundred milliseconds.
 const TALK: Duration = Duration::from_secs(2);
-/// Minimum number of packets with audio for a side to count as heard: 200 ms at 20 ms a packet. Fewer can be sent by
-/// mistake.
+/// Minimum number of audio packets for a side to count as heard: 200 ms at 20 ms a packet. Some devices send a few
+/// stray packets.
 const MIN_HEARD: u64 = 10;
-/// Maximum number of encoding names that are counted. The bound is needed because an SDP can invent any number of
-/// names.
+/// Maximum number of encoding names that are counted. It bounds the memory, because an SDP can contain any number of
+/// invented names.
 const MAX_CODECS: usize = 32;
-/// Maximum number of characters kept of an encoding name. No registered name is longer.
+/// Maximum number of characters that are kept of an encoding name. No registered name is longer.
 const MAX_NAME: usize = 24;

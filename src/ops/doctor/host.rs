@@ -1,5 +1,5 @@
 //! State of this machine's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the
-//! machine; the functions that parse the answers only read text.
+//! machine. Separate functions without side effects parse the answers.
 
 use std::process::Command;
 
@@ -84,7 +84,8 @@ impl HostInterface {
         interface
     }
 
-    /// Returns this state, in which only frames count as lost that were lost since the state `before`.
+    /// Returns this state with changed counters of lost frames: they count only frames that were lost after the state
+    /// `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -100,7 +101,8 @@ impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
-            // Drivers use different counters for frames lost to a full ring, so the largest one counts.
+            // Each driver counts frames that were lost because of a full ring in another counter. So the largest of
+            // these counters is used.
             no_room: count("rx_missed_errors").max(count("rx_fifo_errors")).max(count("rx_over_errors")),
             damaged: count("rx_crc_errors").max(count("rx_frame_errors")),
         }
@@ -108,11 +110,11 @@ impl CardLosses {
 }
 
 impl HostClock {
-    /// Queries the kernel whether the clock is synchronised.
+    /// Asks the kernel whether the clock is synchronised.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub(crate) fn ask() -> Self {
-        // SAFETY: timex is a plain C struct of integers, for which all zeroes is a value; with `modes` 0 the call
-        // only fills it in.
+        // SAFETY: timex is a plain C struct of integers, so all zeroes are a valid value. With `modes` 0 the call only
+        // writes to this struct.
         let (state, status) = unsafe {
             let mut timex: libc::timex = std::mem::zeroed();
             let state = libc::adjtimex(&raw mut timex);
@@ -141,7 +143,7 @@ pub(crate) fn joining(text: &str) -> Vec<OffloadFeature> {
 
 /// Returns the current and the maximum size of the receive ring in frames, parsed from the output of `ethtool -g`.
 pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
-    // "RX:" appears under "Pre-set maximums" and again under "Current hardware settings".
+    // The output has two lines "RX:", first with the maximum and then with the current size.
     let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("RX:")?.trim().parse().ok());
     let (most, now) = (values.next()?, values.next()?);
     Some((now, most))
@@ -149,7 +151,7 @@ pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
 
 /// Reads a value about an interface from `/sys/class/net`. Returns `None` if it is missing or unreadable.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
-    // A slash in the interface name would lead to another path, so such a name is refused.
+    // A name with a slash is refused, because it could lead out of the folder.
     if interface.contains('/') {
         return None;
     }
@@ -157,7 +159,7 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
 }
 
 fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
-    // The `sbin` folders are tried, too, because the PATH of many users does not contain them.
+    // The PATH of many users lacks the `sbin` folders, so their full paths are tried, too.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());

@@ -1,11 +1,11 @@
-//! The doctor, i.e. the diagnosis of a mirror port: finds problems by counting its traffic, and names the commands that
+//! The doctor, i.e. the diagnosis of a mirror port. It counts the traffic, finds problems, and suggests commands that
 //! solve them.
 //!
-//! [`traffic`] and [`calls`] count the output of decoder and engine; [`host`] queries this machine. Together they form
-//! an [`Observation`], which [`examine`] turns into [`DoctorFinding`]s.
+//! [`traffic`] and [`calls`] count the output of decoder and engine, and [`host`] queries this machine. The results
+//! form an [`Observation`]. [`examine`] derives the [`DoctorFinding`]s from it.
 //!
-//! Invariants: the result of `examine` depends on the observation alone, so every finding can be reproduced from a
-//! capture. A command of a finding names the observed interface.
+//! Invariants: the result of `examine` depends only on the observation, so every finding can be reproduced from a
+//! capture. The commands of a finding name the observed interface.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ mod rules;
 pub(crate) mod russian;
 pub(crate) mod traffic;
 
-/// Severity of a finding, from the worst to the least.
+/// Severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FindingSeverity {
@@ -84,11 +84,11 @@ pub(crate) struct Observation {
     pub(crate) decode: decode::DecodeCounters,
     /// Counters of the engine: calls, messages and packets.
     pub(crate) engine: engine::EngineCounters,
-    /// Counts of datagrams and RTP streams, without regard to calls.
+    /// Counts of datagrams and RTP streams, whether or not they belong to a call.
     pub(crate) traffic: traffic::TrafficSummary,
     /// Counts of calls, and of their sound.
     pub(crate) calls: calls::CallTally,
-    /// Pairs of IP addresses that belong to one machine, as calls showed.
+    /// Pairs of IP addresses that belong to one machine, e.g. one PBX, as the engine learnt from calls.
     pub(crate) machines: Vec<MachinePair>,
     /// Counters of each network interface. Empty if files were observed.
     pub(crate) taps: Vec<super::taps::TapReport>,
@@ -97,8 +97,8 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    /// Returns an interface name for suggested commands: the first observed interface, or an example if files were
-    /// observed.
+    /// Returns an interface name for suggested commands: the first observed interface, or [`EXAMPLE_INTERFACE`] if
+    /// files were observed.
     fn interface(&self) -> &str {
         match &self.subject {
             ObservedSource::Live { interfaces, .. } => {
@@ -109,7 +109,8 @@ impl Observation {
     }
 }
 
-/// Returns the findings about missing directions and missing media. The service uses them to watch its mirror port.
+/// Returns only the findings about missing directions and missing media. The running service uses them to watch its
+/// mirror port.
 pub(crate) fn mirror_findings(look: &Observation) -> Vec<DoctorFinding> {
     rules::mirror(look)
 }
@@ -142,8 +143,7 @@ impl DoctorFinding {
     }
 }
 
-/// Example of an interface name. Suggested commands use it if a capture file was observed, because its interface is
-/// unknown.
+/// Example of an interface name, for suggested commands about a capture file: its interface is unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(crate) struct DoctorReport<'a> {
     pub(crate) source: &'a str,
     /// Duration of the observation in seconds; for a file, from its first to its last frame.
     pub(crate) seconds: f64,
-    /// Whether neither a problem nor a warning was found.
+    /// True if no problem and no warning was found.
     pub(crate) healthy: bool,
     /// The most important counters of the observation.
     pub(crate) counts: ReportCounts,
@@ -41,11 +41,11 @@ pub(crate) struct ReportCounts {
     pub(crate) rtp_streams: u64,
     /// Number of RTP packets of these streams. The same packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
-    /// Number of RTP packets missing in these streams, judged by their sequence numbers.
+    /// Number of RTP packets missing in these streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Number of packets that the mirror port delivered again, RTP and others.
+    /// Number of packets that the mirror port delivered more than once, of RTP and other protocols.
     pub(crate) duplicates: u64,
-    /// Number of calls, answered or not.
+    /// Number of all calls, answered and unanswered.
     pub(crate) calls: u64,
     /// Number of answered calls that lasted long enough to expect audio.
     pub(crate) calls_answered: u64,

@@ -422,8 +422,8 @@ mod tests {
         }
     }
 
-    /// Searches the sources of the rules for string literals of four words or more. Each is a finding, a remedy or a
-    /// part of one, so the table must have it.
+    /// Searches the sources of the rules for string literals of four words or more. Each literal is a finding or a
+    /// remedy, so it must have a translation.
     #[test]
     fn every_finding_has_a_translation() {
         let sources = [
@@ -435,8 +435,8 @@ mod tests {
         assert_translated(&FINDINGS, (&sources, 80), 4, is_other);
     }
 
-    /// Returns whether a literal needs no translation of its own: it is a command or a part of a sentence. Other tests
-    /// check the complete sentences.
+    /// Returns whether a string literal needs no translation, because it is a command or only a part of a sentence.
+    /// Other tests check the complete sentences.
     fn is_other(literal: &str) -> bool {
         let first = literal.split(' ').next().unwrap_or_default();
         let programs = [

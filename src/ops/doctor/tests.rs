@@ -56,7 +56,7 @@ fn eth7() -> HostInterface {
     }
 }
 
-/// Returns the finding about an observation that must have exactly one.
+/// Returns the finding about an observation. Fails if there is not exactly one finding.
 #[track_caller]
 fn only(look: &Observation) -> DoctorFinding {
     let findings = examined(look);
@@ -89,8 +89,8 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
     let text = report::text(&report::report(&look, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
-    // If neither interface shows a call, another finding reports that. If there is only one interface, the report has
-    // no line for it.
+    // No finding `silent_tap` if neither interface shows a call. With a single interface, the report also has no line
+    // about it.
     look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&look).is_empty());
     look.taps = vec![tap("eth7", 990)];
@@ -153,7 +153,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     // The command sets `buffer_mib` to 256, four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
-    // The ring is already at its maximum, so no command is suggested.
+    // The buffer is already at its maximum, so no command is suggested.
     if let ObservedSource::Live { buffer_mib, .. } = &mut look.subject {
         *buffer_mib = 2048;
     }
@@ -189,7 +189,7 @@ fn frame_longer_than_the_mtu_is_a_finding() {
     assert!(kinds(&look).is_empty());
     look.decode.longest_frame = 2962;
     assert_eq!(kinds(&look), ["long_frames"]);
-    // The MTU of a file is unknown, so jumbo frames are accepted.
+    // For a capture file the MTU is unknown, so jumbo frames are accepted.
     let mut look = healthy();
     look.decode.longest_frame = 9018;
     assert!(kinds(&look).is_empty());
@@ -267,7 +267,7 @@ fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     let finding = only(&look);
     assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
-    // TLS on port 5061 is reported by a finding of its own.
+    // A separate finding reports TLS on port 5061.
     look.decode.streams.sips = 2;
     assert_eq!(kinds(&look), ["sip_over_tls"]);
 }
@@ -285,8 +285,8 @@ fn every_full_table_is_listed() {
 
 #[test]
 fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
-    // With address translation, or if a provider uses different addresses, the two directions of a call are between
-    // different pairs of hosts.
+    // The two directions of a call may be between different pairs of hosts, e.g. because of address translation. That
+    // is no problem if both sides have sound.
     let one_way = HostPairs { pairs: 2, one_way: 2, example: None };
     let mut look = healthy();
     (look.traffic.rtp_ways, look.traffic.sip_ways) = (one_way, one_way);

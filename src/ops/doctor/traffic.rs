@@ -1,9 +1,9 @@
-//! Counts the datagrams of a mirror port without regard to calls: directions of signalling and media, copies, gaps, key
-//! agreements.
+//! Counts the datagrams of a mirror port, whether or not they belong to a call: directions, repeated and missing
+//! packets, key agreements.
 //!
-//! RTP is recognised without SDP: enough packets with one SSRC and consecutive sequence numbers form a stream (RFC 3550
-//! appendix A.1). DNS and random bytes do not pass this test. All tables are bounded, and packets beyond a bound are
-//! counted.
+//! RTP is recognised without SDP: at least [`MIN_STREAM`] packets with one SSRC and consecutive sequence numbers form a
+//! stream (RFC 3550 appendix A.1). DNS and random bytes do not pass this test. All tables are bounded. Packets that
+//! find a table full are only counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,15 +14,15 @@ use crate::net::{Endpoint, SequenceNumber, Ssrc};
 use crate::time::{RtpTime, Timestamp};
 use crate::{rtp, sip};
 
-/// Counts datagrams, and remembers RTP streams and pairs of hosts to find gaps and missing directions.
+/// Counts datagrams, and follows RTP streams and pairs of hosts to find missing packets and missing directions.
 #[derive(Debug, Default)]
 pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow, foldhash::fast::RandomState>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2], foldhash::fast::RandomState>,
     last_at: Option<Timestamp>,
-    /// Start and length of the newest silence, i.e. a period of at least [`SILENCE`] without any datagram. `None` if
-    /// there was none.
+    /// Start and length of the newest period of at least [`SILENCE`] without any datagram; `None` if there was no such
+    /// period.
     silence: Option<(Timestamp, Duration)>,
     step_ahead: Option<Duration>,
 }
@@ -30,33 +30,33 @@ pub(crate) struct TrafficMonitor {
 /// The counts that a [`TrafficMonitor`] has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrafficSummary {
-    /// Counts that need only single datagrams.
+    /// Counts of single datagrams.
     pub(crate) plain: DatagramCounts,
-    /// Number of RTP packets in recognised streams. A packet delivered twice counts once.
+    /// Number of RTP packets in recognised streams. A packet that was delivered twice counts once.
     pub(crate) rtp_packets: u64,
     /// Number of RTP streams that were recognised.
     pub(crate) rtp_streams: u64,
-    /// Number of RTP packets that the mirror port delivered again.
+    /// Number of RTP packets that the mirror port delivered more than once.
     pub(crate) rtp_copies: u64,
     /// Number of RTP packets missing in recognised streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Longest period without packets across which RTP sequence numbers and timestamps did not advance. The clock of
-    /// the capturing machine was set forward by this time.
+    /// Longest period without packets in which no RTP stream lost a packet or advanced its timestamps. It proves that
+    /// the capturing machine's clock was set ahead by this time. `None` if there was no such period.
     pub(crate) step_ahead: Option<Duration>,
-    /// Pairs of hosts that exchange signalling, and the directions that were captured.
+    /// Counts of pairs of hosts that exchange SIP, by the captured directions.
     pub(crate) sip_ways: HostPairs,
-    /// Pairs of hosts that exchange media, and the directions that were captured.
+    /// Counts of pairs of hosts that exchange RTP, by the captured directions.
     pub(crate) rtp_ways: HostPairs,
 }
 
-/// Counts that need only one datagram at a time.
+/// Counts of single datagrams, which need no memory of earlier datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatagramCounts {
     /// Number of all datagrams.
     pub(crate) datagrams: u64,
     /// Number of datagrams that the capture truncated, so that payload is missing.
     pub(crate) cut: u64,
-    /// Number of SIP messages in datagrams, and of chunks of SIP over TCP or WebSocket.
+    /// Number of SIP messages in datagrams, plus the number of chunks of SIP over TCP or WebSocket.
     pub(crate) sip: u64,
     /// Number of SIP messages in truncated datagrams.
     pub(crate) sip_cut: u64,
@@ -68,14 +68,14 @@ pub(crate) struct DatagramCounts {
     pub(crate) dtls: u64,
     /// Number of ZRTP packets: key agreement for SRTP (RFC 6189).
     pub(crate) zrtp: u64,
-    /// Number of packets that were not counted, because a table of RTP streams or pairs of hosts was full.
+    /// Number of packets that were not followed, because the table of RTP streams or of pairs of hosts was full.
     pub(crate) not_followed: u64,
 }
 
 /// Counts of pairs of hosts by the directions that were captured between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostPairs {
-    /// Number of pairs with enough traffic to judge their directions.
+    /// Number of pairs with enough packets to say whether a direction is missing.
     pub(crate) pairs: u64,
     /// Number of these pairs with traffic in one direction only.
     pub(crate) one_way: u64,
@@ -89,12 +89,13 @@ struct RtpFlow {
     newest: SequenceNumber,
     newest_at: Timestamp,
     newest_time: RtpTime,
-    /// Newest 64 sequence numbers: bit n is set if the packet n numbers before the newest packet was captured.
+    /// The newest 64 sequence numbers: bit n is set if the packet with the sequence number `newest - n` was captured.
     window: u64,
     packets: u64,
     expected: u64,
     copies: u64,
-    /// Number of jumps of the sequence number that are too large for loss. With many jumps, the stream is not RTP.
+    /// Number of jumps of the sequence number that are larger than [`MAX_DROPOUT`]. A stream with many jumps is not
+    /// RTP.
     jumps: u64,
 }
 
@@ -126,7 +127,7 @@ impl TrafficMonitor {
             seen.rtp_packets += stream.packets;
             seen.rtp_copies += stream.copies;
             seen.rtp_lost += stream.expected.saturating_sub(stream.packets);
-            // Traffic to a multicast or broadcast address has no opposite direction.
+            // Nobody answers from a multicast or broadcast address, so no direction is missing.
             if dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
                 continue;
             }
@@ -164,7 +165,8 @@ impl TrafficMonitor {
         }
     }
 
-    /// Returns whether a packet is RTP with the marker bit and a payload type of 64 to 95 (RFC 5761 section 4).
+    /// Returns whether a packet is RTP although it looks like RTCP: with the marker bit and a payload type of 64 to 95
+    /// (RFC 5761 section 4).
     fn is_marked_rtp(&self, datagram: &UdpDatagram<'_>) -> bool {
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return false };
         self.streams.get(&(datagram.src, datagram.dst, packet.ssrc)).is_some_and(|stream| {
@@ -211,7 +213,7 @@ impl TrafficMonitor {
 }
 
 impl HostPairs {
-    /// Returns whether there are pairs of hosts, but none with traffic in both directions.
+    /// Returns whether all pairs of hosts have traffic in one direction only; false if there are no pairs.
     pub(crate) const fn all_one_way(&self) -> bool {
         self.pairs > 0 && self.one_way == self.pairs
     }
@@ -222,8 +224,8 @@ impl RtpFlow {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
-    /// Returns whether the packet after a silence continues the stream without a gap in sequence number and timestamp.
-    /// If the silence were a hold, the timestamp would have advanced.
+    /// Returns whether the first packet after a silence continues the stream without a gap in sequence number and
+    /// timestamp. After a hold, the timestamp would have advanced.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -242,7 +244,8 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // Packets sent before the first captured packet are not expected. They are added when they arrive.
+                    // A late packet may have been sent before the first captured packet. It was not expected, so it is
+                    // added here.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -264,14 +267,15 @@ impl RtpFlow {
     }
 }
 
-/// Returns the two endpoints in a fixed order, and the direction as an index: 1 if they were swapped, else 0. Ports are
-/// ignored unless both endpoints are on the same host.
+/// Returns the two endpoints in a fixed order, and the direction of the packet: 1 if the endpoints were swapped, else
+/// 0. Ports count only if both endpoints are on the same host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     let (src, dst) = if src.same_host(dst) { (src, dst) } else { (src.with_port(0), dst.with_port(0)) };
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
 }
 
-/// Counts the pairs with at least `least` packets, and finds the busiest pair with traffic in one direction only.
+/// Counts the pairs of hosts that have at least `least` packets, and finds the busiest pair with traffic in one
+/// direction only.
 fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u64) -> HostPairs {
     let mut ways = HostPairs::default();
     let mut busiest = 0;
@@ -283,7 +287,7 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
             _ => continue,
         };
         ways.one_way += 1;
-        // If counts are equal, the address decides, so that the same capture always names the same pair.
+        // Among pairs with equal counts, the address decides. So the same capture always has the same result.
         let rank = (there + back, from);
         if ways.example.is_none() || rank > (busiest, from) {
             busiest = there + back;
@@ -293,30 +297,32 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// Minimum number of RTP packets for judging the directions of a pair of hosts: one second at 20 ms a packet. Fewer can
-/// be the start or end of a call.
+/// Minimum number of RTP packets before a pair of hosts can have a missing direction: one second at 20 ms a packet.
+/// Fewer packets may be the start or end of a call.
 const MIN_RTP: u64 = 50;
-/// Minimum number of SIP messages for judging the directions of a pair of hosts: INVITE, ACK and BYE of the shortest
-/// complete call.
+/// Minimum number of SIP messages before a pair of hosts can have a missing direction: INVITE, ACK and BYE of the
+/// shortest complete call.
 const MIN_SIP: u64 = 3;
-/// Number of consecutive packets that form a stream. DNS packets, which can look like RTP, have no consecutive numbers.
+/// Number of packets with consecutive sequence numbers that form a stream. DNS packets can look like RTP, but their
+/// numbers are not consecutive.
 const MIN_STREAM: u64 = 10;
-/// Maximum jump of the sequence number that counts as loss, packets: ten seconds at 20 ms a packet. A larger jump means
-/// that the sender restarted. RFC 3550 appendix A.1 accepts a minute, but other findings report a mirror that loses so
-/// much.
+/// Maximum jump of the sequence number that counts as lost packets: ten seconds at 20 ms a packet. A larger jump means
+/// that the sender restarted. RFC 3550 appendix A.1 accepts a minute, but a mirror port that loses so much has other
+/// findings.
 const MAX_DROPOUT: i16 = 500;
-/// Minimum length of a silence that is examined. A mirror port with a call in progress shows packets at least once a
-/// minute.
+/// Minimum length of a silence that may be a jump of the clock. During a call, a mirror port shows packets at least
+/// once a minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Maximum gap of sequence numbers with which a stream continues after a silence, packets: one second at 20 ms a
-/// packet.
+/// Maximum gap of sequence numbers across a silence with which a stream counts as continued: 50 packets, i.e. one
+/// second at 20 ms a packet.
 const GOES_ON: u16 = 50;
-/// Maximum gap of RTP timestamps with which a stream continues after a silence, in units of the RTP clock: 2 s at 48
-/// kHz and 12 s at 8 kHz, both far below a minute.
+/// Maximum gap of RTP timestamps across a silence with which a stream counts as continued, in units of the RTP clock.
+/// It is 2 s at 48 kHz and 12 s at 8 kHz, far below [`SILENCE`].
 const GOES_ON_TIME: u32 = 96_000;
-/// Maximum number of streams that are followed, with 80 bytes for each: ten thousand calls with several SSRCs each.
+/// Maximum number of RTP streams that are followed. They take 80 bytes each, and suffice for ten thousand calls with
+/// several streams.
 const MAX_STREAMS: usize = 65_536;
-/// Maximum number of pairs of hosts with signalling; a registrar of a large provider has that many.
+/// Maximum number of pairs of hosts that are followed. The registrar of a large provider has that many.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]
@@ -333,7 +339,8 @@ mod tests {
 
     #[test]
     fn copies_gaps_and_sequence_wrap_are_distinguished() {
-        // Sequence numbers 65534 to 3 are six numbers across the wrap. Number 0 is missing and 65535 comes twice.
+        // The sequence numbers from 65534 over the wrap to 3 are six numbers. Number 0 is missing, and 65535 comes
+        // twice.
         let s = stream(&[65_534, 65_535, 65_535, 1, 2, 3]);
         assert_eq!((s.packets, s.expected, s.copies, s.jumps), (5, 6, 1, 0));
     }

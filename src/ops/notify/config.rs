@@ -1,20 +1,20 @@
-//! Configuration of the receivers that get alarms and finished calls: webhooks, mail and Telegram. The alarm command is
-//! configured in `alerts`.
+//! Configuration of webhooks, mail and Telegram, which receive alarms and finished calls. (The alarm command is in
+//! `alerts`.)
 
 use std::path::PathBuf;
 
 use crate::call::phrasebook::TextLanguage;
 
-/// The receivers that the sections `[alerts]` and `[webhook]` name.
+/// The receivers in the configuration sections `[alerts]` and `[webhook]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
     /// Name of this recorder (`calls.appliance`), for subject lines.
     pub appliance: String,
     /// Language of mail and Telegram. Webhooks are for programs and stay in English.
     pub(crate) language: TextLanguage,
-    /// Webhook that gets alarms; `None` if there is none.
+    /// Webhook that gets alarms; `None` if none is configured.
     pub alarms: Option<WebhookConfig>,
-    /// Webhook that gets finished calls; `None` if there is none.
+    /// Webhook that gets finished calls; `None` if none is configured.
     pub calls: Option<WebhookConfig>,
     /// Mail server and addresses for alarms; `None` if no mail is sent.
     pub mail: Option<MailConfig>,
@@ -38,7 +38,7 @@ pub struct WebhookConfig {
     pub secret: NotifySecret,
 }
 
-/// A mail server, and the addresses of a mail.
+/// A mail server, and the sender and receivers of mail about alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailConfig {
     /// Mail server as `HOST:PORT`.
@@ -64,14 +64,14 @@ pub enum MailTls {
     StartTls,
     /// TLS from the first byte of the connection (RFC 8314).
     Tls,
-    /// No encryption: mail and password can be read on the way.
+    /// No encryption: others in the network can read mail and password.
     None,
 }
 
 /// A chat of Telegram, and the bot that writes to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelegramConfig {
-    /// URL of the Bot API of Telegram; another server can stand in for it in tests.
+    /// URL of the Bot API of Telegram. Tests use another server.
     pub url: String,
     /// Secret token of the bot.
     pub token: NotifySecret,
@@ -82,9 +82,10 @@ pub struct TelegramConfig {
 /// A secret, or the file that contains it. The secret is never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NotifySecret {
-    /// The secret as written in the configuration; `None` if it is in a file or missing.
+    /// The secret, if the configuration itself contains it; `None` otherwise.
     pub(crate) text: Option<String>,
-    /// File that contains the secret. The file is read at each use, so a new secret needs no restart.
+    /// File that contains the secret; `None` if there is no file. It is read at each use, so a new secret needs no
+    /// restart.
     pub(crate) file: Option<PathBuf>,
 }
 

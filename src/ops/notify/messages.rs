@@ -7,7 +7,7 @@ use crate::call::record::CallRecord;
 use crate::ops::alarm_text;
 use crate::ops::alerts::Alarm;
 
-/// An alarm in the form that a webhook receives. The texts for mail and Telegram are made from it, too.
+/// An alarm as a webhook receives it. The texts for mail and Telegram are made from this message, too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AlarmMessage {
     /// Type of the message: always `alarm`.
@@ -15,7 +15,7 @@ pub(super) struct AlarmMessage {
     message_type: String,
     /// Name of this recorder (`calls.appliance`).
     pub(super) appliance: String,
-    /// Subject line in English. Mail and Telegram make their own in the configured language.
+    /// Subject line in English. Mail and Telegram have a subject line in the configured language instead.
     pub(super) title: String,
     /// The alarm: `at`, `kind`, `detail`, `call`, `held_back`.
     #[serde(flatten)]
@@ -33,7 +33,7 @@ impl AlarmMessage {
     }
 }
 
-/// A finished call in the form that a webhook receives.
+/// A finished call as a webhook receives it.
 #[derive(Debug, Serialize)]
 pub(super) struct CallMessage<'r> {
     #[serde(rename = "type")]

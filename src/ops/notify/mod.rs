@@ -1,7 +1,7 @@
 //! Sends alarms and finished calls to webhooks, mail and Telegram.
 //!
-//! Messages are stored in the [`Outbox`] until their receiver accepts them, also across restarts. If the outbox cannot
-//! store an alarm, it is sent at once, and only once.
+//! Messages are stored on disk in the [`Outbox`] until their receiver accepts them. If the outbox cannot store an
+//! alarm, the alarm is sent at once, with a single try.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -60,7 +60,8 @@ impl NotifyRoute {
     }
 }
 
-/// The routes for alarms: webhook, mail and Telegram. Clones share the configuration, which a reload can replace.
+/// The configured routes for alarms: webhook, mail and Telegram. Clones share the configuration, which a reload can
+/// replace.
 #[derive(Clone, Debug)]
 pub(crate) struct AlarmWays {
     config: Arc<RwLock<NotifyConfig>>,
@@ -87,7 +88,8 @@ impl AlarmWays {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds an alarm to the outbox once for each route. If the outbox cannot store it, sends the alarm at once.
+    /// Adds an alarm to the outbox, one message for each route. If the outbox cannot store the messages, sends the
+    /// alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -102,7 +104,7 @@ impl AlarmWays {
         }
     }
 
-    /// Sends an alarm on every route at once. Returns the name and the result of each route.
+    /// Sends an alarm at once on every route, without the outbox. Returns the name and the result of each route.
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();
@@ -124,8 +126,8 @@ impl AlarmWays {
 /// Adds a finished call to the outbox.
 ///
 /// # Errors
-/// Fails if the outbox cannot be written; the caller must try the call again later. A receiver that is away for long
-/// never stops calls: a full outbox drops its oldest message.
+/// Fails if the outbox cannot be written. Then the caller must try again later. It does not fail if the outbox is full:
+/// then the oldest message is dropped.
 pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> anyhow::Result<()> {
     let body = serde_json::to_string(&messages::CallMessage::new(record))?;
     if outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {
@@ -153,17 +155,17 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
         let is_used = config.calls.is_some() || ways.is_any();
         let is_last = stop.is_stopped_within(PAUSE);
         if is_used && let Err(error) = send_due(&mut outbox, &ways.state, &config, &sender, stop) {
-            tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk has an alarm of its own
+            tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk raises another alarm
             outbox = None;
         }
         if is_last {
-            return; // what could not be sent in this round waits for the next start
+            return; // messages that were not sent wait for the next start
         }
     }
 }
 
-/// Sends the messages that are due, with one try each. Alarms come before calls. After a failure on one route (e.g.
-/// e-mail), its further messages wait for the next attempt, so that they do not delay the other routes.
+/// Sends the messages that are due, with one try each, alarms before calls. After a failure on one route, e.g. mail,
+/// the other messages of that route wait for the next round. So they do not delay the other routes.
 fn send_due(
     outbox: &mut Option<Outbox>,
     state: &Path,
@@ -178,7 +180,7 @@ fn send_due(
     outbox.give_up_others(&NotifyRoute::ALL.map(NotifyRoute::name))?;
     for route in NotifyRoute::ALL {
         for message in outbox.due(route.name(), wall_clock(), AT_ONCE)? {
-            let _ = stop.is_stopped_within(Duration::ZERO); // counts as progress; the end comes after the round
+            let _ = stop.is_stopped_within(Duration::ZERO); // a sign of life; the thread stops after the round
             if !send_one(outbox, config, sender, route, &message)? {
                 break;
             }
@@ -218,7 +220,7 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
     Some(now + pause)
 }
 
-/// Pause between two reads of the outbox.
+/// Pause between two rounds, i.e. between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Maximum number of messages that are sent on each route before the outbox is read again.
 const AT_ONCE: u32 = 20;
@@ -233,7 +235,7 @@ const PAUSES: [Duration; 6] = [
 ];
 /// Number of refusals (e.g. HTTP 404) after which a message is given up (dead letter).
 const REFUSALS: u32 = 5;
-/// Time after which a message that cannot be delivered is given up (dead letter): a long weekend.
+/// Time after which a message is given up (dead letter): four days, so that a receiver may fail for a long weekend.
 const KEEP_TRYING: Duration = Duration::from_secs(4 * 86_400);
 
 #[cfg(test)]

@@ -24,10 +24,10 @@ pub(super) struct NotifySender {
     http: reqwest::Client,
 }
 
-/// A message in the form in which it is sent.
+/// A message that is ready to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageText<'a> {
-    /// Key that stays the same when the message is sent again, so that the receiver can drop repetitions.
+    /// Key of the message. A repetition has the same key, so that the receiver can drop it.
     pub(super) key: &'a str,
     /// The message as JSON.
     pub(super) body: &'a str,
@@ -36,16 +36,16 @@ pub(super) struct MessageText<'a> {
 /// Reason why a receiver did not accept a message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
-    /// The receiver cannot be reached or is busy, with the reason as a text.
+    /// The receiver cannot be reached or is busy. Holds the reason.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message for good, or the configuration is wrong, with the reason as a text.
+    /// The receiver refuses the message, or the configuration is wrong. Holds the reason.
     #[error("{0}")]
     Refused(String),
 }
 
 impl NotifyError {
-    /// Returns whether a later try can succeed although no person does anything.
+    /// Returns whether a later try may succeed without the help of a person.
     pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -53,7 +53,7 @@ impl NotifyError {
 
 impl NotifySender {
     pub(super) fn new() -> std::io::Result<Self> {
-        // `install_default` fails if a crypto provider is installed already, which is no problem.
+        // `install_default` fails if the process already has a default crypto provider. That is no problem.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder()
@@ -66,7 +66,7 @@ impl NotifySender {
         Ok(Self { runtime, http })
     }
 
-    /// Sends a message to its receiver. `now` is the wall clock, which becomes part of the signature.
+    /// Sends a message to its receiver. `now` is the time of the wall clock, which is part of the signature.
     pub(super) fn send(
         &self,
         config: &NotifyConfig,
@@ -129,8 +129,8 @@ impl NotifySender {
     }
 }
 
-/// Returns the signature of a message: HMAC-SHA256 (RFC 2104) over `TIMESTAMP.BODY`, hexadecimal. The time prevents the
-/// replay of an intercepted message.
+/// Returns the signature of a message: HMAC-SHA256 (RFC 2104) over `TIMESTAMP.BODY`, hexadecimal. Because of the
+/// timestamp, nobody can send an intercepted message again later.
 pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{seconds}.").as_bytes());
@@ -175,10 +175,9 @@ fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
     Ok(builder.build())
 }
 
-/// Maximum time for sending one message; then the try has failed.
+/// Maximum time for sending one message. After this time the try counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of characters of a Telegram message. The limit of Telegram is 4,096, so there is room for added
-/// markup.
+/// Maximum length of a Telegram message, characters. Telegram allows 4,096, so there is room for markup.
 const TELEGRAM_CHARS: usize = 4_000;
 /// TCP port for the submission of mail (RFC 6409).
 const SUBMISSION_PORT: u16 = 587;

@@ -103,7 +103,7 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
     let (url, seen) = http_server(&[503, 200]);
     let state = tempfile::tempdir().unwrap();
     let config = NotifyConfig { appliance: "office".into(), alarms: Some(hook(url)), ..Default::default() };
-    // The first process ends after the receiver has refused; the next process sends the same message again.
+    // The first process ends after the receiver refused the message. The next process sends the same message again.
     let ways = AlarmWays::new(config.clone(), state.path());
     ways.pass_on(&alarm());
     let thread = ways.start().unwrap();
@@ -127,7 +127,7 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
 
 #[test]
 fn the_signature_is_hmac_sha256_over_time_and_body() {
-    // The expected signature is the output of: printf '7.{}' | openssl dgst -sha256 -hmac key
+    // The expected signature is the output of `printf '7.{}' | openssl dgst -sha256 -hmac key`.
     assert_eq!(signature("key", 7, "{}"), SIGNATURE_OF_OPENSSL);
 }
 
@@ -183,7 +183,7 @@ fn a_finished_call_is_sent_with_its_id_as_key_and_a_refusal_becomes_a_dead_lette
     let outbox = Outbox::open(state.path()).unwrap();
     let record = CallRecord { id: "20261123-a".into(), from: Some("+7495".into()), ..CallRecord::default() };
     for _ in 0..2 {
-        add_call(&outbox, &record, wall_clock()).unwrap(); // tried again after a crash: still one message
+        add_call(&outbox, &record, wall_clock()).unwrap(); // added again, as after a crash
     }
     let thread = AlarmWays::new(config, state.path()).start().unwrap();
     let request = seen.recv_timeout(PATIENCE).unwrap();

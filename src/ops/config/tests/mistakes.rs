@@ -14,7 +14,7 @@ const fn mistake(text: &'static str, begins: &'static str, contains: &'static st
     TypicalMistake { text, begins, contains }
 }
 
-/// Typical mistakes that are found on every machine alike.
+/// Typical mistakes that do not depend on the machine.
 const MISTAKES: &[TypicalMistake] = &[
     mistake("[capture]\ninterface = eth1\n", "line 2: this is not TOML", "in double quotes"),
     mistake("[capture]\ninterface = “eth1”\n", "line 2: this is not TOML", "straight double quotes"),
@@ -251,7 +251,7 @@ fn working_alarm_commands_are_not_refused() {
 
 #[test]
 fn script_with_windows_line_ends_or_without_interpreter_is_found() {
-    let dir = tempfile::tempdir_in("/var").expect("temporary folder"); // the unit hides /tmp
+    let dir = tempfile::tempdir_in("/var").expect("temporary folder"); // not /tmp, which the unit hides
     for (head, word) in [("#!/bin/sh\r\n", "line ends of Windows"), ("#!/no/such/shell\n", "needs /no/such/shell")] {
         let path = dir.path().join("alarm");
         std::fs::write(&path, format!("{head}cat\n")).expect("written");

@@ -18,7 +18,7 @@ fn for_run(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Run, &SecretSources::default())
 }
 
-/// Returns the findings of a configuration that must not load.
+/// Returns the findings of a configuration that must have failed to load.
 fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
     match result {
         Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
@@ -47,7 +47,7 @@ fn example_is_a_valid_configuration() {
 
 #[test]
 fn reference_defaults_equal_the_defaults_of_the_code() {
-    // A file that states every default explicitly must give the same configuration as an empty file.
+    // A file with every default written out must load as the same configuration as an empty file.
     let mut text = String::new();
     let mut section = "";
     for key in KEYS.iter().filter(|k| !k.default.is_empty()) {
@@ -58,8 +58,8 @@ fn reference_defaults_equal_the_defaults_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // If the file names the sources of numbers, their headers are kept in the record. Here they are the two headers of
-    // the default order.
+    // If the file sets the sources of numbers, the record keeps their headers. In this file these are the two headers
+    // of the default.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
@@ -71,7 +71,7 @@ fn every_key_changes_the_configuration() {
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
     let file = format!("{:?}", key_file.path());
-    // Console keys that have no effect unless another key is set, too.
+    // Each of these console keys has an effect only if another key is set, too.
     let halves = [
         ("certificate", format!("certificate_key = {file}")),
         ("certificate_key", format!("certificate = {file}")),
@@ -120,7 +120,8 @@ fn every_key_changes_the_configuration() {
                 let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
                 (String::new(), &*format!("[console]\n{other}\n"))
             }
-            // A further key of a receiver of alarms needs the main key of this receiver.
+            // A key about a receiver of alarms, e.g. `mail_from`, needs the main key of this receiver, e.g.
+            // `mail_server`.
             ("alerts", name) if name.starts_with("mail_") && name != "mail_server" => {
                 let head = "[alerts]\nmail_server = \"mail.example:587\"\n";
                 (head.to_owned(), head)
@@ -277,7 +278,7 @@ fn secret_in_the_place_of_a_name_is_not_shown() {
     }
 }
 
-/// Pieces of configuration texts, well-formed and malformed, from which random files are put together.
+/// Pieces of configuration texts, well-formed and malformed. Random files are made from these pieces.
 const PIECES: &[&str] = &[
     "[capture]\n",
     "[calls]\n",
@@ -542,7 +543,8 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
     let lower = secret.to_lowercase();
-    // The security key is written in quotes, in a list, without quotes, or under the wrong configuration key.
+    // In each line the security key is written in another wrong way, e.g. in a list, without quotes, or at the wrong
+    // configuration key.
     for line in [
         format!("encrypt_to = \"{secret}\""),
         format!("encrypt_to = [\"{}\", \"{lower}\"]", identity.to_public()),
@@ -568,7 +570,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     assert_eq!(check(&both).expect("valid").config.recording.encrypt_to.len(), 2);
 }
 
-/// Returns a public key of age, whose secret key is thrown away.
+/// Returns a new public key of age. Its secret key is thrown away.
 fn public_key() -> String {
     age::x25519::Identity::generate().to_public().to_string()
 }

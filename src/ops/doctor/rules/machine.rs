@@ -37,7 +37,7 @@ fn kernel_drops(look: &Observation) -> Option<DoctorFinding> {
     if more <= *buffer_mib {
         return Some(finding);
     }
-    // The command edits only the section `[capture]`, because `[spool]` has a key of the same name.
+    // The `sed` command edits only the section `[capture]`, because `[spool]` has a key of the same name.
     let set = format!("sed -i '/^\\[capture\\]/,/^\\[/ s/^#* *buffer_mib *=.*/buffer_mib = {more}/' {CONFIG}");
     Some(finding.command(set).command("systemctl restart callspan"))
 }
@@ -52,8 +52,8 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports offload features of a network card that merge packets. A merged packet is longer than the packets on the
-/// wire, and has the time of the last packet in it.
+/// Reports offload features of a network card that merge packets. A merged packet is longer than the original packets,
+/// and it has the arrival time of the last of them.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {
@@ -138,8 +138,8 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports a clock that was set ahead during a capture file. Media proves it: streams continue without a gap although
-/// the time jumps.
+/// Reports that the clock was set ahead during a capture file. RTP streams prove it, if they continue without a gap
+/// although the capture time jumps.
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
@@ -219,14 +219,14 @@ fn times(number: u64) -> String {
     if number == 1 { String::from("once") } else { format!("{number} times") }
 }
 
-/// Bytes that a frame may have beyond its IP packet: Ethernet header, four VLAN tags, and a checksum that some cards
-/// add.
+/// Maximum number of bytes of a frame in addition to its IP packet: Ethernet header, four VLAN tags, and a checksum
+/// that some cards add.
 const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
-/// Length of the largest frame that Ethernet switches carry (jumbo frame), with the headers of tunnels, bytes.
+/// Length of the largest frame that Ethernet switches forward (jumbo frame), including headers of tunnels, bytes.
 const JUMBO_MTU: u32 = 9_216 + 100;
 /// Maximum value that the configuration allows for `capture.buffer_mib`, MiB.
 const MAX_BUFFER_MIB: u32 = 2_048;
-/// Earliest plausible capture time: the start of the year 2000. An earlier time means that the clock was never set.
+/// Start of the year 2000. An earlier capture time means that the clock of the capturing machine was never set.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
 /// Path of the configuration file that the package installs.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

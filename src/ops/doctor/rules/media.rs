@@ -36,13 +36,13 @@ fn tls(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports TLS on ports other than 5061 while there is media that belongs to no call: its signalling may be in the TLS
-/// streams.
+/// Reports TLS on other ports than 5061 if there is media that belongs to no call. The signalling of this media may be
+/// in the TLS streams.
 fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let streams = look.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = look.engine.rtp_unclaimed;
-    // Without any readable SIP, the finding `rtp_without_sip` already mentions the TLS streams.
+    // Other findings may already mention TLS: `rtp_without_sip` if no SIP was read, or the finding about SIP over TLS.
     let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
         let what = format!(
@@ -64,8 +64,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // SIP over TLS explains the media without a call and has a finding of its own. So this finding becomes less
-        // severe.
+        // SIP over TLS has a separate finding, which explains the media without a call. Then this finding is only a
+        // note.
         let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
@@ -82,8 +82,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
         );
     }
     let heard = look.engine.rtp_packets;
-    // A live check always sees media of calls that began before it. So media without a call is a problem only if no
-    // media belongs to a call.
+    // A live check always captures media of calls that began before the check. So this is a problem only if no media at
+    // all belongs to a call.
     (heard == 0 && look.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -119,7 +119,7 @@ pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports calls with media at other addresses than their signalling announces.
+/// Reports calls with media at other addresses than the signalling announces.
 fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     let (hidden, talked) = (look.calls.behind_nat, look.calls.talked);
     (hidden > 0).then(|| {
@@ -135,8 +135,7 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
 /// Reports calls with audio on one side only, unless a finding about missing directions explains them.
 pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
-    // If the mirror port shows only one direction, the finding `one_direction` reports that, and it explains these
-    // calls.
+    // If only one direction is mirrored, the finding `one_direction` already explains these calls.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
     }
@@ -168,7 +167,7 @@ fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with RTP of which no recording would contain sound, unless another finding gives the reason.
+/// Reports calls with RTP but without sound in a recording, unless another finding gives the reason.
 fn unheard(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
@@ -217,7 +216,7 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // The key agreements counted here belong to calls that were not captured.
+    // Packets of key agreements (DTLS, ZRTP) that belong to no captured call.
     if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
     }
@@ -269,10 +268,11 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Minimum number of RTP packets without a call that cause a finding: two seconds at 20 ms a packet. Fewer can belong
-/// to a call at the start or end of the check.
+/// Minimum number of RTP packets without a call for a finding: two seconds at 20 ms a packet. Fewer packets may belong
+/// to a call that began or ended just then.
 const MIN_UNCLAIMED: u64 = 100;
-/// Minimum number of packets that prove a key agreement (DTLS handshake), which takes four exchanges.
+/// Minimum number of packets that count as a key agreement. A DTLS handshake takes four exchanges.
 const MIN_HANDSHAKE: u64 = 4;
-/// Minimum number of unreadable SIP messages that cause a warning. Attackers' scanners send a few.
+/// Minimum number of unreadable SIP messages for a warning. A few are normal, because scanners of attackers send
+/// malformed messages.
 const MIN_REJECTED: u64 = 5;

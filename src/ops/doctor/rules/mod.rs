@@ -12,7 +12,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(look) {
         findings.push(nothing);
-        // If no frame was captured, the rules about the traffic would only repeat that, so they are skipped.
+        // If no frame was captured, the rules about traffic are skipped: they would only repeat that.
         findings.extend(machine::all(look));
         return findings;
     }
@@ -23,7 +23,7 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     findings
 }
 
-/// Applies the rules about missing directions, and those about media and signalling that do not match.
+/// Applies the rules about missing directions, about media without signalling, and about signalling without media.
 pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
     let rules = [wire::one_direction, media::one_side, media::rtp_without_sip, media::sip_without_rtp];
     rules.iter().filter_map(|rule| rule(look)).collect()

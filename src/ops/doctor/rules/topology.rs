@@ -1,10 +1,10 @@
-//! Rule about IP addresses that belong to one machine, as calls showed.
+//! Rule about IP addresses that belong to one machine, e.g. one PBX, as the engine learnt from calls.
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 use crate::call::topology::MachinePair;
 
-/// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests the configuration line
-/// that makes this permanent.
+/// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests a configuration line
+/// that states it permanently.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
 }

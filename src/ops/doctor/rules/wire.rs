@@ -50,7 +50,7 @@ pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports interfaces on which no call is visible while another interface shows calls.
+/// Reports each interface without calls, if another interface shows calls.
 fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     let (with, without): (Vec<_>, Vec<_>) = look.taps.iter().partition(|tap| tap.shows_calls());
     let first = without.first().filter(|_| !with.is_empty())?;
@@ -102,8 +102,8 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
 pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
-    // The two directions of a call can be between different pairs of hosts. This happens with address translation, or
-    // if a provider sends and receives at different addresses.
+    // If all calls have sound on both sides, nothing is missing. Then the two directions of a call are only between
+    // different pairs of hosts, e.g. because of address translation.
     if look.calls.talked > 0 && look.calls.both_sides == look.calls.talked {
         return None;
     }
@@ -130,7 +130,8 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
         (true, false) => return None,
     };
     let finding = DoctorFinding::new(severity, "one_direction", what);
-    // If signalling is seen in both directions, the port itself is mirrored in both directions.
+    // If SIP was captured in both directions, both directions of the port are mirrored. Then the media takes another
+    // path.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
@@ -183,10 +184,10 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports packets that the mirror port delivered several times. callspan drops all but the first.
+/// Reports packets that the mirror port delivered more than once. callspan drops the repeated packets.
 fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let copies = look.decode.duplicates + look.traffic.rtp_copies;
-    // The number of copies includes fragments and TCP, so the total must include them, too.
+    // The copies include fragments and TCP packets, so the total must include them, too.
     let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
@@ -245,7 +246,8 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing RTP packets if this machine itself lost no frames, so that the loss happened before it.
+/// Reports missing RTP packets if this machine lost no frames. Then the packets were lost before they reached this
+/// machine.
 fn loss(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
@@ -293,7 +295,7 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
 }
 
-/// Returns the kinds of tunnels that were seen, with their numbers of packets.
+/// Returns the kinds of tunnels in the traffic, each with its number of packets.
 fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
     let all = [
         ("GRE", tunnels.gre),
@@ -380,14 +382,14 @@ fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-/// Minimum number of copies that cause a finding. Some senders repeat a few packets.
+/// Minimum number of repeated packets for a finding. A few are normal, because some senders repeat packets.
 const MIN_COPIES: u64 = 10;
-/// Minimum share of repeated packets that causes a finding, %.
+/// Minimum share of repeated packets for a finding, %.
 const MIN_COPIES_PERCENT: f64 = 1.0;
-/// Minimum share of repeated packets that causes a warning, %. If one of three ports is mirrored twice, the share is 25
-/// %.
+/// Minimum share of repeated packets for a warning, %. For example, the share is 25 % if one of three ports is mirrored
+/// twice.
 const MANY_COPIES_PERCENT: f64 = 25.0;
-/// Minimum number of missing packets that cause a finding. Every network loses a few.
+/// Minimum number of missing packets for a finding. Every network loses a few packets.
 const MIN_LOST: u64 = 20;
-/// Minimum share of missing packets that causes a finding, %.
+/// Minimum share of missing packets for a finding, %.
 const MIN_LOST_PERCENT: f64 = 0.5;
