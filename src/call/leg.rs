@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 /// A leg: a dialog at one hop, and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    /// Id of the leg, by which the spool of this process finds it.
+    /// Id of the leg within this process. Its spool is found by this id.
     pub(crate) id: LegId,
     /// Name of the leg's spool file without extension.
     pub(crate) name: String,
@@ -34,9 +34,9 @@ pub(crate) struct Leg {
     pub(crate) correlation_keys: CorrelationKeys,
     /// RTP streams of the leg, and the times of their packets.
     pub(crate) media: LegMedia,
-    /// Whether the leg's spool file is open.
+    /// State of the leg's spool file.
     pub(crate) spool: LegSpoolState,
-    /// Pauses of the leg's recording, and the keys that request them.
+    /// Pauses of the leg's recording, and the recognition of DTMF sequences that request them.
     pub(crate) pause: LegPause,
     /// How the leg joined its call.
     pub(crate) join: LegJoin,
@@ -54,7 +54,7 @@ pub(crate) struct LegDraft {
     pub(crate) parties: LegParties,
     /// Headers of the leg's first message, by which correlation finds other legs of the same call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine
+    /// Sender and receiver of the first INVITE. Each is replaced by the endpoint that stands for its machine
     /// ([`LegLinks::machines`]).
     pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Capture time of the first message.
@@ -92,8 +92,8 @@ fn signature<'a>(
 enum LegState {
     /// The leg accepts messages and media.
     Open,
-    /// The leg is contested: since this capture time another answered call has media at a media address of this leg. So
-    /// this leg may be over.
+    /// The leg is contested and may be over. Since this capture time, another answered call has had media at a media
+    /// address of this leg.
     Contested { since: Timestamp },
     /// The leg is over and accepts no late packets.
     Closed,
@@ -106,12 +106,12 @@ pub(crate) enum LegSpoolState {
     Shut,
     /// The file is open, so packets are added to it.
     Open {
-        /// Time of the decision `Start` if the file contains it; `None` before the recording begins.
+        /// Time of the decision `Start` in the file; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
     /// The file was closed or discarded.
     Closed {
-        /// Time of the decision `Start` if the file contains it; `None` if the recording did not begin.
+        /// Time of the decision `Start` in the file; `None` if the recording did not begin.
         started_at: Option<Timestamp>,
     },
 }
@@ -122,7 +122,7 @@ impl LegSpoolState {
         matches!(self, Self::Open { .. })
     }
 
-    /// Returns the time of the decision `Start` if the file contains it.
+    /// Returns the time of the decision `Start` in the file; `None` if the file has none.
     pub(crate) const fn started_at(self) -> Option<Timestamp> {
         match self {
             Self::Shut => None,
@@ -147,7 +147,7 @@ pub(crate) struct LegPause {
     pub(crate) is_known: bool,
 }
 
-/// Action of the timer of a leg.
+/// Next action of the timer of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
     /// Check the leg again at this capture time, when it may time out.
@@ -159,7 +159,7 @@ pub(crate) enum LegDue {
 }
 
 impl Leg {
-    /// Creates a leg from a draft, after its call was found. The leg has no media yet.
+    /// Creates a leg whose call is now known. The leg has no media yet.
     pub(crate) fn new(id: LegId, name: String, links: LegLinks, draft: LegDraft) -> Self {
         let LegDraft { dialog, parties, correlation_keys, machine_hop: _, at } = draft;
         Self {
@@ -178,7 +178,7 @@ impl Leg {
         }
     }
 
-    /// Returns this leg as a leg whose call is not known, without its media.
+    /// Returns this leg as a leg that must be assigned to a call again, without its media.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),
@@ -214,8 +214,8 @@ impl Leg {
         self.links.announced()
     }
 
-    /// Returns the presumed endpoints of both sides' media: the host that sends the side's SIP, with the port that the
-    /// side announced.
+    /// Returns the presumed endpoints of both sides' media. Each is the host that sends the side's SIP, with the port
+    /// that the side announced.
     pub(crate) fn presumed(&self) -> &[Endpoint] {
         self.links.presumed()
     }
@@ -264,7 +264,8 @@ impl Leg {
             });
         }
         let patience = match dialog.is_tried() {
-            // If both sides sent media, the call was answered without a captured answer. So the media timeout applies.
+            // If both sides sent media, the call was answered, although the answer was not captured. So the media
+            // timeout applies.
             _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,
@@ -302,8 +303,8 @@ impl Leg {
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the leg's last media, if the leg is contested: another call uses its media address, and this
-    /// leg has had neither media nor a message since.
+    /// Returns the time of the leg's last media, if the leg is over: another call uses its media address, and since
+    /// then the leg has had neither media nor a message.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         self.contested_since().and(self.media.last_at()).map(|heard| heard.max(answered))
@@ -338,16 +339,16 @@ impl Leg {
         AddressTrust::of(announced, side, self.signaller(side), self.media.streams())
     }
 
-    /// Returns the presumed addresses of both sides that are not in `claims` (the announced addresses). A presumed
-    /// address is the host that sends the side's SIP, with the port that the side announced.
+    /// Returns presumed addresses of both sides: the host that sends the side's SIP, with the port that the side
+    /// announced. Addresses that were announced (`claims`) are left out.
     pub(crate) fn presumed_addresses(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let ports = self.dialog.negotiation.ports().into_iter();
         let presumed = ports.map(|(port, side)| (self.signaller(side).with_port(port), side));
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
     }
 
-    /// Returns the sides that are behind a NAT and announce its public address, each with its key in the media index.
-    /// The key is the host that sends the other side's SIP, with the port that the side announced.
+    /// Returns the sides behind a NAT whose media may come from an unknown host. Each has a key for the media index:
+    /// the host that sends the other side's SIP, with the port that the side announced.
     pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let is_translated = |(claim, side): &&(Endpoint, Side)| {
             is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()
@@ -403,8 +404,8 @@ impl Leg {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
     }
 
-    /// Returns whether both legs belong to the same INVITE (as branches of a fork, or as hops): Call-ID and From tag
-    /// are equal.
+    /// Returns whether both legs have the same Call-ID and From tag. Then they are branches of a fork, or hops of one
+    /// dialog.
     pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
         self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }

@@ -24,7 +24,7 @@ impl LegMedia {
         &self.streams
     }
 
-    /// Returns the streams of both sides for changes, oldest first.
+    /// Returns the streams of both sides, mutable, oldest first.
     pub(crate) fn streams_mut(&mut self) -> &mut [RtpStream] {
         &mut self.streams
     }
@@ -67,8 +67,8 @@ impl LegMedia {
         self.refused_packets
     }
 
-    /// Reuses a silent stream of the flow for another SSRC: the stream that has been silent longest. Returns its index;
-    /// `None` if no stream is silent.
+    /// Reuses a stream of this flow for another SSRC: the one that has had no packet for the longest time. Returns its
+    /// index; `None` if all have had packets recently.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -83,7 +83,7 @@ impl LegMedia {
         Some(index)
     }
 
-    /// Counts a packet that is not stored, because its stream was refused.
+    /// Counts a packet that is not stored, because the leg has too many streams.
     pub(crate) const fn refuse_packet(&mut self) {
         self.refused_packets += 1;
     }
@@ -97,13 +97,13 @@ impl LegMedia {
         Some((stream.side, known.replace(new.clone()), new))
     }
 
-    /// Stores the state with which the last comparison of voices began: version of the negotiation, and whether the leg
-    /// is answered. Returns whether the state has changed.
+    /// Stores the version of the negotiation, and whether the leg is answered. Returns whether this has changed, so
+    /// that the voices must be compared with other legs again.
     pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
         self.watched_state.replace(state) != Some(state)
     }
 
-    /// Returns whether a comparison of voices has begun since the leg's answer.
+    /// Returns whether the voices were compared with other legs since the leg's answer.
     pub(crate) fn is_watched_as_answered(&self) -> bool {
         self.watched_state.is_some_and(|(_, is_answered)| is_answered)
     }
@@ -118,12 +118,13 @@ impl LegMedia {
         self.voice_blocks
     }
 
-    /// Records that a comparison of voices should have begun at this time, but spools were being read back.
+    /// Records that the comparison of voices should have begun at this time. It could not, because spools were read
+    /// back after a restart.
     pub(crate) fn miss_watch(&mut self, at: Timestamp) {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time at which a comparison of voices should have begun while spools were read back.
+    /// Returns and forgets the time at which the comparison of voices should have begun while spools were read back.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

@@ -1,12 +1,12 @@
 //! Index of media addresses: finds the legs that receive media at an address, and says how reliable an address is.
 //!
-//! A leg is found at each address that its session descriptions announce, and at each *presumed* address. A presumed
-//! address is the host that sends a party's SIP, with the port that the party announced. By it, the media of a PBX is
-//! found that announces the public address of its NAT. The same holds for a party that announces a host name. Announced
-//! addresses are searched first.
+//! The index has three kinds of addresses, which are searched in this order:
 //!
-//! A PBX behind a NAT may have its media on another host than its SIP, and no message names this media host. Its
-//! packets are found by two other facts: the other party's SIP host, and the port that the PBX announced.
+//! - Addresses that a session description announces.
+//! - *Presumed* addresses: the host that sends a party's SIP, with the port that the party announced. They find the
+//!   media of a PBX that announces the public address of its NAT, and of a party that announces a host name.
+//! - Addresses of a PBX behind a NAT with a separate media host, which no message names. Its packets are found by the
+//!   other party's SIP host and the port that the PBX announced.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub(crate) struct FlowRoute {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the packets.
     pub(crate) sender: Side,
-    /// Index of the stream to which the newest packet of the flow belongs, among the streams of the leg.
+    /// Index of the stream that had the newest packet of the flow, among the streams of the leg.
     pub(crate) stream: usize,
 }
 
@@ -42,34 +42,34 @@ pub(crate) struct FlowRoute {
 pub(crate) struct MediaIndex {
     announced: ReceiverMap,
     presumed: ReceiverMap,
-    /// Receivers behind a NAT with an unknown media host. The key is the other party's SIP host with the port of the
-    /// receiver.
+    /// Sides of legs behind a NAT with an unknown media host. The key is the other party's SIP host, with the port that
+    /// the side announced.
     unplaced: ReceiverMap,
 }
 
-/// Receivers of media by the address at which they receive.
+/// Sides of legs by the address at which they receive media.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiverMap {
     by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,
 }
 
 impl MediaIndex {
-    /// Returns the receivers by announced address.
+    /// Returns the sides of legs by their announced addresses.
     pub(crate) const fn announced(&self) -> &ReceiverMap {
         &self.announced
     }
 
-    /// Returns the receivers by announced address, for changes.
+    /// Returns the sides of legs by their announced addresses, mutable.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }
 
-    /// Returns the receivers by presumed address (SIP host with the announced port).
+    /// Returns the sides of legs by their presumed addresses: SIP host with the announced port.
     pub(crate) const fn presumed(&self) -> &ReceiverMap {
         &self.presumed
     }
 
-    /// Returns the receivers by presumed address, for changes.
+    /// Returns the sides of legs by their presumed addresses, mutable.
     pub(crate) const fn presumed_mut(&mut self) -> &mut ReceiverMap {
         &mut self.presumed
     }
@@ -80,13 +80,13 @@ impl MediaIndex {
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
-    /// Returns the receivers behind a NAT with an unknown media host. The key is the other party's SIP host with the
-    /// port of the receiver.
+    /// Returns the sides of legs behind a NAT with an unknown media host. The key is the other party's SIP host, with
+    /// the port that the side announced.
     pub(crate) const fn unplaced(&self) -> &ReceiverMap {
         &self.unplaced
     }
 
-    /// Returns the receivers behind a NAT with an unknown media host, for changes.
+    /// Returns the sides of legs behind a NAT with an unknown media host, mutable.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }
@@ -100,7 +100,8 @@ impl MediaIndex {
 impl ReceiverMap {
     /// Records that a side of a leg receives media at an address.
     ///
-    /// If there are too many receivers, removes the oldest. It most likely belongs to a call without a captured end.
+    /// If too many sides receive media there, removes the oldest. Its call is probably over, although no end was
+    /// captured.
     pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
         receivers.retain(|r| *r != receiver);
@@ -131,9 +132,10 @@ impl ReceiverMap {
 pub(crate) enum AddressTrust {
     /// RTP from or to the address was captured on this leg.
     Confirmed,
-    /// No RTP was captured at the address yet, but nothing speaks against it.
+    /// No RTP was captured at the address yet. Nothing shows that the address is wrong.
     Plausible,
-    /// The address identifies no party: it is private behind a NAT, or multicast, or the RTP uses another host.
+    /// The address does not identify a party: it is private and behind a NAT, or multicast, or the RTP uses another
+    /// host.
     Unconfirmed,
 }
 

@@ -1,12 +1,12 @@
-//! Offers and answers of one dialog about audio (RFC 3264), with rollback of rejected offers (RFC 6141) and the answers
-//! of early dialogs (RFC 3261 section 12.1, RFC 5853).
+//! Offers and answers about audio in one dialog (RFC 3264). Also covers rejected offers (RFC 6141) and the answers of
+//! early dialogs (RFC 3261 section 12.1, RFC 5853).
 //!
 //! A session description says where its sender *receives* media. So RTP to an announced address is the audio of the
 //! *other* side.
 //!
-//! A description is *in force* when it applies to the media. The offer in a re-INVITE is in force after its answer. A
+//! A description is *in force* when it applies to the media. An offer in a re-INVITE is in force after its answer; a
 //! refused offer never is (RFC 3264 sections 4 and 8). Before the answer, only two parts of the offer are used: its
-//! addresses, and payload types that have no other meaning.
+//! addresses, and its payload types that have no other meaning.
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat, SrtpContext, SrtpKey};
 use crate::call::record::Side;
@@ -60,11 +60,11 @@ enum MediaProtection {
 pub(crate) enum AudioLineUse {
     /// The stream is the voice of the side that sends it.
     Voice,
-    /// The stream is on the second m-line of a recording session. There one side sends the voices of both parties, each
-    /// on an m-line of its own (RFC 7866 section 7.1.1). The recording has the second voice in the channel of the
-    /// silent side.
+    /// The stream is on the second m-line of a recording session (SIPREC). One side sends the voices of both parties,
+    /// each on an m-line of its own (RFC 7866 section 7.1.1). The recording puts the second voice into the channel of
+    /// the silent side.
     OtherParty,
-    /// The stream is on another m-line that both sides use, after the first.
+    /// The stream is on a second or later m-line that both sides use.
     Further {
         /// Number of the m-line among those that both sides use; 1 is the second m-line.
         line: u8,
@@ -83,7 +83,7 @@ pub(crate) enum StreamSecurity {
 }
 
 impl StreamSecurity {
-    /// Returns the decision for the spool that a stream has this encryption.
+    /// Returns the decision that stores this encryption of a stream in the spool.
     pub(crate) fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream },
@@ -120,8 +120,8 @@ impl AudioDescription {
         if let Some(ip) = media.connection {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
-                // The address 0.0.0.0 means a hold (RFC 2543, RFC 3264 section 8.4). But an ICE agent also writes it
-                // before it has a candidate (RFC 8840 section 4.1.1).
+                // The address 0.0.0.0 usually means a hold (RFC 2543, RFC 3264 section 8.4). But an ICE agent writes
+                // it, too, before it has a candidate (RFC 8840 section 4.1.1).
                 if !media.ice {
                     direction = MediaDirection::Inactive;
                 }
@@ -174,7 +174,7 @@ pub(crate) struct Negotiation {
     forks: Vec<(String, AudioDescription)>,
     /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
     zrtp: bool,
-    /// The in-dialog offer of each side that was not accepted yet. Both sides may send an offer at the same time
+    /// The last in-dialog offer of each side, until it is accepted. Both sides may send an offer at the same time
     /// (response 491).
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
@@ -233,15 +233,15 @@ impl Negotiation {
         }
     }
 
-    /// Puts the pending offer of a side in force, because the offer was answered.
+    /// Puts the last offer of a side in force, because it was answered.
     pub(crate) fn accept(&mut self, by: Side) {
         if let Some(offer) = self.pending[by.channel()].as_mut().and_then(|pending| pending.offer.take()) {
             self.announce(by, offer);
         }
     }
 
-    /// Accepts the descriptions of a successful in-dialog request. They can no longer be rolled back. Returns whether
-    /// the request offered T.38 fax and the answer refused it.
+    /// Accepts the descriptions of a successful in-dialog request, so that they stay. Returns whether the request
+    /// offered T.38 fax and the answer refused it.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);
@@ -273,8 +273,8 @@ impl Negotiation {
 
     /// Updates the agreed media after a complete offer and answer.
     ///
-    /// `sendonly` or `inactive` in an answer means a hold only if the offer was `sendrecv`. After another offer the
-    /// answer has no choice (RFC 3264 section 6.1).
+    /// If the offer was `sendrecv`, `sendonly` or `inactive` in the answer means a hold. Otherwise the answer had to
+    /// follow the offer, and its direction means nothing (RFC 3264 section 6.1).
     pub(crate) fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
@@ -296,7 +296,7 @@ impl Negotiation {
         self.agreed
     }
 
-    /// Updates the stored descriptions of the other side, to which the pending request of `side` can be rolled back.
+    /// Updates the descriptions that are restored if the unanswered request of `side` is rejected.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {
@@ -338,7 +338,7 @@ impl Negotiation {
         self.announce(Side::Callee, description);
     }
 
-    /// Selects the early dialog of the callee that answered, and removes all others. If the 2xx has no description, the
+    /// Selects the early dialog of the callee that answered, and forgets all others. If the 2xx has no description, the
     /// answer in the early dialog remains in force.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
@@ -359,7 +359,7 @@ impl Negotiation {
         }
     }
 
-    /// Returns the version of the negotiation. It grows with every change, so that stored results can be renewed.
+    /// Returns the version of the negotiation. It grows with every change, so that users can notice a change.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
@@ -582,8 +582,8 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
     })
 }
 
-/// Returns whether a crypto attribute changes neither key derivation nor encryption by session parameters (RFC 4568
-/// section 6.3). Otherwise the packets would decrypt to noise.
+/// Returns whether a crypto attribute has no session parameter that changes key derivation or encryption (RFC 4568
+/// section 6.3). With such a parameter, packets would decrypt to noise.
 fn has_default_parameters(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))

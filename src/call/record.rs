@@ -405,7 +405,7 @@ impl SideRecords {
         }
     }
 
-    /// Returns the statistics of `side` for changes.
+    /// Returns the statistics of `side`, mutable.
     pub const fn get_mut(&mut self, side: Side) -> &mut SideRecord {
         match side {
             Side::Caller => &mut self.caller,

@@ -23,8 +23,8 @@ pub(crate) struct RtpStream {
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
-    /// Side that is heard in this stream, i.e. the channel of the recording. Usually the sender; for the second m-line
-    /// of a recording session (SIPREC), the other side.
+    /// Side that is heard in this stream, i.e. its channel in the recording. It is the sender, except for the second
+    /// m-line of a recording session (SIPREC).
     pub(crate) side: Side,
     /// Side that sends the stream's packets.
     pub(crate) sender: Side,
@@ -36,7 +36,7 @@ pub(crate) struct RtpStream {
     security: ReportedSecurity,
     /// Other streams in which the same packets may arrive.
     pub(crate) copies: StreamCopies,
-    /// Whether the leg had announced `src` when the stream began; the same for `dst`.
+    /// Whether the leg had announced `src`, and whether it had announced `dst`, when the stream began.
     pub(crate) announced: [bool; 2],
     /// Comparison of this stream's voice with other streams; `None` if none is running.
     pub(crate) watch: Option<StreamWatch>,
@@ -47,8 +47,8 @@ pub(crate) struct RtpStream {
 struct ReceivedPackets {
     stats: StreamStats,
     spacing: PacketSpacing,
-    /// Capture time of the leg's newest packet before a restart; `None` without a restart. Most packets of a spool are
-    /// not read again, so the stream may have had packets until then.
+    /// Capture time of the leg's newest packet before a restart; `None` without a restart. The packets before it were
+    /// not all read back, so the stream may have had packets until this time.
     before_restart: Option<Timestamp>,
     /// Newest level (loudness) of the voice, while the live page of the console is open; `None` otherwise.
     level: Option<StreamLevel>,
@@ -65,7 +65,7 @@ struct PayloadFormats {
     former: Vec<String>,
     /// Index in `uses` of the newest packet's payload type.
     current: usize,
-    /// Doubts whether the payload types have the announced formats.
+    /// Facts that put the announced formats in doubt.
     doubt: PayloadDoubt,
 }
 
@@ -76,7 +76,7 @@ impl PayloadFormats {
         self.uses.get(self.current)
     }
 
-    /// Returns the payload type of the newest packet for changes; `None` before the first packet.
+    /// Returns the payload type of the newest packet, mutable; `None` before the first packet.
     #[inline]
     fn current_mut(&mut self) -> Option<&mut PayloadUse> {
         self.uses.get_mut(self.current)
@@ -93,10 +93,10 @@ pub(crate) struct StreamCopies {
     pub(crate) twin: Option<usize>,
 }
 
-/// Doubts whether the payload types of a stream have the formats that the receiver announced.
+/// Facts that put the announced formats of a stream's payload types in doubt.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender uses the formats of its own description instead of those of the receiver's.
+    /// Whether the sender uses the payload types of its own description instead of those in the receiver's description.
     own_numbers: bool,
     /// For each payload type in doubt, the comparison of its possible formats.
     judges: Vec<PayloadJudge>,
@@ -104,7 +104,7 @@ struct PayloadDoubt {
     mistaken: u64,
 }
 
-/// Encryption of a stream that was last reported to the engine.
+/// Encryption of a stream as last reported to the engine.
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
@@ -338,8 +338,8 @@ impl RtpStream {
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Makes the next packet count as consecutive, although packets before it are missing. After a restart the spool
-    /// has these packets, and rendering counts them.
+    /// Makes the next packet count as consecutive, although packets before it are missing. They are in the spool of the
+    /// time before a restart, and rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;
@@ -370,7 +370,7 @@ impl RtpStream {
         self.accept_gap();
     }
 
-    /// Makes the next packet report all facts about the stream again, because a new spool file begins.
+    /// Makes the next packet report all facts about the stream again, e.g. because a new spool file begins.
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
@@ -509,7 +509,7 @@ impl RtpStream {
                 let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
                 let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // The format that was used before the judge's result was wrong. It does not count as an earlier codec.
+                // Before the true format was found, a wrong format was used. It does not count as an earlier codec.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS
@@ -643,8 +643,8 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     out
 }
 
-/// Maximum age of the packets to which the result of a comparison of formats applies, ns. The reader of the spool can
-/// sort entries that are this late.
+/// Maximum time into the past for which a newly found format applies, ns. The reader of the spool can sort entries that
+/// are this late.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
 /// Time without a packet after which a stream may be reused for another SSRC. By then no packet of the old SSRC is in
 /// transit, and rendering takes no packet of the new SSRC for a late one.
