@@ -1,4 +1,4 @@
-//! tshark reads every packet of a spool file and reports nothing malformed.
+//! Tests that tshark reads every packet of a spool file and reports no malformed packet.
 
 use std::process::Command;
 
@@ -73,8 +73,8 @@ fn tshark_reads_a_spool_without_complaint() {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !complaint.contains("appears"), "{complaint}");
     let lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-    // Decisions are shown as records of their own. 20 + 8 + 87 and 40 + 8 + 172 bytes; the third is 200 on the wire, 40 of them kept. Checksum status 1: good,
-    // 2: unknown, 3: none sent.
+    // Decisions are shown as records, too. The packets have 20 + 8 + 87 and 40 + 8 + 172 bytes. The third has 200 bytes
+    // on the wire, of which 40 are stored. Checksum status: 1 is good, 2 is unknown, 3 is none.
     assert_eq!(lines[0], "1795417200.000007000|192.0.2.1||5060|95|115|115|1|3|OPTIONS|");
     assert_eq!(lines[1], "1795417200.010007000||2001:db8::2|4000|180|220|220||1||");
     assert!(lines[2].starts_with("1795417200.030007000|192.0.2.1||5060|180|200|40|1|"), "{}", lines[2]);

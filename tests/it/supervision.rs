@@ -1,4 +1,4 @@
-//! Signals and supervision of `callspan run`: SIGHUP, the messages to systemd, and alarms at a start that fails.
+//! Tests of signals and supervision of `callspan run`: SIGHUP, the messages to systemd, and alarms if the start fails.
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "real time passes for a service")]
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Writes a configuration that captures on the loopback interface. Returns its path.
+/// Writes a configuration that captures on the loopback interface. Returns the path of the file.
 fn configuration(dir: &Path, rest: &str) -> PathBuf {
     crate::support::configuration::configuration(dir, "lo", rest)
 }
@@ -27,7 +27,7 @@ fn start(config: &Path, notify: &Path) -> Child {
         .unwrap()
 }
 
-/// The socket that systemd would listen on, and the messages so far.
+/// The socket of systemd in these tests, and the messages that came so far.
 struct NotifySocket(UnixDatagram, Vec<String>);
 
 impl NotifySocket {
@@ -116,13 +116,13 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
     std::fs::create_dir(dir.path().join("state")).unwrap();
-    // Opening a pipe without a reader blocks, like a disk that does not answer.
+    // Opening this pipe blocks as long as nobody reads it, like a disk that does not answer.
     let pipe = dir.path().join("state/status.json.part");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
     let child = start(&config, &dir.path().join("notify"));
     systemd.wait_for("READY=1");
-    // The capture thread sends two signs of life a second. The status is written at once and after 5 s.
+    // The capture thread sends WATCHDOG=1 twice a second. The status file is written at once and after 5 s.
     for _ in 0..14 {
         systemd.1.clear();
         systemd.wait_for("WATCHDOG=1");
@@ -132,7 +132,8 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// Returns the effective capabilities of a process's child with this word in its command line, if there is one.
+/// Returns the effective capabilities of a child process whose command line contains `word`; `None` if there is no such
+/// child.
 fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
     std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
@@ -143,7 +144,7 @@ fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
     })
 }
 
-/// Runs the service with the privileges that the unit gives it.
+/// Runs the service with the privileges that the systemd unit gives it.
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root and setpriv: starts the service as another user")]
 fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
@@ -151,7 +152,7 @@ fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config =
         configuration(dir.path(), &format!("[console]\nlisten = \"127.0.0.1:{port}\"\n[pyrus]\nenabled = false\n"));
-    // The program may be in a folder that only root can enter.
+    // The compiled program may be in a folder that only root can enter, so it is copied.
     let program = dir.path().join("callspan");
     std::fs::copy(env!("CARGO_BIN_EXE_callspan"), &program).unwrap();
     for path in [dir.path(), &config, &program] {
@@ -192,7 +193,7 @@ fn doctor_of_the_console_may_capture_with_the_privileges_of_the_unit() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// Runs in `.ci/long` only: a thread counts as stuck after one to three minutes.
+/// A thread counts as stuck after one to three minutes, so this test runs in `.ci/long` only.
 #[test]
 #[cfg_attr(not(all(may_add_namespaces, has_python)), ignore = "needs root and python3: holds single threads")]
 fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
@@ -207,7 +208,7 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
     let mut child = start(&config, &dir.path().join("notify"));
     systemd.wait_for("READY=1");
     systemd.wait_for("WATCHDOG=1");
-    // Each thread's name in the operating system, and in the alarm.
+    // The name of each thread in the operating system, and its name in the alarm.
     let names = [
         ("spool", "spool"),
         ("watch", "watch"),
@@ -220,11 +221,10 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
         ("pyrus", "delivery"),
     ];
     let stopped = names.map(|(thread, _)| StoppedThread::of(child.id(), thread));
-    // No process reads the messages to systemd, either. This must not block the capture thread, which raises the
-    // alarms.
+    // Nobody reads the messages to systemd. This must not block the capture thread, which raises the alarms.
     std::thread::sleep(Duration::from_secs(3 * 60 + 10));
     while systemd.0.recv(&mut [0; 1_000]).is_ok() {}
-    std::thread::sleep(Duration::from_secs(2)); // four signs of life
+    std::thread::sleep(Duration::from_secs(2)); // time for four WATCHDOG=1
     assert!(systemd.0.recv(&mut [0; 1_000]).is_err(), "no sign of life");
     drop(stopped);
     systemd.1.clear();
@@ -238,7 +238,8 @@ fn each_thread_that_stands_still_is_named_and_ends_the_signs_of_life() {
     }
 }
 
-/// One thread of a process, stopped by a debugger while the other threads run. Dropping this lets the thread continue.
+/// One thread of a process that a debugger has stopped, while the other threads run. Dropping this value lets the
+/// thread continue.
 struct StoppedThread {
     debugger: Child,
     _output: std::process::ChildStdout,
@@ -261,20 +262,20 @@ impl StoppedThread {
         let debugger = command.args(["-c", script]).arg(thread).stdout(Stdio::piped()).spawn();
         let mut debugger = debugger.unwrap();
         let mut output = debugger.stdout.take().unwrap();
-        output.read_exact(&mut [0; 7]).unwrap(); // the word
+        output.read_exact(&mut [0; 7]).unwrap(); // waits for the debugger's output
         Self { debugger, _output: output }
     }
 }
 
 impl Drop for StoppedThread {
     fn drop(&mut self) {
-        // The kernel releases the thread when its debugger ends.
+        // The kernel lets the thread continue when its debugger ends.
         self.debugger.kill().unwrap();
         self.debugger.wait().unwrap();
     }
 }
 
-/// Runs in `.ci/long` only: a thread counts as stuck after a minute.
+/// A thread counts as stuck after a minute, so this test runs in `.ci/long` only.
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
 fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
@@ -285,7 +286,7 @@ fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
     let alarms = dir.path().join("alarms");
     let rest = format!("[pyrus]\nenabled = false\n[alerts]\ncommand = \"cat >> {}\"\n", alarms.display());
     let config = configuration(dir.path(), &rest);
-    // Opening a pipe without a reader blocks, like a disk that does not answer.
+    // Opening this pipe blocks as long as nobody reads it, like a disk that does not answer.
     let pipe = dir.path().join("spool/signalling.new");
     std::fs::create_dir(dir.path().join("spool")).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -301,9 +302,9 @@ fn thread_that_a_disk_holds_up_ends_the_signs_of_life() {
     }
     assert!(told().contains("the spool thread has made no progress"), "{}", told());
     while systemd.0.recv(&mut [0; 1_000]).is_ok() {}
-    std::thread::sleep(Duration::from_secs(2)); // four signs of life
+    std::thread::sleep(Duration::from_secs(2)); // time for four WATCHDOG=1
     assert!(systemd.0.recv(&mut [0; 1_000]).is_err(), "no sign of life: systemd would restart the service");
-    // The disk answers again.
+    // With a reader, opening the pipe succeeds: the disk answers again.
     let reader = std::fs::File::open(&pipe).unwrap();
     systemd.1.clear();
     systemd.wait_for("WATCHDOG=1");

@@ -1,5 +1,5 @@
-//! The command `callspan test-call` in an office of network namespaces: a switch, two telephones' ports, a mirror port,
-//! a recorder, a fake Pyrus. Each test breaks one link of this chain, and the command must name it.
+//! Tests of `callspan test-call` in an office of network namespaces: a switch, the ports of two telephones, a mirror
+//! port, a recorder, a fake Pyrus. Each test breaks one link of this chain. The command must name that link.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,15 +11,15 @@ use crate::faults::station::TmpfsMount;
 use crate::live::{LiveService, NetworkNamespace, ip, program};
 use crate::support::configuration::ServiceToml;
 
-/// Traffic that the mirror port shows, as selectors of `tc … u32`.
+/// Selectors of `tc … u32` for the traffic that the mirror port shows.
 const EVERYTHING: &[&str] = &["match u32 0 0"];
 const CALLER_ONLY: &[&str] = &["match ip src 192.0.2.11/32"];
 const CALLEE_ONLY: &[&str] = &["match ip src 192.0.2.12/32"];
 const SIGNALLING_ONLY: &[&str] = &["match ip dport 5060 0xffff"];
 const RTP_OF_CALLER_MISSING: &[&str] = &["match ip dport 5060 0xffff", "match ip src 192.0.2.12/32"];
 
-/// A switch with the ports `sw1` and `sw2`, whose other ends `phone1` and `phone2` send. The port `sw1` is mirrored to
-/// the recorder's card `mirror0`.
+/// A switch with the ports `sw1` and `sw2`. Telephones send on their other ends, `phone1` and `phone2`. The port `sw1`
+/// is mirrored to the recorder's network card `mirror0`.
 struct TestOffice {
     namespace: NetworkNamespace,
     dir: tempfile::TempDir,
@@ -64,10 +64,10 @@ impl TestOffice {
             .write();
     }
 
-    /// Makes the mirror port show these packets, in both directions of the port.
+    /// Makes the mirror port show the packets that match these selectors, in both directions of the port.
     fn mirror(&self, selectors: &[&str]) {
         for direction in ["ingress", "egress"] {
-            // The command fails if there is no filter yet.
+            // Removes the old filter. The command fails if there is none yet.
             let _ =
                 Command::new("tc").args(["-n", &self.namespace.0, "filter", "del", "dev", "sw1", direction]).output();
             for (preference, selector) in selectors.iter().enumerate() {
@@ -85,7 +85,7 @@ impl TestOffice {
         run.args(["run", "-c"]).arg(&self.config);
         let mut service = LiveService::start(run);
         service.wait_for("capturing on mirror0");
-        // The first report is written at once with the first event of the source.
+        // The service writes its first report as soon as the capture source returns an event.
         let report = self.dir.path().join("state/status.json");
         crate::faults::station::until("the service reports", || {
             let is_current = |text: String| text.contains("\"is_capturing\":true") && !text.contains("\"stopped_at\"");
@@ -172,7 +172,7 @@ fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
     assert_eq!(status, Some(0), "{said:#?}");
     let (lost, why, _) = office.call(&[]);
     assert_eq!(lost.as_deref(), Some("recorder"), "the end of the service is known at once: {why}");
-    // After a crash, the age of the state file shows the end after half a minute.
+    // After a crash, the state file is half a minute old, which shows that the service has ended.
     let state = office.dir.path().join("state");
     let report = std::fs::read_to_string(state.join("status.json")).unwrap();
     let mut report: Value = serde_json::from_str(&report).unwrap();
@@ -242,7 +242,7 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
 fn a_silent_mirror_raises_its_alarm_within_the_configured_minute_and_ends_it() {
     let office = TestOffice::new("tc-silent");
     office.mirror(EVERYTHING);
-    // In the same hour of earlier days there was SIP in every ten minutes.
+    // On earlier days there was SIP in every ten minutes of the same hour.
     let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let slots: Vec<u16> = (0..144).collect();
     let days = serde_json::json!({ (today - 7).to_string(): slots, (today - 1).to_string(): slots });
@@ -272,7 +272,7 @@ struct KilledAtEnd(std::process::Child);
 
 impl Drop for KilledAtEnd {
     fn drop(&mut self) {
-        let _ = self.0.kill(); // it may be over
+        let _ = self.0.kill(); // the process may have ended
         let _ = self.0.wait();
     }
 }

@@ -1,5 +1,5 @@
-//! The systemd units: their exposure as computed by `systemd-analyze security`, and the addresses that the service may
-//! reach.
+//! Tests of the systemd units: their exposure as `systemd-analyze security` computes it, and the addresses that the
+//! service may reach.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ fn unit(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
 }
 
-/// Returns the exposure of a unit, times ten.
+/// Returns the exposure of a unit, multiplied by ten.
 fn exposure_tenths(name: &str) -> u32 {
     let dir = tempfile::tempdir().expect("a folder");
-    // A template needs an instance.
+    // The unit of a template needs the name of an instance.
     let file = dir.path().join(name.replace('@', "@eth0"));
     std::fs::copy(unit(name), &file).expect("copied");
     let output = Command::new("systemd-analyze").args(["security", "--offline=true"]).arg(&file).output();
@@ -48,7 +48,7 @@ fn reaches_every_unicast_address(name: &str) {
         for address in [format!("169.{second}.1.1"), format!("{second}.7.1.1")] {
             let is_unicast = !(224..240).contains(&second) || address.starts_with("169.");
             let expected = is_unicast && !address.starts_with("169.254.");
-            // 240.0.0.0/4 is reserved; allowing it does no harm.
+            // 240.0.0.0/4 is reserved, so it does no harm if it is allowed.
             let is_reserved =
                 address.split('.').next().is_some_and(|first| first.parse::<u8>().is_ok_and(|n| n >= 240));
             assert!(is_reserved || may_reach(&address) == expected, "{address}");
@@ -66,7 +66,7 @@ fn network(text: &str) -> (IpAddr, u32) {
     (address.parse().expect("an address"), bits.parse().expect("a length"))
 }
 
-/// Returns the first bits of an address, with the address family.
+/// Returns the first `bits` bits of an address, and whether it is IPv6.
 fn prefix(address: IpAddr, bits: u32) -> (bool, u128) {
     match address {
         IpAddr::V4(v4) => (true, u128::from(v4.to_bits().checked_shr(32 - bits.min(32)).unwrap_or(0))),

@@ -1,4 +1,4 @@
-//! Every output format: the length of the file, the place of each sample, and the result of `verify`.
+//! Tests of every output format: the length of the file, the position of each sample, and the result of `verify`.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use callspan::recording::{FolderLayout, Recorder};
 
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RecordedCall, RtpPhone, recorded};
 
-/// Returns a call: the caller talks from 1 s, the callee from 3 s, both until 7.003 s, which is not a whole number of
+/// Returns a call. The caller talks from 1 s and the callee from 3 s, both until 7.003 s. That is not a whole number of
 /// packets.
 fn call() -> (EngineWithSpool, EndedCall) {
     let mut wire = MirroredTraffic::answered();
@@ -39,7 +39,7 @@ fn recorded_as(stage: &EngineWithSpool, call: &EndedCall, format: RecordingForma
     recorded(call, &stage.spool, RecordingConfig { format, ..RecordingConfig::default() })
 }
 
-/// Returns by how many samples `other` is later than `one`, and their likeness, over a range of one channel.
+/// Returns by how many samples `other` is later than `one`, and their similarity. Compares a range of one channel.
 fn offset(one: &[[i16; 2]], other: &[[i16; 2]], channel: usize, range: std::ops::Range<usize>) -> (i64, f64) {
     let energy = |frames: &[[i16; 2]]| frames.iter().map(|f| f64::from(f[channel]).powi(2)).sum::<f64>().sqrt();
     let part = &one[range.clone()];
@@ -63,7 +63,8 @@ fn every_format_has_the_same_samples_at_the_same_places() {
         assert_eq!(file.format, format.name());
         assert!(file.path.ends_with(format.extension()));
         assert_eq!(frames.len(), pcm.len(), "{format:?}");
-        // Opus at 24 kbit/s does not keep the waveform of white noise: the likeness is low, but the place is exact.
+        // At 24 kbit/s, Opus changes the waveform of white noise. So the similarity is low, but the position must be
+        // exact.
         let least = if format == RecordingFormat::OggOpus { 0.5 } else { 0.999 };
         for (channel, from) in [(0, 4_000), (0, 40_000), (1, 20_000), (1, 40_000)] {
             let (lag, likeness) = offset(&pcm, &frames, channel, from..from + 4_000);
@@ -114,11 +115,11 @@ fn parts_of_every_format_abut_to_the_sample() {
     let (_, pcm) = as_format(&stage, &call, RecordingFormat::Wav);
     for format in RecordingFormat::ALL {
         let folder = tempfile::tempdir().unwrap();
-        // If the rate is not configured, segments leave room for a call that changes to a wideband codec.
+        // Without a configured rate, segments would be shorter, because a call may change to a wideband codec.
         let sample_rate = Some(8_000);
         let config =
             RecordingConfig { dir: folder.path().to_owned(), format, sample_rate, ..RecordingConfig::default() };
-        // Two seconds of each form, and something over.
+        // The size limit of each format allows two seconds and a little more.
         let limit = match format {
             RecordingFormat::Wav => 70_000,
             RecordingFormat::WavAlaw | RecordingFormat::WavUlaw => 35_000,

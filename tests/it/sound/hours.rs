@@ -1,7 +1,8 @@
-//! A call of four hours in segments of one hour (unoptimised builds: 40 minutes in segments of ten).
+//! Tests a call of four hours in segments of one hour (unoptimised builds: 40 minutes in segments of ten).
 //!
-//! Clocks drift, comfort noise fills silence, a hold spans the end of a segment, and the recorder restarts between two
-//! segments. The segments abut to the sample and together equal one long file.
+//! The senders' clocks drift, comfort noise fills silence, a hold spans the end of a segment, and the recorder restarts
+//! between two segments. Each segment must begin with the sample after the segment before, and together they must equal
+//! one long file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -22,22 +23,23 @@ use crate::support::phones::{MirroredTraffic, RtpPacket, SentDatagram, at_ms, fe
 
 const MINUTE: f64 = 60_000.0;
 const PART: f64 = if cfg!(debug_assertions) { 10.0 * MINUTE } else { 60.0 * MINUTE };
-/// Start and end of the hold: from before the end of the second segment until after it. Sample 0 is at 1 s.
+/// Start and end of the hold, ms of the call. It begins before the end of the second segment and ends after it. Sample
+/// 0 is at 1 s.
 const HOLD: [f64; 2] = [2.0 * PART - 3.0 * MINUTE, 2.0 * PART + 8.0 * MINUTE];
-/// Time of the restart: after the second segment was made and before the third is full.
+/// Time of the restart, ms: after the second segment was made and before the third is full.
 const RESTART: f64 = 2.0 * PART + 9.8 * MINUTE;
 const END: f64 = 4.0 * PART + 5_000.0;
 /// Errors of the senders' clocks, parts per million; positive is too fast.
 const PPM: [f64; 2] = [150.0, -120.0];
 
-/// Returns the packets of the call. Each minute a side talks for a second and a half, and otherwise sends comfort noise
-/// (RFC 3389).
+/// Returns the packets of the call. Each minute, each side talks for a second and a half. Otherwise it sends comfort
+/// noise (RFC 3389).
 fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
     let mut wire = MirroredTraffic::answered();
     let mut talks = [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)];
     let mut random = fastrand::Rng::with_seed(6);
     for (n, talk) in talks.iter_mut().enumerate() {
-        // Half of a talk spurt is before the end of a segment, half after it.
+        // The end of a segment lies in the middle of a talk spurt.
         let mut now = 60_300.0 + 400.0 * n as f64;
         while now < END - 10_000.0 {
             let is_held = now > HOLD[0] - 5_000.0 && now < HOLD[1];
@@ -51,7 +53,7 @@ fn wire() -> (MirroredTraffic, [SpokenSide; 2]) {
                 late_ms: if random.u8(..4) == 0 { 0.0 } else { random.f64() * 8.0 },
                 ..PacketFate::default()
             });
-            // 75 packets, by the sender's clock.
+            // The talk spurt has 75 packets, timed by the sender's clock.
             let said_ms = 75.0 * 20.0 * (1.0 - PPM[n] / 1e6);
             let phone = &mut talk.phone;
             let noise =
@@ -73,7 +75,7 @@ struct SegmentRecorder<'a> {
     engine: Engine,
     spool: DiskSpool,
     recorder: &'a Recorder,
-    /// The segments so far, and when each was made.
+    /// The segments so far; `made_ms` has the time at which each was made.
     parts: Vec<RecordingFile>,
     made_ms: Vec<f64>,
     ended: Option<EndedCall>,
@@ -110,25 +112,25 @@ impl SegmentRecorder<'_> {
     }
 }
 
-/// Returns the samples of some files, one after the other, as bytes.
+/// Returns the samples of several files as bytes, one file after the other.
 fn sound(files: &[RecordingFile]) -> impl Read {
     let open = |file: &RecordingFile| {
         let reader = hound::WavReader::open(&file.path).unwrap();
         assert_eq!(u64::from(reader.duration()), (file.ends_at.nanos_since(file.starts_at) / 125_000) as u64);
         let bytes = u64::from(reader.duration()) * 4;
-        // The reader of hound is at the first sample.
+        // After opening, hound's reader is at the first sample.
         let inner: BufReader<File> = reader.into_inner();
         inner.take(bytes)
     };
     files.iter().map(open).fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, one| Box::new(all.chain(one)))
 }
 
-/// Compares a part of each talk spurt with a file, without reading the file into memory.
+/// Compares a part of each talk spurt with a file. Does not read the whole file into memory.
 fn judge(file: &Path, talk: &SpokenSide) -> SpeechScore {
     let mut reader = hound::WavReader::open(file).unwrap();
     let mut score = SpeechScore::default();
     for piece in talk.said.chunk_by(|a, b| b.heard_ms - a.heard_ms < 100.0).flat_map(|spurt| spurt.chunks_exact(10)) {
-        // The recording begins at 1 s; 50 ms before and after.
+        // The recording begins at 1 s. The part to be read begins 50 ms before the talk spurt.
         let from = ((piece[0].heard_ms - 1_000.0) * 8.0) as i64 - 400;
         let Ok(seek) = u32::try_from(from) else { continue };
         reader.seek(seek).unwrap();
@@ -149,7 +151,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, sample_rate, part_s) = (folder.path().join("parts"), Some(8_000), (PART / 1e3) as u64);
     let config = RecordingConfig { dir, sample_rate, part_hours: 24, ..RecordingConfig::default() };
-    // 32,000 bytes a second, and some for the header.
+    // 32,000 bytes a second, and some bytes for the header.
     let recorder = Recorder::new(config.clone(), FolderLayout::Flat, Some(part_s * 32_000 + 16_000));
     assert_eq!(recorder.segment_seconds(), part_s);
     let engine_config = Config { part_s, hold_s: 14_400, ..Config::default() };
@@ -190,12 +192,12 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
     assert_eq!((record.verdict, whole.recordings.len()), (Some(CallVerdict::BothSides), 1));
     let parts = &record.recordings;
     let lengths: Vec<f64> = parts.iter().map(|p| p.ends_at.nanos_since(p.starts_at) as f64 / 1e6).collect();
-    // Four full segments and the rest.
+    // There are four full segments and the rest.
     assert_eq!(lengths, [PART, PART, PART, PART, 4_000.0]);
     assert!(parts.windows(2).all(|pair| pair[0].ends_at == pair[1].starts_at));
     assert_eq!(parts.iter().map(|p| p.part).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    // Each is made soon after its end except the second, which waits for the end of the hold; the fourth is made with
-    // the rest.
+    // Each segment is made soon after its end, with two exceptions. The second waits for the end of the hold, and the
+    // fourth is made together with the rest.
     let late: Vec<f64> = (1..).zip(made_ms).map(|(n, ms)| (ms - 1_000.0 - PART * f64::from(n)) / MINUTE).collect();
     let soon = 0.5..2.0;
     assert!(
@@ -214,7 +216,7 @@ fn assert_parts(record: &CallRecord, whole: &CallRecord, made_ms: &[f64], talks:
     for talk in talks {
         let score = judge(Path::new(&whole.recordings[0].path), talk);
         eprintln!("4 h, {:?}: {} pieces, worst {:.2} ms", talk.phone.side, score.offsets.len(), score.worst());
-        // Each talk spurt has seven pieces, and the hold lasts 16 minutes.
+        // Each talk spurt has seven pieces, and there are no talk spurts during the 16 minutes of hold.
         assert!(
             score.offsets.len() as f64 > 7.0 * (4.0 * PART / MINUTE - 16.0) && score.worst() <= 2.0,
             "{:?}: {}",

@@ -1,5 +1,5 @@
-//! Long calls between telephones whose clocks drift. They are made, spooled and compared piece by piece, because a call
-//! of hours does not fit into memory.
+//! Tests of long calls between telephones with clock drift. Packets are made, spooled and compared piece by piece,
+//! because a call of hours does not fit into memory.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use callspan::spool::memory::MemorySpool;
 use crate::sound::score::{SpeechScore, SpokenPacket};
 use crate::support::phones::{EngineWithSpool, MirroredTraffic, RtpPacket, RtpPhone, at_ms, ended, feed};
 
-/// One side: its clock, its next packet, and the pieces of speech for which the score searches.
+/// One side of the call: its clock, its next packet, and the pieces of speech that will be searched in the recording.
 struct DriftingSender {
     phone: RtpPhone,
     ppm: f64,
@@ -21,10 +21,10 @@ struct DriftingSender {
     score: SpeechScore,
 }
 
-/// Packets in a talk spurt. Each second a telephone with voice detection talks for 200 ms; its RTP timestamps continue
-/// meanwhile.
+/// Number of packets in a talk spurt. Each second a telephone with voice detection talks for 200 ms; its RTP timestamps
+/// continue in between.
 const SPURT: u64 = 10;
-/// Only one in this many talk spurts is searched; the others repeat one byte.
+/// One in this number of talk spurts is searched in the recording. The others repeat one byte.
 const EACH: u64 = 24;
 
 impl DriftingSender {
@@ -60,11 +60,11 @@ impl DriftingSender {
     }
 }
 
-/// The last seconds of the rendered sound.
+/// The most recent seconds of the rendered sound.
 #[derive(Default)]
 struct RecordingTail {
     frames: Vec<[i16; 2]>,
-    /// Number of the first stored sample.
+    /// Index in the recording of the first stored sample.
     from: i64,
 }
 
@@ -73,7 +73,7 @@ impl RecordingTail {
         self.frames.extend_from_slice(frames);
         let end = self.from + self.frames.len() as i64;
         for sender in senders {
-            // With room around it to look in.
+            // A piece is searched when the sound around it was rendered, too.
             while let Some(piece) =
                 sender.pieces.pop_front_if(|piece| ((piece[0].heard_ms - 1_000.0) * 8.0) as i64 + 1_600 + 1_600 < end)
             {
@@ -90,15 +90,15 @@ impl RecordingTail {
     }
 }
 
-/// Maximum number of stored samples: 4 s.
+/// Maximum number of stored samples for each channel: 4 s.
 const KEPT: usize = 32_000;
 
-/// Makes a call of some hours between two clocks that are wrong by `ppm`. Returns the report of rendering, and both
+/// Makes a call of some hours. The clocks of both sides are wrong by `ppm`. Returns the report of rendering, and both
 /// senders.
 fn long_call(hours: f64, ppm: [f64; 2]) -> (RenderReport, [DriftingSender; 2]) {
     let mut senders = [DriftingSender::new(Side::Caller, ppm[0]), DriftingSender::new(Side::Callee, ppm[1])];
     let folder = tempfile::tempdir().unwrap();
-    // A larger spool is written to a file.
+    // The spool of a long call is written to a file.
     let mut stage = EngineWithSpool {
         spool: MemorySpool::new(32, folder.path().to_owned()),
         ..EngineWithSpool::new(Config::default())
@@ -163,6 +163,6 @@ fn clock_drift_of_500_ppm_stays_aligned_for_4_hours() {
     assert_in_step("500 ppm for 4 hours", 4.0, [500.0, -500.0], BOUND_MS);
 }
 
-/// Maximum error of the time of a piece of speech. The envelope looks 2 s each way and is averaged over as much. At 500
-/// ppm this is 1 ms, and another at the beginning of the call.
+/// Maximum error of the time of a piece of speech, ms. The smallest lag is searched over 2 s each way and averaged over
+/// as much. At 500 ppm this makes 1 ms, and another 1 ms at the beginning of the call.
 const BOUND_MS: f64 = 3.0;

@@ -1,5 +1,5 @@
-//! Unusual RTP with which other recorders fail: packet times, timestamps, markers, SSRCs, headers, payload types and
-//! comfort noise. Both voices must stay at their places, and nothing may be missing.
+//! Tests of unusual RTP with which other recorders fail: packet times, timestamps, markers, SSRCs, headers, payload
+//! types and comfort noise. Both voices must be at their positions, and no sound may be missing.
 
 use callspan::call::config::Config;
 use callspan::call::record::{CallVerdict, Side};
@@ -13,7 +13,7 @@ fn both() -> [SpokenSide; 2] {
     [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
-/// Returns a call in which both sides talk from 1 s to 9 s. `before` first changes the sides.
+/// Returns a call in which both sides talk from 1 s to 9 s. Before that, `before` changes the senders.
 fn talked(before: impl Fn(&mut [SpokenSide; 2])) -> (MirroredTraffic, [SpokenSide; 2]) {
     let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     before(&mut talks);
@@ -37,7 +37,7 @@ fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     }
 }
 
-/// Changes each media packet; the second argument of `change` is its number.
+/// Changes each media packet by `change`. Its second argument is the index of the packet.
 fn each_packet(wire: &mut MirroredTraffic, change: impl Fn(&mut SentDatagram, usize)) {
     let is_media = |p: &&mut SentDatagram| [media(Side::Caller), media(Side::Callee)].contains(&p.src);
     wire.packets.iter_mut().filter(is_media).enumerate().for_each(|(n, packet)| change(packet, n));
@@ -52,7 +52,7 @@ fn packets_of_10_to_200_ms_are_all_heard_in_place() {
         let stream = &recorded.record.sides.callee.streams[0];
         assert_eq!((stream.ptime_ms, stream.lost), (Some(f64::from(ptime_ms)), 0));
     }
-    // Packet times that do not divide the 200 ms of a scored piece, so each packet is compared alone.
+    // These packet times do not divide the 200 ms of a compared piece. So each packet is compared for itself.
     for ptime_ms in [30, 60, 120] {
         let (wire, talks) = talked(|talks| talks[1].phone.ptime_ms = ptime_ms);
         assert_each_packet(&format!("{ptime_ms} ms"), &record(wire), &talks[1]);
@@ -71,14 +71,14 @@ fn packets_whose_length_changes_all_the_time_are_heard_in_place() {
     talks[1].run(&mut wire, (1_020.0, now), 0.0, |_| PacketFate::default());
     wire.bye(now + 10.0);
     let recorded = record(wire);
-    // The shortest is long enough to be known by.
+    // 10 ms is the shortest packet that can be found in the recording.
     talks[0].phone.ptime_ms = 10;
     assert_each_packet("changing", &recorded, &talks[0]);
     assert_each_packet("steady", &recorded, &talks[1]);
     assert_eq!(recorded.record.sides.caller.concealed_ms, Some(0));
 }
 
-/// Checks that each packet is where it was heard, to two samples.
+/// Checks that the sound of each packet is at its position, to two samples.
 #[track_caller]
 fn assert_each_packet(name: &str, recorded: &RecordedCall, talk: &SpokenSide) {
     let length = talk.phone.samples() as usize;
@@ -118,7 +118,7 @@ fn header_extensions_contributing_sources_and_padding_are_no_sound() {
         let mut more = vec![0x11; 4 * csrcs];
         if n % 3 > 0 {
             packet.payload[0] |= 0x10;
-            // One-byte form (RFC 8285), and an unknown form.
+            // A header extension in the one-byte form (RFC 8285), or in an unknown form.
             more.extend(if n % 3 == 1 { [0xBE, 0xDE, 0, words as u8] } else { [0x12, 0x34, 0, words as u8] });
             more.extend((0..words).flat_map(|_| [0x10, 0x7F, 0, 0]));
         }
@@ -139,7 +139,8 @@ fn the_newer_of_two_streams_is_heard_until_it_ends() {
     let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     talks[0].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
     talks[1].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
-    // The PBX sends sound from the telephone's address, with its own clock: the voice of the caller 10 min later.
+    // For some time the PBX sends music from the telephone's address, with a clock of its own. It is the telephone's
+    // voice from 10 min later.
     let mut music = SpokenSide::new(Side::Callee);
     (music.phone.ssrc, music.phone.sequence, music.phone.time, music.phone.said) = (0x5555, 9, 77, 4_800_000);
     music.run(&mut wire, (6_007.0, 10_007.0), 0.0, |_| PacketFate::default());
@@ -158,7 +159,7 @@ fn a_payload_type_reassigned_by_a_reinvite_decodes_with_its_new_codec() {
     let (mut wire, mut talks) = (MirroredTraffic::default(), both());
     wire.offer(0.0, &lines(Side::Caller, "PCMU"));
     wire.accept(1_000.0, &lines(Side::Callee, "PCMU"));
-    // The same voice as payload type 96.
+    // The same voice is sent as payload type 96.
     for (talk, pt) in talks.iter_mut().flat_map(|talk| [(talk, 0)]) {
         talk.phone.pt = pt;
         talk.run(&mut wire, (1_020.0, 6_000.0), 0.0, |_| PacketFate::default());
@@ -195,7 +196,7 @@ fn comfort_noise_of_any_length_moves_nothing() {
         wire.bye(9_010.0);
         let recorded = record(wire);
         assert_heard(&format!("{} bytes", payload.len()), &recorded, &talks);
-        // At -60 dBov and below (0xFF is 127); an impossible -0 is held down to -30.
+        // The level is -60 dBov or lower (0xFF is 127). An impossible level of 0 is reduced to -30 dBov.
         let loudest = recorded.frames[3_100 * 8..3_990 * 8].iter().flatten().map(|s| s.unsigned_abs()).max().unwrap();
         assert!(loudest <= if payload.starts_with(&[0]) { 1_900 } else { 60 }, "{} bytes: {loudest}", payload.len());
     }
@@ -205,7 +206,7 @@ fn comfort_noise_of_any_length_moves_nothing() {
 fn packets_that_a_card_joined_are_each_heard_in_place() {
     let (mut wire, mut talks) = talked(|talks| talks[1].phone.pt = 8);
     let mut packets = std::mem::take(&mut wire.packets);
-    // Two packets of the caller and four of the callee come at once, when the last of them is sent.
+    // Two packets of the caller, and four of the callee, are joined and arrive when the last of them is sent.
     for (side, count) in [(Side::Caller, 2), (Side::Callee, 4)] {
         let (mine, others): (Vec<SentDatagram>, Vec<SentDatagram>) =
             packets.into_iter().partition(|p| p.src == media(side));
@@ -217,7 +218,7 @@ fn packets_that_a_card_joined_are_each_heard_in_place() {
     }
     wire.packets = packets;
     let recorded = record(wire);
-    // The first packets are in front of a group that comes late.
+    // The first packets arrive alone and before a joined group, so their lag is smaller.
     talks.iter_mut().for_each(|talk| talk.said.retain(|said| said.heard_ms > 1_100.0));
     assert_heard("joined", &recorded, &talks);
     for side in [&recorded.record.sides.caller, &recorded.record.sides.callee] {
@@ -230,7 +231,7 @@ fn packets_that_a_card_joined_are_each_heard_in_place() {
 fn excess_media_without_a_call_is_counted_and_harmless() {
     let (wire, talks) = talked(|_| {});
     let mut packets = wire.sorted();
-    // 60,000 packets in a second from hosts that no SIP message names; 50,000 are kept.
+    // 60,000 packets arrive within a second from hosts that no SIP message names. The engine keeps 50,000 of them.
     let noise = (0..60_000).map(|n: u32| {
         let host = |last| callspan::net::Endpoint::v4([192, 0, 2, last], 10_000 + (n % 1_000) as u16);
         let mut payload = vec![0x80, 0];

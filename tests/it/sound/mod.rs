@@ -1,4 +1,4 @@
-//! Whole synthetic calls through engine, spool and rendering: the content of the recording, and its times.
+//! Tests of whole synthetic calls through engine, spool and rendering: the content of the recording, and its times.
 
 mod bounds;
 mod clock;

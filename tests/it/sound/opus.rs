@@ -1,4 +1,4 @@
-//! Opus with every packet length, mono and stereo. The delay is at most that of the codec.
+//! Tests of Opus with every packet length, mono and stereo. The recording may be late only by the codec's delay.
 
 use std::f64::consts::{PI, TAU};
 
@@ -9,12 +9,12 @@ use crate::sound::score::{PacketFate, SpokenSide};
 use crate::support::phones::{MirroredTraffic, RtpPacket, at_ms, describe, record};
 
 const RATE: f64 = 48_000.0;
-/// Delay of encoder and decoder: the encoder looks ahead by 6.5 ms, and a decoder to 16 kHz has no delay of its own
-/// (RFC 6716 section 4.2.9, 4.5).
+/// Delay of encoder and decoder, ms. The encoder looks ahead by 6.5 ms, and a decoder to 16 kHz adds no delay (RFC 6716
+/// section 4.2.9, 4.5).
 const DELAY_MS: f64 = 6.5;
 
-/// Returns a voice at 48 kHz: three tones that change every 40 ms, with soft edges. Opus keeps the waveform of tones
-/// but not of noise.
+/// Returns a voice at 48 kHz. It consists of three tones that change every 40 ms, with soft edges, because Opus keeps
+/// the waveform of tones but not of noise.
 fn tones(slots: usize) -> Vec<f64> {
     let mut random = fastrand::Rng::with_seed(5);
     let mut out = Vec::new();
@@ -28,7 +28,8 @@ fn tones(slots: usize) -> Vec<f64> {
     out
 }
 
-/// Returns the likeness of 200 ms of the recording from a place to the sound that was sent; both at 16 kHz.
+/// Returns the similarity of 200 ms of the recording, from sample `place` on, to the sound that was sent. Both have 16
+/// kHz.
 fn likeness(frames: &[[i16; 2]], place: i64, sent: &[f64]) -> f64 {
     let (mut dot, mut own, mut other) = (0.0, 1.0, 1.0);
     for n in 0..3_200 {
@@ -57,7 +58,7 @@ fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
         let samples = frame_us as usize * 48 / 1_000;
         let packets = 6_000_000 / u64::from(frame_us);
         for (n, sent) in (0..packets).zip(tones.chunks(samples)) {
-            // The right channel is half as loud: mixed, the sound has three quarters of its level.
+            // The right channel is half as loud as the left. So the mean of both has three quarters of the level.
             let both = |tone: &f64| [*tone as i16, (tone / 2.0) as i16].into_iter().take(count);
             let pcm: Vec<i16> = sent.iter().flat_map(both).collect();
             let payload = encoder.encode_vec(&pcm, 4_000).unwrap();
@@ -78,7 +79,7 @@ fn opus_packets_of_2_5_to_120_ms_keep_their_place() {
         let side = &record.sides.caller;
         assert_eq!((side.packets, side.lost, side.concealed_ms), (packets, 0, Some(0)), "{name}");
         assert_eq!(side.streams[0].ptime_ms, Some(f64::from(frame_us) / 1e3), "{name}");
-        // Pieces of 200 ms each, except the first, in which the encoder adapts.
+        // The pieces have 200 ms each. The first is left out, because the encoder adapts in it.
         for piece in 1..29 {
             let place = 20 * 16 + piece * 3_200 + (DELAY_MS * 16.0) as i64;
             let at = |lag: i64| likeness(frames, place + lag, &tones[piece as usize * 9_600..]);

@@ -1,4 +1,4 @@
-//! Card numbers: while a recording is paused, neither speech nor DTMF is stored.
+//! Tests for calls with card numbers: while a recording is paused, neither speech nor DTMF may be stored.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
@@ -21,7 +21,7 @@ fn config() -> Config {
     Config { pause, ..Config::default() }
 }
 
-/// Returns a call in which both talk from 1 s (the answer) to 9 s (the BYE).
+/// Returns a call in which both sides talk from 1 s (the answer) to 9 s (the BYE).
 fn talking() -> MirroredTraffic {
     let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
@@ -37,21 +37,21 @@ fn run(wire: MirroredTraffic) -> RecordedCall {
     stage.finish()
 }
 
-/// Returns whether a sequence of bytes is anywhere in the spools.
+/// Returns whether the spools contain a sequence of bytes.
 fn kept(recorded: &RecordedCall, bytes: &[u8]) -> bool {
     recorded.spools.iter().any(|spool| memchr::memmem::find(spool, bytes).is_some())
 }
 
-/// Returns the voice payloads that were sent between two times, the first excluded: a packet at the time of the pause
-/// itself is still stored.
+/// Returns the voice payloads that were sent between two times, `from_ms` excluded: a packet at the very time of the
+/// pause is still stored.
 fn said(packets: &[SentDatagram], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
     let voice = packets.iter().filter(|p| p.payload.first() == Some(&0x80) && p.payload.get(1) != Some(&101));
     let inside = voice.filter(|p| p.at > at_ms(from_ms) && p.at < at_ms(to_ms));
     inside.map(|p| p.payload[12..].to_vec()).collect()
 }
 
-/// Checks the time from `from_ms` to `to_ms`: silent in both channels, absent from the spool and marked in the record.
-/// The second before and after must be there.
+/// Checks a pause from `from_ms` to `to_ms`. Both channels must be silent, the spool must not have the sound, and the
+/// record must report the pause. The second before and the second after must be there.
 fn assert_paused(recorded: &RecordedCall, wire: &[SentDatagram], (from_ms, to_ms): (f64, f64)) {
     let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
     let silent = &recorded.frames[frame(from_ms)..frame(to_ms)];
@@ -113,7 +113,7 @@ fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
     assert_paused(&stage.finish(), &packets, (4_000.0, 6_000.0));
 }
 
-/// The caller types keys within a second and continues to talk. Returns the time of the last key.
+/// The caller presses three keys within a second and continues to talk. Returns the time of the last key.
 fn typed(wire: &mut MirroredTraffic, phone: &mut RtpPhone, from_ms: f64, keys: [u8; 3]) -> f64 {
     for (n, key) in keys.into_iter().enumerate() {
         phone.press(wire, from_ms + 300.0 * n as f64, key);
@@ -124,8 +124,8 @@ fn typed(wire: &mut MirroredTraffic, phone: &mut RtpPhone, from_ms: f64, keys: [
 
 const STAR: u8 = 10;
 
-/// Returns a call in which the caller pauses by `*71`, types four digits of a card, and resumes by `*72`; and the times
-/// of both.
+/// Returns a call in which the caller pauses the recording by `*71`, types four digits of a card, and resumes by `*72`.
+/// Also returns the times of the pause and of the end of the pause.
 fn typing() -> (MirroredTraffic, f64, f64) {
     let mut wire = MirroredTraffic::answered();
     let mut caller = RtpPhone::new(Side::Caller);
@@ -141,7 +141,8 @@ fn typing() -> (MirroredTraffic, f64, f64) {
     (wire, paused, resumed)
 }
 
-/// Checks that no key is stored: neither in the spool's packets nor in the record; no telephone-event has a payload.
+/// Checks that no key is stored: not in the spool, and not in the record. No telephone-event may have a payload in the
+/// spool.
 fn assert_no_keys(recorded: &RecordedCall, wire: &[SentDatagram]) {
     let events = wire.iter().filter(|p| p.payload.get(1) == Some(&101));
     for packet in events {
@@ -157,7 +158,7 @@ fn keys_pause_and_resume_and_no_key_is_kept() {
     let (wire, from, to) = typing();
     let packets = wire.clone().sorted();
     let recorded = run(wire);
-    // The keys themselves are silent, so the check keeps more distance from the edges.
+    // The keys have no sound of their own, so the check leaves more distance from the edges of the pause.
     let paused = &recorded.record.paused;
     assert_eq!((paused[0].from, paused[0].to, paused.len()), (at_ms(from), Some(at_ms(to)), 1));
     let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
@@ -205,7 +206,7 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
     let packets = wire.sorted();
     let (before, rest): (Vec<SentDatagram>, Vec<SentDatagram>) =
         packets.iter().cloned().partition(|p| p.at < at_ms(4_500.0));
-    // A second of packets is not captured.
+    // The packets of one second are not captured.
     let after: Vec<SentDatagram> = rest.into_iter().filter(|p| p.at >= at_ms(5_500.0)).collect();
     let folder = tempfile::tempdir().unwrap();
     let spool_config = callspan::spool::config::Config { dir: folder.path().to_owned(), ..Default::default() };
@@ -222,7 +223,7 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
     assert_eq!(resume(&mut engine, &mut spool, &|_| false).unwrap().len(), 1);
     let id = engine.live_ids().next().unwrap().to_owned();
     assert_eq!(engine.is_paused(&id), Some(true), "the keys are not in the spool, the decision is");
-    // The engine was started with today's time; the made-up call continues in its own time.
+    // The engine was started at today's time, but the synthetic call has times of its own.
     feed(&mut engine, &after, &mut spool);
     engine.handle_end_of_capture(&mut spool);
     spool.flush();

@@ -1,4 +1,4 @@
-//! A restart during a call: the call continues, and later sound keeps its place.
+//! Tests of a restart during a call: the call must continue, and later sound must be at its position.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::support::phones::{
     self, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded, voice,
 };
 
-/// The way in which the earlier process ended.
+/// How the earlier process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEnd {
     /// By SIGTERM.
@@ -31,7 +31,7 @@ pub fn start(folder: &Path) -> (DiskSpool, impl Sized + use<>) {
     DiskSpool::start(&config).expect("a spool")
 }
 
-/// Passes these packets to a recorder, which is then stopped. Returns its spool folder.
+/// Passes packets to a recorder and then stops it. Returns its spool folder.
 pub fn leave(
     packets: &[SentDatagram],
     left: ProcessEnd,
@@ -65,7 +65,7 @@ pub fn hear(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool
     feed(engine, packets, spool);
 }
 
-/// Starts a recorder in that folder, passes the remaining packets, and returns the recording.
+/// Starts a recorder in a folder and passes the remaining packets. Returns the recording.
 pub fn go_on(folder: &Path, packets: &[SentDatagram]) -> RecordedCall {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
@@ -82,7 +82,7 @@ pub fn split(packets: &[SentDatagram], ms: f64) -> (Vec<SentDatagram>, Vec<SentD
     packets.iter().cloned().partition(|p| p.at < at_ms(ms))
 }
 
-/// Returns a call in which both talk from 1 s on, until the BYE at `ms`.
+/// Returns a call in which both sides talk from 1 s until the BYE at `ms`.
 fn talking(ms: f64) -> MirroredTraffic {
     let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
@@ -92,7 +92,7 @@ fn talking(ms: f64) -> MirroredTraffic {
     wire
 }
 
-/// Returns by how many samples a second of a channel is late, found by its likeness to the speech.
+/// Returns by how many samples one second of a channel is late. It is compared with the speech that was sent.
 fn lag(frames: &[[i16; 2]], side: Side, from: usize) -> i64 {
     let likeness = |lag: i64| -> f64 {
         let at = |n: usize| f64::from(frames[(n as i64 + lag) as usize][side.channel()]);
@@ -111,19 +111,19 @@ fn both_sides_keep_their_place_across_a_restart() {
         let recorded = go_on(folder.path(), &after);
         let record = &recorded.record;
         assert_eq!(record.verdict, Some(CallVerdict::BothSides), "{left:?}");
-        // 20 s from the answer to the BYE, as long as the call.
+        // The answer is at 1 s and the BYE at 21 s, so the recording has 20 s.
         assert_eq!(recorded.frames.len(), 160_000, "{left:?}");
         for side in [Side::Caller, Side::Callee] {
             for second in [0, 3, 7, 11, 15, 18] {
                 let lag = lag(&recorded.frames, side, second * 8_000 + 800);
-                // 2 ms.
+                // 16 samples are 2 ms.
                 assert!(lag.abs() <= 16, "{left:?}: {side:?} lies {lag} samples late at {second} s");
             }
             let of_side = |from_ms: usize, to_ms: usize| {
                 let frames = &recorded.frames[(from_ms - 1_000) * 8..(to_ms - 1_000) * 8];
                 frames.iter().filter(|f| f[side.channel()] == 0).count()
             };
-            // The gap is 2.5 s long; the lost sound is concealed for some tens of ms.
+            // The gap has 2.5 s. At its beginning, lost sound is concealed for some tens of ms.
             assert_eq!(of_side(9_200, 11_480), 2_280 * 8, "{left:?}: {side:?} is silent in the hole");
             assert!(of_side(8_800, 8_990) < 100 && of_side(11_520, 11_700) < 100, "{left:?}: {side:?} around the hole");
         }
@@ -132,7 +132,7 @@ fn both_sides_keep_their_place_across_a_restart() {
             .iter()
             .find(|p| p.kind == callspan::call::record::ProblemKind::RestartGap)
             .expect("it says so");
-        // 125 packets of each side; one more or less belongs to the hole's edges.
+        // Each side lost 125 packets.
         assert!(gap.ms.is_some_and(|ms| ms >= 2_500) && gap.packets == Some(250), "{left:?}: {gap:?}");
         for side in [&record.sides.caller, &record.sides.callee] {
             assert_eq!((side.packets, side.lost, side.streams.len()), (875, 125, 1), "{left:?}");
@@ -142,14 +142,14 @@ fn both_sides_keep_their_place_across_a_restart() {
     }
 }
 
-/// Returns a call with all events that an engine remembers and writes into the record.
+/// Returns a call with all kinds of events that an engine stores in the record.
 fn eventful() -> MirroredTraffic {
     let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
     wire.answer(4_000.0);
     let mut caller = RtpPhone::new(Side::Caller);
     let mut callee = RtpPhone::new(Side::Callee);
-    callee.talk(&mut wire, 2_000.0, 12_000.0); // rings, then talks
+    callee.talk(&mut wire, 2_000.0, 12_000.0); // it rings and then talks
     caller.talk(&mut wire, 4_000.0, 8_000.0);
     caller.press(&mut wire, 8_000.0, 5);
     caller.talk(&mut wire, 8_200.0, 10_000.0);
@@ -167,8 +167,8 @@ fn eventful() -> MirroredTraffic {
     wire
 }
 
-/// Returns a record without the fields that a restart may change: its own problem, and copies of packets from before
-/// it, which are not recognised.
+/// Returns a record without the fields that a restart may change. They are the problem that reports the restart, and
+/// the number of duplicates, which are not recognised over a restart.
 fn comparable(mut record: CallRecord) -> serde_json::Value {
     record.problems.retain(|p| p.kind != callspan::call::record::ProblemKind::RestartGap);
     record.recordings.clear();
@@ -188,8 +188,7 @@ fn a_restart_without_lost_packets_leaves_the_same_record() {
     let whole = stage.finish();
     let expected = comparable(whole.record.clone());
     assert!(expected["events"].as_array().expect("events").len() >= 6, "{}", expected["events"]);
-    // While the call rings, with early media, talking, after a key, on hold, after the hold, after the change of
-    // codecs.
+    // The moments are: ringing, early media, talk, after a key, on hold, after the hold, after the change of codecs.
     for ms in [1_000.0, 3_000.0, 4_000.5, 6_000.0, 9_000.0, 11_000.0, 14_000.0, 18_000.0, 20_100.0, 24_000.0] {
         for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
             let (before, after) = split(&packets, ms);
@@ -210,7 +209,7 @@ fn a_restart_without_lost_packets_leaves_the_same_record() {
 fn a_call_is_recognised_after_a_restart_by_its_first_message() {
     let mut wire = MirroredTraffic::default();
     wire.invite(0.0, "");
-    // A telephone that is asked again and again: 40 KiB.
+    // The telephone gets many INFO requests, in total 40 KiB.
     for n in 0..60 {
         wire.info(10.0 + f64::from(n), &format!("X-Filler: {}\r\n", "x".repeat(300)), ("", ""));
     }
@@ -264,7 +263,7 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
 
 #[test]
 fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
-    // The first hole is ten minutes long: twice what a silent call has.
+    // The first gap has ten minutes, twice the time after which a silent call ends.
     let mut wire = MirroredTraffic::answered();
     for side in [Side::Caller, Side::Callee] {
         let mut phone = RtpPhone::new(side);
@@ -299,7 +298,8 @@ fn a_call_that_ended_while_it_rang_does_not_come_back() {
     wire.invite(0.0, "");
     wire.bye(3_000.0);
     let mut packets = wire.sorted();
-    // Time passes: the leg is closed two seconds after its end, and the journal is on the disk twelve seconds after that.
+    // A later packet makes time pass. The leg is closed two seconds after its end, and the journal is on the disk
+    // twelve seconds after that.
     packets.push(SentDatagram { at: at_ms(30_000.0), ..packets[0].clone() });
     packets[2].payload = b"nothing".to_vec();
     for left in [ProcessEnd::InOrder, ProcessEnd::Killed] {
@@ -317,7 +317,7 @@ fn rendering_again_keeps_the_times_after_a_clock_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(&folder.path().join("spool"));
     let mut engine = Engine::new(Config::default(), "made up");
-    // The clock was an hour slow until now.
+    // Until now the wall clock was an hour slow, and now it is corrected.
     engine.handle_clock_step(3_600_000_000_000, &mut spool);
     feed(&mut engine, &packets, &mut spool);
     engine.handle_end_of_capture(&mut spool);

@@ -1,11 +1,12 @@
-//! Compares a recording with the speech that was sent: each piece of 200 ms is searched around its time.
+//! Compares a recording with the speech that was sent. Each piece of 200 ms is searched around its time.
 //!
 //! The score has offset and level of the pieces, the missing speech, and the leakage into the other channel.
 
 use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPhone, at_ms, voice};
 use callspan::call::record::Side;
 
-/// A packet of a voice: its first sample, when it was (or would have been) heard, and whether the network lost it.
+/// A packet of a voice: index of its first sample, time at which it is or would be heard, and whether the network lost
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct SpokenPacket {
     pub sample: u64,
@@ -45,7 +46,7 @@ impl SpokenSide {
         }
     }
 
-    /// Talks with a clock that is wrong by `ppm` through a network.
+    /// Talks through a network. The sender's clock is wrong by `ppm`.
     pub fn run(
         &mut self,
         wire: &mut MirroredTraffic,
@@ -60,14 +61,14 @@ impl SpokenSide {
         }
     }
 
-    /// Talks while the mirror does not show the packets, so this speech is not expected in the recording.
+    /// Talks for a time in which nothing is captured. So this speech is not expected in the recording.
     pub fn unheard(&mut self, ms: f64) {
         for _ in 0..(ms / f64::from(self.phone.ptime_ms)).round() as u32 {
             self.phone.advance();
         }
     }
 
-    /// Pauses; the sender's RTP timestamps continue.
+    /// Pauses for `ms`. The sender's RTP timestamps continue.
     pub fn rest(&mut self, ms: f64) {
         let ticks = (ms * 8.0).round();
         self.phone.time = self.phone.time.wrapping_add(ticks as u32);
@@ -78,11 +79,11 @@ impl SpokenSide {
 /// The result of a comparison.
 #[derive(Debug, Default)]
 pub struct SpeechScore {
-    /// Offset of each piece, ms; positive is too late.
+    /// Offset of each piece, ms; positive if the piece is late.
     pub offsets: Vec<f64>,
-    /// Level of each piece without loss in dB; positive is too loud.
+    /// Level of each piece without loss, dB; positive if the piece is too loud.
     pub levels: Vec<f64>,
-    /// For each piece, the factor with which it is in the other channel.
+    /// Factor with which each piece is contained in the other channel.
     leaks: Vec<f64>,
     pub missing_ms: f64,
     pub lost_ms: f64,
@@ -98,19 +99,20 @@ impl SpeechScore {
         if self.offsets.is_empty() { 0.0 } else { high - low }
     }
 
-    /// Returns the largest error of the level, dB.
+    /// Returns the largest level error of a piece, dB.
     pub fn level_db(&self) -> f64 {
         self.levels.iter().fold(0.0, |worst, level| level.abs().max(worst))
     }
 
-    /// Returns the level of the voice in the other channel relative to its own, dB. The other channel has its own
-    /// voice, in which a piece of noise is found at -32 dB by chance; the mean of 20 pieces is -45 dB.
+    /// Returns the level of the voice in the other channel relative to its own channel, dB. The other channel has
+    /// another voice. By chance a piece of noise is found in it at -32 dB, and on the average of 20 pieces at -45 dB.
     pub fn leakage_db(&self) -> f64 {
         let mean = self.leaks.iter().sum::<f64>() / self.leaks.len().max(1) as f64;
         20.0 * mean.abs().max(1e-6).log10()
     }
 
-    /// Searches for the packets of a piece; `heard` returns samples of both channels from a position of the recording.
+    /// Searches the packets of a piece in the recording. `heard` returns samples of both channels from a position of
+    /// the recording.
     pub fn judge<'a>(
         &mut self,
         (side, length): (Side, usize),
@@ -128,15 +130,15 @@ impl SpeechScore {
         let best =
             |reach: i64| (-reach..=reach).map(|lag| (lag, likeness(lag))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
         self.lost_ms += piece.iter().filter(|p| p.lost).count() as f64 * length as f64 / 8.0;
-        // Noise is like nothing but itself. So a piece that is found near its place is the right one, and only others
-        // are searched further away.
+        // Noise is similar only to itself. So a piece that is found near its position is the right one. Only the other
+        // pieces are searched further away.
         let (lag, likeness) = Some(best(NEAR)).filter(|(_, likeness)| *likeness > 0.4).unwrap_or_else(|| best(SEARCH));
         if likeness < 0.2 {
             self.missing_ms += samples as f64 / 8.0;
             return;
         }
         self.offsets.push(lag as f64 / 8.0);
-        // A sample that is removed or inserted because of drift shifts the rest of the piece by one.
+        // A sample that is removed or inserted because of clock drift moves the rest of the piece by one sample.
         let there = |from: usize| {
             (-2_i64..=2).any(|slip| {
                 channel(side.channel(), place + lag + slip + from as i64, length)
@@ -154,16 +156,16 @@ impl SpeechScore {
     }
 }
 
-/// Compares every `each`th piece of 200 ms of a side.
+/// Compares every `each`th piece of 200 ms of one side.
 pub fn score(recorded: &RecordedCall, talk: &SpokenSide, each: usize) -> SpeechScore {
     let length = talk.phone.samples() as usize;
     let packets = 1_600 / length;
-    // The recording of a call that was joined under way does not begin with its answer.
+    // If the capture began during the call, the recording does not begin with the answer.
     let starts_at = recorded.record.recordings.first().map_or(at_ms(1_000.0), |r| r.starts_at);
     let early = starts_at.nanos_since(at_ms(1_000.0)) * 8 / 1_000_000;
     let mut score = SpeechScore::default();
     for piece in talk.said.chunks(packets).step_by(each) {
-        // A piece across a pause is two pieces.
+        // If there is a pause within a piece, its two parts can have different offsets.
         let together = piece.windows(2).all(|pair| {
             let heard_ms = pair[1].heard_ms - pair[0].heard_ms;
             pair[1].sample == pair[0].sample + length as u64 && heard_ms < 1.5 * length as f64 / 8.0
@@ -177,7 +179,7 @@ pub fn score(recorded: &RecordedCall, talk: &SpokenSide, each: usize) -> SpeechS
     score
 }
 
-/// Returns the normalised correlation.
+/// Returns the normalised correlation of two sounds.
 fn like(a: &[i32], b: &[i32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1.0)
 }
@@ -186,7 +188,7 @@ fn dot(a: &[i32], b: &[i32]) -> f64 {
     a.iter().zip(b).map(|(x, y)| i64::from(x * y)).sum::<i64>() as f64
 }
 
-/// Distance from its place within which a piece is searched first, samples: 2 ms.
+/// Distance from its position within which a piece is searched first, samples: 2 ms.
 const NEAR: i64 = 16;
-/// Distance from its place within which a piece is searched at all, samples: 30 ms.
+/// Maximum distance from its position at which a piece is searched, samples: 30 ms.
 const SEARCH: i64 = 240;

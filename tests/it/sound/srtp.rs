@@ -1,7 +1,7 @@
-//! Whole calls with SRTP and keys in SDP (RFC 4568).
+//! Tests of whole calls with SRTP and keys in SDP (RFC 4568).
 //!
-//! The sender of these tests implements AES counter mode, key derivation and tags after RFC 3711. It shares only the
-//! crates for block cipher, HMAC and SHA-1 with the code under test.
+//! The sender of these tests has its own AES counter mode, key derivation and tags according to RFC 3711. With the code
+//! under test it shares only the crates for block cipher, HMAC and SHA-1.
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};
@@ -25,7 +25,7 @@ pub struct SrtpMasterKey {
 }
 
 impl SrtpMasterKey {
-    /// Returns a key of pseudo-random bytes, different for each number.
+    /// Returns a key of pseudo-random bytes. It differs for each number.
     pub fn new(number: u8) -> Self {
         let master = std::array::from_fn(|n| (n as u8).wrapping_mul(73).wrapping_add(number.wrapping_mul(151)) ^ 0x5A);
         Self { master, mki: None, tag_bytes: 10 }
@@ -39,7 +39,7 @@ impl SrtpMasterKey {
         if self.tag_bytes == 4 { "AES_CM_128_HMAC_SHA1_32" } else { "AES_CM_128_HMAC_SHA1_80" }
     }
 
-    /// Returns the key as in the `inline:` part of `a=crypto`.
+    /// Returns the key in the form of the `inline:` part of `a=crypto`.
     fn inline(&self) -> String {
         let mki = self.mki.map_or_else(String::new, |(value, bytes)| format!("|2^20|{value}:{bytes}"));
         format!("inline:{}{mki}", base64(&self.master))
@@ -54,7 +54,8 @@ impl SrtpMasterKey {
     }
 }
 
-/// Returns the key stream of AES in counter mode (section 4.1.1): the last two bytes are the counter.
+/// Returns the key stream of AES in counter mode (section 4.1.1). The last two bytes of the start block are the
+/// counter.
 fn key_stream(key: &[u8], start: [u8; 16], count: usize) -> Vec<u8> {
     let cipher = Aes128::new_from_slice(key).unwrap();
     let mut out = Vec::new();
@@ -102,8 +103,8 @@ fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     out
 }
 
-/// Encrypts the packets of a side; `key` returns the key for a time. The roll-over counter begins at `roll_over` and
-/// rises at each wrap of the sequence in the order of sending.
+/// Encrypts the packets of a side. `key` returns the key for a time. The rollover counter begins at `roll_over` and
+/// rises at each wrap of the sequence, in the order of sending. Returns its last value.
 fn seal(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
     seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
 }
@@ -137,7 +138,7 @@ pub fn both() -> [SpokenSide; 2] {
     [SpokenSide::new(Side::Caller), SpokenSide::new(Side::Callee)]
 }
 
-/// Checks that both voices are at their places, and that only the packets that the network lost are missing.
+/// Checks that both voices are at their positions, and that only the packets that the network lost are missing.
 #[track_caller]
 pub fn assert_heard(name: &str, recorded: &RecordedCall, talks: &[SpokenSide; 2]) {
     assert_eq!(recorded.record.verdict, Some(CallVerdict::BothSides), "{name}");
@@ -163,8 +164,8 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
     let keys = [SrtpMasterKey::new(1), SrtpMasterKey { tag_bytes: 10, ..SrtpMasterKey::new(2) }];
     wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
     wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
-    // Sequences begin at 65,530: they wrap after six packets, of which four around the wrap are lost. Then the mirror
-    // shows nothing for 10 minutes, 30,000 packets, twice: the second time beyond the next wrap.
+    // The sequence numbers begin at 65,530, so they wrap after six packets. Four packets around the wrap are lost.
+    // Then, several times, nothing is captured for up to 10 minutes (30,000 packets), and the numbers wrap again.
     let mut now = 1_020.0;
     for away_ms in [600_000.0, 600_000.0, 600_000.0, 400_000.0, 390_000.0] {
         for talk in &mut talks {
@@ -177,7 +178,7 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
         now += 6_000.0 + away_ms;
     }
     assert_eq!(talks[0].phone.sequence, 65_458, "of the third round");
-    // The sequence numbers wrap once more while a third of the packets are lost and others come twice or late.
+    // The sequence numbers wrap once more. A third of the packets are lost, and others arrive twice or late.
     for talk in &mut talks {
         talk.run(&mut wire, (now, now + 4_000.0), 0.0, |n| PacketFate {
             lost: n % 3 == 1,
@@ -216,7 +217,8 @@ fn srtp_captured_midway_finds_its_roll_over_counter() {
 
 #[test]
 fn new_srtp_keys_take_effect_when_each_side_uses_them() {
-    // A side that keeps its roll-over counter under the new key (RFC 3711 section 3.3.1), and a side that resets it.
+    // With a new key, a side may keep its rollover counter (RFC 3711 section 3.3.1) or begin again at 0. Both are
+    // tried.
     for begins_again in [false, true] {
         let (mut wire, mut talks) = (MirroredTraffic::default(), both());
         let (old, new) =
@@ -229,7 +231,8 @@ fn new_srtp_keys_take_effect_when_each_side_uses_them() {
         wire.offer(5_000.0, &savp(Side::Caller, &[new[0]]));
         wire.accept(5_200.0, &savp(Side::Callee, &[new[1]]));
         wire.bye(12_010.0);
-        // The callee uses its new key from its answer on, the caller when it has the answer: both later than announced.
+        // Both sides use their new keys later than announced: the callee some time after its answer, the caller some
+        // time after it has the answer.
         for (side, at_ms_, n) in [(Side::Caller, 5_430.0, 0), (Side::Callee, 5_290.0, 1)] {
             let (before, after): (Vec<SentDatagram>, Vec<SentDatagram>) =
                 wire.packets.drain(..).partition(|p| p.at < at_ms(at_ms_) || p.src != media(side));
@@ -273,7 +276,7 @@ fn of_several_keys_the_mki_of_each_packet_names_the_one() {
         talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
     }
     wire.bye(9_010.0);
-    // During the call the caller changes to its second key.
+    // The caller changes to the second of its announced keys during the call.
     seal(&mut wire, Side::Caller, 0, |ms| of_caller[usize::from(ms >= 5_000.0)]);
     seal(&mut wire, Side::Callee, 0, |_| of_callee[0]);
     assert_heard("MKI", &record(wire), &talks);
@@ -288,7 +291,7 @@ fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
         wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
         for talk in &mut talks {
             talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
-            // Speech while the recorder is stopped.
+            // The recorder is stopped while both sides talk.
             talk.unheard(2_000.0);
             talk.run(&mut wire, (10_000.0, 17_000.0), 0.0, |_| PacketFate::default());
         }

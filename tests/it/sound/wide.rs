@@ -1,6 +1,6 @@
-//! A side that changes between G.722 (16 kHz with an RTP clock of 8000 Hz, RFC 3551 section 4.5.2) and G.711, each time
-//! with another packet time. The file must have 16 kHz, both sides must be aligned, and each packet must be in its
-//! place.
+//! Tests of a side that changes between G.722 and G.711, each time with another packet time. G.722 has 16 kHz with an
+//! RTP clock of 8000 Hz (RFC 3551 section 4.5.2). The file must have 16 kHz, both sides must be aligned, and each
+//! packet must be at its position.
 
 use callspan::call::decision::PayloadFormat;
 use callspan::call::record::{CallVerdict, Side};
@@ -8,7 +8,7 @@ use callspan::render::codec::{SpeechDecoder, decoder_for};
 
 use crate::support::phones::{MirroredTraffic, RecordedCall, RtpPacket, RtpPhone, at_ms, describe, record};
 
-/// A packet: its time, and its sound at 16 kHz (G.722) or 8 kHz.
+/// A sent packet: its time, and its sound at 16 kHz (G.722) or 8 kHz.
 struct SentSpeech {
     ms: f64,
     pcm: Vec<i16>,
@@ -18,10 +18,10 @@ struct SentSpeech {
 /// A telephone that speaks G.722 and G.711.
 struct MixedCodecPhone {
     phone: RtpPhone,
-    /// The listener's G.722 decoder. It keeps its state while G.711 is used.
+    /// The G.722 decoder of the listener. It keeps its state while G.711 is used.
     listener: Box<dyn SpeechDecoder>,
     random: fastrand::Rng,
-    /// RTP clock ticks in a millisecond.
+    /// Number of RTP clock ticks in a millisecond.
     ticks: u32,
     spoken: Vec<SentSpeech>,
 }
@@ -39,7 +39,7 @@ impl MixedCodecPhone {
         }
     }
 
-    /// Talks from one time to another, each packet late by up to `jitter_ms`.
+    /// Talks from one time to another. Each packet is late by a random time up to `jitter_ms`.
     fn speak(&mut self, wire: &mut MirroredTraffic, (pt, ptime_ms): (u8, u32), (from, to): (f64, f64), jitter_ms: f64) {
         (self.phone.pt, self.phone.ptime_ms) = (pt, ptime_ms);
         for n in 0..((to - from) / f64::from(ptime_ms)) as u32 {
@@ -47,7 +47,8 @@ impl MixedCodecPhone {
             let time = self.phone.time.wrapping_add(ptime_ms * self.ticks);
             let late = if n % 5 == 0 { 0.0 } else { self.random.f64() * jitter_ms };
             if pt == 9 {
-                // A byte for each 125 us. Small steps of the lower band, so that the sound stays within its bounds.
+                // One byte stands for 125 us. The steps of the lower band are small, so that the sound does not
+                // overflow.
                 let step = |random: &mut fastrand::Rng| random.u8(..) & 0xCF | (random.u8(..) & 0x10);
                 let payload: Vec<u8> = (0..8 * ptime_ms).map(|_| step(&mut self.random)).collect();
                 let phone = &self.phone;
@@ -69,7 +70,8 @@ impl MixedCodecPhone {
     }
 }
 
-/// Returns where a packet is found in the recording near its place, in samples of 16 kHz, and its likeness there.
+/// Returns the position at which a packet's sound is found in the recording, in samples of 16 kHz, and the similarity
+/// there. It is searched near its expected position.
 fn found(recorded: &RecordedCall, side: Side, spoken: &SentSpeech) -> (i64, f64) {
     let step = 16_000 / spoken.rate_hz;
     let place = ((spoken.ms - 1_000.0) * 16.0).round() as i64;
@@ -92,7 +94,8 @@ fn assert_in_place(name: &str, recorded: &RecordedCall, speakers: &[MixedCodecPh
         let mut worst = (0, 1.0);
         for spoken in &speaker.spoken {
             let (lag, like) = found(recorded, speaker.phone.side, spoken);
-            // 2 ms; half of white noise lies in the band that a resampler rounds off, the rest is itself.
+            // The limit is 2 ms. Half of the energy of white noise lies where the resampler's filter removes it; the
+            // rest must be similar.
             let of = (speaker.phone.side, spoken.ms, spoken.rate_hz);
             assert!(lag.abs() <= 32 && like > 0.7, "{name}, {of:?}: {lag} samples off, likeness {like:.2}");
             worst = (lag.abs().max(worst.0), f64::min(like, worst.1));
@@ -113,7 +116,7 @@ fn g722_and_g711(side: Side, first: u8) -> String {
     )
 }
 
-/// The caller's payload types and packet times in ms, each for four seconds.
+/// The caller's payload types and packet times in ms. Each is used for four seconds.
 const TURNS: [(u8, u32); 6] = [(9, 20), (0, 40), (9, 10), (8, 20), (9, 40), (0, 10)];
 
 #[test]
@@ -127,7 +130,7 @@ fn changes_between_g722_and_g711_stay_aligned() {
             let span = (1_020.0 + 4_000.0 * f64::from(n), 5_020.0 + 4_000.0 * f64::from(n));
             speakers[0].speak(&mut wire, turn, span, jitter_ms);
             if asked && n > 0 {
-                // A new offer and answer name the codec first that comes next.
+                // A re-INVITE names the next codec first, in offer and answer.
                 wire.offer(span.0 - 60.0, &g722_and_g711(Side::Caller, turn.0));
                 wire.accept(span.0 - 40.0, &g722_and_g711(Side::Callee, turn.0));
             }
@@ -140,7 +143,8 @@ fn changes_between_g722_and_g711_stay_aligned() {
 
 #[test]
 fn g722_and_g711_with_wrong_clocks_keep_their_place() {
-    // RFC 3551 section 4.5.2 has 8000 in both for G.722; senders have 16000 in one, the other or both.
+    // For G.722, session description and timestamps should have 8000 Hz (RFC 3551 section 4.5.2). Senders have 16000 in
+    // one of them, the other, or both.
     for (announced, ticks) in [(8_000, 16), (16_000, 16), (16_000, 8), (8_000, 8)] {
         let sdp = |side| {
             let lines = format!("RTP/AVP 9 8\r\na=rtpmap:9 G722/{announced}\r\na=rtpmap:8 PCMA/8000");

@@ -1,4 +1,4 @@
-//! A whole G.711 call with both voices as Ethernet frames, each with its time after the start of the call.
+//! A whole G.711 call with both voices, as Ethernet frames. Each frame has its time after the start of the call.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl CallFrames {
         packet
     }
 
-    /// Returns the A-law payload of packet `n` of a side (1: caller, 2: callee): different noise in each.
+    /// Returns the A-law payload of packet `n` of a side (1: caller, 2: callee). Each payload is different noise.
     pub fn sound(&self, n: u16, side: u32) -> Vec<u8> {
         let mut rng = fastrand::Rng::with_seed(u64::from(self.number) << 20 | u64::from(n) << 2 | u64::from(side));
         std::iter::repeat_with(|| rng.u8(..)).take(160).collect()
@@ -97,7 +97,7 @@ enum FrameDirection {
     Back,
 }
 
-/// Returns an Ethernet frame with IPv4 and UDP without a checksum (RFC 768 allows this).
+/// Returns an Ethernet frame with a UDP datagram over IPv4. It has no UDP checksum (RFC 768 allows this).
 pub fn udp((src, sport): (&str, u16), (dst, dport): (&str, u16), payload: &[u8]) -> Vec<u8> {
     let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     let length = |more: usize| u16::try_from(payload.len() + more).expect("a datagram").to_be_bytes();

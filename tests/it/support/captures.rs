@@ -36,7 +36,7 @@ pub fn replay_files(files: &[PathBuf]) -> ReplayResult {
     try_replay_files(files).unwrap()
 }
 
-/// Replays files that may not be captures.
+/// Replays files that may be no captures. Returns the error in that case.
 pub fn try_replay_files(files: &[PathBuf]) -> anyhow::Result<ReplayResult> {
     replay_with(Config::default(), files)
 }
@@ -76,7 +76,8 @@ pub fn frames(name: &str) -> Vec<CapturedFrame> {
     packets::read_pcap(&std::fs::read(fixture(&format!("calls/{name}/capture.pcap"))).unwrap())
 }
 
-/// Returns source, destination and payload of UDP over IPv4 in Ethernet, unfragmented.
+/// Returns source, destination and payload of an unfragmented UDP datagram (IPv4 in an Ethernet frame); `None` for
+/// other frames.
 pub fn udp_of(frame: &[u8]) -> Option<(String, String, &[u8])> {
     let whole = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 17 && frame[20] & 0x3f == 0 && frame[21] == 0;
     let header = 14 + 4 * usize::from(frame[14] & 15);
@@ -90,7 +91,7 @@ pub fn udp_of(frame: &[u8]) -> Option<(String, String, &[u8])> {
     Some((format!("{}:{}", address(26), port(header)), format!("{}:{}", address(30), port(header + 2)), payload))
 }
 
-/// Returns whether a UDP payload is RTP (RFC 5761 section 4 distinguishes RTCP).
+/// Returns whether a UDP payload is RTP and not RTCP (RFC 5761 section 4).
 pub fn is_rtp(payload: &[u8]) -> bool {
     payload.len() >= 12 && payload[0] >> 6 == 2 && !(192..=223).contains(&payload[1])
 }
@@ -98,7 +99,7 @@ pub fn is_rtp(payload: &[u8]) -> bool {
 /// Source, destination and SSRC of a stream.
 pub type StreamKey = (String, String, u32);
 
-/// Returns the RTP streams of a capture. The captures have neither CSRC, extension nor padding.
+/// Returns the RTP streams of a capture. Its packets must not have CSRCs, extensions or padding.
 pub fn streams(packets: &[CapturedFrame]) -> BTreeMap<StreamKey, Vec<CapturedRtp>> {
     let mut out = BTreeMap::<StreamKey, Vec<CapturedRtp>>::new();
     for p in packets {

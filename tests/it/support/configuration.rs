@@ -1,8 +1,8 @@
-//! Configurations of `callspan run` with all folders in a folder of the test.
+//! Configurations of `callspan run` for tests. All its folders are in a folder of the test.
 
 use std::path::{Path, PathBuf};
 
-/// The lines of a configuration, by section.
+/// The lines of a configuration file, sorted by section.
 pub struct ServiceToml {
     file: PathBuf,
     sections: Vec<(&'static str, Vec<String>)>,
@@ -10,7 +10,8 @@ pub struct ServiceToml {
 }
 
 impl ServiceToml {
-    /// Creates a configuration with the folders `spool`, `state` and `recordings` in `dir`, on a disk of any size.
+    /// Creates a configuration with the folders `spool`, `state` and `recordings` in `dir`. It requires no free disk
+    /// space.
     pub fn new(dir: &Path) -> Self {
         let folder = |name: &str| format!("dir = {:?}", dir.join(name));
         let toml = Self { file: dir.join("callspan.toml"), sections: Vec::new(), rest: String::new() };
@@ -34,7 +35,7 @@ impl ServiceToml {
         self
     }
 
-    /// Appends whole sections that are not among those of [`Self::set`].
+    /// Appends complete sections. [`Self::set`] must not be used for these sections.
     #[must_use]
     pub fn append(mut self, sections: &str) -> Self {
         self.rest.push_str(sections);
@@ -51,7 +52,7 @@ impl ServiceToml {
     }
 }
 
-/// Writes a configuration that captures on an interface, with further sections `rest`. Returns its path.
+/// Writes a configuration that captures on an interface. `rest` has further sections. Returns the path of the file.
 pub fn configuration(dir: &Path, interface: &str, rest: &str) -> PathBuf {
     ServiceToml::new(dir).set("capture", &format!("interface = {interface:?}")).append(rest).write()
 }

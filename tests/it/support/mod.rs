@@ -1,4 +1,4 @@
-//! Helpers that several modules use.
+//! Helpers that several test modules use.
 
 pub mod call_frames;
 pub mod captures;

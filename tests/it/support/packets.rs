@@ -1,4 +1,4 @@
-//! Builders that change a capture as a kind of mirror port would: tagged, cooked, tunnelled, fragmented or duplicated
+//! Functions that change a capture as a kind of mirror port would: tagged, cooked, tunnelled, fragmented or duplicated
 //! frames.
 //!
 //! They work on bytes and share no code with the code under test.
@@ -6,14 +6,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of the builders, as a module of its own")]
 #![allow(clippy::unwrap_used, reason = "a builder that fails is a failed test")]
 
-/// A captured frame: ns since the epoch, and its bytes.
+/// A captured frame: its time in ns since the epoch, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapturedFrame {
     pub at_ns: i64,
     pub data: Vec<u8>,
 }
 
-/// Link types by their LINKTYPE number.
+/// Link types by their LINKTYPE numbers.
 pub const ETHERNET: u16 = 1;
 pub const RAW_IP: u16 = 101;
 pub const SLL: u16 = 113;
@@ -59,9 +59,8 @@ pub fn write_pcap(link: u16, packets: &[CapturedFrame]) -> Vec<u8> {
     out
 }
 
-/// Returns a pcapng file with two interfaces of different link type and resolution. Every other packet is Ethernet with
-/// us timestamps on the first interface, the others are raw IP with ns timestamps on the second. All timestamps are cut
-/// to microseconds.
+/// Returns a pcapng file with two interfaces. Every other packet is an Ethernet frame with us timestamps on the first
+/// interface. The others are raw IP with ns timestamps on the second. All timestamps are cut to microseconds.
 pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
@@ -88,12 +87,12 @@ pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
 
 // ---- whole captures
 
-/// Replaces each frame by the frames that `f` makes of it, with the same time.
+/// Replaces each frame by the frames that `f` makes of it. They have the time of the original.
 pub fn each(packets: &[CapturedFrame], f: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Vec<CapturedFrame> {
     packets.iter().flat_map(|p| f(&p.data).into_iter().map(|data| CapturedFrame { at_ns: p.at_ns, data })).collect()
 }
 
-/// Adds a copy of each frame `later_ns` later, changed by `f`. The result is in the order of time.
+/// Adds a duplicate of each frame `later_ns` later. `f` changes the duplicate. The result is in order of time.
 pub fn doubled(packets: &[CapturedFrame], later_ns: i64, f: impl Fn(&[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
     let mut all = packets.to_vec();
     all.extend(packets.iter().map(|p| CapturedFrame { at_ns: p.at_ns + later_ns, data: f(&p.data) }));
@@ -144,17 +143,17 @@ pub fn cooked2(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns the IP packet of a frame; nothing for a frame without IP.
+/// Returns the IP packet of a frame as the only element; no element for a frame without IP.
 pub fn raw_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![frame[14..].to_vec()] } else { vec![] }
 }
 
-/// Returns the frame as BSD loopback, in both byte orders of the address family.
+/// Returns the frame as BSD loopback twice: with each byte order of the address family.
 pub fn loopback(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).into_iter().map(|ip| [&[if ip[0] >> 4 == 4 { 2 } else { 30 }, 0, 0, 0], &ip[..]].concat()).collect()
 }
 
-/// Returns the frame with bytes behind the packet, as a tap or a switch with timestamps adds them.
+/// Returns the frame with additional bytes behind the packet, as a tap or a switch with timestamps adds them.
 pub fn with_trailer(frame: &[u8], trailer: &[u8]) -> Vec<u8> {
     [frame, trailer].concat()
 }
@@ -187,14 +186,14 @@ pub fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, id: u16, payload: &[u8]) -
     out
 }
 
-/// Returns an IPv6 packet between two addresses that end in these bytes; `next` is the type of the first header in
-/// `payload`.
+/// Returns an IPv6 packet between two addresses of which `src` and `dst` are the last bytes. `next` is the type of the
+/// first header in `payload`.
 pub fn ipv6(src: u8, dst: u8, next: u8, payload: &[u8]) -> Vec<u8> {
     let [src, dst] = [src, dst].map(|last| [0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     ipv6_between(src, dst, next, payload)
 }
 
-/// An IPv6 packet; `next` is the first header in `payload`.
+/// Returns an IPv6 packet. `next` is the type of the first header in `payload`.
 pub fn ipv6_between(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x60, 0, 0, 0, (payload.len() >> 8) as u8, payload.len() as u8, next, 64];
     out.extend([src, dst].as_flattened());
@@ -209,7 +208,7 @@ pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns a TCP segment; `flags`: FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
+/// Returns a TCP segment. The values of `flags` are FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
 pub fn tcp(ports: (u16, u16), seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     out.extend(seq.to_be_bytes());
@@ -218,7 +217,7 @@ pub fn tcp(ports: (u16, u16), seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns the fragments of an IPv4 packet, in order, each with at most `size` (a multiple of 8) bytes of payload.
+/// Returns the fragments of an IPv4 packet in order. Each has at most `size` bytes of payload, a multiple of 8.
 pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
     let header = usize::from(ip[0] & 15) * 4;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
@@ -236,7 +235,7 @@ pub fn fragments_v4(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(piece).collect()
 }
 
-/// Returns an IPv4 fragment like `like`, with another offset field (flags included) and payload.
+/// Returns an IPv4 fragment with the addresses and the id of `like`. `field` is the 16-bit field with flags and offset.
 pub fn ipv4_fragment(like: &[u8], field: u16, payload: &[u8]) -> Vec<u8> {
     let mut out = like[..20].to_vec();
     out[2..4].copy_from_slice(&((20 + payload.len()) as u16).to_be_bytes());
@@ -246,7 +245,7 @@ pub fn ipv4_fragment(like: &[u8], field: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns the fragments of an IPv6 packet without extension headers.
+/// Returns the fragments of an IPv6 packet that has no extension headers.
 pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let payload = &ip[40..];
     let count = payload.len().div_ceil(size);
@@ -264,7 +263,8 @@ pub fn fragments_v6(ip: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(piece).collect()
 }
 
-/// Returns the fragments of the frame's IPv4 packet, each in its own frame. Fragments and other frames stay unchanged.
+/// Returns the fragments of the frame's IPv4 packet, each in a frame of its own. A frame with a fragment or without
+/// IPv4 stays unchanged.
 pub fn fragmented(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
     let whole_v4 = frame.get(12..14) == Some(&[8, 0]) && frame[20] & 0x3f == 0 && frame[21] == 0;
     let total = if whole_v4 { usize::from(u16::from_be_bytes([frame[16], frame[17]])) } else { 0 };
@@ -289,7 +289,8 @@ pub fn routed(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns the frame with another ToS and no UDP checksum, as changed by a policer with checksum offload.
+/// Returns the frame with another ToS and without UDP checksum, as a policer changes it if the network card computes
+/// checksums.
 pub fn remarked(frame: &[u8]) -> Vec<u8> {
     let mut out = frame.to_vec();
     if out.get(12..14) == Some(&[8, 0]) {
@@ -303,13 +304,13 @@ pub fn remarked(frame: &[u8]) -> Vec<u8> {
     out
 }
 
-// ---- tunnels. Each takes a mirrored Ethernet frame (or IP packet) and gives the outer Ethernet frame.
+// ---- tunnels. Each function takes a mirrored Ethernet frame (or IP packet) and returns the outer Ethernet frame.
 
 const OUTER_SRC: [u8; 4] = [192, 0, 2, 1];
 const OUTER_DST: [u8; 4] = [192, 0, 2, 2];
 
 fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    // Each packet has its own id, as a sender of fragments must give it (RFC 6864).
+    // Each packet has an id of its own, because fragments of different packets must differ in it (RFC 6864).
     let id = payload.iter().fold(0_u32, |id, byte| (id ^ u32::from(*byte)).wrapping_mul(16_777_619));
     ethernet(0x0800, &ipv4(OUTER_SRC, OUTER_DST, protocol, (id >> 8) as u16, payload))
 }
@@ -318,7 +319,7 @@ fn outer_udp(port: u16, header: &[u8], inner: &[u8]) -> Vec<u8> {
     outer(17, &udp(49_152, port, &[header, inner].concat()))
 }
 
-/// Returns the frame's IP packet in GRE; `with_options`: with checksum, key and sequence number.
+/// Returns the frame's IP packet in GRE. If `with_options` is true, GRE has checksum, key and sequence number.
 pub fn gre_ip(frame: &[u8], with_options: bool) -> Vec<Vec<u8>> {
     let ip = |frame: &[u8]| {
         let header: &[u8] = if with_options { &[0xb0, 0] } else { &[0, 0] };
@@ -341,7 +342,7 @@ pub fn erspan2(frame: &[u8]) -> Vec<u8> {
     outer(47, &[&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0x64, 0x08, 0x01, 0, 0, 0, 3], frame].concat())
 }
 
-/// Returns the frame in ERSPAN III; `sub_header`: with the platform-specific sub-header.
+/// Returns the frame in ERSPAN III. If `sub_header` is true, it has the platform-specific sub-header.
 pub fn erspan3(frame: &[u8], sub_header: bool) -> Vec<u8> {
     let mut header = vec![0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0x64, 0, 1, 0, 1, 2, 3, 0, 0, 0, u8::from(sub_header)];
     if sub_header {
@@ -377,7 +378,7 @@ pub fn over_ipv6(frame: &[u8], tunnel: OverIpv6) -> Vec<Vec<u8>> {
     }
 }
 
-/// A tunnel with IPv6 as the outer protocol.
+/// A tunnel with IPv6 as its outer protocol.
 #[derive(Clone, Copy, Debug)]
 pub enum OverIpv6 {
     Gre,
@@ -385,7 +386,7 @@ pub enum OverIpv6 {
     Ip,
 }
 
-/// Returns the frame's IP packet in another IP packet, whatever the inner version.
+/// Returns the frame's IP packet in another IPv4 packet. The inner packet may be IPv4 or IPv6.
 pub fn ip_in_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(|ip| outer(if ip[0] >> 4 == 4 { 4 } else { 41 }, ip)).collect()
 }
@@ -410,12 +411,12 @@ pub fn mpls_ethernet(frame: &[u8], control_word: bool) -> Vec<u8> {
     ethernet(0x8847, &[&[0, 0x30, 1, 64], word, frame].concat())
 }
 
-/// Returns the frame as a remote mirror of HP and Aruba switches.
+/// Returns the frame as the remote mirror of HP and Aruba switches sends it.
 pub fn hp_erm(frame: &[u8]) -> Vec<u8> {
     outer_udp(7932, &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5], frame)
 }
 
-/// Returns a payload in VXLAN-GPE with a next protocol, and a further header before the payload.
+/// Returns a payload in VXLAN-GPE. `next` is its type, and `header` is a further header before it.
 pub fn vxlan_gpe(payload: &[u8], next: u8, header: &[u8]) -> Vec<u8> {
     outer_udp(4790, &[&[0x0c, 0, 0, next, 0, 0, 7, 0], header].concat(), payload)
 }
@@ -426,7 +427,8 @@ pub fn vxlan_gpe_ip(frame: &[u8]) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![vxlan_gpe(&frame[14..], next, &[])] } else { vec![] }
 }
 
-/// Returns the frame's IP packet in L2TP version 2 with PPP; `options`: with length, sequence numbers and an offset.
+/// Returns the frame's IP packet in L2TP version 2 with PPP. If `options` is true, it has length, sequence numbers and
+/// an offset.
 pub fn l2tp2(frame: &[u8], options: bool) -> Vec<Vec<u8>> {
     let protocol = if frame[12..14] == [8, 0] { 0x21 } else { 0x57 };
     let header: &[u8] = if options {
@@ -437,7 +439,7 @@ pub fn l2tp2(frame: &[u8], options: bool) -> Vec<Vec<u8>> {
     if is_ip(frame) { vec![outer_udp(1701, header, &frame[14..])] } else { vec![] }
 }
 
-/// Returns the frame in L2TP version 3, over UDP or IP, with a cookie of this number of bytes.
+/// Returns the frame in L2TP version 3, over UDP or IP. `cookie` is the number of bytes of the cookie.
 pub fn l2tp3(frame: &[u8], over_udp: bool, cookie: usize) -> Vec<u8> {
     let session = [&[0, 0, 0, 9], &vec![0xcc; cookie][..]].concat();
     if over_udp {
@@ -447,7 +449,8 @@ pub fn l2tp3(frame: &[u8], over_udp: bool, cookie: usize) -> Vec<u8> {
     }
 }
 
-/// Returns the frame with a tag or header of a switch: an EtherType of a VLAN in hexadecimal digits, or a name.
+/// Returns the frame with a tag or header of a switch. `name` is the EtherType of a VLAN tag in hexadecimal digits, or
+/// the name of another tag.
 pub fn switch_tag(frame: &[u8], name: &str) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tag = |bytes: &[u8]| [addresses, bytes, rest].concat();
@@ -462,7 +465,8 @@ pub fn switch_tag(frame: &[u8], name: &str) -> Vec<u8> {
     }
 }
 
-/// Returns the frame's IP packet in GTP-U; `with_extension`: with a sequence number and one extension header.
+/// Returns the frame's IP packet in GTP-U. If `with_extension` is true, it has a sequence number and one extension
+/// header.
 pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
     let wrap = |ip: &Vec<u8>| {
         let optional: &[u8] = if with_extension { &[0, 9, 0, 0x85, 1, 0, 9, 0] } else { &[] };
@@ -473,15 +477,15 @@ pub fn gtp_u(frame: &[u8], with_extension: bool) -> Vec<Vec<u8>> {
     raw_ip(frame).iter().map(wrap).collect()
 }
 
-/// Returns the frame in several tunnels, one in another.
+/// Returns the frame in several nested tunnels.
 pub fn nested(frame: &[u8]) -> Vec<u8> {
     erspan2(&tagged(&vxlan(&tagged(&gre_teb(frame), &[(0x8100, 5)]), 4789), &[(0x88a8, 6), (0x8100, 7)]))
 }
 
 // ---- SIP over TCP
 
-/// Changes UDP datagrams with SIP to TCP: every datagram to or from `port` becomes segments of at most `cut` bytes, in
-/// one connection for each pair of addresses. All other packets stay.
+/// Changes SIP over UDP to SIP over TCP. Every datagram to or from `port` becomes segments of at most `cut` bytes. Each
+/// pair of addresses has one connection. All other packets stay.
 pub fn sip_over_tcp(packets: &[CapturedFrame], port: u16, cut: usize) -> Vec<CapturedFrame> {
     let mut next_seq = std::collections::HashMap::<Vec<u8>, u32>::new();
     let mut out = Vec::new();

@@ -1,7 +1,7 @@
 //! Synthetic calls of two telephones: their packets, and the recording that callspan makes of them.
 //!
-//! The voices are noise that never repeats, so each piece of a recording identifies the time at which it was sent. SIP,
-//! addresses and mu-law are written here: no code is shared with the code under test.
+//! The voices are noise that never repeats. So each piece of a recording shows at which time it was sent. This module
+//! has its own SIP, addresses and mu-law and shares no code with the code under test.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use callspan::time::Timestamp;
 use super::captures::replay_packets;
 use super::packets::{self, CapturedFrame};
 
-/// Beginning of every call: 2026-11-23T07:00:00Z.
+/// Capture time of millisecond 0 of every call: 2026-11-23T07:00:00Z.
 pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 
 /// Returns the capture time of a millisecond of the call.
@@ -43,7 +43,7 @@ pub struct SentDatagram {
 pub struct MirroredTraffic {
     pub packets: Vec<SentDatagram>,
     cseq: u32,
-    /// True if the newest offer is one of the callee.
+    /// Whether the callee sent the newest offer.
     is_callee_offering: bool,
 }
 
@@ -74,14 +74,14 @@ fn sdp(side: Side, direction: &str) -> String {
     )
 }
 
-/// Returns the session description of a side with this audio line and its attributes.
+/// Returns the session description of a side. `audio` is its m-line with the attributes.
 pub fn describe(side: Side, audio: &str) -> String {
     let ip = format!("10.0.0.{}", 1 + side.channel());
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 {audio}\r\n")
 }
 
 impl MirroredTraffic {
-    /// Begins a call: INVITE at 0 ms, answered at 1,000 ms, which is sample 0 of the recording.
+    /// Begins a call with an INVITE at 0 ms. It is answered at 1,000 ms, which is sample 0 of the recording.
     pub fn answered() -> Self {
         let mut wire = Self { cseq: 1, ..Self::default() };
         wire.invite(0.0, "");
@@ -108,7 +108,7 @@ impl MirroredTraffic {
         self.message(ms + 1.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (1, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// Adds a re-INVITE of the caller that holds or resumes, and its answer.
+    /// Adds a re-INVITE of the caller and its answer. `direction` makes it a hold or a resume.
     pub fn reinvite(&mut self, ms: f64, direction: &str) {
         self.cseq += 1;
         let answer = if direction == "sendonly" { "recvonly" } else { "sendrecv" };
@@ -127,7 +127,8 @@ impl MirroredTraffic {
         self.message(ms + 6.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// Adds an INVITE of the caller with this session description: the first of the call, or a re-INVITE.
+    /// Adds an INVITE of the caller with the session description `body`. The first one begins the call, others are
+    /// re-INVITEs.
     pub fn offer(&mut self, ms: f64, body: &str) {
         let to_tag = if self.cseq == 0 { "" } else { ";tag=b" };
         self.cseq += 1;
@@ -136,7 +137,7 @@ impl MirroredTraffic {
         self.message(ms, Side::Caller, "INVITE sip:102@10.0.0.2 SIP/2.0", cseq, "", ("application/sdp", body));
     }
 
-    /// An in-dialog INVITE of a side with this description.
+    /// Adds an in-dialog INVITE of a side with the session description `body`.
     pub fn offer_of(&mut self, side: Side, ms: f64, body: &str) {
         if side == Side::Caller {
             return self.offer(ms, body);
@@ -147,12 +148,12 @@ impl MirroredTraffic {
         self.message(ms, Side::Callee, "INVITE sip:101@10.0.0.1 SIP/2.0", cseq, "", ("application/sdp", body));
     }
 
-    /// The other side takes the newest offer, with this description.
+    /// Adds the 200 to the newest offer, with the session description `body`.
     pub fn accept(&mut self, ms: f64, body: &str) {
         self.end_offer(ms, "200 OK", ("application/sdp", body));
     }
 
-    /// Answers the newest offer, and acknowledges the answer.
+    /// Adds a final response to the newest offer, and its ACK.
     fn end_offer(&mut self, ms: f64, status: &str, body: (&str, &str)) {
         let number = self.cseq;
         let (by, ack) = match self.is_callee_offering {
@@ -163,18 +164,18 @@ impl MirroredTraffic {
         self.message(ms + 1.0, by, ack, (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// A telephone of the callee answers the INVITE provisionally, with its tag and description.
+    /// Adds a provisional response of the callee to the INVITE, with this tag and session description.
     pub fn provisional(&mut self, ms: f64, tag: &str, body: &str) {
         let cseq = (1, "INVITE", &*format!(";tag={tag}"));
         self.message(ms, Side::Callee, "SIP/2.0 183 Session Progress", cseq, "", ("application/sdp", body));
     }
 
-    /// The other side refuses the newest offer.
+    /// Adds a refusal of the newest offer.
     pub fn refuse(&mut self, ms: f64, status: &str) {
         self.end_offer(ms, status, ("", ""));
     }
 
-    /// Begins a call without its first messages: its next INVITE is an in-dialog request.
+    /// Begins a call without its first messages, as if the capture began later. The next INVITE is a re-INVITE.
     pub fn under_way() -> Self {
         Self { cseq: 7, ..Self::default() }
     }
@@ -247,7 +248,7 @@ pub struct RtpPhone {
     pub sequence: u16,
     pub time: u32,
     pub ptime_ms: u32,
-    /// Number of samples of its voice that were sent or left out.
+    /// Number of samples of its voice so far, including those that were left out.
     pub said: u64,
 }
 
@@ -267,7 +268,7 @@ impl RtpPhone {
         (self.said..self.said + u64::from(self.samples())).map(|n| encode(voice(self.side, n))).collect()
     }
 
-    /// Advances sequence number and timestamp by a packet, whether or not that packet arrives.
+    /// Advances sequence number and timestamp by one packet. The caller decides whether to send that packet.
     pub fn advance(&mut self) {
         self.sequence = self.sequence.wrapping_add(1);
         self.time = self.time.wrapping_add(self.samples());
@@ -291,7 +292,7 @@ impl RtpPhone {
         }
     }
 
-    /// Presses a key: ten packets of one telephone-event, the end three times (RFC 4733).
+    /// Presses a key: ten packets of one telephone-event, of which three repeat the end (RFC 4733).
     pub fn press(&mut self, wire: &mut MirroredTraffic, from_ms: f64, code: u8) {
         let time = self.time;
         for n in 0..10_u16 {
@@ -307,7 +308,8 @@ impl RtpPhone {
     }
 }
 
-/// Returns sample `n` of a side's voice: noise at -16 dBov that never repeats (SplitMix64 of side and position).
+/// Returns sample `n` of a side's voice. The voice is noise at -16 dBov that never repeats (SplitMix64 of side and
+/// `n`).
 pub fn voice(side: Side, n: u64) -> i16 {
     let mut z = n.wrapping_add(side.channel() as u64 * 0x5851_F42D_4C95_7F2D).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -315,7 +317,8 @@ pub fn voice(side: Side, n: u64) -> i16 {
     ((z >> 48) as u16 as i16) / 4
 }
 
-/// Encodes G.711 mu-law by the definition: sign, exponent, mantissa of the biased magnitude, all bits inverted.
+/// Encodes a sample in G.711 mu-law, computed from the definition: sign, exponent, mantissa of the biased magnitude,
+/// all bits inverted.
 pub fn mulaw(sample: i16) -> u8 {
     let magnitude = i32::from(sample).abs().min(32_635) + 132;
     let exponent = (31 - magnitude.leading_zeros()) - 7;
@@ -324,7 +327,7 @@ pub fn mulaw(sample: i16) -> u8 {
     !(sign | (exponent << 4) as u8 | mantissa as u8)
 }
 
-/// Encodes G.711 A-law by the definition: every second bit inverted.
+/// Encodes a sample in G.711 A-law, computed from the definition: sign, exponent, mantissa, even bits inverted.
 pub fn alaw(sample: i16) -> u8 {
     let (sign, magnitude) = if sample < 0 { (0, -1 - i32::from(sample)) } else { (0x80, i32::from(sample)) };
     let magnitude = magnitude >> 3;
@@ -347,7 +350,7 @@ pub struct RecordedCall {
 }
 
 impl RecordedCall {
-    /// Returns the same call with other sound.
+    /// Returns the same call with other sound in its recording.
     pub fn with_frames(&self, frames: Vec<[i16; 2]>) -> Self {
         Self { record: self.record.clone(), frames, spools: Vec::new(), _folder: None }
     }
@@ -423,7 +426,7 @@ pub fn record(wire: MirroredTraffic) -> RecordedCall {
     stage.finish()
 }
 
-/// The frames of packets: UDP over IPv4 or IPv6 in Ethernet.
+/// Returns packets as Ethernet frames with UDP over IPv4 or IPv6.
 pub fn frames(packets: &[SentDatagram]) -> Vec<CapturedFrame> {
     let frame = |(id, packet): (usize, &SentDatagram)| {
         let udp = packets::udp(packet.src.port(), packet.dst.port(), &packet.payload);
@@ -441,7 +444,7 @@ pub fn frames(packets: &[SentDatagram]) -> Vec<CapturedFrame> {
     packets.iter().enumerate().map(frame).collect()
 }
 
-/// A whole call from a capture of these frames.
+/// Records a call from a capture of these frames.
 pub fn record_frames(frames: &[CapturedFrame]) -> RecordedCall {
     let result = replay_packets(frames);
     let record = result.only().clone();

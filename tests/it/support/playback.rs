@@ -1,4 +1,4 @@
-//! Passes a scenario to the engine and collects its events, records and recordings.
+//! Plays a scenario to the engine, and collects its events, records and recordings.
 
 use std::collections::HashMap;
 
@@ -19,10 +19,10 @@ use callspan::time::Timestamp;
 
 use super::scenario::{RecordedChannel, Scene, ScenePacket, T0, at};
 
-/// A sink that notes the media which it passes to another sink.
+/// A leg sink that passes everything to another sink and remembers the media.
 pub struct WatchedSink<S> {
     pub inner: S,
-    /// For each media packet (flow and RTP header), the legs for which it was stored.
+    /// Maps each media packet (flow and RTP header) to the legs for which it was stored.
     pub media: HashMap<(Endpoint, Endpoint, [u8; 12]), Vec<LegId>>,
     /// Number of stored media bytes, without RTP headers.
     pub media_bytes: usize,
@@ -58,7 +58,7 @@ impl<S: LegSink> LegSink for WatchedSink<S> {
     }
 }
 
-/// A sink that discards everything.
+/// A leg sink that discards everything.
 pub struct NullSink;
 
 impl LegSink for NullSink {
@@ -74,7 +74,7 @@ impl LegSink for NullSink {
 pub struct PlayedCall {
     pub record: CallRecord,
     pub ended: EndedCall,
-    /// The left and the right channel, if there is a recording.
+    /// The left and the right channel; `None` without a recording.
     pub sound: Option<[RecordedChannel; 2]>,
 }
 
@@ -83,14 +83,14 @@ pub struct PlayedCall {
 pub struct PlayedScene {
     /// Calls in the order of `invited_at`.
     pub calls: Vec<PlayedCall>,
-    /// Events of live calls, each with the ms of the scene.
+    /// Events of live calls, each with its time in ms of the scene.
     pub told: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
-    /// Ids of calls that were absorbed by other calls.
+    /// Ids of calls that were merged into other calls.
     pub absorbed: Vec<String>,
-    /// Pairs of hosts that the calls showed to be one machine.
+    /// Pairs of hosts that were found to be one machine.
     pub learnt: Vec<MachinePair>,
-    /// Number of media bytes that went to the spool.
+    /// Number of media bytes that were stored in the spool.
     pub media_bytes: usize,
 }
 
@@ -114,17 +114,17 @@ pub fn play(scene: &Scene) -> PlayedScene {
     play_with(scene, Config::default())
 }
 
-/// Plays a scene, renders its calls, and judges their sound.
+/// Plays a scene and renders its calls, with this configuration.
 pub fn play_with(scene: &Scene, config: Config) -> PlayedScene {
     play_packets(&scene.packets(), scene.now(), config)
 }
 
-/// Plays packets in the order given; the capture ends at `end_ms`.
+/// Plays packets in the given order. The capture ends at `end_ms`.
 pub fn play_packets(packets: &[ScenePacket], end_ms: i64, config: Config) -> PlayedScene {
     play_whole(packets, end_ms, config, None)
 }
 
-/// Like [`play_packets`]; the wall clock is set by `step.1` ns at the millisecond `step.0` of the scene.
+/// Does the same as [`play_packets`]. At the ms `step.0` of the scene, the wall clock is set by `step.1` ns.
 pub fn play_with_clock_step(packets: &[ScenePacket], end_ms: i64, step: (i64, i64)) -> PlayedScene {
     play_whole(packets, end_ms, Config::default(), Some(step))
 }
@@ -158,8 +158,7 @@ fn play_whole(packets: &[ScenePacket], end_ms: i64, config: Config, mut step: Op
     heard.finish(&engine, sink.media_bytes)
 }
 
-/// Plays packets to a recorder that is stopped at a millisecond of the scene, and to a second one that continues from
-/// its spool.
+/// Plays packets to a recorder that is stopped at `stop_ms` of the scene. A second recorder continues from its spool.
 pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
     let folder = tempfile::tempdir().unwrap();
     let mut heard = Heard::new(folder.path());
@@ -190,7 +189,7 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
         }
         spool.flush();
         while let Some(event) = engine.poll_event() {
-            // The journal knows which calls had ended before the restart.
+            // From the journal, the second recorder knows which calls had ended before.
             if let CallEvent::Ended(ended) = &event
                 && !over.insert(ended.record.id.clone())
             {
@@ -239,7 +238,7 @@ impl Heard {
             CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
             CallEvent::Ended(ended) => {
                 let record = self.recorder.record(&ended, store).unwrap();
-                // The record has times of the wall clock, the scene has capture times.
+                // The record has wall-clock times, but the scene has capture times.
                 let offset_ns = ended.wall_offset_ns.saturating_neg();
                 let sound = record.recordings.first().map(|r| listen(&r.path, r.starts_at.offset(offset_ns)));
                 self.calls.push(PlayedCall { record, ended: *ended, sound });
@@ -255,7 +254,7 @@ impl Heard {
     }
 }
 
-/// Returns the millisecond of the scene.
+/// Returns a capture time in ms of the scene.
 pub fn scene_ms(at: Timestamp) -> i64 {
     at.nanos_since(T0) / 1_000_000
 }

@@ -1,15 +1,15 @@
-//! Runs a test that changes or measures the whole process in a process of its own.
+//! Runs a test in a process of its own, because it changes or measures the whole process.
 
 use std::process::Command;
 
-/// Returns true in a process that belongs to one test alone. In any other process it starts such a process for the test
-/// `test` (modules and function, as libtest lists it), requires it to pass, and returns false.
+/// Returns true if this process was started for one test. Otherwise starts such a process for the test `test`, requires
+/// that it passes, and returns false. `test` has the modules and the function, as libtest lists it.
 #[track_caller]
 pub fn is_own_process(test: &str) -> bool {
     is_own_process_with(test, |command| command)
 }
 
-/// Like [`is_own_process`]; `prepare` changes the command that starts the process.
+/// Does the same as [`is_own_process`]. `prepare` changes the command that starts the process.
 #[track_caller]
 pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mut Command) -> bool {
     if std::env::var_os(TEST).is_some_and(|name| name == test) {
@@ -24,5 +24,5 @@ pub fn is_own_process_with(test: &str, prepare: impl FnOnce(&mut Command) -> &mu
     false
 }
 
-/// Environment variable with the test for which a process was started.
+/// Name of the environment variable with the test for which a process was started.
 const TEST: &str = "CALLSPAN_TEST_PROCESS";

@@ -12,13 +12,13 @@ use callspan::spool::disk::DiskSpool;
 
 use super::scenario::{ScenePacket, at};
 
-/// Calls [`records_of_both`] with the default configuration.
+/// Does the same as [`records_of_both`] with the default configuration.
 pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> Vec<CallRecord> {
     records_of_both(packets, end_ms, kill_ms, &Config::default())
 }
 
-/// Plays packets to a recorder that is killed at a millisecond of the scene, and the rest to one that is started at that
-/// moment. Returns the records of both.
+/// Plays packets to a recorder that is killed at `kill_ms` of the scene. The packets after it are played to another
+/// recorder that starts at that moment. Returns the records of both.
 pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, config: &Config) -> Vec<CallRecord> {
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
@@ -30,7 +30,8 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
         engine.handle_datagram(&packet.datagram(), &mut spool);
         spool.handle_timeout(packet.at);
     }
-    // The service ticks until the kill, and has written the media of the last half second.
+    // Up to the kill, timers ran and media was written in time. So the spool has everything except the last half
+    // second.
     engine.handle_timeout(at(kill_ms), &mut spool);
     spool.handle_timeout(at(kill_ms + 2_000));
     spool.flush();
@@ -53,7 +54,7 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
     engine.handle_timeout(at(end_ms), &mut spool);
     engine.handle_end_of_capture(&mut spool);
     spool.flush();
-    // The journal knows which calls had ended before.
+    // From the journal, the second recorder knows which calls had ended before.
     records.extend(ended_records(&mut engine).into_iter().filter(|record| !over.contains(&record.id)));
     records
 }

@@ -1,5 +1,5 @@
-//! Builders that rewrite a call: SIP in other styles and transports, IPv6 for IPv4, noise, reordering, one direction
-//! only.
+//! Functions that rewrite a call: SIP in other styles and transports, IPv6 instead of IPv4, noise, reordering, one
+//! direction only.
 //!
 //! They work on bytes, as [`super::packets`] does, and share no code with the code under test.
 
@@ -27,17 +27,17 @@ fn sip_text(payload: &[u8]) -> bool {
     payload.first().is_some_and(u8::is_ascii_uppercase) && payload.windows(4).any(|w| w == b"SIP/")
 }
 
-/// Returns whether a SIP frame is a response.
+/// Returns whether the SIP message in a frame is a response.
 pub fn is_response(packet: &CapturedFrame) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(b"SIP/2.0"))
 }
 
-/// Returns whether the SIP message of a frame begins with this text.
+/// Returns whether the SIP message in a frame begins with `with`.
 pub fn begins(packet: &CapturedFrame, with: &str) -> bool {
     udp_of(&packet.data).is_some_and(|(_, _, payload)| payload.starts_with(with.as_bytes()))
 }
 
-/// Rewrites each SIP message over UDP by `f`; all other frames stay.
+/// Replaces each SIP message over UDP by the result of `f`. All other frames stay.
 pub fn sip(packets: &[CapturedFrame], mut f: impl FnMut(&CapturedFrame, &[u8]) -> Vec<u8>) -> Vec<CapturedFrame> {
     let mut change = |p: &CapturedFrame| {
         let Some((_, _, payload)) = udp_of(&p.data).filter(|(_, _, payload)| sip_text(payload)) else {
@@ -56,7 +56,7 @@ fn with_payload(frame: &[u8], payload: &[u8]) -> Vec<u8> {
     [&frame[..14], &packets::ipv4(address(26), address(30), 17, word(18), &udp)].concat()
 }
 
-/// Changes header lines by `f`; start line and body stay.
+/// Changes the header lines of a message by `f`. Start line and body stay.
 fn headers(payload: &[u8], f: impl Fn(&str) -> String, line_end: &str) -> Vec<u8> {
     let text = String::from_utf8(payload.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -80,7 +80,7 @@ const COMPACT: [(&str, &str); 8] = [
     ("Supported", "k"),
 ];
 
-/// Returns the message with compact header names (RFC 3261 section 7.3.3), in small and capital letters.
+/// Returns the message with compact header names (RFC 3261 section 7.3.3), some in lower and some in upper case.
 pub fn compact(payload: &[u8]) -> Vec<u8> {
     let short = |line: &str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -90,17 +90,17 @@ pub fn compact(payload: &[u8]) -> Vec<u8> {
     headers(payload, short, "\r\n")
 }
 
-/// Returns the message with every header value on a line of its own (RFC 3261 section 7.3.1).
+/// Returns the message with every header value in a line below its name (folding, RFC 3261 section 7.3.1).
 pub fn folded(payload: &[u8]) -> Vec<u8> {
     headers(payload, |line| line.replacen(':', ":\r\n\t ", 1), "\r\n")
 }
 
-/// Returns the message with bare line feeds in the head.
+/// Returns the message with line feeds instead of CRLF in its headers.
 pub fn bare_lf(payload: &[u8]) -> Vec<u8> {
     headers(payload, str::to_owned, "\n")
 }
 
-/// Returns the message with white space wherever the grammar allows it, and names in mixed case.
+/// Returns the message with white space wherever the grammar allows it, and header names in mixed case.
 pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
     let odd = |line: &str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -110,8 +110,8 @@ pub fn odd_spaces(payload: &[u8]) -> Vec<u8> {
     headers(payload, odd, "\r\n")
 }
 
-/// Sends each SIP message as a WebSocket frame (RFC 6455, RFC 7118) after the handshake, over TCP in pieces of `cut`
-/// bytes. The sender of the first message is the client, which masks its frames.
+/// Sends each SIP message as a WebSocket frame (RFC 6455, RFC 7118) over TCP, in segments of `cut` bytes, after the
+/// handshake. The sender of the first message is the client; it masks its frames.
 pub fn sip_over_websocket(packets: &[CapturedFrame], cut: usize) -> Vec<CapturedFrame> {
     let mut client = None;
     let mut greeted = HashSet::new();
@@ -164,7 +164,8 @@ fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     out
 }
 
-/// 10.9.0.N and 10.0.0.N become fd09::N, in the packets and in what SIP and SDP say. UDP only.
+/// Replaces the addresses 10.9.0.N and 10.0.0.N by fd09::N, in the headers of packets and in SIP and SDP. Only for SIP
+/// over UDP.
 pub fn ipv6(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let (_, _, payload) = udp_of(&p.data)?;
@@ -203,7 +204,7 @@ fn with_ipv6(text: &str, host: impl Fn(u8) -> String) -> String {
     out + rest
 }
 
-/// Every UDP port `from` is `to` instead, in the packets alone: what SIP says of itself stays.
+/// Replaces the UDP port `from` by `to` in the UDP headers. The ports in SIP and SDP stay.
 pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<CapturedFrame> {
     let change = |p: &CapturedFrame| {
         let mut data = p.data.clone();
@@ -220,7 +221,7 @@ pub fn moved_port(packets: &[CapturedFrame], from: u16, to: u16) -> Vec<Captured
     packets.iter().map(change).collect()
 }
 
-/// Splits each IPv6 packet into fragments of at most `size` (a multiple of 8) bytes, the last one first.
+/// Splits each IPv6 packet into fragments of at most `size` bytes, a multiple of 8. The last fragment comes first.
 pub fn fragmented_v6(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
     let pieces = |(id, p): (u32, &CapturedFrame)| -> Vec<CapturedFrame> {
         let ip = &p.data[14..];
@@ -251,7 +252,8 @@ pub fn with_syns(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// Adds each TCP segment once more, `later_ns` later, in its own IP packet: a retransmission, not a copy by the mirror.
+/// Adds each TCP segment once more, `later_ns` later. It is a retransmission and not a duplicate, because it has
+/// another IP id.
 pub fn retransmitted(packets: &[CapturedFrame], later_ns: i64) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     for (n, p) in (0x7000_u16..).zip(packets.iter().filter(|p| is_tcp(&p.data))) {
@@ -263,7 +265,7 @@ pub fn retransmitted(packets: &[CapturedFrame], later_ns: i64) -> Vec<CapturedFr
     out
 }
 
-/// Swaps any two segments of one TCP direction that follow each other with the same time.
+/// Swaps consecutive segments of one TCP direction that have the same time.
 pub fn swapped(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut out = packets.to_vec();
     let mut n = 0;
@@ -279,7 +281,7 @@ pub fn swapped(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// Makes the last fragment of each packet begin 8 bytes before the end of the previous one, with the same bytes there.
+/// Splits each packet into fragments. The last fragment overlaps the previous one by 8 bytes, with the same content.
 pub fn overlapping(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame> {
     let lapped = |p: &CapturedFrame| -> Vec<CapturedFrame> {
         let mut pieces = packets::fragmented(&p.data, size);
@@ -294,7 +296,8 @@ pub fn overlapping(packets: &[CapturedFrame], size: usize) -> Vec<CapturedFrame>
     packets.iter().flat_map(lapped).collect()
 }
 
-/// Adds RTP between random hosts and to random ports of the call's hosts, four packets for each packet of the call.
+/// Adds four packets of RTP for each packet of the call. They are between random hosts, or go to random ports of the
+/// call's hosts.
 pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     let mut dice = FixedRandom(7);
     let mut out = Vec::new();
@@ -302,7 +305,7 @@ pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
         out.push(p.clone());
         for _ in 0..4 {
             let host = |dice: &mut FixedRandom| [10, 9, 0, [1, 11, 12, 13, 40, 41][dice.roll(6) as usize]];
-            // None of the even ports 20000 and 10000 to 18998, which the calls of the fixtures use.
+            // The calls of the fixtures use the ports 20000 and 10000 to 18998, so these are avoided.
             let port = |dice: &mut FixedRandom| 30_000 + dice.roll(30_000) as u16;
             let mut rtp = vec![0x80, [0, 8, 96][dice.roll(3) as usize]];
             rtp.extend((0..10 + 160).map(|_| dice.roll(256) as u8));
@@ -314,8 +317,8 @@ pub fn with_noise(packets: &[CapturedFrame]) -> Vec<CapturedFrame> {
     out
 }
 
-/// Simulates two interfaces that are read one after the other: every other packet is in the file up to `late_ns` later
-/// than its timestamp says.
+/// Simulates two interfaces that are read one after the other. Every other packet comes later in the file than its
+/// timestamp, by up to `late_ns`.
 pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame> {
     let mut dice = FixedRandom(3);
     let mut order: Vec<(i64, &CapturedFrame)> = packets
@@ -327,12 +330,12 @@ pub fn disordered(packets: &[CapturedFrame], late_ns: u64) -> Vec<CapturedFrame>
     order.into_iter().map(|(_, p)| p.clone()).collect()
 }
 
-/// Returns the frames that `keep` selects.
+/// Returns the frames for which `keep` returns true.
 pub fn only(packets: &[CapturedFrame], keep: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
     packets.iter().filter(|p| keep(p)).cloned().collect()
 }
 
-/// Delays the frames that `which` selects by `by_ns`. The result is in the order of time.
+/// Delays the frames for which `which` returns true by `by_ns`. The result is in order of time.
 pub fn delayed(packets: &[CapturedFrame], by_ns: i64, which: impl Fn(&CapturedFrame) -> bool) -> Vec<CapturedFrame> {
     let late =
         |p: &CapturedFrame| CapturedFrame { at_ns: p.at_ns + if which(p) { by_ns } else { 0 }, data: p.data.clone() };

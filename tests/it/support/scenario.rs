@@ -1,8 +1,8 @@
 //! The scenario builder: telephones, PBXs, their SIP messages and their voices.
 //!
 //! A [`Scene`] has its own clock. Each step writes the messages of one exchange, [`STEP_MS`] apart, and advances the
-//! clock. A voice sounds different every 200 ms, so [`RecordedChannel::judge`] can find which voice is heard where and
-//! when.
+//! clock. A voice sounds different in each slot of 200 ms. So [`RecordedChannel::judge`] can find which voice is heard
+//! where and when.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ pub const T0: Timestamp = Timestamp::from_secs(1_795_417_200);
 pub const STEP_MS: i64 = 10;
 /// Duration of the sound in an RTP packet.
 pub const PTIME_MS: i64 = 20;
-/// Time for which a voice sounds the same.
+/// Duration of a slot, in which a voice sounds the same.
 pub const SLOT_MS: i64 = 200;
 
 /// One UDP datagram.
@@ -37,7 +37,7 @@ impl ScenePacket {
     }
 }
 
-/// A SIP user agent. A PBX takes part in many dialogs.
+/// A SIP user agent: a telephone with one dialog, or a PBX with many.
 #[derive(Clone, Debug)]
 pub struct ScenePhone {
     pub user: String,
@@ -50,7 +50,7 @@ pub struct ScenePhone {
 }
 
 impl ScenePhone {
-    /// Returns a phone with this number on the host 10.0.0.`host`; the voice is `host`, too.
+    /// Returns a phone with the number `user` on the host 10.0.0.`host`. Its voice has the number `host`, too.
     pub fn new(user: &str, host: u8) -> Self {
         Self { user: user.to_owned(), name: None, sip: ip(host, 5060), voice: host % 8, next_port: 10_000 }
     }
@@ -68,7 +68,7 @@ impl ScenePhone {
     }
 }
 
-/// Returns the endpoint 10.0.0.`host`:`port`.
+/// Returns the endpoint with the address 10.0.0.`host` and a port.
 pub fn ip(host: u8, port: u16) -> Endpoint {
     Endpoint::v4([10, 0, 0, host], port)
 }
@@ -82,17 +82,17 @@ pub fn at(ms: i64) -> Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialogId(pub usize);
 
-/// A dialog at one hop. Fields may be changed before they are used.
+/// A dialog at one hop. A test may change its fields before the messages are written.
 #[derive(Clone, Debug)]
 pub struct SceneDialog {
     pub call_id: String,
-    /// Tags of caller and callee. All pairs below have this order, too.
+    /// Tags of caller and callee. In all pairs of this struct, the caller is first.
     pub tags: [String; 2],
     pub users: [String; 2],
     pub names: [Option<String>; 2],
     pub sip: [Endpoint; 2],
     pub media: [Endpoint; 2],
-    /// Media addresses in the session descriptions, if they differ from those of the packets: private ones behind a
+    /// Media addresses in the session descriptions; `None` if they are those of the packets. They differ e.g. behind a
     /// NAT.
     pub announced: [Option<Endpoint>; 2],
     pub voices: [u8; 2],
@@ -100,14 +100,14 @@ pub struct SceneDialog {
     /// Further headers of the INVITE.
     pub headers: Vec<String>,
     pub cseq: [u32; 2],
-    /// Whether requests have a To tag: after the first answer.
+    /// Whether requests have a To tag, because the dialog was answered.
     pub confirmed: bool,
     /// CSeq number of the newest INVITE of each side.
     pub invite_cseq: [u32; 2],
     pub sdp_version: u32,
 }
 
-/// A change to the default form of a message.
+/// A change to the default text of a message.
 #[derive(Clone, Debug)]
 pub enum MessageChange<'a> {
     /// A session description as the body.
@@ -116,13 +116,13 @@ pub enum MessageChange<'a> {
     Body(&'a str, String),
     /// A header line.
     Header(&'a str),
-    /// Another tag of the callee, i.e. a branch of a fork.
+    /// Another tag of the callee, for another branch of a fork.
     Branch(&'a str),
-    /// Another CSeq number than the default one.
+    /// Another CSeq number than usual.
     CSeq(u32),
 }
 
-/// Packets in the order in which they were written; [`Scene::packets`] sorts them by time.
+/// The packets of a test, in the order in which they were written. [`Scene::packets`] sorts them by time.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     now_ms: i64,
@@ -134,12 +134,12 @@ pub struct Scene {
     noisy: bool,
 }
 
-/// A sender of RTP on one flow.
+/// A sender of RTP packets on one flow.
 #[derive(Clone, Copy, Debug)]
 pub struct RtpSender {
     pub ssrc: u32,
     pub sequence: u16,
-    /// RTP timestamp of millisecond 0.
+    /// RTP timestamp at millisecond 0 of the scene.
     pub time: u32,
     /// Payload type. The sound is A-law, whatever the payload type is.
     pub pt: u8,
@@ -150,18 +150,18 @@ impl Scene {
         Self::default()
     }
 
-    /// Returns a scene with tiny RTP payloads, for tests that do not check the sound.
+    /// Returns a scene with very short RTP payloads, for tests that do not check the sound.
     pub fn mute() -> Self {
         Self { mute: true, ..Self::default() }
     }
 
-    /// Returns a scene with noisy voices, like speech: no two packets of a voice have the same bytes. A PBX forwards
-    /// the bytes unchanged.
+    /// Returns a scene with noisy voices, like speech: no two packets of a voice have the same bytes. A PBX in it
+    /// forwards the bytes unchanged.
     pub fn noisy() -> Self {
         Self { noisy: true, ..Self::default() }
     }
 
-    /// Returns the millisecond of the scene.
+    /// Returns the time in ms of the scene.
     pub fn now(&self) -> i64 {
         self.now_ms
     }
@@ -170,7 +170,7 @@ impl Scene {
         self.now_ms += ms;
     }
 
-    /// Sets the clock, e.g. back, to write packets for the same time.
+    /// Sets the clock. If it is set back, messages and voices can overlap with earlier ones.
     pub fn set_now(&mut self, ms: i64) {
         self.now_ms = ms;
     }
@@ -182,7 +182,7 @@ impl Scene {
         out
     }
 
-    /// Returns the voice of each RTP packet, by flow and RTP header.
+    /// Returns the voice of each RTP packet. Flow and RTP header identify a packet.
     pub fn spoken(&self) -> &HashMap<(Endpoint, Endpoint, [u8; 12]), u8> {
         &self.spoken
     }
@@ -221,7 +221,8 @@ impl Scene {
         DialogId(n)
     }
 
-    /// Creates a leg of a PBX: like [`Scene::dialog`], with the numbers (and voices) that the PBX forwards.
+    /// Creates a leg of a PBX between two phones. `numbers` are the caller's and the called number of this leg, which
+    /// the PBX may have changed.
     pub fn leg(&mut self, from: &mut ScenePhone, to: &mut ScenePhone, numbers: [&str; 2]) -> DialogId {
         let d = self.dialog(from, to);
         let dialog = self.at(d);
@@ -230,7 +231,7 @@ impl Scene {
         d
     }
 
-    /// Returns the dialog, to change it.
+    /// Returns a dialog, so that a test can change it.
     pub fn at(&mut self, d: DialogId) -> &mut SceneDialog {
         &mut self.dialogs[d.0]
     }
@@ -239,8 +240,8 @@ impl Scene {
         &self.dialogs[d.0]
     }
 
-    /// Returns the session description of a side: PCMA and telephone-event at its address. `attributes` are media-level
-    /// lines.
+    /// Returns the session description of a side: PCMA and telephone-event at its media address. `attributes` are
+    /// media-level lines.
     pub fn sdp(&mut self, d: DialogId, side: Side, attributes: &[&str]) -> String {
         let dialog = self.at(d);
         dialog.sdp_version += 1;
@@ -323,7 +324,7 @@ impl Scene {
         self.ring(d);
     }
 
-    /// Rings a telephone through a PBX: writes an INVITE on each leg, then 180 on the inner and on the outer leg.
+    /// Rings a telephone through a PBX. Writes an INVITE on each leg, then a 180 on the inner and on the outer leg.
     pub fn ring_through(&mut self, outer: DialogId, inner: DialogId) {
         self.invite(outer);
         self.invite(inner);
@@ -331,7 +332,7 @@ impl Scene {
         self.ring(outer);
     }
 
-    /// Like [`Scene::ring_through`], and answers both legs after `ms` of ringing.
+    /// Does the same as [`Scene::ring_through`]. After `ms` of ringing, both legs are answered.
     pub fn connect_through(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
         self.ring_through(outer, inner);
         self.wait(ms);
@@ -339,7 +340,7 @@ impl Scene {
         self.answer(outer);
     }
 
-    /// Like [`Scene::connect_through`], by a PBX that does not forward the 180.
+    /// Does the same as [`Scene::connect_through`], but the PBX does not forward the 180.
     pub fn connect_via(&mut self, outer: DialogId, inner: DialogId, ms: i64) {
         self.invite(outer);
         self.invite_and_ring(inner);
@@ -348,7 +349,7 @@ impl Scene {
         self.answer(outer);
     }
 
-    /// Writes INVITE, 100, 180, a second of ringing, 200, ACK. Returns the millisecond of the 200.
+    /// Writes INVITE, 100, 180, then 200 and ACK after a second of ringing. Returns the millisecond of the 200.
     pub fn connect(&mut self, d: DialogId) -> i64 {
         self.invite(d);
         self.ring(d);
@@ -356,7 +357,7 @@ impl Scene {
         self.answer(d)
     }
 
-    /// Writes a final refusal and its ACK.
+    /// Writes a final response that refuses the INVITE, and its ACK.
     pub fn refuse(&mut self, d: DialogId, status: u16, with: &[MessageChange<'_>]) {
         self.response(d, Side::Callee, (status, "INVITE"), with);
         let tag = self.get(d).tags[1].clone();
@@ -378,7 +379,7 @@ impl Scene {
         when
     }
 
-    /// Writes a BYE of this side in each dialog, in order. Returns the millisecond of the first BYE.
+    /// Writes a BYE of one side in each of several dialogs, in order. Returns the millisecond of the first BYE.
     pub fn bye_all(&mut self, dialogs: &[DialogId], side: Side) -> i64 {
         let when = self.now_ms;
         for &d in dialogs {
@@ -387,7 +388,7 @@ impl Scene {
         when
     }
 
-    /// Writes a re-INVITE or UPDATE with an offer, which the other side accepts.
+    /// Writes a re-INVITE or UPDATE with an offer, and the answer of the other side.
     pub fn renegotiate(&mut self, d: DialogId, side: Side, method: &str, attributes: (&[&str], &[&str])) {
         let offer = self.sdp(d, side, attributes.0);
         self.request(d, side, method, &[MessageChange::Sdp(offer)]);
@@ -444,7 +445,8 @@ impl Scene {
         self.sound(&[(a, d, Side::Caller), (b, d, Side::Callee)], ms);
     }
 
-    /// Connects two legs by one PBX for `ms`: `a`'s caller talks to `b`'s callee; each leg carries both voices.
+    /// Plays a conversation through a PBX for `ms`: the caller of leg `a` talks to the callee of leg `b`. Each leg
+    /// carries both voices.
     pub fn bridge(&mut self, a: DialogId, b: DialogId, ms: i64) {
         let (left, right) = (self.get(a).voices[0], self.get(b).voices[1]);
         let speakers =
@@ -452,21 +454,21 @@ impl Scene {
         self.sound(&speakers, ms);
     }
 
-    /// Like [`Scene::bridge`], then a BYE of `side` in `a` and in `b`. Returns the ms of the first packet and of the
-    /// BYE.
+    /// Does the same as [`Scene::bridge`], then writes a BYE of `side` in both legs. Returns the ms of the first packet
+    /// and of the BYE.
     pub fn bridge_until_bye(&mut self, a: DialogId, b: DialogId, ms: i64, side: Side) -> [i64; 2] {
         let talks = self.now();
         self.bridge(a, b, ms);
         [talks, self.bye_all(&[a, b], side)]
     }
 
-    /// Plays voices on sides of dialogs, all at once for `ms`.
+    /// Plays several voices at the same time for `ms`. Each is given as voice, dialog and side.
     pub fn sound(&mut self, speakers: &[(u8, DialogId, Side)], ms: i64) {
         let flows: Vec<_> = speakers.iter().map(|&(voice, d, side)| (voice, self.flow(d, side))).collect();
         self.rtp(&flows, ms);
     }
 
-    /// Plays voices on flows, all at once for `ms`.
+    /// Plays several voices at the same time for `ms`. Each is given as voice and flow.
     pub fn rtp(&mut self, flows: &[(u8, (Endpoint, Endpoint))], ms: i64) {
         let until = self.now_ms + ms;
         while self.now_ms < until {
@@ -484,7 +486,7 @@ impl Scene {
         (media[side.channel()], media[1 - side.channel()])
     }
 
-    /// Returns the sender of a flow, to change it, e.g. for a jump or a new SSRC.
+    /// Returns the sender on a flow, so that a test can change it, e.g. to a new SSRC.
     pub fn sender(&mut self, flow: (Endpoint, Endpoint)) -> &mut RtpSender {
         let n = self.senders.len() as u32;
         self.senders.entry(flow).or_insert_with(|| RtpSender {
@@ -508,11 +510,12 @@ impl Scene {
         self.spoken.insert((flow.0, flow.1, header), voice);
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
         for ms in now_ms..now_ms + samples_ms {
-            // Returns a square wave of 1 kHz. Its amplitude encodes voice and slot.
+            // The sound is a square wave of 1 kHz. Its amplitude shows voice and slot.
             let loud = level(voice, ms.div_euclid(SLOT_MS));
             let mut wave = [0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud];
             if self.noisy {
-                // One sample is louder and another one softer, so that the mean stays.
+                // One sample is made louder and another one softer by the same amount, so that the level stays the
+                // same.
                 let mut rng = fastrand::Rng::with_seed((u64::from(voice) << 48) ^ ms as u64);
                 wave[rng.usize(0..4)] += 1;
                 wave[rng.usize(4..8)] -= 1;
@@ -523,7 +526,8 @@ impl Scene {
     }
 }
 
-/// Returns the A-law magnitude of a voice in a slot: eight voices, eight slots in turn (1.6 s).
+/// Returns the A-law magnitude of a voice in a slot. There are eight voices, and the values repeat after eight slots
+/// (1.6 s).
 fn level(voice: u8, slot: i64) -> u8 {
     48 + (voice % 8) * 8 + slot.rem_euclid(8) as u8
 }
@@ -539,17 +543,17 @@ pub struct RecordedChannel {
 /// The sound at a time of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSound {
-    /// The time is outside the recording.
+    /// There is no sound, because the time is outside of the recording.
     Outside,
     Silence,
-    /// This voice, as it sounded at that time.
+    /// This voice, with the sound that it had at that time.
     Voice(u8),
-    /// Another sound: a voice at another time, or a mixture.
+    /// Another sound, e.g. a voice at a wrong time, or a mixture.
     Other,
 }
 
 impl RecordedChannel {
-    /// Returns the sound at a millisecond of the scene, judged by the 10 ms around it.
+    /// Returns the sound at a millisecond of the scene. The 10 ms around it decide.
     pub fn judge(&self, ms: i64) -> ExpectedSound {
         let from = ((ms as f64 - 5.0 - self.starts_ms) * 8.0).round();
         if from < 0.0 || from as usize + 80 > self.samples.len() {
@@ -565,7 +569,8 @@ impl RecordedChannel {
         (0..8).find(near).map_or(ExpectedSound::Other, ExpectedSound::Voice)
     }
 
-    /// Returns the share of a span of time that sounds like `wanted`, judged in the middle of every slot: 0.0 to 1.0.
+    /// Returns the share of a span of time, 0.0 to 1.0, in which the sound is `wanted`. It is judged in the middle of
+    /// every slot.
     pub fn share(&self, wanted: ExpectedSound, from_ms: i64, to_ms: i64) -> f64 {
         let first = from_ms.div_euclid(SLOT_MS) * SLOT_MS + SLOT_MS / 2;
         let moments: Vec<i64> =
@@ -575,7 +580,7 @@ impl RecordedChannel {
     }
 }
 
-/// Decodes ITU-T G.711 A-law: a positive code without its inverted bits, as 16-bit sample.
+/// Decodes a G.711 A-law code to a 16-bit sample. The code is given without inverted bits, and is positive.
 fn a_law(code: u8) -> i32 {
     let (segment, mantissa) = (i32::from(code >> 4), i32::from(code & 15));
     if segment == 0 { mantissa * 16 + 8 } else { (mantissa * 16 + 264) << (segment - 1) }
@@ -595,7 +600,7 @@ pub fn sdp(media: Endpoint, version: u32, formats: &str, attributes: &[&str]) ->
     out
 }
 
-/// Returns the host part of a SIP URI: an IPv6 address is in brackets.
+/// Returns the host part of a SIP URI. An IPv6 address gets brackets.
 fn uri_host(endpoint: Endpoint) -> String {
     let ip = endpoint.ip();
     if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
@@ -605,7 +610,7 @@ fn has_branch<'a>(with: &[MessageChange<'a>]) -> Option<&'a str> {
     with.iter().find_map(|w| if let MessageChange::Branch(tag) = w { Some(*tag) } else { None })
 }
 
-/// Returns the text of a message that belongs to a request of `requester`.
+/// Returns the text of a message: a request of `requester`, or a response to it.
 fn message(
     dialog: &SceneDialog,
     (start, requester): (String, Side),
@@ -623,7 +628,7 @@ fn message(
     let (me, other) = (requester, requester.other());
     let via = dialog.sip[me.channel()];
     let mut out = start;
-    // A proxy that forks gives each copy a branch of its own (RFC 3261 section 16.6).
+    // A proxy that forks gives each INVITE a branch parameter of its own (RFC 3261 section 16.6).
     let (there, call_id) = (dialog.sip[other.channel()].ip(), &dialog.call_id);
     let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{method}{there}{call_id}\r\n");
     let _ = write!(out, "From: {}\r\nTo: {}\r\n", party(me, true), party(other, tagged));

@@ -1,15 +1,15 @@
-//! Scores a recording: each voice must be in its own channel at the time at which it was heard.
+//! Scores a recording: each voice must be in its own channel, at the time at which it was heard.
 //!
-//! The expected sound comes from the capture (G.711, decoded here) or from the played speech (other codecs). The score
-//! searches for it window by window and shares no code with the code under test.
+//! The expected sound comes from the capture (G.711, decoded in this module) or from the played speech (other codecs).
+//! The score searches it in the recording window by window, and shares no code with the code under test.
 
 /// Sampling rate of all compared sound, Hz.
 pub const RATE: i64 = 8_000;
-/// Samples of a window: 1 s.
+/// Number of samples in a window: 1 s.
 const WINDOW: usize = 8_000;
-/// Distance within which a voice is searched, samples: 250 ms.
+/// Maximum distance from its position at which a voice is searched, samples: 250 ms.
 const FAR: i64 = 2_000;
-/// Distance within which the other voice is searched, samples: 60 ms, because echo and crosstalk are near.
+/// Maximum distance at which the other side's voice is searched, samples: 60 ms. Echo and crosstalk are near.
 const NEAR_LEAK: i64 = 480;
 
 /// One RTP packet of a capture.
@@ -25,7 +25,7 @@ pub struct CapturedRtp {
 #[derive(Clone, Debug)]
 pub struct ExpectedTrack {
     pub samples: Vec<i16>,
-    /// For each sample, whether it is known to have been heard; empty if only the speech is known, not its packets.
+    /// Whether each sample is known to have been heard. Empty if only the speech is known, and not its packets.
     pub heard: Vec<bool>,
 }
 
@@ -34,17 +34,17 @@ pub struct ExpectedTrack {
 pub struct ChannelScore {
     /// Number of windows with speech.
     pub windows: usize,
-    /// Number of windows with speech that was not found within 250 ms.
+    /// Number of windows with speech that was not found within [`FAR`].
     pub lost: usize,
-    /// Median lag of the windows; positive: the recording is late.
+    /// Median lag of the windows, ms; positive if the recording is late.
     pub lag_ms: f64,
-    /// Largest difference of a window's lag from the median.
+    /// Largest difference between a window's lag and the median, ms.
     pub spread_ms: f64,
-    /// Median likeness of the windows, each at its best place.
+    /// Median similarity of the windows, each at the position where it is most similar.
     pub corr: f64,
-    /// Time of loud sound that is silent in the recording, ms.
+    /// Time in which the expected sound is loud and the recording is silent, ms.
     pub missing_ms: usize,
-    /// Likeness to the other voice; about 0.08 is chance.
+    /// Similarity to the other side's voice. A value of about 0.08 is chance.
     pub leak: f64,
 }
 
@@ -53,8 +53,8 @@ impl ExpectedTrack {
         Self { samples: vec![0; len], heard: Vec::new() }
     }
 
-    /// Places G.711 packets at the times at which they were heard: by their RTP timestamps, with the offset of the
-    /// packet that was delayed least within 2 s. Other payloads are left out.
+    /// Places G.711 packets at the times at which they were heard. The times come from the RTP timestamps, with the
+    /// offset of the packet that had the least delay within 2 s. Other payloads are left out.
     pub fn lay_g711(&mut self, packets: &[CapturedRtp], start_ns: i64) {
         self.heard.resize(self.samples.len(), false);
         let (mut last, mut time) = (None::<u32>, 0_i64);
@@ -87,7 +87,7 @@ impl ExpectedTrack {
     }
 
     /// Places speech that was played in a loop from one time to another. The first second is left out, because the
-    /// player did not yet send the speech of its file.
+    /// player does not send speech from its beginning.
     pub fn lay_played(&mut self, speech: &[i16], span_ns: (i64, i64), start_ns: i64) {
         let (from, to) = (to_sample(span_ns.0 - start_ns), to_sample(span_ns.1 - start_ns));
         for at in (from + RATE).max(0)..to.min(self.samples.len() as i64) {
@@ -96,7 +96,7 @@ impl ExpectedTrack {
     }
 }
 
-/// Compares a channel with its own voice and with the other one.
+/// Compares a channel with the expected sound of its own side and of the other side.
 pub fn judge(channel: &[i16], own: &ExpectedTrack, other: &ExpectedTrack) -> ChannelScore {
     let mut score = ChannelScore::default();
     let (mut lags, mut likeness, mut leaks) = (Vec::new(), Vec::new(), Vec::new());
@@ -123,31 +123,32 @@ pub fn judge(channel: &[i16], own: &ExpectedTrack, other: &ExpectedTrack) -> Cha
     score
 }
 
-/// Returns where a window is found in a channel: samples after its place, and the likeness there.
+/// Returns how many samples after its expected position a window is found in a channel, and the similarity there.
 fn find(window: &[i16], channel: &[i16], at: i64) -> (i64, f64) {
     let near = best(window, channel, at, (-4, 4));
     if near.1 > 0.95 {
         return near;
     }
-    // The first search is at 2 kHz, which costs a sixteenth.
+    // The first search runs at 2 kHz, which takes a sixteenth of the time.
     let coarse = best(&quarter(window), &quarter(channel), at / 4, (-FAR / 4, FAR / 4));
     let around = coarse.0 * 4;
-    // Several periods of a voice are about equally alike, so the finer search includes the neighbours.
+    // Neighbouring periods of a voice are similar, too. So the finer search includes them.
     let far = best(window, channel, at, (around - 120, around + 120));
     if far.1 > 0.6 {
         return far;
     }
-    // At 2 kHz another word can be more alike. So the place itself is searched, too, with the delay of any codec.
+    // At 2 kHz another word can be more similar. So the expected position is searched, too, with the delay that any
+    // codec may have.
     let here = best(window, channel, at, (-160, 160));
     if here.1 > far.1 { here } else { far }
 }
 
-/// Returns the lag within a range at which window and channel are most alike (normalised correlation).
+/// Returns the lag within `range` at which window and channel are most similar (normalised correlation).
 fn best(window: &[i16], channel: &[i16], at: i64, range: (i64, i64)) -> (i64, f64) {
     let own = energy(window);
     let mut found = (0, 0.0);
     for lag in range.0..=range.1 {
-        // Of a window that would begin before the recording, the rest is compared.
+        // The part of a window before the beginning of the recording is left out.
         let before = usize::try_from(-(at + lag)).unwrap_or(0).min(window.len());
         let (from, part) = (usize::try_from(at + lag).unwrap_or(0), &window[before..]);
         let Some(there) = channel.get(from..from + part.len()) else { continue };
@@ -165,7 +166,8 @@ fn energy(samples: &[i16]) -> f64 {
     product(samples, samples) as f64
 }
 
-/// Uses indices, because an iterator costs five times as much in a debug build.
+/// Returns the sum of products of two sounds. It uses indices, because an iterator takes five times as long in a debug
+/// build.
 fn product(a: &[i16], b: &[i16]) -> i64 {
     let (mut sum, mut i) = (0, 0);
     while i < a.len() {
@@ -189,7 +191,7 @@ fn missing(channel: &[i16], own: &ExpectedTrack, lag: i64) -> usize {
         (at..at + 80).filter(heard).count() > 20
             && (at..at + 80).all(|i| is_there(i).is_none_or(|s| s.unsigned_abs() < 8))
     };
-    let edge = lag.unsigned_abs() as usize; // what the lag pushed out of the file is not missing, it is late
+    let edge = lag.unsigned_abs() as usize; // sound that the lag moved out of the file is late and not missing
     let blocks = (0..own.samples.len().saturating_sub(80 + edge)).step_by(80);
     blocks.filter(|at| *at >= edge && silent(*at)).count() * 10
 }
@@ -198,7 +200,7 @@ fn quarter(samples: &[i16]) -> Vec<i16> {
     samples.chunks_exact(4).map(|c| ((c[0] as i32 + c[1] as i32 + c[2] as i32 + c[3] as i32) / 4) as i16).collect()
 }
 
-/// Converts 16 kHz to 8 kHz by a windowed sinc of 31 taps, without delay.
+/// Converts 16 kHz to 8 kHz without delay, by a windowed sinc filter of 31 taps.
 pub fn halved(samples: &[i16]) -> Vec<i16> {
     let tap = |k: i32| {
         let x = std::f64::consts::PI * f64::from(k) * 0.46;
@@ -247,7 +249,8 @@ pub fn alaw(byte: u8) -> i16 {
 mod tests {
     use super::{CapturedRtp, ChannelScore, ExpectedTrack, WINDOW, halved, judge, ulaw};
 
-    /// Returns six seconds of a voice: noise that swells five times a second. Each seed is another voice.
+    /// Returns six seconds of a voice: noise whose level rises and falls five times a second. Each seed is another
+    /// voice.
     fn voice(seed: u32) -> Vec<i16> {
         let mut state = seed;
         let mut noise = move || {
@@ -331,7 +334,7 @@ mod tests {
             pt: 0,
             payload: vec![0x10 + i as u8; 160],
         };
-        // The timestamps wrap after the second packet; the third is 15 ms late; the first was 3 ms late.
+        // The timestamps wrap after the second packet. The third packet is 15 ms late, and the first is 3 ms late.
         let packets = [packet(0, 3), packet(1, 0), packet(2, 15), packet(3, 1)];
         let mut track = ExpectedTrack::silence(800);
         track.lay_g711(&packets, 1_000_000_000);

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A pair of virtual interfaces. Dropping this removes them.
+/// A pair of virtual interfaces. Dropping this value removes them.
 pub struct VethPair {
     /// Name of the interface on which the recorder captures.
     pub recorder: String,
@@ -22,7 +22,7 @@ impl VethPair {
         wire
     }
 
-    /// Sends frames in order, each at its time after the begin. Returns the begin.
+    /// Sends frames in order, each at its time after the start. Returns the time of the start.
     #[expect(clippy::disallowed_methods, reason = "real time passes on a wire")]
     pub fn send_in_time(&self, mut frames: Vec<(Duration, Vec<u8>)>) -> Instant {
         let mut device = pcap::Capture::from_device(self.talkers.as_str()).expect("ours").open().expect("root");

@@ -1,4 +1,4 @@
-//! The conversations of a random world, and the facts that their records must match.
+//! The conversations of a random world, and the expected content of their records.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,25 +19,25 @@ const MUSIC: u8 = 5;
 pub(crate) struct ExpectedRecord {
     /// Name of the kind of conversation.
     pub kind: &'static str,
-    /// Call-IDs of the conversation's INVITEs.
+    /// Call-IDs of the INVITEs of the conversation.
     pub call_ids: Vec<String>,
-    /// For each Call-ID, the hosts that send the sound of the left side.
+    /// Maps each Call-ID to the hosts that send the sound of the left side.
     pub left: HashMap<String, Vec<IpAddr>>,
-    /// Whether there was sound on every leg that was answered.
+    /// Whether every answered leg has sound.
     pub sounded: bool,
-    /// Direction of the call; `None` if it depends on the other captured messages.
+    /// Expected direction; `None` if it depends on the other captured messages.
     pub direction: Option<CallDirection>,
     /// Permitted outcomes.
     pub outcomes: Vec<CallOutcome>,
     pub internal: Option<String>,
     pub ended_by: EndedBy,
-    /// Call-IDs of the conversations to which this one must be related, in both records.
+    /// Call-IDs of other conversations. Both records must name each other as related.
     pub related: Vec<String>,
 }
 
 impl ExpectedRecord {
-    /// Returns the expectation for an answered call with these legs and sound from both sides; the left side is the
-    /// sender of each INVITE.
+    /// Returns the expectation for an answered call with these legs and sound from both sides. The sender of each
+    /// INVITE is the left side.
     fn new(
         scene: &Scene,
         legs: &[DialogId],
@@ -61,7 +61,7 @@ impl ExpectedRecord {
         truth
     }
 
-    /// Notes that the left side sends from the address of `side` on this leg, from now on or in addition.
+    /// Records that the left side also sends from the address of `side` on this leg.
     fn heard_on(mut self, scene: &Scene, leg: DialogId, side: Side) -> Self {
         let dialog = scene.get(leg);
         if !self.call_ids.contains(&dialog.call_id) {
@@ -90,16 +90,16 @@ impl ExpectedRecord {
     }
 }
 
-/// The outside party, two extensions, the PBX.
+/// The phones of a conversation: the outside party, two extensions, the PBX.
 type ConversationPhones<'a> = [&'a mut ScenePhone; 4];
 type ConversationMaker = fn(&mut Scene, &mut fastrand::Rng, ConversationPhones<'_>) -> Vec<ExpectedRecord>;
 
-/// Makes a list of functions that make conversations, each with its name.
+/// Declares a list of functions, each with its name. Each function makes one kind of conversation.
 macro_rules! kinds {
     ($($name:ident)*) => { [$((stringify!($name), $name as ConversationMaker)),*] };
 }
 
-/// Makes any kind of conversation.
+/// Makes a conversation of a random kind.
 pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: ConversationPhones<'_>) -> Vec<ExpectedRecord> {
     let kinds = kinds![direct direct forked refused through_pbx outbound second_trunk ring_group proxy_fork hunting staggered
         queue menu sent_on transfer outbound_transfer feature_code attended attended_by_phones park click_to_call
@@ -107,7 +107,7 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Conversati
     make(&kinds, scene, rng, phones)
 }
 
-/// Makes a conversation of a kind that can occur several times at once with the same number.
+/// Makes a conversation of a random kind that can occur several times at once with the same numbers.
 pub(crate) fn of_a_crowd(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -149,7 +149,7 @@ fn legs_out(scene: &mut Scene, ours: &mut ScenePhone, pbx: &mut ScenePhone, outs
     [a, scene.leg(pbx, outside, [DID, &numbers[1]])]
 }
 
-/// Ends both legs: by the caller of the first, or by the callee of the second.
+/// Ends both legs: by the caller of the first leg, or by the callee of the second.
 fn hang_up(scene: &mut Scene, rng: &mut fastrand::Rng, [a, b]: [DialogId; 2]) -> EndedBy {
     if rng.bool() {
         scene.bye_all(&[a, b], Side::Caller);
@@ -185,7 +185,7 @@ fn direct(
     vec![ExpectedRecord::new(scene, &[call], (direction, one), ended_by)]
 }
 
-/// Adds a hold, a renegotiation, another port, another SSRC, or nothing.
+/// Adds one random change to a call: a hold, a renegotiation, another port, another SSRC, or none.
 fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: DialogId) {
     let side = some_side(rng);
     match rng.u8(0..6) {
@@ -210,7 +210,7 @@ fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: DialogId) {
     }
 }
 
-/// Two telephones ring for one number behind a proxy that the mirror does not show; the second one answers.
+/// Two telephones ring for one number behind a proxy that the mirror does not show. The second telephone answers.
 fn forked(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -265,7 +265,7 @@ fn through_pbx(
 ) -> Vec<ExpectedRecord> {
     let (a, b) = (leg_in(scene, outside, pbx), rings(scene, outside, pbx, one));
     scene.invite(a);
-    // The PBX rings a telephone at once, or looks the number up first.
+    // The PBX rings a telephone at once, or after it has searched the number in a directory.
     scene.wait(if rng.bool() { rng.i64(0..300) } else { rng.i64(0..4_000) });
     scene.invite_and_ring(b);
     scene.wait(rng.i64(0..2_000));
@@ -299,7 +299,7 @@ fn outbound(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Outbound, one), ended_by)]
 }
 
-/// The first trunk refuses the call, the second one accepts it.
+/// The first trunk refuses the call, and the second trunk accepts it.
 fn second_trunk(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -340,7 +340,7 @@ fn ring_group(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// One dialog at three hops: a proxy forks it to two telephones. Their media bypasses the proxy.
+/// A proxy forks a call to two telephones, so one dialog has three hops. The media bypasses the proxy.
 fn proxy_fork(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -371,7 +371,7 @@ fn proxy_fork(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), EndedBy::Caller)]
 }
 
-/// One telephone rings in vain, then another one.
+/// One telephone rings without an answer, then another telephone rings and answers.
 fn hunting(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -394,7 +394,7 @@ fn hunting(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// A second telephone begins to ring after the first.
+/// A second telephone begins to ring some time after the first.
 fn staggered(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -430,7 +430,8 @@ fn queue(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by)]
 }
 
-/// The caller hangs up during the announcement. Whether this can be recognised depends on the other captured messages.
+/// The caller hangs up during an announcement. It depends on the other captured messages whether this can be
+/// recognised.
 fn menu(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -466,7 +467,7 @@ fn sent_on(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).named(None)]
 }
 
-/// The extension that answered transfers the caller to the other extension, which then spoke last.
+/// The extension that answered transfers the caller to the other extension, which answers.
 fn transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -514,7 +515,7 @@ fn outbound_transfer(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Outbound, one), EndedBy::Callee)]
 }
 
-/// A transfer without REFER: one leg ends and another begins, in either order.
+/// A transfer without REFER: one leg ends and another begins. Either can happen first.
 fn feature_code(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -525,7 +526,7 @@ fn feature_code(
     scene.invite(b);
     scene.answer(b);
     scene.answer(a);
-    // Longer than 2 s, or the new leg would look like another telephone of a ring group.
+    // The pause is longer than 2 s. Otherwise the new leg would look like another telephone of a ring group.
     scene.bridge(a, b, rng.i64(500..3_000));
     if rng.bool() {
         scene.bye(b, Side::Caller);
@@ -548,7 +549,7 @@ fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
     format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
 }
 
-/// The first extension consults the second through the PBX, and leaves.
+/// The first extension consults the second one through the PBX, and then leaves the call.
 fn attended(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -582,7 +583,7 @@ fn attended(
     ]
 }
 
-/// The same without a PBX: three calls.
+/// The telephones transfer the call without a PBX, so there are three calls.
 fn attended_by_phones(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -615,7 +616,7 @@ fn attended_by_phones(
     ]
 }
 
-/// The first extension parks the caller, the second one takes the call out of the parking slot.
+/// The first extension parks the caller, and the second extension takes the call from the parking slot.
 fn park(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -662,7 +663,7 @@ fn click_to_call(
     scene.sound(&[(1, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (1, b, Side::Callee)], 500);
     scene.bye(b, Side::Callee);
     scene.bye(a, Side::Caller);
-    // The extension is the callee of the leg by which it is called.
+    // The PBX calls the extension, so the extension is the callee of its leg.
     vec![ExpectedRecord::new(scene, &[b], (CallDirection::Outbound, one), EndedBy::Callee).heard_on(
         scene,
         a,
@@ -670,7 +671,7 @@ fn click_to_call(
     )]
 }
 
-/// After both have answered, the PBX lets them exchange their media directly.
+/// After both parties have answered, the PBX connects their media directly.
 fn direct_media(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -694,7 +695,7 @@ fn direct_media(
     scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
     scene.at(b).media[0] = caller;
     scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
-    // Sound between the two re-INVITEs is not checked.
+    // Sound between the two re-INVITEs can be on either path, so there is none.
     scene.wait(200);
     scene.rtp(&[(1, (caller, callee)), (2, (callee, caller))], 800);
     scene.bye_all(&[a, b], Side::Caller);

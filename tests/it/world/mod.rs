@@ -1,7 +1,7 @@
 //! Random worlds: overlapping conversations of one or several legs, with reordered, lost and duplicated packets.
 //!
-//! A seed makes each world. A failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world` repeats it.
-//! `CALLSPAN_WORLDS` sets the number of worlds.
+//! Each world is made from a seed. A failure prints its seed; `CALLSPAN_WORLD_SEED=17 cargo test --test it world`
+//! repeats it. `CALLSPAN_WORLDS` is the number of worlds.
 
 mod conversations;
 mod tenants;
@@ -25,21 +25,21 @@ struct RandomWorld {
     end_ms: i64,
 }
 
-/// The effects of the mirror port on the packets of a world.
+/// How the mirror port changes the packets of a world.
 #[derive(Clone, Copy, Debug)]
 enum MirrorEffects {
     /// All packets in order.
     Clean,
-    /// Out of order by up to 100 ms, and doubled here and there.
+    /// Packets are out of order by up to 100 ms, and some come twice.
     Disordered,
-    /// Like `Disordered`, and one packet in fifty is missing.
+    /// As `Disordered`, but one packet in fifty is missing.
     Lossy,
-    /// All packets in order, of calls that share one number.
+    /// All packets come in order, and the calls have the same number or none.
     Crowd,
 }
 
 thread_local! {
-    /// The effects applied last, printed if the test fails.
+    /// The effects that were applied last. They are printed if the test fails.
     static SHOWN: std::cell::Cell<MirrorEffects> = const { std::cell::Cell::new(MirrorEffects::Clean) };
 }
 
@@ -50,7 +50,7 @@ fn world(seed: u64) -> RandomWorld {
     let mut truths = Vec::new();
     let mut end_ms = 0;
     for n in 0..rng.u8(2..7) {
-        // Each conversation has its own numbers and hosts, so every guess must be right.
+        // Each conversation has its own numbers and hosts, so correlation must make no mistake.
         let mut outside = ScenePhone::new(&format!("+7999{seed:03}{n}{:03}", rng.u16(0..1000)), 20 + n * 4);
         let mut one = ScenePhone::new(&format!("2{n}1"), 21 + n * 4);
         let mut two = ScenePhone::new(&format!("2{n}2"), 22 + n * 4);
@@ -62,7 +62,7 @@ fn world(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// Makes a world with one caller number, or with withheld numbers, so that little distinguishes the calls.
+/// Makes a world in which all callers have the same number or withhold it, so that the calls are hard to distinguish.
 fn crowd(seed: u64) -> RandomWorld {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut scene = Scene::mute();
@@ -82,7 +82,7 @@ fn crowd(seed: u64) -> RandomWorld {
     RandomWorld { packets: scene.packets(), truths, end_ms: end_ms + 20_000 }
 }
 
-/// Returns the packets of a world as the mirror port shows them.
+/// Returns the packets of a world in the form in which the mirror port shows them.
 fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let mut out: Vec<(i64, ScenePacket)> = Vec::new();
@@ -90,7 +90,7 @@ fn shown(world: &RandomWorld, show: MirrorEffects, seed: u64) -> Vec<ScenePacket
         let at = packet.at.as_nanos();
         let late = match show {
             MirrorEffects::Clean | MirrorEffects::Crowd => 0,
-            // The engine tolerates 100 ms of disorder: a packet comes late, with its own timestamp.
+            // The engine tolerates 100 ms of disorder. Packets are captured later, but keep their timestamps.
             MirrorEffects::Disordered | MirrorEffects::Lossy => rng.i64(0..100_000_000),
         };
         if matches!(show, MirrorEffects::Lossy) && rng.u8(0..50) == 0 {
@@ -210,7 +210,7 @@ fn judge_whole(world: &RandomWorld, outcome: &WorldOutcome) {
     }
 }
 
-/// Checks that the left side is the caller, on whichever leg is rendered.
+/// Checks that the left side is the caller, whichever leg is rendered.
 fn judge_sides(truth: &ExpectedRecord, call: &EndedCall) {
     let Some(rendered) = call.legs.first() else { return };
     let leg = &call.record.legs[rendered.index];
@@ -256,12 +256,12 @@ fn why_it_fails(seed: u64) -> Option<String> {
     Some(format!("seed {seed}, {:?}: {}", SHOWN.get(), why.chars().take(600).collect::<String>()))
 }
 
-/// Runs the worlds of `CALLSPAN_WORLDS` seeds, or of the seed `CALLSPAN_WORLD_SEED`.
+/// Runs `CALLSPAN_WORLDS` worlds, or only the world with the seed `CALLSPAN_WORLD_SEED`.
 fn judge_seeds(why_it_fails: fn(u64) -> Option<String>) {
     judge_seeds_of(why_it_fails, 1);
 }
 
-/// Like [`judge_seeds`], but for one in `one_of` seeds.
+/// Does the same as [`judge_seeds`] for only one in `one_of` seeds.
 fn judge_seeds_of(why_it_fails: fn(u64) -> Option<String>, one_of: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let seeds = match number("CALLSPAN_WORLD_SEED") {

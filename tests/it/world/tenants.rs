@@ -1,8 +1,8 @@
-//! Random worlds of a hosted PBX: tenants behind NAT whose telephones announce equal private addresses, a PBX with one
-//! to three addresses, numbers that it rewrites, music that all tenants share, and calls that overlap.
+//! Random worlds of a hosted PBX. Tenants are behind NAT and their telephones announce equal private addresses. The PBX
+//! has one to three addresses and rewrites numbers. All tenants share its music, and calls overlap.
 //!
 //! Each party of each conversation has a voice of its own, with noise, so that no two packets have the same bytes. A
-//! failure prints its seed: `CALLSPAN_WORLD_SEED=17 cargo test --test it world::tenants` repeats it.
+//! failure prints its seed; `CALLSPAN_WORLD_SEED=17 cargo test --test it world::tenants` repeats it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -21,11 +21,11 @@ use crate::support::scenario::{self, DialogId, Scene, ScenePacket, ScenePhone};
 /// Voice of the PBX's music and prompts, the same for all tenants.
 const MUSIC: u8 = 255;
 
-/// The telephones of one customer (tenant), behind one public address.
+/// A customer of the hosted PBX, with telephones behind one public address.
 struct Tenant {
     did: String,
     nat: [u8; 4],
-    /// Number of calls of each telephone so far; each call has the next port.
+    /// Number of calls of each telephone so far. Each call uses the next port.
     calls: [u16; 3],
     /// Number of the first extension.
     extension: u16,
@@ -35,32 +35,32 @@ struct Tenant {
 struct HostedSite {
     scene: Scene,
     provider: ScenePhone,
-    /// Address of the PBX for the provider.
+    /// Address of the PBX towards the provider.
     trunk: ScenePhone,
     towards: Vec<ScenePhone>,
     tenants: Vec<Tenant>,
-    /// Form in which the PBX shows an outside number to telephones.
+    /// Form in which the PBX shows an outside caller's number to the telephones.
     style: NumberStyle,
     voice: u8,
     caller: u32,
 }
 
-/// Forms of an outside caller's number, as the telephones see it.
+/// Form of an outside caller's number that a telephone gets from the PBX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NumberStyle {
     Same,
     National,
-    /// A number that has nothing in common with the caller's.
+    /// Another number, which has nothing in common with the caller's number.
     Replaced,
 }
 
-/// One conversation: its Call-IDs and voices.
+/// One conversation: the Call-IDs of its legs, and its voices.
 #[derive(Clone, Debug, Default)]
 struct ExpectedConversation {
     kind: &'static str,
     call_ids: Vec<String>,
     voices: BTreeSet<u8>,
-    /// Whether signalling or content can show that all legs are one call.
+    /// Whether signalling or content shows that all legs are one call.
     is_joinable: bool,
 }
 
@@ -105,7 +105,7 @@ impl HostedSite {
         format!("+7916000{:04}", self.caller)
     }
 
-    /// Returns the caller's number as the telephones see it.
+    /// Returns the caller's number in the form that the telephones get from the PBX.
     fn towards_phones(&self, number: &str) -> String {
         match self.style {
             NumberStyle::Same => number.to_owned(),
@@ -124,7 +124,8 @@ impl HostedSite {
         ScenePhone { sip, voice, next_port, ..ScenePhone::new(&user, 1) }
     }
 
-    /// Makes one side of a dialog announce the private address of a telephone. It is the same for every tenant.
+    /// Makes one side of a dialog announce the private address of telephone `n`. The address is the same for every
+    /// tenant.
     fn behind_nat(&mut self, d: DialogId, side: Side, n: u8) {
         let port = self.scene.get(d).media[side.channel()].port();
         self.scene.at(d).announced[side.channel()] =
@@ -175,7 +176,7 @@ impl HostedSite {
         }
     }
 
-    /// Plays music to both sides for a while, then both voices again.
+    /// Plays music to both sides for a while, and then both voices again.
     fn hold(&mut self, a: DialogId, b: DialogId, rng: &mut fastrand::Rng) {
         self.scene.hold(b, Side::Callee);
         let ms = rng.i64(500..3_000);
@@ -229,7 +230,7 @@ fn internal(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Ex
     site.expect("internal", &[a, b], &[left, right])
 }
 
-/// Makes a call that the PBX answers with music; a telephone rings later.
+/// Makes a call that the PBX answers with music. A telephone rings later.
 fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, n, left, right) = (site.new_caller(), rng.usize(0..3), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
@@ -242,12 +243,12 @@ fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expec
     site.scene.answer(b);
     site.talk(a, b, rng);
     site.hang_up(a, b, rng);
-    // The caller's leg can be joined only if its direction is unknown: here both its hosts are public.
+    // The caller's leg can be joined only if its direction is unknown, i.e. if both its hosts are public.
     let is_joinable = site.trunk.sip.ip() == site.towards[tenant].sip.ip() && site.style == NumberStyle::Same;
     ExpectedConversation { is_joinable, ..site.expect("queue", &[a, b], &[left, right]) }
 }
 
-/// Makes a call to a voice menu, during which the caller hangs up.
+/// Makes a call to a voice menu. The caller hangs up during it.
 fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left) = (site.new_caller(), site.new_voice());
     let a = site.provider_calls(tenant, &from, left);
@@ -258,7 +259,7 @@ fn menu(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expect
     site.expect("menu", &[a], &[left])
 }
 
-/// Makes a call for which two telephones ring; the second one answers.
+/// Makes a call for which two telephones ring. The second telephone answers.
 fn ring_group(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left, right) = (site.new_caller(), site.new_voice(), site.new_voice());
     let shown = site.towards_phones(&from);
@@ -275,12 +276,12 @@ fn ring_group(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> 
     site.scene.cancel(b);
     site.talk(a, c, rng);
     site.hang_up(a, c, rng);
-    // Content proves nothing about the telephone that did not answer.
+    // The telephone that did not answer has no sound, so content proves nothing about it.
     let is_joinable = site.style == NumberStyle::Same;
     ExpectedConversation { is_joinable, ..site.expect("ring group", &[a, b, c], &[left, right]) }
 }
 
-/// Makes a call that the operator transfers to a colleague by REFER.
+/// Makes a call that an operator transfers to a colleague by REFER.
 fn transfer(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> ExpectedConversation {
     let (from, left) = (site.new_caller(), site.new_voice());
     let (first, second) = (site.new_voice(), site.new_voice());
@@ -378,7 +379,7 @@ fn judge(world: &TenantWorld, calls: &[EndedCall], heard: &HashMap<LegId, BTreeS
                 own.iter().map(|c| c.record.relations.iter().map(|r| r.why).collect::<Vec<_>>()).collect();
             assert_eq!(own.len(), 1, "{}: records of one conversation; relations {rules:?}", truth.kind);
         }
-        // The rendered leg has the voices; if the mirror does not show the anchor leg, the next leg has them.
+        // The voices must be in the rendered leg. It is the next leg if the mirror does not show the anchor leg.
         let rendered: BTreeSet<u8> = own
             .iter()
             .filter_map(|c| c.legs.first())
@@ -406,12 +407,12 @@ fn no_voice_is_lost_or_in_anothers_record_on_a_hosted_pbx() {
     super::judge_seeds(why_it_fails);
 }
 
-/// Call-ID and rule of the legs, and the related calls.
+/// Facts of a record: Call-ID and rule of each leg, and the related calls.
 type CorrelationFacts<'a> = (Vec<(&'a str, Option<CorrelationRule>)>, Vec<(&'a str, CorrelationRule)>);
 
-/// Returns the facts of a record about correlation: Call-ID and rule of each leg, and the relations.
+/// Returns the facts of a record that correlation decided.
 fn correlation_of(record: &CallRecord) -> CorrelationFacts<'_> {
-    // A leg that was not answered leaves no spool.
+    // An unanswered leg has no spool, so after a kill it may be missing.
     let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
     let mut legs: Vec<_> = answered.map(|leg| (leg.sip_call_id.as_str(), leg.joined_by)).collect();
     let mut relations: Vec<_> = record.relations.iter().map(|r| (r.id.as_str(), r.why)).collect();
@@ -455,7 +456,7 @@ fn rules_and_relations_survive_a_kill() {
     super::judge_seeds_of(why_a_kill_fails, WORLDS_OF_A_KILL);
 }
 
-/// Only one world in this number is played with a kill, because the disk is slower than the engine.
+/// Only one in this number of worlds is played with a kill, because the spool on disk is slow.
 const WORLDS_OF_A_KILL: u64 = 10;
-/// Time after the answer in which content evidence decides, milliseconds.
+/// Time after the answer within which content evidence decides, milliseconds.
 const DECIDED_MS: i64 = 4_000;

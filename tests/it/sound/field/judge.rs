@@ -1,6 +1,7 @@
 //! Compares both channels of a recording with the sound that was sent (`NAME.truth.wav`).
 //!
-//! Lag, lost windows, missing sound and leakage come from [`score::judge`]. Level and invented sound are measured here.
+//! Lag, lost windows, missing sound and leakage come from [`score::judge`]. Level and invented sound are measured in
+//! this module.
 
 use crate::support::score::{self, ChannelScore, ExpectedTrack};
 
@@ -10,14 +11,14 @@ pub struct FieldScore {
     pub base: ChannelScore,
     /// Level of the recording relative to the truth, dB.
     pub level_db: f64,
-    /// Time for which the recording is loud and the truth is silent, ms.
+    /// Time for which the recording is loud while the truth is silent, ms.
     pub invented_ms: usize,
-    /// Likeness of the truths of both sides, measured like the leakage. Short voices are alike by chance.
+    /// Similarity of the truths of both sides, measured like the leakage. Short voices can be similar by chance.
     likeness_of_truths: f64,
 }
 
 impl FieldScore {
-    /// Returns the measures on one line.
+    /// Returns all measured values in one line.
     pub fn row(&self) -> String {
         let ChannelScore { windows, lost, lag_ms, spread_ms, corr, missing_ms, leak } = self.base;
         let (level_db, invented_ms) = (self.level_db, self.invented_ms);
@@ -27,7 +28,7 @@ impl FieldScore {
         )
     }
 
-    /// Returns the names of the measures that are out of bounds.
+    /// Returns the names of the measured values that exceed their limits.
     pub fn faults(&self) -> Vec<String> {
         let base = &self.base;
         let measures = [
@@ -45,7 +46,8 @@ impl FieldScore {
     }
 }
 
-/// Judges a channel. All slices are at 8 kHz and begin at the same moment.
+/// Compares a channel with the truth of its own side and of the other side. All slices have 8 kHz and begin at the same
+/// moment.
 pub fn judge(channel: &[i16], own: &[i16], other: &[i16]) -> FieldScore {
     let track = |samples: &[i16]| ExpectedTrack { samples: samples.to_vec(), heard: vec![true; samples.len()] };
     let base = score::judge(channel, &track(own), &track(other));
@@ -54,7 +56,7 @@ pub fn judge(channel: &[i16], own: &[i16], other: &[i16]) -> FieldScore {
     FieldScore { base, level_db: level_db(channel, own), invented_ms: invented_ms(channel, own), likeness_of_truths }
 }
 
-/// Returns the level of the recording where the truth is loud, against that of the truth.
+/// Returns the level of the recording relative to the truth, dB, where the truth is loud.
 fn level_db(channel: &[i16], own: &[i16]) -> f64 {
     let (mut here, mut there) = (0.0, 0.0);
     for (wanted, found) in own.chunks_exact(WINDOW).zip(channel.chunks_exact(WINDOW)) {
@@ -66,8 +68,8 @@ fn level_db(channel: &[i16], own: &[i16]) -> f64 {
     if there > 0.0 { 10.0 * ((here + 1.0) / there).log10() } else { 0.0 }
 }
 
-/// Returns for how many ms the recording is loud while the truth is silent ([`GUARD`] blocks before and after), or much
-/// louder than the truth, i.e. noise.
+/// Returns how long the recording has sound that the truth does not have, ms. That is, the recording is loud where the
+/// truth is silent ([`GUARD`] blocks before and after), or it is much louder than the truth.
 fn invented_ms(channel: &[i16], own: &[i16]) -> usize {
     let levels: Vec<f64> = own.chunks(BLOCK).map(rms).collect();
     let blocks = channel.chunks_exact(BLOCK).enumerate();
@@ -88,21 +90,21 @@ fn rms(samples: &[i16]) -> f64 {
 const BLOCK: usize = 80;
 /// Number of samples in a second.
 const WINDOW: usize = 8_000;
-/// Blocks before and after a loud block that do not count as silent: 60 ms for the lag and the tail of a codec.
+/// Number of blocks around a loud block that do not count as silent: 60 ms for the lag and the tail of a codec.
 const GUARD: usize = 6;
-/// Minimum root mean square of sound that is certainly heard.
+/// Minimum root mean square of a loud block.
 const LOUD: f64 = 150.0;
-/// Maximum root mean square of silence.
+/// Maximum root mean square of a silent block.
 const QUIET: f64 = 30.0;
-/// Maximum lag, and maximum difference of a window's lag from it; the codec's delay is included.
+/// Maximum lag, and maximum difference of a window's lag from it, ms. Both include the codec's delay.
 const MAX_LAG_MS: f64 = 25.0;
 /// Maximum difference of the level, dB.
 const MAX_LEVEL_DB: f64 = 3.0;
-/// Maximum missing or invented sound.
+/// Maximum duration of missing or invented sound, ms.
 const MAX_MISSING_MS: f64 = 200.0;
-/// Maximum difference from full likeness. G.729 has a likeness of 0.7; samples in the wrong order have 0.6.
+/// Maximum difference from a similarity of 1. G.729 has a similarity of 0.7, and samples in the wrong order have 0.6.
 const MAX_UNLIKENESS: f64 = 0.35;
-/// Factor above which sound louder than the truth is noise.
+/// If the recording is louder than the truth by more than this factor, it is noise.
 const NOISE_RATIO: f64 = 3.0;
-/// Maximum likeness to the other side; about 0.08 is chance.
+/// Maximum similarity to the other side. A value of about 0.08 is chance.
 const MAX_LEAK: f64 = 0.3;

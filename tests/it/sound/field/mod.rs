@@ -1,7 +1,8 @@
-//! Calls from public bug reports about recorded sound (`fixtures/cases/sound`), judged against the sound that was sent.
+//! Tests with calls from public bug reports about recorded sound (`fixtures/cases/sound`). The recording is compared
+//! with the sound that was sent.
 //!
-//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. A listed case that passes fails the test,
-//! so that the list is always true.
+//! [`KNOWN_FAILURES`] lists the cases that fail today, each with its cause. If a listed case passes, the test fails, so
+//! that the list stays true.
 
 #![allow(clippy::print_stdout, reason = "a test prints what it measured")]
 
@@ -16,10 +17,10 @@ use crate::support::captures::{fixture, replay_files};
 use crate::support::score::halved;
 use judge::{FieldScore, judge};
 
-/// Cases that fail today, and their causes.
+/// Cases that fail today, each with its cause.
 const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
-/// For some cases, the problem that the record must name.
+/// The problem that the record must report, for cases with such a problem.
 const QUIRKS: &[(&str, ProblemKind)] = &[
     ("amr_answer_without_fmtp_oa_sent", ProblemKind::AmrAlignment),
     ("amr_livekit_each_as_it_said", ProblemKind::AmrAlignment),
@@ -33,7 +34,7 @@ const QUIRKS: &[(&str, ProblemKind)] = &[
     ("ts20ms_each_50", ProblemKind::BrokenStamps),
 ];
 
-/// Capture time of the first sample of every truth: 2025-06-15T15:06:40Z.
+/// Capture time of sample 0 of every truth file: 2025-06-15T15:06:40Z.
 const TRUTH_STARTS_NS: i64 = 1_750_000_000_000_000_000;
 
 #[test]
@@ -67,7 +68,7 @@ fn every_case_sounds_as_it_was_sent() {
     }
 }
 
-/// Replays a case. Returns what is wrong with its recording and record.
+/// Replays a case. Returns the faults of its recording and record.
 fn faults(name: &str) -> Vec<String> {
     let replayed = replay_files(&[fixture(&format!("cases/sound/{name}.pcap"))]);
     let mut out = Vec::new();
@@ -101,7 +102,7 @@ fn faults(name: &str) -> Vec<String> {
     out
 }
 
-/// Returns the faults of both channels. Only the recorded time counts.
+/// Returns the faults of both channels. Only the time that a recording covers is compared.
 fn differences(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> Vec<String> {
     let named = ["left", "right"].into_iter().zip(field_scores(recorded, truth));
     named.flat_map(|(name, score)| score.faults().into_iter().map(move |fault| format!("{name}: {fault}"))).collect()
@@ -115,7 +116,7 @@ fn field_scores(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> [FieldSco
     [0, 1].map(|n| judge(&recorded.channels[n], &truth[n], &truth[1 - n]))
 }
 
-/// The recordings of a replay on the time axis of the truth, at 8 kHz.
+/// The recordings of a replay at 8 kHz. Sample 0 is that of the truth.
 struct RecordedChannels {
     channels: [Vec<i16>; 2],
     /// For each sample, whether a recording covers it.

@@ -1,4 +1,5 @@
-//! Intact calls, changed as the senders and networks of bug reports would: the sound must stay at its place.
+//! Tests with good calls that are changed as the senders and networks of bug reports would change them. The sound must
+//! not move.
 //!
 //! The recording of the unchanged call is the truth. A seed varies each change: the codec, the side, the time and the
 //! amount.
@@ -13,11 +14,11 @@ use super::{channels, differences, recorded_channels};
 use crate::support::captures::{ReplayResult, frames, is_rtp, replay_packets};
 use crate::support::packets::CapturedFrame;
 
-/// Calls with one codec each; the caller sends from 10.9.0.11.
+/// Calls with one codec each. The caller sends from 10.9.0.11.
 const CALLS: &[&str] =
     &["amr_direct", "g711u_direct", "g729_direct", "gsm_direct", "ilbc_direct", "opus_direct", "speex_wb_direct"];
 
-/// Calls with payloads that do not show their duration by their length.
+/// Calls with codecs whose payload length does not show the duration of the sound.
 const VARIABLE_CALLS: &[&str] = &["amr_direct", "opus_direct", "speex_wb_direct"];
 
 #[test]
@@ -27,7 +28,7 @@ fn packets_that_leave_two_at_a_time_stay_in_place() {
         let (first, count) = (random.usize(0..2), *random.choice(&[10, 50, usize::MAX]).unwrap());
         let late_ns = random.i64(0..1_000_000);
         let changed = each_rtp(call, |packet| {
-            // The first of a pair waits for the second.
+            // The first packet of a pair waits for the second.
             let waits = packet.number % 2 == first && packet.number < count;
             packet.frame.at_ns += if waits { 20_000_000 - late_ns } else { 0 };
         });
@@ -99,15 +100,15 @@ fn silent_second_source_does_not_replace_the_voice() {
     assert_as_before("g711u_direct", &changed, &[]);
 }
 
-/// Calls with seeds: each call once, or as often as the number of seeds says.
+/// Returns each call once, or as often as `CALLSPAN_SEEDS` demands, together with a seed.
 fn calls<'a>(names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, u64)> {
     seeds(names.len() as u64).map(|seed| (names[seed as usize % names.len()], seed))
 }
 
-/// One RTP packet of a call.
+/// An RTP packet of a call, to be changed.
 struct ChangedPacket<'a> {
     frame: &'a mut CapturedFrame,
-    /// Number of the packet in its direction, from 0.
+    /// Index of the packet in its direction.
     number: usize,
 }
 
@@ -127,7 +128,7 @@ impl ChangedPacket<'_> {
     }
 }
 
-/// Returns the frames of a call with each RTP packet changed, in the order of time.
+/// Returns the frames of a call in order of time, with each RTP packet changed by `change`.
 fn each_rtp(call: &str, mut change: impl FnMut(&mut ChangedPacket<'_>)) -> Vec<CapturedFrame> {
     let mut out = frames(call);
     let mut numbers = std::collections::HashMap::<Vec<u8>, usize>::new();
@@ -155,7 +156,7 @@ fn clear_udp_checksum(data: &mut [u8]) {
     data[start - 2..start].fill(0);
 }
 
-/// Checks that a changed call sounds like the original, and that its record names these problems.
+/// Checks that a changed call sounds like the original, and that its record reports these problems.
 fn assert_as_before(call: &str, changed: &[CapturedFrame], problems: &[ProblemKind]) {
     let wrong = Unchanged::of(call).differences(&replay_packets(changed), problems);
     assert!(wrong.is_empty(), "{call}: {wrong:?}");
@@ -174,12 +175,13 @@ impl Unchanged {
         Self { truth: channels(&sound.path), starts_ns: sound.starts_at.as_nanos() }
     }
 
-    /// Returns the faults of the recording and record of a changed call.
+    /// Returns the faults of recording and record of a changed call.
     pub fn differences(&self, result: &ReplayResult, problems: &[ProblemKind]) -> Vec<String> {
         self.differences_at(result, problems, self.starts_ns)
     }
 
-    /// Returns the faults, if the recording of the changed call may begin at another time.
+    /// Returns the faults of the recording of a changed call. The recording may begin at another time than the
+    /// original.
     pub fn differences_from_answer(&self, result: &ReplayResult) -> Vec<String> {
         let starts = result.records.iter().flat_map(|record| &record.recordings).next();
         starts.map_or_else(

@@ -11,22 +11,22 @@ use crate::support::captures::fixture;
 use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media};
 use crate::support::score::halved;
 
-/// A voice in a codec: payloads, and the samples that an independent decoder made of them.
+/// A voice in one codec: its payloads, and the samples that an independent decoder made of them.
 #[derive(Clone, Debug)]
 pub struct CodedVoice {
-    /// Format without fmtp, as in `a=rtpmap`.
+    /// Format as in `a=rtpmap`, without the parameters of `a=fmtp`.
     pub rtpmap: &'static str,
     pub clock_hz: u32,
     pub packet_ms: u32,
     pub payloads: Vec<Vec<u8>>,
-    /// Samples at 8 kHz; each payload has `8 * packet_ms` samples.
+    /// Samples at 8 kHz. Each payload has `8 * packet_ms` of them.
     pub sound: Vec<i16>,
 }
 
-/// A packet of a call.
+/// A packet of a call, with the sound that it contains.
 #[derive(Clone, Debug)]
 pub struct FieldPacket {
-    /// Arrival at the mirror, ms of the call.
+    /// Time of arrival at the mirror, ms of the call.
     pub at_ms: f64,
     /// Time at which its sound was spoken, ms of the call.
     pub spoken_ms: f64,
@@ -40,15 +40,15 @@ pub struct FieldPacket {
     pub padding: u8,
     /// Sound of the packet at 8 kHz.
     pub sound: Vec<i16>,
-    /// Whether the packet was not sent or got lost.
+    /// Whether the packet is missing, because it was lost or not sent.
     pub is_lost: bool,
 }
 
-/// A call under construction: its messages and packets, and the sound that must be recorded (the truth).
+/// A call that a test builds: its messages and packets, and the sound that must be recorded (the truth).
 #[derive(Clone, Debug)]
 pub struct FieldCall {
     pub wire: MirroredTraffic,
-    /// The sound of each side, caller first: pieces with their start in ms and their samples.
+    /// The sound of each side, the caller first. It consists of pieces: start in ms, and samples.
     truth: [Vec<(f64, Vec<i16>)>; 2],
     descriptions: [String; 2],
     setting: CallSetting,
@@ -89,18 +89,18 @@ impl CodedVoice {
         Self { rtpmap, clock_hz, packet_ms, payloads, sound }
     }
 
-    /// Returns the same voice with other payloads of `packet_ms` each.
+    /// Returns the same voice in other payloads of `packet_ms` each.
     pub fn with_payloads(&self, payloads: Vec<Vec<u8>>, packet_ms: u32) -> Self {
         Self { payloads, packet_ms, ..self.clone() }
     }
 
-    /// The voice with so many payloads in a packet. Only for codecs whose payloads need no head.
+    /// Returns the voice with `many` payloads joined in each packet. Only for codecs whose payloads have no header.
     pub fn joined(&self, many: usize) -> Self {
         let payloads = self.payloads.chunks_exact(many).map(<[Vec<u8>]>::concat).collect();
         self.with_payloads(payloads, self.packet_ms * many as u32)
     }
 
-    /// One of these fixtures, with one to three payloads in a packet where the codec allows it.
+    /// Returns a random voice of these fixtures. If the codec allows it, each packet has one to three payloads.
     pub fn random(random: &mut Rng, names: &[&str]) -> Self {
         let name = random.choice(names).unwrap();
         let is_joinable =
@@ -109,7 +109,7 @@ impl CodedVoice {
         if is_joinable { voice.joined(*random.choice(&[1, 1, 2, 3]).unwrap()) } else { voice }
     }
 
-    /// The same voice with each payload changed.
+    /// Returns the same voice with each payload changed by `change`.
     pub fn changed(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         self.with_payloads(self.payloads.iter().map(|payload| change(payload)).collect(), self.packet_ms)
     }
@@ -120,7 +120,7 @@ impl CodedVoice {
         format!("a=rtpmap:{pt} {}\r\n{fmtp}", self.rtpmap)
     }
 
-    /// Returns packets from a time on, for some seconds, beginning with the payload `start`.
+    /// Returns packets for `seconds` seconds from `from_ms` on. The first packet has the payload number `start`.
     pub fn packets(&self, from_ms: f64, seconds: u32, start: usize, random: &mut Rng) -> Vec<FieldPacket> {
         let (sequence, time, ssrc, pt) = (random.u16(..), random.u32(..), random.u32(..), 96);
         let samples = 8 * self.packet_ms as usize;
@@ -146,12 +146,13 @@ impl CodedVoice {
 }
 
 impl FieldCall {
-    /// Begins a call: INVITE at 0 ms, answered at 1,000 ms, with these audio lines after `m=audio 4000`.
+    /// Begins a call with an INVITE at 0 ms and a 200 at 1,000 ms. `offer` and `answer` follow `m=audio 4000` in the
+    /// session descriptions.
     pub fn answered(offer: &str, answer: &str) -> Self {
         Self::described([describe(Side::Caller, offer), describe(Side::Callee, answer)])
     }
 
-    /// Like [`FieldCall::answered`], with whole session descriptions.
+    /// Does the same as [`FieldCall::answered`] with complete session descriptions.
     pub fn described([offer, answer]: [String; 2]) -> Self {
         let mut wire = MirroredTraffic::default();
         wire.offer(0.0, &offer);
@@ -160,20 +161,21 @@ impl FieldCall {
         Self { wire, truth: [Vec::new(), Vec::new()], descriptions, setting: CallSetting::default() }
     }
 
-    /// The same call in these circumstances. Nothing was sent yet.
+    /// Sets the circumstances of a call to which no packet was added yet.
     pub fn within(self, setting: CallSetting) -> Self {
         let descriptions = self.descriptions.clone();
         self.within_as(setting, &descriptions)
     }
 
-    /// The same call in these circumstances, with other descriptions of the caller and the callee in its later messages.
+    /// Sets the circumstances of a call. The later messages have the session descriptions `descriptions` (caller,
+    /// callee).
     pub fn within_as(mut self, setting: CallSetting, descriptions: &[String; 2]) -> Self {
         setting.story.tell(&mut self.wire, descriptions);
         self.setting = setting;
         self
     }
 
-    /// Begins a call in which both sides announce one voice under payload type 96.
+    /// Begins a call in which both sides announce the codec of one voice as payload type 96.
     pub fn of(voice: &CodedVoice) -> Self {
         let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, ""));
         Self::answered(&line, &line)
@@ -188,23 +190,25 @@ impl FieldCall {
         self.send_unheard(side, &packets);
     }
 
-    /// Returns the packets as the story of the call has them: without those of a hold, and with early media.
+    /// Returns the packets as the circumstances of the call change them: without those during a hold, and with early
+    /// media.
     fn told(&self, side: Side, packets: &[FieldPacket]) -> Vec<FieldPacket> {
         let told = |packet: &FieldPacket| !self.setting.story.is_silent_at(packet.spoken_ms);
-        // A sender on hold encodes nothing: its voice continues where it stopped. Packets of padding stay in their places.
+        // During a hold the sender encodes nothing, so its voice continues where it stopped. Packets without sound keep
+        // their places.
         let is_voice = packets.iter().all(|packet| !packet.sound.is_empty());
         let mut out: Vec<FieldPacket> = Vec::new();
         for (n, packet) in packets.iter().enumerate().filter(|(_, packet)| told(packet)) {
             let coded = if is_voice { &packets[out.len()] } else { packet };
-            // A pause skips no sequence number.
+            // A pause leaves no gap in the sequence numbers.
             let sequence = packet.sequence.wrapping_sub((n - out.len()) as u16);
             let (payload, sound) = (coded.payload.clone(), coded.sound.clone());
             out.push(FieldPacket { sequence, payload, sound, ..packet.clone() });
         }
         if let (CallStory::EarlyMedia, Side::Callee, [first, second, ..]) = (self.setting.story, side, packets) {
             let (step_ms, step) = (second.spoken_ms - first.spoken_ms, second.time.wrapping_sub(first.time));
-            // The fixture is repeated: what came before the first payload comes before it again. A fixture as long as
-            // the call ends with its last packet.
+            // The voice repeats its fixture. So the payloads before the first one are those at the end of the fixture.
+            // If the fixture is as long as the call, they are at the end of the call.
             let again = packets.iter().skip(1).position(|packet| packet.payload == first.payload);
             let period = again.map_or(packets.len(), |n| n + 1);
             let early = |n: u16| FieldPacket {
@@ -216,7 +220,7 @@ impl FieldCall {
                 sound: packets[(period - 1) - (usize::from(n) - 1) % period].sound.clone(),
                 ..first.clone()
             };
-            // A side that begins later than the answer has no early media.
+            // A side has no early media if it begins to send later than the answer.
             let has_early = step_ms >= 10.0 && first.spoken_ms < 1_200.0;
             let count = if has_early { (600.0 / step_ms) as u16 } else { 0 };
             out.splice(0..0, (1..=count).rev().map(early));
@@ -224,7 +228,7 @@ impl FieldCall {
         out
     }
 
-    /// Sends packets on the audio line with this port and adds their sound to the truth.
+    /// Sends packets on the audio m-line with the port `port`, and adds their sound to the truth.
     pub fn send_on(&mut self, port: u16, side: Side, packets: &[FieldPacket]) {
         let first = self.wire.packets.len();
         self.send(side, packets);
@@ -233,7 +237,7 @@ impl FieldCall {
         }
     }
 
-    /// Sends packets that are no part of the truth.
+    /// Sends packets that must not be in the recording.
     pub fn send_unheard(&mut self, side: Side, packets: &[FieldPacket]) {
         for packet in packets.iter().filter(|packet| !packet.is_lost) {
             self.wire.packets.push(SentDatagram {
@@ -245,18 +249,18 @@ impl FieldCall {
         }
     }
 
-    /// Sends a datagram that is not sound.
+    /// Sends a datagram that is not RTP audio.
     pub fn send_raw(&mut self, side: Side, ms: f64, payload: Vec<u8>) {
         self.wire.packets.push(SentDatagram { at: at_ms(ms), src: media(side), dst: media(side.other()), payload });
     }
 
-    /// Ends the call at `ends_ms` and returns its record and the scores of both sides.
+    /// Ends the call at `ends_ms` and records it. Returns the record and the scores of both sides.
     pub fn scores(self, ends_ms: f64) -> (CallRecord, [FieldScore; 2]) {
         let network = self.setting.network;
         self.scores_of(ends_ms, |wire| network.record(wire))
     }
 
-    /// Like [`FieldCall::scores`], recorded by `record`.
+    /// Does the same as [`FieldCall::scores`], but records the packets by `record`.
     pub fn scores_of(
         mut self,
         ends_ms: f64,
@@ -269,7 +273,8 @@ impl FieldCall {
         (recorded.record, [0, 1].map(|n| judge(&heard[n], &truth[n], &truth[1 - n])))
     }
 
-    /// Ends the call at `ends_ms` and returns the faults of its recording and record, each with `name`.
+    /// Ends the call at `ends_ms` and records it. Returns the faults of recording and record, each beginning with
+    /// `name`.
     pub fn faults(self, name: &str, ends_ms: f64, problems: &[ProblemKind]) -> Vec<String> {
         let (record, scores) = self.scores(ends_ms);
         let mut out = Vec::new();
@@ -302,8 +307,8 @@ impl FieldPacket {
     }
 }
 
-/// Seeds of a generated test: `usual` ones, or those that the environment variable `CALLSPAN_SEEDS` says: a number
-/// (`300`) or a range (`5..6`).
+/// Returns the seeds of a test: 0 to `usual`, or the value of the environment variable `CALLSPAN_SEEDS`. This is a
+/// number (`300`) or a range (`5..6`).
 pub fn seeds(usual: u64) -> Range<u64> {
     let text = std::env::var("CALLSPAN_SEEDS").unwrap_or_default();
     let (first, end) = text.split_once("..").unwrap_or(("0", &text));
@@ -316,7 +321,7 @@ pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
     packets
 }
 
-/// Fails with all faults, if there are any.
+/// Fails if there are faults, and prints all of them.
 #[track_caller]
 pub fn assert_none(faults: &[String]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -327,7 +332,7 @@ fn concealed_too_long(record: &CallRecord) -> Option<String> {
     (concealed.iter().max()? > &200).then(|| format!("{concealed:?} ms concealed"))
 }
 
-/// Returns both channels at 8 kHz from a time of the call on.
+/// Returns both channels of a recording at 8 kHz, beginning at a time of the call.
 fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
     let Some(file) = recorded.record.recordings.first() else { return [vec![0; 40_000], vec![0; 40_000]] };
     let skipped = at_ms(from_ms).nanos_since(file.starts_at);
@@ -340,7 +345,7 @@ fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
     })
 }
 
-/// Returns the truth of one side from 1,000 ms of the call on, as samples at 8 kHz.
+/// Returns the truth of one side as samples at 8 kHz. Sample 0 is at 1,000 ms of the call.
 fn laid(pieces: &[(f64, Vec<i16>)], samples: usize) -> Vec<i16> {
     let mut out = vec![0_i16; samples];
     for (ms, sound) in pieces {

@@ -1,4 +1,4 @@
-//! Two quirks of a sender or network at once, on one side or both.
+//! Tests with two quirks of a sender or network at the same time, on one side or on both.
 
 use callspan::call::record::Side;
 use fastrand::Rng;
@@ -6,36 +6,36 @@ use fastrand::Rng;
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds};
 use super::setting::CallSetting;
 
-/// A quirk of a sender or of the network that costs no sound.
+/// A quirk of a sender or of the network that must not cost any sound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum StreamQuirk {
-    /// So many packets leave at once, the last one on time.
+    /// This number of packets leaves at once, when the last of them is due.
     AtOnce(usize),
-    /// Padding of so many bytes.
+    /// Each packet has this number of padding bytes.
     Padding(u8),
-    /// The timestamps leap by so many ms, each so many packets.
+    /// After each `each` packets, the timestamps leap by `ms` milliseconds.
     Leaps { ms: i64, each: i64 },
-    /// The timestamps of 8 or 48 kHz count milliseconds.
+    /// The timestamps count milliseconds instead of ticks of 8 or 48 kHz.
     Milliseconds,
     /// The timestamps never change.
     NoStamps,
-    /// A new source with stamps and numbers of its own begins with this packet.
+    /// From this packet on, the stream has a new SSRC with new timestamps and sequence numbers.
     NewSource(usize),
-    /// A new source with the stamps and numbers of the old one begins with this packet.
+    /// From this packet on, the stream has a new SSRC, but timestamps and sequence numbers continue.
     NewName(usize),
-    /// Sequence numbers and timestamps start again with this packet, within the source.
+    /// At this packet, sequence numbers and timestamps begin again under the same SSRC.
     Restart(usize),
-    /// Sequence numbers and timestamps pass their end with this packet.
+    /// At this packet, sequence numbers and timestamps wrap.
     Wrap(usize),
-    /// Each packet comes twice, so many ms apart.
+    /// Each packet arrives twice, this number of ms apart.
     Twice(f64),
-    /// The first of each so many packets comes after the second.
+    /// In each group of this number of packets, the first packet arrives after the second.
     Swapped(usize),
-    /// Each packet is late by up to so many ms.
+    /// Each packet is late by a random time up to this number of ms.
     Jitter(f64),
-    /// Each packet has the marker.
+    /// Each packet has the marker bit.
     Marked,
-    /// The sender's clock is fast by so many ppm.
+    /// The sender's clock is fast by this number of ppm; negative if it is slow.
     Drift(f64),
 }
 
@@ -60,13 +60,13 @@ impl StreamQuirk {
         }
     }
 
-    /// Returns whether both quirks can be of one stream, i.e. change different facts of its packets.
+    /// Returns whether one stream can have both quirks. They must not change the same property of its packets.
     fn goes_with(self, other: Self) -> bool {
         let changes_stamps = |quirk| {
             matches!(quirk, Self::Leaps { .. } | Self::Milliseconds | Self::NoStamps | Self::NewSource(_))
                 || matches!(quirk, Self::Restart(_) | Self::Wrap(_))
         };
-        // Nobody can tell leaping stamps from packets that are late by as much.
+        // Leaping timestamps cannot be distinguished from packets that are late by the same time.
         let moves = |quirk| matches!(quirk, Self::Jitter(ms) if ms > 10.0);
         let leaps = |quirk| matches!(quirk, Self::Leaps { .. } | Self::NoStamps);
         let is_same = std::mem::discriminant(&self) == std::mem::discriminant(&other);

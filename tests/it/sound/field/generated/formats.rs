@@ -1,4 +1,4 @@
-//! Payloads in another form than the SDP announces.
+//! Tests with payloads in another form than the session description announces.
 
 use callspan::call::record::{ProblemKind, Side};
 use codec_core::codecs::amr::AmrCodec;
@@ -16,14 +16,14 @@ enum Alignment {
     Octet,
 }
 
-/// A frame: its type and its bits.
+/// An AMR frame: its type and its bits.
 type AmrBits = (usize, Vec<u8>);
 
 /// Number of bits of each frame type (3GPP TS 26.101 table 1a, TS 26.201 table 2).
 const NARROW: [usize; 16] = [95, 103, 118, 134, 148, 159, 204, 244, 39, 0, 0, 0, 0, 0, 0, 0];
 const WIDE: [usize; 16] = [132, 177, 253, 285, 317, 365, 397, 461, 477, 40, 0, 0, 0, 0, 0, 0];
 
-/// Reads the frames of octet-aligned payloads.
+/// Parses the frames of octet-aligned payloads. `sizes` are the numbers of bits of the frame types.
 fn frames(payloads: &[Vec<u8>], sizes: &[usize; 16]) -> Vec<AmrBits> {
     let mut out = Vec::new();
     for payload in payloads {
@@ -67,7 +67,8 @@ fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
     let fmtps =
         [("octet-align=1", ""), ("", "octet-align=1"), ("", ""), ("octet-align=0", "mode-set=7"), ("", "max-red=0")];
     let mut wrong = Vec::new();
-    // Seeds 43 and 55: early media of a voice that does not repeat within the call. Seed 116: a hold at the end of a word.
+    // These seeds once failed. Seeds 43 and 55 have early media with a voice that does not repeat within the call. Seed
+    // 116 has a hold at the end of a word.
     for seed in seeds(12).chain([43, 55, 116]) {
         let mut random = Rng::with_seed(seed);
         let name = *random.choice(&["amr_octets", "amr_dtx", "amrwb_octets", "amrwb_dtx"]).unwrap();
@@ -77,10 +78,10 @@ fn amr_is_decoded_in_the_alignment_that_each_side_uses() {
         let (offer, answer) = random.choice(&fmtps).unwrap();
         let line = |fmtp: &str| format!("RTP/AVP 96\r\n{}", voice.lines(96, fmtp));
         let setting = CallSetting::random(&mut random);
-        // A hold or refresh leaves out the parameters.
+        // The session descriptions of a hold or refresh may omit the parameters.
         let later = if random.bool() { ["", ""] } else { [*offer, *answer] };
         let later = [Side::Caller, Side::Callee].map(|side| describe(side, &line(later[side.channel()])));
-        // Early media has the parameters of the answer.
+        // A provisional response with early media has the same parameters as the answer.
         let later = if matches!(setting.story, CallStory::EarlyMedia | CallStory::Forked) {
             [describe(Side::Caller, &line(offer)), describe(Side::Callee, &line(answer))]
         } else {
@@ -109,14 +110,14 @@ fn slowest_amr_voice() -> CodedVoice {
     let mono = CodedVoice::fixture("pcmu");
     let coded: Vec<_> = mono.sound.chunks_exact(160).map(|piece| encoder.encode_frame(piece).unwrap()).collect();
     let sound = coded.iter().flat_map(|frame| decoder.decode_frame(frame).unwrap()).collect();
-    // No mode request; a table of contents with one good frame of mode 0.
+    // The payload begins with "no mode request" and a table of contents with one good frame of mode 0.
     let payloads = coded.iter().map(|frame| [&[0xF0, 0x04], &frame.data[..]].concat()).collect();
     CodedVoice { rtpmap: "AMR/8000", payloads, sound, ..mono }
 }
 
 #[test]
 fn slowest_amr_mode_is_decoded_in_octets_that_were_not_announced() {
-    // Each packet also fits the announced alignment, as a damaged frame.
+    // Read in the announced alignment, each packet is also valid, but as a damaged frame.
     let (voice, mut random) = (slowest_amr_voice(), Rng::with_seed(1));
     assert!(voice.payloads.iter().all(|payload| payload.len() == 14));
     let mut call = FieldCall::of(&voice);
@@ -126,7 +127,7 @@ fn slowest_amr_mode_is_decoded_in_octets_that_were_not_announced() {
     assert_none(&call.faults("4.75 kbit/s", 5_200.0, &[ProblemKind::AmrAlignment]));
 }
 
-/// Returns G.726 code words in the other order within their bytes.
+/// Returns G.726 code words in the opposite order within each byte.
 fn other_order(payload: &[u8], bits: usize) -> Vec<u8> {
     let bit = |at: usize| payload[at / 8] >> (at % 8) & 1;
     let words = payload.len() * 8 / bits;
@@ -144,7 +145,7 @@ fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
         let aal2 = rfc.changed(|payload| other_order(payload, bits));
         let (pt, is_named_aal2) = (if bits == 4 && random.bool() { 2 } else { random.u8(96..128) }, random.bool());
         let rtpmap = format!("a=rtpmap:{pt} {}{}\r\n", if is_named_aal2 { "AAL2-" } else { "" }, rfc.rtpmap);
-        // Payload type 2 meant G726-32 before it was reserved.
+        // Before payload type 2 was reserved, it meant G726-32.
         let is_bare = pt == 2 && !is_named_aal2;
         let line = format!("RTP/AVP {pt}\r\n{}", if is_bare { "" } else { &rtpmap });
         let setting = CallSetting::random(&mut random);
@@ -170,7 +171,7 @@ fn g726_is_decoded_in_either_order_and_under_payload_type_2() {
 #[test]
 fn bytes_behind_good_frames_are_ignored() {
     let mut wrong = Vec::new();
-    // Seeds 36, 46, 54 and 55: AMR frames with a byte that is not zero.
+    // These seeds once failed. They have AMR frames with an additional byte that is not zero.
     for seed in seeds(10).chain([36, 46, 54, 55]) {
         let mut random = Rng::with_seed(seed);
         let choices = [("g729", 1), ("gsm", 1), ("gsm", 3), ("ilbc_20", 2), ("ilbc_30", 1), ("amr_octets", 1)];
@@ -200,11 +201,11 @@ fn bytes_behind_good_frames_are_ignored() {
 /// Bytes that a device appends to the frames of a packet.
 #[derive(Clone, Copy, Debug)]
 enum StrayBytes {
-    /// So many equal bytes.
+    /// This number of bytes with this value.
     Constant(u8, usize),
-    /// So many bytes of any value.
+    /// This number of random bytes.
     Random(usize),
-    /// Bytes of any value up to a multiple of 4 bytes.
+    /// Random bytes up to a multiple of 4 bytes.
     Filled,
 }
 
@@ -276,7 +277,7 @@ fn stereo_with_opposite_phases_is_heard() {
     assert_none(&wrong);
 }
 
-/// A voice whose right channel is the left one times so many percent.
+/// Returns a stereo voice. The right channel is the left channel multiplied by `percent` percent.
 fn stereo_voice(percent: i32, is_opus: bool) -> CodedVoice {
     let mono = CodedVoice::fixture("pcmu");
     let other = |sample: i16| (i32::from(sample) * percent / 100) as i16;

@@ -1,4 +1,5 @@
-//! Levels, pauses and losses of every codec against an independent decoder of the same frames (`fixtures/codecs`).
+//! Compares levels, pauses and losses of every codec with an independent decoder of the same frames
+//! (`fixtures/codecs`).
 
 use callspan::call::record::Side;
 use fastrand::Rng;
@@ -13,28 +14,29 @@ const VOICES: [&str; 17] = [
     "amrwb", "g726_16", "g726_24", "g726_32", "g726_40",
 ];
 
-/// Voices with pauses (silence suppression).
+/// Fixtures with pauses (silence suppression).
 const PAUSED: [&str; 5] = ["amr_dtx", "amrwb_dtx", "g729b", "opus_dtx", "speex_dtx"];
 
-/// Maximum difference of the level if both decoders decode the same frames, dB.
+/// Maximum difference of the level, dB, if both decoders decode the same frames.
 const SAME_LEVEL_DB: f64 = 0.5;
-/// Maximum silence in place of sound at the first frame of a decoder, ms.
+/// Maximum duration of silence at the first frame of a decoder, ms.
 const FIRST_FRAME_MS: usize = 10;
-/// Maximum silence in place of sound, or sound in place of silence, at the edges of pauses, ms.
+/// Maximum duration of silence instead of sound, or sound instead of silence, at the edges of pauses, ms.
 const PAUSE_EDGES_MS: usize = 40;
-/// Maximum difference of the level with losses, dB: a lost frame of G.729 at the end of a pause loses the onset.
+/// Maximum difference of the level with losses, dB. A lost frame of G.729 at the end of a pause makes the next sound
+/// too quiet.
 const LOSS_LEVEL_DB: f64 = 2.5;
-/// Maximum difference of the level from an independent decoder with the same losses, dB.
+/// Maximum difference of the level from an independent decoder that has the same losses, dB.
 const SAME_LOSSES_DB: f64 = 1.0;
-/// Maximum silence if 60 ms in a row are lost three times, ms. Concealment fades out.
+/// Maximum duration of silence if 60 ms in a row are lost three times, ms. It is allowed because concealment fades out.
 const BURSTS_MS: usize = 150;
 
-/// A voice with each seed.
+/// Returns the fixture name together with each seed.
 fn each_seed(name: &'static str) -> impl Iterator<Item = (&'static str, u64)> {
     seeds(1).map(move |seed| (name, seed))
 }
 
-/// Plays a voice on both sides and returns the scores. `change` changes the packets of each side.
+/// Plays a voice on both sides. `change` changes the packets of each side. Returns the scores of both sides.
 fn scores(name: &str, seed: u64, change: impl Fn(&mut Vec<FieldPacket>)) -> [FieldScore; 2] {
     let (voice, mut random) = (CodedVoice::fixture(name), Rng::with_seed(seed));
     let setting = CallSetting::before_answer(&mut random);
@@ -55,7 +57,7 @@ fn packets_of(voice: &CodedVoice, side: Side, random: &mut Rng) -> Vec<FieldPack
     voice.packets(1_050.0, 4, start, random)
 }
 
-/// Packets that get lost: one of 23, and three bursts of 60 ms.
+/// The lost packets of a stream: one of 23, and three times 60 ms in a row.
 #[derive(Clone, Copy, Debug)]
 struct Losses {
     single: usize,
@@ -68,7 +70,8 @@ impl Losses {
         Self { single: random.usize(0..23), burst_ms: random.u32(100..900) }
     }
 
-    /// Marks the lost packets, and those that were not sent; `packet_ms` is their duration.
+    /// Marks the packets that are lost, and those that were never sent because of a pause. `packet_ms` is the duration
+    /// of a packet.
     fn apply(self, packets: &mut [FieldPacket], packet_ms: u32) {
         for (n, packet) in packets.iter_mut().enumerate() {
             let is_burst = (n as u32 * packet_ms % 1_000).abs_diff(self.burst_ms) < 30;
@@ -98,12 +101,13 @@ fn every_codec_has_the_level_of_an_independent_decoder() {
 fn pauses_of_the_sender_are_neither_silence_nor_noise() {
     let mut wrong = Vec::new();
     for (name, seed) in PAUSED.into_iter().flat_map(each_seed) {
-        // Frames that were not sent: nothing of G.729, one byte of Opus and Speex, frame type 15 of AMR.
+        // Short payloads stand for frames that were not sent: no byte of G.729, one byte of Opus and Speex, frame type
+        // 15 of AMR.
         let most = if name.starts_with("amr") { 2 } else { 1 };
         let scores = scores(name, seed, |packets| {
             let first = packets[0].sequence;
             packets.iter_mut().filter(|packet| packet.payload.len() <= most).for_each(|packet| packet.is_lost = true);
-            // A pause skips no sequence number (RFC 3551 section 4.1).
+            // A pause leaves no gap in the sequence numbers (RFC 3551 section 4.1).
             for (sent, packet) in packets.iter_mut().filter(|packet| !packet.is_lost).enumerate() {
                 packet.sequence = first.wrapping_add(sent as u16);
             }
@@ -126,7 +130,7 @@ fn pauses_of_the_sender_are_neither_silence_nor_noise() {
 fn lost_packets_are_concealed_without_inventing_sound() {
     let mut wrong = Vec::new();
     for (name, seed) in VOICES.into_iter().chain(PAUSED).flat_map(each_seed) {
-        // Where a lost frame hits the end of a pause, G.729 loses the onset: see the next test.
+        // If G.729 loses a frame at the end of a pause, the next sound is too quiet. The next test covers that.
         let is_paused = PAUSED.contains(&name);
         let losses = if is_paused { Losses { single: 11, burst_ms: 430 } } else { Losses::random(seed) };
         let packet_ms = CodedVoice::fixture(name).packet_ms;
@@ -166,7 +170,7 @@ fn g729_with_losses_has_the_level_of_an_independent_decoder_with_the_same_losses
     assert_none(&wrong);
 }
 
-/// Returns the frames of a packet of G.729, empty ones if it is lost.
+/// Returns the G.729 frames of a packet. If the packet is lost, the frames are empty.
 fn frames_of(packet: &FieldPacket, packet_ms: u32) -> Vec<&[u8]> {
     match packet.is_lost {
         true => vec![&[][..]; packet_ms as usize / 10],

@@ -1,4 +1,4 @@
-//! Session descriptions with several audio lines.
+//! Tests of session descriptions with several audio m-lines.
 
 use callspan::call::record::{ProblemKind, Side};
 use fastrand::Rng;
@@ -9,7 +9,8 @@ use crate::support::phones::describe;
 
 const VOICES: [&str; 7] = ["pcmu", "pcma", "gsm", "g722", "ilbc_20", "opus", "speex"];
 
-/// The audio lines of a description on the ports 4000, 4002, and so on, each with one voice.
+/// Returns the audio m-lines of a session description on the ports 4000, 4002, and so on. Each has the codec of one
+/// voice.
 fn described(voices: &[(CodedVoice, u8)]) -> String {
     let line = |(n, (voice, pt)): (usize, &(CodedVoice, u8))| {
         let head = if n == 0 { String::new() } else { format!("m=audio {} ", 4_000 + 2 * n) };
@@ -23,7 +24,7 @@ fn several_audio_lines_of_one_side_are_all_heard() {
     let mut wrong = Vec::new();
     for seed in seeds(12) {
         let mut random = Rng::with_seed(seed);
-        // Each line has a number of its own, or one number means another codec on each line.
+        // Either each m-line has a payload type of its own, or the same payload type has another codec on each m-line.
         let step = random.u8(0..2);
         let count = *random.choice(&[2, 2, 3, 4]).unwrap();
         let voice =
@@ -34,7 +35,7 @@ fn several_audio_lines_of_one_side_are_all_heard() {
         let sides = *random.choice(&[&[Side::Caller][..], &[Side::Callee], &[Side::Caller, Side::Callee]]).unwrap();
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
             for (n, (voice, pt)) in voices.iter().enumerate() {
-                // Further lines speak at another moment, or at once.
+                // On the second and further m-lines, the voice begins later, and maybe overlaps the first.
                 let (from_ms, seconds) =
                     if n == 0 { (1_050.0, 4) } else { (1_060.0 + 2_000.0 * random.f64(), random.u32(1..3)) };
                 if n == 0 || sides.contains(&side) {

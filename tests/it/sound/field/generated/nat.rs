@@ -1,4 +1,4 @@
-//! Media on other addresses than the session descriptions announce.
+//! Tests of media with other addresses than the session descriptions announce.
 
 use callspan::call::record::Side;
 use callspan::net::Endpoint;
@@ -9,26 +9,27 @@ use super::builder::{CodedVoice, FieldCall, assert_none, seeds, with_pt};
 use super::setting::{CallNetwork, CallSetting};
 use crate::support::phones::{at_ms, describe, media, signalling};
 
-/// Differences between the addresses of packets and those in the session descriptions.
+/// How the addresses of packets differ from those in the session descriptions.
 #[derive(Clone, Copy, Debug)]
 enum Deviation {
     /// A side sends from another port than it announced.
     OtherPort,
     /// A side sends from another host than it announced.
     OtherHost,
-    /// The NAT of a side gives its media another port after two seconds; the other side answers to it.
+    /// After two seconds, the NAT of a side gives its media another port. The other side then sends to this port.
     NewPort,
-    /// The NAT of a side gives its media another address after two seconds; the other side answers to it.
+    /// After two seconds, the NAT of a side gives its media another address. The other side then sends to this address.
     NewHost,
-    /// The PBX announces the public address of its NAT, the telephone the private one of its home.
+    /// The PBX announces the public address of its NAT. The telephone announces the private address in its home
+    /// network.
     ExternalAddress,
     /// Both sides announce host names.
     HostNames,
-    /// Both sides announce a link-local address with its zone.
+    /// Both sides announce a link-local address with a zone.
     Scoped,
-    /// Both sides announce one multicast address.
+    /// Both sides announce the same multicast address.
     Multicast,
-    /// A side announces its IPv4 address, and its packets have that address embedded in an IPv6 address.
+    /// A side announces an IPv4 address, but its packets have this address embedded in an IPv6 address (NAT64).
     Nat64,
 }
 
@@ -62,7 +63,8 @@ impl Deviation {
         describe(side, audio).replace(&format!("IP4 10.0.0.{}", 1 + side.channel()), &self.announced(side))
     }
 
-    /// Returns source and destination of a packet of a side. `deviates` is the side that deviates, if only one does.
+    /// Returns source and destination of a packet of `side`. If only one side deviates from its session description, it
+    /// is `deviates`.
     fn flow(self, side: Side, at: Timestamp, deviates: Side, port: u16) -> (Endpoint, Endpoint) {
         let (src, dst) = (media(side), media(side.other()));
         let is_it = side == deviates;
@@ -76,7 +78,7 @@ impl Deviation {
             Self::NewPort | Self::NewHost => (src, after),
             Self::OtherPort if is_it => (src.with_port(port), dst),
             Self::OtherHost if is_it => (Endpoint::v4([10, 0, 7, 7], port), dst),
-            // The NAT of the telephone's home changes its address and port.
+            // The NAT in the telephone's home network changes its address and port.
             Self::ExternalAddress if side == Side::Caller => (home(port), dst),
             Self::ExternalAddress => (src, home(port)),
             Self::Multicast => (src, Endpoint::v4([239, 1, 2, 3], 4000)),
@@ -86,13 +88,13 @@ impl Deviation {
         }
     }
 
-    /// Returns whether the call can have IPv6 addresses in place of its IPv4 addresses.
+    /// Returns whether the test can also run with IPv6 addresses instead of IPv4 addresses.
     const fn has_two_versions(self) -> bool {
         matches!(self, Self::OtherPort | Self::OtherHost | Self::NewPort | Self::NewHost | Self::HostNames)
     }
 }
 
-/// Returns the public address of the caller's home.
+/// Returns the public address of the caller's home network.
 fn home(port: u16) -> Endpoint {
     Endpoint::v4([198, 51, 100, 7], port)
 }

@@ -1,4 +1,4 @@
-//! Session descriptions that give a payload type another meaning than its sender does.
+//! Tests of session descriptions that give a payload type another meaning than its sender does.
 
 use callspan::call::record::{EventKind, ProblemKind, Side};
 use fastrand::Rng;
@@ -9,10 +9,10 @@ use crate::support::phones::{describe, mulaw, record};
 
 const EVENTS: &str = "telephone-event/8000";
 
-/// Voices whose payloads show their format.
+/// Fixtures with payloads that show their own format.
 const TELLING: [&str; 9] = ["opus", "amr", "amrwb", "speex", "speex_wb", "ilbc_20", "ilbc_30", "g726_32", "gsm"];
 
-/// Two of these voices with formats that differ.
+/// Returns two of these voices that have different formats.
 fn two_voices(random: &mut Rng) -> [CodedVoice; 2] {
     let one = CodedVoice::fixture(random.choice(TELLING).unwrap());
     loop {
@@ -23,22 +23,24 @@ fn two_voices(random: &mut Rng) -> [CodedVoice; 2] {
     }
 }
 
-/// An audio line with two payload types.
+/// Returns an audio m-line with two payload types and their formats.
 fn two(first: (u8, &str), second: (u8, &str)) -> String {
     let (one, other) = (first.0, second.0);
     format!("RTP/AVP {one} {other}\r\na=rtpmap:{one} {}\r\na=rtpmap:{other} {}\r\n", first.1, second.1)
 }
 
-/// How the payload types on the wire differ from those that the receiver announced.
+/// How the payload types in the packets differ from those that the receiver announced.
 #[derive(Clone, Copy, Debug)]
 enum NumberQuirk {
-    /// Both sides announce two codecs under swapped numbers, and each sends by its own description.
+    /// Both sides announce two codecs under swapped payload types. Each side sends according to its own session
+    /// description.
     SwappedCodecs,
-    /// Both sides announce a codec and events under swapped numbers, and each sends by its own description.
+    /// Both sides announce a codec and telephone-events under swapped payload types. Each side sends according to its
+    /// own session description.
     SwappedEvents,
-    /// As before, but one side sends as the other one announced.
+    /// As with `SwappedEvents`, but one side sends according to the other side's session description.
     SwappedEventsOfOneSide,
-    /// The audio of a side comes under the payload type of the events.
+    /// The audio of a side has the payload type of the telephone-events.
     AudioAsEvents,
 }
 
@@ -88,7 +90,7 @@ fn pressed_keys_are_no_audio_under_any_description() {
     for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
         let mut packets = voice.packets(1_050.0, 4, start, &mut random);
         let (first, time) = (packets[100].sequence, packets[100].time);
-        // Ten packets of one key, the end three times (RFC 4733 section 2.5.1), in place of audio.
+        // A pressed key instead of audio: ten packets, of which three repeat the end (RFC 4733 section 2.5.1).
         for n in 0..10_u16 {
             let packet = &mut packets[100 + usize::from(n)];
             let duration = (160 * (n + 1)).to_be_bytes();
@@ -150,7 +152,7 @@ fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
     assert_none(&wrong);
 }
 
-/// Returns a session description with T.38 in place of audio.
+/// Returns a session description with T.38 fax instead of audio.
 fn t38(side: Side) -> String {
     let audio = describe(side, "RTP/AVP 0\r\n");
     let session = audio.split("m=audio").next().unwrap();
@@ -162,7 +164,7 @@ fn fax_is_called_fax_also_without_t38() {
     for (name, word) in [("accepted", "T.38"), ("refused", "refused"), ("tones", "tone")] {
         let mut call = FieldCall::answered("RTP/AVP 0\r\n", "RTP/AVP 0\r\n");
         let (voice, mut random) = (CodedVoice::fixture("pcmu"), Rng::with_seed(3));
-        // The fax machine that answers sends 2100 Hz for 2.6 s, the other one is silent.
+        // The fax machine that answers sends 2100 Hz for 2.6 s. The calling fax machine is silent.
         let mut packets = with_pt(voice.packets(1_050.0, 4, 0, &mut random), 0);
         for (n, packet) in packets.iter_mut().enumerate() {
             let sample = |k: usize| (f64::from((n * 160 + k) as u32) * 2_100.0 / 8_000.0 * std::f64::consts::TAU).sin();

@@ -1,4 +1,4 @@
-//! Packets that are sent at other times or in another form than usual.
+//! Tests of packets that are sent at unusual times or in an unusual form.
 
 use callspan::call::record::Side;
 use fastrand::Rng;
@@ -6,12 +6,12 @@ use fastrand::Rng;
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
 use super::setting::CallSetting;
 
-/// One quirk of a sender: the side that has it, and the moment at which it begins.
+/// Where a sender has a quirk: the side, and the packet at which it begins.
 #[derive(Clone, Copy, Debug)]
 struct SenderQuirk {
-    /// `None`: both sides.
+    /// The side with the quirk; `None` means both sides.
     side: Option<Side>,
-    /// First packet with the quirk.
+    /// Index of the first packet with the quirk.
     from: usize,
 }
 
@@ -21,7 +21,7 @@ impl SenderQuirk {
         Self { side, from: *random.choice(&[0, 0, 0, 1, 10, 30, 70]).unwrap() }
     }
 
-    /// Plays a voice on both sides; `change` changes the packets of a sender with the quirk. Returns the faults.
+    /// Plays a voice on both sides. `change` changes the packets of the senders with the quirk. Returns the faults.
     fn faults(
         self,
         name: &str,
@@ -58,7 +58,7 @@ fn packets_that_leave_several_at_a_time_stay_in_place() {
             let first_ms = packets[0].at_ms;
             for (n, packet) in packets.iter_mut().enumerate().take(until) {
                 let last = n / at_once * at_once + at_once - 1;
-                // The last one is on time.
+                // The last packet of a group is on time.
                 let (before, late_ms) = ((last - n) as f64, (n % 3) as f64 * jitter_ms / 2.0);
                 let place_ms = if n == last { 0.0 } else { late_ms - before * (spread_ms + jitter_ms) };
                 packet.at_ms = first_ms + (last as u32 * voice.packet_ms) as f64 + place_ms;
@@ -129,7 +129,8 @@ fn packets_of_padding_alone_are_not_lost_sound() {
 #[test]
 fn leaping_or_useless_stamps_move_nothing() {
     let mut wrong = Vec::new();
-    // Seed 18: leaps and a hold within half a second. Seeds 30 and 75: one leap in the call.
+    // These seeds once failed. Seed 18 has leaps and a hold within half a second. Seeds 30 and 75 have one leap in the
+    // call.
     for seed in seeds(14).chain([18, 30, 75]) {
         let mut random = Rng::with_seed(3_000 + seed);
         let voice = CodedVoice::random(
@@ -137,13 +138,14 @@ fn leaping_or_useless_stamps_move_nothing() {
             &["pcmu", "pcma", "opus", "g729", "amr", "amrwb", "gsm", "ilbc_30", "g722"],
         );
         let leaps = [(50, 20), (50, -20), (100, 40), (5, 20), (33, 30), (25, 10), (10, 5)];
-        // A leap of less than 20 ms that happens once or twice moves nothing that anybody hears.
+        // If a leap of less than 20 ms happens only once or twice, nobody hears it. Those leaps are left out for long
+        // packets.
         let count = if voice.packet_ms <= 20 { leaps.len() } else { 5 };
         let (each, ms) = leaps[random.usize(0..count)];
         let ticks = ms * i64::from(voice.clock_hz) / 1_000;
         let is_useless = random.u8(0..3) == 0;
         let mut quirk = SenderQuirk::random(&mut random);
-        // A sender whose clock stops does not do so within a call.
+        // A sender has useless timestamps from its beginning or never.
         quirk.from = if is_useless || ms.abs() < 20 { 0 } else { quirk.from };
         let step = *random.choice(&[0, 1, 20]).unwrap();
         let name = if is_useless { format!("steps of {step}") } else { format!("{ms} ms each {each}") };
@@ -172,8 +174,8 @@ fn payload_types_64_to_95_are_audio_with_and_without_the_marker() {
         let (spurt, kind) = (*random.choice(&[1, 1, 2, 7, 120]).unwrap(), random.usize(0..7));
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
             let mut packets = with_pt(voice.packets(1_050.0, 4, start, &mut random), pt);
-            // The first bytes of a talk spurt's first packet are also valid RTCP. A small sequence number looks like
-            // the length of an RTCP packet.
+            // The first packet of a talk spurt can look like valid RTCP, because a small sequence number looks like
+            // RTCP's length.
             let first = *random.choice(&[1, 65_500, packets[0].sequence]).unwrap();
             for (n, packet) in packets.iter_mut().enumerate() {
                 packet.marker = n % spurt == 0;
@@ -199,7 +201,7 @@ fn payload_types_64_to_95_are_audio_with_and_without_the_marker() {
     assert_none(&wrong);
 }
 
-/// Returns an RTCP datagram: compound, reduced-size (RFC 5506), or SRTCP (RFC 3711).
+/// Returns an RTCP datagram of one of three kinds: compound, reduced-size (RFC 5506), or SRTCP (RFC 3711).
 fn rtcp(kind: usize, own: u32, other: u32, random: &mut Rng) -> Vec<u8> {
     let packet = |head: u8, kind: u8, body: &[u8]| {
         let words = (body.len() / 4) as u16 + 1;

@@ -1,4 +1,4 @@
-//! Circumstances of a call that change nothing of its sound: network, early media, forks, holds, session refreshes.
+//! Circumstances of a call that must not change its sound: network, early media, forks, holds, session refreshes.
 
 use callspan::call::record::Side;
 use fastrand::Rng;
@@ -7,7 +7,7 @@ use crate::support::packets;
 use crate::support::phones::{MirroredTraffic, RecordedCall, frames, record, record_frames};
 use crate::support::rewrite;
 
-/// The circumstances of a call.
+/// The circumstances of a call: its network and its story.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CallSetting {
     pub network: CallNetwork,
@@ -17,38 +17,38 @@ pub struct CallSetting {
 /// How the packets of a call reach the recorder.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CallNetwork {
-    /// The datagrams, without a capture file.
+    /// The engine gets the datagrams directly, without a capture file.
     #[default]
     Datagrams,
-    /// A capture file.
+    /// A capture file with IPv4 addresses.
     Ipv4,
     /// A capture file with IPv6 addresses.
     Ipv6,
-    /// A capture file with SIP over TCP in segments of at most so many bytes.
+    /// A capture file with SIP over TCP, in segments of at most `cut` bytes.
     Tcp { cut: usize },
     /// A capture file with a VLAN tag on each frame.
     Vlan,
-    /// A capture file in which the datagrams to and from this port are TCP segments.
+    /// A capture file in which TCP segments replace the datagrams to and from this port.
     TcpAt { port: u16 },
 }
 
-/// Further messages of a call.
+/// Messages of a call in addition to INVITE, answer and BYE.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum CallStory {
     #[default]
     Plain,
-    /// The callee sends before it answers.
+    /// The callee sends sound before it answers.
     EarlyMedia,
-    /// Another telephone sends a provisional answer of its own, before the one that answers.
+    /// Before the callee answers, another telephone sends a provisional response.
     Forked,
-    /// A re-INVITE with the same descriptions at this moment, ms.
+    /// A re-INVITE at `at_ms` repeats the same session descriptions.
     Refreshed { at_ms: f64 },
-    /// A hold by a side between these moments, ms. Nobody sends in the meantime.
+    /// One side holds the call from `from_ms` to `to_ms`. Both sides send nothing in this time.
     Held { by: Side, from_ms: f64, to_ms: f64 },
 }
 
 impl CallSetting {
-    /// Any circumstances.
+    /// Returns random circumstances.
     pub fn random(random: &mut Rng) -> Self {
         let at_ms = 1_500.0 + 2_500.0 * random.f64();
         let story = match random.u8(0..8) {
@@ -64,7 +64,7 @@ impl CallSetting {
         Self { story, ..Self::before_answer(random) }
     }
 
-    /// Circumstances that leave the time after the answer as it is.
+    /// Returns random circumstances that change nothing after the answer.
     pub fn before_answer(random: &mut Rng) -> Self {
         let network = match random.u8(0..8) {
             0 => CallNetwork::Ipv4,
@@ -83,7 +83,7 @@ impl CallSetting {
 }
 
 impl CallStory {
-    /// Adds the messages. The call has these descriptions of the caller and the callee.
+    /// Adds the messages to the call. `descriptions` are the session descriptions of caller and callee.
     pub fn tell(self, wire: &mut MirroredTraffic, descriptions: &[String; 2]) {
         let [caller, callee] = descriptions;
         match self {
@@ -108,14 +108,14 @@ impl CallStory {
         }
     }
 
-    /// Returns whether nobody sends at a moment.
+    /// Returns whether both sides send nothing at a moment.
     pub fn is_silent_at(self, ms: f64) -> bool {
         matches!(self, Self::Held { from_ms, to_ms, .. } if (from_ms..to_ms).contains(&ms))
     }
 }
 
 impl CallNetwork {
-    /// Records a call.
+    /// Records the call as this network delivers it.
     pub fn record(self, wire: MirroredTraffic) -> RecordedCall {
         let frames = match self {
             Self::Datagrams => return record(wire),

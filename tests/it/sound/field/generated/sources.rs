@@ -1,4 +1,4 @@
-//! Several sources on one port: silence beside a voice, a new SSRC for each prompt, video.
+//! Tests with several RTP sources on one port: silence beside a voice, a new SSRC for each prompt, video.
 
 use callspan::call::config::Config;
 use callspan::call::engine::EngineLimits;
@@ -30,7 +30,7 @@ fn silence_of_a_second_stream_does_not_cover_the_voice() {
         let line = format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
         let mut call = FieldCall::answered(&line, &line).within(setting);
         let side = if random.bool() { Side::Caller } else { Side::Callee };
-        // The silent stream begins before the voice or later.
+        // The silent stream begins before or after the voice.
         let (from_ms, seconds) = (1_052.0 + random.f64() * 2_500.0 - 500.0, random.u32(1..4));
         let still = |random: &mut Rng| -> Vec<FieldPacket> {
             let mut still = with_pt(voice.packets(from_ms, seconds, 0, random), pt);
@@ -50,7 +50,7 @@ fn silence_of_a_second_stream_does_not_cover_the_voice() {
     assert_none(&wrong);
 }
 
-/// A packet of silence, 20 ms.
+/// Returns an Opus packet with 20 ms of silence.
 fn silent_opus() -> Vec<u8> {
     let mut encoder = opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
     encoder.encode_vec(&[0; 960], 1_500).unwrap()
@@ -62,7 +62,8 @@ fn new_ssrc_for_each_prompt_and_video_on_the_same_port_lose_nothing() {
     for seed in seeds(6) {
         let mut random = Rng::with_seed(5_000 + seed);
         let voice = CodedVoice::random(&mut random, &["pcmu", "pcma", "opus", "g729", "amr", "gsm", "speex_wb"]);
-        // A decoder with a past cannot begin anywhere.
+        // A decoder that depends on earlier packets cannot begin in the middle of a voice. So only PCM changes its SSRC
+        // often.
         let is_stateless = voice.rtpmap.starts_with("PCM");
         let each = if is_stateless { *random.choice(&[1, 2, 4, 25]).unwrap() } else { 500 };
         let has_video = each == 500 || random.bool();
@@ -93,7 +94,7 @@ fn more_sources_than_a_leg_keeps_leave_nothing_silent() {
     let mut random = Rng::with_seed(6_000);
     let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
     let mut call = FieldCall::answered(line, line);
-    // A leg keeps 4,096 streams. At 20 ms, 94 s have 4,700.
+    // A leg keeps at most 4,096 streams. In 94 s there are 4,700 packets of 20 ms, each with an SSRC of its own.
     let mut packets = with_pt(voice.packets(1_050.0, 94, 0, &mut random), 0);
     for (n, packet) in (0_u32..).zip(&mut packets) {
         packet.ssrc = n.wrapping_mul(0x9E37_79B1);
@@ -113,14 +114,15 @@ fn sources_that_continued_a_stream_are_heard_after_a_restart() {
     let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
     let mut call = FieldCall::answered(line, line);
     let mut packets = with_pt(voice.packets(1_050.0, 130, 0, &mut random), 0);
-    // One source sends each tenth packet of the whole call. The leg has room for 4,550 packets of the others. Then another
-    // source sends seven of ten, when a few streams have continued.
+    // The source `first` sends each tenth packet of the whole call. The other packets have SSRCs of their own, so the
+    // leg is full after about 4,550. Then the source `later` sends seven of ten packets.
     let [first, later] = [1, 2];
     for (n, packet) in (0_u32..).zip(&mut packets) {
         packet.ssrc = match n % 10 {
             0 => first,
             1..=7 if n >= 4_600 => later,
-            // No new source for six seconds after the restart: no stream is known to rest yet.
+            // For six seconds after the restart there is no new source, because the engine does not know yet which
+            // streams have ended.
             _ if (100_000.0..106_000.0).contains(&packet.at_ms) => later,
             _ => 0x8000_0000 | n,
         };
@@ -139,7 +141,7 @@ fn sources_that_continued_a_stream_are_heard_after_a_restart() {
         let (before, rest) = split(&wire.sorted(), 100_000.0);
         go_on(leave(&before, ProcessEnd::InOrder, hear).path(), &rest)
     });
-    // The first source kept its stream over the restart, although little of the spool is read back.
+    // The source `first` keeps its stream after the restart, although only a small part of the spool is read.
     let stream = record.sides.caller.streams.iter().find(|stream| stream.ssrc == format!("{first:#010x}"));
     assert_eq!(stream.map(|stream| stream.packets), Some(of_first));
     assert!(record.problems.iter().all(|problem| problem.kind != ProblemKind::StreamsRefused), "{:?}", record.problems);
@@ -155,9 +157,9 @@ fn copies_of_a_stream_are_not_sought_in_the_source_that_replaced_it() {
     let mut call = FieldCall::answered(line, line);
     let packets = with_pt(voice.packets(1_050.0, 12, 0, &mut random), 0);
     let sent_until = |until_ms: f64| packets.iter().filter(move |packet| packet.at_ms < until_ms).cloned();
-    // The mirror shows the voice before a NAT for one second, and behind it all the time.
+    // The mirror shows the voice twice: before a NAT for one second, and behind the NAT all the time.
     let before_nat: Vec<FieldPacket> = sent_until(2_050.0).collect();
-    // Later a relay sends on the first flow. It changes only the SSRC.
+    // Later a relay sends the same voice on the first flow, with another SSRC.
     let relayed = packets.iter().filter(|packet| packet.at_ms >= 8_000.0).cloned();
     let relayed: Vec<FieldPacket> = relayed.map(|packet| FieldPacket { ssrc: !packet.ssrc, ..packet }).collect();
     call.send_unheard(Side::Caller, &before_nat);
@@ -167,7 +169,7 @@ fn copies_of_a_stream_are_not_sought_in_the_source_that_replaced_it() {
     call.send_unheard(Side::Caller, &behind_nat.collect::<Vec<_>>());
     call.wire.packets[first..].iter_mut().for_each(|packet| packet.src = Endpoint::v4([192, 0, 2, 7], 4000));
     call.wire.bye(13_200.0);
-    // With room for two streams, the relay's continues the one before the NAT.
+    // There is room for two streams only. So the relay's packets continue the stream from before the NAT.
     let mut stage =
         EngineWithSpool::with_limits(Config::default(), EngineLimits { rtp_streams: 2, ..Default::default() });
     stage.play(&call.wire.sorted());
@@ -180,7 +182,8 @@ fn sources_that_find_no_room_are_named_in_the_record() {
     let mut random = Rng::with_seed(6_100);
     let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
     let mut call = FieldCall::answered(line, line);
-    // Two thousand sources a second, as a flood has them: none has rested when the leg is full.
+    // A flood: two thousand sources a second. When the leg is full, no stream has been silent long enough to be
+    // replaced.
     for side in [Side::Caller, Side::Callee] {
         let mut packets = with_pt(voice.packets(1_050.0, 100, 0, &mut random), 0);
         for (n, packet) in (0_u32..).zip(&mut packets) {
@@ -193,7 +196,7 @@ fn sources_that_find_no_room_are_named_in_the_record() {
     assert_eq!(refused.and_then(|problem| problem.packets), Some(10_000 - 4_096), "{:?}", record.problems);
 }
 
-/// Fragments of a picture have one timestamp; half of them are lost.
+/// Returns video packets. The fragments of a picture have the same timestamp, and half of them are lost.
 fn video(like: &CodedVoice, random: &mut Rng) -> Vec<FieldPacket> {
     let mut video = with_pt(like.packets(1_051.0, 4, 0, random), 97);
     for (n, packet) in video.iter_mut().enumerate() {

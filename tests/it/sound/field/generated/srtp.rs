@@ -1,4 +1,4 @@
-//! SRTP keys that come into force at another time than the signalling says.
+//! Tests of SRTP keys that senders use earlier or later than the signalling announces.
 
 use callspan::call::record::Side;
 use fastrand::Rng;
@@ -9,7 +9,7 @@ use crate::sound::score::{PacketFate, SpokenSide};
 use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, savp, seal_as, sealed};
 use crate::support::phones::{MirroredTraffic, describe};
 
-/// The result of the caller's re-INVITE.
+/// How the caller's re-INVITE ends.
 #[derive(Clone, Copy, Debug)]
 enum OfferEnd {
     Pending,
@@ -17,19 +17,19 @@ enum OfferEnd {
     Answered,
 }
 
-/// A call that goes from one protection to another by a re-INVITE.
+/// A call that changes its encryption by a re-INVITE.
 #[derive(Clone, Copy, Debug)]
 struct ProtectionChange {
-    /// Numbers of the keys before and after; `None`: no encryption.
+    /// Number of the key before and after the change; `None` means no encryption.
     from: Option<u8>,
     to: Option<u8>,
-    /// Moments of the re-INVITE and of its end, ms.
+    /// Time of the re-INVITE, and time of its final response, ms.
     asked_ms: f64,
     ends_ms: f64,
     end: OfferEnd,
     /// Side that sends the re-INVITE.
     by: Side,
-    /// Moment at which each sender changes, ms.
+    /// Time at which each sender changes its encryption, ms.
     changes_ms: [f64; 2],
 }
 
@@ -42,7 +42,7 @@ impl ProtectionChange {
             *random.choice(&[OfferEnd::Pending, OfferEnd::Refused, OfferEnd::Answered, OfferEnd::Answered]).unwrap();
         let mut change_ms = || match end {
             OfferEnd::Pending | OfferEnd::Refused => f64::MAX,
-            // A sender that has keys may use them from its offer on.
+            // The side that sends the offer may use its new keys from then on.
             OfferEnd::Answered if to.is_some() && random.u8(0..4) == 0 => {
                 asked_ms + (ends_ms - asked_ms) * random.f64()
             }

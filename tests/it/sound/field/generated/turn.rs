@@ -1,4 +1,5 @@
-//! Media of a client that is relayed by a TURN server (RFC 8656). Only the client's side of the server is mirrored.
+//! Tests of a client whose media is relayed by a TURN server (RFC 8656). The mirror shows only the traffic between
+//! client and server.
 
 use std::net::IpAddr;
 
@@ -10,21 +11,21 @@ use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, wit
 use super::setting::{CallNetwork, CallSetting, CallStory};
 use crate::support::phones::{SentDatagram, at_ms, describe};
 
-/// Magic cookie and transaction id.
+/// Magic cookie and transaction id of the STUN messages.
 const TRANSACTION: [u8; 16] = [0x21, 0x12, 0xA4, 0x42, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xAA, 0x55];
 
-/// How the client is known as the owner of the media.
+/// By what the recorder can recognise that relayed media belongs to the client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ClientTrace {
-    /// It announces its own address as an ICE candidate.
+    /// The client announces its own address as an ICE candidate.
     HostCandidate,
-    /// It announces its relayed address as an ICE candidate, with its own address as the related one.
+    /// The client announces its relayed address as an ICE candidate, with its own address as the related address.
     RelatedAddress,
-    /// The mirror showed the allocation.
+    /// The allocation was captured.
     Allocation,
-    /// The mirror showed the binding of the channel.
+    /// The binding of the channel was captured.
     Binding,
-    /// The mirror showed both.
+    /// The allocation and the binding were captured.
     AllocationAndBinding,
 }
 
@@ -34,11 +35,11 @@ struct RelayedClient {
     side: Side,
     /// Whether client and server use IPv6 between them.
     is_path_v6: bool,
-    /// Whether the relayed address and that of the peer are IPv6 addresses.
+    /// Whether the relayed address and the peer's address are IPv6 addresses.
     is_peer_v6: bool,
     server_port: u16,
     trace: ClientTrace,
-    /// Number of the channel; `None`: Send and Data indications.
+    /// Number of the channel; `None` means Send and Data indications.
     channel: Option<u16>,
     /// Whether ChannelData is padded to four bytes.
     is_padded: bool,
@@ -67,7 +68,8 @@ impl RelayedClient {
         }
     }
 
-    /// A client that reaches its server over TCP, where a padding is required. It has no candidate over UDP.
+    /// Returns a random client that uses TCP to its server, so ChannelData must be padded. It has no candidate over
+    /// UDP.
     fn random_over_tcp(random: &mut Rng) -> Self {
         let traces = [ClientTrace::RelatedAddress, ClientTrace::Allocation, ClientTrace::AllocationAndBinding];
         let trace = *random.choice(&traces).unwrap();
@@ -114,7 +116,7 @@ impl RelayedClient {
         }
     }
 
-    /// The messages of allocation and binding that the mirror showed.
+    /// Adds the messages of the allocation and of the binding that are captured.
     fn set_up(self, call: &mut FieldCall, random: &mut Rng) {
         let (client, server) = (self.client(), self.server());
         let mut put = |ms: f64, src: Endpoint, dst: Endpoint, payload: Vec<u8>| {
@@ -133,7 +135,7 @@ impl RelayedClient {
         }
     }
 
-    /// Sends packets of a side as they are on the client's side of the server.
+    /// Sends packets of a side in the form that they have between client and server.
     fn send(self, call: &mut FieldCall, side: Side, packets: &[FieldPacket], random: &mut Rng) {
         let first = call.wire.packets.len();
         call.send(side, packets);
@@ -146,7 +148,7 @@ impl RelayedClient {
                 None => {
                     let mut attributes = vec![(0x0012, xor(self.peer())), (0x0013, datagram.payload.clone())];
                     if is_from_client && random.bool() {
-                        attributes.push((0x001A, Vec::new())); // DONT-FRAGMENT
+                        attributes.push((0x001A, Vec::new())); // attribute DONT-FRAGMENT
                     }
                     random.shuffle(&mut attributes);
                     stun(if is_from_client { 0x0016 } else { 0x0017 }, &attributes)
@@ -169,7 +171,7 @@ fn endpoint(is_v6: bool, v4: &str, v6: &str, port: u16) -> Endpoint {
     if is_v6 { format!("[{v6}]:{port}") } else { format!("{v4}:{port}") }.parse().unwrap()
 }
 
-/// An address attribute (RFC 8489 section 14.2).
+/// Returns the value of an address attribute (RFC 8489 section 14.2).
 fn xor(end: Endpoint) -> Vec<u8> {
     let (family, octets) = match end.ip() {
         IpAddr::V4(ip) => (1, ip.octets().to_vec()),
@@ -206,11 +208,11 @@ fn media_on_the_client_side_of_a_turn_server_is_heard() {
         if client.is_tcp {
             setting.network = CallNetwork::TcpAt { port: client.server_port };
         } else if matches!(setting.network, CallNetwork::Datagrams | CallNetwork::Ipv6) {
-            // The recorder removes the wrapper from frames.
+            // Only frames of a capture file pass through the decoder, which unwraps relayed media.
             setting.network = CallNetwork::Ipv4;
         }
         if matches!(setting.story, CallStory::EarlyMedia) && client.channel.is_some() {
-            // The channel is bound with the answer.
+            // The channel is bound at the answer, so there is no early media or hold before.
             setting.story = CallStory::Plain;
         }
         let descriptions = [Side::Caller, Side::Callee].map(|side| client.description(side, &audio));

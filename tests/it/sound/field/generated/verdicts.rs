@@ -1,4 +1,5 @@
-//! Verdicts of calls with sides that are silent, encrypted, or of an unknown codec: by voice, not by packet.
+//! Tests of the verdicts of calls with sides that are silent, encrypted, or use an unknown codec. The verdict must
+//! depend on voices, not on packets.
 
 use callspan::call::record::{CallVerdict, Side};
 use fastrand::Rng;
@@ -6,11 +7,11 @@ use fastrand::Rng;
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
 use super::setting::CallSetting;
 
-/// The content of a side's packets.
+/// The content of the packets of a side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum SideContent {
     Voice,
-    /// Digital silence in all packets, or in the few that come.
+    /// Digital silence in all packets, however few.
     Silence,
     /// One to three packets of a voice.
     FewPackets,
@@ -53,7 +54,7 @@ impl SideContent {
         packets
     }
 
-    /// A word of the reason for a side that cannot be heard.
+    /// Returns a word that occurs in the reason if a side with this content cannot be heard.
     const fn word(self) -> &'static str {
         match self {
             Self::Voice => "",
@@ -65,7 +66,7 @@ impl SideContent {
     }
 }
 
-/// The verdict on a call, and a word of its reason.
+/// Returns the expected verdict on a call, and a word of its reason.
 fn expected([caller, callee]: [SideContent; 2]) -> (CallVerdict, &'static str) {
     let any = |content| caller == content || callee == content;
     match (caller == SideContent::Voice, callee == SideContent::Voice) {
@@ -82,7 +83,7 @@ fn expected([caller, callee]: [SideContent; 2]) -> (CallVerdict, &'static str) {
 #[test]
 fn verdict_goes_by_the_voice_of_each_side() {
     let mut wrong = Vec::new();
-    // Seed 62: a few packets of a side long after the answer.
+    // Seed 62 once failed. In it a side sends only a few packets, long after the answer.
     for seed in seeds(16).chain([62]) {
         let mut random = Rng::with_seed(seed);
         let contents = [(); 2].map(|()| *random.choice(&CONTENTS).unwrap());
@@ -110,7 +111,7 @@ fn call_that_becomes_encrypted_is_called_encrypted() {
         let mut random = Rng::with_seed(seed);
         let (voice, setting) = (CodedVoice::fixture("pcmu"), CallSetting::before_answer(&mut random));
         let mut call = FieldCall::answered("RTP/AVP 0\r\n", "RTP/AVP 0\r\n").within(setting);
-        // A few packets are plain before ZRTP agrees on keys (RFC 6189 section 4).
+        // The first packets are not encrypted, because ZRTP has not agreed on keys yet (RFC 6189 section 4).
         let plain = random.usize(0..4);
         for side in [Side::Caller, Side::Callee] {
             let mut packets = with_pt(voice.packets(1_050.0, 4, 10, &mut random), 0);
