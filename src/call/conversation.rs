@@ -188,7 +188,8 @@ impl Conversation {
         let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
-        // An agent's telephone may have been connected long before this call. Its times are not those of this call.
+        // An agent's telephone may have been connected long before this call. Then its leg does not give the times of
+        // the call.
         let is_idle_before = |l: &Leg| l.dialog.answered.is_some_and(|(at, _)| at + IDLE_AGENT <= anchor.created_at);
         let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
         let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
@@ -449,7 +450,7 @@ fn not_answered_reason(record: &CallRecord) -> String {
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    // Both times are rounded to microseconds in the record, and the difference must agree with them.
+    // The record has both times in whole microseconds. The duration is the difference of these rounded times.
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 

@@ -52,8 +52,8 @@ impl CorrelationKeys {
     }
 }
 
-/// Returns whether an INVITE begins a recording session (SIPREC), in which an SBC or telephone sends the sound of a
-/// call to a recording server (RFC 7866 section 6.1).
+/// Returns whether an INVITE begins a recording session (SIPREC, RFC 7866 section 6.1). In such a session, an SBC or
+/// telephone sends the sound of a call to a recording server.
 fn is_recording_session(message: &SipMessage<'_>) -> bool {
     let has = |name: &str, word: &str| message.headers(name).iter().any(|v| v.to_ascii_lowercase().contains(word));
     has("Require", "siprec") || has("Contact", "+sip.src") || has("Content-Type", "rs-metadata")
@@ -138,9 +138,10 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether the PBX sends an extension's outbound call back to the proxy from which it came, with an outside
-    /// number as caller. Such a proxy serves telephones and trunk, e.g. Kamailio or a session border controller before
-    /// the PBX.
+    /// Returns whether this new leg is a hairpin: an extension's outbound call that the PBX sends back to the proxy
+    /// from which it came. Its caller is now an outside number.
+    ///
+    /// Such a proxy serves telephones and trunk, e.g. Kamailio or a session border controller before the PBX.
     pub(crate) fn is_hairpin_of(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.1)
             && self.returns_to_sender(older)

@@ -148,8 +148,8 @@ impl CorrelationRule {
         matches!(self, Self::OnwardOne | Self::Hairpin | Self::ForWaitingCaller | Self::LateCause)
     }
 
-    /// Returns whether a join by this rule is confirmed if the leg and another leg of the call are answered at the same
-    /// time.
+    /// Returns whether answers at the same time confirm a join by this rule. The leg and another leg of the call must
+    /// be answered at once.
     pub(crate) const fn is_confirmed_by_answer(self) -> bool {
         matches!(
             self,
@@ -157,8 +157,8 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether rules about numbers must not join the new call to another call later. The new call is related to
-    /// an earlier call by this rule, so its cause is known, or it could belong to several calls.
+    /// Returns whether rules about numbers must not join the new call to another call later. This rule relates the new
+    /// call to an earlier one, so its cause is known, or it could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

@@ -505,8 +505,8 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
 
 /// Duration of the timers B, F and H of RFC 3261 (64 x T1). After it no retransmission is sent.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
-/// Time after which a leg ends if no response was captured, because the mirror may show one direction only. It is
-/// longer than Timer C of a proxy, which is over three minutes (RFC 3261 section 16.6).
+/// Time after which a leg ends if no response was captured. The mirror may show one direction only. The time is longer
+/// than Timer C of a proxy, which is over three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);
 /// Maximum time from a provisional to the final response. No caller waits longer than an hour.
 const RING_TIMEOUT: Duration = Duration::from_secs(3_600);

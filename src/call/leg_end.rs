@@ -26,7 +26,7 @@ pub enum LegEndRole {
     Pbx,
     /// A telephone of an extension of our own PBX.
     Extension,
-    /// An outside party. Its host is that of its provider.
+    /// An outside party. The host is a host of its provider.
     Outside,
     /// An unknown role, or a role that only another version knows.
     #[serde(other)]

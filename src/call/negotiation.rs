@@ -66,7 +66,7 @@ pub(crate) enum AudioLineUse {
     OtherParty,
     /// The stream is on a second or later m-line that both sides use.
     Further {
-        /// Number of the m-line among those that both sides use; 1 is the second m-line.
+        /// Number of the m-line among the m-lines that both sides use; 1 is the second m-line.
         line: u8,
     },
 }
@@ -432,8 +432,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns all descriptions with addresses at which media may arrive now, each with its side. Descriptions in force
-    /// come first. Then come those of early dialogs, unanswered offers, and the descriptions before these offers.
+    /// Returns all descriptions with addresses at which media may arrive now, each with its side. The order is:
+    /// descriptions in force, early dialogs, unanswered offers, and the descriptions that these offers would replace.
     fn descriptions(&self) -> impl Iterator<Item = (&AudioDescription, Side)> {
         let sides = [Side::Caller, Side::Callee];
         let forks = self.forks.iter().map(|(_, description)| (description, Side::Callee));
@@ -553,7 +553,7 @@ fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> O
     by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
 }
 
-/// Returns the descriptions in an array (indexed by channel) that are not `None`, each with its side.
+/// Returns the descriptions that are present in an array (indexed by channel), each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }

@@ -646,8 +646,8 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
 /// Maximum time into the past for which a newly found format applies, ns. The reader of the spool can sort entries that
 /// are this late.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Time without a packet after which a stream may be reused for another SSRC. By then no packet of the old SSRC is in
-/// transit, and rendering takes no packet of the new SSRC for a late one.
+/// Time without a packet after which a stream may be reused for another SSRC. By then no old packet is in transit, and
+/// rendering takes no new packet for a late one.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;

@@ -64,8 +64,8 @@ impl TimedOutDialogs {
 
     /// Counts an RTP packet of no live call.
     ///
-    /// When enough packets have come back to a dialog, removes and returns the dialog, with the capture time of the
-    /// first of these packets.
+    /// When enough packets have come back to a dialog, removes and returns the dialog. Also returns the capture time of
+    /// the first of these packets.
     pub(crate) fn handle_packet(
         &mut self,
         flow: (Endpoint, Endpoint),

@@ -18,8 +18,7 @@ pub(crate) enum EngineTimer {
     Leg(LegKey),
     /// End the time in which the legs of a call are correlated, and announce the call.
     Settle(CallKey),
-    /// End the remaining legs of a call, or make a separate call of them, some time after the end of its first leg and
-    /// anchor leg.
+    /// Handle the legs that are still open some time after the end of a call's first leg and anchor leg.
     Partners(CallKey),
     /// Announce a call that waited for content evidence.
     Commit(CallKey),

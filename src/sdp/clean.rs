@@ -1,9 +1,14 @@
 //! Prepares session descriptions for the parser of `sdp-types`: keeps the lines that a recorder needs.
 //!
-//! That crate rejects a whole description because of one line, even if a recorder does not need it. Examples are a
-//! bandwidth that is no number, a blank in the user name of o=, a second s= line, a NUL at the end, a blank after
-//! `v=0`, and a line without `=`. So only v=, c=, m= and a= lines are passed to the crate, with single blanks. The o=
-//! line is parsed here.
+//! That crate rejects a whole description because of one line, even if a recorder does not need it. Examples:
+//!
+//! - a bandwidth that is not a number
+//! - a blank in the user name of o=
+//! - a second s= line
+//! - a NUL at the end, or a blank after `v=0`
+//! - a line without `=`
+//!
+//! So only v=, c=, m= and a= lines are passed to the crate, with single blanks. The o= line is parsed here.
 
 use super::{SdpReject, SessionOrigin};
 

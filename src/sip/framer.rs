@@ -133,8 +133,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the number of messages since the last call that were too long, so that their bodies or the whole
-    /// messages were skipped.
+    /// Returns the number of messages since the last call that were too long. Their bodies, or the whole messages, were
+    /// skipped.
     pub fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {
@@ -360,8 +360,8 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // A line end at the end of the buffer may be a part of the empty line, so it is searched again with the
-                // next bytes.
+                // The buffer ends with a line end. With the next bytes it may become the empty line, so it is searched
+                // again.
                 None => {
                     self.searched = from + end;
                     return None;

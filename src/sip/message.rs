@@ -78,9 +78,13 @@ pub struct SipMessage<'a> {
 impl<'a> SipMessage<'a> {
     /// Parses one message.
     ///
-    /// The following is tolerated: CRLF before the message, LF without CR, folding, blanks before a colon, invalid
-    /// header lines, names in compact form and in any case, and several blanks in the start line. In a truncated
-    /// datagram, the empty line or a part of the body may be missing ([`Self::body_cut`]).
+    /// The parser tolerates:
+    ///
+    /// - CRLF before the message, and LF without CR
+    /// - folded headers, blanks before a colon, and invalid header lines
+    /// - names in compact form, in upper or lower case
+    /// - several blanks in the start line
+    /// - a truncated datagram, in which the empty line or a part of the body is missing ([`Self::body_cut`])
     ///
     /// # Errors
     /// Returns an error if the bytes are not a SIP/2.0 message, or cannot be assigned to a dialog.

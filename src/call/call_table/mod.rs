@@ -371,8 +371,8 @@ impl CallTable {
 
 /// Methods that change the indexes of media addresses and flows.
 impl CallTable {
-    /// Puts the media addresses that an open leg has announced into the media index, and removes the routes of other
-    /// legs to these addresses. Returns the addresses; `None` if the negotiation has not changed.
+    /// Puts the announced media addresses of an open leg into the media index. Other legs lose their routes to these
+    /// addresses. Returns the addresses; `None` if the negotiation has not changed.
     pub(crate) fn announce(&mut self, leg: LegKey) -> Option<Vec<Endpoint>> {
         let found = self.legs.get(leg).filter(|leg| !leg.is_closed())?;
         let generation = Some(found.dialog.negotiation.generation());

@@ -277,7 +277,7 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves nothing if it repeats, if its own stream has it again, or if it is in a third stream to
+        // The block proves nothing in three cases: it repeats, its own stream has it again, or a third stream has it to
         // which no machine passes it on.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
@@ -406,7 +406,7 @@ fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
 }
 
 /// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both have the same
-/// sender, receiver or leg, because then no machine passes the sound of one on as the other.
+/// sender, receiver or leg, because then the sound of one is not passed on as the other.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -424,8 +424,8 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a block may go on to a third stream, after a machine passed it from the stream `before` to the
-/// stream `last`.
+/// Returns whether a machine may pass a block on to a third stream. Before, a machine passed it from the stream
+/// `before` to the stream `last`.
 ///
 /// If the receiver of `last` sent the third stream, the block went on. The same holds for an unknown address, which may
 /// be another address of the receiver. If a machine of the first relay sent it, the block only left twice, as in a

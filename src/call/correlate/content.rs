@@ -85,8 +85,8 @@ impl Correlator<'_> {
         party_number(leg, legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
-    /// Returns the commands that move a leg to the call whose sound it carries now, after the party of its first call
-    /// has hung up. E.g. an agent's telephone stays connected while one customer follows another.
+    /// Returns the commands that move a leg to another call whose sound it carries now. The other party of its first
+    /// call has hung up. E.g. an agent's telephone stays connected while one customer follows another.
     ///
     /// The first call keeps the agent's extension.
     fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
@@ -115,8 +115,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the commands that confirm the joins of two legs of one call, because a machine passes voice from one to
-    /// the other.
+    /// Returns the commands that confirm the joins of two legs of one call. A machine passes voice from one leg to the
+    /// other.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
@@ -164,8 +164,8 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
     }
 
-    /// Returns the commands that make the two addresses of a machine one, because it passes voice from one leg to the
-    /// other. The roles of the legs depend on this.
+    /// Returns the commands that record two addresses as one machine within the call, because this machine passes voice
+    /// from one leg to the other. The roles of the legs depend on this.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let [cause, effect] = [relay.cause, relay.effect].map(|(_, key, _)| key);
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);

@@ -263,8 +263,7 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
         && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
 }
 
-/// Returns whether the caller of a leg talks with nobody at this time, because no other live leg of the call was
-/// answered.
+/// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
 fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
     !question.correlator.table.legs_of(leg.call()).any(is_talking)

@@ -78,8 +78,7 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Returns the command that merges the call of a dialog with an older call, when the second hop of the dialog is
-    /// captured.
+    /// Returns the command that merges a call with an older call, when the second hop of the call's dialog is captured.
     ///
     /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX on a hop that the mirror port misses.
     /// The PBX then calls a telephone through the proxy. Only the hop from the proxy to the telephone links this dialog

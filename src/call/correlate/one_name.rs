@@ -11,8 +11,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
-/// Returns whether the older leg cannot have caused the new leg. The PBX already calls the number that the older leg
-/// asked for, with the same caller's number, and the new leg calls another outside number.
+/// Returns whether the older leg cannot have caused the new leg, because the PBX already serves it. The PBX calls the
+/// number that the older leg called, with the same caller's number. The new leg calls another outside number.
 pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());

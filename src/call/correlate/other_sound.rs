@@ -232,12 +232,12 @@ fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
 /// Minimum length of the media of a leg with a conversation. Shorter media is the rest of a ringback tone or an
 /// announcement.
 const LEAST_SOUND: Duration = Duration::from_secs(1);
-/// Minimum time for which two legs have media at the same time, so that they count as simultaneous. The legs of a
-/// transfer follow each other with a short overlap.
+/// Minimum time for which two legs must have media at once to count as simultaneous. The legs of a transfer follow each
+/// other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum time for which two telephones of a PBX talk at once, so that they count as two conversations. After a blind
-/// transfer two telephones are connected at once for a moment.
+/// Minimum time for which two telephones of a PBX must talk at once to count as two conversations. After a blind
+/// transfer, two telephones are connected at once for a moment.
 const TALK_AT_ONCE: Duration = Duration::from_secs(3);

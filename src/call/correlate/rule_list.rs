@@ -1,5 +1,5 @@
-//! The lists of the correlation rules: rules about a new leg, in the order in which they are asked, and rules about a
-//! leg that already belongs to a call.
+//! The lists of the correlation rules. One list has the rules about a new leg, in the order in which they are asked.
+//! The other has the rules about a leg that already belongs to a call.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::{LegMoment, OpenLeg};
@@ -69,12 +69,12 @@ pub(super) struct RuleStage {
     scope: StageScope,
 }
 
-/// The legs for which a stage is asked.
+/// The legs for which the rules of a stage are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
-    /// The stage is asked for every leg, also for recording sessions (SIPREC).
+    /// The rules are asked for every leg, also for recording sessions (SIPREC).
     EveryLeg,
-    /// The stage is asked for every leg except recording sessions (SIPREC).
+    /// The rules are asked for every leg except recording sessions (SIPREC).
     Calls,
 }
 

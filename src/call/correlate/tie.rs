@@ -41,14 +41,14 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
     }
 
-    /// Returns whether a leg may still be joined to a cause. Its dialog has no known cause, all other legs of the call
-    /// follow from it, and rules about numbers may join the call.
+    /// Returns whether a leg may still be joined to a cause. The dialog of the leg has no known cause, and all other
+    /// legs of its call follow from this dialog. Rules about numbers may join the call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
         let fits = |other: &Leg| match other.is_branch_of(leg) {
-            // Another hop of the same dialog is no cause of the dialog, unless a program on the machine's own host sent
-            // that hop.
+            // Another hop of the same dialog does not cause the dialog. But if a program on the machine's own host sent
+            // that hop, the dialog began there.
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
         };

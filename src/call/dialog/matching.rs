@@ -46,8 +46,8 @@ impl Dialog {
     }
 
     /// Returns whether a request, or a response to it, belongs to a second callee that answered after a fork. The
-    /// caller ends the dialog with this callee by a BYE at once (RFC 3261 section 13.2.2.4), and the call with the
-    /// first callee continues.
+    /// caller hangs up on this callee at once (RFC 3261 section 13.2.2.4), and the call with the first callee
+    /// continues.
     pub(super) fn is_for_lost_fork(&self, message: &SipMessage<'_>) -> bool {
         let (Some(chosen), Some((_, AnswerEvidence::Success))) = (self.ids.callee_tag.as_deref(), self.answered) else {
             return false;
@@ -62,8 +62,8 @@ impl Dialog {
         other.is_some_and(|tag| tag != chosen && self.ids.early_tags.contains(&tag))
     }
 
-    /// Returns whether a response answers another INVITE than those of this dialog, judged by its Via branch (RFC 3261
-    /// sections 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
+    /// Returns whether a response answers an INVITE that does not belong to this dialog, judged by its Via branch (RFC
+    /// 3261 sections 8.1.1.7 and 16.6). A forking proxy sends several INVITEs with the same Call-ID and tags.
     pub(crate) fn answers_other_invite(&self, message: &SipMessage<'_>) -> bool {
         let first = message.cseq().is_some_and(|cseq| cseq.number <= self.ids.invite_cseq);
         let branch = branch_hash(message);

@@ -160,8 +160,8 @@ impl Engine {
         }
     }
 
-    /// Begins comparisons again at fixed intervals, for legs that are alone in their calls, and for calls with a leg
-    /// that only numbers joined. So a match is found even if the first comparison found none.
+    /// Begins comparisons of voices again at fixed intervals. They are for legs that are alone in their calls, and for
+    /// calls with a leg that only numbers joined. So a match is found even if the first comparison found none.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;

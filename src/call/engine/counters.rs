@@ -39,8 +39,8 @@ pub struct EngineCounters {
     pub rtp_duplicates: u64,
     /// Number of RTP packets that belonged to no known leg on arrival.
     pub rtp_unclaimed: u64,
-    /// Number of the RTP packets without a known leg (`rtp_unclaimed`) that could not be stored, because they were too
-    /// many or too large. If a leg announces their address later, its recording lacks them.
+    /// Number of RTP packets in `rtp_unclaimed` that could not be stored, because they were too many or too large. If a
+    /// leg announces their address later, its recording lacks them.
     pub rtp_not_kept: u64,
     /// Number of RTP packets that arrived after their leg had ended.
     pub rtp_after_end: u64,

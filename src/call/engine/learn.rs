@@ -184,8 +184,8 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
 /// Maximum time between the answers of two legs through one machine; also between their ends, if both are unanswered.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Minimum time for which the second leg must continue after the end of the first, to show that it belongs to another
-/// call. A machine ends a leg at once when its caller hangs up.
+/// Minimum time for which the second leg continues after the end of the first, if the two belong to different calls. A
+/// machine ends a leg at once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;

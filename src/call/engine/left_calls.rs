@@ -99,8 +99,9 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call of an earlier process that a leg with this Call-ID continues, and the rule by which the leg had
-    /// joined it there. The first leg creates the call in the table. Returns `None` if the Call-ID is unknown.
+    /// Returns the call of an earlier process that a leg with this Call-ID continues. Also returns the rule by which
+    /// the leg had joined it there. The first leg creates the call in the table. Returns `None` if the Call-ID is
+    /// unknown.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,

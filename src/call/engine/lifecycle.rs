@@ -18,7 +18,8 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Closes the spool of an ended leg, removes the leg from all indexes, and ends its call if no other leg is open.
+    /// Closes an ended leg: closes its spool, and removes it from all indexes. If no other leg of its call is open,
+    /// ends the call.
     pub(super) fn close_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
         self.write_start(slot, sink);
@@ -90,8 +91,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
-            // Early media of a ringing leg does not show an answer. Media shows an answer only after a BYE, after the
-            // silence of two sides that were heard, or if the leg never rang.
+            // Early media of a ringing leg does not show an answer. Media shows an answer in three cases only: a BYE
+            // follows, two sides that were heard fall silent, or the leg never rang.
             DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };

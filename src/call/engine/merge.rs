@@ -116,8 +116,8 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Stores the rule `by` for each leg of a call without a rule, and removes the rule of the first leg. Changed legs
-    /// are written to their spools, except those in `entering`.
+    /// Stores the rule `by` for each leg of a call without a rule, and removes the rule of the first leg. Writes
+    /// changed legs to their spools, but not the legs in `entering`.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,

@@ -291,8 +291,7 @@ impl Engine {
         }
     }
 
-    /// Returns the wall clock minus the capture time, ns. It is the sum of all clock changes, including those before a
-    /// restart.
+    /// Returns the wall clock minus the capture time, ns. It includes clock changes from before a restart.
     pub const fn wall_offset_ns(&self) -> i64 {
         self.clock.wall_offset_ns
     }

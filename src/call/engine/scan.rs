@@ -124,7 +124,7 @@ impl ScanTracker {
     }
 }
 
-/// The scans to be ended: those that are over, or all.
+/// Selection of the scans to be ended: only scans that are over, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanSelection {
     Over,
@@ -145,7 +145,7 @@ impl Engine {
     pub(super) fn note_attempt(&mut self, slot: LegKey) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
-        // A call that an earlier process announced must end with a record, so it is never taken for a part of a scan.
+        // A call that an earlier process announced must end with a record. So it is not taken for a part of a scan.
         let is_announced = call.origin.earlier_record().is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);

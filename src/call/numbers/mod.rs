@@ -249,8 +249,8 @@ pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }
 
-/// Returns whether the user part of a URI means a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1, and
-/// words that gateways use).
+/// Returns whether the user part of a URI stands for a withheld number (RFC 3323 section 4.1, RFC 3325 section 9.1).
+/// Words that gateways use for this count as well.
 pub(crate) fn is_anonymous(user: &str) -> bool {
     ANONYMOUS.iter().any(|word| user.eq_ignore_ascii_case(word))
 }

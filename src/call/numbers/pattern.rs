@@ -1,5 +1,5 @@
-//! Patterns of telephone numbers, in our notation or in that of Asterisk. For a pattern that can never match, a correct
-//! notation is suggested.
+//! Patterns of telephone numbers, in our own notation or in Asterisk's notation. For a pattern that can never match, a
+//! correct notation is suggested.
 
 /// A pattern that matches whole numbers. Commas separate alternatives.
 ///
