@@ -163,8 +163,8 @@ impl Conversation {
             self.relations.push(relation);
             return true;
         }
-        // A relation by content replaces a relation by another rule. If a leg could belong to several calls, content
-        // decides.
+        // If a leg could belong to several calls, content decides. So a relation found by content replaces a relation
+        // found by another rule.
         let known = self.relations.iter_mut().find(|known| known.id == relation.id);
         match known {
             Some(known) if known.why == CorrelationRule::Ambiguous && relation.why == CorrelationRule::MediaContent => {

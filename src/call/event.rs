@@ -70,7 +70,7 @@ pub enum CallEvent {
     Learnt(Vec<MachinePair>),
 }
 
-/// Whether the `[[rules]]` allow to register a call in Pyrus.
+/// Whether the `[[rules]]` allow registering a call in Pyrus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistrationPolicy {
     /// The rules allow the registration. The section `[pyrus]` decides whether it is done.
@@ -85,7 +85,7 @@ pub enum RegistrationPolicy {
 pub struct LiveCall {
     /// The call record as of now.
     pub record: CallRecord,
-    /// Whether the `[[rules]]` allow to register the call in Pyrus.
+    /// Whether the `[[rules]]` allow registering the call in Pyrus.
     pub registration: RegistrationPolicy,
 }
 
@@ -96,7 +96,7 @@ pub struct DueSegments {
     pub record: CallRecord,
     /// Legs with a spool file, as in [`EndedCall::legs`]. Some of the files may still grow.
     pub legs: Vec<EndedLeg>,
-    /// Whether the `[[rules]]` allow to register the call in Pyrus.
+    /// Whether the `[[rules]]` allow registering the call in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
@@ -113,7 +113,7 @@ pub struct EndedCall {
     pub record: CallRecord,
     /// Legs with a spool file. The leg that supplies the sound of the recording comes first.
     pub legs: Vec<EndedLeg>,
-    /// Whether the `[[rules]]` allow to register the call in Pyrus.
+    /// Whether the `[[rules]]` allow registering the call in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns. The times in the record are wall-clock times, the times
     /// in the spool are capture times.

@@ -124,7 +124,8 @@ impl LegMedia {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time at which the comparison of voices should have begun while spools were read back.
+    /// Returns and forgets the time at which the comparison of voices should have begun. It could not, because spools
+    /// were read back after a restart.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

@@ -288,8 +288,10 @@ fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     numbers.all(|number| number == first).then_some(first)
 }
 
-/// Returns the end of a leg at which its party is. The party is the callee in two cases: another leg leads to the
-/// sender of this leg, or one host sent several legs to different hosts. Then the sender is a PBX.
+/// Returns the end of a leg at which its party is. The other end is the PBX.
+///
+/// The sender is the PBX, so that the party is the callee, in two cases. Another leg leads to the sender, or the sender
+/// sent several legs to different hosts.
 pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let (sender, receiver) = leg.machines();
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {

@@ -209,7 +209,7 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg with its comparisons and its equal blocks.
+    /// Removes a leg: ends the comparisons of its streams, and forgets which blocks equal those of other legs.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {

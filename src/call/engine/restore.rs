@@ -158,7 +158,7 @@ impl Engine {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
-            // The timer that led to this decision does nothing while spools are read back.
+            // This decision came from a timer of the earlier process. The same timer does nothing during the restore.
             Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // The stream is created even if the spool lacks its first packet, because decisions name streams by their
