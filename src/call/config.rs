@@ -31,7 +31,7 @@ pub struct Config {
     pub start: RecordingStart,
     /// Length of a segment of a recording, seconds. 0 means that recordings are not divided.
     pub part_s: u64,
-    /// Names of SIP headers whose values the call record contains (`headers`).
+    /// Names of SIP headers that the call record contains, with their values (`headers`).
     pub keep_headers: Vec<String>,
     /// Triggers that pause a recording, e.g. a key press before a card number is spoken.
     pub pause: crate::call::pause::Config,

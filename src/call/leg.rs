@@ -45,7 +45,7 @@ pub(crate) struct Leg {
     state: LegState,
 }
 
-/// A leg whose call is not known yet. Correlation decides which call it joins.
+/// A leg without a call. Correlation decides which call it joins.
 #[derive(Clone, Debug)]
 pub(crate) struct LegDraft {
     /// State of the leg's SIP dialog.
@@ -159,7 +159,7 @@ pub(crate) enum LegDue {
 }
 
 impl Leg {
-    /// Creates a leg whose call is now known. The leg has no media yet.
+    /// Creates a leg after its call was found. The leg has no media yet.
     pub(crate) fn new(id: LegId, name: String, links: LegLinks, draft: LegDraft) -> Self {
         let LegDraft { dialog, parties, correlation_keys, machine_hop: _, at } = draft;
         Self {

@@ -47,7 +47,8 @@ struct PartyTexts {
 }
 
 impl LegParties {
-    /// Reads the parties from a message. `requester` is the side that sent the request, or the answered request.
+    /// Reads the parties from a message. `requester` is the side that sent this request; for a response, the side that
+    /// sent the answered request.
     pub(crate) fn read(message: &SipMessage<'_>, requester: Side, config: &Config, plan: &NumberPlan) -> Self {
         let (caller, callee) = match requester {
             Side::Caller => (message.from(), message.to()),

@@ -151,7 +151,7 @@ fn silence_and_tones_prove_nothing() {
     let silence = |_: u64, _: i64| vec![0xD5; 160];
     assert!(Streams::new(&two_legs(5)).play(500, silence).is_empty());
     for hz in [400.0, 425.0, 1_000.0, 440.0] {
-        // A G.711 tone whose period fits the block recurs after few blocks. Here each sample is one byte of a sine.
+        // A G.711 tone with a period that fits the block repeats after few blocks. Each sample is one byte of a sine.
         let tone = move |_: u64, packet: i64| {
             (0..160)
                 .map(|n| {

@@ -44,7 +44,7 @@ enum CauseOrder {
     DraftFirst,
 }
 
-/// A candidate leg whose numbers agree with the numbers of the new leg.
+/// A candidate leg with the same numbers as the new leg.
 #[derive(Clone, Copy)]
 struct AgreeingLeg<'a> {
     slot: LegKey,

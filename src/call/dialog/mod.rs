@@ -230,7 +230,7 @@ impl Dialog {
         self.times.ringing_at
     }
 
-    /// Returns the capture time of the last ACK to an INVITE whose final response was not captured; `None` if there is
+    /// Returns the capture time of the last ACK to an INVITE without a captured final response; `None` if there is
     /// none.
     pub(crate) const fn acked_at(&self) -> Option<Timestamp> {
         self.times.acked_at

@@ -88,7 +88,7 @@ pub struct TableSizes {
     pub flows: usize,
     /// Number of different keys in the correlation index.
     pub correlation_keys: usize,
-    /// Number of REFERs whose INVITE may still come.
+    /// Number of REFERs that may still cause an INVITE.
     pub referrals: usize,
     /// Number of timers that are set for legs and calls.
     pub timers: usize,

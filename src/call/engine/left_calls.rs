@@ -1,4 +1,4 @@
-//! Left calls: calls that were live in an earlier process and whose spool is gone, e.g. because its disk was full.
+//! Left calls: calls that were live in an earlier process and left no spool, e.g. because its disk was full.
 //!
 //! The journal still has such a call, and the call itself goes on. Without this module, the next message of the call
 //! would begin a new call, and Pyrus would get a second task. So the first new leg with a Call-ID of a left call
@@ -18,10 +18,10 @@ use crate::call::record::ProblemKind;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
-/// The left calls (calls of an earlier process whose spool is gone) that may still continue.
+/// The left calls (live calls of an earlier process without a spool) that may still continue.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
-    /// Calls of an earlier process whose spool is gone, by id.
+    /// Calls of an earlier process that left no spool, by id.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
     /// Legs of these calls, by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
@@ -69,7 +69,7 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Adds a call of an earlier process whose spool is gone. A later leg with one of its Call-IDs continues it. If no
+    /// Adds a call of an earlier process that left no spool. A later leg with one of its Call-IDs continues it. If no
     /// such leg comes in time, the call ends with the event `ended`.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));

@@ -50,7 +50,7 @@ impl Engine {
         self.resume_by_media(datagram, sink).then(|| self.resolve_route(flow, ssrc))?
     }
 
-    /// Handles a packet whose second byte is 192 to 223: RTCP, or RTP with the marker bit.
+    /// Handles a packet with a second byte of 192 to 223: RTCP, or RTP with the marker bit.
     pub(super) fn handle_rtcp_or_marked_rtp(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) {
         let Ok(packet) = read_packet(datagram) else {
             self.counters.other += 1;

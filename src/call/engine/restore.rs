@@ -55,18 +55,18 @@ pub struct RestoredLeg {
 /// State while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs whose first message was not read yet, by Call-ID and hop. The earliest leg comes last.
+    /// Legs that wait for their first message to be read, by Call-ID and hop. The earliest leg comes last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions about legs whose first message was not read yet, by name of the leg. A decision may have the same time
-    /// as the first message, and is then read before it.
+    /// Decisions about legs that wait for their first message to be read, by name of the leg. A decision may have the
+    /// same time as the first message, and is then read before it.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,
-    /// Keys of calls whose legs have all closed, in the order in which they closed.
+    /// Keys of calls with closed legs only, in the order in which they closed.
     over: VecDeque<CallKey>,
     /// Whether spools are being read now.
     is_reading: bool,

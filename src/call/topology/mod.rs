@@ -97,7 +97,7 @@ impl Topology {
         self.observe_by(PairEvidence::SameMoments, hosts, parties, at)
     }
 
-    /// Counts a call whose media content proves two hosts to be one machine.
+    /// Counts a call that proves by its media content that two hosts are one machine.
     pub(crate) fn observe_content(
         &mut self,
         hosts: (Endpoint, Endpoint),
