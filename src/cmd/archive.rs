@@ -120,7 +120,7 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     Ok(if left.owed + left.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Sends calls until none is due any more, or until the archive fails. Returns the number of calls that were sent.
+/// Sends calls until no call is due any more, or until the archive fails. Returns the number of calls that were sent.
 async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
     let before = journal.archive_backlog()?.owed;
     let mut archiver = Archiver::open(&config.archive, journal.clone(), is_sealed(config))?;

@@ -6,7 +6,7 @@ use super::CheckConfigArgs;
 use crate::ops::config::{Config, ConfigPurpose, reference};
 use crate::ops::output;
 
-/// Runs `callspan check-config`. Mistakes in the file are an error (exit status 2); warnings are printed as results.
+/// Runs `callspan check-config`. If the file has mistakes, the exit status is 2. Warnings are printed as results.
 ///
 /// # Errors
 /// Fails with the list of mistakes, or if the file cannot be read.

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ConsoleArgs) -> anyhow::Result<ExitCode> {
     let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
     let watch = site_watch::start(config.archive.clone(), alerts.clone())?;
     let mut supervisor = Supervisor::default();
-    // This process records no calls, so it may be restarted when it hangs.
+    // This process records no calls, so systemd may restart it when it hangs.
     console.life().into_iter().for_each(|life| supervisor.watch("console", life, SHORT_ROUND));
     supervisor.watch_helper("sites", watch.life(), PATIENT_ROUND);
     supervisor.watch_helper("alerts", alerts.life(), PATIENT_ROUND);
@@ -80,8 +80,8 @@ fn address(config: &Config, path: &Path) -> anyhow::Result<SocketAddr> {
     Ok(listen)
 }
 
-/// Notifies the watchdog of systemd as long as the console makes progress, until SIGTERM or SIGINT. Returns the name of
-/// a thread that has ended by itself, if that is the reason to stop.
+/// Notifies the watchdog of systemd while the console makes progress, until SIGTERM or SIGINT. If a thread ends by
+/// itself, stops at once and returns the name of the thread.
 #[expect(clippy::disallowed_methods, reason = "waits between two signs of life")]
 fn supervise(
     supervisor: &mut Supervisor,
@@ -121,9 +121,9 @@ fn announce(console: &ConsoleServer, config: &Config) {
     }
 }
 
-/// Pause between two notifications of systemd's watchdog. A signal to stop waits at most this long.
+/// Pause between two notifications of systemd's watchdog, and between two checks for a signal to stop.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
-/// Time for sending the last messages about alarms when the process ends. The next start sends the others.
+/// Maximum time for sending the last messages about alarms when the process ends. The next start sends the rest.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 
 const CONSOLE_HELP: &str = "\

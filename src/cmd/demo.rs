@@ -1,7 +1,8 @@
 //! `callspan demo`: shows recording and delivery without any configuration.
 //!
-//! The binary contains a captured call. It is replayed as by `replay --deliver`, and delivered to a fake Pyrus in this
-//! process. The demo fails unless the fake Pyrus then has exactly the recording that the call record names.
+//! The binary contains a captured call. The demo replays this call as `replay --deliver` does, and delivers it to a
+//! fake Pyrus in the same process. It succeeds only if the fake Pyrus then has exactly the recording that the call
+//! record names.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     output::result(&format!("\nThe call in the console (Ctrl-C ends)\n  {}/calls/{id}\n", console.url()))?;
     while !stop.load(Ordering::Relaxed) {
         if let Some(request) = console.poll_request() {
-            request.answer(None); // no call is live
+            request.answer(None); // no call is in progress
         }
         std::thread::sleep(POLL);
     }
@@ -83,8 +84,8 @@ fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Creates the folder `wanted`, or uses it if it is empty. If it has files, takes a folder with a number after this
-/// name instead. A folder of an earlier demo cannot be used again, because its journal would prevent a second delivery.
+/// Returns an empty folder: `wanted`, or the same name with a number if `wanted` has files. A folder of an earlier demo
+/// cannot be used, because the call in its journal would not be delivered again.
 fn free_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
     for n in 1..=MAX_FOLDERS {
         let dir = if n == 1 { wanted.to_owned() } else { PathBuf::from(format!("{}-{n}", wanted.display())) };
@@ -122,7 +123,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     Ok(text)
 }
 
-/// Fails unless the task has exactly one attachment, which equals the file on disk.
+/// Checks that the task has exactly one attachment, and that this attachment equals the recording on disk.
 fn ensure_attached(task: &PyrusTask, state: &FakeState, recording: &RecordingFile) -> anyhow::Result<()> {
     let attached = task.attachments.iter().filter_map(|a| state.file(&a.guid));
     let same = attached.filter(|f| f.sha256 == recording.sha256).count();
@@ -160,7 +161,7 @@ const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture
 /// Interval at which the demo checks for SIGINT and SIGTERM.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Maximum number of demo folders that have the same name with a number after it.
+/// Maximum number that is tried at the end of a folder name.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\

@@ -25,8 +25,8 @@ use crate::ops::taps::TapTraffic;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Runs `callspan doctor`. A finding is a result and no failure, so the exit status only shows whether the check could
-/// be carried out.
+/// Runs `callspan doctor`. The exit status shows only whether the check could be carried out, because a finding is a
+/// result and no failure.
 ///
 /// # Errors
 /// Fails if the interface cannot be opened, the file is not a capture, or the configuration is wrong.
@@ -63,7 +63,7 @@ fn observe_files(config: &Config, names: &[PathBuf]) -> anyhow::Result<Observati
         match watch.step(&mut source) {
             Ok(true) => {}
             Ok(false) => break,
-            // A truncated file is examined up to the point where it was truncated.
+            // If a file is truncated, the part before the cut is examined.
             Err(error) => {
                 watch.warnings.push(error.to_string());
                 break;
@@ -101,7 +101,7 @@ fn observe_interfaces(config: &Config, length: Duration) -> anyhow::Result<Obser
     Ok(watch.finish(&mut source, subject))
 }
 
-/// Decoder, engine and counters of the doctor, which process the events of one capture source.
+/// Decoder, engine and counters that the doctor uses for one capture source.
 struct DoctorRun {
     decoder: FrameDecoder,
     engine: Engine,

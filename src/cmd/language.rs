@@ -1,5 +1,5 @@
-//! Language of the sentences that the commands print. It comes from the option `--lang` or, without it, from the
-//! environment.
+//! Language of the sentences that the commands print. It comes from the option `--lang` or, without this option, from
+//! the environment.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use crate::console::russian_rule;
 use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::ops::alarm_ru::ALARMS;
 
-/// Language of sentences that the commands print. Labels, words for scripts and JSON are the same in both languages.
+/// Language of the sentences that the commands print. Labels, words for scripts and JSON do not depend on the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CliLanguage {
     /// English.
@@ -20,12 +20,12 @@ pub(crate) enum CliLanguage {
 }
 
 impl CliLanguage {
-    /// Sets the language of this process to `given` or, if it is `None`, to the language of the environment.
+    /// Sets the language of this process to `given`; if `given` is `None`, to the language of the environment.
     pub(crate) fn choose(given: Option<Self>) {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let of_environment = || ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(variable);
         let chosen = given.unwrap_or_else(|| Self::of_locale(&of_environment().unwrap_or_default()));
-        let _ = CHOSEN.set(chosen); // only the first call of the process counts
+        let _ = CHOSEN.set(chosen); // only the first call in a process has an effect
     }
 
     /// Returns the language that was set for this process.
@@ -33,8 +33,8 @@ impl CliLanguage {
         *CHOSEN.get().unwrap_or(&Self::En)
     }
 
-    /// Returns the reason of a verdict in this language. A sentence without translation, e.g. of another version, stays
-    /// English.
+    /// Returns the reason of a verdict in this language. A sentence without a translation, e.g. of another version,
+    /// stays English.
     pub(crate) fn reason(self, reason: &str) -> String {
         match self {
             Self::Ru => russian_reason(reason).unwrap_or_else(|| reason.to_owned()),
@@ -50,12 +50,12 @@ impl CliLanguage {
         }
     }
 
-    /// Returns a reason that delivery gives, in this language.
+    /// Translates a reason of delivery, e.g. why a call is parked, to this language.
     pub(crate) fn delivery(self, reason: &str) -> String {
         DELIVERY_REASONS.shown(self.of_texts(), reason)
     }
 
-    /// Returns the description of an alarm, or of a step of a test call, in this language.
+    /// Translates the description of an alarm, or of a step of a test call, to this language.
     pub(crate) fn alarm(self, detail: &str) -> String {
         ALARMS.shown(self.of_texts(), detail)
     }

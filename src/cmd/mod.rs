@@ -207,7 +207,7 @@ pub fn main() -> ExitCode {
     main_with(std::env::args_os())
 }
 
-/// Forbids core dumps, because the memory of this process contains security keys, tokens and speech.
+/// Forbids core dumps of this process, because its memory contains security keys, tokens and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // If the kernel refuses, `LimitCORE=0` in the systemd unit still applies.
@@ -218,7 +218,7 @@ fn forbid_core_dumps() {
 pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        // For clap, `--help` and `--version` are errors, too, with exit status 0.
+        // clap reports `--help` and `--version` as errors, too, but with exit status 0.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
@@ -242,8 +242,8 @@ pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Loads the configuration of a command from a file, or from the defaults. Warnings go to standard error.
 ///
 /// # Errors
-/// Fails with every mistake in the file. `ConfigPurpose::ReplayAndDeliver` requires a file, because the login has no
-/// default.
+/// Fails if the configuration has mistakes; the error lists all of them. `ConfigPurpose::ReplayAndDeliver` requires a
+/// file, because the login has no default.
 pub(crate) fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,
@@ -280,7 +280,7 @@ fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Configuration file of the package, for commands that are not given another one.
+/// Path of the package's configuration file, which commands use if no other file is given.
 const DEFAULT_CONFIG: &str = "/etc/callspan/callspan.toml";
 
 /// Returns the exit status for an error: 2 for a wrong configuration, 1 for everything else.
@@ -293,7 +293,7 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> ExitCode {
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit status if the command line or the configuration is wrong.
 pub(crate) const EXIT_USAGE: u8 = 2;
-/// Output folder of `replay` unless `--out` is given.
+/// Output folder of `replay` if `--out` is not given.
 pub(crate) const DEFAULT_OUT: &str = "callspan-out";
 
 const HELP: &str = "\

@@ -1,4 +1,4 @@
-//! `callspan package-files`: writes man pages and shell completions, for packages.
+//! `callspan package-files`: writes man pages and shell completions for distribution packages.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -40,7 +40,7 @@ use crate::service::{clock, files as recordings};
 use crate::spool::LegSource;
 use crate::spool::memory::MemorySpool;
 
-/// What a replay is to do: input, output and configuration.
+/// Input, output and configuration of a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
     /// pcap or pcapng files; `-` is standard input.
@@ -49,7 +49,7 @@ pub struct ReplayRequest {
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
-    /// Whether to deliver the calls to Pyrus, too. Then the replay waits until no further delivery can succeed.
+    /// Whether to deliver the calls to Pyrus, too. If true, the replay waits until no further delivery can succeed.
     pub deliver: bool,
 }
 
@@ -58,9 +58,9 @@ pub struct ReplayRequest {
 pub struct ReplayOutcome {
     /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
-    /// Number of calls still to be delivered, or whose delivery needs a person.
+    /// Number of calls that are still to be delivered, including parked and dead deliveries.
     pub owed: usize,
-    /// Whether a part of a file was not read, because the data there are invalid.
+    /// Whether a part of a file was not read, because its data are invalid.
     pub is_unread: bool,
     /// Warnings, printed before the results.
     pub warnings: Vec<String>,
@@ -109,7 +109,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
     run.finish()
 }
 
-/// Returns a renderer for calls that crashed an earlier replay. It renders each of these calls in a worker process.
+/// Creates a renderer for calls that crashed an earlier replay. It renders each call in a worker process.
 fn isolated_renderer(out: &Path, recording: &recording::config::Config, limit: Option<u64>) -> CallRenderer {
     let recorder = Recorder::new(recording.clone(), FolderLayout::Flat, limit);
     let settings = WorkerSettings::flat(out.join(SPOOL_FOLDER), recording, limit);
@@ -137,7 +137,7 @@ struct ReplayRun {
     renderers: ParallelRenderers,
     spool: MemorySpool,
     recorder: Recorder,
-    /// Renderer for the calls that crashed an earlier replay; `None` if there are none.
+    /// Renderer for the calls that crashed an earlier replay; `None` if no earlier replay crashed.
     isolated: Option<CallRenderer>,
     marker: Arc<RenderMarker>,
     delivery: Option<ReplayDelivery>,
@@ -151,7 +151,7 @@ impl ReplayRun {
             if step.is_multiple_of(STEPS_PER_PROGRESS) {
                 progress.set(source.bytes_read());
             }
-            // After a read error in the middle of a file, the calls before the error are still recorded.
+            // If a file has a read error in the middle, the calls before the error are recorded all the same.
             match self.pipeline.step(source, &mut self.spool) {
                 Ok(PipelineStep::More) => self.take_events()?,
                 Ok(PipelineStep::End) => break,
@@ -172,7 +172,7 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // Only ended calls are handled here. Updates matter only while a call lasts.
+            // A replay handles only ended calls. Updates about calls in progress are for the live service.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(*ended)?;
             }
@@ -198,7 +198,7 @@ impl ReplayRun {
         self.take_reports()
     }
 
-    /// Handles the reports of the rendering threads: releases spools that were read, and stores the records of
+    /// Handles the reports of the rendering threads: frees the spools that were read, and stores the records of
     /// published calls.
     fn take_reports(&mut self) -> anyhow::Result<()> {
         while let Some(report) = self.renderers.poll_report() {
@@ -223,15 +223,15 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Renders a call in a worker process, because an earlier run ended while it rendered this call. Returns the record
-    /// and a warning.
+    /// Renders a call in a worker process, because an earlier run crashed or was killed while it rendered this call.
+    /// Returns the record and a warning.
     fn render_isolated(&self, isolated: &CallRenderer, ended: &EndedCall) -> anyhow::Result<(CallRecord, String)> {
         let id = &ended.record.id;
         let spools = self.spools_in_files(ended)?;
         let rendered = isolated.record(ended, &spools);
         for file in spools.0.values() {
             if let LegSource::File(path) = file {
-                let _ = std::fs::remove_file(path); // at worst the next replay removes it
+                let _ = std::fs::remove_file(path); // if this fails, the next replay removes the file
             }
         }
         if !matches!(&rendered, Ok(rendered) if rendered.broken.is_empty()) {
@@ -253,7 +253,7 @@ impl ReplayRun {
         Ok((record, format!("call {id}: an earlier run ended while it rendered this or another call. {end}")))
     }
 
-    /// Writes the spools of a call to files, which a worker process can read.
+    /// Writes the spools of a call to files, so that a worker process can read them.
     fn spools_in_files(&self, ended: &EndedCall) -> anyhow::Result<HandedSpools> {
         let mut files = HashMap::new();
         for leg in &ended.legs {
@@ -300,8 +300,7 @@ impl ReplayRun {
 
 /// The delivery of a replay. Its journal is in the output folder.
 struct ReplayDelivery {
-    /// Lock of the output folder. It prevents a second replay to the same folder at the same time, which would deliver
-    /// every call twice.
+    /// Lock of the output folder. Two simultaneous replays to one folder would deliver every call twice.
     _lock: FolderLock,
     journal: Journal,
     policy: DeliveryPolicy,
@@ -309,7 +308,7 @@ struct ReplayDelivery {
 }
 
 impl ReplayDelivery {
-    /// Starts delivery. Also returns the text of an alarm if the journal was lost.
+    /// Starts delivery. Also returns the text of an alarm, if the journal of an earlier replay was lost.
     fn start(request: &ReplayRequest) -> anyhow::Result<(Self, Option<String>)> {
         let config = journal::config::Config { dir: request.out.join(JOURNAL_FOLDER) };
         let lock = lock::acquire(&config.dir)?;
@@ -329,7 +328,7 @@ impl ReplayDelivery {
         Ok(())
     }
 
-    /// Waits for the deliveries, and writes their results into the records.
+    /// Waits for the deliveries, and writes the delivery states into the records.
     fn settle(self, records: &mut [CallRecord], recorder: &Recorder) -> anyhow::Result<DeliverySummary> {
         let summary = self.wait()?;
         for record in records {
@@ -338,14 +337,15 @@ impl ReplayDelivery {
                 recorder.write_record(record)?;
             }
         }
-        // Calls of an earlier replay to this folder may have been delivered now, too.
+        // Calls of an earlier replay to this folder may have been delivered as well. So their records are rewritten,
+        // too.
         let mut after = String::new();
         while record_sync::refresh(&self.journal, recorder, &mut after)? > 0 {}
         self.handle.shutdown();
         Ok(summary)
     }
 
-    /// Waits until no further delivery can succeed, until [`PATIENCE`] is over, or until a signal (Ctrl-C) arrives.
+    /// Waits until no further delivery can succeed. Ends earlier if no request succeeds for [`PATIENCE`], or at Ctrl-C.
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -367,8 +367,8 @@ impl ReplayDelivery {
     }
 }
 
-/// Returns the reason why calls are not delivered yet: `trouble` (the newest problem of delivery), or else the problem
-/// of the first undelivered call.
+/// Returns the reason why calls are not delivered yet. It is `trouble`, the newest problem of delivery as a whole; if
+/// there is none, the problem of the first undelivered call.
 fn owed_because(records: &[CallRecord], trouble: Option<String>) -> Option<String> {
     let owed = || records.iter().filter(|r| r.delivery.state == DeliveryState::Owed);
     let first = owed().next()?;
@@ -388,7 +388,7 @@ fn begin(record: &CallRecord) -> Option<crate::time::Timestamp> {
 /// Runs `callspan replay`.
 ///
 /// # Errors
-/// Fails like [`replay`], and if the configuration is wrong.
+/// Fails if the configuration is wrong, or with an error of [`replay`].
 pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let purpose = if args.deliver { ConfigPurpose::ReplayAndDeliver } else { ConfigPurpose::Replay };
     let config = super::load_config(args.config.as_deref(), purpose)?;
@@ -414,21 +414,21 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_FAILED) })
 }
 
-/// Reason that the record gives for the verdict of a call that crashes the renderer.
+/// Reason of the verdict in the record of a call that crashes the renderer.
 const BROKEN: &str =
     "The call could not be rendered because of a bug in callspan; its packets are in the capture. Please report it.";
-/// Minimum number of RTP packets that indicate a call: one second of both sides. Fewer packets can look like RTP by
-/// chance.
+/// Minimum number of RTP packets for the note that a capture contains media without a call: one second of both sides.
+/// Fewer packets may look like RTP by chance.
 const RTP_OF_A_CALL: u64 = 100;
-/// Number of frames between two updates of the progress bar. Each update reads the clock.
+/// Number of frames between two updates of the progress bar. It is large, because each update reads the clock.
 const STEPS_PER_PROGRESS: u64 = 4096;
-/// Number of frames between two checks for reports of the rendering threads: about a tenth of a second while ten calls
-/// last.
+/// Number of frames between two checks for reports of the rendering threads. With ten calls in progress, it is about a
+/// tenth of a second of captured time.
 const STEPS_PER_REPORT: u64 = 128;
-/// Time without a successful request after which the replay stops waiting. The next replay to the same folder continues
+/// Time without a successful request after which a replay stops waiting. The next replay to the same folder continues
 /// the delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time after which a note tells the user why the replay still waits.
+/// Time after which a note says why the replay still waits.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Path, in the output folder, of the folder for spools that do not fit into memory.
 pub(crate) const SPOOL_FOLDER: &str = ".callspan/spool";

@@ -1,8 +1,8 @@
 //! `callspan run`: the service that records calls.
 //!
-//! The main thread captures, runs the engine and fills memory chunks for the spool. The spool's thread writes the
-//! chunks to the disk. The threads of [`post_process`] make files of ended calls and deliver them. The data go in this
-//! order only, so a thread never waits for a later thread.
+//! The main thread captures, runs the engine and fills chunks of memory for the spool. The spool's thread writes the
+//! chunks to the disk. The threads of [`post_process`] render ended calls and deliver them. Data flows in this
+//! direction only, so a thread never waits for a thread that comes later.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,7 +53,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     sandbox::drop_unneeded_capabilities();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // A second signal to stop ends the process at once.
+        // The second SIGTERM or SIGINT ends the process at once.
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
     }
@@ -123,7 +123,7 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
     }
 }
 
-/// Starts to read the configuration file again, on a thread of its own. Returns `None` if the thread cannot be started.
+/// Starts a thread that reads the configuration file again. Returns `None` if the thread cannot be started.
 fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
     let started = ConfigReading::start(move || super::load_config(Some(&file), ConfigPurpose::Run));
     started.inspect_err(|error| output::note(&format!("callspan: the old configuration stays in use: {error}"))).ok()
@@ -152,14 +152,14 @@ struct RunningService {
     drop_alarms: DropAlarms,
 }
 
-/// Capture times at which work that is done at intervals was last done.
+/// Capture times at which periodic work was last done.
 #[derive(Clone, Copy)]
 struct LastRounds {
     /// Capture time at which chunks of the spool were last written.
     spooled_at: Timestamp,
     /// Capture time at which the levels of live calls were last published.
     levels_at: Timestamp,
-    /// Capture time at which losses, threads, the journal and the mirror port were last checked.
+    /// Capture time of the last check of losses, threads, the journal and the mirror port.
     checked_at: Timestamp,
 }
 
@@ -173,7 +173,7 @@ impl RunningService {
         let folders: [StorageFolder<'_>; 3] =
             [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
         storage::check_all(&folders)?;
-        // A second service with the same folders would render the same calls and deliver every call twice.
+        // If two services used the same folders, both would render and deliver every call.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
         // The console is started before the other threads, because it fails if its port is in use.
@@ -225,7 +225,7 @@ impl RunningService {
         }
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
-                resumed.insert(call.record.id.clone()); // the renderers have this call already, so it must not be adopted
+                resumed.insert(call.record.id.clone()); // it is already being rendered: `adopt` must skip it
             }
             spool.forward(event);
         }
@@ -306,7 +306,7 @@ impl RunningService {
         Ok(())
     }
 
-    /// Reads the frames that the kernel captured before the stop was requested, for at most [`STOP_READING`].
+    /// Reads the frames that the kernel captured before the stop was requested, but for at most [`STOP_READING`].
     fn read_waiting_frames(&mut self, source: &mut dyn CaptureSource) -> anyhow::Result<()> {
         let asked_at = clock::wall_clock().offset(self.pipeline.engine.wall_offset_ns().saturating_neg());
         let until = clock::monotonic() + STOP_READING;
@@ -318,7 +318,7 @@ impl RunningService {
         Ok(())
     }
 
-    /// Continues to capture until no call is live, at most for `patience` of capture time.
+    /// Continues to capture until no call is in progress, at most for the capture time `patience`.
     fn drain(&mut self, source: &mut dyn CaptureSource, patience: Duration) -> anyhow::Result<()> {
         let until = self.pipeline.engine.now() + patience;
         while self.pipeline.engine.live_calls() > 0 && self.pipeline.engine.now() < until {
@@ -361,8 +361,8 @@ impl RunningService {
         Ok(step)
     }
 
-    /// Ends the service if the journal is damaged: the next start rebuilds the journal, and systemd restarts the
-    /// service (Restart=on-failure). No call is lost, because calls without a journal row stay in the spool.
+    /// Ends the service if the journal is damaged. systemd restarts the service (Restart=on-failure), and the start
+    /// rebuilds the journal. No call is lost, because calls without a journal row stay in the spool.
     fn check_journal(&self) -> anyhow::Result<()> {
         let Some(damage) = self.journal.damage() else { return Ok(()) };
         let cause = AlarmCause::JournalDamaged { damage };
@@ -371,8 +371,8 @@ impl RunningService {
         anyhow::bail!(cause.to_string())
     }
 
-    /// Ends the service if a thread has ended by itself, because its work would be missing unnoticed. systemd restarts
-    /// the service (Restart=on-failure).
+    /// Ends the service if one of its threads has ended by itself. Without that thread, the service would go on but
+    /// e.g. deliver nothing. systemd restarts it (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
         for panic in panics::take_new() {
             self.alerts.raise(&AlarmCause::Described(AlarmKind::ThreadFailed, &panic));
@@ -405,9 +405,9 @@ impl RunningService {
         if changes.taken.contains(&ConfigChanges::LOGIN) {
             self.post_processor.reload(&new);
         }
-        // The note is printed at every log level, because a person has requested the reload.
+        // The note is no log line: it is always printed, because a person requested the reload.
         output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
-        // The other settings are not replaced, so that the next reload reports their changes again.
+        // Settings that need a restart keep their old values, so that the next reload reports their changes again.
         let (call, alerts, log) = (new.call, new.alerts, new.log);
         let fixed = &self.config.call;
         self.config.call = CallConfig {
@@ -422,8 +422,7 @@ impl RunningService {
         (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
     }
 
-    /// Notifies the watchdog of systemd, unless a thread that the service needs makes no progress. Updates the status
-    /// line.
+    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line of systemd.
     fn show_life(&mut self, source: &mut dyn CaptureSource) {
         for StalledThread { name, since, .. } in self.life.check(clock::monotonic()) {
             self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
@@ -503,7 +502,7 @@ impl RunningService {
         }
     }
 
-    /// Measures the levels of live calls while a page shows them.
+    /// Measures the levels of calls that an open live page shows.
     fn publish_levels(&mut self) {
         let Some(console) = &self.console else { return };
         let engine = &mut self.pipeline.engine;
@@ -531,7 +530,8 @@ impl RunningService {
         });
     }
 
-    /// Raises alarms about frames and packets that were lost since the last call of this function.
+    /// Raises alarms about events of the capture source, and about frames and packets that were lost since the last
+    /// call of this function.
     fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {
@@ -539,7 +539,8 @@ impl RunningService {
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceUp, text));
                 }
                 CaptureWarning::InterfaceDown(text) => {
-                    // The engine must know that missing packets of live calls were lost on this machine.
+                    // Tells the engine that packets may now be missing in calls in progress, because this machine lost
+                    // them.
                     self.pipeline.engine.handle_local_loss();
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceDown, text));
                 }
@@ -567,7 +568,8 @@ impl RunningService {
         }
     }
 
-    /// Stops all threads after they have written their work. Live calls stay in the spool for the next start.
+    /// Stops all threads; each first writes its data to the disk. Calls in progress stay in the spool, and the next
+    /// start continues them.
     fn stop(mut self, source: &mut dyn CaptureSource) {
         self.report(source);
         let counters = source.counters();
@@ -600,30 +602,30 @@ impl RunningService {
     }
 }
 
-/// Raises the limit of open files of the process. Up to 512 spool files are open at once, besides recordings and
-/// connections, and the usual soft limit is 1,024.
+/// Raises the limit of open files of this process. The usual limit is 1,024, and the process needs up to 512 spool
+/// files, and further files and connections.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If a sandbox refuses this, the old limit remains. Opening a file reports an error when the limit is reached.
+    // If a sandbox refuses this, the old limit stays. When it is reached, opening a file fails with an error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Interval at which chunks that are old enough are passed to the thread that writes them to the disk.
+/// Interval at which chunks of the spool that are old enough are passed to the writing thread.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum time for which a stopping service reads the frames that wait in the kernel. Usually no frame waits for
-/// longer than 20 ms.
+/// Maximum time for which a stopping service reads frames that wait in the kernel. Usually frames wait for at most 20
+/// ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Maximum time for which a stopping service continues to render. If every step of the stop takes its maximum time, the
-/// stop takes 10 s: 0.5 s for waiting frames, 1 s for the last writes, 1 s for rendering, 4 s for requests in flight, 2
-/// s for records, and 1.5 s for messages.
+/// Maximum time for which a stopping service continues to render. In the worst case the whole stop takes 10 s: 0.5 s
+/// for frames in the kernel, 1 s for the last writes, 1 s for rendering, 4 s for requests to Pyrus, 2 s for records,
+/// and 1.5 s for messages.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
-/// Maximum time for which a stopping service waits for the archive thread to finish its current step. Every step can be
-/// interrupted and repeated.
+/// Maximum time for which a stopping service waits for the archive thread. It is short, because every step of archiving
+/// can be interrupted and repeated.
 const STOP_ARCHIVE: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service waits for the last write of the state files.
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
-/// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the others.
+/// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the rest.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval between two measurements of the levels of live calls.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);

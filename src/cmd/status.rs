@@ -1,7 +1,7 @@
 //! `callspan status`: shows the state of the service on one page.
 //!
-//! The command reads the report of the service, the journal and the disks. It needs neither the console nor the
-//! network.
+//! The command reads the status file of the service, the journal and the state of the disks. It needs neither the
+//! console nor the network.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,18 +42,18 @@ pub(crate) struct StatusArgs {
 /// The status, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusView {
-    /// Whether the service wrote its report in the last half minute, so that it must be running.
+    /// Whether the service is running, i.e. wrote its status file in the last half minute.
     running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<ServiceReport>,
-    /// Totals of the calls of the last 24 hours, in one line.
+    /// Totals of the calls of the last 24 hours, as one line of text.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_day: Option<String>,
     /// Reason why no call can be delivered; `None` if calls can be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_alarm: Option<String>,
     disks: Vec<DiskView>,
-    /// Pairs of IP addresses that belong to one machine, according to the calls.
+    /// Pairs of IP addresses that belong to one machine, e.g. one PBX, as the recorder learnt from calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     machines: Vec<MachinePair>,
     /// Numbers of messages for webhooks, mail and Telegram that are still to be sent or were given up; `None` without
@@ -65,15 +65,15 @@ struct StatusView {
     test_call: Option<SelfTestResult>,
 }
 
-/// Free space on the disk that holds one folder of the service.
+/// Free space on the disk of one folder of the service.
 #[derive(Debug, Serialize)]
 struct DiskView {
     folder: &'static str,
     path: PathBuf,
     free_bytes: u64,
     total_bytes: u64,
-    /// Days until the disk of the recordings is full, if recordings grow as in the last week. `None` for other disks,
-    /// and without recordings.
+    /// Number of days until the disk of the recordings is full, if recordings grow as in the last week. `None` for
+    /// other disks, and if there are no recordings.
     #[serde(skip_serializing_if = "Option::is_none")]
     days_left: Option<u64>,
 }
@@ -119,8 +119,8 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
     }
 }
 
-/// Returns the average number of bytes of recordings a day in the last week. If the oldest recording is younger than a
-/// week, only the days since then count.
+/// Returns the average size of the recordings of a day in the last week, bytes. If the oldest recording is younger than
+/// a week, the average covers only the days since then.
 fn bytes_a_day(journal: &Journal, now: Timestamp) -> Option<u64> {
     let bytes = journal.recorded_bytes_since(now - WEEK).ok()?;
     let recording = now.since(journal.oldest_recorded_at().ok()??).clamp(DAY, WEEK);
@@ -226,7 +226,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
 }
 
-/// Returns the line of text about a tap, i.e. a capture interface.
+/// Formats the counters of a tap (capture interface) as a line of text.
 fn tap_line(tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { " DOWN," };
     format!(
@@ -240,7 +240,7 @@ fn tap_line(tap: &TapReport) -> String {
     )
 }
 
-/// Returns the time since `at` in the largest fitting unit, e.g. `3 h`.
+/// Formats the time since `at` in the largest suitable unit, e.g. `3 h`.
 fn ago(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     match seconds {
@@ -251,10 +251,11 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
-/// Number of days from which on a disk's time until it is full is not shown: a year.
+/// If a disk will be full only after this number of days (a year) or more, the number is not shown.
 const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Time over which the growth of the recordings is measured: a week, so that working days and the weekend are included.
+/// Time over which the growth of the recordings is measured. It is a week, so that it includes working days and a
+/// weekend.
 const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 const HELP: &str = "\

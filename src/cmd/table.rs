@@ -34,7 +34,7 @@ pub(crate) fn totals(records: &[CallRecord]) -> String {
     totals.to_string()
 }
 
-/// Returns the width of the terminal in characters; `None` if standard output is no terminal.
+/// Returns the width of the terminal in characters; `None` if standard output is not a terminal.
 pub(crate) fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
@@ -107,7 +107,7 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
-/// Returns the meaning of a verdict for its colour: good, odd or bad.
+/// Returns whether a verdict is good, odd or bad, which decides its colour.
 pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     match verdict {
         CallVerdict::BothSides => TextTone::Good,
@@ -119,8 +119,8 @@ pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     }
 }
 
-/// Returns the text with every character replaced that could control a terminal: control characters, and marks that
-/// change the writing direction.
+/// Replaces every character that could control a terminal, i.e. control characters and marks that change the writing
+/// direction.
 pub(super) fn printable(text: &str) -> String {
     let bad = |c: char| {
         c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -128,8 +128,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if bad(c) { '?' } else { c }).collect()
 }
 
-/// Returns the width of each column in characters: that of its widest cell. If the terminal is too narrow, the columns
-/// of [`SPARE`] get less than that.
+/// Returns the width of each column in characters, i.e. the width of its widest cell. If the terminal is too narrow,
+/// the columns in [`SPARE`] are made narrower.
 fn fit(rows: &[[String; COLUMNS]], width: Option<usize>) -> [usize; COLUMNS] {
     let mut widths = [0; COLUMNS];
     for row in rows {
@@ -164,8 +164,8 @@ fn line(text: &mut String, row: &[String; COLUMNS], widths: [usize; COLUMNS], st
     text.push('\n');
 }
 
-/// Cuts a cell to `width` characters with an ellipsis. If `keep_end` is true, the end is kept, which is the important
-/// part of a path.
+/// Cuts a cell to `width` characters with an ellipsis. With `keep_end` it keeps the end, e.g. of a path, else the
+/// beginning.
 fn cut(cell: &str, width: usize, keep_end: bool) -> String {
     let length = cell.chars().count();
     if length <= width {
@@ -185,8 +185,8 @@ const DURATION: usize = 4;
 const VERDICT: usize = 6;
 const FILE: usize = 7;
 const GAP: &str = "  ";
-/// Columns that are made narrower on a narrow terminal, in this order: the index of the column, and its minimum width
-/// in characters.
+/// Columns that are made narrower on a narrow terminal, in this order. Each entry has the index of the column and its
+/// minimum width in characters.
 const SPARE: [(usize, usize); 3] = [(FILE, 24), (2, 8), (1, 8)];
 
 #[cfg(test)]

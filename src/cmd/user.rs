@@ -274,7 +274,8 @@ fn described(user: &UserAccount) -> String {
     format!("{}  {role}  extensions {}{sites}", table::printable(&user.name), table::printable(&extensions))
 }
 
-/// Fails if the arguments name sites on a recorder. There an account that is limited to sites would see nothing.
+/// Fails if the arguments name sites but the console shows a single recorder. An account that is limited to sites would
+/// see no calls there.
 fn check_sites(place: &AccountsPlace, scope: &ScopeArgs) -> anyhow::Result<()> {
     if scope.site.is_empty() || place.state.is_some() {
         return Ok(());

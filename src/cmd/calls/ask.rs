@@ -1,7 +1,7 @@
 //! The requests of `calls`: `retry`, `render`, `hold` and `release`.
 //!
-//! The command writes a request into the journal, from which the running service reads it. If no service is running,
-//! the command executes `render` itself.
+//! The command writes a request into the journal, and the running service reads the request there. If no service is
+//! running, the command itself executes `render`.
 
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ pub(super) fn retry(place: &JournalLocation, args: &RetryArgs) -> anyhow::Result
         asked += 1;
     }
     if asked == 0 && !ids.is_empty() {
-        return Ok(ExitCode::SUCCESS); // the reason was printed above
+        return Ok(ExitCode::SUCCESS); // the note above says why nothing was done
     }
     let when = match is_service_running(place) {
         true => "the service delivers within seconds",
@@ -59,8 +59,8 @@ pub(super) fn render(place: &JournalLocation, ids: &[String]) -> anyhow::Result<
     for id in ids {
         known(&journal, id)?;
     }
-    // A running service holds the locks of the spool folder and the state folder. If both can be taken, no service is
-    // running.
+    // A running service holds the locks of the spool folder and the state folder. If this command can lock both
+    // folders, no service is running.
     let taken = lock::acquire(&place.config.spool.dir).and_then(|s| Ok((s, lock::acquire(&place.config.journal.dir)?)));
     let _locks = match taken {
         Ok(locks) => locks,
@@ -115,8 +115,8 @@ pub(super) fn release(place: &JournalLocation, ids: &[String]) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a note that a call which Pyrus already has is not sent again. Pyrus cannot replace a recording, and it is
-/// not documented what a second attachment does, so a person must decide.
+/// Returns a note for a call that Pyrus already has: its new recording is not sent. Pyrus cannot replace a recording,
+/// and its documentation does not describe a second attachment. So a person must decide.
 fn not_sent_again(record: &CallRecord) -> String {
     match (record.delivery.state, record.delivery.task_id) {
         (DeliveryState::Done, task) if !record.recordings.is_empty() => format!(

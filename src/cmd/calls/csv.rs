@@ -1,4 +1,4 @@
-//! `calls list --csv`: the list for spreadsheets (RFC 4180).
+//! `calls list --csv`: prints the list as comma-separated values for spreadsheets (RFC 4180).
 
 use super::show::begin;
 use crate::cmd::table;
@@ -7,7 +7,7 @@ use crate::journal::{CallFilter, Journal, StoredCall};
 use crate::ops::output;
 use crate::text::{csv_field, without_formula};
 
-/// Prints a line with the column names, and then the calls that match the filter, oldest first.
+/// Prints a line with the column names, and then the calls that meet the filter, oldest first.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, zone: &DisplayZone) -> anyhow::Result<()> {
     output::result(&line(&HEADINGS.map(String::from)))?;
     for calls in journal.call_pages(filter, journal.cursor_before_newest(filter)?)? {
@@ -41,7 +41,8 @@ fn cells(call: &StoredCall, zone: &DisplayZone) -> [String; COLUMNS] {
     ]
 }
 
-/// Returns a captured text in a safe form: it cannot control a terminal, and no spreadsheet computes it as a formula.
+/// Makes a captured text safe: removes characters that control a terminal, and prevents that a spreadsheet computes the
+/// text as a formula.
 fn safe(text: &str) -> String {
     without_formula(&table::printable(text))
 }

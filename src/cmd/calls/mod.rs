@@ -1,4 +1,4 @@
-//! `callspan calls`: shows the calls in the journal and requests changes, also while the service runs.
+//! `callspan calls`: shows the calls in the journal and requests changes of them, even while the service runs.
 //!
 //! Requests to the service (retry, render, hold) are written into the journal. The service reads them within seconds.
 
@@ -168,17 +168,17 @@ pub(crate) struct HoldArgs {
     pub(crate) why: Option<String>,
 }
 
-/// The folders of journal, spool and recordings of a recorder or of a replay.
+/// The folders of journal, spool and recordings, of a service or of a replay.
 struct JournalLocation {
     config: Config,
-    /// Whether this is the output folder of a `replay`. Then all files are in one folder, and no service runs.
+    /// Whether the folder is the output of a `replay`. If true, all files are in one folder, and no service uses it.
     of_replay: bool,
 }
 
 /// Runs `callspan calls`.
 ///
 /// # Errors
-/// Fails if there is no journal, if a call is unknown, or if a request cannot be fulfilled.
+/// Fails if there is no journal, if a call is unknown, or if a request cannot be written or executed.
 pub(crate) fn run(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let place = JournalLocation::find(args)?;
     let style = TextStyle::of_stdout(args.utc);
@@ -222,7 +222,7 @@ impl JournalLocation {
     }
 }
 
-/// Returns a call by its id, or an error that explains where to find the ids.
+/// Returns a call by its id. The error for an unknown id says where to find the ids.
 fn known(journal: &Journal, id: &str) -> anyhow::Result<StoredCall> {
     let call = journal.call(id).context("the journal cannot be read")?;
     match call {
@@ -285,7 +285,7 @@ fn shown(path: &Path) -> String {
     table::printable(&path.display().to_string())
 }
 
-/// Maximum number of pieces of a waveform: more than a screen has pixels, and at most a few MiB of JSON.
+/// Maximum number of pieces of a waveform. It is more than a screen has pixels, and the JSON has at most a few MiB.
 const MAX_PEAKS: i64 = 100_000;
 
 const HELP: &str = "\

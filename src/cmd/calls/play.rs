@@ -80,8 +80,8 @@ fn has_sound_card() -> bool {
     has_card || has_server || std::env::var_os("PULSE_SERVER").is_some()
 }
 
-/// Known audio players. Those that use a sound server are tried first, because they mix with the sound of other
-/// programs.
+/// Known audio players, in the order in which they are tried. Players that use a sound server come first, because they
+/// work even while another program plays sound.
 const PLAYERS: [SoundPlayer; 5] = [
     SoundPlayer { program: "pw-play", args: &[], plays_ogg: true },
     SoundPlayer { program: "paplay", args: &[], plays_ogg: true },

@@ -1,4 +1,4 @@
-//! `calls list` and `calls show`: print calls, and the problems that need a person.
+//! `calls list` and `calls show`: print calls, and the problems that a person must solve.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
 use crate::time::Timestamp;
 
-/// Prints the list, then the calls with a parked or dead delivery and its reason, and last a line of totals. Reads the
-/// calls page by page, so the memory does not grow with the list.
+/// Prints the list of calls, then the calls with a parked or dead delivery and the reason, and last a line of totals.
+/// The calls are read page by page, so that the memory does not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
     let mut totals = ListTotals::default();
@@ -162,8 +162,8 @@ pub(super) fn begin(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Formats rows in columns. Each column is as wide as its widest cell so far. On a narrow terminal numbers are
-/// shortened, but never the id in the last column.
+/// Formats rows in columns. Each column is as wide as its widest cell so far. On a narrow terminal, telephone numbers
+/// are shortened; the id in the last column is never shortened.
 fn columns(text: &mut String, rows: &[ListRow], widest: &mut [usize; COLUMNS], style: &TextStyle) {
     for row in rows {
         for (width, cell) in widest.iter_mut().zip(&row.cells) {

@@ -52,7 +52,8 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         found.extend(strays(place, &journal, &files)?);
     }
     if !found.is_empty() && is_service_running(place) {
-        // A finding may be wrong: the service may be about to rename a file or to write its journal row.
+        // A finding may be wrong, because the service was just renaming the file or writing its journal row. So the
+        // files with findings are checked again.
         std::thread::sleep(SETTLE);
         found = confirm(found, place, &journal)?;
     }
@@ -84,7 +85,7 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Checks the files with a finding a second time, and returns the findings that remain.
+/// Checks files with a finding a second time. Returns the findings that are still true.
 fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) -> anyhow::Result<Vec<FileFinding>> {
     let again = strays(place, journal, &journal.recordings()?)?;
     let mut confirmed = Vec::new();
@@ -95,8 +96,8 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // The second check did not decode the encrypted file, so it says nothing about a finding in its
-                    // audio.
+                    // The second check does not decode encrypted files. So it can only refute that a file is missing,
+                    // and no finding about the audio.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
                 }
@@ -129,7 +130,7 @@ fn recordings_of(journal: &Journal, ids: &[String]) -> anyhow::Result<Vec<Record
 
 /// Result of the check of one file.
 enum FileCheck {
-    /// The file is unchanged. Holds its entry in the call record, if the record still lists the file.
+    /// The file is unchanged. Holds the entry of the file in the call record, if the record still lists the file.
     Intact(Option<(RecordingFile, VerifiedRecording)>),
     /// The file is encrypted and unchanged. Its audio was not checked, because no key was given.
     NotDecoded,
@@ -155,7 +156,7 @@ impl FileFinding {
     }
 }
 
-/// How thoroughly files are checked: waveforms, and the audio of encrypted files.
+/// Optional parts of the check: waveforms, and the audio of encrypted files.
 #[derive(Clone, Copy, Debug, Default)]
 struct VerifyDepth<'a> {
     /// Number of waveform peaks to compute per channel; `None` computes none.
@@ -169,7 +170,7 @@ fn check_file(row: &RecordingRow, journal: &Journal, depth: &VerifyDepth<'_>) ->
     let (bytes, sha256) = match digest(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // The running service may have removed or encrypted the file since the rows were read.
+            // The service may have removed or encrypted the file after the rows were read. So the row is read again.
             let now = journal.recordings_of(&row.call_id)?.into_iter().find(|now| now.part == row.part);
             return match now {
                 Some(now) if now.path != row.path => check_file(&now, journal, depth),
@@ -185,7 +186,7 @@ fn check_file(row: &RecordingRow, journal: &Journal, depth: &VerifyDepth<'_>) ->
     if sha256 != row.sha256 {
         return Ok(FileCheck::Problem(String::from("was changed: its SHA-256 differs from the journal")));
     }
-    // An unchanged file must also match the record: format, channels, length.
+    // A file with the right checksum must also agree with the record about format, channels and length.
     let call = journal.call(&row.call_id)?;
     let recording = call.and_then(|c| c.record.recordings.into_iter().find(|r| r.part == row.part));
     let Some(recording) = recording else { return Ok(FileCheck::Intact(None)) };
@@ -217,7 +218,7 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
 
 /// Finds files in the folder of recordings that belong to no call, e.g. half-written files after a crash.
 fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
-    // A half-written file that was changed after the service started is probably still being written.
+    // If a half-written file was changed after the service started, the service is probably still writing it.
     let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();
@@ -243,8 +244,8 @@ fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) ->
     Ok(found)
 }
 
-/// Returns whether a half-written file was changed after the running service started, so that the service is still
-/// writing it.
+/// Returns whether the running service is probably still writing a half-written file, i.e. the file was changed after
+/// the service started.
 fn is_in_progress(entry: &std::fs::DirEntry, service_began: Option<SystemTime>) -> bool {
     let changed = || entry.metadata().and_then(|found| found.modified());
     entry.path().extension().is_some_and(|e| e == "part")
@@ -266,7 +267,7 @@ fn stray(
             Some(String::from("is left over from an interrupted encryption; the service removes it"))
         }
         _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
-            // The file may have been created after the rows were read, so the journal is read again.
+            // The file may be newer than the rows that were read before. So the call is looked up again.
             Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
             _ => Some(String::from("belongs to no call of the journal")),
         },
@@ -283,6 +284,6 @@ fn call_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }
 
-/// Time between the first and the second check of a file while a service runs. The service needs some milliseconds
-/// between the rename of a file and the writing of its journal row.
+/// Time between the first and the second check of a file while a service runs. After the service renames a file, it
+/// needs some milliseconds to write the journal row.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Compares audit and topology of a site with their copies in the index.
+//! Compares the audit and the topology of a site with their copies in the index.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use crate::ops::output;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Compares the accounts and the topology in the folder of a site's journal with the index. Prints each difference.
-/// Returns their number.
+/// Compares the audit and the topology in the folder of a site's journal with the index. Prints each difference, and
+/// returns the number of differences.
 pub(super) async fn compare(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
     Ok(compare_audit(index, folder, site).await? + compare_topology(index, folder, site).await?)
 }
 
-/// Counts the rows of the audit without a copy. A site sends its rows once a minute, so new ones are left out.
+/// Counts the rows of the audit that have no copy. Rows younger than [`NEW`] are left out, because the site may not
+/// have sent them yet.
 async fn compare_audit(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
     let Some(accounts) = Accounts::open_to_read_audit(folder)? else { return Ok(0) };
     let (mut after, mut missing) = (0, 0);
@@ -47,6 +48,5 @@ async fn compare_topology(index: &mut ArchiveIndex, folder: &Path, site: &str) -
     Ok(1)
 }
 
-/// Minimum age of an audit row that must have its copy in the index. A site sends its rows every minute, so this is
-/// several attempts.
+/// Age from which on an audit row must have a copy in the index. A site tries to send its rows every minute.
 const NEW: Duration = Duration::from_secs(5 * 60);

@@ -137,8 +137,8 @@ struct SiteComparison {
     differences: u64,
 }
 
-/// Compares the calls that the journal knows as archived with the rows of the index, and prints each difference. Both
-/// are read in the order of the call ids, so only a page of each is in memory.
+/// Compares the calls that are archived according to the journal with the rows of the index, and prints each
+/// difference. Journal and index are both read in the order of the call ids, so only one page of each is in memory.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
     let mut rows = IndexRows::of(site);
@@ -158,7 +158,7 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
             if same.is_some() {
                 row = rows.next(index).await?;
             } else if index.record_of(site, &job.call_id).await?.is_some() {
-                continue; // it was written after its page was read
+                continue; // the row was written after its page was read
             }
             if let Some(difference) = difference(job, same.as_ref()) {
                 compared.differences += 1;
@@ -173,8 +173,9 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
     Ok(compared)
 }
 
-/// Prints a row of the index for a call that the journal does not call archived. Returns the number of differences, 0
-/// or 1. A call unknown to the journal is no difference: an earlier recorder of the site may have archived it.
+/// Handles a row of the index that no archived call of the journal belongs to. If the journal has the call but no
+/// archive job for it, prints that and returns 1, else 0. An unknown call is no difference, because an earlier recorder
+/// of the site may have archived it.
 fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
     if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
         return Ok(0);
@@ -215,7 +216,7 @@ fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {
         return Some(format!("the index has change {}, the journal says {}", row.change, job.change));
     }
     if job.stage != ArchiveStage::Done {
-        return None; // its next change is on the way
+        return None; // the call is still to be sent again
     }
     let keys = |of: &mut dyn Iterator<Item = (&String, &String)>| -> Vec<(String, String)> {
         of.map(|(key, sum)| (key.clone(), sum.clone())).collect()
@@ -245,7 +246,7 @@ async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site
     }
 }
 
-/// Parses the name of a site. Only characters are accepted that object keys and role names allow.
+/// Parses the name of a site. Only characters that are allowed in object keys and PostgreSQL role names are accepted.
 fn site_name(text: &str) -> Result<String, String> {
     match crate::central::config::is_site_name(text) {
         true => Ok(text.to_owned()),
@@ -258,9 +259,9 @@ fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
     Ok((site_name(site)?, PathBuf::from(folder)))
 }
 
-/// Number of rows that one query to the index reads.
+/// Number of rows that one query of the index reads.
 pub(super) const PAGE: u32 = 1_000;
-/// Minimum length of a site's password, characters. It may be long, because a person never types it.
+/// Minimum length of a site's password, characters. A long password is no burden, because nobody types it.
 const LEAST_PASSWORD: usize = 16;
 
 const CENTRAL_HELP: &str = "\

@@ -1,4 +1,4 @@
-//! Formats and parses times for people: local time with its offset, or UTC.
+//! Formats and parses times for people: local time with its UTC offset, or UTC.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -13,7 +13,7 @@ pub(crate) struct DisplayZone {
 }
 
 impl DisplayZone {
-    /// Returns UTC if `utc` is true, else the time zone of this machine (`TZ`, `/etc/localtime`).
+    /// Returns the zone UTC if `utc` is true, else the time zone of this machine (`TZ`, `/etc/localtime`).
     pub(crate) fn of(utc: bool) -> Self {
         if utc { Self::utc() } else { Self { zone: TimeZone::system(), is_utc: false } }
     }
@@ -42,17 +42,17 @@ impl DisplayZone {
 /// A time that a user gave on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenTime {
-    /// A time with a time zone, so that it is a definite moment.
+    /// A time with a time zone.
     Exact(Timestamp),
-    /// A time without a time zone. It is read in the zone in which times are printed.
+    /// A time without a time zone. It counts as a time in the zone in which times are printed.
     Reading(DateTime),
 }
 
 impl GivenTime {
-    /// Parses a day, a day with a time, or RFC 3339.
+    /// Parses a day (`2026-11-23`), a day with a time, or a time in the form of RFC 3339.
     ///
     /// # Errors
-    /// Fails with the accepted forms.
+    /// Fails for any other text. The error lists the accepted forms.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = Timestamp::parse_rfc3339(text) {
             return Ok(Self::Exact(at));
@@ -62,8 +62,8 @@ impl GivenTime {
             .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 or RFC 3339 with a zone"))
     }
 
-    /// Returns the time as a timestamp. A local time that was skipped when the clocks were set forward gives the later
-    /// timestamp. A local time that occurred twice gives the earlier timestamp.
+    /// Converts the time to a timestamp. If the local time was skipped when clocks were set forward, the later
+    /// timestamp is used. If the local time occurred twice, the earlier timestamp is used.
     pub(crate) fn in_zone(self, zone: &DisplayZone) -> Timestamp {
         match self {
             Self::Exact(at) => at,
@@ -108,8 +108,8 @@ mod tests {
         for exact in ["2026-11-23T10:08:54Z", "2026-11-23T12:08:54+02:00", "2026-11-23 10:08:54Z"] {
             assert_eq!(given(exact, &moscow), "2026-11-23T10:08:54Z");
         }
-        // On this night the clocks went from 2 to 3. So half past two did not exist; a clock that was not set shows
-        // this time.
+        // On this night the clocks were set from 2:00 to 3:00, so 2:30 did not exist. A clock that was not set forward
+        // shows it at 1:30 UTC.
         assert_eq!(given("2026-03-29 02:30", &zone("CET-1CEST,M3.5.0,M10.5.0/3")), "2026-03-29T01:30:00Z");
         assert!(GivenTime::parse("yesterday").is_err());
     }

@@ -1,4 +1,4 @@
-//! Style of results for people: time zone, colours, progress bar.
+//! Presentation of results for people: time zone, colours, progress bar.
 
 pub(crate) mod clock_face;
 pub(crate) mod paint;
@@ -10,7 +10,7 @@ use paint::Paint;
 /// Style in which tables and texts are printed for people.
 #[derive(Clone, Debug)]
 pub(crate) struct TextStyle {
-    /// Width of the terminal, characters; `None` if no text is to be cut.
+    /// Width of the terminal in characters, to which lines are cut; `None` if lines are not cut.
     pub(crate) width: Option<usize>,
     /// Time zone in which times are printed.
     pub(crate) zone: DisplayZone,

@@ -1,4 +1,4 @@
-//! Colours in results. They are used only at a terminal.
+//! Colours in results. They are used only if standard output is a terminal.
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -15,7 +15,7 @@ pub(crate) struct Paint {
 pub(crate) enum TextTone {
     /// The value is as it should be: green.
     Good,
-    /// The value is unusual, but no error: yellow.
+    /// The value is unusual but not an error: yellow.
     Odd,
     /// A person must act, or something is lost: red.
     Bad,
@@ -58,7 +58,7 @@ impl Paint {
     }
 }
 
-/// Words at the beginning of lines of `doctor` and `status`, with the meaning that decides their colour.
+/// Words at the beginning of lines of `doctor` and `status`, each with its meaning.
 const FINDING_WORDS: [(&str, TextTone); 3] =
     [("PROBLEM", TextTone::Bad), ("ALARM", TextTone::Bad), ("warning", TextTone::Odd)];
 

@@ -14,7 +14,7 @@ impl CommandProgress {
         Self::start(total, "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left")
     }
 
-    /// Starts a progress bar that counts items up to `total`. `name` is the name of the items in the plural.
+    /// Starts a progress bar that counts items up to `total`. `name` is the plural name of the items, e.g. `files`.
     pub(crate) fn of_things(total: u64, name: &str) -> Self {
         Self::start(total, &format!("{{bar:30}} {{pos}} of {{len}} {name}, {{eta}} left"))
     }

@@ -1,9 +1,9 @@
-//! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which it is
-//! lost.
+//! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which the call
+//! is lost.
 //!
-//! One made-up call is sent through a network card: SIP messages of both sides, and RTP with a tone for each side. Then
-//! the command searches the folders of the running service for the call's record. The recorder recognizes the call by a
-//! header ([`crate::call::test_call`]). It does not register the call in Pyrus, unless `--deliver` is given.
+//! The command sends the packets of a made-up call through a network card: SIP messages of both sides, and RTP with a
+//! tone for each side. Then it looks for the call in the journal of the running service. The recorder recognizes a test
+//! call by a SIP header ([`crate::call::test_call`]). It registers such a call in Pyrus only with `--deliver`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -74,7 +74,7 @@ pub(crate) struct TestCallArgs {
 #[derive(Debug, Serialize)]
 struct TestCallView {
     ok: bool,
-    /// First step that failed; `None` if the call was recorded and delivered correctly.
+    /// First step that failed; `None` if all steps succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost_at: Option<TestStep>,
     /// Id of the call in the journal; `None` if the journal does not have the call.
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &TestCallArgs) -> anyhow::Result<ExitCode> {
     Ok(if view.ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Makes the call and follows it through the recorder, up to the first step that failed.
+/// Sends the call, and checks its way through the recorder up to the first step that fails.
 fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
     let mut steps = Vec::new();
     let id = match prepare(config) {
@@ -138,8 +138,8 @@ fn passed(step: TestStep, detail: String) -> StepResult {
     StepResult { step, ok: true, detail }
 }
 
-/// Checks that the service runs and captures. Returns its report and the key for test calls, or the reason of the
-/// failure.
+/// Checks that the service runs and captures. Returns its status report and the key for test calls. The error is the
+/// reason as text.
 fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     let state = &config.journal.dir;
     let report = ServiceReport::read(state).map_err(|error| match error.kind() {
@@ -158,12 +158,12 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     Ok((newer_report(state)?, key))
 }
 
-/// Waits for the next report of the service, so that frames from before the call do not count as frames of the call.
-/// Fails if the service writes none for so long that it cannot be running.
+/// Waits for the next status report of the service. Its counters include all frames from before the call, so that these
+/// do not count as frames of the call. Fails if no report comes within [`REPORT_PATIENCE`].
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
 fn newer_report(state: &Path) -> Result<ServiceReport, String> {
     let asked_at = wall_clock();
-    // A step of the wall clock must not make the wait endless.
+    // The monotonic clock is used, because setting the wall clock could make the wait endless.
     let started = std::time::Instant::now();
     loop {
         std::thread::sleep(REPORT_POLL);
@@ -180,7 +180,7 @@ fn newer_report(state: &Path) -> Result<ServiceReport, String> {
 /// Maximum time to wait until webhook, mail and Telegram accept an alarm.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
 const REPORT_POLL: Duration = Duration::from_millis(100);
-/// Maximum time to wait for the next report of the service. It counts as dead after 30 s.
+/// Maximum time to wait for the next status report. After 30 s without a report, a service counts as stopped.
 const REPORT_PATIENCE: Duration = Duration::from_secs(35);
 
 fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestCallKey) -> anyhow::Result<SentCall> {
@@ -218,7 +218,7 @@ fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
         drop(alerts);
         runner.join();
         if let Some(sending) = sending {
-            sending.stop_within(SEND_PATIENCE); // what cannot be sent now is sent by the next start of the service
+            sending.stop_within(SEND_PATIENCE); // the next start of the service sends the rest
         }
     }
     Ok(())
@@ -240,7 +240,7 @@ fn text(view: &TestCallView) -> String {
     text
 }
 
-/// Parses a phone number given on the command line. Returns an error text for other texts.
+/// Parses a phone number from the command line. The error is a text for the user.
 fn number(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "+*#.-_".contains(c));
     match (1..=32).contains(&text.len()) && is_plain {
@@ -249,7 +249,7 @@ fn number(text: &str) -> Result<String, String> {
     }
 }
 
-/// UDP port on which SIP is sent unless another is named (RFC 3261 section 19.1.2).
+/// Default UDP port of SIP (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
 
 const HELP: &str = "\

@@ -12,7 +12,7 @@ use super::tones::tone_packet;
 use crate::call::record::Side;
 use crate::call::test_call::TEST_CALL_HEADER;
 
-/// The facts that differ from one test call to another.
+/// The facts of one test call.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
     /// Telephone numbers of caller and callee, in this order.
@@ -80,8 +80,8 @@ pub(super) fn rtp_count(talk: Duration) -> u32 {
     ms / PTIME_MS
 }
 
-/// Returns the IP address of a side. It is a documentation address (RFC 5737), which no host has, so nobody answers the
-/// call.
+/// Returns the IP address of a side. It is a documentation address (RFC 5737), which no host has. So no real host
+/// reacts to the packets.
 pub(super) const fn host(side: Side) -> Ipv4Addr {
     match side {
         Side::Caller => Ipv4Addr::new(192, 0, 2, 11),
@@ -119,7 +119,7 @@ struct ScriptDialog<'a> {
     facts: &'a ScriptFacts<'a>,
     from: typed::From,
     to: typed::To,
-    /// Via branch of the INVITE. Each other request has a branch of its own.
+    /// Via branch of the INVITE. Every other request has a different branch.
     branch: String,
 }
 
@@ -138,7 +138,7 @@ impl<'a> ScriptDialog<'a> {
     fn request(&self, method: Method, body: &str) -> Vec<u8> {
         let mut to = self.to.clone();
         if method == Method::Invite {
-            to.params.clear(); // the callee's tag comes with its response (RFC 3261 section 8.1.1.2)
+            to.params.clear(); // an INVITE has no To tag yet (RFC 3261 section 8.1.1.2)
         }
         let mut headers = self.headers(method, to);
         if method == Method::Invite {
@@ -206,8 +206,7 @@ fn uri(user: Option<&str>, side: Side, port: u16) -> Uri {
     }
 }
 
-/// Time from the INVITE to the response 100. Together with the other times, it makes a call that a person answers at
-/// once.
+/// Time from the INVITE to the response 100. With these times the callee seems to answer after a second.
 const TRYING: Duration = Duration::from_millis(20);
 const RINGING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(1_000);

@@ -9,7 +9,7 @@ use crate::codec::CompandingLaw;
 use crate::recording::g711;
 use crate::recording::verify::{VerifyError, decode};
 
-/// Share of the energy that each channel has at the tone of each side, 0 to 1: `[channel][side]`.
+/// For each channel, the share of its energy (0 to 1) that is at the frequency of each side's tone: `[channel][side]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ToneShares {
     shares: [[f64; 2]; 2],
@@ -54,13 +54,13 @@ impl ToneShares {
         left[0] > MOST && right[1] > MOST && left[1] < LITTLE && right[0] < LITTLE
     }
 
-    /// Returns whether each channel contains the tone of the other side, so that the channels are swapped.
+    /// Returns whether the channels are swapped, i.e. each channel contains the tone of the other side.
     pub(super) fn is_swapped(&self) -> bool {
         let [left, right] = self.shares;
         left[1] > MOST && right[0] > MOST
     }
 
-    /// Returns the sides that have no tone in their own channel.
+    /// Returns the sides with a tone that is missing in their own channel.
     pub(super) fn missing(&self) -> Vec<Side> {
         [Side::Caller, Side::Callee]
             .into_iter()
@@ -69,8 +69,8 @@ impl ToneShares {
     }
 }
 
-/// Returns the share of the energy at a frequency (in cycles per sample), by Goertzel's algorithm. The windows are
-/// short, so a gap or a correction of the clock affects only one window.
+/// Returns the share of the energy at a frequency (in cycles per sample), by Goertzel's algorithm. It is computed in
+/// short windows, so that a gap in the sound affects only one window.
 fn share(samples: &[f64], frequency: f64) -> f64 {
     let coefficient = 2.0 * (TAU * frequency).cos();
     let (mut tone, mut all) = (0.0, 0.0);
@@ -85,8 +85,8 @@ fn share(samples: &[f64], frequency: f64) -> f64 {
     if all > 0.0 { tone / all } else { 0.0 }
 }
 
-/// Returns the frequency of a side's tone, Hz. The frequencies of both sides are far apart, no harmonics of each other,
-/// and no DTMF tones.
+/// Returns the frequency of a side's tone, Hz. The two frequencies are far apart. They are not harmonics of each other
+/// and not DTMF frequencies.
 const fn frequency(side: Side) -> f64 {
     match side {
         Side::Caller => 500.0,
@@ -98,12 +98,12 @@ const fn frequency(side: Side) -> f64 {
 const RATE: u64 = 8_000;
 /// Amplitude of the tones in units of 16-bit samples: 10 dB below full scale.
 const LEVEL: f64 = 10_000.0;
-/// Number of samples in a window: 100 ms at 8 kHz, 50 ms at 16 kHz. A window has whole periods of both tones.
+/// Number of samples in a window: 100 ms at 8 kHz, 50 ms at 16 kHz. Both tones have a whole number of periods in it.
 const WINDOW: usize = 800;
-/// Minimum share of energy with which a side's tone counts as present in its channel. Silence before the first packet
-/// has no energy.
+/// Minimum share of energy with which a side's tone counts as present in its channel. Silence at the beginning does not
+/// lower the share, because it has no energy.
 const MOST: f64 = 0.8;
-/// Maximum share of energy with which the other side's tone counts as absent: -20 dB.
+/// Maximum share of energy with which the other side's tone counts as absent, i.e. -20 dB.
 const LITTLE: f64 = 0.01;
 
 #[cfg(test)]

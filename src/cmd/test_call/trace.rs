@@ -1,4 +1,4 @@
-//! Follows the test call through the recorder, and names the first step that failed.
+//! Checks the way of a test call through the recorder, and names the first step that failed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(super) enum TestStep {
     Recording,
     /// The recording has the tone of each side in that side's own channel.
     Sound,
-    /// Pyrus accepts calls, and accepted this call if it was to be delivered.
+    /// Pyrus accepts calls. With `--deliver`, it has accepted this call.
     Delivery,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct SentCall {
     pub(super) before: ServiceReport,
 }
 
-/// Follows a test call on its way through the recorder.
+/// Checks the way of a test call through the recorder.
 pub(super) struct CallTrace<'a> {
     /// Configuration of the recorder that is tested.
     pub(super) config: &'a Config,
@@ -107,7 +107,7 @@ impl CallTrace<'_> {
             (TestStep::Sound, &|| self.sound(&stored.record)),
             (TestStep::Delivery, &|| self.delivery(&id)),
         ];
-        // If the spool could not be written, that explains the failure of all later steps.
+        // An error of the spool explains why later steps fail, so it is reported first.
         if let Some(error) = spool_error(&stored.record) {
             self.add(steps, TestStep::Recording, Err(error));
             return Some(id);
@@ -128,8 +128,8 @@ impl CallTrace<'_> {
         ok
     }
 
-    /// Waits until the journal has the call and `is_ready` returns true for it. After `patience`, returns the call as
-    /// it is then; `None` if the journal does not have it.
+    /// Waits until the journal has the call and `is_ready` returns true for it, at most for `patience`. Returns the
+    /// call as the journal then has it; `None` if the journal does not have it.
     #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
     fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
         let until: Instant = monotonic() + patience;
@@ -149,8 +149,7 @@ impl CallTrace<'_> {
         calls.into_iter().find(|call| call.record.legs.iter().any(|leg| leg.sip_call_id == self.sent.call_id))
     }
 
-    /// Explains why the journal does not have the call, by comparing the service's counters from before and after the
-    /// call.
+    /// Explains why the journal does not have the call. It compares the service's counters before and after the call.
     fn why_not_seen(&self) -> StepError {
         let Ok(after) = ServiceReport::read(&self.config.journal.dir) else {
             return String::from("the service has no report any more: look at `systemctl status callspan`");
@@ -228,7 +227,8 @@ impl CallTrace<'_> {
         Ok(format!("call {} has both sides, {seconds:.1} s", record.id))
     }
 
-    /// Returns the newest alarm of the service that explains why files are missing; `None` if there is none.
+    /// Returns the newest alarm of the service that explains why the recording is missing; `None` if there is no such
+    /// alarm.
     fn storage_alarm(&self, report: &ServiceReport) -> Option<String> {
         let alarm = report.alarms.iter().rev().find(|alarm| STORAGE_ALARMS.contains(&alarm.kind))?;
         Some(format!("{}: {}", alarm.kind.name(), alarm.detail))
@@ -335,13 +335,12 @@ const STORAGE_ALARMS: [AlarmKind; 6] = [
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
 /// Pause between two reads of the journal.
 const POLL: Duration = Duration::from_millis(250);
-/// Tolerance for comparing wall-clock times, because the wall clock may be set during the call.
+/// Tolerance for comparing wall-clock times. It is large, because the wall clock may be corrected during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Maximum number of frames that a network card receives during a call if its port mirrors nothing: broadcasts and
-/// neighbour discovery.
+/// Maximum number of frames, e.g. broadcasts, that a card receives during a call if its switch port mirrors nothing.
 const FEW_FRAMES: u64 = 20;
-/// Share of lost packets in per cent from which on a listener hears the loss.
+/// Maximum share of lost packets that a listener does not hear, per cent.
 const MAX_LOSS_PERCENT: u64 = 1;
-/// Maximum difference in length between the call and its recording, seconds. The switch and the kernel cause
-/// differences of milliseconds.
+/// Maximum difference in length between the call and its recording, seconds. Switch and kernel delay packets only by
+/// milliseconds.
 const MAX_LENGTH_ERROR_S: f64 = 0.5;

@@ -9,7 +9,7 @@ use pcap::{Active, Capture};
 use super::script::{ScriptedPacket, host};
 use crate::call::record::Side;
 
-/// The network cards that send the packets: one for the caller and perhaps another for the callee.
+/// The network cards that send the packets: one for both sides, or one for each side.
 pub(super) struct SendingCards {
     caller: SendingCard,
     /// Card that sends the callee's packets; `None` if one card sends both sides.
@@ -84,18 +84,18 @@ fn cannot_open(name: &str, error: &pcap::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot send on {name}: {text} (`ip link` lists the interfaces)")
 }
 
-/// Parses a hardware address such as `00:1b:21:aa:bb:cc`. Returns its six bytes, or `None` for other texts.
+/// Parses a hardware address such as `00:1b:21:aa:bb:cc` to its six bytes. Returns `None` for any other text.
 fn hardware_address(text: &str) -> Option<[u8; 6]> {
     let bytes: Option<Vec<u8>> = text.trim().split(':').map(|hex| u8::from_str_radix(hex, 16).ok()).collect();
     bytes?.try_into().ok()
 }
 
-/// Destination hardware address that no host has (locally administered). A switch forwards a frame with such an address
-/// to all ports.
+/// Destination hardware address of the frames. No host has this locally administered address, so a switch sends the
+/// frames to all ports.
 const NOBODY: [u8; 6] = [0x02, b'c', b's', b'p', b'a', b'n'];
-/// Time to live of the IP packets. Telephones use the same value.
+/// Time to live of the IP packets, the usual value of telephones.
 const TTL: u8 = 64;
-/// Wait after the last packet, so that the card can send it before it is closed.
+/// Pause after the last packet, so that the card sends it before its socket is closed.
 const AFTER: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
