@@ -152,7 +152,7 @@ enum PayloadLength {
     Dvi4,
 }
 
-/// The behaviour of a sender while nobody speaks. It decides how a gap is filled in which no packet was lost.
+/// The behaviour of a sender while nobody speaks. It decides how a gap is filled if no packet was lost in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SilenceBehavior {
     /// The codec cannot describe silence: its sender always sends, or stops without notice. A gap in which no packet
@@ -334,8 +334,8 @@ pub(crate) fn static_format(pt: PayloadType) -> Option<StaticFormat> {
     })
 }
 
-/// Returns the value of a parameter in a `fmtp` line such as `mode=20;octet-align=1`. Upper and lower case of names are
-/// equal. A name without a value has the empty value.
+/// Returns the value of a parameter in a `fmtp` line such as `mode=20;octet-align=1`. The case of names does not
+/// matter. A name without a value has the empty value.
 pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     parameters.split(';').find_map(|parameter| {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));

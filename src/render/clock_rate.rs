@@ -139,8 +139,8 @@ impl ClockRateDetector {
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Bursts prove no clock, i.e. packets that arrive closer than the minimum. Nor do packets that a sender sends
-        // two at a time, for which median and mean differ.
+        // A burst proves no clock, i.e. packets that are closer than the minimum. Nor do packets that a sender sends
+        // two at a time: their median and mean differ.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }

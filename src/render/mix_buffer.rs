@@ -175,7 +175,7 @@ impl MixBuffer {
     }
 }
 
-/// Returns whether the samples are digital silence, as a codec sends it for no sound at all, not even noise.
+/// Returns whether the samples are digital silence, i.e. neither sound nor noise.
 fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
@@ -279,8 +279,8 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Part of a second for which a stream must pause to count as silent: one tenth. If it sounds again sooner, it
-/// continues to sound.
+/// A stream counts as silent after a pause of this part of a second: one tenth. If it sounds again sooner, it continues
+/// to sound.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
 /// or four.

@@ -26,7 +26,7 @@ pub(super) struct MediaPosition {
 /// Unwraps the timestamps of one stream, and remembers its tracks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
-    /// The clock of the timestamps that is in use; `None` before the first packet.
+    /// The clock in use for the timestamps; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
     /// Indices of the two tracks used last, the latest first.

@@ -72,8 +72,8 @@ pub trait SpeechDecoder: Send {
     }
 }
 
-/// Returns a decoder for a format; `None` if callspan has no decoder for it. Upper and lower case of encoding names are
-/// equal (RFC 4855).
+/// Returns a decoder for a format; `None` if callspan has no decoder for it. The case of encoding names does not matter
+/// (RFC 4855).
 pub fn decoder_for(format: &PayloadFormat) -> Option<Box<dyn SpeechDecoder>> {
     let decoder = plain_decoder_for(format)?;
     #[cfg(debug_assertions)]

@@ -75,7 +75,7 @@ impl StreamCollector {
 
     /// Returns whether a format is new in this stream.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // Usually the format is that of the previous packet, and comparing two `Arc` of the same object is fast.
+        // Usually the format is that of the previous packet. Comparing an `Arc` with itself is fast.
         if self.format.as_ref() == Some(format) {
             return false;
         }

@@ -1,7 +1,6 @@
 use super::*;
 
-/// Reads the payloads of a fixture. Reads the samples that another decoder made of these payloads from the file
-/// `heard`.
+/// Reads a fixture: its payloads, and the samples in the file `heard`, which another decoder made of these payloads.
 fn fixture(name: &str, heard: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
     let packed = std::fs::read(folder.join(format!("{name}.rtp"))).unwrap();
