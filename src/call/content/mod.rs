@@ -424,12 +424,10 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a machine may pass a block on to a third stream. Before, a machine passed it from the stream
-/// `before` to the stream `last`.
+/// Returns whether a block in three streams was passed on twice: from `before` to `last`, and from `last` to `own`.
 ///
-/// If the receiver of `last` sent the third stream, the block went on. The same holds for an unknown address, which may
-/// be another address of the receiver. If a machine of the first relay sent it, the block only left twice, as in a
-/// conference.
+/// This is so if the receiver of `last` sent `own`. It is also so if the sender of `own` has an unknown address, which
+/// may be another address of that receiver. Otherwise one machine sent the block twice, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));

@@ -61,8 +61,8 @@ struct TieRule {
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
 }
 
-/// A stage: rules that are asked together, and their evidence is compared. The stages are asked in order, and the first
-/// stage with evidence decides.
+/// A set of rules that are asked together, so that their evidence is compared. The stages are asked in order, and the
+/// first stage with evidence decides.
 pub(super) struct RuleStage {
     rules: &'static [LegRule],
     ties: Option<TieRule>,

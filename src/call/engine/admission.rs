@@ -22,7 +22,7 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // A removed leg may stay in the table because its call is live. Then a further leg must be removed.
+            // If the call of the removed leg is live, the leg stays in the table. Then a further leg must be removed.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

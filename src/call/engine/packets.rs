@@ -145,7 +145,7 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // By now the other stream may have another SSRC.
+        // The stream with the same packets may have been reused for another SSRC since then.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
