@@ -26,7 +26,7 @@ pub(crate) fn percent_encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// Returns a text as CSV field (RFC 4180). It gets quotes if it contains a separator, a quote or a line end. It also
+/// Returns a text as a CSV field (RFC 4180). It gets quotes if it contains a separator, a quote or a line end. It also
 /// gets quotes for semicolons and outer blanks, which some spreadsheets treat specially.
 #[cfg(feature = "service")]
 pub(crate) fn csv_field(text: &str) -> String {

@@ -103,7 +103,7 @@ impl FileHashState {
         let before = (self.expected.len() as u64).saturating_sub(at).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(before);
         if !head.is_empty() {
-            let at = at as usize; // fits: it is within the header
+            let at = at as usize; // the position is within the header, so it fits
             self.head.resize(self.head.len().max(at + head.len()), 0);
             self.head[at..at + head.len()].copy_from_slice(head);
         }

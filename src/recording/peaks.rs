@@ -48,8 +48,8 @@ pub(super) struct PeakFinder {
 }
 
 impl PeakFinder {
-    /// Creates a peak finder for a recording of `expected` samples per channel. It has `pieces` pieces, but not more
-    /// than samples.
+    /// Creates a peak finder for a recording of `expected` samples per channel. It has `pieces` pieces, or one for each
+    /// sample if there are fewer samples.
     pub(super) fn new(expected: u64, pieces: u64) -> Self {
         let pieces = expected.min(pieces);
         let empty = vec![(i16::MAX, i16::MIN); pieces as usize];

@@ -277,10 +277,10 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
-/// Minimum share of the recorded time, 0 to 1, with decoded sound for a side that can be heard. [`MIN_HEARD_MS`] is
-/// enough, too. So a short greeting in a long call counts, but the packets before a key agreement do not.
+/// A side counts as heard if it has decoded sound for this share of the recorded time, 0 to 1. [`MIN_HEARD_MS`] of
+/// sound are enough, too. So a short greeting in a long call counts, but the packets before a key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
-/// Duration of decoded sound in ms that is enough for a side that can be heard, however long the call is.
+/// A side counts as heard if it has decoded sound of this duration in ms, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
 /// Minimum share of decoded packets among all packets of a side, 0 to 1. Below it, the side has almost no sound
 /// ([`Audibility::AlmostNothing`]).

@@ -445,8 +445,8 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Time for which a failing file of an ended call is tried again while other files can be written. A bad sector, for
 /// example, affects only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
-/// Maximum number of files that wait to be removed. The calls of any others are rendered again at the next start of the
-/// service, which then removes the files.
+/// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
+/// renders their calls again and then removes the files.
 const MAX_REMOVALS: usize = 10_000;
 /// Number of failures for each log line after the first.
 const LOG_EVERY: u64 = 1_000;

@@ -129,8 +129,8 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the memory limit, this is the leg's last chunk, after its
-    /// contents were moved to the file. A leg without a chunk gets a small new chunk then.
+    /// Returns a chunk for the next blocks of a leg. Above the memory limit, the contents of the leg's last chunk are
+    /// moved to the file, and this chunk is returned. A leg that has no chunk gets a small new chunk.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
@@ -232,7 +232,7 @@ enum AppendTarget<'a> {
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether a block makes a leg need a file. Media does; signalling does not.
+/// Whether a leg needs a file because of a block. A media block requires a file; a signalling block does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,

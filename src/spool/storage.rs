@@ -252,7 +252,7 @@ mod tests {
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
-        // The marker of the other folder shows that the file system has changed.
+        // The marker of the other folder names another file system, so the disk was exchanged.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

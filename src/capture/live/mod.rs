@@ -105,7 +105,7 @@ pub(crate) struct LiveSource {
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
-    /// Capture time at which silent interfaces are checked next, whether they are still administratively up.
+    /// Capture time of the next check whether the silent interfaces are still administratively up.
     next_flag_check: Timestamp,
     cut: u64,
     warnings: Vec<CaptureWarning>,
