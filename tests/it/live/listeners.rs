@@ -155,7 +155,7 @@ impl Listeners {
     }
 }
 
-/// Keeps a live page open, and reads a recording range by range, as a browser does that plays it.
+/// Keeps a live page open. Reads a recording range by range, as a browser that plays the recording does.
 fn listen(port: u16, n: u32, sounds: &[String], is_over: &AtomicBool) -> HeardTotals {
     let mut page = TcpStream::connect(("127.0.0.1", port)).expect("listens");
     let head = format!("GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");

@@ -256,7 +256,7 @@ fn frames_dropped_by_the_kernel_are_lost_by_us() {
     let record: CallRecord = serde_json::from_str(&std::fs::read_to_string(&jsons[0]).unwrap()).unwrap();
     assert_eq!(record.verdict, Some(CallVerdict::BothSides));
     let lost = record.sides.caller.lost + record.sides.callee.lost;
-    // Lost are the RTP packets of both sides and the packets in the last blocks of the ring buffer.
+    // The RTP packets of both sides are lost, and so are the packets in the last blocks of the ring buffer.
     assert!((10..=LOST as u64 + 5).contains(&lost), "{lost} lost of about {LOST}");
     let problems: Vec<_> = record.problems.iter().map(|p| (p.kind.as_str(), p.packets)).collect();
     assert_eq!(problems, [("lost_by_us", Some(lost))]);

@@ -286,8 +286,8 @@ fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
     }
 }
 
-/// A PBX with two addresses that never occur in the signalling of one call. A third host sends the media, so the hosts
-/// of the media prove nothing about the PBX. The voices do.
+/// The signalling of each leg shows only one of the PBX's two addresses. A third host sends the media, so the hosts of
+/// the media prove nothing about the PBX, but the voices do.
 #[test]
 fn media_through_a_separate_relay_joins_too() {
     let mut site = RewritingPbx::new(Scene::noisy());

@@ -8,7 +8,7 @@ use crate::support::playback::play;
 use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
 use crate::support::scenario::{DialogId, Scene, ip};
 
-/// Plays a call with 2 s of talk, a change, and 2 s of talk. The change is that `disturb` changes the callee's sender.
+/// Plays a call with 2 s of talk, a change, and 2 s of talk. The function `disturb` changes the callee's sender.
 fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::DialogId)) {
     let (mut scene, call, _) = direct();
     let talks = scene.now();

@@ -1,4 +1,4 @@
-//! Random calls made from a seed. Varied are machines with several addresses, customers behind NAT, order, timing and
+//! Random calls made from a seed, which varies machines with several addresses, customers behind NAT, order, timing and
 //! lost messages.
 
 use callspan::call::config::Config;

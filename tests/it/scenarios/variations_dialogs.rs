@@ -1,4 +1,4 @@
-//! Random calls made from a seed. Varied are forks and forwarded branches, repeated attempts, and reused Call-IDs.
+//! Random calls made from a seed, which varies forks and forwarded branches, repeated attempts, and reused Call-IDs.
 
 use callspan::call::record::{CallDirection, Side};
 use fastrand::Rng;

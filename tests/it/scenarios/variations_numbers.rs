@@ -1,4 +1,4 @@
-//! Random calls made from a seed. Varied are the numbers of the parties, and uncommon forms of messages.
+//! Random calls made from a seed, which varies the numbers of the parties, and uncommon forms of messages.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use callspan::net::Endpoint;

@@ -207,7 +207,7 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         talk.run(&mut wire, (1_020.0, 4_000.0), 0.0, |_| PacketFate::default());
     }
     let caller = &mut talks[0];
-    // Lost are seven packets in a row, and later two. Another packet arrives 3 s late, but the jitter buffer waits only
+    // Seven packets in a row are lost, and later two. Another packet arrives 3 s late, but the jitter buffer waits only
     // 2 s.
     caller.run(&mut wire, (4_000.0, 6_000.0), 0.0, |n| PacketFate {
         lost: (10..17).contains(&n) || (50..52).contains(&n),
@@ -230,7 +230,7 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
         let side = record.sides.get(side);
         (side.late, side.burst_loss, side.clipped_samples, side.concealed_ms)
     };
-    // Concealed are 60 ms for the seven packets, 40 ms for the two, and 20 ms for the late one.
+    // Concealment fills 60 ms for the seven packets, 40 ms for the two, and 20 ms for the late one.
     assert_eq!(counts(Side::Caller), (Some(1), Some(7), Some(50), Some(120)));
     assert_eq!(counts(Side::Callee), (Some(0), Some(0), Some(0), Some(0)));
     // The peak is 32124 of 32768.

@@ -164,5 +164,5 @@ fn clock_drift_of_500_ppm_stays_aligned_for_4_hours() {
 }
 
 /// Maximum error of the time of a piece of speech, ms. The smallest lag is searched over 2 s each way and averaged over
-/// as much. At 500 ppm this makes 1 ms, and another 1 ms at the beginning of the call.
+/// the same time, which makes 1 ms at 500 ppm. The beginning of the call adds another 1 ms.
 const BOUND_MS: f64 = 3.0;

@@ -31,7 +31,7 @@ const SAME_LOSSES_DB: f64 = 1.0;
 /// Maximum duration of silence if 60 ms in a row are lost three times, ms. It is allowed because concealment fades out.
 const BURSTS_MS: usize = 150;
 
-/// Returns the fixture name together with each seed.
+/// Returns pairs of this fixture name and a seed, one for each seed of the test.
 fn each_seed(name: &'static str) -> impl Iterator<Item = (&'static str, u64)> {
     seeds(1).map(move |seed| (name, seed))
 }
