@@ -1,11 +1,11 @@
-//! The virtual clock of the fake Pyrus. Token lifetimes, rate windows, removal of unused files and time stamps follow
-//! this clock.
+//! The virtual clock of the fake Pyrus. It determines lifetimes of tokens, rate windows, the removal of unused files,
+//! and time stamps.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::options::ClockMode;
 
-/// A clock that begins at the real time. Tests can advance it. It runs with real time unless it is frozen.
+/// A clock that begins at the real time. It runs with real time unless it is frozen, and tests can advance it.
 #[derive(Debug)]
 pub(super) struct VirtualClock {
     /// Virtual time, since the Unix epoch, at the real time `since`.
@@ -49,7 +49,8 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. It is used for waits, and to recognise requests that were sent before the client got a reply.
+/// Returns the real time. It is used for waits, and to find out whether the client sent a request before it got an
+/// earlier reply.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

@@ -1,4 +1,4 @@
-//! The control paths: HTTP counterparts of the methods of [`super::FakePyrus`], e.g. for `curl`.
+//! The control paths: URL paths that do the same as the methods of [`super::FakePyrus`], e.g. for `curl`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,14 +10,15 @@ use super::page;
 use super::reply::{FakeReply, ReplyMode};
 use super::server::{ServerShared, read_small};
 
-/// Content of a script file, and body of `POST /__fake/script`. The request also accepts a bare list of steps.
+/// Content of a script file, and body of the request `POST /__fake/script`. The request also accepts just a list of
+/// steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Options to change, by name. In a script file, all other options have their defaults; in a request they stay as
-    /// they are.
+    /// Options to change, by name. All other options have their defaults in a script file, and stay unchanged in a
+    /// request.
     pub options: serde_json::Map<String, Value>,
-    /// Whether queued steps are removed before new ones are added.
+    /// Whether queued steps are removed before the new steps are added.
     pub clear: bool,
     /// Steps that are appended to the queues, in this order.
     pub steps: Vec<ScriptStep>,
@@ -46,7 +47,7 @@ pub(super) async fn exchange(shared: &ServerShared, conn: &mut HttpConnection, h
     head.last()
 }
 
-/// Returns the options, changed by `over`: each of its members replaces the option of the same name.
+/// Returns the options after each member of `over` has replaced the option with the same name.
 pub(super) fn overlay(options: &FakeOptions, over: &serde_json::Map<String, Value>) -> Result<FakeOptions, String> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(options) else {
         return Err("the options are no object".into());

@@ -1,5 +1,5 @@
-//! Error texts of the fake Pyrus. The codes are those of Pyrus. The real texts of telephony errors are not public, so
-//! these texts are invented. Nothing may depend on them.
+//! Error texts of the fake Pyrus. The error codes are those of Pyrus, but the texts are invented, because the real
+//! texts are not public. So no client may depend on the texts.
 
 use super::options::ErrorLanguage;
 

@@ -11,7 +11,7 @@ use super::options::ErrorLanguage;
 use super::reply::{FakeReply, ReplyMode};
 use super::routes::no_such_resource;
 
-/// The action of a fault before the body of the request is read.
+/// Effect of a fault before the body of the request is read.
 pub(super) enum EarlyAction {
     /// Read the body as without a fault.
     None,
@@ -19,11 +19,11 @@ pub(super) enum EarlyAction {
     Reply(FakeReply),
     /// Read the body at this rate, in bytes per second.
     Pace(u32),
-    /// Stop reading after this number of bytes, in this way.
+    /// Stop reading after this number of bytes, and then stall or reset the connection.
     Stop(u64, BodyStop),
 }
 
-/// The way in which a fault ends the reading of a body.
+/// How a fault ends the reading of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyStop {
     /// The fake stalls: it sends and reads nothing for [`STALL`].
@@ -50,8 +50,8 @@ pub(super) fn works(step: Option<&FaultStep>) -> bool {
     })
 }
 
-/// Returns the change of the fake's state that a step causes at a moment: before or after the request's effect. `None`
-/// if it causes none.
+/// Returns the change of the fake's state that a step causes at the moment `moment`, i.e. before or after the request's
+/// effect. Returns `None` if the step changes nothing then.
 pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<WorldChange> {
     match step {
         Some(FaultStep { fault: PyrusFault::Change(change), .. }) if step.map(FaultStep::when) == Some(moment) => {
@@ -61,13 +61,12 @@ pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<Wo
     }
 }
 
-/// Returns whether the client receives the genuine reply.
+/// Returns whether the client receives the genuine reply, i.e. the reply without a fault.
 pub(super) fn is_honest(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_)))
 }
 
-/// Returns the reply and the way of sending it. `earned` is the genuine reply; `None` if the request did not take
-/// effect.
+/// Returns the reply and how it is sent. `earned` is the genuine reply; `None` if the request did not take effect.
 pub(super) fn reply(
     step: Option<&FaultStep>,
     earned: Option<FakeReply>,
@@ -91,7 +90,7 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // These faults send a complete reply. If the request had no effect, the reply must not report success.
+        // These faults send a complete reply. If the request had no effect, the reply must be an error.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }
@@ -138,7 +137,7 @@ fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     })
 }
 
-/// Changes one detail of the genuine reply so that it is wrong.
+/// Replaces one detail of the genuine reply by a wrong value.
 fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     if *fault == PyrusFault::WrongContentType {
         return FakeReply { content_type: Some("text/html; charset=utf-8"), ..reply };
@@ -148,7 +147,7 @@ fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     };
     match fault {
         PyrusFault::WrongMd5 if members.contains_key("md5_hash") => {
-            // MD5 of an empty file. Empty uploads are refused, so it never matches.
+            // MD5 of an empty file. It never matches an upload, because empty uploads are refused.
             members.insert("md5_hash".into(), "d41d8cd98f00b204e9800998ecf8427e".into());
         }
         PyrusFault::NoGuid => {

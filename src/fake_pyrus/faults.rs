@@ -1,6 +1,6 @@
-//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step from the queue; if the
+//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step from the queue. If the
 //! queue is empty, the request is served normally. A step says whether the request takes effect in spite of the fault.
-//! So tests can produce outcomes that the client cannot know.
+//! So tests can produce outcomes that the client cannot know, e.g. a registration without a reply.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,14 +26,15 @@ pub enum FakeEndpoint {
     Other,
 }
 
-/// Whether the fault happens before or after the request takes effect.
+/// Whether a fault happens before or after the request takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTiming {
-    /// The request does not take effect, because of the fault. A [`WorldChange`] happens before the request, which is
-    /// then served normally.
+    /// The request does not take effect, because of the fault. If the fault is a [`WorldChange`], the change comes
+    /// first and the request is then served normally.
     Before,
-    /// The request takes effect, and the fault hides this from the client. A [`WorldChange`] happens after the request.
+    /// The request takes effect, but the fault hides this from the client. If the fault is a [`WorldChange`], the
+    /// change comes after the request.
     After,
 }
 
@@ -43,7 +44,8 @@ pub enum FaultTiming {
 pub struct FaultStep {
     /// The fault that the step simulates.
     pub fault: PyrusFault,
-    /// Moment at which the fault happens. `None` means the default moment of the fault ([`FaultStep::new`]).
+    /// Whether the fault happens before or after the request takes effect; `None` means the default of the fault
+    /// ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<FaultTiming>,
     /// Number of requests to which the step applies. `u32::MAX` means no limit.
@@ -52,8 +54,8 @@ pub struct FaultStep {
 }
 
 impl FaultStep {
-    /// Creates a step with the default timing of its fault: after the request takes effect if the fault changes a
-    /// genuine reply, else before.
+    /// Creates a step with the default timing of its fault. A fault that changes the genuine reply happens after the
+    /// request takes effect; any other fault happens before.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
@@ -63,24 +65,24 @@ impl FaultStep {
         FaultStep { fault, when: Some(FaultTiming::Before), times: 1 }
     }
 
-    /// Creates a step whose fault happens after the request takes effect.
+    /// Creates a step in which the request takes effect before the fault happens.
     pub fn after(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::After), times: 1 }
     }
 
-    /// Returns the step, changed to apply to this number of requests.
+    /// Returns a step that applies to this number of requests.
     #[must_use]
     pub fn times(self, times: u32) -> FaultStep {
         FaultStep { times, ..self }
     }
 
-    /// Returns the step, changed to apply to all further requests.
+    /// Returns a step that applies to all further requests.
     #[must_use]
     pub fn forever(self) -> FaultStep {
         self.times(u32::MAX)
     }
 
-    /// Returns the moment at which the fault happens: before or after the request's effect.
+    /// Returns whether the fault happens before or after the request takes effect.
     pub fn when(&self) -> FaultTiming {
         self.when.unwrap_or_else(|| self.fault.natural_when())
     }
@@ -92,8 +94,9 @@ impl From<PyrusFault> for FaultStep {
     }
 }
 
-/// A fault. JSON examples: `"server_error"`, `{"drip":100}`, `{"unauthorized":{"code":"revoked_token"}}`. Waits are in
-/// seconds of real time, because the client's time-outs use real time.
+/// A fault that the fake simulates. Examples in JSON: `"server_error"`, `{"drip":100}`,
+/// `{"unauthorized":{"code":"revoked_token"}}`. Waits are in seconds of real time, because the client's time-outs use
+/// real time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusFault {
@@ -101,7 +104,7 @@ pub enum PyrusFault {
     Status {
         /// HTTP status of the reply.
         code: u16,
-        /// Body of the reply, instead of the genuine body.
+        /// Body of the reply.
         #[serde(default)]
         body: ScriptedBody,
         /// Additional header fields of the reply: names and values.
@@ -180,8 +183,8 @@ pub enum PyrusFault {
     /// The fake replies with status 202 and `{"Message":…}`, as old servers on premises reply to unknown paths.
     #[serde(rename = "message_202")]
     Message202,
-    /// The listener of the endpoint refuses connections for this time (for `upload`, the listener of the files host).
-    /// This begins when the step becomes the first in the queue, because a refused connection is no request.
+    /// The listener of the endpoint refuses connections for this time. For `upload` it is the listener of the files
+    /// host. It begins when the step becomes the first in the queue, because a refused connection is not a request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// The reply to `auth` names these URLs.
     HttpApiUrl {
@@ -191,7 +194,7 @@ pub enum PyrusFault {
         #[serde(default)]
         files_url: Option<String>,
     },
-    /// The state of the fake changes. The request itself is served normally.
+    /// The state of the fake changes. The request is served normally.
     #[serde(untagged)]
     Change(WorldChange),
 }
@@ -266,7 +269,7 @@ pub enum ScriptedBody {
     Raw(String),
 }
 
-/// A change of the fake's state that the client did not cause, e.g. by a person in Pyrus.
+/// A change of the fake's state that the client does not cause, e.g. a person closes a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorldChange {
@@ -338,8 +341,8 @@ impl FaultScript {
         Some(step)
     }
 
-    /// Removes the steps at the heads of the queues that close a listener. Returns the endpoint and the duration of
-    /// each.
+    /// Removes each step that closes a listener and is the first in its queue. Returns the endpoint and the duration of
+    /// each step.
     pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {
@@ -360,7 +363,7 @@ fn once() -> u32 {
     1
 }
 
-/// Deserializes a text that may also be given as a number: `"reset": 7` as well as `"reset": "7"`.
+/// Deserializes a text that may also be given as a number, e.g. `"reset": 7` as well as `"reset": "7"`.
 fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(from)? {
         Value::Null => None,
@@ -373,5 +376,5 @@ fn unauthorized() -> u16 {
     401
 }
 
-/// Maximum length of a queue, steps. A longer script is a mistake.
+/// Maximum number of steps in a queue. A longer script is a mistake.
 const MAX_STEPS: usize = 100_000;

@@ -1,5 +1,5 @@
-//! HTTP/1.1 over a TCP stream (RFC 9112). The fake uses no HTTP library, because faults need control of the bytes: a
-//! reset after n bytes, a wrong length, a malformed chunk size. The fake also must know whether a client sends
+//! HTTP/1.1 over a TCP stream (RFC 9112). The fake uses no HTTP library, because faults need control of single bytes,
+//! e.g. for a reset after n bytes or a malformed chunk size. Also, the fake must know whether a client sends
 //! `Content-Length` or chunks. TLS and upgrades are not supported.
 
 use std::io;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::reply::{FakeReply, PAD_HEAD, PAD_TAIL, ReplyMode, head_bytes};
 
-/// An accepted connection, with bytes that were read and not used yet.
+/// An accepted connection, with a buffer of bytes that were read and not parsed yet.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     stream: TcpStream,
@@ -21,7 +21,7 @@ pub(super) struct HttpConnection {
 /// Reasons why no request could be read from a connection.
 #[derive(Debug)]
 pub(super) enum RequestHeadError {
-    /// The client closed the connection or was silent for too long.
+    /// The client closed the connection, or sent nothing for too long.
     Closed,
     /// The bytes are not an HTTP request. Holds the reason as text.
     Malformed(&'static str),
@@ -50,7 +50,7 @@ pub(super) enum BodyFraming {
 #[derive(Debug)]
 pub(super) struct RequestBody {
     framing: BodyFraming,
-    /// Number of bytes that are still to be read of the body or, with chunks, of the current chunk.
+    /// Number of bytes that are still to be read: of the body, or of the current chunk if the body is chunked.
     left: u64,
     /// Number of bytes of content that were read so far.
     pub(super) received: u64,
@@ -70,33 +70,34 @@ pub(super) enum BodyError {
     Idle,
     /// The chunked encoding is malformed.
     Malformed,
-    /// Reading stopped as requested, after `stop_after` bytes.
+    /// Reading stopped after `stop_after` bytes, as a fault requires.
     Stopped,
 }
 
-/// Result of sending a reply, which decides about the connection.
+/// Result of sending a reply. It decides whether the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyDelivery {
     /// The reply was sent completely, and the connection stays open.
     Whole,
     /// The reply was sent completely, and the connection is then closed.
     Last,
-    /// The reply was not sent completely, by a fault or because the client closed the connection.
+    /// The reply was not sent completely, because of a fault or because the client closed the connection.
     Broken,
 }
 
 impl HttpConnection {
     pub(super) fn new(stream: TcpStream) -> HttpConnection {
-        // Small replies are sent at once and do not wait for the client's delayed ACK.
+        // With TCP_NODELAY, small replies are sent at once and do not wait for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
         HttpConnection { stream, buf: Vec::new() }
     }
 
-    /// Reads the head of the next request. If the future is dropped and the method called again, no bytes are lost.
+    /// Reads the head of the next request. If the future is dropped before its end, the next call continues without
+    /// losing bytes.
     pub(super) async fn read_head(&mut self) -> Result<RequestHead, RequestHeadError> {
         loop {
             let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            self.buf.drain(..skip); // RFC 9112 section 2.2: ignore empty lines before a request line
+            self.buf.drain(..skip); // ignores empty lines before a request line (RFC 9112 section 2.2)
             if let Some(end) = memchr::memmem::find(&self.buf, b"\r\n\r\n") {
                 let head = parse_head(self.buf.get(..end).unwrap_or_default());
                 self.buf.drain(..end + 4);
@@ -159,7 +160,7 @@ impl HttpConnection {
         Ok(Some(piece))
     }
 
-    /// Performs the wait that a fault requests before a reply. Returns false if no reply is to be sent.
+    /// Waits before a reply if a fault requires it. Returns false if no reply is to be sent afterwards.
     pub(super) async fn before_reply(&mut self, manner: ReplyMode) -> bool {
         match manner {
             ReplyMode::HangBefore(wait) => self.hang(wait).await.is_ok(),
@@ -176,8 +177,8 @@ impl HttpConnection {
         }
     }
 
-    /// Sends a reply. [`HttpConnection::before_reply`] must have been called. `last` says whether the connection closes
-    /// afterwards.
+    /// Sends a reply. [`HttpConnection::before_reply`] must be called before. `last` says whether the connection closes
+    /// after the reply.
     pub(super) async fn send(&mut self, reply: &FakeReply, manner: ReplyMode, last: ConnectionReuse) -> ReplyDelivery {
         match self.try_send(reply, manner, last).await {
             Ok(sent) => sent,
@@ -232,7 +233,7 @@ impl HttpConnection {
         Ok(if matches!(close, ConnectionReuse::Close) { ReplyDelivery::Last } else { ReplyDelivery::Whole })
     }
 
-    /// Waits for this time. Returns an error at once if the client closes the connection.
+    /// Waits for this time. If the client closes the connection during the wait, returns an error at once.
     async fn hang(&mut self, wait: Duration) -> io::Result<()> {
         let waiting = pause(wait);
         tokio::pin!(waiting);
@@ -247,8 +248,9 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// Closes the connection as nginx does: sends FIN, then waits briefly, so that the following reset does not destroy
-    /// the reply. Almost nothing is read meanwhile, so that a client with more data is still writing.
+    /// Closes the connection as nginx does: sends FIN, waits briefly, and then resets the connection. Because of the
+    /// wait, the client can read the reply before the reset. Almost nothing is read in that time, so a client with more
+    /// data is still writing.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
@@ -290,7 +292,7 @@ impl HttpConnection {
 
     async fn next_chunk(&mut self, body: &mut RequestBody) -> Result<(), BodyError> {
         if body.received > 0 {
-            self.read_line().await?; // the CRLF after the chunk data
+            self.read_line().await?; // reads the CRLF after the data of the chunk
         }
         let line = self.read_line().await?;
         let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -421,6 +423,5 @@ const HEAD_IDLE: Duration = Duration::from_secs(75);
 /// Time for which the fake waits for the next byte of a body, as in nginx (`client_body_timeout`).
 pub(super) const BODY_IDLE: Duration = Duration::from_secs(60);
 const EARLY_DISCARD: usize = 256 * 1024;
-/// Time to wait after a reply that was sent before the body was read. It is long enough for the client to read the
-/// reply.
+/// Time to wait after a reply that was sent before the body was read. In that time the client can read the reply.
 const EARLY_LINGER: Duration = Duration::from_millis(100);

@@ -1,17 +1,18 @@
-//! A faithful fake of the Pyrus API (v4) for calls: `auth`, `files/upload`, `integrations/call` and
-//! `integrations/attachcallrecord`. It runs in the test process on random loopback ports ([`FakePyrus`]) or from the
-//! shell ([`serve()`]).
+//! A faithful fake of the Pyrus API (v4) for calls. It serves `auth`, `files/upload`, `integrations/call` and
+//! `integrations/attachcallrecord`. It runs within a test, on random loopback ports ([`FakePyrus`]), or as a command
+//! ([`serve()`]).
 //!
-//! - Where Pyrus does not document its behaviour, an option decides ([`FakeOptions`]). Tests run with every value.
-//! - Faults are scripted for each endpoint, before or after the request's effect ([`FaultStep`]).
-//! - Mistakes of the client are *violations* of the API. They are recorded, and do not change the reply
-//!   ([`FakePyrus::violations`]).
-//! - Token lifetimes, rate windows and *orphans* (files that no task uses) follow a virtual clock
-//!   ([`FakePyrus::advance`]). Waits of faults use real time, because the client's time-outs do.
-//! - Memory is bounded: at most 64 MiB of a file and 512 MiB in total are kept; the rest is only hashed.
+//! - If Pyrus does not document a behaviour, the fake has an option for it ([`FakeOptions`]). Tests run with every
+//!   value of the option.
+//! - A script of faults for each endpoint makes requests fail, before or after they take effect ([`FaultStep`]).
+//! - Mistakes of the client are *violations* of the API. The fake records a violation ([`FakePyrus::violations`]) but
+//!   does not change its reply.
+//! - A virtual clock ([`FakePyrus::advance`]) determines lifetimes of tokens, rate windows, and the removal of
+//!   *orphans*, i.e. files that no task uses. Waits of faults use real time, because the client's time-outs use it.
+//! - Memory is bounded: files up to 64 MiB are kept, at most 512 MiB in total. Other files are only hashed.
 //!
-//! The fake proves nothing about undocumented behaviour: status codes of telephony errors, repeated call and attach
-//! requests, the order of checks, and the lifetimes of tokens and orphaned files.
+//! The fake proves nothing about undocumented behaviour of the real Pyrus. Undocumented are e.g. status codes of
+//! telephony errors, the effect of repeated requests, the order of checks, and the lifetimes of tokens and orphans.
 
 mod clock;
 mod control;
@@ -133,7 +134,7 @@ impl FakePyrus {
         self.shared.world().script.clear();
     }
 
-    /// Changes the state of the fake as a person or another client of Pyrus could.
+    /// Changes the state of the fake as a person in Pyrus or another client could do it.
     pub fn change(&self, change: WorldChange) {
         self.shared.world().change(&change);
     }
@@ -148,7 +149,7 @@ impl FakePyrus {
         self.shared.world().clock.now()
     }
 
-    /// Tells the fake that the tested client was restarted, so that its next `auth` request is no violation.
+    /// Informs the fake that the tested client was restarted. So its next `auth` request is not a violation.
     pub fn client_restarted(&self) {
         self.shared.world().checker.client_restarted();
     }
@@ -168,7 +169,7 @@ impl FakePyrus {
         self.shared.world().checker.clear();
     }
 
-    /// Returns the finished requests in the order in which they ended; at most the last 50,000.
+    /// Returns the finished requests in the order in which they ended, at most the last 50,000.
     pub fn log(&self) -> Vec<RequestLogEntry> {
         self.shared.world().log()
     }
@@ -178,7 +179,8 @@ impl FakePyrus {
         format!("{}api/v4/auth", self.urls.accounts)
     }
 
-    /// Returns the base URL of the API: that in the `auth` reply of the cloud, or `…/api/v4/` of a server on premises.
+    /// Returns the base URL of the API. In cloud mode it is the URL in the `auth` reply; for a server on premises it is
+    /// `…/api/v4/`.
     pub fn api_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.api.clone(),
@@ -186,7 +188,7 @@ impl FakePyrus {
         }
     }
 
-    /// Base URL under which files are uploaded.
+    /// Returns the base URL under which files are uploaded.
     pub fn files_url(&self) -> String {
         match self.shared.world().options.mode {
             PyrusMode::Cloud => self.urls.files.clone(),
@@ -212,7 +214,7 @@ impl FakePyrus {
         let listeners = match bound {
             Ok(listeners) => listeners,
             Err(error) => {
-                runtime.shutdown_background(); // a plain drop would panic inside another runtime
+                runtime.shutdown_background(); // a plain drop would panic within another async runtime
                 return Err(error);
             }
         };
@@ -270,7 +272,7 @@ fn urls(listeners: &[(ListenerRole, SocketAddr, TcpListener)]) -> ListenerUrls {
     }
 }
 
-/// Replaces an unspecified address by loopback, because clients cannot connect to it.
+/// Replaces an unspecified address (`0.0.0.0` or `::`) by loopback, because clients cannot connect to the former.
 fn reachable(at: SocketAddr) -> SocketAddr {
     match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),

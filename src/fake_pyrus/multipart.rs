@@ -1,5 +1,5 @@
-//! A streaming parser of `multipart/form-data` (RFC 7578). Apart from the kept content of the file it needs constant
-//! memory.
+//! A streaming parser of `multipart/form-data` (RFC 7578). It needs constant memory, in addition to the content of the
+//! file if that is kept.
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
@@ -15,11 +15,11 @@ pub(super) struct ParsedUpload {
     pub(super) size: u64,
     pub(super) md5: String,
     pub(super) sha256: String,
-    /// Content of the file; `None` if the file is larger than the limit.
+    /// Content of the file; `None` if the file is larger than the limit for kept files.
     pub(super) bytes: Option<Vec<u8>>,
     /// Whether the closing boundary was found.
     pub(super) complete: bool,
-    /// Number of bytes after the closing boundary, without one CRLF.
+    /// Number of bytes after the closing boundary and its CRLF.
     pub(super) epilogue: u64,
     /// The reason why the body is not valid multipart; `None` if it is valid.
     pub(super) malformed: Option<&'static str>,
@@ -49,14 +49,14 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// The parser is behind a delimiter, where either `--` or a new part follows.
+    /// The parser has read a delimiter. Either `--` or a new part follows.
     Boundary,
     Header,
     /// The parser is within the content of the file.
     File,
     /// The parser is within the content of a part that is not the file.
     Skip,
-    /// The parser is behind the closing delimiter, before the CRLF of its line.
+    /// The parser has read the closing delimiter. The CRLF of its line follows.
     Closing,
     Epilogue,
     Broken,
@@ -67,7 +67,7 @@ impl MultipartParser {
     pub(super) fn new(boundary: Option<&str>, keep: usize) -> MultipartParser {
         let mut parser = MultipartParser {
             delimiter: format!("\r\n--{}", boundary.unwrap_or_default()).into_bytes(),
-            buf: b"\r\n".to_vec(), // so that a boundary at the start is preceded by CRLF like any other
+            buf: b"\r\n".to_vec(), // the first boundary then follows a CRLF, as all others do
             state: MultipartState::Preamble,
             upload: ParsedUpload { bytes: Some(Vec::new()), ..ParsedUpload::default() },
             md5: Md5::new(),
@@ -93,7 +93,7 @@ impl MultipartParser {
         self.upload.bytes.as_ref().map_or(0, |b| b.len() as u64)
     }
 
-    /// Drops the stored content of the file. From now on the file is only hashed.
+    /// Drops the stored content of the file. The rest of the file is only hashed.
     pub(super) fn stop_keeping(&mut self) {
         self.upload.bytes = None;
     }
@@ -116,7 +116,7 @@ impl MultipartParser {
             MultipartState::Header => self.header(),
             MultipartState::Closing => {
                 if self.buf.starts_with(b"\r\n") {
-                    self.buf.drain(..2); // belongs to the closing line
+                    self.buf.drain(..2); // the CRLF of the closing line
                 }
                 let goes_on = self.buf.len() >= 2;
                 if goes_on {
@@ -136,7 +136,7 @@ impl MultipartParser {
     fn content(&mut self) -> bool {
         let (end, found) = match memchr::memmem::find(&self.buf, &self.delimiter) {
             Some(at) => (at, true),
-            // The end of the buffer is kept, because a delimiter may begin there.
+            // The last bytes stay in the buffer, because they may be the beginning of a delimiter.
             None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
         };
         if self.state == MultipartState::File {
@@ -167,7 +167,7 @@ impl MultipartParser {
                 true
             }
             Some(b"\r\n") => {
-                // The CRLF stays in the buffer, so that an empty header also ends in CRLF CRLF.
+                // The CRLF stays in the buffer. So even an empty header is followed by CRLF CRLF.
                 self.state = MultipartState::Header;
                 true
             }
@@ -233,7 +233,7 @@ fn parse_part(header: &[u8]) -> PartHeader {
     part
 }
 
-/// Returns a parameter of Content-Disposition. A quoted value may contain semicolons.
+/// Returns a parameter of a Content-Disposition header. Its value may be quoted and then contain semicolons.
 fn parameter(value: &str, wanted: &str) -> Option<String> {
     let mut rest = value;
     while let Some(at) = rest.find(';') {
@@ -254,7 +254,7 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
 /// Maximum length of a boundary, bytes (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 const MAX_PART_HEADER: usize = 16 * 1024;
-/// Maximum number of parts that are stored. One part is correct; a few more are named in the violation.
+/// Maximum number of parts that are stored. An upload should have one part; a violation names further parts.
 const MAX_PARTS: usize = 16;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The options of the fake. Where the documentation of Pyrus leaves the behaviour open, the fake has an option, and
-//! tests run with every value. The default is the most likely behaviour.
+//! The options of the fake. If the documentation of Pyrus leaves a behaviour open, the fake has an option for it. Tests
+//! run with every value of the option; the default is the most likely behaviour.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct FakeOptions {
     /// Kind of the Pyrus installation that is simulated.
     pub mode: PyrusMode,
-    /// Whether accounts, API and files have listeners of their own. Then a client that assumes a single host fails.
-    /// This option is read only at the start.
+    /// Whether accounts, API and files have separate listeners, so that a client that assumes a single host fails. The
+    /// option is read only at the start.
     pub split_hosts: bool,
-    /// Whether the URLs in the `auth` reply end with a slash, which clients must handle either way.
+    /// Whether the URLs in the `auth` reply end with a slash. Clients must handle both forms.
     pub url_slash: UrlSlash,
     /// HTTP status of telephony errors: 400 or 200.
     pub logic_error_status: u16,
@@ -32,33 +32,33 @@ pub struct FakeOptions {
     pub repeat_call: RepeatCall,
     /// Whether requests to attach a file need `account_id`.
     pub attach_requires_account: bool,
-    /// Which calls get a task of their own, and which become comments.
+    /// Whether a call gets a new task, or becomes a comment of an existing task.
     pub task_policy: TaskPolicy,
-    /// Value of `responsible_person` if the number called is nobody's work phone.
+    /// Value of `responsible_person` if the called extension is nobody's work phone.
     pub responsible_empty: ResponsibleEmpty,
-    /// Error code for a request to attach to an unknown `task_id`.
+    /// Error code of the reply to an attach request with an unknown `task_id`.
     pub unknown_task_error: UnknownTaskError,
     /// Maximum size of an accepted upload, bytes.
     pub max_upload: u64,
-    /// The reply to an upload that is larger.
+    /// The reply to an upload that is larger than `max_upload`.
     pub too_large: TooLargeReply,
     /// Lifetime of a token, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub token_ttl: Duration,
     /// Maximum number of valid tokens of a user. A further token revokes the oldest.
     pub max_tokens_per_user: usize,
-    /// Maximum rate of requests that a user may send.
+    /// Maximum rate of the requests of a user.
     pub rate_limit: RateLimit,
-    /// Real time after a reply 429 in which further requests are no violation, because the client may have sent them
+    /// Real time after a reply 429 in which further requests do not count as violations. The client may have sent them
     /// before it got the reply.
     #[serde(with = "seconds")]
     pub rate_grace: Duration,
     /// Lifetime of a file that no task uses, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub orphan_ttl: Duration,
-    /// Whether a request to attach whose file format is refused still fills the form fields.
+    /// Whether a request to attach still fills the form fields if the file format is refused.
     pub bad_format_applies_mappings: bool,
-    /// Whether a request to attach without a file fills the form fields; the reference of Pyrus does not say.
+    /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say it.
     pub fields_without_file: bool,
     /// Maximum number of attachments of a task (`too_many_attachments`).
     pub max_attachments: usize,
@@ -70,15 +70,15 @@ pub struct FakeOptions {
     pub clock: ClockMode,
     /// Whether the old telephony API (`/v4/calls`, removed by Pyrus in 2024) is served.
     pub legacy_calls: bool,
-    /// Id that the first task gets.
+    /// Id of the first task.
     pub first_task_id: u64,
-    /// Seed of random ids and tokens, for repeatable runs.
+    /// Seed of random ids and tokens, for repeatable runs; `None` for a random seed.
     pub seed: Option<u64>,
     /// The users who can log in.
     pub users: Vec<FakeUser>,
     /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
-    /// The people with their work phones.
+    /// The people in Pyrus who can become responsible for a call.
     pub people: Vec<FakePerson>,
 }
 
@@ -126,12 +126,13 @@ impl Default for FakeOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusMode {
-    /// The cloud: `auth` is on the accounts host, and its reply names the other two hosts.
+    /// The cloud: `auth` is on the accounts host, and its reply names the API host and the files host.
     #[default]
     Cloud,
-    /// On premises: everything is under `/api/v4` of one host, and the `auth` reply names no URLs.
+    /// A server of the customer (on premises): everything is under `/api/v4` of one host, and the `auth` reply names no
+    /// URLs.
     Onprem,
-    /// On premises in a version without telephony: its paths reply 202 with `{"Message":…}`.
+    /// A server of the customer in an old version without telephony: telephony paths reply 202 with `{"Message":…}`.
     LegacyOnprem,
 }
 
@@ -189,18 +190,18 @@ pub enum Md5Case {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
-    /// Adds a further comment to the task. It counts as a duplicate.
+    /// Adds a further comment to the task, which counts as a duplicate.
     #[default]
     Comment,
     /// Updates the call without a visible change.
     Update,
 }
 
-/// Which calls get a task of their own, and which become comments.
+/// Whether a call gets a new task, or becomes a comment of an existing task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskPolicy {
-    /// A call from a number that has an open task gets no task, but becomes a comment of this task.
+    /// If the calling number has an open task, the call becomes a comment of this task. Otherwise it gets a new task.
     #[default]
     SameFromOpenTask,
     /// Every call gets a new task.
@@ -211,7 +212,7 @@ pub enum TaskPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsibleEmpty {
-    /// The reply does not have the member.
+    /// The reply does not have the member `responsible_person`.
     #[default]
     Absent,
     /// The value of the member is the literal `null`.
@@ -220,7 +221,7 @@ pub enum ResponsibleEmpty {
     Object,
 }
 
-/// Error code for a request to attach to an unknown `task_id`.
+/// Error code of the reply to an attach request with an unknown `task_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownTaskError {
@@ -253,7 +254,7 @@ pub enum ErrorLanguage {
     Ru,
 }
 
-/// Whether the virtual clock runs by itself.
+/// Whether the virtual clock runs with real time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockMode {
@@ -308,7 +309,7 @@ pub struct FakeAccount {
     pub account_id: String,
     /// Id of the form in which the calls become tasks.
     pub form_id: u64,
-    /// Whether the owner of the form accepts calls. If not, calls are refused with `webhook_is_disabled`.
+    /// Whether the owner of the form accepts calls. If false, calls are refused with `webhook_is_disabled`.
     pub webhook_enabled: bool,
     /// Codes of the fields that the form has.
     pub allowed_codes: Vec<String>,
@@ -335,7 +336,7 @@ pub struct FakePerson {
     pub first_name: String,
     /// Last name of the person.
     pub last_name: String,
-    /// Numbers in the "Work phone" field of the person. Replies contain the first.
+    /// Numbers in the person's field "Work phone". Replies contain the first number.
     pub work_phones: Vec<String>,
 }
 

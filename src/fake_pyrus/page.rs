@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::state::{CommentKind, FakeState, PyrusTask};
 
-/// Returns the page with the state as HTML. It needs no other resources.
+/// Returns the page as HTML that needs no other files.
 pub(super) fn render(state: &FakeState) -> String {
     let mut page = String::from(HEAD);
     let requests: u64 = state.requests.values().sum();

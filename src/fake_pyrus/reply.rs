@@ -1,4 +1,4 @@
-//! A reply of the fake, and the ways of sending it.
+//! A reply of the fake, and how it is sent.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) struct FakeReply {
     pub(super) body: Vec<u8>,
 }
 
-/// The way in which a reply is sent.
+/// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReplyMode {
     /// The whole reply is sent at once.
@@ -32,7 +32,7 @@ pub(super) enum ReplyMode {
     Truncated,
     /// The body is chunked, and its second chunk has no valid size.
     BadChunk,
-    /// The body is `{"pad":"xxx…"}` with this number of bytes.
+    /// The body is `{"pad":"xxx…"}`, with this number of bytes in all.
     Huge(u64),
     /// No reply; the connection is closed (TCP FIN).
     Close,
@@ -99,7 +99,7 @@ pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: Connection
             let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
             head.push_str(&format!("Content-Length: {size}\r\n"));
         }
-        // An empty body must be truncated too.
+        // At least 2 bytes are announced, so that an empty body is truncated, too.
         ReplyMode::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
         ReplyMode::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
         _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),

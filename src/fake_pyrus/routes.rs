@@ -1,7 +1,7 @@
-//! The endpoints of the fake except those of telephony, which are in the module `telephony`.
+//! The endpoints `auth` and `files/upload` of the fake. (The module `telephony` has the others.)
 //!
-//! Every endpoint checks in this order: path, token, rate limit, body, account, acceptance of calls, required
-//! parameters, lookup, file, form fields.
+//! Every endpoint checks a request in this order: path, token, rate limit, body, account, whether calls are accepted,
+//! required parameters, the named task or call, file, form fields.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub enum ApiHost {
     Api,
     /// The files host, which serves uploads.
     Files,
-    /// A single host that serves everything.
+    /// One host for everything, if the hosts have no separate listeners.
     One,
 }
 
@@ -72,7 +72,7 @@ impl PyrusRoute {
         let here = match (cloud, rest) {
             (true, "auth" | "auth/") => match api {
                 "/api/v4/" => matches!(host, ApiHost::Accounts | ApiHost::One),
-                // Older clients log in at the API host.
+                // Older clients send `auth` requests to the API host.
                 _ => matches!(host, ApiHost::Api | ApiHost::One),
             },
             (true, "files/upload") => match api {
@@ -162,7 +162,7 @@ impl FakeWorld {
         RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
-    /// Returns the reply with this error code of the telephony API.
+    /// Returns a reply with this error code of the telephony API.
     pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }
@@ -220,8 +220,8 @@ impl FakeWorld {
         }
     }
 
-    /// Counts a request in the rate window of its user. Returns the headers about the rate limit, and whether the limit
-    /// is exceeded.
+    /// Counts a request in the rate window of its user. Returns the rate-limit headers of the reply, and whether the
+    /// limit is exceeded.
     fn count_rate(&mut self, login: &str, now: Duration) -> (Vec<(String, String)>, bool) {
         let limit = self.options.rate_limit;
         let (began, used) = self.rates.entry(login.to_owned()).or_insert((now, 0));
@@ -275,7 +275,7 @@ impl FakeWorld {
     }
 }
 
-/// Returns the reply that ASP.NET gives for an unknown path. It has no `error_code`.
+/// Returns the reply of ASP.NET to an unknown path, which has no `error_code`.
 pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     let path: String = path.chars().take(200).collect();
     FakeReply::json(
@@ -284,12 +284,12 @@ pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     )
 }
 
-/// Returns the bearer token that a request has in its header; `None` if it has none.
+/// Returns the bearer token in the Authorization header of a request; `None` without such a token.
 pub(super) fn bearer(head: &RequestHead) -> Option<&str> {
     head.header("authorization")?.strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty())
 }
 
-/// Parses a JSON object. Returns the error code if the body is no JSON object.
+/// Parses a body as a JSON object. Returns the error code of Pyrus if it is not a JSON object.
 pub(super) fn parse_object(payload: RequestPayload) -> Result<Map<String, Value>, &'static str> {
     let bytes = match payload {
         RequestPayload::Bytes(bytes) => bytes,
@@ -320,5 +320,5 @@ pub(super) fn wrong_method(head: &RequestHead) -> RouteResult {
     RouteResult { reply: FakeReply::json(405, &json!({"Message": text})), code: None, note: "wrong method".into() }
 }
 
-/// Maximum length of a file name, bytes. The limit of Pyrus is unknown; this is the limit of most file systems.
+/// Maximum length of a file name, bytes. It is the limit of most file systems, because the limit of Pyrus is unknown.
 const MAX_FILE_NAME: usize = 255;

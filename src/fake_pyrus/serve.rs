@@ -1,6 +1,6 @@
-//! The command `callspan fake-pyrus`: the fake as a server for trying out.
+//! The command `callspan fake-pyrus`: the fake as a server, to try it out.
 //!
-//! A script file sets options ([`FakeOptions`], by their names) and queues steps:
+//! A script file sets options (fields of [`FakeOptions`], by name) and queues fault steps:
 //!
 //! ```json
 //! {
@@ -13,8 +13,9 @@
 //! }
 //! ```
 //!
-//! A running fake accepts the same file: `curl -d @script.json http://ADDR/__fake/script`. Single options go to
-//! `/__fake/config`, `{"advance": SECONDS}` to `/__fake/clock`, and changes of the state to `/__fake/change`.
+//! A running fake accepts the same file: `curl -d @script.json http://ADDR/__fake/script`. Further paths are
+//! `/__fake/config` for single options, `/__fake/clock` for `{"advance": SECONDS}`, and `/__fake/change` for changes of
+//! the state.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -31,9 +32,9 @@ use super::{FakeError, FakePyrus};
 
 /// Runs the fake until SIGINT or SIGTERM. Writes its addresses, a configuration and one line for each request to `out`.
 ///
-/// The accounts host, the web page and the control paths are on `listen`. The API has the next port, and uploads the
-/// port after that, so a client that assumes a single host fails. If one of these ports is taken, everything is on
-/// `listen`; the option `"split_hosts": false` has the same effect.
+/// The accounts host, the web page and the control paths are on `listen`. The API is on the next port, and uploads are
+/// on the port after that. So a client that assumes a single host fails. If one of these ports is taken, or with the
+/// option `"split_hosts": false`, everything is on `listen`.
 ///
 /// # Errors
 /// Returns an error if `listen` is taken or the script cannot be read.
@@ -41,8 +42,8 @@ pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
     let fake = start(listen, &script, &out)?;
-    // The signal handlers are installed before the banner is written, because the reader of the banner may send a
-    // signal at once.
+    // The signal handlers are installed before the banner is written. A test that reads the banner may send a signal at
+    // once.
     wait_for_signal(|| write_line(&out, &banner(&fake)))?;
     write_line(&out, "stopped\n");
     Ok(())
@@ -59,8 +60,8 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
-            // The first port was requested, so it must be free. If one of the other two is not, everything is on the
-            // first.
+            // The requested port `listen` must be free. If one of the other two ports is taken, everything is served on
+            // `listen`.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))
@@ -75,7 +76,7 @@ fn start<W: Write + Send + 'static>(
     Ok(fake)
 }
 
-/// Returns three consecutive ports, one for each listener. With port 0 the system chooses all three.
+/// Returns three consecutive ports, one for each listener. With port 0 the operating system chooses all three ports.
 fn split(listen: SocketAddr) -> Option<[(ListenerRole, SocketAddr); 3]> {
     let next = |by: u16| match listen.port() {
         0 => Some(listen),

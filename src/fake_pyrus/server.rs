@@ -28,11 +28,11 @@ pub(super) struct ServerShared {
     world: Mutex<FakeWorld>,
     gates: Vec<(ApiHost, watch::Sender<Duration>)>,
     connections: Semaphore,
-    /// Number of bytes that are stored of unfinished uploads.
+    /// Number of bytes of unfinished uploads that are in memory.
     under_way: AtomicU64,
-    /// Number of times that a fault has closed a listener.
+    /// Number of times that faults have closed a listener.
     closings: AtomicU64,
-    /// Function that is called for each finished request; `None` if there is none.
+    /// Function that is called for each finished request; `None` if nobody observes the requests.
     observer: Option<RequestObserver>,
 }
 
@@ -72,25 +72,25 @@ impl ServerShared {
         }
     }
 
-    /// Locks the state. The lock works even if a test panicked while it held it, because the state is consistent enough
-    /// to inspect.
+    /// Locks the state, even after a test panicked while it held the lock: for a look at the state, it is consistent
+    /// enough.
     pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the listeners that the fault script closes now, and waits until they are closed. Must not be called on
+    /// Applies the fault steps that close a listener, and waits until the listeners are closed. Must not be called on
     /// the server's thread.
     pub(super) fn apply_refusals_and_wait(&self) {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that is already closed reacts only when it opens again. So the wait has a time limit.
+        // A listener that is already closed reacts only after it has opened again. So the wait has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
     }
 
-    /// Closes the listeners that the fault script closes now. Returns their number.
+    /// Applies the fault steps that close a listener. Returns the number of these listeners.
     pub(super) fn apply_refusals(&self) -> u64 {
         let mut signalled = 0;
         let (refusals, mode) = {
@@ -139,8 +139,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // The clone of the receiver has seen the same changes as this loop. So if the listener is closed in
-                // between, the new connection ends, too.
+                // The cloned receiver has the same last seen value as the loop. So if a fault has just closed the
+                // listener, the new connection notices it and ends, too.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },
@@ -155,8 +155,8 @@ async fn closed(gate: &mut watch::Receiver<Duration>) -> Duration {
     }
 }
 
-/// Closes the listener for the duration `wait`, then listens again. Meanwhile a socket that is bound but does not
-/// listen keeps the port and refuses connections.
+/// Closes the listener for the duration `wait`, then listens again. In between, a socket that is bound but does not
+/// listen reserves the port, and connections are refused.
 async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) -> TcpListener {
     let at = listener.local_addr();
     drop(listener);
@@ -177,7 +177,7 @@ async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) ->
 fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // With a small receive buffer, a client that uploads notices slow reading soon.
+    // The small receive buffer fills up soon. So an uploading client soon notices that the fake reads slowly.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(at)?;
     Ok(socket)
@@ -276,7 +276,7 @@ async fn exchange(
     finish(shared, conn, ticket, reply, manner, last).await
 }
 
-/// Handles a body that ended early, by a fault or because the client stopped.
+/// Handles a body that was not read to its end, because of a fault or because the client stopped.
 fn cut_short(
     world: &mut FakeWorld,
     ticket: &mut RequestTicket,
@@ -295,7 +295,7 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // This is no violation by the client: it may be killed during an upload.
+        // That is not a violation, because the client may have been killed during the upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)
@@ -359,14 +359,14 @@ async fn read_payload(
     Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
-/// The share of the common memory limit that one unfinished upload uses.
+/// Memory of one unfinished upload, as a share of the limit for all unfinished uploads.
 struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,
 }
 
 impl MemoryShare<'_> {
-    /// Sets the memory of this upload to `bytes`. Returns false if all uploads together exceed the limit.
+    /// Sets the memory of this upload to `bytes`. Returns false if all unfinished uploads together exceed the limit.
     fn set(&mut self, bytes: u64) -> bool {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
         self.mine = bytes;
@@ -394,11 +394,11 @@ pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) ->
     Some(bytes)
 }
 
-/// Maximum number of connections. A process may have 1,024 file descriptors by default.
+/// Maximum number of connections. It is below 1,024, the usual limit of file descriptors of a process.
 const MAX_CONNECTIONS: usize = 900;
-/// Maximum time to wait until a listener is closed. A longer wait means that it was already closed.
+/// Maximum time to wait until a listener is closed. If it takes longer, the listener was already closed.
 const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;
-/// Maximum size of a JSON body, bytes. Real bodies (eight fields of 300 characters) have 10 KiB.
+/// Maximum size of a JSON body, bytes. Real bodies have at most about 10 KiB (eight fields of 300 characters).
 const MAX_JSON: u64 = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The state of the fake: [`FakeState`] is a snapshot for tests and people, `FakeStore` has the tables.
+//! The state of the fake. `FakeStore` has the tables; [`FakeState`] is a snapshot for tests and people.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct FakeState {
     pub tokens: Vec<TokenSnapshot>,
     /// The connected telephony extensions.
     pub accounts: Vec<FakeAccount>,
-    /// The people with their work phones.
+    /// The people in Pyrus who can become responsible for a call.
     pub people: Vec<FakePerson>,
     /// The tasks, sorted by id.
     pub tasks: Vec<PyrusTask>,
@@ -32,7 +32,8 @@ pub struct FakeState {
     pub files: Vec<StoredFile>,
     /// Number of requests to each endpoint, including those to which a fault applied.
     pub requests: BTreeMap<FakeEndpoint, u64>,
-    /// Number of calls registered twice with a visible comment, and of files attached twice.
+    /// Number of duplicates: calls that were registered twice with a visible comment, and files that were attached
+    /// twice.
     pub duplicates: u64,
     /// Number of queued script steps.
     pub steps_left: usize,
@@ -44,12 +45,12 @@ impl FakeState {
         self.requests.get(&endpoint).copied().unwrap_or(0)
     }
 
-    /// Returns the task with this id; `None` if there is none.
+    /// Returns the task with this id; `None` if there is no such task.
     pub fn task(&self, task_id: u64) -> Option<&PyrusTask> {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
-    /// Returns the file with this id; `None` if there is none.
+    /// Returns the file with this id; `None` if there is no such file.
     pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
@@ -119,7 +120,7 @@ pub struct PyrusTask {
 pub struct TaskComment {
     /// Virtual time of the comment.
     pub at: String,
-    /// The reason for which the comment was made.
+    /// The reason why the comment was made.
     pub kind: CommentKind,
     /// `external_id` of the call; `None` if unknown.
     pub external_id: Option<String>,
@@ -127,7 +128,7 @@ pub struct TaskComment {
     pub guid: Option<String>,
 }
 
-/// The reason for a comment of a task.
+/// The reason why a comment was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommentKind {
@@ -135,7 +136,7 @@ pub enum CommentKind {
     Call,
     /// The comment was made because the same call was registered again.
     RepeatedCall,
-    /// A recording was attached, or the form fields of the call were completed.
+    /// A recording was attached, or only form fields of the call were set.
     Recording,
 }
 
@@ -157,7 +158,7 @@ pub struct TaskAttachment {
 pub struct RegisteredCall {
     /// `account_id` of the telephony extension.
     pub account_id: String,
-    /// The call's id, which the recorder gave; `None` if it gave none.
+    /// Id of the call that the client sent (`external_id`); `None` if it sent no id.
     pub external_id: Option<String>,
     /// Id of the call's task.
     pub task_id: u64,
@@ -188,9 +189,9 @@ pub struct StoredFile {
     pub sha256: String,
     /// Virtual time at which the file was uploaded.
     pub created: String,
-    /// Whether a task uses the file. If not, the file is removed after some time.
+    /// Whether a task uses the file. If false, the file is removed after [`FakeOptions::orphan_ttl`].
     pub referenced: bool,
-    /// Content of the file. `None` if the file is larger than 64 MiB, or if 512 MiB are stored already.
+    /// Content of the file; `None` if the file is larger than 64 MiB, or if 512 MiB of files were already stored.
     #[serde(skip)]
     pub bytes: Option<Arc<Vec<u8>>>,
 }
@@ -323,7 +324,7 @@ impl FakeStore {
         }
     }
 
-    /// Returns the id of the task for a new call, and whether the task was created for this call.
+    /// Returns the id of the task for a new call, and whether the task is new.
     pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
@@ -386,16 +387,16 @@ impl FakeStore {
         }
     }
 
-    /// Removes files that no task uses and that have reached the lifetime `ttl`.
+    /// Removes files that no task uses and that are at least as old as `ttl`.
     pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
         let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
-        // The files are in the order of their creation, so recent files need no check.
+        // The files are sorted by age, so the check stops at the first recent file.
         if self.files.iter().take_while(|(created, _)| old(created)).any(|(_, f)| !f.referenced) {
             self.remove_files(|created, f| !f.referenced && old(created));
         }
     }
 
-    /// Applies a change that concerns only the tables. The caller handles all other changes.
+    /// Applies a change of the state if it concerns only the tables. Ignores all other changes.
     pub(super) fn change(&mut self, change: &WorldChange) {
         match change {
             WorldChange::DropAllTokens => self.revoke(None),
@@ -417,7 +418,7 @@ impl FakeStore {
 
     pub(super) fn guid(&mut self) -> String {
         let r = self.rng.u128(..);
-        // RFC 9562: bits for version 4 and variant 10 are set.
+        // Sets the bits of a UUID for version 4 and variant 10 (RFC 9562).
         let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{r:032x}");
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
@@ -467,9 +468,9 @@ impl FakeStore {
     }
 }
 
-/// Maximum number of bytes kept of one file, for comparison in tests.
+/// Maximum size of a file with content that is kept, bytes.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
-/// Maximum number of bytes kept of all files, and of all unfinished uploads.
+/// Maximum number of bytes that are kept of all files, and also of all unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
 /// Maximum number of tokens that are kept in memory.
 const MAX_TOKENS: usize = 10_000;

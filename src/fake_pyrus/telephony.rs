@@ -1,4 +1,5 @@
-//! The endpoints `integrations/call` and `integrations/attachcallrecord`, and the old API that they replaced.
+//! The endpoints `integrations/call` and `integrations/attachcallrecord`, and the old API (`/v4/calls`) that they
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,8 +104,8 @@ impl FakeWorld {
         }
     }
 
-    /// Returns an id as a JSON value: a string if the option `id_style` is `String` or equals `also`, a number
-    /// otherwise.
+    /// Returns an id as a JSON value. It is a string if the option `id_style` is `String` or equals `also`; otherwise
+    /// it is a number.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
@@ -113,7 +114,7 @@ impl FakeWorld {
         }
     }
 
-    /// Builds the reply of a successful request, with a warning about refused field codes.
+    /// Builds the reply to a successful request. If field codes were refused, it contains a warning about them.
     fn with_bad_codes(&self, mut reply: Map<String, Value>, bad: &[String], note: String) -> RouteResult {
         if bad.is_empty() {
             return RouteResult { reply: FakeReply::json(200, &Value::Object(reply)), code: None, note };
@@ -213,7 +214,8 @@ impl FakeWorld {
         answer
     }
 
-    /// Finds the task, and the `external_id` of the call if known. The first identifier that the body contains decides.
+    /// Finds the task that a body names, and the `external_id` of the call if known. If the body contains several
+    /// identifiers, the first of them decides.
     fn find_task(
         &mut self,
         account: Option<&FakeAccount>,
@@ -221,7 +223,7 @@ impl FakeWorld {
     ) -> Result<(u64, Option<String>), &'static str> {
         let account_id = account.map(|a| a.account_id.clone());
         let external_id = text_of(body, "external_id");
-        // Official clients send 0 for "no task".
+        // Official clients send 0 if they know no task.
         if let Some(task_id) = body.get("task_id").and_then(number).filter(|id| *id != 0) {
             let known =
                 self.store.task_mut(task_id).is_some_and(|t| account.is_none_or(|a| a.account_id == t.account_id));

@@ -1,4 +1,4 @@
-//! Finds *violations*, i.e. mistakes of the client. They do not change the reply.
+//! Finds *violations*, i.e. mistakes of the client. A violation does not change the reply.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use serde_json::{Map, Value};
 use super::faults::FakeEndpoint;
 use super::multipart::ParsedUpload;
 
-/// Finds violations (mistakes of the client), and keeps the state that the checks need.
+/// Finds violations (mistakes of the client), and keeps the state for these checks.
 #[derive(Debug, Default)]
 pub(super) struct StrictChecker {
     violations: Vec<String>,
     /// Number of violations that were not stored, because there were too many.
     uncounted: u64,
-    /// Logins whose newest token was not refused in any reply yet, so that another `auth` request would be a mistake.
+    /// Logins with a token that no reply has refused yet. Another `auth` request of such a login is a mistake.
     content: HashSet<String>,
     /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,
-    /// For each login: the end of the pause that a reply 429 demands (virtual time), and the real time at which the
-    /// reply was sent.
+    /// For each login that got a reply 429: the end of the demanded pause (virtual time), and the real time at which
+    /// the reply was sent.
     silence: HashMap<String, (Duration, Instant)>,
-    /// Requests to register or attach that got a final reply, with the status of the reply.
+    /// Requests to register or attach that got a final reply, i.e. must not be repeated, with the status of the reply.
     settled: HashMap<String, u16>,
 }
 
@@ -47,7 +47,7 @@ impl StrictChecker {
         self.uncounted = 0;
     }
 
-    /// Records that the client was restarted, so it may log in again.
+    /// Records that the client was restarted, so that it may log in again.
     pub(super) fn client_restarted(&mut self) {
         self.content.clear();
         self.silence.clear();
@@ -115,13 +115,15 @@ impl StrictChecker {
         self.settled.insert(key, status);
     }
 
-    /// Forgets final replies, e.g. of a call that Pyrus does not know any more: the call may be registered again.
+    /// Forgets the final replies to requests with keys that begin with `prefix`. For example, a deleted call may be
+    /// registered again.
     pub(super) fn unsettle(&mut self, prefix: &str) {
         self.settled.retain(|key, _| !key.starts_with(prefix));
     }
 }
 
-/// The real time at which a request arrived, and the time after a reply 429 in which requests are tolerated.
+/// The real time at which a request arrived, and the real time after a reply 429 in which further requests are
+/// tolerated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,
@@ -164,7 +166,8 @@ pub(super) fn json_faults(endpoint: FakeEndpoint, body: &Map<String, Value>) -> 
         if !body.contains_key("account_id") {
             found.push(String::from("attach without \"account_id\""));
         }
-        // The reference does not call record_file optional, but names the request "adding information about the call".
+        // The documentation of Pyrus does not say that `record_file` is optional. But it describes the request as
+        // "adding information about the call", so form fields alone are accepted.
         let has_fields = body.get("mappings").and_then(Value::as_array).is_some_and(|fields| !fields.is_empty());
         if !body.contains_key("record_file") && !has_fields {
             found.push(String::from("attach without \"record_file\" and without \"mappings\""));
@@ -185,7 +188,7 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
         found.push("a mapping whose code is no string".into());
         ""
     });
-    // The example of the reference has a number for the rating, which is a field of type Choice.
+    // In the documentation's example, the rating (a field of type Choice) is a number.
     if code == "Rating" && members.get("value").is_some_and(Value::is_u64) {
         return;
     }

@@ -1,5 +1,5 @@
-//! The whole state behind the server's lock: options, clock, tables, fault script, violations, log. None of its methods
-//! waits.
+//! The whole state of the fake, which is behind the server's lock: options, clock, tables, fault script, violations,
+//! log. Its methods never wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -35,11 +35,11 @@ pub struct RequestLogEntry {
     pub target: String,
     /// Header fields as sent, except that the value of `Authorization` is redacted.
     pub headers: Vec<(String, String)>,
-    /// The JSON body, in which `security_key` is redacted; `None` if there was no JSON body.
+    /// The JSON body, with `security_key` redacted; `None` if there was no JSON body.
     pub body: Option<Value>,
-    /// Name and size in bytes of an uploaded file; `None` if there was none.
+    /// Name and size in bytes of an uploaded file; `None` if no file was uploaded.
     pub upload: Option<(String, u64)>,
-    /// The fault step that applied to the request; `None` if none did.
+    /// The fault step that applied to the request; `None` if no step applied.
     pub fault: Option<FaultStep>,
     /// HTTP status of the reply; `None` if no reply was sent.
     pub status: Option<u16>,
@@ -66,7 +66,7 @@ pub(super) struct FakeWorld {
     pub(super) store: FakeStore,
     pub(super) script: FaultScript,
     pub(super) checker: StrictChecker,
-    /// By login: the start of the rate window, and the number of requests in it.
+    /// For each login, the start of its rate window, and the number of requests in this window.
     pub(super) rates: HashMap<String, (Duration, u32)>,
     pub(super) urls: ListenerUrls,
     log: VecDeque<RequestLogEntry>,
@@ -83,7 +83,7 @@ pub(super) struct RequestTicket {
     login: Option<String>,
     /// Login that an `auth` request names; `None` for other requests.
     auth_of: Option<String>,
-    /// Key under which the final reply to the request is stored; `None` if repeats of it are allowed.
+    /// Key under which a final reply to the request is stored; `None` if the request may be repeated.
     key: Option<String>,
     body: Option<serde_json::Map<String, Value>>,
 }
@@ -109,10 +109,10 @@ impl FakeWorld {
         }
     }
 
-    // The functions below are those that a request passes through, in this order.
+    // A request passes through the functions below, in this order.
 
-    /// Begins a request after its head was read: counts it, takes a step of the fault script, and checks the header
-    /// fields.
+    /// Begins a request after its head was read: counts the request, takes a step of the fault script, and checks the
+    /// header fields.
     pub(super) fn begin(&mut self, host: ApiHost, head: &RequestHead, came: Instant) -> RequestTicket {
         let route = PyrusRoute::of(self.options.mode, host, head.path());
         let endpoint = route.endpoint();
@@ -168,7 +168,8 @@ impl FakeWorld {
         fault_effects::reply(step.as_ref(), answer.map(|a| a.reply), self.options.error_lang)
     }
 
-    /// Ends a request just before its reply is sent, and records what the client learns from the reply.
+    /// Ends a request just before its reply is sent. Records the facts that the client learns from the reply, e.g. that
+    /// its token was refused.
     pub(super) fn finish(
         &mut self,
         ticket: &mut RequestTicket,
@@ -211,7 +212,7 @@ impl FakeWorld {
         for old in &self.options.users {
             let same = |u: &&super::options::FakeUser| u.login == old.login && u.security_key == old.security_key;
             if !new.users.iter().any(|u| same(&u)) {
-                self.store.revoke(Some(&old.login)); // a changed key revokes the user's tokens
+                self.store.revoke(Some(&old.login)); // the key was changed, so the user's tokens are revoked
             }
         }
         self.options = new;
@@ -381,8 +382,8 @@ impl FakeWorld {
     }
 }
 
-/// Returns the key under which the final reply to a request to register or attach is stored; `None` if the request may
-/// be repeated.
+/// Returns the key under which a final reply to a request to register or attach is stored; `None` if the request may be
+/// repeated.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
@@ -394,8 +395,8 @@ fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> 
     }
 }
 
-/// Returns the pause that a reply 429 demands: `Retry-After`, else the time until the window ends if it is plausible,
-/// else one minute.
+/// Returns the pause that a reply 429 demands. It is `Retry-After`; without it, the time until the window ends, if
+/// plausible; else one minute.
 fn asked_pause(reply: &FakeReply) -> Duration {
     let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
@@ -440,7 +441,7 @@ const FINAL_CODES: [&str; 5] = [
     "invalid_json",
     "empty_body",
 ];
-/// Minimum length of a security key that is searched for in texts, bytes. Shorter keys would match by chance.
+/// Minimum length of a security key that is searched for in texts, bytes. A shorter key would occur by chance.
 const MIN_SECRET: usize = 4;
 /// Maximum number of entries in the log, about 1 KiB each.
 const MAX_LOG: usize = 50_000;
