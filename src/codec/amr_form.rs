@@ -224,9 +224,8 @@ mod tests {
     #[test]
     fn bytes_behind_frames_are_left_out_after_a_few_packets() {
         let mut random = fastrand::Rng::with_seed(1);
-        // Each case: alignment, frames in a packet, and maximum number of packets until the bytes are known to be
-        // stray. A longer table of contents proves more. Random speech bits can look like a table of the other
-        // alignment.
+        // Each case: alignment, frames in a packet, and maximum number of packets that are read with their stray bytes.
+        // A longer table of contents proves more. Random speech bits can look like a table of the other alignment.
         for (alignment, frames, most) in [
             (AmrAlignment::Octet, 1, 1),
             (AmrAlignment::Octet, 3, 0),

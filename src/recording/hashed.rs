@@ -127,8 +127,8 @@ mod tests {
     use super::super::digest;
     use super::*;
 
-    /// Writes a file in pieces, and then one part of it again. Returns size and hash from writing, and size and hash
-    /// from reading the file.
+    /// Writes a file in pieces, and then one part of it again. Returns size and hash as computed while writing, and as
+    /// read from the file afterwards.
     fn written(expected: &[u8], pieces: &[&[u8]], again: (u64, &[u8])) -> (Option<(u64, String)>, (u64, String)) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("file");

@@ -46,7 +46,7 @@ fn redundant_blocks_replace_every_tenth_packet_without_concealment() {
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 200), 0.13);
     let side = &report.sides[0];
     assert_eq!((side.decoded, side.repaired, side.concealed_us), (180, 20, 0));
-    // Each packet has a level of its own, and so have restored packets.
+    // Each packet has a level of its own, by which restored packets are recognised, too.
     for n in [6_u32, 7, 8, 17, 18] {
         let middle = frames[(800 + 160 * n + 80) as usize][0];
         let told = {

@@ -114,7 +114,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
 
 #[test]
 fn a_flood_to_the_same_number_joins_nothing_to_the_call() {
-    // `CALLSPAN_FLOOD=100000` as above.
+    // With `CALLSPAN_FLOOD`, another number of INVITEs can be set.
     let scans: u32 = std::env::var("CALLSPAN_FLOOD").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000);
     let (mut scene, call, answered) = direct();
     scene.talk(call, 4_000);

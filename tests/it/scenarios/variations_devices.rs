@@ -1,4 +1,5 @@
-//! Random calls made from a seed, which varies extensions with several devices, proxies that fork, and clusters of PBXs.
+//! Random calls made from a seed, which varies extensions with several devices, proxies that fork, and clusters of
+//! PBXs.
 
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 use fastrand::Rng;

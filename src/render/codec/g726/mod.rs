@@ -123,7 +123,7 @@ struct ScaleFactor {
 }
 
 impl ScaleFactor {
-    /// The lowest value of both factors, from which a decoder starts.
+    /// The state of a new decoder: both factors have their lowest value.
     const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
     /// Returns the weighted mean of the slow and the fast factor; the speed control gives the weights (LIMA, MIX; Y).

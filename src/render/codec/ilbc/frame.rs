@@ -28,7 +28,7 @@ pub(super) struct StartStatePosition {
     pub(super) end: StartStateEnd,
 }
 
-/// Whether the start state lies at the beginning or at the end of its two subframes.
+/// Position of the start state within its two subframes: at their beginning, or at their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartStateEnd {
     First,
