@@ -108,7 +108,7 @@ impl PublishGroup {
         self.0.append(&mut other.0);
     }
 
-    /// Returns the number of files of the group whose handles are still open.
+    /// Returns the number of files of the group that are still open.
     pub(super) fn open_files(&self) -> usize {
         self.0.iter().filter(|part| part.file.is_some()).count()
     }

@@ -44,7 +44,7 @@ pub(super) struct LegFiles {
     failure_count: u64,
 }
 
-/// A leg whose chunks could not be written yet.
+/// A leg with chunks that could not be written yet.
 #[derive(Clone, Copy, Debug)]
 struct WaitingLeg {
     since: Instant,

@@ -184,7 +184,7 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Passes on the events whose legs are written. The events of each call stay in order.
+    /// Passes on each event as soon as its legs are written. The events of each call stay in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;
@@ -247,7 +247,8 @@ impl SpoolWriter {
     }
 }
 
-/// Returns the id of the call that an event belongs to, and the legs whose files must be written before it.
+/// Returns the id of the call that an event belongs to, and the legs for which the event waits: their files must be
+/// written before it is passed on.
 fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     match event {
         CallEvent::Changed(live) => (&live.record.id, &[]),

@@ -1,4 +1,4 @@
-//! Tests of long calls whose recording is rendered and delivered in segments during the call.
+//! Tests of long calls: their recordings are rendered and delivered in segments during the call.
 //!
 //! The parts of `callspan run` work in the test process. Time comes from the packets, so the test need not wait for a
 //! segment of 30 s.

@@ -132,8 +132,8 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// Returns the effective capabilities of a child process whose command line contains `word`; `None` if there is no such
-/// child.
+/// Returns the effective capabilities of a child process that has `word` in its command line; `None` if there is no
+/// such child.
 fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
     std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let status = std::fs::read_to_string(entry.path().join("status")).ok()?;

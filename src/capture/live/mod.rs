@@ -29,7 +29,7 @@ mod clock;
 mod open_errors;
 mod order;
 
-/// What happens if an interface is down or missing when the capture starts.
+/// The reaction to an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissingInterfacePolicy {
     /// Opening fails, and the error names the remedy. Commands that a person started use this policy.

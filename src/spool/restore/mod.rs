@@ -166,7 +166,7 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
 
-/// Reads the legs whose blocks are in the rolling file.
+/// Reads the legs with blocks in the rolling file.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.

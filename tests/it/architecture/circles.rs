@@ -38,7 +38,7 @@ fn a_circle_of_calls_is_found() {
     assert_eq!(circles(&calls(&files)), BTreeSet::from([circle]));
 }
 
-/// Returns for each file the other files whose methods it calls on `self`.
+/// Returns for each file the other files with methods that it calls on `self`.
 fn calls(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let mut owners: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
     let blocks: Vec<(&str, String, String)> = files

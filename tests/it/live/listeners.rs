@@ -130,7 +130,7 @@ struct Listeners {
     threads: Vec<std::thread::JoinHandle<HeardTotals>>,
 }
 
-/// What a listener received: whole ranges of a recording, and events of the live page.
+/// Data that a listener received: whole ranges of a recording, and events of the live page.
 #[derive(Debug, Default)]
 struct HeardTotals {
     ranges: u64,

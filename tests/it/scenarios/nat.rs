@@ -50,7 +50,7 @@ impl NatCall<'_> {
     }
 }
 
-/// Calls whose media has other addresses than announced.
+/// Calls with media on other addresses than announced.
 const NAT_CALLS: [NatCall<'_>; 7] = [
     NatCall {
         name: "PBX with an external address and a media host of its own, telephone behind another NAT",
@@ -173,8 +173,9 @@ fn the_sender_tells_the_sides_of_a_multicast_address() {
     hears(play(&scene).only(), (1, 2), talks, ended);
 }
 
-/// Plays the calls of two tenants whose telephones announce the same private address. The second call begins `after_ms`
-/// after the answer of the first, and ends before the first. `sides` are the sides on which the telephones are.
+/// Plays the calls of two tenants. Their telephones announce the same private address. The second call begins
+/// `after_ms` after the answer of the first, and ends before the first. `sides` are the sides on which the telephones
+/// are.
 fn tenants(sides: [Side; 2], after_ms: i64, holds: bool) -> (PlayedScene, [[i64; 2]; 2]) {
     let mut scene = Scene::new();
     let begin = |scene: &mut Scene, n: usize| {

@@ -13,7 +13,7 @@ use crate::scenarios::direct;
 use crate::support::playback::{NullSink, PlayedScene, play, play_packets};
 use crate::support::scenario::{DialogId, Scene, ScenePacket, ScenePhone};
 
-/// Plays a call of 4 s whose packets are changed by `change`. Both voices must be recorded completely.
+/// Plays a call of 4 s. `change` changes its packets. Both voices must be recorded completely.
 #[track_caller]
 fn heard_through(change: impl Fn(&mut ScenePacket)) -> PlayedScene {
     let (mut scene, call, _) = direct();

@@ -8,7 +8,7 @@ use super::variations::{Mirror, Wanted, address, each_seed, fault, phone, play_d
 use super::{DID, OUTSIDE};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
-/// The hosts of a site whose devices are behind one proxy.
+/// The hosts of a site that has its devices behind one proxy.
 struct Edge {
     scene: Scene,
     provider: ScenePhone,

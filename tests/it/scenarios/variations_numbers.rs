@@ -261,7 +261,7 @@ fn calls_that_a_border_controller_records() {
     each_seed("SIPREC", |seed| recorded_elsewhere(seed, Mirror::Whole));
 }
 
-/// Plays calls whose session description is in a multipart body, possibly a nested one, or has an address only in its
+/// Plays calls with a session description in a multipart body, possibly a nested one, or with an address only in its
 /// ICE candidates.
 pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);

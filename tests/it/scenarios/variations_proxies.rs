@@ -182,7 +182,7 @@ pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
             own.iter().for_each(|leg| scene.cancel(*leg));
         }
         end = end.max(scene.now());
-        // From the provider's leg alone it cannot be known whose number it shows.
+        // From the provider's leg alone it cannot be known to whom the shown number belongs.
         let direction = if loops { CallDirection::Outbound } else { CallDirection::Unknown };
         let want = Wanted::answered(direction, [shown, &outside, ""], voices);
         wanted.push(if answered { want } else { want.unanswered(CallOutcome::Cancelled) });

@@ -249,8 +249,8 @@ pub fn alaw(byte: u8) -> i16 {
 mod tests {
     use super::{CapturedRtp, ChannelScore, ExpectedTrack, WINDOW, halved, judge, ulaw};
 
-    /// Returns six seconds of a voice: noise whose level rises and falls five times a second. Each seed is another
-    /// voice.
+    /// Returns six seconds of a voice: noise with a level that rises and falls five times a second. Each seed is
+    /// another voice.
     fn voice(seed: u32) -> Vec<i16> {
         let mut state = seed;
         let mut noise = move || {

@@ -18,7 +18,7 @@ use crate::support::packets::CapturedFrame;
 const CALLS: &[&str] =
     &["amr_direct", "g711u_direct", "g729_direct", "gsm_direct", "ilbc_direct", "opus_direct", "speex_wb_direct"];
 
-/// Calls with codecs whose payload length does not show the duration of the sound.
+/// Calls with codecs for which the length of a payload does not show the duration of its sound.
 const VARIABLE_CALLS: &[&str] = &["amr_direct", "opus_direct", "speex_wb_direct"];
 
 #[test]

@@ -94,7 +94,7 @@ impl CodedVoice {
         Self { payloads, packet_ms, ..self.clone() }
     }
 
-    /// Returns the voice with `many` payloads joined in each packet. Only for codecs whose payloads have no header.
+    /// Returns the voice with `many` payloads joined in each packet. Only for codecs without a header in the payload.
     pub fn joined(&self, many: usize) -> Self {
         let payloads = self.payloads.chunks_exact(many).map(<[Vec<u8>]>::concat).collect();
         self.with_payloads(payloads, self.packet_ms * many as u32)

@@ -1,5 +1,5 @@
-//! Tests of a client whose media is relayed by a TURN server (RFC 8656). The mirror shows only the traffic between
-//! client and server.
+//! Tests of a client with media that a TURN server relays (RFC 8656). The mirror shows only the traffic between client
+//! and server.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::support::phones::{SentDatagram, at_ms, describe};
 /// Magic cookie and transaction id of the STUN messages.
 const TRANSACTION: [u8; 16] = [0x21, 0x12, 0xA4, 0x42, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xAA, 0x55];
 
-/// By what the recorder can recognise that relayed media belongs to the client.
+/// The trace by which the recorder can recognise that relayed media belongs to the client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ClientTrace {
     /// The client announces its own address as an ICE candidate.
