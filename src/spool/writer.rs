@@ -247,7 +247,7 @@ impl SpoolWriter {
     }
 }
 
-/// Returns the id of the call that an event belongs to, and the legs for which the event waits: their files must be
+/// Returns the id of the call that an event belongs to, and the legs for which the event waits. Their files must be
 /// written before it is passed on.
 fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     match event {

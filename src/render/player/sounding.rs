@@ -158,8 +158,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Fills the gap between the end of the sound so far and the playout time of the next packet. Does nothing if no
-    /// packet was lost and the sender did not pause with comfort noise.
+    /// Fills the gap between the end of the sound so far and the playout time of the next packet. Acts only if a packet
+    /// was lost, or if the sender paused with comfort noise.
     fn fill_gap(
         &mut self,
         decoder: usize,

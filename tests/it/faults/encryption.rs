@@ -213,7 +213,7 @@ fn a_crash_at_any_step_keeps_files_and_rows_paired() {
         let plain = std::fs::read(&record.recordings[0].path).expect("there");
         half_way(&journal, &record, (&recipients, killed));
         drop(journal);
-        // No file may remain without a row that names it, even if encryption was turned off in between.
+        // Every file must have a row that names it, even if encryption was turned off in between.
         let station = TestRecorder::start(&place);
         until("what was left over is gone", || station.journal.leftovers(1).expect("readable").is_empty());
         let rows = station.journal.recordings().expect("readable");
