@@ -25,7 +25,7 @@ pub(crate) struct ArchivedObject {
     #[serde(default)]
     pub(crate) stored: bool,
     /// Whether the recording is to be sent once more, because the object store may have lost it. Becomes false when the
-    /// object is created again or found to be the same.
+    /// object was created again, or when the store still has the same object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) again: bool,
 }
@@ -82,7 +82,7 @@ pub(crate) enum ArchiveOutcome {
     Failed(ArchiveFailure),
 }
 
-/// The job that archives one call: what is stored, and what is still to be done.
+/// The job that archives one call, with its progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveJob {
     /// Id of the call that is archived.
@@ -121,7 +121,7 @@ impl ArchiveJob {
         self.objects.extend(removed.into_iter().map(|object| ArchivedObject { again: false, ..object }));
     }
 
-    /// Returns the next step; `None` if nothing is to be done at the time `now`.
+    /// Returns the next step; `None` if the job is finished or must still wait at the time `now`.
     pub(crate) fn next_step(&self, now: Timestamp) -> Option<ArchiveStep> {
         if self.stage != ArchiveStage::Owed || self.next_at.is_some_and(|at| at > now) {
             return None;

@@ -8,8 +8,8 @@
 //! 2. Every step can be repeated. An object is created and never replaced, and its key contains the checksum of its
 //!    content. A row of the index is replaced only by an equal or newer state of the call.
 //! 3. All objects of a call are stored before the row that names these objects is written.
-//! 4. The archive may be unreachable for any time: a job waits and is tried again, but the recorder never waits for the
-//!    archive.
+//! 4. The archive may be unreachable for any time. Then jobs wait and are tried again, but the recorder never waits for
+//!    the archive.
 
 mod job;
 #[cfg(test)]

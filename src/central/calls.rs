@@ -40,7 +40,7 @@ pub(crate) struct OtherSiteCall {
     pub(crate) record: CallRecord,
 }
 
-/// A call that two sites recorded, but that has two tasks in Pyrus or none, instead of exactly one task.
+/// A call that two sites recorded, and that has two tasks in Pyrus or no task. It should have exactly one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerConflict {
     /// Names of the two sites that recorded the call.
@@ -132,7 +132,7 @@ impl ArchiveIndex {
         }
     }
 
-    /// Returns the records of the same call that other sites made, if the scope includes them.
+    /// Returns the records that other sites made of the same call, if the scope includes these records.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
@@ -175,7 +175,8 @@ impl ArchiveIndex {
         Ok(rows.iter().map(site).collect())
     }
 
-    /// Returns the newest calls since a given time that two sites recorded and that have two tasks in Pyrus or none.
+    /// Returns calls that two sites recorded and that have two tasks in Pyrus or no task. The calls began at or after
+    /// `since`; the newest are returned.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.

@@ -15,7 +15,7 @@ pub(super) struct IndexCondition {
     parts: Vec<String>,
     values: Vec<IndexValue>,
     /// The condition on extensions as SQL, and each extension as an SQL expression for an index look-up. `None` if the
-    /// search names no extension, too many, or one with a wildcard.
+    /// search has no extensions, too many extensions, or an extension with a wildcard.
     plain_extensions: Option<(String, Vec<String>)>,
 }
 
@@ -119,8 +119,9 @@ impl IndexCondition {
     }
 
     /// Returns one SQL condition for each index look-up, e.g. `c.extension = '101'` for the first extension. Together
-    /// the look-ups find the same calls as [`Self::sql`]. For a single query, PostgreSQL would read all calls if the
-    /// extension is rare. Without a short list of extensions, the result is the single condition [`Self::sql`].
+    /// the look-ups find the same calls as [`Self::sql`]. Separate look-ups are needed because PostgreSQL would read
+    /// all calls for a single query about a rare extension. Without a short list of extensions, the result is the
+    /// single condition [`Self::sql`].
     pub(super) fn lookups(&self) -> Vec<String> {
         let parts = || self.parts.iter().map(String::as_str);
         let Some((_, extensions)) = &self.plain_extensions else { return vec![joined(parts())] };

@@ -1,5 +1,5 @@
-//! Copies of two tables of each site in the index: its audit (who did what in the console), and the topology that it
-//! learnt (which addresses are one machine).
+//! Copies of two tables of each site, in the index: the audit (who did what in the console), and the topology (which IP
+//! addresses belong to one machine).
 
 use std::time::SystemTime;
 

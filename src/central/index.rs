@@ -22,7 +22,7 @@ use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
 use crate::text::error_chain;
 
-/// A connection to the index. It is opened at the first request, and again after it was lost.
+/// A connection to the index. It is opened at the first request. If it is lost, the next request opens it again.
 #[derive(Debug)]
 pub(crate) struct ArchiveIndex {
     config: PostgresConfig,
@@ -74,7 +74,7 @@ impl ArchiveIndex {
         Ok(Self { config: postgres, ca_file: config.ca_file.clone(), client: None })
     }
 
-    /// Writes the row of a call, unless the index has a later change of it.
+    /// Writes the row of a call, unless the index has a later change of this call.
     pub(crate) async fn put_call(&mut self, job: &ArchiveJob, record: &CallRecord) -> ArchiveOutcome {
         let record = without_nul(serde_json::to_value(record).unwrap_or_default()).to_string();
         let recordings = serde_json::to_string(&job.objects).unwrap_or_default();
@@ -128,7 +128,7 @@ impl ArchiveIndex {
     }
 
     /// Replaces the list of correlation headers: SIP headers that have the same value in the records of one call at all
-    /// sites. If the list changed, finds the calls of the last two days that two sites recorded once more.
+    /// sites. If the list changed, searches the last two days again for calls that two sites recorded.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
@@ -327,7 +327,8 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
     }
 }
 
-/// Returns whether every configured host is this machine. Then nobody can intercept the connection, so it needs no TLS.
+/// Returns whether every configured host is this machine. A connection to this machine needs no TLS, because nobody can
+/// intercept it.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
     // If the configuration has both an address and a host name, `tokio_postgres` connects to the address.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);

@@ -25,8 +25,8 @@ use crate::ops::taps::TapTraffic;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Runs `callspan doctor`. The exit status shows only whether the check could be carried out, because a finding is a
-/// result and no failure.
+/// Runs `callspan doctor`. The exit status shows only whether the check could be carried out: a finding is not a
+/// failure of the command.
 ///
 /// # Errors
 /// Fails if the interface cannot be opened, the file is not a capture, or the configuration is wrong.

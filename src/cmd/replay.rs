@@ -127,7 +127,7 @@ fn remove_leftovers(out: &Path) {
     {
         let left = std::fs::read_dir(&spool).into_iter().flatten().flatten().map(|e| e.path());
         for path in left.filter(|p| p.extension().is_some_and(|e| e == "pcapng")) {
-            let _ = std::fs::remove_file(path); // if this fails, the file remains
+            let _ = std::fs::remove_file(path); // if this fails, the file stays, which does no harm
         }
     }
 }

@@ -225,7 +225,7 @@ impl RunningService {
         }
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
-                resumed.insert(call.record.id.clone()); // it is already being rendered: `adopt` must skip it
+                resumed.insert(call.record.id.clone()); // already being rendered, so `adopt` must skip it
             }
             spool.forward(event);
         }
@@ -371,8 +371,8 @@ impl RunningService {
         anyhow::bail!(cause.to_string())
     }
 
-    /// Ends the service if one of its threads has ended by itself. Without that thread, the service would go on but
-    /// e.g. deliver nothing. systemd restarts it (Restart=on-failure).
+    /// Ends the service if one of its threads has ended by itself. Otherwise the service would go on without that
+    /// thread and e.g. deliver nothing. systemd restarts the service (Restart=on-failure).
     fn check_threads(&self) -> anyhow::Result<()> {
         for panic in panics::take_new() {
             self.alerts.raise(&AlarmCause::Described(AlarmKind::ThreadFailed, &panic));

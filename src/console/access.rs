@@ -56,7 +56,7 @@ impl Viewer {
     }
 }
 
-/// Counts beside the entries of the navigation. Only administrators see them, because the counts include calls that
+/// Counts beside the entries of the navigation. Only administrators see these counts, because they include calls that
 /// other users may not know of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NavCounts {
@@ -145,7 +145,7 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
 
 /// The credentials that a request contains, i.e. its proof of an account.
 enum Credentials {
-    /// An API token of a program. If it is wrong, no other credentials are tried.
+    /// An API token of a program. If the token is wrong, the request is refused, even if it has other credentials.
     Token(String),
     /// The user name in the header of the trusted proxy.
     Proxy(String),

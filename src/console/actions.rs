@@ -66,7 +66,7 @@ pub(super) async fn change(
     let Some(change) = CallChange::parse(&action) else { return access::missing(Some(&viewer), is_api) };
     let is_allowed = if change.is_remark() { viewer.user.may(AccountRight::Notes) } else { viewer.user.is_admin() };
     if state.centre.is_some() && !change.is_remark() {
-        return access::missing(Some(&viewer), is_api); // only the site itself can change its calls
+        return access::missing(Some(&viewer), is_api); // a central console cannot change calls of sites
     }
     if !is_allowed {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");

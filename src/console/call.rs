@@ -27,13 +27,14 @@ pub(super) struct CallFacts {
     pub(super) record: CallRecord,
     /// Delivery of the call to Pyrus; `None` if this machine does not deliver the call.
     pub(super) job: Option<JobRow>,
-    /// Reason why no call can be delivered at present; `None` if calls can be delivered. Only administrators get it.
+    /// Reason why no call can be delivered at present. `None` if calls can be delivered, and for accounts that are not
+    /// administrators.
     pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's files; `None` if they were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
     pub(super) related: Vec<CallRecord>,
-    /// Records of other sites about the same call, as far as the account may see them.
+    /// Records that other sites made of the same call: only those that the account may see.
     pub(super) elsewhere: Vec<OtherSiteCall>,
     /// Peaks (waveform) of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,

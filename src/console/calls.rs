@@ -156,7 +156,7 @@ pub(super) async fn csv(
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], text).into_response()
 }
 
-/// How many calls a request reads at once, and whether it counts them.
+/// Number of calls that a request reads at once, and whether the calls are also counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageSize {
     /// A page of calls, with the counts of all classes.

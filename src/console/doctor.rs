@@ -66,7 +66,7 @@ fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, St
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         sandbox::with_packet_sockets(|| command.spawn())
     };
-    let children: Vec<_> = ports.iter().map(start).collect(); // starts all doctors before it waits for the first
+    let children: Vec<_> = ports.iter().map(start).collect(); // all doctors are started before the first is waited for
     let answer = |(port, child): (&String, std::io::Result<std::process::Child>)| {
         let output = child.and_then(std::process::Child::wait_with_output).map_err(|error| error.to_string());
         let answer = output.and_then(|output| {

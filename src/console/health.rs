@@ -118,8 +118,8 @@ impl HealthFacts {
         self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
     }
 
-    /// Returns the problems that a person must solve. Problems with an open alarm are left out, because the alarm
-    /// already shows them.
+    /// Returns the problems that a person must solve. A problem with an open alarm is left out, because the page
+    /// already shows the alarm.
     fn tasks(&self, lang: Lang) -> Vec<HealthTask> {
         let mut tasks = Vec::new();
         let mut add = |colour, text: Markup, todo: &str| {

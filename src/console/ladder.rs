@@ -71,7 +71,7 @@ pub(super) struct LadderMessage {
     pub(super) to: usize,
     /// Method or status as in SIP, e.g. `INVITE` or `486`.
     pub(super) text: String,
-    /// Whether the record says which host sent the message. For some BYEs it does not.
+    /// Whether the record says which host sent the message. This is unknown for some BYEs.
     pub(super) is_directed: bool,
 }
 
@@ -114,7 +114,7 @@ impl CallLadder {
     }
 
     /// Adds the messages of holds, resumes and transfers. The record says which side sent such a message, but not on
-    /// which leg. So the message is drawn on the leg whose end is the telephone or provider of that side.
+    /// which leg. So the message is drawn on the leg that ends at the telephone or the provider of that side.
     fn add_events(&mut self, record: &CallRecord) {
         for event in &record.events {
             let text = match event.kind {
@@ -225,11 +225,11 @@ fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     };
     let mut last = record.legs.iter().enumerate().filter(|(_, leg)| is_open(leg) && is_last(leg));
     let first = last.next()?;
-    last.next().is_none().then_some(first.0) // two such legs: the right one is unknown
+    last.next().is_none().then_some(first.0) // with two such legs, the right leg is unknown
 }
 
-/// Returns the side that ended a leg; `None` if unknown. It is known only if the leg ended together with the call: then
-/// it is the side that ended the call.
+/// Returns the side that ended a leg. If the leg ended together with the call, this is the side that ended the call.
+/// Otherwise it is unknown (`None`).
 fn who_ended(leg: &LegRecord, record: &CallRecord) -> Option<Side> {
     let (leg_end, call_end) = (leg.ended_at?, record.ended_at?);
     if call_end.distance(leg_end) > TOGETHER {
@@ -261,7 +261,7 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// A leg whose end differs from the end of the call by at most this time counts as ended together with the call.
+/// Maximum time between the end of a leg and the end of the call, if both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

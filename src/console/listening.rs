@@ -60,7 +60,7 @@ impl Listenings {
             all.retain(|_, last| now.since(*last) < PAUSE);
         }
         if all.len() < MAX_LISTENINGS {
-            all.insert(key, now); // if a listening was removed, it gets a second audit row
+            all.insert(key, now); // if full, the next request adds another audit row
         }
     }
 }

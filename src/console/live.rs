@@ -65,7 +65,7 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
     Sse::new(stream::unfold(stream, next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// The event stream of one open page. While it exists, the capture thread measures levels.
+/// The event stream of one open page. The capture thread measures levels while this value exists.
 struct LiveStream {
     state: ConsoleState,
     viewer: Viewer,
@@ -78,8 +78,8 @@ struct LiveStream {
 }
 
 impl LiveStream {
-    /// Returns the next event. Once in [`ROUNDS`] events, the journal is read and the event has the rows if they have
-    /// changed. All other events have the levels.
+    /// Returns the next event. For every [`ROUNDS`]th event the journal is read; if the rows of the table have changed,
+    /// the event contains the rows. All other events contain the levels.
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);

@@ -115,7 +115,7 @@ pub(super) struct SiteFacts {
     pub(super) state_folder: PathBuf,
     /// Names of the network interfaces from which the service captures.
     pub(super) interfaces: Vec<String>,
-    /// Configuration file of the service; `None` if it was started without one.
+    /// Configuration file of the service; `None` if the service was started without a file.
     pub(super) config_file: Option<PathBuf>,
     /// Beginning of the URL of a Pyrus task, which ends before the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
@@ -334,7 +334,7 @@ impl ConsoleServer {
         let thread = StoppableThread::start_with("console", stop, ThreadLife::default(), move |life| {
             let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life, place)));
             again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
-            runtime.shutdown_background(); // does not wait for requests that wait for a disk
+            runtime.shutdown_background(); // does not wait for requests that hang on a disk
         });
         Ok(Self { addr, metrics_addr, tls, requests, status, levels, thread: Some(thread.map_err(failed)?) })
     }
@@ -408,7 +408,7 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
-/// Serves the console and the metrics until the console is stopped. Meanwhile gives signs of life to the supervision of
+/// Serves the console and the metrics until the console is stopped. Also reports signs of life to the supervision of
 /// threads.
 async fn serve_all(
     (listener, metrics_listener): &(TcpListener, Option<TcpListener>),

@@ -59,15 +59,15 @@ impl Default for SignInPauses {
 
 impl SignInPauses {
     /// Begins an attempt to sign in. If the attempt fails, a pause follows: 1 s at first, and twice as long after each
-    /// further failure. Returns this pause. If an earlier pause is not over, returns its rest as an error, and the
-    /// attempt is refused.
+    /// further failure. Returns this pause. If the pause after an earlier failure is not over, refuses the attempt:
+    /// returns the remaining time as an error.
     fn begin_try(&self, name: &str, now: Timestamp) -> Result<Duration, Duration> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
             names.retain(|_, failed| failed.until > now);
         }
         if names.len() >= MAX_NAMES {
-            names.clear(); // an attacker who tries many names has no pause for a new name anyway
+            names.clear(); // an attack with very many names; new names have no pause anyway
         }
         let failed = names.entry(name.to_owned()).or_insert(FailedTries { count: 0, until: now });
         let rest = failed.until.since(now);
@@ -166,7 +166,7 @@ fn local_path(next: Option<String>) -> String {
 /// Maximum pause after a failed sign-in. It is short: an attacker who guesses passwords must not lock the real user out
 /// for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum number of user names with a pause that are kept in memory.
+/// Maximum number of user names that are stored with their pauses.
 const MAX_NAMES: usize = 1_000;
 /// Maximum number of passwords hashed at the same time.
 const HASHES: usize = 2;

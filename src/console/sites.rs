@@ -1,5 +1,5 @@
 //! The page of a central console about its sites: last report, backlog, losses, version. It also lists calls that two
-//! sites recorded and that have two tasks in Pyrus or none.
+//! sites recorded and that have two tasks in Pyrus or no task.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::service::clock::wall_clock;
 use crate::service::site_watch::SILENT_AFTER;
 use crate::time::Timestamp;
 
-/// The states of the sites, and the calls that two sites recorded and that have two tasks in Pyrus or none.
+/// The states of the sites, and calls that two sites recorded and that have two tasks in Pyrus or no task.
 #[derive(Debug, Default)]
 struct SitesFacts {
     now: Timestamp,

@@ -39,7 +39,7 @@ struct TestCallAnswer {
     steps: Vec<AnsweredStep>,
 }
 
-/// A step of a test call, e.g. that it was captured, as the command prints it.
+/// A step of a test call, e.g. the capture of its packets, as the command prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct AnsweredStep {

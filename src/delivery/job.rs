@@ -117,7 +117,7 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) outcome: Option<String>,
 }
 
-/// Whether the call is registered in Pyrus, as far as the responses show it.
+/// Whether the call is registered in Pyrus, according to the responses of Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PyrusRegistration {
@@ -160,7 +160,7 @@ impl DeliveryPart {
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns whether another file can still replace this part, because Pyrus has nothing of it yet.
+    /// Returns whether another file can still replace this part, i.e. Pyrus has no data of the part yet.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
@@ -253,8 +253,8 @@ pub(crate) struct RetryCounts {
     pub(crate) blind_repeats: u32,
 }
 
-/// Whether Pyrus knows the end of the call. A call may be registered while it rings. If it then ends without a
-/// recording, a separate request sends its end.
+/// Whether Pyrus knows the end of the call. This matters if a call is registered while it rings and then ends without a
+/// recording. Then a separate request sends its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndNotice {
@@ -324,8 +324,8 @@ impl DeliveryJob {
 
     /// Rebuilds the job from the call record after the journal was lost. Returns `None` if the record says that nothing
     /// had to be delivered. A completed delivery stays complete. For any other delivery nobody knows which data Pyrus
-    /// has. So its recordings are attached by `external_id` alone, and the call is registered only if Pyrus then does
-    /// not know it.
+    /// has. So its recordings are attached by `external_id` alone. Only if Pyrus replies that it does not know the
+    /// call, the call is registered.
     pub fn from_record(record: &CallRecord) -> Option<Self> {
         let progress = if record.verdict.is_some() { CallProgress::Complete } else { CallProgress::Live };
         let mut job = Self::new(record, progress);

@@ -63,7 +63,7 @@ pub(super) struct RequestPacer {
     paused_until: Option<Timestamp>,
     /// Number of consecutive "too many requests" responses that did not say how long to wait.
     unspecified_waits: u32,
-    /// The window of the rate limit: number of requests left in it, and its end; `None` if unknown.
+    /// Rate-limit window: the number of requests that are still allowed, and the end of the window; `None` if unknown.
     window: Option<(i64, Timestamp)>,
     /// Number of consecutive failures to reach Pyrus.
     failures_to_reach: u32,
@@ -130,7 +130,7 @@ impl RequestPacer {
         let jitter = Duration::from_millis(self.rng.u64(0..=1_000));
         let until = now + wait + jitter;
         self.paused_until = Some(self.paused_until.map_or(until, |p| p.max(until)));
-        self.window = None; // the response is newer than the known window
+        self.window = None; // the pause replaces the window
     }
 
     /// Records that Pyrus responded, whether with success or with an error.
@@ -138,7 +138,7 @@ impl RequestPacer {
         self.failures_to_reach = 0;
     }
 
-    /// Records a response other than "too many requests". The next pause is then short again.
+    /// Records a response other than "too many requests". It resets the length of the pauses.
     pub(super) fn handle_within_rate(&mut self) {
         self.unspecified_waits = 0;
     }
@@ -163,8 +163,8 @@ impl RequestPacer {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }
 
-    /// Permits one `auth` request and counts it. If it is too early, returns as an error the time at which a request
-    /// will be permitted.
+    /// Permits one `auth` request and counts it. If no request is permitted yet, returns the time of the next
+    /// permission as an error.
     pub(super) fn take_auth(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         while self.auth_credit < self.tuning.auth_burst && self.auth_credit_at + self.tuning.auth_interval <= now {
             self.auth_credit += 1;

@@ -110,7 +110,7 @@ pub(crate) struct CallBody {
 pub(crate) struct AttachBody {
     /// `account_id` of the telephony extension in Pyrus.
     pub(crate) account_id: String,
-    /// Id of the task; `None` if unknown, then it is left out. 0 is never sent.
+    /// Id of the task; `None` if unknown. Then the member is left out; 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<u64>,
     /// The call's id, by which Pyrus finds the call without its task.
@@ -155,7 +155,7 @@ impl DeliveryPolicy {
             return false;
         }
         if is_unanswered(record) && !self.unanswered {
-            return false; // the call may still be answered
+            return false; // if in progress, the call may still be answered
         }
         if progress != CallProgress::Live {
             return true;

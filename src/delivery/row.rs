@@ -98,7 +98,7 @@ impl JobStage {
         }
     }
 
-    /// Returns the stage that a word of the journal names; `None` for an unknown word.
+    /// Returns the stage for a word in the journal; `None` for an unknown word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }

@@ -38,7 +38,7 @@ pub(crate) struct DeliveryAttempt {
     /// Number of consecutive requests in this entry, at least 1.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(crate) times: u32,
-    /// Earliest time of the next request after a failure; `None` if there is no next request or no pause before it.
+    /// After a failure, earliest time of the next request; `None` if no request follows, or if it follows at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_at: Option<Timestamp>,
 }

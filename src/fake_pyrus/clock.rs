@@ -49,7 +49,7 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. It is used for waits, and to find out whether the client sent a request before it got an
+/// Returns the real time. It is used for waits. It also shows whether the client sent a request before it got an
 /// earlier reply.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {

@@ -50,8 +50,8 @@ pub(super) fn works(step: Option<&FaultStep>) -> bool {
     })
 }
 
-/// Returns the change of the fake's state that a step causes at the moment `moment`, i.e. before or after the request's
-/// effect. Returns `None` if the step changes nothing then.
+/// Returns the change of the fake's state that a step causes before or after the request takes effect, as `moment`
+/// says. Returns `None` if it causes no change at that moment.
 pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<WorldChange> {
     match step {
         Some(FaultStep { fault: PyrusFault::Change(change), .. }) if step.map(FaultStep::when) == Some(moment) => {

@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::text::hex;
 
-/// The content of an upload's body, as far as it was parsed.
+/// The parsed part of an upload's body.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
     /// Headers of the parts, in order.

@@ -72,8 +72,8 @@ impl ServerShared {
         }
     }
 
-    /// Locks the state, even after a test panicked while it held the lock: for a look at the state, it is consistent
-    /// enough.
+    /// Locks the state, even after a test panicked while it held the lock. The state is consistent enough for a test to
+    /// examine it.
     pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +84,8 @@ impl ServerShared {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that is already closed reacts only after it has opened again. So the wait has a time limit.
+        // A listener that is already closed notices the fault only after it has opened again. So the wait has a time
+        // limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
@@ -139,8 +140,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // The cloned receiver has the same last seen value as the loop. So if a fault has just closed the
-                // listener, the new connection notices it and ends, too.
+                // If a fault has just closed the listener, this loop has not noticed it yet. The cloned receiver has
+                // not either, so the new connection will notice it and end.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },

@@ -105,7 +105,7 @@ pub struct CallFilter {
     pub until: Option<Timestamp>,
     /// Text that the number of the caller or the callee contains; `None` accepts every number.
     pub number: Option<String>,
-    /// The extension of the call is exactly this one; `None` accepts every extension.
+    /// Exact extension of the call; `None` accepts every extension.
     pub extension: Option<String>,
     /// The call has one of these verdicts; an empty list accepts every call.
     pub verdicts: Vec<CallVerdict>,
@@ -118,7 +118,7 @@ pub struct CallFilter {
     pub max_s: Option<u32>,
     /// State of the delivery to Pyrus; `None` accepts every state.
     pub delivery: Option<DeliveryState>,
-    /// Maximum number of calls in the list, which then has the newest calls; `None` for all.
+    /// Maximum number of calls in the list, which then contains only the newest calls; `None` for no limit.
     pub limit: Option<u32>,
 }
 
@@ -178,8 +178,8 @@ impl Journal {
     }
 
     /// Stores the segments that were recorded while a call is in progress, and returns the merged record. `live` is the
-    /// call's record with all segments so far. Only the segments are taken from it; the rest of the stored record does
-    /// not change. Returns `None` if the call is already complete.
+    /// call's record with all segments so far. Only the segments of `live` are stored; the rest of the stored record
+    /// does not change. Returns `None` if the call is already complete.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -311,8 +311,8 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Returns the cursor after which as many calls follow as the filter's `limit` allows. Returns `None` if there are
-    /// no more calls than that, or if there is no limit.
+    /// Returns a cursor. The calls after it are the newest `limit` calls of the filter. Returns `None` if the filter
+    /// has no limit, or finds no more calls than the limit allows.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -9,7 +9,7 @@ use crate::delivery::row::{DeliveryRow, DroppedCode, JobRow, JobStage};
 use crate::time::Timestamp;
 
 impl Journal {
-    /// Writes rows of delivery durably: all of them or, on failure, none.
+    /// Writes rows of delivery durably. If one row cannot be written, no row is written.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -104,7 +104,7 @@ impl Journal {
         self.execute(sql, params![JobStage::Parked.as_str(), JobStage::Dead.as_str()])
     }
 
-    /// Returns and removes the ids of the deliveries that somebody asked to try again.
+    /// Returns the ids of the deliveries that a person wants retried, and removes these requests.
     ///
     /// # Errors
     /// Fails if SQLite fails.

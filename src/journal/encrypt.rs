@@ -37,8 +37,8 @@ pub struct EncryptedRecording {
 }
 
 impl Journal {
-    /// Returns the ids of complete calls with files that may be encrypted now. Pyrus must have the recordings or not
-    /// need them. The JSON record beside the recording must already say so. At most `limit` ids are returned, sorted,
+    /// Returns the ids of complete calls with files that may be encrypted now: the delivery to Pyrus is finished or not
+    /// needed, and the JSON record beside the recording already says so. At most `limit` ids are returned, sorted,
     /// beginning after the id `after`.
     ///
     /// # Errors
@@ -59,8 +59,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Changes the row and the record of a recording to the encrypted file and lists the plain file as a leftover to be
-    /// removed. Returns false, and changes nothing, if the row no longer names the plain file.
+    /// Changes the row and the record of a recording to the encrypted file, and lists the plain file as a leftover to
+    /// be removed. If the row no longer names the plain file, changes nothing and returns false.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -96,8 +96,8 @@ impl Journal {
         })
     }
 
-    /// Replaces the encrypted file of kept packets in the list of leftovers by the plain file. No row of a recording
-    /// changes, because kept packets have none.
+    /// In the list of leftovers, replaces the encrypted file of kept packets by the plain file. Kept packets have no
+    /// row that must change.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.

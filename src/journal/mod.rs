@@ -14,12 +14,13 @@
 //!    leftovers, i.e. files to be removed.
 //! 4. **A delivery needs only its own row.** Numbers, times and file paths are copied into the row, so that a restarted
 //!    service can finish the delivery.
-//! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are, so
-//!    the file has mode 0600.
-//! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction, a newer one is
-//!    refused.
+//! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are
+//!    stored, so the file has mode 0600.
+//! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction; a newer version
+//!    is refused.
 //!
-//! `Journal::write` writes each durable row. If the write-ahead log may have lost pages, it first starts a new log.
+//! `Journal::write` writes each durable row. If the write-ahead log may have lost pages, the function copies the log
+//! into the database before it returns.
 //!
 //! One process writes through one connection behind a mutex; [`Journal`] is a handle to it and can be cloned. Other
 //! processes may read, and add requests, at the same time (WAL).
@@ -82,7 +83,7 @@ struct JournalGuard<'j> {
     connection: MutexGuard<'j, Connection>,
     journal: &'j Journal,
     /// Number of rows that the connection had changed when it was locked for reading; `None` if it was locked for
-    /// writing. At the end of the lock, a debug check compares it, because only [`Journal::write`] may change rows.
+    /// writing. When the guard is dropped, a debug assertion checks that no row was changed.
     changes_at_lock: Option<u64>,
 }
 
@@ -105,7 +106,7 @@ impl Drop for JournalGuard<'_> {
         let is_as_promised = self.changes_at_lock.is_none_or(|changes| changes == self.connection.total_changes());
         debug_assert!(is_as_promised, "rows are written by Journal::write only");
         if let Some(detail) = DAMAGE_SEEN.take() {
-            let _ = self.journal.damage.set(detail); // keeps the first message
+            let _ = self.journal.damage.set(detail); // fails if there is an earlier message, which is kept
         }
         if SYNC_FAILED.take() {
             self.journal.log_sync().has_failed = true;

@@ -47,8 +47,8 @@ pub(crate) struct OutboxCounts {
 }
 
 impl Outbox {
-    /// Opens the outbox in the state folder, and creates it if needed. A damaged file is renamed; after any other
-    /// error, e.g. of a full disk, the file stays as it is.
+    /// Opens the outbox in the state folder, and creates it if needed. A damaged file is renamed, and a new file is
+    /// created. After any other error, e.g. a full disk, the file stays unchanged.
     ///
     /// # Errors
     /// Fails if the file cannot be opened or created.
@@ -144,8 +144,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Turns every message with a route that is not in `known` into a dead letter, e.g. after a newer version was
-    /// replaced by this one.
+    /// Turns every message with a route that is not in `known` into a dead letter. Such a message is from a newer
+    /// version that was replaced by this version.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -190,11 +190,11 @@ impl Outbox {
 /// Prevents other users from reading the file, because its messages contain phone numbers.
 fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)); // the folder has mode 0700
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)); // may fail: the folder is private
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-/// Maximum number of damaged outbox files that are kept. The next one replaces the last of them.
+/// Maximum number of damaged outbox files that are kept. A further damaged file replaces the last of them.
 const MAX_ASIDE: u32 = 9;
 /// Maximum number of messages, about 100 MB. A busy office produces as many in a day on which a receiver does not
 /// answer.

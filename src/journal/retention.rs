@@ -25,7 +25,7 @@ macro_rules! recordings {
     };
 }
 
-/// One file of a recording, i.e. one segment, as the journal has it.
+/// One file of a recording, i.e. one segment, as stored in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
     /// Id of the call to which the recording belongs.
@@ -273,7 +273,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns and removes the ids of the calls that somebody asked to render again.
+    /// Returns the ids of the calls that a person wants rendered again, and removes these requests.
     ///
     /// # Errors
     /// Fails if SQLite fails.

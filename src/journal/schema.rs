@@ -36,7 +36,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalRes
         if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
             if step == V7 {
-                search::fill(&transaction)?; // done in Rust: SQLite converts only ASCII names to lower case
+                search::fill(&transaction)?; // not in SQL, which can lower only ASCII names
             }
         }
     }

@@ -135,8 +135,8 @@ pub struct CallSearch {
 pub struct FoundCalls {
     /// The calls of the page.
     pub calls: Vec<StoredCall>,
-    /// Start (µs since the Unix epoch) and id of the last call in the page, from which the next page continues. `None`
-    /// if there are no older calls.
+    /// Start (µs since the Unix epoch) and id of the last call in the page. The next page continues after this call;
+    /// `None` if there are no older calls.
     pub next: Option<(i64, String)>,
 }
 

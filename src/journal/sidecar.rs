@@ -1,5 +1,5 @@
-//! Sidecar records, i.e. the JSON call records that lie beside the recordings: finds those that are out of date, and
-//! rebuilds a lost journal from them.
+//! Sidecar records, i.e. the JSON call records in files beside the recordings. This module finds sidecar records that
+//! are out of date, and rebuilds a lost journal from sidecar records.
 
 use rusqlite::{Connection, OptionalExtension, params};
 

@@ -87,8 +87,8 @@ impl Journal {
             return Ok(());
         }
         let mut log_sync = self.log_sync();
-        // When a process closes a file, it loses its POSIX locks on that file. The log can be closed here, because
-        // SQLite locks only the database file.
+        // When a process closes a file, the process loses its POSIX locks on that file. Closing the log here does no
+        // harm, because SQLite locks only the database file.
         File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
             log_sync.has_failed = true;
             Error::Io { path: self.log_path.clone(), source }
@@ -175,8 +175,8 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // A call in progress has a verdict only if a rule excluded it and its segments were removed. Then the verdict
-        // stays.
+        // The record of a call in progress has a verdict only after a rule excluded the call and its segments were
+        // removed. That verdict is kept.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }

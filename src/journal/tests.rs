@@ -379,7 +379,7 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
     let call = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
     journal.put_calls_with_segments(&[call]).unwrap();
     let log_path = journal.log_path.clone();
-    journal.log_path = "/dev/null".into(); // a device that cannot be synced (fsync(2), EINVAL)
+    journal.log_path = "/dev/null".into(); // a sync of this device fails (EINVAL)
     assert!(journal.sync_states().is_err());
     // From here on Linux would confirm a sync of the log although the failed pages are missing on the disk.
     journal.log_path = log_path.clone();
@@ -418,8 +418,8 @@ fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
         let record = record("a", 10);
         let ended = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
         journal.put_calls_with_segments(&[ended]).unwrap();
-        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all frames after the log's header
-        journal.log_path = "/dev/null".into(); // a device that cannot be synced
+        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all of the log except its header
+        journal.log_path = "/dev/null".into(); // a sync of this device fails
         assert!(journal.sync_states().is_err());
         journal.log_path.clone_from(&log_path);
         write(&journal);

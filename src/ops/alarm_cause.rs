@@ -9,8 +9,7 @@ use super::alerts::AlarmKind;
 
 /// The cause of an alarm, with the facts that its text names.
 pub(crate) enum AlarmCause<'a> {
-    /// A cause that another module (the disk watch, a capture source, delivery, or a rule of the doctor) has already
-    /// described in a sentence.
+    /// A cause with a sentence that another module wrote, e.g. the disk watch, delivery, or a rule of the doctor.
     Described(AlarmKind, &'a str),
     /// The thread that copies calls to the central archive panicked because of a bug.
     ArchivePanicked,

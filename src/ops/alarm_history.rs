@@ -1,5 +1,5 @@
 //! [`AlarmHistory`]: for each kind of alarm, when the alarm command last ran, and the alarms held back since then. An
-//! alarm is *held back* if the command ran less than the pause ago for an alarm of the same kind.
+//! alarm is *held back* if it comes within the pause after a run of the command for an alarm of the same kind.
 //!
 //! The history can be stored in a file. So a service that crashes and restarts every few seconds does not send an alarm
 //! every few seconds. If the file cannot be read or written, a restart ends the pause.

@@ -9,9 +9,8 @@ use crate::call::phrasebook::Phrasebook;
 use crate::call::reason_ru::{REASON_PHRASES, REASON_SENTENCES};
 use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
 
-/// Translations of the descriptions of alarms and of the steps of a test call. An alarm about the mirror port quotes a
-/// finding of the doctor, and an alarm about delivery quotes a reason. So the translations of findings and reasons are
-/// included.
+/// Translations of the descriptions of alarms and of the steps of a test call. Some alarms quote other texts: a finding
+/// of the doctor, or the reason why a delivery waits. So the translations of these texts are included.
 pub(crate) const ALARMS: Phrasebook = Phrasebook {
     sentences: &[ALARM_SENTENCES, TEST_CALL_SENTENCES, DELIVERY_SENTENCES, REASON_SENTENCES, FINDING_SENTENCES],
     phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],

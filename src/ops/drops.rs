@@ -20,7 +20,8 @@ pub struct DropCounters {
     pub calls_evicted: u64,
     /// Number of RTP packets dropped because their call had too many streams.
     pub rtp_refused: u64,
-    /// Number of RTP packets that belonged to no known call yet and that the buffer for such packets could not store.
+    /// Number of dropped RTP packets without a known call. RTP may arrive before its SDP, but the buffer for this case
+    /// was full.
     pub rtp_not_kept: u64,
     /// Number of TCP streams, or pieces of streams, dropped because too many were being reassembled.
     pub tcp_refused: u64,

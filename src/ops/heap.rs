@@ -23,7 +23,8 @@ fn set(settings: &[(libc::c_int, libc::c_int)]) {
 }
 
 /// Returns free memory to the operating system when much has become free, e.g. after a flood of INVITEs. The C library
-/// itself returns only the free end of a heap. So one used block at the end keeps all free memory before it.
+/// itself returns only the free end of a heap. So a single used block at the end keeps all free memory before this
+/// block.
 #[derive(Debug, Default)]
 pub(crate) struct HeapTrim {
     /// Memory that was already returned to the operating system but that the C library still counts as free, bytes.

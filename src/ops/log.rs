@@ -69,8 +69,7 @@ impl<'w> MakeWriter<'w> for LogWriter {
     }
 }
 
-/// Collects one line with its prefix and writes it in one piece, so that another thread cannot write into the middle of
-/// it.
+/// Collects one line with its prefix and writes the line in one piece. So lines of different threads do not mix.
 struct PrefixedLine {
     prefix: &'static str,
 }

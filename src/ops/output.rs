@@ -25,7 +25,7 @@ pub(crate) fn note(text: &str) {
 }
 
 fn say(level: &str, text: &str) {
-    // If standard error cannot be written, there is no place to report it.
+    // An error of writing to standard error cannot be reported anywhere.
     let mut out = std::io::stderr().lock();
     let _ = if IS_JSON.load(Ordering::Relaxed) {
         writeln!(out, "{}", serde_json::json!({ "level": level, "message": text }))

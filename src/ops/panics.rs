@@ -1,7 +1,7 @@
 //! Records the panics of the service's threads, for an alarm. Every panic is a bug.
 //!
-//! After a panic, the thread goes on with the next call or request, or the service ends. A person must know of it in
-//! both cases. So a panic hook records all panics.
+//! After a panic, the thread goes on with the next call or request, or the service ends. In both cases a person must
+//! know of the panic. So a panic hook records all panics.
 
 use std::collections::VecDeque;
 use std::panic::PanicHookInfo;

@@ -18,8 +18,7 @@ pub(crate) struct SelfTestResult {
     pub(crate) at: Timestamp,
     /// Whether the call was recorded correctly.
     pub(crate) ok: bool,
-    /// If the call was not recorded correctly, the failed step and the reason. Otherwise a text that says that it was
-    /// recorded correctly.
+    /// Description of the result: the step that failed and the reason, or that the call was recorded correctly.
     pub(crate) detail: String,
 }
 

@@ -84,7 +84,7 @@ struct SupervisedThread {
     /// Whether a stall of this thread makes systemd restart the service.
     is_vital: bool,
     seen: u64,
-    /// Monotonic time at which the thread's count of rounds was last found changed; `None` before the first check.
+    /// Monotonic time of the last check at which the thread's count had changed; `None` before the first check.
     changed_at: Option<Instant>,
 }
 
@@ -100,8 +100,7 @@ pub struct StalledThread {
 }
 
 impl Supervisor {
-    /// Adds a thread to be supervised. A round of its loop must never take longer than `limit` unless something is
-    /// wrong.
+    /// Adds a thread to be supervised. If a round of its loop takes longer than `limit`, something is wrong.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }

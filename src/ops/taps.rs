@@ -6,18 +6,18 @@ use crate::capture::TapCounters;
 use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
 use crate::{rtp, sip};
 
-/// Counts of SIP and RTP packets, one entry for each tap.
+/// Counts of SIP and RTP packets, one entry for each capture interface (tap).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapTraffic(Vec<TapTally>);
 
-/// Counts of SIP and RTP packets that one tap delivered.
+/// Counts of SIP and RTP packets of one capture interface (tap).
 #[derive(Clone, Copy, Debug, Default)]
 struct TapTally {
     sip: u64,
     rtp: u64,
 }
 
-/// Counters of one tap since the start.
+/// Counters of one capture interface (tap) since the start of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TapReport {
     /// Name of the capture interface, e.g. `eth1`.

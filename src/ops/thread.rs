@@ -39,8 +39,8 @@ impl StopSignal {
 }
 
 impl StoppableThread {
-    /// Starts a thread whose work checks a [`StopSignal`]. If the work panics, it is started again after
-    /// [`PAUSE_AFTER_PANIC`].
+    /// Starts a thread that runs `work`, which must check the [`StopSignal`]. If `work` panics, the thread runs it
+    /// again after [`PAUSE_AFTER_PANIC`].
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
@@ -92,8 +92,8 @@ impl<S> StoppableThread<S> {
         self.life.clone()
     }
 
-    /// Stops the thread and waits at most `limit` for its end. If it takes longer, e.g. because of a large file, it
-    /// runs until the process ends.
+    /// Stops the thread and waits at most `limit` for its end. A thread that takes longer, e.g. because of a large
+    /// file, runs until the process ends.
     pub(crate) fn stop_within(self, limit: Duration) {
         drop(self.stop);
         join_within(vec![self.thread], limit);

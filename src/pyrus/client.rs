@@ -58,8 +58,8 @@ pub(crate) struct PyrusClient {
 struct LoginCredentials {
     login: String,
     key: SecretString,
-    /// The file that contains the security key, if one is configured. It is read again at each login, so a new key
-    /// needs no restart.
+    /// File that contains the security key; `None` if no file is configured. The file is read at each login, so a new
+    /// key needs no restart.
     key_file: Option<PathBuf>,
     person_id: Option<u64>,
 }
@@ -314,7 +314,7 @@ fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
-        .http1_only() // one request at a time: it is certain which were sent
+        .http1_only() // then it is certain which requests were sent
         .pool_idle_timeout(POOL_IDLE)
         .referer(false);
     if auth_url.is_loopback() {

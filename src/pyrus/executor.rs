@@ -178,9 +178,9 @@ impl DeliveryHandle {
         self.updates.clone()
     }
 
-    /// Waits until every job is done, parked, dead, or must wait for the end of a call. Includes the updates that were
-    /// sent before. Stops waiting if no request has succeeded for `patience` and no request is in progress. Unfinished
-    /// jobs then remain in the journal.
+    /// Waits until every job is done, parked, dead, or must wait for the end of a call. Updates that were sent before
+    /// this call are handled first. Stops waiting if no request has succeeded for `patience` and no request is in
+    /// progress. Unfinished jobs then remain in the journal.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
@@ -356,7 +356,7 @@ impl SettleWaiter {
 impl DeliveryDriver {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<DeliveryCommand>) {
         let mut waiting: Option<SettleWaiter> = None;
-        self.take_retries().await; // requests of people from before this start
+        self.take_retries().await; // people may have requested retries before this start
         loop {
             self.health.tick();
             if let Some(waiting) = &mut waiting {
@@ -444,8 +444,8 @@ impl DeliveryDriver {
         RowDurability::Durable
     }
 
-    /// Handles an update and those that follow it in the queue. Stores the rows of all these updates in one commit,
-    /// because each commit waits for the disk.
+    /// Handles an update, and the updates that follow it in the queue. Stores the rows of all these updates in one
+    /// commit, because each commit waits for the disk.
     async fn handle_updates(&mut self, first: CallUpdate) {
         let (mut next, mut complete) = (Some(first), Vec::new());
         for _ in 0..UPDATE_BATCH {

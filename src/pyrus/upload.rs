@@ -59,7 +59,8 @@ impl UploadProgress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).read_error.clone()
     }
 
-    /// Returns the time since the HTTP client last took a byte to send. Returns `None` after all bytes were taken.
+    /// Returns the time since the HTTP client last read bytes of the body to send. Returns `None` after it has read all
+    /// bytes.
     pub(super) fn stalled(&self) -> Option<Duration> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.bytes < inner.length).then(|| inner.moved_at.elapsed())

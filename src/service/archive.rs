@@ -58,7 +58,7 @@ pub(crate) fn start(
             });
             if std::panic::catch_unwind(round).is_err() {
                 alerts.raise(&AlarmCause::ArchivePanicked);
-                let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop condition tests for a stop, too
+                let _ = stop.is_stopped_within(PAUSE_AFTER_PANIC); // the loop itself checks for a stop
             }
         }
     };
@@ -127,7 +127,7 @@ impl Archiver {
     /// Sends one call, step by step, until the archive has the whole call or a step fails.
     async fn send(&mut self, job: &mut ArchiveJob) -> anyhow::Result<()> {
         let Some(call) = self.journal.call(&job.call_id)?.filter(|call| call.stage == CallStage::Complete) else {
-            return Ok(()); // being rendered again; its next change adds the job again
+            return Ok(()); // being rendered again, which will renew the job
         };
         let rows = self.journal.recordings_of(&job.call_id)?;
         if self.must_be_sealed && rows.iter().any(|row| row.plain_sha256.is_none()) {
@@ -158,7 +158,7 @@ impl Archiver {
     }
 }
 
-/// The result of one round over the calls that were due to be sent.
+/// The result of one round, in which all due calls were tried once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveRound {
     /// Number of calls that the round tried to send.
@@ -172,7 +172,7 @@ pub(crate) struct ArchiveRound {
 }
 
 impl ArchiveRound {
-    /// Returns whether the archive works, as this round shows it.
+    /// Returns whether this round shows that the archive works.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -182,7 +182,7 @@ impl ArchiveRound {
     }
 }
 
-/// Whether the archive works, as one round shows it.
+/// Result of a round for the alarm: whether the archive works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
     /// Unknown: no call was sent, e.g. because all calls still wait for their encryption.
@@ -256,8 +256,8 @@ fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<Archived
         .collect()
 }
 
-/// Returns the recordings that the archive has and retention removed at the site. They stay in the archive's row of the
-/// call. A recording is left out if the record no longer names it, because the call was rendered again or excluded.
+/// Returns recordings that the archive has although retention removed their files at the site. The archive's row of the
+/// call must still list them. If the call was rendered again or excluded, its old recordings are left out.
 fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let is_in_record = |object: &ArchivedObject| {
         call.record.recordings.iter().any(|file| file.part == object.part && file.sha256 == object.sha256)

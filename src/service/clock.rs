@@ -41,8 +41,8 @@ impl TrustedClock {
         (self.last_wall, self.last_monotonic) = (wall, now);
     }
 
-    /// Returns the current time, from which retention computes the ages of recordings, or the fact that the wall clock
-    /// cannot be trusted.
+    /// Returns the current time, from which retention computes the ages of recordings. If the wall clock cannot be
+    /// trusted, returns that instead.
     pub(super) fn ages(&self) -> ClockTrust {
         let even = self.last_monotonic.duration_since(self.even_since);
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(clock.ages(), ClockTrust::Unknown);
         clock.even_since = clock.even_since.checked_sub(CLOCK_TRUSTED).expect("the machine runs longer than that");
         assert!(matches!(clock.ages(), ClockTrust::Trusted(_)));
-        clock.last_wall = clock.last_wall - Duration::from_secs(7200); // as if it had then jumped two hours ahead
+        clock.last_wall = clock.last_wall - Duration::from_secs(7200); // simulates a jump of two hours ahead
         clock.check();
         assert_eq!(clock.ages(), ClockTrust::Unknown);
     }

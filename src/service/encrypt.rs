@@ -18,8 +18,7 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::recording::encrypt::{AgeRecipient, encrypt_file, encrypted_path};
 use crate::recording::peaks::peaks_path;
 
-/// Encrypts the files of delivered calls. The maintenance thread calls it again and again, each time for a limited
-/// time.
+/// Encrypts the files of delivered calls. It works in turns of limited time, which the maintenance thread starts.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
     /// Id of the call that was tried last. The next turn continues after this call.
@@ -84,7 +83,7 @@ impl Encryptor {
         loop {
             let ids = worker.journal.calls_to_encrypt(&self.after, PAGE)?;
             if ids.is_empty() {
-                self.after.clear(); // calls become ready in any order, so the next round begins with the first id again
+                self.after.clear(); // end of the list: the next turn begins with the first id
                 return Ok(EncryptionProgress::Done);
             }
             for id in ids {

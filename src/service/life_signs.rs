@@ -10,7 +10,7 @@ use crate::ops::supervision::{StalledThread, Supervisor};
 pub(crate) struct LifeSigns {
     pub(crate) supervisor: Supervisor,
     pub(crate) systemd: SystemdSocket,
-    /// Names of the threads that had stopped to make progress at the last check. They were already reported.
+    /// Names of the threads that made no progress at the last check. They were already reported.
     stalled: Vec<&'static str>,
     /// Status line that was sent to systemd last.
     status_line: String,
@@ -23,7 +23,7 @@ impl LifeSigns {
     }
 
     /// Sends a sign of life to the watchdog of systemd, unless a vital thread makes no progress. Returns the threads
-    /// that have stopped to make progress since the last call.
+    /// that make no progress now and were not stalled at the last call.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {
@@ -34,7 +34,7 @@ impl LifeSigns {
         stalled.into_iter().filter(|thread| !known.contains(&thread.name)).collect()
     }
 
-    /// Shows a line in `systemctl status`. If systemd is too busy to accept the line, a later call sends it.
+    /// Shows a line in `systemctl status`. If systemd is too busy to accept it, the next call tries again.
     pub(crate) fn show(&mut self, line: String) {
         if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
             self.status_line = line;

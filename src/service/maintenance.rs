@@ -78,8 +78,8 @@ impl Maintenance {
     /// Renders again the calls that a person requested with `calls render`.
     fn render_requested(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_render_requests()? {
-            // A person may request a call that made the renderer panic before. If it panics again, this thread must go
-            // on.
+            // The call may have made the renderer panic before, and a person wants another try. If it panics again,
+            // this thread must go on.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
             let error = match done {
                 Ok(Ok(())) => continue,

@@ -15,8 +15,8 @@ pub struct Pipeline {
     pub decoder: FrameDecoder,
     /// The engine: finds the calls in datagrams and streams.
     pub engine: Engine,
-    /// Counters of the decoded traffic, by which the service and the doctor detect faults of the mirror port; `None` if
-    /// nobody needs them.
+    /// Counters of the decoded traffic, by which faults of the mirror port are detected; `None` if the traffic is not
+    /// counted.
     pub(crate) traffic: Option<TrafficMonitor>,
     /// Counters of SIP and RTP for each network interface.
     pub(crate) taps: TapTraffic,

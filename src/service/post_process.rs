@@ -101,7 +101,7 @@ impl TaskQueue {
             CallTask::Publish(call) => call.has_sound(),
             CallTask::Segments(_) | CallTask::Withdraw(_) => true,
         };
-        let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // the receivers live longer
+        let _ = if has_sound { &self.sound } else { &self.rest }.send(task); // never fails: receivers exist
     }
 }
 
@@ -236,7 +236,7 @@ impl PostProcessor {
     /// waits for its next message.
     ///
     /// Calls in the spool are skipped, because [`super::resume`] has already continued them. `revived` contains the
-    /// names of their legs, and the ids of calls that ended during that.
+    /// names of their legs. It also contains the ids of calls that ended when the spool was read.
     ///
     /// # Errors
     /// Fails if the journal cannot be read.
@@ -308,8 +308,8 @@ impl PostProcessor {
     pub fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
-            // Each thread ends after its current call. If a thread takes too long, the end of the process ends it. The
-            // next start removes its half-written files and renders the call again.
+            // From now on, each thread ends after its current call. If this takes too long, the process ends before.
+            // The next start then removes the half-written files and renders the call again.
             self.pool.is_abandoned.store(true, Ordering::Relaxed);
             tracing::warn!("not every call is rendered: the next start goes on with them");
         }
@@ -454,7 +454,7 @@ fn spawn(name: &str, life: &ThreadLife, work: impl FnOnce() + Send + 'static) ->
         .with_context(|| format!("cannot start the {name} thread"))
 }
 
-/// Returns the number of threads that render. One processor core is left for the capture.
+/// Returns the number of rendering threads. It leaves one processor core for the capture.
 fn render_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
 }

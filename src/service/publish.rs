@@ -48,7 +48,7 @@ impl CallWorker {
         log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
-            // If one spool of the call cannot be read, all spools of the call are kept.
+            // If one of the spools could not be read, all spools of the call are kept.
             true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
             false => broken.contains(&leg.leg),
         };
@@ -71,7 +71,7 @@ impl CallWorker {
     }
 
     /// Removes the spools of a complete call, because the next start would otherwise continue the call. With
-    /// `recording.keep_pcap` it first puts a copy beside the recording.
+    /// `recording.keep_pcap`, the spools are copied to the folder of the recording before.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);

@@ -64,7 +64,7 @@ pub(crate) struct RenderedCall {
 pub(crate) enum RenderFailure {
     /// A file could not be written, or no worker process could be started. A later try may succeed.
     Passing(anyhow::Error),
-    /// The renderer cannot handle the call; another try would fail again. The text says how it failed.
+    /// The renderer cannot handle the call, and another try would fail again. The text says how the renderer failed.
     Broken(String),
 }
 
@@ -75,8 +75,8 @@ struct WorkerProcess {
 }
 
 impl CallRenderer {
-    /// Creates a renderer. If `setup` is `None`, calls are rendered in this process. `ticks` shows the supervision of
-    /// threads that the renderer makes progress.
+    /// Creates a renderer. If `setup` is `None`, calls are rendered in this process. `ticks` is the counter by which
+    /// the supervision of threads sees progress.
     pub(crate) fn new(recorder: Recorder, setup: Option<WorkerSetup>, ticks: TickCounter) -> Self {
         Self { recorder, setup, worker: Mutex::new(None), ticks }
     }
@@ -296,7 +296,7 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // the worker is idle here, or the service ends
+        let _ = self.child.kill(); // loses no work: the worker is idle, or the service ends
         let _ = self.child.wait();
     }
 }

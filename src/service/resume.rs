@@ -148,9 +148,9 @@ fn is_damaged(error: &SpoolError) -> bool {
 
 /// Receives the output of the engine while the spool is read.
 ///
-/// For a leg that has a file, it writes only decisions that the file may lack: `Start`, `End`, `Restart` (which do no
-/// harm if they occur twice), and new decisions about the leg's call. For a leg without a file, it writes everything,
-/// as for a new leg.
+/// If a leg already has a spool file, only decisions that may be missing there are written: new decisions, and `Start`,
+/// `End` and `Restart`, which do no harm if they occur twice. If a leg has no file, everything is written, as for a new
+/// leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
     /// Legs that have a spool file, by name.
@@ -192,8 +192,8 @@ impl LegSink for ResumeSink<'_> {
         use Decision::{Conversation, End, Join, Refer, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Only a part of the media was read again, so the packet counts in the following `End` are too low. This
-            // decision says so.
+            // Only a part of the media was read again, so the packet counts in the following `End` are too low. The
+            // decision `Restart` marks that.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none()

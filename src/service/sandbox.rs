@@ -66,7 +66,8 @@ pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
 }
 
 /// Drops the capabilities that the service does not need, for the calling thread and for threads that it starts later.
-/// Under systemd there are none to drop. A service that root starts by hand or in a container has all capabilities.
+/// The systemd unit grants only the needed capabilities. But a service that root starts by hand or in a container has
+/// all.
 pub(crate) fn drop_unneeded_capabilities() {
     let Ok(had) = capabilities(None) else { return };
     let permitted = had.permitted & NEEDED;
@@ -102,8 +103,8 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The capabilities that the service needs. It opens packet sockets, also when a network interface comes back. If root
-/// runs the service, it must read files of other users.
+/// The capabilities that the service needs: to open packet sockets, even later, when a network interface comes back;
+/// and, if root runs the service, to read files of other users.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)

@@ -53,8 +53,8 @@ fn wait(stop: &AtomicBool) {
 /// Name of the file in the state folder with the text of the last alarm. The file's modification time is the time of
 /// the alarm.
 const FILE_NAME: &str = "failed";
-/// Time for which a failed service waits before it ends. It must be shorter than 90 s, because systemd then regards the
-/// start as failed.
+/// Time for which a failed service waits before it ends. It must be shorter than 90 s, the time after which systemd
+/// ends a service that does not start.
 const HOLD: Duration = Duration::from_secs(60);
 /// Interval between checks of `stop` during the wait.
 const STOP_CHECK: Duration = Duration::from_millis(100);

@@ -101,6 +101,6 @@ mod tests {
         }
         files.stop_within(Duration::from_millis(700));
         assert!(!path.exists());
-        drop(std::fs::File::open(pipe).unwrap()); // unblocks the writing thread, which then ends
+        drop(std::fs::File::open(pipe).unwrap()); // unblocks the writing thread
     }
 }

@@ -18,8 +18,8 @@ pub(crate) fn load(state: &Path) -> io::Result<TestCallKey> {
     Ok(TestCallKey::new(bytes))
 }
 
-/// Reads the key; if there is no key, creates one. Returns `None` if both fail. Then test calls are recorded like any
-/// other call.
+/// Reads the key, or creates a key if there is none. Returns `None` if neither works; then test calls are recorded like
+/// any other call.
 pub(crate) fn load_or_create(state: &Path) -> Option<TestCallKey> {
     let key = load(state).or_else(|_| create(state));
     key.inspect_err(|error| tracing::warn!("the recorder will not know its test calls: {error}")).ok()

@@ -60,7 +60,7 @@ impl TopologyFile {
         }
     }
 
-    /// Writes the facts that are not written yet, without a pause.
+    /// Writes the facts that are not written yet at once.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());

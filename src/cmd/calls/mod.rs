@@ -171,7 +171,7 @@ pub(crate) struct HoldArgs {
 /// The folders of journal, spool and recordings, of a service or of a replay.
 struct JournalLocation {
     config: Config,
-    /// Whether the folder is the output of a `replay`. If true, all files are in one folder, and no service uses it.
+    /// Whether these are the folders of a `replay`. If true, all files are in one folder, and no service uses it.
     of_replay: bool,
 }
 

@@ -173,9 +173,9 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
     Ok(compared)
 }
 
-/// Handles a row of the index that no archived call of the journal belongs to. If the journal has the call but no
-/// archive job for it, prints that and returns 1, else 0. An unknown call is no difference, because an earlier recorder
-/// of the site may have archived it.
+/// Handles a row of the index about a call that is not archived according to the journal. If the journal has the call
+/// but no archive job, prints this difference and returns 1; else returns 0. A call that the journal does not have is
+/// no difference, because an earlier recorder of the site may have archived it.
 fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
     if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
         return Ok(0);

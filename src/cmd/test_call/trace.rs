@@ -1,4 +1,4 @@
-//! Checks the way of a test call through the recorder, and names the first step that failed.
+//! Checks step by step whether a test call passed through the recorder, and names the first step that failed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ pub(super) struct StepResult {
 /// Text that explains a failed step: the reason and the remedy.
 type StepError = String;
 
-/// A step, and the function that checks it and returns a text about its result.
+/// A step, and the function that checks this step and returns a text about the result.
 type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
 
 /// Facts about the test call that was sent, to compare with the recording.
@@ -78,7 +78,7 @@ pub(super) struct SentCall {
     pub(super) before: ServiceReport,
 }
 
-/// Checks the way of a test call through the recorder.
+/// Checks step by step whether a test call passed through the recorder.
 pub(super) struct CallTrace<'a> {
     /// Configuration of the recorder that is tested.
     pub(super) config: &'a Config,

@@ -1,9 +1,9 @@
 //! Accounts of the console: users, sessions and the audit, in the database `console.sqlite`.
 //!
 //! # Invariants
-//! 1. Of a password only an argon2id hash is stored, and of a session token only the SHA-256. So a copy of the database
-//!    gives no access to the console.
-//! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Only then is sound sent.
+//! 1. The database contains only the argon2id hashes of passwords and the SHA-256 of session tokens. So a copy of the
+//!    database gives no access to the console.
+//! 2. An audit row is durable (`synchronous=FULL`) when [`Accounts::record`] returns. Sound is sent only after that.
 //! 3. Audit rows are added and never removed. They name a call by its id, never by telephone numbers.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -105,7 +105,7 @@ impl Accounts {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         match version_of(&connection)? {
-            0 => Ok(None), // the file has no tables yet
+            0 => Ok(None), // a new file without tables
             1..=VERSION => Ok(Some(Self { connection: Arc::new(Mutex::new(connection)) })),
             newer => Err(AccountError::Newer(newer)),
         }

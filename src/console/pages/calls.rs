@@ -197,8 +197,8 @@ fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns a link to the page that explains why calls are missing, for the number (or else the extension) and the day
-/// of the call.
+/// Returns a link to the page that explains why calls are missing. The page shows the day of this call and its number,
+/// or else its extension.
 fn why_link(viewer: &Viewer, record: &CallRecord) -> Markup {
     let outside = if record.direction == CallDirection::Outbound { &record.to } else { &record.from };
     let number = outside.as_ref().or(record.internal.as_ref());

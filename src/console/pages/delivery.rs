@@ -46,8 +46,8 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns whether the delivery is finished or given up. Then a reason why no call can be delivered at present does not
-/// concern it.
+/// Returns whether the delivery is finished or given up. Then the page need not show why calls cannot be delivered at
+/// present.
 const fn is_over(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Done | DeliveryState::None)
 }
@@ -164,7 +164,7 @@ fn pause(lang: Lang, seconds: f64) -> String {
     }
 }
 
-/// Returns day and month of a time if it is not on the day on which the call began; otherwise `None`.
+/// Returns day and month of the time `at`; `None` if it is on the day on which the call began.
 fn other_day(record: &CallRecord, at: Timestamp) -> Option<String> {
     let day = date_time(at).get(..DAY_AND_MONTH).map(str::to_owned);
     day.filter(|_| super::calls::start(record).is_none_or(|start| iso_day(start) != iso_day(at)))

@@ -95,7 +95,7 @@ impl Timeline {
             let at = self.place(event.at);
             let is_open = |mark: &&mut TimelineMark, kind: MarkKind| mark.kind == kind && mark.side == event.side;
             match event.kind {
-                EventKind::Pause | EventKind::Unpause => continue, // drawn from the field `paused` instead
+                EventKind::Pause | EventKind::Unpause => continue, // pauses are drawn from `record.paused`
                 EventKind::Resume => {
                     let mut open = self.marks.iter_mut().rev();
                     if let Some(hold) = open.find(|mark| is_open(mark, MarkKind::Hold) && mark.to.is_none()) {

@@ -89,7 +89,7 @@ pub struct DeliveryMachine {
     rows: VecDeque<DeliveryRow>,
     /// Holds back all calls while Pyrus refuses the account or its form.
     account_hold: RefusalHold,
-    /// Message about the newest request if it could not reach Pyrus; `None` after any response.
+    /// Message about the newest request, if that request could not reach Pyrus; `None` after any response.
     last_failure: Option<String>,
     /// Alarm text while Pyrus counts as unreachable, i.e. after several consecutive requests failed to reach it; `None`
     /// otherwise.
@@ -248,7 +248,8 @@ impl DeliveryMachine {
 
     /// Records that the journal was lost at `lost_at` and rebuilt. A call that began earlier may already be registered
     /// in Pyrus, although its job was lost. So its registration counts as [`PyrusRegistration::Unsure`]: its recording
-    /// is attached by `external_id` alone. The call is registered only if Pyrus then does not know it.
+    /// is attached by `external_id` alone. Only if Pyrus replies that it does not know the call, the call is
+    /// registered.
     pub(crate) fn load_journal_loss(&mut self, lost_at: Timestamp) {
         self.journal_lost_at = lost_at;
     }
@@ -278,7 +279,7 @@ impl DeliveryMachine {
         self.requeue(&record.id);
     }
 
-    /// Retries a parked or dead job at once, because the administrator asked for it.
+    /// Retries a parked or dead job at once, at the request of the administrator.
     pub(crate) fn handle_retry(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
@@ -323,7 +324,7 @@ impl DeliveryMachine {
                     return NextAction::WaitUntil(self.account_hold.until);
                 }
                 if !self.in_flight.is_empty() {
-                    return NextAction::Idle; // Pyrus refuses the account: one request at a time tests it
+                    return NextAction::Idle; // Pyrus refuses the account: only one request at a time
                 }
             }
             match self.pacer.permission(now, self.in_flight.len()) {

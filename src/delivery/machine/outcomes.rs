@@ -348,7 +348,7 @@ fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseV
             if let Some(part) = find_part(job, *number)
                 && let PartState::Attaching(upload) = part.state.clone()
             {
-                part.state = PartState::Uploaded(upload); // a new upload could become a second attachment
+                part.state = PartState::Uploaded(upload); // not uploaded again: that could attach two files
             }
         }
     }

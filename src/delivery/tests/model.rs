@@ -113,8 +113,8 @@ impl SimulatedProcess {
         self.persist();
     }
 
-    /// Crashes the process and restarts it from its stored rows. All calls are passed to it again, including delivered
-    /// ones.
+    /// Crashes the process and restarts it from its stored rows. All calls are passed to it again, even delivered
+    /// calls.
     fn crash(&mut self) {
         self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();
@@ -183,13 +183,13 @@ impl SimulatedProcess {
             }
             34..37 => {
                 pyrus.note_unsure(&action.request);
-                self.crash(); // the request was never sent
+                self.crash(); // crash before the request was sent
                 return true;
             }
             37..40 => {
                 pyrus.work(&action.request);
                 pyrus.note_unsure(&action.request);
-                self.crash(); // the response was lost
+                self.crash(); // crash before the response arrived
                 return true;
             }
             _ => pyrus.work(&action.request),

@@ -26,7 +26,7 @@ fn registration_waits_for_the_configured_event() {
     for (register_at, change, progress, expected) in [
         (Auto, nothing, Live, false),
         (Auto, extension, Live, true),
-        (Auto, answered, Live, false), // only the PBX itself answered so far
+        (Auto, answered, Live, false), // the PBX answered, but no person yet
         (Auto, by_person, Live, true),
         (Auto, nothing, Ended, true),
         (Invite, nothing, Live, true),
@@ -76,9 +76,9 @@ fn call_body_has_whole_second_times_and_rounded_duration() {
     };
     let inbound = body(DurationUnit::Seconds, |_| {});
     assert_eq!(value(&inbound, "CallStartTime"), "2021-12-23T00:11:32Z");
-    assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // 1640218360
+    assert_eq!(value(&inbound, "CallEndTime"), "2021-12-23T00:12:40Z"); // Unix time 1640218360
     assert_eq!(value(&inbound, "CallDuration"), "60"); // the call lasted 60.4 s
-    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // rounded up
+    assert_eq!(value(&body(DurationUnit::Minutes, |_| {}), "CallDuration"), "2"); // 60.4 s, rounded up to minutes
     assert_eq!(value(&inbound, "PhoneNumberTo"), "200", "the operator, not the line");
     let nobody = body(DurationUnit::Seconds, |u| (u.record.from, u.record.to) = (None, None));
     assert_eq!((nobody.from_number.as_str(), nobody.to_number.as_str()), ("unknown", "unknown"));

@@ -266,7 +266,7 @@ fn verdict_by_code(
             ..ResponseData::default()
         }),
         "unrecognized_attachment_id" => ResponseVerdict::Reupload,
-        "unsupported_record_file_format" => ResponseVerdict::Dead, // cannot happen for our .wav and .ogg files
+        "unsupported_record_file_format" => ResponseVerdict::Dead, // Pyrus accepts our .wav and .ogg files
         "unrecognized_account_id" | "webhook_is_disabled" => ResponseVerdict::Park,
         "required_parameters_not_specified" => ResponseVerdict::Dead,
         "invalid_credentials" | "account_blocked" => ResponseVerdict::Park,

@@ -77,7 +77,7 @@ fn table() -> Vec<(&'static str, u16, Option<PyrusEndpoint>, ResponseVerdict)> {
         ("invalid_request_encoding", 400, None, ResponseVerdict::Dead),
         ("invalid_input", 400, None, ResponseVerdict::Dead),
         ("value_is_too_long", 400, None, ResponseVerdict::Dead),
-        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // callspan sends invalid JSON: a person must act
+        ("invalid_json", 400, Some(Auth), ResponseVerdict::Park), // a bug: a person must act
         ("invalid_value_format", 400, Some(Call), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Attach), ResponseVerdict::WithoutFields),
         ("invalid_value_format", 400, Some(Upload), ResponseVerdict::Dead),
@@ -211,7 +211,7 @@ fn status_without_code_has_its_verdict() {
     ] {
         assert_eq!(verdict(Call, status, body), expected, "call {status} {body}");
         assert_eq!(verdict(Attach, status, body), expected, "attach {status} {body}");
-        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // a second upload does no harm
+        let upload = if expected == AMBIGUOUS { BACKOFF } else { expected }; // uploads may be repeated
         assert_eq!(verdict(Upload, status, body), upload, "upload {status} {body}");
     }
     for (endpoint, expected) in
@@ -272,8 +272,8 @@ fn wait_comes_from_retry_after_or_the_reset_header() {
     assert_eq!(waited(Some("7"), None), secs(7));
     assert_eq!(waited(Some("7"), Some("3")), secs(3));
     assert_eq!(waited(Some("7"), Some("Mon, 23 Nov 2026 07:00:00 GMT")), secs(7)); // a date is not parsed
-    assert_eq!(waited(Some("0"), None), secs(1)); // no busy loop
-    assert_eq!(waited(Some("100000"), None), secs(900)); // the window is 10 minutes
+    assert_eq!(waited(Some("0"), None), secs(1)); // raised to the minimum pause
+    assert_eq!(waited(Some("100000"), None), secs(900)); // cut to the maximum pause
     for nothing in [None, Some("-5"), Some("abc"), Some("")] {
         assert_eq!(waited(nothing, None), ResponseVerdict::Wait(None));
     }

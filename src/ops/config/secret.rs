@@ -43,7 +43,7 @@ pub(crate) fn find(
             pyrus.security_key = Some(SecretString::from(key.as_str()));
         }
     } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL))
-        // If the credential exists but cannot be read, that is an error. It does not count as missing.
+        // If it is unknown whether the credential exists, reading it is tried. So the error is reported.
         && path.try_exists().unwrap_or(true)
     {
         pyrus.security_key = key_file("pyrus.security_key, the systemd credential", &path, None, findings);
@@ -99,8 +99,8 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
     }
 }
 
-/// Reads a file with the security key, at most [`MAX_KEY_BYTES`] and one byte. Refuses a pipe or a device, because
-/// reading it may never end.
+/// Reads a file with the security key. Stops one byte after [`MAX_KEY_BYTES`], so that a longer file is noticed.
+/// Refuses a pipe or a device, because reading it may never end.
 fn read_key(path: &Path) -> io::Result<String> {
     // With this flag, opening a named pipe does not wait for a process that writes to it.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

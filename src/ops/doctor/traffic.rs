@@ -2,8 +2,8 @@
 //! packets, key agreements.
 //!
 //! RTP is recognised without SDP: at least [`MIN_STREAM`] packets with one SSRC and consecutive sequence numbers form a
-//! stream (RFC 3550 appendix A.1). DNS and random bytes do not pass this test. All tables are bounded. Packets that
-//! find a table full are only counted.
+//! stream (RFC 3550 appendix A.1). DNS and random bytes do not pass this test. All tables are bounded. If a table is
+//! full, further packets are only counted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,8 +40,8 @@ pub(crate) struct TrafficSummary {
     pub(crate) rtp_copies: u64,
     /// Number of RTP packets missing in recognised streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Longest period without packets in which no RTP stream lost a packet or advanced its timestamps. It proves that
-    /// the capturing machine's clock was set ahead by this time. `None` if there was no such period.
+    /// Time by which the capturing machine's clock was set ahead; `None` if it was not. It shows as a period without
+    /// packets after which RTP streams continue without a gap. If there are several, the longest.
     pub(crate) step_ahead: Option<Duration>,
     /// Counts of pairs of hosts that exchange SIP, by the captured directions.
     pub(crate) sip_ways: HostPairs,
@@ -244,7 +244,7 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // A late packet may have been sent before the first captured packet. It was not expected, so it is
+                    // If a late packet was sent before the first captured packet, it is not in `expected` yet. So it is
                     // added here.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;

@@ -180,7 +180,7 @@ fn send_due(
     outbox.give_up_others(&NotifyRoute::ALL.map(NotifyRoute::name))?;
     for route in NotifyRoute::ALL {
         for message in outbox.due(route.name(), wall_clock(), AT_ONCE)? {
-            let _ = stop.is_stopped_within(Duration::ZERO); // a sign of life; the thread stops after the round
+            let _ = stop.is_stopped_within(Duration::ZERO); // only a sign of life, a stop is checked later
             if !send_one(outbox, config, sender, route, &message)? {
                 break;
             }

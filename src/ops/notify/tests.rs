@@ -183,7 +183,7 @@ fn a_finished_call_is_sent_with_its_id_as_key_and_a_refusal_becomes_a_dead_lette
     let outbox = Outbox::open(state.path()).unwrap();
     let record = CallRecord { id: "20261123-a".into(), from: Some("+7495".into()), ..CallRecord::default() };
     for _ in 0..2 {
-        add_call(&outbox, &record, wall_clock()).unwrap(); // added again, as after a crash
+        add_call(&outbox, &record, wall_clock()).unwrap(); // the same call again
     }
     let thread = AlarmWays::new(config, state.path()).start().unwrap();
     let request = seen.recv_timeout(PATIENCE).unwrap();

@@ -52,8 +52,8 @@ fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports offload features of a network card that merge packets. A merged packet is longer than the original packets,
-/// and it has the arrival time of the last of them.
+/// Reports offload features of a network card that merge packets. A merged packet is longer than the packets on the
+/// wire and has only one arrival time.
 fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let (name, on) = (&interface.name, &interface.joining);
     if on.is_empty() {

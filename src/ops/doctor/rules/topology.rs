@@ -3,8 +3,8 @@
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 use crate::call::topology::MachinePair;
 
-/// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests a configuration line
-/// that states it permanently.
+/// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests the configuration line
+/// that makes this permanent.
 pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
     look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
 }
