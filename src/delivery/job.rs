@@ -50,13 +50,13 @@ pub struct CallUpdate {
 /// delivery after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryJob {
-    /// The call's id. Every request contains it as `external_id`, also after a restart.
+    /// The call's id. Every request about the call contains it as `external_id`, so that Pyrus recognizes repeats.
     pub(crate) id: String,
     /// Progress of the call, from the ringing to its final record.
     pub(crate) progress: CallProgress,
     /// Data of the call that the requests contain, e.g. its numbers.
     pub(crate) facts: PyrusCallFacts,
-    /// Whether the call is registered in Pyrus, as far as delivery knows.
+    /// Whether the call is registered in Pyrus. It is unsure if the request to register got no response.
     pub(crate) registration: PyrusRegistration,
     /// The recordings of the call, sorted by their numbers.
     pub(crate) parts: Vec<DeliveryPart>,
@@ -186,7 +186,7 @@ pub(crate) enum PartState {
     Attaching(UploadReceipt),
     /// The file is attached to the task.
     Attached(UploadReceipt),
-    /// The file is sent in slices. Each slice is a part of its own.
+    /// The file is too large and is sent in slices. [`DeliveryJob::parts`] has one part for each slice.
     Split,
     /// The file will not be sent, e.g. because Pyrus refused it.
     Dead {

@@ -96,7 +96,7 @@ impl RequestPacer {
         }
     }
 
-    /// Counts a request that was sent, which uses up a part of the rate limit.
+    /// Counts a request that was sent. One request fewer is left in the window of the rate limit.
     pub(super) fn handle_sent(&mut self) {
         if let Some((remaining, _)) = &mut self.window {
             *remaining -= 1;
@@ -158,7 +158,7 @@ impl RequestPacer {
         Duration::from_nanos(self.rng.u64(0..=nanos)).max(top.min(MIN_BACKOFF))
     }
 
-    /// Returns the pause of a parked job that has been parked `times` times before.
+    /// Returns the pause of a job that is parked now and has been parked `times` times before.
     pub(super) fn park_pause(&self, times: u32) -> Duration {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }

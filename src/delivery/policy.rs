@@ -10,7 +10,7 @@ use super::job::{
 use crate::call::config::RegistrationMoment;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The moment of a call at which it is registered in Pyrus.
+/// The event at which a call is registered in Pyrus, e.g. its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
     /// As soon as the called extension is known, or when a person answers. An unanswered call is registered at its end.
@@ -66,7 +66,7 @@ pub enum RatingType {
 pub struct DeliveryPolicy {
     /// `account_id` of the telephony extension that is connected to the form.
     pub account_id: String,
-    /// The moment of a call at which it is registered.
+    /// The event at which a call is registered, e.g. its answer.
     pub register_at: RegisterAt,
     /// Directions of the calls that are registered.
     pub directions: Vec<CallDirection>,
@@ -234,7 +234,7 @@ impl DeliveryPolicy {
             .collect()
     }
 
-    /// Returns the value of a form field that Pyrus defines for calls. `code` is the code of the field.
+    /// Returns the value of a standard form field for calls. `code` is the code of the field, e.g. `CallDuration`.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
         // In Pyrus, the client is the party outside our PBX, in calls of both directions. The operator is the extension
         // that spoke last; if it is unknown, our number.

@@ -21,7 +21,7 @@ pub enum DeliveryRow {
 /// The state of one delivery. `body` has the whole job; the other columns repeat parts of it for people and queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRow {
-    /// The call's id, which Pyrus gets as `external_id`.
+    /// The call's id. Requests to Pyrus contain it as `external_id`.
     pub id: String,
     /// Stage of the delivery, e.g. that a recording is being uploaded.
     pub stage: JobStage,
@@ -31,7 +31,7 @@ pub struct JobRow {
     pub guid: Option<String>,
     /// MD5 of the last uploaded file, lower-case hexadecimal; `None` before the first upload.
     pub md5: Option<String>,
-    /// Number of consecutive failures of the current step.
+    /// Number of consecutive failures of the current request, e.g. of an upload.
     pub attempts: u32,
     /// Earliest time of the next request; `None` means at once.
     pub next_at: Option<Timestamp>,

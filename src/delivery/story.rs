@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 /// The requests of one delivery, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryStory {
-    /// The requests, oldest first. Equal failures in a row are one entry.
+    /// The requests, oldest first. Consecutive requests that failed in the same way are one entry.
     pub(crate) attempts: Vec<DeliveryAttempt>,
     /// Number of entries that were removed because the story was full. They followed the first entry.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -17,7 +17,7 @@ pub(crate) struct ArchiveBacklog {
     pub(crate) refused: u64,
 }
 
-/// Selection of the calls of a period that are sent to the archive.
+/// The calls of a period that are to be sent to the archive: only those that it lacks, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveExtent {
     /// Only the calls that the archive does not have, according to the journal.
@@ -140,7 +140,7 @@ impl Journal {
         Ok(ArchiveBacklog { owed: owed.into(), refused: refused.into() })
     }
 
-    /// Returns the archiving job of a call, whatever its stage; `None` if the call has none.
+    /// Returns the job that archives a call, finished or not; `None` if the call was never listed for the archive.
     ///
     /// # Errors
     /// Fails if SQLite fails.

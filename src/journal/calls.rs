@@ -44,7 +44,7 @@ impl CallStage {
 pub struct StoredCall {
     /// The call's stage: in progress, over, or complete.
     pub stage: CallStage,
-    /// The call record, with `delivery` and `held` as the journal knows them now.
+    /// The call record. Its fields `delivery` and `held` are filled from the journal when the call is read.
     pub record: CallRecord,
 }
 
@@ -238,7 +238,7 @@ impl Journal {
         self.write(|transaction| Ok(put_leg(transaction, call_id, leg)?))
     }
 
-    /// Returns the legs of a call in the order of its record.
+    /// Returns the legs of a call, in the order of the legs in the call record.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -54,7 +54,7 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// Returns the delivery of a call, finished or not; `None` if the call has none.
+    /// Returns the delivery of a call, finished or not; `None` if the call was never passed to delivery.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -95,7 +95,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Requests that the service retries every parked and dead delivery. Returns their number.
+    /// Requests that the service retries every parked and dead delivery. Returns the number of these deliveries.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -108,7 +108,8 @@ impl Journal {
         })
     }
 
-    /// Lists files that may exist without a row (leftovers). The next start removes these files.
+    /// Adds paths to the list of leftovers, i.e. of files that no row names. The next start of the service removes
+    /// these files.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -124,7 +125,7 @@ impl Journal {
         })
     }
 
-    /// Returns at most `limit` paths of leftovers, i.e. files that may exist without a row.
+    /// Returns at most `limit` paths of the list that [`Journal::add_leftovers`] fills.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -135,7 +136,7 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Removes paths from the list of leftovers. Their files must have been removed durably.
+    /// Removes paths from the list of leftovers. The files must have been removed before, and their folders synced.
     ///
     /// # Errors
     /// Fails if SQLite fails.

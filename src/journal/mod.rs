@@ -68,7 +68,7 @@ pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     /// Path of the write-ahead log (`-wal`).
     log_path: PathBuf,
-    /// Whether rows of live or ended calls were written that may not be on the disk yet.
+    /// Whether rows of unfinished calls were written that may still be lost in a power cut.
     has_unsynced: Arc<AtomicBool>,
     /// Whether the write-ahead log may have lost pages. To avoid a deadlock, this is locked after the connection, never
     /// before.

@@ -9,7 +9,7 @@ use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
-/// Number of calls of one class that began in one slot, i.e. a time span of fixed length.
+/// Number of calls of one class that began in one slot of the day, e.g. in one quarter of an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
     /// Start of the slot, UTC.

@@ -25,7 +25,7 @@ impl Journal {
         }
     }
 
-    /// Removes the reserve file, so that the journal can be written. Returns whether there was one.
+    /// Removes the reserve file, so that SQLite can use its disk space. Returns whether the file existed.
     pub(crate) fn free_reserve(&self) -> bool {
         let removed = self.reserve_path().ok_or(io::ErrorKind::NotFound.into()).and_then(std::fs::remove_file);
         removed.is_ok()

@@ -11,7 +11,7 @@ use crate::call::record::RetentionHold;
 use crate::delivery::JobStage;
 use crate::time::Timestamp;
 
-/// SQL that selects the recordings that are present, with the columns that [`read_recording`] reads.
+/// SQL that selects the recordings that were not removed, with the columns that [`read_recording`] reads.
 macro_rules! recordings {
     () => {
         "SELECT r.call_id, r.part, r.path, r.bytes, r.sha256, r.plain_sha256, r.at,
@@ -204,8 +204,8 @@ impl Journal {
         Ok(u64::try_from(sum).unwrap_or(0))
     }
 
-    /// Marks the recordings of calls as removed, each call with its reason, and returns the paths of their files. Must
-    /// be called before the files are removed.
+    /// Marks all recordings of the given calls as removed. `calls` has the id of each call and the reason of the
+    /// removal. Returns the paths of the files. Must be called before the files are removed.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -254,7 +254,7 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Marks the recordings of a call as present, after the call was rendered again.
+    /// Removes the mark "removed" from the recordings of a call, because the call was rendered again.
     ///
     /// # Errors
     /// Fails if SQLite fails.

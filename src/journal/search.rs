@@ -438,7 +438,7 @@ const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::TornTail,
 ];
 
-/// Maximum number of ids in a search; SQLite accepts 32,766 values.
+/// Maximum number of ids in a search. SQLite accepts at most 32,766 parameters in a query.
 pub const MAX_IDS: usize = 10_000;
 
 /// Number of seconds in a day.

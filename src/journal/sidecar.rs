@@ -114,7 +114,8 @@ impl Journal {
     }
 }
 
-/// Writes the legs of a call whose packets were kept (`keep_pcap`, or because rendering failed).
+/// Writes rows for those legs of a call that have a spool file. The file was kept because of `keep_pcap`, or because
+/// rendering failed.
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };

@@ -26,11 +26,11 @@ use crate::call::record::CallRecord;
 /// The new state of a call, as the engine reported it, to be stored in the journal.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
-    /// Record of the call without its finished segments.
+    /// Record of the call. It lacks the segments of the recording that are finished; the journal adds them.
     pub(crate) record: &'a CallRecord,
     /// Stage of the call: in progress, over, or complete.
     pub(crate) stage: CallStage,
-    /// Legs with a spool file; none for a live call.
+    /// Legs with a spool file; empty for a live call.
     pub(crate) legs: Vec<LegRow>,
     /// Whether delivery may register the call in Pyrus; `None` if the call is not passed to delivery.
     pub(crate) announce_as: Option<RegistrationPolicy>,

@@ -273,7 +273,7 @@ fn journal_of_each_older_version_is_migrated_with_its_calls() {
             params![json],
         )
         .unwrap();
-        // From version 4 on the row of a recording has the start of its call.
+        // From schema version 4 on, the row of a recording also contains the start of the call.
         let (column, at) = if version < 4 { ("", "") } else { (", at", ", 10000000") };
         old.execute_batch(&format!(
             "INSERT INTO recordings (call_id, part, path, bytes, sha256, state{column})
@@ -362,7 +362,7 @@ fn calls_are_found_by_a_number_however_it_is_written() {
         let found: String = journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect();
         assert_eq!(found, wanted, "{written}");
     }
-    // The number of a call can become known later.
+    // The caller's number becomes known after the call was first stored.
     let later = CallRecord { from: Some("+74957654321".into()), ..record("a", 10) };
     journal.put_call(&later, CallStage::Complete).unwrap();
     let find = |number: &str| {

@@ -384,7 +384,7 @@ impl DeliveryMachine {
         self.jobs.contains_key(id)
     }
 
-    // The functions below start requests.
+    // Functions that start the next request: a login, or a request of a job.
 
     fn start_auth(&mut self, now: Timestamp) -> NextAction {
         let not_before = self.token.not_before.max(self.token.hold.until);
@@ -465,7 +465,7 @@ impl DeliveryMachine {
         DeliveryAction { id, token, request }
     }
 
-    // The functions below keep track of jobs and rows.
+    // Functions that update the jobs, the queue of requests, and the changed rows.
 
     /// Adds an answered request to the job's story, i.e. the list of requests that people see. While Pyrus refuses the
     /// whole account, the story names no time for the next request.

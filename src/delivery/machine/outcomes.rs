@@ -253,7 +253,7 @@ impl RefusalHold {
     }
 }
 
-/// The consequence of a failed request for its job.
+/// The next action for a job after its request has failed.
 enum FailureConsequence {
     /// The request is repeated as soon as the rate limit allows.
     Again,
@@ -300,8 +300,8 @@ fn apply_success(job: &mut DeliveryJob, kind: &JobRequest, data: ResponseData, n
             {
                 part.state = PartState::Attached(upload);
             }
-            // The request identified the call by its `external_id` alone. Its success proves that the call is
-            // registered.
+            // The request named the call only by its `external_id`, not by a task id. Pyrus executed the request, so
+            // the call is registered.
             if job.registration == PyrusRegistration::Unsure {
                 job.registration = PyrusRegistration::Known { task_id: data.task_id };
             }

@@ -27,7 +27,7 @@ fn rate_limit_waits_without_a_time_double_up_to_ten_minutes() {
         let register = action(&mut m, now);
         m.handle_outcome(now, register.id, &http(429, ""));
         let NextAction::WaitUntil(until) = m.poll_action(now) else { panic!("a wait") };
-        assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // up to 1 s of jitter
+        assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // up to 1 s random
         now = until;
     }
 }
@@ -168,5 +168,5 @@ fn outage_raises_one_alarm_with_its_first_reason() {
     run(&mut m, now);
     drain(&mut m, &mut alarms);
     let [Some(first), None] = &alarms[..] else { panic!("one alarm and its end: {alarms:?}") };
-    assert!(first.contains("cannot be reached") && first.contains("try 4"), "{first}"); // the fifth failure
+    assert!(first.contains("cannot be reached") && first.contains("try 4"), "{first}"); // 5th failure
 }

@@ -145,7 +145,7 @@ pub(crate) enum VerdictFallback {
 pub(crate) struct ResponseData {
     /// Id of the task, from `integrations/call`; `None` from other endpoints.
     pub(crate) task_id: Option<u64>,
-    /// Person whom Pyrus made responsible, from `integrations/call`.
+    /// Name of the person responsible for the task, from `integrations/call`.
     pub(crate) responsible: Option<String>,
     /// Id of the uploaded file, from `files/upload`.
     pub(crate) guid: Option<String>,
@@ -166,7 +166,7 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) code: String,
     /// Explanation for the administrator: what to do, and the error text of Pyrus.
     pub(crate) reason: String,
-    /// Whether Pyrus could not be reached.
+    /// Whether Pyrus is unreachable: there was no response, or a gateway answered with a status from 502 to 504.
     pub(crate) is_unreachable: bool,
     /// Whether other calls would get the same response.
     pub(crate) scope: VerdictScope,
@@ -389,7 +389,8 @@ const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     }
 }
 
-/// Returns success if the MD5 in the response is that of the sent bytes. Pyrus sends it in upper or lower case.
+/// Compares the MD5 in the response with the MD5 of the sent bytes. If they differ, the upload is repeated. Pyrus sends
+/// the MD5 in upper or lower case.
 fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     let theirs = body.text("md5_hash").map(str::to_ascii_lowercase);
     match (&response.sent_md5, theirs) {
@@ -617,7 +618,7 @@ impl ResponseBody {
         map.get(key)?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// Returns the name of the person whom Pyrus made responsible. Returns `None` if the member is absent, `null` or
+    /// Returns the name of the person responsible for the task. Returns `None` if the member is absent, `null` or
     /// empty.
     fn responsible(&self) -> Option<String> {
         let Self::Object(map) = self else { return None };
