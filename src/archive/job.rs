@@ -195,7 +195,8 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
 const FILE_ATTEMPTS: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Maximum number of doublings of the pause, to avoid an overflow. So many doublings always exceed [`LONGEST_PAUSE`].
+/// Maximum number of doublings of the pause, to avoid an overflow. After ten doublings the pause exceeds
+/// [`LONGEST_PAUSE`] anyway.
 const MAX_DOUBLINGS: u32 = 10;
 /// Number of hexadecimal characters of the checksum in a key, i.e. 64 bits of SHA-256. That suffices, because the key
 /// also contains the call id.

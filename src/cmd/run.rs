@@ -152,7 +152,7 @@ struct RunningService {
     drop_alarms: DropAlarms,
 }
 
-/// Capture times at which periodic work was last done.
+/// Capture times of the last rounds of periodic work, e.g. of the last check.
 #[derive(Clone, Copy)]
 struct LastRounds {
     /// Capture time at which chunks of the spool were last written.

@@ -47,7 +47,7 @@ impl Viewer {
         self.call_key_at(&record.appliance, &record.id)
     }
 
-    /// Returns the key of the call with this id at a site.
+    /// Returns the key by which the pages name a call: its id, and in a central console also its site.
     pub(super) fn call_key_at(&self, site: &str, id: &str) -> String {
         match self.place {
             ConsolePlace::Recorder => id.to_owned(),
@@ -149,7 +149,7 @@ enum Credentials {
     Token(String),
     /// The user name in the header of the trusted proxy.
     Proxy(String),
-    /// The cookie of a session; `None` inside if the request has no credentials at all.
+    /// The cookie of a session. It holds `None` if the request has no credentials at all.
     Cookie(Option<String>),
 }
 

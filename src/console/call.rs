@@ -30,7 +30,7 @@ pub(super) struct CallFacts {
     /// Reason why no call can be delivered at present. `None` if calls can be delivered, and for accounts that are not
     /// administrators.
     pub(super) delivery_alarm: Option<String>,
-    /// Time and reason of the removal of the call's files; `None` if they were not removed.
+    /// Time and reason of the removal of the call's recordings; `None` if the recordings were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
     /// Related calls that the account may see.
     pub(super) related: Vec<CallRecord>,
@@ -38,13 +38,13 @@ pub(super) struct CallFacts {
     pub(super) elsewhere: Vec<OtherSiteCall>,
     /// Peaks (waveform) of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
-    /// Numbers of the legs whose packets were kept, counted from 1.
+    /// Numbers of the legs with kept packets, counted from 1.
     pub(super) packets: Vec<u32>,
     /// Notes and tags that users wrote about the call.
     pub(super) notes: Vec<CallNote>,
     /// Rows of the audit about the call: who listened to it.
     pub(super) heard_by: Vec<AuditEntry>,
-    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
+    /// Beginning of the URL of a Pyrus task, before the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct FoundPage {
     pub(super) range: DayRange,
     /// The search text as the console understood it, e.g. the digits of a number.
     pub(super) read_as: String,
-    /// URL of a Pyrus task up to the task id; `None` without Pyrus.
+    /// Beginning of the URL of a Pyrus task, before the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn api(
     }
 }
 
-/// Responds with the number of calls in each class as JSON.
+/// Responds, as JSON, with the number of found calls in each class (how much can be heard).
 pub(super) async fn report(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -277,9 +277,9 @@ const MAX_TAGS: usize = 4;
 const PAGE: u32 = 50;
 /// Number of calls read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;
-/// Maximum number of rows in a CSV file: a year of a small office, some 50 MiB of text.
+/// Maximum number of rows in a CSV file. It suffices for a year of a small office, i.e. for some 50 MiB of text.
 const MAX_CSV: usize = 200_000;
-/// Request header by which the page's script asks for the results only.
+/// Request header by which the script of the page requests only the list of results, without the rest of the page.
 const FRAGMENT: &str = "x-fragment";
 
 const CSV_COLUMNS: [&str; 14] = [

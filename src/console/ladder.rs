@@ -65,11 +65,11 @@ pub(super) struct LadderMessage {
     pub(super) at: Timestamp,
     /// Number of the message's leg in the call record, counted from 1.
     pub(super) leg: usize,
-    /// Index of the sender in [`CallLadder::machines`].
+    /// Index of the sending host in [`CallLadder::machines`].
     pub(super) from: usize,
-    /// Index of the receiver in [`CallLadder::machines`].
+    /// Index of the receiving host in [`CallLadder::machines`].
     pub(super) to: usize,
-    /// Method or status as in SIP, e.g. `INVITE` or `486`.
+    /// Method of a SIP request or status of a response, e.g. `INVITE` or `486`.
     pub(super) text: String,
     /// Whether the record says which host sent the message. This is unknown for some BYEs.
     pub(super) is_directed: bool,

@@ -100,7 +100,7 @@ impl LevelBoard {
 }
 
 impl LevelListener {
-    /// Sets the calls that the page shows.
+    /// Sets the calls that the page shows now. Only levels of shown calls are measured.
     pub(super) fn ask(&self, ids: &[String]) {
         let shown = self.board.pages.lock().unwrap_or_else(PoisonError::into_inner).calls.get(&self.page).cloned();
         if shown.as_deref() != Some(ids) {

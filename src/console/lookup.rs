@@ -18,7 +18,7 @@ use crate::journal::{CallSearch, HeardClass};
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
-/// Parameters of the question why a call is missing.
+/// Query parameters of a request that asks why a call is missing: the number and the range of time.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct WhyQuery {
@@ -28,18 +28,18 @@ pub(super) struct WhyQuery {
     to: String,
 }
 
-/// The answer to the question why a call is missing.
+/// The facts from which the page explains why a call is missing.
 #[derive(Debug, Default)]
 struct WhyAnswer {
     /// Start and end of the requested range of time.
     range: (Timestamp, Timestamp),
     /// Groups of digits of the requested number.
     digits: Vec<String>,
-    /// Calls of the number in the range, newest first.
+    /// Calls from or to this number in the range, newest first.
     calls: Vec<CallRecord>,
-    /// Nearest calls of the number before and after the range.
+    /// Calls from or to this number outside the range: the nearest before it and after it.
     nearest: Vec<CallRecord>,
-    /// Number of calls of all numbers in the range, in each class (how much can be heard).
+    /// Number of all calls in the range, from and to any number, for each class (how much can be heard).
     others: Vec<(HeardClass, u64)>,
 }
 
@@ -269,7 +269,7 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
     } }
 }
 
-/// Maximum number of calls of the number that are shown.
+/// Maximum number of shown calls from or to the requested number.
 const MAX_CALLS: u32 = 20;
 /// Number of nearest calls shown before the range, and as many after it.
 const NEAREST: u32 = 3;

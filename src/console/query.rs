@@ -157,7 +157,7 @@ impl CallsQuery {
     }
 }
 
-/// A range of time that consists of whole days.
+/// A range of time, usually of whole days. `None` means that the range has no start or no end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct DayRange {
     pub(super) since: Option<Timestamp>,

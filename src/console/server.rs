@@ -101,7 +101,7 @@ pub(super) struct SiteFacts {
     pub(super) is_https: bool,
     /// Whether other machines can connect to the console directly.
     pub(super) is_open_to_network: bool,
-    /// Whether a person on this machine needs no account while the console has no users.
+    /// Whether requests from this machine need no sign-in while the console has no users.
     pub(super) is_open_to_this_machine: bool,
     /// Name of this machine in the network.
     pub(super) machine_name: String,
@@ -349,7 +349,7 @@ impl ConsoleServer {
         self.requests.try_recv().ok()
     }
 
-    /// Sets the counters that the pages and `GET /api/status` show.
+    /// Sets the counters of the service. The pages and `GET /api/status` show them.
     pub(crate) fn publish(&self, status: ServiceStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
@@ -541,7 +541,7 @@ fn guarded(routes: Router<ConsoleState>, state: ConsoleState) -> Router {
     routes.fallback(access::not_found).layer(DefaultBodyLimit::max(access::MAX_BODY)).layer(guard).with_state(state)
 }
 
-/// Returns the routes that both kinds of console have.
+/// Returns the routes that the console of a recorder and the central console share.
 fn common_routes() -> Router<ConsoleState> {
     Router::new()
         .route("/", get(calls::home))
@@ -586,7 +586,7 @@ const MAX_JOURNALS: usize = 4;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request, bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// Interval at which this thread shows the supervisor of threads that it is alive.
+/// Interval at which the console's thread reports to the supervisor of threads that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

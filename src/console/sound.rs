@@ -50,7 +50,7 @@ struct SentFile {
 enum ByteRange {
     /// The request asks for the whole file.
     Whole,
-    /// From the first to the last byte, both included.
+    /// The request asks for the bytes from the first to the second position, both included.
     Part(u64, u64),
     /// The range lies outside of the file, so nothing can be sent.
     Unsatisfiable,

@@ -53,7 +53,7 @@ pub(super) trait CallSource {
     /// Returns the reason why no call can be delivered at present; `None` if calls can be delivered.
     fn delivery_alarm(&self) -> SourceResult<Option<String>>;
 
-    /// Returns the time and reason of the removal of a call's files; `None` if they were not removed.
+    /// Returns the time and reason of the removal of a call's recordings; `None` if the recordings were not removed.
     fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>>;
 
     /// Returns the records of other sites about the same call, within a scope.
@@ -109,7 +109,7 @@ pub(super) struct AccountSource<'a> {
 }
 
 impl<'a> AccountSource<'a> {
-    /// Returns the view of a source for an account.
+    /// Creates the source of calls for an account: `source`, with or without the reasons of failed deliveries.
     pub(super) fn new(source: &'a dyn CallSource, reasons: DeliveryReasons) -> Self {
         Self { source, reasons }
     }

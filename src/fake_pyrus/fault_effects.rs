@@ -61,12 +61,12 @@ pub(super) fn change(step: Option<&FaultStep>, moment: FaultTiming) -> Option<Wo
     }
 }
 
-/// Returns whether the client receives the genuine reply, i.e. the reply without a fault.
+/// Returns whether the client receives the normal reply, i.e. the same reply as without a fault.
 pub(super) fn is_honest(step: Option<&FaultStep>) -> bool {
     step.is_none_or(|s| matches!(s.fault, PyrusFault::Change(_) | PyrusFault::SlowRead(_)))
 }
 
-/// Returns the reply and how it is sent. `earned` is the genuine reply; `None` if the request did not take effect.
+/// Returns the reply and how it is sent. `earned` is the normal reply; `None` if the request did not take effect.
 pub(super) fn reply(
     step: Option<&FaultStep>,
     earned: Option<FakeReply>,
@@ -99,7 +99,7 @@ pub(super) fn reply(
 /// Duration of a stalled upload. It is longer than the time-outs of all clients.
 pub(super) const STALL: Duration = Duration::from_secs(600);
 
-/// Returns the reply that a fault sends instead of the genuine reply; `None` if the fault sends none.
+/// Returns the reply that a fault puts in place of the normal reply; `None` if the fault replaces no reply.
 fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     Some(match fault {
         PyrusFault::Status { code, body, headers } => {
@@ -137,7 +137,7 @@ fn replacement(fault: &PyrusFault, lang: ErrorLanguage) -> Option<FakeReply> {
     })
 }
 
-/// Replaces one detail of the genuine reply by a wrong value.
+/// Replaces one detail of the normal reply by a wrong value.
 fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     if *fault == PyrusFault::WrongContentType {
         return FakeReply { content_type: Some("text/html; charset=utf-8"), ..reply };

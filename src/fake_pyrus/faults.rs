@@ -54,8 +54,8 @@ pub struct FaultStep {
 }
 
 impl FaultStep {
-    /// Creates a step with the default timing of its fault. A fault that changes the genuine reply happens after the
-    /// request takes effect; any other fault happens before.
+    /// Creates a step with the default timing of its fault. A fault that only changes the normal reply happens after
+    /// the request takes effect; any other fault happens before.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
@@ -170,7 +170,7 @@ pub enum PyrusFault {
     InvalidUtf8,
     /// The fake replies with status 200 and a JSON object of this number of bytes.
     HugeBody(u64),
-    /// The fake sends the genuine reply with the content type `text/html`.
+    /// The fake sends the same reply as without a fault, but with the content type `text/html`.
     WrongContentType,
     /// The fake replies with status 307 and this location.
     Redirect(String),
@@ -190,7 +190,7 @@ pub enum PyrusFault {
     HttpApiUrl {
         /// Value of `api_url` in the reply.
         api_url: String,
-        /// Value of `files_url` in the reply; the genuine value if `None`.
+        /// Value of `files_url` in the reply. With `None` the reply has the URL of the fake's files host.
         #[serde(default)]
         files_url: Option<String>,
     },

@@ -186,7 +186,7 @@ impl HttpConnection {
         }
     }
 
-    /// Lets the connection end with TCP RST instead of FIN.
+    /// Makes the kernel end the connection by TCP RST in place of FIN when the connection is dropped.
     fn reset_on_drop(&self) {
         let _ = self.stream.set_zero_linger();
     }

@@ -304,8 +304,8 @@ fn cut_short(
     }
 }
 
-/// Finishes a request. State and log are updated before the reply is written, because a client may inspect them at
-/// once.
+/// Finishes a request: updates state and log, then sends the reply. In this order, a test that has the reply also finds
+/// the request in the log.
 async fn finish(
     shared: &ServerShared,
     conn: &mut HttpConnection,

@@ -196,7 +196,7 @@ pub struct StoredFile {
     pub bytes: Option<Arc<Vec<u8>>>,
 }
 
-/// An issued token with its value.
+/// A token that the fake issued, with its secret value.
 #[derive(Debug)]
 pub(super) struct IssuedToken {
     pub(super) value: String,

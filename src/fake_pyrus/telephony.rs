@@ -130,7 +130,7 @@ impl FakeWorld {
         RouteResult { reply, code: Some(code.into()), note }
     }
 
-    // The endpoint `integrations/attachcallrecord`.
+    // The method below handles the endpoint `integrations/attachcallrecord`.
 
     pub(super) fn attach(&mut self, login: &str, body: &Map<String, Value>, now: Duration) -> RouteResult {
         let account_id = text_of(body, "account_id");

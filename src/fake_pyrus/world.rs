@@ -79,7 +79,7 @@ pub(super) struct RequestTicket {
     pub(super) route: PyrusRoute,
     pub(super) step: Option<FaultStep>,
     entry: RequestLogEntry,
-    /// Login of the user whose token the request had; `None` without a valid token.
+    /// Login to which the request's token belongs; `None` without a valid token.
     login: Option<String>,
     /// Login that an `auth` request names; `None` for other requests.
     auth_of: Option<String>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::alerts::AlarmKind;
 
-/// The cause of an alarm, with the facts that its text names.
+/// The cause of an alarm, with the facts for the text of the alarm.
 pub(crate) enum AlarmCause<'a> {
     /// A cause with a sentence that another module wrote, e.g. the disk watch, delivery, or a rule of the doctor.
     Described(AlarmKind, &'a str),
@@ -15,7 +15,7 @@ pub(crate) enum AlarmCause<'a> {
     ArchivePanicked,
     /// The central archive has failed for a long time.
     ArchiveFailing { reason: &'a str },
-    /// The central archive refused a call for good.
+    /// The central archive refused a call and will never accept it.
     CallNotArchived { reason: &'a str },
     /// The central archive accepts calls again after a failure.
     ArchiveRecovered,

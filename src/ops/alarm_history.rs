@@ -14,7 +14,7 @@ use super::alerts::{Alarm, AlarmKind};
 use super::state_file::replace_file;
 use crate::time::Timestamp;
 
-/// For each kind of alarm, the last run of the alarm command and the alarms held back since then.
+/// The last run of the alarm command and the alarms held back since then, for each kind of alarm.
 #[derive(Debug)]
 pub(crate) struct AlarmHistory {
     kinds: HashMap<AlarmKind, KindHistory>,
@@ -22,7 +22,7 @@ pub(crate) struct AlarmHistory {
     file: Option<PathBuf>,
 }
 
-/// For one kind of alarm: the last run of the alarm command, and the alarms held back since.
+/// The history of one kind of alarm: the last run of the alarm command, and the alarms held back since then.
 #[derive(Debug)]
 struct KindHistory {
     last_run: Instant,
@@ -30,7 +30,7 @@ struct KindHistory {
     last_run_at: Timestamp,
     /// Newest alarm that is held back, i.e. was not passed to the command yet; `None` if no alarm is held back.
     held: Option<Alarm>,
-    /// Number of alarms that were held back since the last run.
+    /// Number of alarms that were held back since the last run of the command.
     count: u64,
 }
 

@@ -61,7 +61,7 @@ pub enum AlarmKind {
     MirrorOneSidedOver,
     /// RTP arrives that belongs to no call, or calls have no RTP. The mirror port probably lacks some traffic.
     MediaUnheard,
-    /// Calls have their RTP again after [`Self::MediaUnheard`].
+    /// RTP arrives and belongs to calls again, after [`Self::MediaUnheard`].
     MediaUnheardOver,
     /// The call of `callspan test-call --alarm` was not recorded correctly.
     TestCallFailed,

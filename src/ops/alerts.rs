@@ -79,7 +79,7 @@ pub(crate) struct Alarm {
 pub struct Alerts {
     to_command: Option<Sender<Alarm>>,
     command: SharedCommand,
-    /// Webhooks, mail and Telegram for alarms; `None` without a state folder to store their messages.
+    /// Sends alarms to webhooks, mail and Telegram. `None` without a state folder, in which the messages are stored.
     ways: Option<AlarmWays>,
     /// Open alarms, i.e. alarms about problems that have not ended, at most [`MAX_OPEN`], newest last.
     open: Arc<Mutex<VecDeque<Alarm>>>,
@@ -358,7 +358,8 @@ fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::pro
     }
 }
 
-/// Returns a text in which every run of [`NUMBER_DIGITS`] or more digits is blanked, cut to [`MAX_DETAIL`] characters.
+/// Replaces every sequence of [`NUMBER_DIGITS`] or more digits by `…`, because it may be a phone number. Cuts the text
+/// to [`MAX_DETAIL`] characters.
 pub(super) fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();

@@ -139,7 +139,8 @@ impl std::fmt::Display for DropCounters {
 }
 
 impl DropAlarms {
-    /// Returns a text for each counter that grew, unless the counter was reported within the last [`PAUSE`].
+    /// Returns a text for each counter that grew since its last report. A counter is reported at most once in each
+    /// [`PAUSE`].
     pub(crate) fn take_new(&mut self, now: Timestamp, totals: &DropCounters) -> Vec<(DropReason, String)> {
         let mut grown = Vec::new();
         for (reported, (reason, total, text)) in self.reported.iter_mut().zip(totals.lines()) {

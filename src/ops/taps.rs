@@ -24,17 +24,17 @@ pub(crate) struct TapReport {
     pub(crate) name: String,
     /// Whether the interface is up and the capture on it runs.
     pub(crate) is_up: bool,
-    /// Number of frames captured on this tap.
+    /// Number of frames captured on this interface.
     pub(crate) frames: u64,
     /// Number of SIP messages and pieces of SIP over TCP. If several taps show the same packet, only the tap that shows
     /// it first counts it.
     pub(crate) sip: u64,
-    /// Number of RTP packets, repeated packets included.
+    /// Number of RTP packets, including packets that arrived twice.
     pub(crate) rtp: u64,
     /// Number of packets that were dropped because a tap had already shown the same packet shortly before. RTP is not
     /// included.
     pub(crate) copies: u64,
-    /// Number of frames dropped by the kernel because the buffer of this tap was full.
+    /// Number of frames dropped by the kernel because the capture buffer of this interface was full.
     pub(crate) dropped_by_kernel: u64,
     /// Number of frames dropped by the network interface.
     pub(crate) dropped_by_interface: u64,
@@ -59,7 +59,7 @@ impl TapTraffic {
         }
     }
 
-    /// Returns the reports of all taps of a source.
+    /// Returns a report for each capture interface (tap) of a source.
     pub(crate) fn report(&self, taps: Vec<TapCounters>, decoder: &FrameDecoder) -> Vec<TapReport> {
         let report = |(interface, tap): (u32, TapCounters)| {
             let tally = self.0.get(interface as usize).copied().unwrap_or_default();
@@ -95,13 +95,13 @@ impl TapReport {
         self.sip + self.rtp + self.copies > 0
     }
 
-    /// Returns the number of frames of this tap that the kernel or the network card of this machine lost.
+    /// Returns the number of frames of this interface that the kernel or the network card of this machine lost.
     pub(crate) const fn lost(&self) -> u64 {
         self.dropped_by_kernel + self.dropped_by_interface
     }
 }
 
-/// Maximum number of taps that are counted. A capture file can name any number of interfaces.
+/// Maximum number of interfaces with counters. A capture file can name any number of interfaces.
 const MAX_TAPS: usize = 64;
 
 #[cfg(test)]

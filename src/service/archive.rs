@@ -347,7 +347,8 @@ fn recorder_health(state: &Path) -> Option<serde_json::Value> {
     }))
 }
 
-/// Pause between two rounds. A call usually changes several times within seconds of its end.
+/// Pause between two rounds. A call usually changes several times in the seconds after its end, and one round sends all
+/// these changes.
 const ROUND: Duration = Duration::from_secs(5);
 /// Maximum number of capture interfaces in the report that a site sends.
 const MAX_TAPS: usize = 16;

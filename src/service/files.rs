@@ -30,7 +30,7 @@ pub(super) fn remove_half_written(folder: &Path, before: Timestamp) {
     }
 }
 
-/// Removes callspan's half-written files in one folder. Returns the folders directly below it.
+/// Removes the half-written files of callspan in one folder. Returns the folders directly in this folder.
 pub(crate) fn remove_half_written_in(folder: &Path, before: Timestamp) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return folders };

@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
-    /// Wall-clock time at which `calls` began to count.
+    /// Wall-clock time from which `calls` has counted.
     calls_since: Timestamp,
     window_began: Timestamp,
     counters: (EngineCounters, DecodeCounters),
@@ -224,7 +224,7 @@ struct SipSilence {
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
-    /// Whether `days` has changed since it was last saved.
+    /// Whether `days` is to be written to its file.
     is_due: bool,
     is_raised: bool,
 }

@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn every_call_is_reported_when_its_record_is_there() {
         let dir = tempfile::tempdir().expect("a folder");
-        // With so many calls, each thread makes more than two groups.
+        // There are enough calls for more than two groups on each thread.
         let calls = 200;
         let (ids, failed) = published(&mut renderers(dir.path()), calls);
         let mut expected: Vec<String> = (0..calls).map(|number| call(number).record.id).collect();

@@ -182,7 +182,7 @@ fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Depth of the subfolders by day: `YYYY/MM/DD`.
+/// Number of levels of subfolders that are searched for call records: `YYYY/MM/DD` has three.
 const MAX_DEPTH: usize = 3;
 /// Reason that the journal keeps for a removed recording: it was missing when the journal was rebuilt.
 const WAS_GONE: &str = "it was missing already when the journal was rebuilt";

@@ -81,7 +81,7 @@ impl CallRenderer {
         Self { recorder, setup, worker: Mutex::new(None), ticks }
     }
 
-    /// Creates a renderer of the same kind for another thread.
+    /// Creates a renderer with the same settings for another thread.
     pub(super) fn for_thread(&self, ticks: TickCounter) -> Self {
         Self::new(self.recorder.clone(), self.setup.clone(), ticks)
     }

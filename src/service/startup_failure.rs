@@ -56,5 +56,5 @@ const FILE_NAME: &str = "failed";
 /// Time for which a failed service waits before it ends. It must be shorter than 90 s, the time after which systemd
 /// ends a service that does not start.
 const HOLD: Duration = Duration::from_secs(60);
-/// Interval between checks of `stop` during the wait.
+/// Interval at which the waiting service checks whether it was asked to stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);

@@ -68,7 +68,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
     }
 }
 
-/// Pause between two writes of the waiting contents.
+/// Pause between two rounds of the thread. Each round writes the files with new contents.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::ops::totals;
 use crate::pyrus::{DeliveryAnswer, StatusClient};
 use crate::time::Timestamp;
 
-/// Starts the thread. It checks disks and delivery at once and then every ten seconds.
+/// Starts the thread that raises alarms about disks and delivery. It checks both at once and then every ten seconds.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.
@@ -157,7 +157,7 @@ const DAY_S: i64 = 86_400;
 /// The delivery problems for which an alarm was already raised.
 #[derive(Debug, Default)]
 struct DeliveryAlarms {
-    /// Ids of calls whose delivery is parked (waits for a person) or dead (given up).
+    /// Ids of calls with a delivery that is parked (waits for a person) or dead (given up).
     troubles: BTreeSet<String>,
     blocked_by: Option<DeliveryBlocker>,
     /// Whether delivery waits because the journal cannot be written.

@@ -22,7 +22,7 @@ pub(crate) enum AuditAction {
     Listed,
     /// The user signed in.
     SignedIn,
-    /// Somebody tried to sign in as the user with a wrong password.
+    /// Somebody tried to sign in with the user's name and a wrong password.
     WrongPassword,
     /// The user requested a retry of a delivery, or placed or released a hold on a call.
     Changed,

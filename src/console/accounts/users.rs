@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 pub(crate) enum AccountRole {
     /// May see, hear and change everything.
     Admin,
-    /// May see and hear the calls of its scope.
+    /// Has the given rights, e.g. to play recordings, for the calls in its scope.
     Listener,
     /// May see all calls and the audit, but hear nothing.
     Auditor,
@@ -27,7 +27,7 @@ pub(crate) enum AccountRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AccountRight {
-    /// May see calls of the scope.
+    /// May see the calls in the scope of the account.
     List,
     /// May play recordings in the browser.
     Play,

@@ -176,7 +176,7 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
     if is_same_day { clock_time(at) } else { date_time(at) }
 }
 
-/// Number of bytes that day and month take at the beginning of a date: `29.11`.
+/// Number of bytes of day and month at the beginning of a date, e.g. of `29.11`.
 const DAY_AND_MONTH: usize = 5;
 /// Maximum delay of a registration that is shown, seconds. A longer delay is not shown.
 const NEAR_SECONDS: f64 = 100.0;

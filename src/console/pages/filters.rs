@@ -176,7 +176,7 @@ fn select(lang: Lang, name: &str, label: &str, query: &CallsQuery) -> Markup {
     }
 }
 
-/// One of two form fields that belong together: the beginning or the end of a range.
+/// A form field for the beginning or the end of a range, e.g. of the length of a call.
 struct PairField<'a> {
     kind: &'static str,
     name: &'static str,

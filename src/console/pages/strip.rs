@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// State of a slot (a quarter of an hour), or of several consecutive slots with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
-    /// No call with sound to be expected began in the slot.
+    /// No call that should have sound began in the slot.
     Quiet,
     /// Most calls of the slot could be heard on both sides.
     Heard,

@@ -27,7 +27,7 @@ fn rate_limit_waits_without_a_time_double_up_to_ten_minutes() {
         let register = action(&mut m, now);
         m.handle_outcome(now, register.id, &http(429, ""));
         let NextAction::WaitUntil(until) = m.poll_action(now) else { panic!("a wait") };
-        assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // up to 1 s random
+        assert_eq!(until.since(now).as_secs_f64().floor() as u64 / 2 * 2, seconds); // pauses vary by up to 1 s
         now = until;
     }
 }

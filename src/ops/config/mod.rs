@@ -98,7 +98,7 @@ pub struct TrustedProxy {
 pub(crate) enum ConfigPurpose {
     /// For `replay`: no key is required, and nothing is delivered.
     Replay,
-    /// For `replay --deliver`: login, key and account of Pyrus are required, whatever the value of `pyrus.enabled`.
+    /// For `replay --deliver`: login, key and account of Pyrus are required, even if `pyrus.enabled` is false.
     ReplayAndDeliver,
     /// For `run`: the interface is required. If `pyrus.enabled` is true, login, key and account of Pyrus are required,
     /// too.

@@ -69,7 +69,7 @@ pub(crate) struct AlarmWays {
 }
 
 impl AlarmWays {
-    /// Creates the routes that a configuration names. `state` is the folder of the outbox.
+    /// Creates the routes from their configuration. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
     }

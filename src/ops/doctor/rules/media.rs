@@ -269,7 +269,7 @@ fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Minimum number of RTP packets without a call for a finding: two seconds at 20 ms a packet. Fewer packets may belong
-/// to a call that began or ended just then.
+/// to a call that was cut off by the start or end of the observation.
 const MIN_UNCLAIMED: u64 = 100;
 /// Minimum number of packets that count as a key agreement. A DTLS handshake takes four exchanges.
 const MIN_HANDSHAKE: u64 = 4;
