@@ -34,7 +34,7 @@ pub(crate) struct SiteState {
 /// Another site's record of a call, e.g. of the site at which the other party of the call is.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the header by which both records are of the same call: `session_id`, `call_id` or `correlation_header`.
+    /// Name of the header that has the same value in both records: `session_id`, `call_id` or `correlation_header`.
     pub(crate) why: String,
     /// Call record that the other site made.
     pub(crate) record: CallRecord,

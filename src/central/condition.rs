@@ -14,8 +14,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 pub(super) struct IndexCondition {
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// The condition on extensions as SQL, and each extension as an SQL expression for an index look-up. `None` if the
-    /// search has no extensions, too many extensions, or an extension with a wildcard.
+    /// The SQL condition on extensions, and an SQL expression for each extension, by which an index is searched. `None`
+    /// if the search has no extensions, too many extensions, or an extension with a wildcard.
     plain_extensions: Option<(String, Vec<String>)>,
 }
 

@@ -220,8 +220,7 @@ fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
     }
 }
 
-/// Checks the CSRF token in a header or in a form field. Returns the request with its body, which may have been read
-/// for that.
+/// Checks the CSRF token in a header or in a form field. Returns the request with an unchanged body.
 async fn with_csrf_checked(request: Request, csrf: &str) -> Result<Request, Box<Response>> {
     let is_right = |given: &str| password::is_same_secret(given, csrf);
     if request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).is_some_and(is_right) {

@@ -261,7 +261,7 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// Maximum time between the end of a leg and the end of the call, if both count as ended together.
+/// A leg and its call count as ended together if their ends are at most this far apart.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

@@ -113,8 +113,8 @@ impl RequestPacer {
             // early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
-            // Responses may arrive in another order than Pyrus sent them. Within a window, the lowest number of
-            // requests left is the newest.
+            // Responses may arrive in another order than Pyrus sent them. In one window, the response with the lowest
+            // number of requests left is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),

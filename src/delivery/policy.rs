@@ -28,7 +28,7 @@ pub enum RegisterAt {
 }
 
 impl RegisterAt {
-    /// Returns the earliest moment in a call at which the call may be registered.
+    /// Returns the first event of a call at which the call may be registered.
     pub const fn moment(self) -> RegistrationMoment {
         match self {
             Self::Auto => RegistrationMoment::PersonKnown,

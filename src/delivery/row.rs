@@ -68,7 +68,7 @@ pub enum JobStage {
 }
 
 impl JobStage {
-    /// All stages, first those that a successful delivery passes through in this order.
+    /// All stages, in the order of a delivery. The two kinds of failure come last.
     pub const ALL: [Self; 10] = [
         Self::New,
         Self::Registering,

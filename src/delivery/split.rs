@@ -1,8 +1,8 @@
 //! Splits recordings into slices if the server refuses them as too large. Each slice is uploaded as a separate WAV
 //! file; the recording on disk stays whole.
 //!
-//! A proxy in front of Pyrus may have a lower limit than Pyrus, which its error does not contain. So the upload size is
-//! halved until the server accepts a file. Later files are split to the same size.
+//! A proxy in front of Pyrus may have a lower limit than Pyrus, and its error does not tell the limit. So the upload
+//! size is halved until the server accepts a file. Later files are split to the same size.
 
 use serde::{Deserialize, Serialize};
 

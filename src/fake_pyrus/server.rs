@@ -140,8 +140,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // If a fault has just closed the listener, this loop has not noticed it yet. The cloned receiver has
-                // not either, so the new connection will notice it and end.
+                // A fault may have just closed the listener before this loop noticed it. The cloned receiver still
+                // contains this event, so the new connection sees it and ends.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },

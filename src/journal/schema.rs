@@ -36,7 +36,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: i64) -> JournalRes
         if (found..wanted).contains(&from) {
             transaction.execute_batch(step)?;
             if step == V7 {
-                search::fill(&transaction)?; // not in SQL, which can lower only ASCII names
+                search::fill(&transaction)?; // in Rust, because SQLite lower-cases only ASCII letters
             }
         }
     }

@@ -313,7 +313,7 @@ impl SqlCondition {
 
     fn add_scope(&mut self, scope: &CallScope) -> JournalResult<()> {
         if !scope.sites.is_empty() {
-            self.add("0", []); // no call matches: a journal knows nothing of sites
+            self.add("0", []); // matches no call, because a journal contains no sites
         }
         self.add_extensions(&scope.extensions);
         if !scope.directions.is_empty() {
@@ -361,8 +361,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the search row of a call. `put_call` must call this before it replaces the row in `calls`. That old row
-/// contains the start by which the old search row is found and removed.
+/// Writes the search row of a call, and removes the old search row. Must be called before the row in `calls` is
+/// replaced: the start in that row is the key of the old search row.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);

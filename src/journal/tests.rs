@@ -224,7 +224,7 @@ fn renamed_recording_makes_its_old_path_a_leftover() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // The call is rendered again to the same path before the old file was removed. So this path must not stay in the
+    // The call is rendered again to the path of the old file, which was not removed yet. So this path must leave the
     // list of leftovers.
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);

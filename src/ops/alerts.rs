@@ -195,8 +195,8 @@ impl Alerts {
         self.log_and_send(cause.kind(), &cause.to_string(), None);
     }
 
-    /// Raises an alarm about a call. The description may quote an answer of Pyrus with a phone number. So long runs of
-    /// digits are blanked.
+    /// Raises an alarm about a call. The description may quote an answer of Pyrus with a phone number. So long
+    /// sequences of digits are replaced by `…`.
     pub(crate) fn raise_for(&self, call: &str, cause: &AlarmCause<'_>) {
         self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));
     }
@@ -401,7 +401,8 @@ const QUEUE: usize = 256;
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval at which a running command is checked for its end.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
-/// Minimum length of a run of digits that is blanked. Shorter runs may be e.g. extensions or error codes.
+/// Minimum length of a sequence of digits that is replaced by `…`. Shorter sequences may be e.g. extensions or error
+/// codes.
 const NUMBER_DIGITS: usize = 6;
 /// Maximum length of an alarm's description, characters. The whole JSON line stays far below the 64 KiB that the buffer
 /// of a pipe holds.

@@ -314,7 +314,7 @@ fn http_client(config: &Config, auth_url: &AuthUrl, timeouts: RequestTimeouts) -
         .user_agent(concat!("callspan/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
-        .http1_only() // then it is certain which requests were sent
+        .http1_only() // with HTTP/2 it would be uncertain which requests were sent
         .pool_idle_timeout(POOL_IDLE)
         .referer(false);
     if auth_url.is_loopback() {

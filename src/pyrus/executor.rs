@@ -460,7 +460,8 @@ impl DeliveryDriver {
             }
         }
         let written = self.store_rows().await;
-        // The next start continues from the rows on the disk, so it needs these calls no more.
+        // The rows are on the disk, and the next start continues from them. So these calls need not be passed to
+        // delivery again.
         if written == RowDurability::Durable
             && !complete.is_empty()
             && let Err(e) = self.journal.mark_announced(complete.iter().map(String::as_str))

@@ -41,8 +41,8 @@ impl TrustedClock {
         (self.last_wall, self.last_monotonic) = (wall, now);
     }
 
-    /// Returns the current time, from which retention computes the ages of recordings. If the wall clock cannot be
-    /// trusted, returns that instead.
+    /// Returns the current time, from which retention computes the ages of recordings. Returns [`ClockTrust::Unknown`]
+    /// if somebody set the wall clock a short while ago.
     pub(super) fn ages(&self) -> ClockTrust {
         let even = self.last_monotonic.duration_since(self.even_since);
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
@@ -65,9 +65,10 @@ pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// Minimum difference between the advances of the two clocks that counts as setting the wall clock.
+/// Minimum jump of the wall clock, compared with the monotonic clock, that counts as setting the wall clock.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
-/// Time without a change of the wall clock after which ages are computed. In that time NTP sets a wrong clock.
+/// Time that must pass after the start or after a jump of the wall clock before ages are computed. In that time NTP
+/// corrects a wrong clock.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

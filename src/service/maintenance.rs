@@ -24,7 +24,7 @@ use crate::recording::encrypt::encrypted_path;
 use crate::recording::retention::{self, DiskUsage, RemovalCandidate, RemovalCost, RemovalReason, free_bytes, plan};
 use crate::spool::LegStore;
 
-/// Starts the maintenance thread.
+/// Starts the thread that applies retention, encrypts recordings, and renders calls again on request.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.

@@ -194,7 +194,7 @@ impl MirrorCondition {
     }
 
     /// Updates the alarm at the end of a window. With a finding the alarm begins or goes on, without a finding it ends.
-    /// A window without traffic and finding changes nothing.
+    /// A window without traffic and without a finding changes nothing.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {

@@ -103,7 +103,7 @@ impl RenderMarkerState {
     fn write_rendering(&mut self) {
         let rendering = std::mem::take(&mut self.rendering);
         if let Err(error) = self.write(&rendering) {
-            tracing::debug!("the calls being rendered cannot be named: {error}"); // the recording then fails, too
+            tracing::debug!("the calls being rendered cannot be named: {error}"); // writing the recording fails, too
         }
         self.rendering = rendering;
     }

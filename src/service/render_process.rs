@@ -332,6 +332,6 @@ const MAX_REPLY_BYTES: u64 = 64 << 20;
 const WAIT_ROUND: Duration = Duration::from_millis(500);
 /// Minimum time limit for rendering a call. It suffices even on a machine that swaps.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Assumed minimum speed of rendering, bytes of the spool per second. Long calls get a longer time limit by it. A
-/// processor core of 2015 is ten times as fast.
+/// Assumed minimum speed of rendering, bytes of the spool per second. The time limit of a long call is computed from
+/// it. A processor core of 2015 is ten times as fast.
 const SLOWEST_BYTES_PER_S: u64 = 1 << 20;

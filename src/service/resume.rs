@@ -88,8 +88,8 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
     for path in store.list().map_err(folder)? {
         legs.extend(usable(restore::find(&path), &path)?);
     }
-    // The rolling file contains all legs without media. When a leg gets media, it gets a separate file, but it also
-    // stays in the rolling file for a while.
+    // The spool has one rolling file for all legs without media. When a leg gets media, it gets a separate file, but it
+    // also stays in the rolling file for a while.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");

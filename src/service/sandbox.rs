@@ -103,8 +103,8 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The capabilities that the service needs: to open packet sockets, even later, when a network interface comes back;
-/// and, if root runs the service, to read files of other users.
+/// The capabilities that the service needs. It opens packet sockets, even later, when a network interface comes back.
+/// If root runs the service, it also reads and writes files of other users.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)

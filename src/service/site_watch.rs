@@ -13,7 +13,7 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
-/// Starts the watching thread.
+/// Starts the thread that watches the sites of the archive.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.

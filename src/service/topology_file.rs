@@ -40,7 +40,7 @@ pub(super) struct TopologyFile {
 }
 
 impl TopologyFile {
-    /// Creates the writer for the file in the state folder.
+    /// Creates the writer for the file `topology.json` in the state folder.
     pub(super) fn new(state: &Path) -> Self {
         Self { path: state.join(FILE_NAME), pending: None, written_at: None, machines: Vec::new(), has_failed: false }
     }
@@ -60,7 +60,7 @@ impl TopologyFile {
         }
     }
 
-    /// Writes the facts that are not written yet at once.
+    /// Writes at once all facts that are not written yet.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());

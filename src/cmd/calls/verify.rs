@@ -96,8 +96,8 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // The second check does not decode encrypted files. So it can only refute that a file is missing,
-                    // and no finding about the audio.
+                    // The second check does not decode encrypted files. So it can show that a file is not missing, but
+                    // nothing about its audio.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
                 }

@@ -206,7 +206,7 @@ fn uri(user: Option<&str>, side: Side, port: u16) -> Uri {
     }
 }
 
-/// Time from the INVITE to the response 100. With these times the callee seems to answer after a second.
+/// Time from the INVITE to the response 100. The callee then rings after 0.2 s and answers after 1 s.
 const TRYING: Duration = Duration::from_millis(20);
 const RINGING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(1_000);

@@ -170,7 +170,7 @@ fn other_day(record: &CallRecord, at: Timestamp) -> Option<String> {
     day.filter(|_| super::calls::start(record).is_none_or(|start| iso_day(start) != iso_day(at)))
 }
 
-/// Formats a time of day. On another day than that of the call, day and month stand before it.
+/// Formats a time of day. If the call began on another day, the date stands before the time.
 fn moment(record: &CallRecord, at: Timestamp) -> String {
     let is_same_day = super::calls::start(record).is_some_and(|start| iso_day(start) == iso_day(at));
     if is_same_day { clock_time(at) } else { date_time(at) }

@@ -148,7 +148,7 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;
-/// Time at the right edge without labels, because the label "now" needs the space, even on a telephone.
+/// The last hours of the strip have no time labels: the label "now" needs the space, at least on a narrow screen.
 const LABEL_MARGIN: Duration = Duration::from_secs(10_800);
 
 #[cfg(test)]
