@@ -32,7 +32,8 @@ pub(super) struct CallFacts {
     pub(super) delivery_alarm: Option<String>,
     /// Time and reason of the removal of the call's recordings; `None` if the recordings were not removed.
     pub(super) removed: Option<(Timestamp, String)>,
-    /// Related calls that the account may see.
+    /// Calls that the record names as related, e.g. the consultation before a transfer: only those that the account may
+    /// see.
     pub(super) related: Vec<CallRecord>,
     /// Records that other sites made of the same call: only those that the account may see.
     pub(super) elsewhere: Vec<OtherSiteCall>,

@@ -322,7 +322,7 @@ impl Journal {
     /// Locks the connection for writing. Only [`Journal::write`] and [`Journal::put_calls_with_segments`] may use this.
     fn lock_to_write(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // Discards reports that this thread got while it used another journal.
+        // This thread may have stored reports while it used another journal. They are discarded.
         DAMAGE_SEEN.set(None);
         SYNC_FAILED.set(false);
         JournalGuard { connection, journal: self, changes_at_lock: None }

@@ -64,8 +64,8 @@ impl AlarmHistory {
             // If the wall clock was set back, the last run seems to be in the future. It is ignored, because otherwise
             // no alarm would be sent for days.
             let age = if last_run_at > wall { pause } else { age };
-            // Shortly after boot, the run may be older than the zero of the monotonic clock. Then the pause begins
-            // again.
+            // The last run may have been before the boot, and the monotonic clock has no time before the boot. Then the
+            // pause begins again.
             let last_run = now.checked_sub(age).unwrap_or(now);
             (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
         });

@@ -13,7 +13,7 @@ pub struct DeliverySummary {
     pub done: usize,
     /// Number of calls that were delivered before the process started and that the recorder reported again.
     pub already: usize,
-    /// Number of calls with nothing to send before they end or their recording is made.
+    /// Number of calls that wait: nothing can be sent until the call ends or its recording is made.
     pub waiting: usize,
     /// Number of calls with a request that is in progress or due.
     pub owed: usize,
