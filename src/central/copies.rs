@@ -1,5 +1,5 @@
-//! Copies of two tables of each site, in the index: the audit (who did what in the console), and the topology (which IP
-//! addresses belong to one machine).
+//! Copies of two tables of each site, in the index. They are the audit (who did what in the console) and the topology
+//! (which IP addresses belong to one machine).
 
 use std::time::SystemTime;
 

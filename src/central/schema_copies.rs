@@ -1,5 +1,5 @@
-//! Version 4 of the index adds copies of two tables of each site: its audit (who did what in the console), and its
-//! topology (which addresses are one machine).
+//! Version 4 of the index adds copies of two tables of each site. They are its audit (who did what in the console) and
+//! its topology (which addresses are one machine).
 
 /// SQL that adds the two tables of copies, and the functions by which a site writes only its own rows.
 pub(super) const V4: &str = r#"

@@ -209,7 +209,7 @@ fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
     }
 }
 
-/// Returns the index of the answered leg at the outer end of a side: the host at that end has no further leg at the
+/// Returns the index of the answered leg at the outer end of a side. The host at that end has no further leg at the
 /// time `at`. Returns `None` if there is no such leg or more than one.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =

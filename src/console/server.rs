@@ -425,7 +425,7 @@ async fn serve_all(
 }
 
 /// Reports a sign of life to the supervision of threads once a second. At a recorder, a thread for blocking work
-/// reports it: if all these threads wait for a disk, the signs stop and an alarm is raised. In a central console, this
+/// reports it. If all these threads wait for a disk, the signs stop and an alarm is raised. In a central console, this
 /// thread reports it. There, missing signs would restart the service, which does not help if the database does not
 /// answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]

@@ -18,8 +18,7 @@ pub(super) struct StrictChecker {
     content: HashSet<String>,
     /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,
-    /// For each login that got a reply 429: the end of the demanded pause (virtual time), and the real time at which
-    /// the reply was sent.
+    /// For each login with a reply 429: the end of the demanded pause (virtual time), and the real time of the reply.
     silence: HashMap<String, (Duration, Instant)>,
     /// Requests to register or attach that got a final reply, i.e. must not be repeated, with the status of the reply.
     settled: HashMap<String, u16>,

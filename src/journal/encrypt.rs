@@ -37,8 +37,8 @@ pub struct EncryptedRecording {
 }
 
 impl Journal {
-    /// Returns the ids of complete calls with files that may be encrypted now: the delivery to Pyrus is finished or not
-    /// needed, and the JSON record beside the recording already says so. At most `limit` ids are returned, sorted,
+    /// Returns the ids of complete calls with files that may be encrypted now. Their delivery to Pyrus is finished or
+    /// not needed, and the JSON record beside the recording already says so. At most `limit` ids are returned, sorted,
     /// beginning after the id `after`.
     ///
     /// # Errors

@@ -5,15 +5,15 @@
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
 //!    `external_id` in Pyrus and the beginning of the call's file names.
 //! 2. **A request is announced before it is sent.** Before the first byte of a request is sent, the row of the delivery
-//!    durably (WAL, `synchronous=FULL`) says "registering" or "attaching". The answer is durable before the next
-//!    request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may or
-//!    may not have carried out the request. Every other row says exactly what Pyrus has.
-//! 3. **No file without a row, no row without a file.** A recording gets its row, with its size and SHA-256, after its
-//!    rename and the fsync of its folder. A file to be removed is marked in the journal first. When a file changes its
-//!    name (by encryption), the journal has both names: the current one in its row, the old one in the list of
-//!    leftovers, i.e. files to be removed.
-//! 4. **A delivery needs only its own row.** Numbers, times and file paths are copied into the row, so that a restarted
-//!    service can finish the delivery.
+//!    says "registering" or "attaching". The row is durable (WAL, `synchronous=FULL`). The answer is durable before the
+//!    next request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may
+//!    or may not have carried out the request. Every other row says exactly what Pyrus has.
+//! 3. **No file without a row, no row without a file.** A recording gets its row after its rename and the fsync of its
+//!    folder. The row has the size and the SHA-256. A file to be removed is marked in the journal first. Encryption
+//!    gives a file a new name. Then the row has the new name, and the list of leftovers (files to be removed) has the
+//!    old name.
+//! 4. **A delivery needs only its own row.** Numbers, times and file paths are copied into it. So a restarted service
+//!    can finish the delivery.
 //! 5. **No secret is stored.** Neither the Pyrus key nor a token is ever written to the journal. Phone numbers are
 //!    stored, so the file has mode 0600.
 //! 6. **The version is in the file** (`user_version`). An older version is migrated in one transaction; a newer version

@@ -1,5 +1,5 @@
-//! Reserved disk space: a file that is removed when the journal's disk is full and the service stops, so that the last
-//! rows can be written.
+//! Reserved disk space: a file that only takes up space. If the journal's disk is full when the service stops, the file
+//! is removed, so that the last rows can be written.
 //!
 //! These rows record what Pyrus has already done. Without them the next start would send the same calls again.
 

@@ -1,5 +1,5 @@
-//! The journal's rows for retention: recordings and their removal, holds (a person asked to keep a call), and calls
-//! that were not yet passed to delivery.
+//! The journal's rows for retention: recordings and their removal, holds, and calls that were not yet passed to
+//! delivery. A *hold* is the request of a person to keep the files of a call.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 

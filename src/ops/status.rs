@@ -84,8 +84,8 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns whether the service runs at the time `now`: it wrote this report at most [`MAX_AGE`] before, and the
-    /// report does not say that it ended.
+    /// Returns whether the service runs at the time `now`. It runs if it wrote this report at most [`MAX_AGE`] before,
+    /// and if the report does not say that it ended.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
         self.stopped_at.is_none() && now.since(self.at) <= MAX_AGE
     }

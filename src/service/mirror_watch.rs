@@ -1,5 +1,5 @@
-//! Alarms about faults of the mirror port: no SIP at an hour that had SIP on earlier days, packets in one direction
-//! only, media without signalling.
+//! Alarms about faults of the mirror port. The faults are: no SIP at an hour that had SIP on earlier days, packets in
+//! one direction only, media without signalling.
 //!
 //! Traffic is counted in *windows* of equal length. At the end of each window the rules of `callspan doctor` examine
 //! its counters. If two consecutive windows have the same finding, an alarm is raised; a single odd call does not

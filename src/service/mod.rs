@@ -4,9 +4,9 @@
 //! - From the network to the disk: [`pipeline`] (passes frames to decoder, engine and spool), [`resume`] (continues the
 //!   calls in the spool of an earlier process).
 //! - From the disk to the recordings: [`post_process`] (the threads that work on calls after the engine) with `worker`
-//!   (the state that these threads share), `event_batch` (stores many events in one transaction), `publish` (renders
-//!   ended calls) and `segments` (renders segments of calls in progress). Also [`record_sync`] (writes delivery states
-//!   into call records) and [`rerender`] (renders a call again).
+//!   (the state that these threads share), `event_batch` (stores many events in one transaction). Then `publish`
+//!   (renders ended calls) and `segments` (renders segments of calls in progress). Also [`record_sync`] (writes
+//!   delivery states into call records) and [`rerender`] (renders a call again).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
 //!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). For `replay`:
 //!   `parallel_render` (threads instead of processes) and `render_marker` (a file that names the calls being rendered).

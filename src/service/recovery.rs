@@ -73,8 +73,8 @@ fn open_unless_condemned(config: &Config, file: &Path) -> journal::JournalResult
 /// Returns whether a missing journal existed before, i.e. was lost.
 ///
 /// Each of these facts shows a loss: a damaged journal that was renamed, a record with a delivery state, or records in
-/// folders by day, which only a service writes. Any other record proves nothing: a replay without delivery writes
-/// records and has no journal.
+/// folders by day. Only a service writes to folders by day. Any other record proves nothing: a replay without delivery
+/// writes records and has no journal.
 fn was_lost(file: &Path, recordings: &Path) -> bool {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".damaged-1");

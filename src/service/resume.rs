@@ -148,9 +148,9 @@ fn is_damaged(error: &SpoolError) -> bool {
 
 /// Receives the output of the engine while the spool is read.
 ///
-/// If a leg already has a spool file, only decisions that may be missing there are written: new decisions, and `Start`,
-/// `End` and `Restart`, which do no harm if they occur twice. If a leg has no file, everything is written, as for a new
-/// leg.
+/// If a leg already has a spool file, only decisions that may be missing there are written. These are new decisions,
+/// and `Start`, `End` and `Restart`, which may occur twice without harm. If a leg has no file, everything is written,
+/// as for a new leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
     /// Legs that have a spool file, by name.

@@ -120,8 +120,8 @@ impl PeriodLog {
         Self { journal, hour: period(now, HOUR_S), day: period(now, DAY_S) }
     }
 
-    /// Returns the new log lines: one about the last hour, if an hour has ended since the last check, and one about the
-    /// last day, if a day has ended.
+    /// Returns the new log lines. If an hour has ended since the last check, a line describes that hour. If a day has
+    /// ended, another line describes that day.
     fn check(&mut self, now: Timestamp) -> Vec<String> {
         let (hour, day) = (period(now, HOUR_S), period(now, DAY_S));
         let mut lines = Vec::new();

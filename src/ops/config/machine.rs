@@ -1,5 +1,5 @@
-//! Checks for `check-config` that depend on this machine: whether the configured interfaces and the alarm command
-//! exist, and whether the service can read the configured files.
+//! Checks for `check-config` that depend on this machine. They test whether the configured interfaces and the alarm
+//! command exist, and whether the service can read the configured files.
 //!
 //! The findings are only warnings, because a configuration may be checked on another machine.
 

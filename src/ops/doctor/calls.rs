@@ -1,7 +1,7 @@
 //! Counts the calls that a mirror port shows: sides with audio, SRTP keys, and codecs.
 //!
 //! The engine finds calls and streams. [`CallTally`] receives its output in place of the spool, and counts decisions
-//! and ended calls. A packet counts as audio if a recording would contain its sound: the packet is complete and not
+//! and ended calls. A packet counts as audio if a recording would contain its sound. Such a packet is complete and not
 //! encrypted, and callspan has a decoder for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

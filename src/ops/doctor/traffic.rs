@@ -165,8 +165,8 @@ impl TrafficMonitor {
         }
     }
 
-    /// Returns whether a packet is RTP although it looks like RTCP: with the marker bit and a payload type of 64 to 95
-    /// (RFC 5761 section 4).
+    /// Returns whether a packet is RTP although it looks like RTCP. RTP with the marker bit and a payload type of 64 to
+    /// 95 looks like RTCP (RFC 5761 section 4).
     fn is_marked_rtp(&self, datagram: &UdpDatagram<'_>) -> bool {
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return false };
         self.streams.get(&(datagram.src, datagram.dst, packet.ssrc)).is_some_and(|stream| {
