@@ -272,7 +272,8 @@ fn urls(listeners: &[(ListenerRole, SocketAddr, TcpListener)]) -> ListenerUrls {
     }
 }
 
-/// Replaces an unspecified address (`0.0.0.0` or `::`) by loopback, because clients cannot connect to the former.
+/// Replaces an unspecified address (`0.0.0.0` or `::`) by loopback, because clients cannot connect to an unspecified
+/// address.
 fn reachable(at: SocketAddr) -> SocketAddr {
     match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, at.port()).into(),

@@ -33,11 +33,11 @@ use super::{FakeError, FakePyrus};
 /// Runs the fake until SIGINT or SIGTERM. Writes its addresses, a configuration and one line for each request to `out`.
 ///
 /// The accounts host, the web page and the control paths are on `listen`. The API is on the next port, and uploads are
-/// on the port after that. So a client that assumes a single host fails. If one of these ports is taken, or with the
+/// on the port after that. So a client that assumes a single host fails. If one of these ports is in use, or with the
 /// option `"split_hosts": false`, everything is on `listen`.
 ///
 /// # Errors
-/// Returns an error if `listen` is taken or the script cannot be read.
+/// Returns an error if `listen` is in use or the script cannot be read.
 pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send + 'static) -> Result<(), FakeError> {
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
@@ -60,8 +60,8 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
-            // The requested port `listen` must be free. If one of the other two ports is taken, everything is served on
-            // `listen`.
+            // The requested port `listen` must be free. If one of the other two ports is in use, everything is served
+            // on `listen`.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))

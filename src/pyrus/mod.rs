@@ -20,7 +20,7 @@ pub use client::RequestTimeouts;
 pub(crate) use executor::DeliveryAnswer;
 pub use executor::{DeliveryHandle, DeliverySetup, StatusClient};
 
-/// Reasons why delivery cannot start. A failed request is not such an error but a [`crate::delivery::RequestOutcome`].
+/// Reasons why delivery cannot start. A failed request is no [`Error`] but a [`crate::delivery::RequestOutcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting of the section `[pyrus]` is missing or invalid.

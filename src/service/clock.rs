@@ -18,7 +18,7 @@ pub(super) struct TrustedClock {
     last_wall: Timestamp,
     /// Monotonic clock at the last check.
     last_monotonic: Instant,
-    /// Monotonic time since which the wall clock was not set.
+    /// Monotonic time of the start of the service, or of the last jump of the wall clock.
     even_since: Instant,
 }
 
