@@ -109,7 +109,7 @@ impl Drop for JournalGuard<'_> {
             let _ = self.journal.damage.set(detail); // fails if there is an earlier message, which is kept
         }
         if SYNC_FAILED.take() {
-            self.journal.log_sync().has_failed = true;
+            self.journal.log_sync().note_failure();
         }
     }
 }
@@ -226,8 +226,9 @@ impl Journal {
         if !path.exists() {
             return Err(Error::Missing { path });
         }
-        let connection = Connection::open_with_flags(&path, flags)?;
+        let mut connection = Connection::open_with_flags(&path, flags)?;
         search::add_functions(&connection)?;
+        copy_log_in_parts(&mut connection)?;
         connection.busy_timeout(durable::BUSY_TIMEOUT)?;
         schema::check_current(&connection)?;
         Ok(Self::of_connection(connection, &path))
@@ -295,6 +296,7 @@ impl Journal {
             return Err(Error::Damaged { path: path.to_owned(), detail: verdict });
         }
         search::add_functions(&connection)?;
+        copy_log_in_parts(&mut connection)?;
         schema::migrate(&mut connection)?;
         Ok(Self::of_connection(connection, path))
     }
@@ -302,11 +304,13 @@ impl Journal {
     fn of_connection(connection: Connection, path: &Path) -> Self {
         let mut log_path = path.as_os_str().to_owned();
         log_path.push("-wal");
+        let log_path = PathBuf::from(log_path);
+        let log_sync = states::LogSync::of_opened(&log_path);
         Self {
             connection: Arc::new(Mutex::new(connection)),
-            log_path: log_path.into(),
+            log_path,
             has_unsynced: Arc::default(),
-            log_sync: Arc::default(),
+            log_sync: Arc::new(Mutex::new(log_sync)),
             damage: Arc::default(),
         }
     }
@@ -327,6 +331,19 @@ impl Journal {
         SYNC_FAILED.set(false);
         JournalGuard { connection, journal: self, changes_at_lock: None }
     }
+}
+
+/// Copies the log into the database each time it has grown to [`LOG_PAGES`] pages. SQLite does so itself, but it ignores
+/// a sync that fails in that copy.
+fn copy_log_in_parts(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.wal_hook(Some(|log: &mut rusqlite::hooks::Wal, pages| {
+        if pages >= LOG_PAGES
+            && let Err(error) = log.checkpoint()
+        {
+            let _ = Error::from(error); // notes a failed sync; the rows themselves are committed
+        }
+        Ok(())
+    }))
 }
 
 fn damaged_or_sql(e: rusqlite::Error, path: &Path) -> Error {
@@ -358,6 +375,9 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
 
 /// Name of the journal file in the folder `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
+
+/// Number of pages of 4 KiB in the log from which on it is copied into the database. SQLite itself has the same number.
+const LOG_PAGES: i32 = 1_000;
 
 /// Name of the file that marks the journal as damaged. It contains the description of the damage.
 const DAMAGE_MARK: &str = "journal.sqlite.condemned";

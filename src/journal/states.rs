@@ -9,17 +9,22 @@
 //!   row waits for the disk; the rows that were written before it are then on the disk, too.
 //! - If a sync of the write-ahead log fails, pages of the log may be lost, even if a later sync succeeds: Linux reports
 //!   the error once and then counts the pages as written. When SQLite reads the log, it stops at the first lost page.
-//!   So [`Journal::write`] copies the log into the database and empties it before it confirms the next commit. Spools
-//!   are removed and requests are sent to Pyrus only after a confirmed commit.
+//!   So [`Journal::write`] copies the log into the database and empties it before it begins the next commit. Spools are
+//!   removed and requests are sent to Pyrus only after a confirmed commit. A write that fails has changed nothing, so
+//!   its caller can repeat it.
+//! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a file marks it
+//!   until the log is emptied. The mark need not survive a power cut: then the log itself shows which pages are lost.
 
 use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ToSql};
 
 use super::calls::{LegRow, put_call, put_leg, stored_call};
-use super::{CallStage, Error, Journal, JournalResult, retention};
+use super::{CallStage, Error, Journal, JournalResult, SYNC_FAILED, retention};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::CallRecord;
 
@@ -80,41 +85,40 @@ impl Journal {
     /// Fails if the disk fails, or if another program reads the database for too long. Then the next call of this
     /// function copies the whole log.
     pub(crate) fn sync_states(&self) -> JournalResult<()> {
-        if self.log_sync().has_failed {
-            return self.renew_log(&self.lock());
+        if self.log_sync().must_renew() {
+            let connection = self.lock();
+            let mut log_sync = self.log_sync();
+            return self.renew_log(&connection, &mut log_sync);
         }
         if !self.has_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let mut log_sync = self.log_sync();
-        // When a process closes a file, the process loses its POSIX locks on that file. Closing the log here does no
-        // harm, because SQLite locks only the database file.
-        File::open(&self.log_path).and_then(|log| log.sync_data()).map_err(|source| {
-            log_sync.has_failed = true;
-            Error::Io { path: self.log_path.clone(), source }
-        })
+        self.log_sync().sync(&self.log_path).map_err(|source| Error::Io { path: self.log_path.clone(), source })
     }
 
     /// Runs `work` in a transaction and commits it. The rows are on the disk afterwards, even after an earlier failed
     /// sync. Every write uses this function, except the write of live and ended calls.
     ///
     /// # Errors
-    /// Fails if `work` or SQLite fails; then nothing is written. Fails also if an earlier sync failed and the log
-    /// cannot be copied into the database. Then a power cut can lose the rows, so the caller must write them again.
+    /// Fails if `work` or SQLite fails, or if an earlier sync failed and the log cannot be copied into the database; then
+    /// nothing is written.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
         let mut connection = self.lock_to_write();
+        // The lock is held until the commit has returned, so that no sync fails between the check and the commit.
+        let mut log_sync = self.log_sync();
+        if log_sync.must_renew() {
+            self.renew_log(&connection, &mut log_sync)?;
+        }
         let changes_before = connection.total_changes();
-        let transaction = connection.transaction()?;
-        let result = work(&transaction)?;
-        transaction.commit()?;
-        if self.log_sync().has_failed {
-            self.renew_log(&connection)?;
+        let result = commit(&mut connection, work);
+        if SYNC_FAILED.take() {
+            log_sync.note_failure();
         }
         // A commit that changed no row does not sync the log.
-        if connection.total_changes() != changes_before {
+        if result.is_ok() && connection.total_changes() != changes_before {
             self.has_unsynced.store(false, Ordering::Release);
         }
-        Ok(result)
+        result
     }
 
     /// Runs one SQL statement as [`Journal::write`] does. Returns the number of rows that it changed.
@@ -123,14 +127,14 @@ impl Journal {
     }
 
     /// Copies the write-ahead log into the database, waits for the disk, and empties the log.
-    fn renew_log(&self, connection: &Connection) -> JournalResult<()> {
+    fn renew_log(&self, connection: &Connection, log_sync: &mut LogSync) -> JournalResult<()> {
         let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if is_busy {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(busy, None).into());
         }
         self.has_unsynced.store(false, Ordering::Release);
-        self.log_sync().has_failed = false;
+        log_sync.note_renewal();
         Ok(())
     }
 
@@ -142,10 +146,61 @@ impl Journal {
 }
 
 /// Sync state of the write-ahead log. It stays locked during a sync, so that no commit misses a failure of that sync.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LogSync {
-    /// Whether a sync failed and the log was not emptied afterwards.
-    pub(super) has_failed: bool,
+    /// Whether a sync failed in this process and the log was not emptied afterwards.
+    has_failed: bool,
+    /// Path of the file that exists while a sync of any process has failed and the log was not emptied afterwards.
+    mark: PathBuf,
+    /// The log, open for syncs without a commit; `None` before the first sync. It stays open, because Linux reports a
+    /// failed write to those who have the file open, and not to those who open it after somebody got the report.
+    pub(super) log: Option<File>,
+}
+
+impl LogSync {
+    /// Returns the state of a log that this process has just opened.
+    pub(super) fn of_opened(log_path: &Path) -> Self {
+        // A journal in memory has no log.
+        Self { has_failed: false, mark: log_path.with_extension("unsynced"), log: File::open(log_path).ok() }
+    }
+
+    /// Returns whether the log may have lost pages, so that it must be emptied before the next commit.
+    pub(super) fn must_renew(&self) -> bool {
+        self.has_failed || self.mark.exists()
+    }
+
+    /// Records that a sync has failed, also for the other processes.
+    pub(super) fn note_failure(&mut self) {
+        self.has_failed = true;
+        if let Err(error) = File::create(&self.mark) {
+            tracing::debug!(%error, "other processes are not told of the failed sync");
+        }
+    }
+
+    fn note_renewal(&mut self) {
+        self.has_failed = false;
+        // If the mark stays, the log is emptied once more.
+        let _ = std::fs::remove_file(&self.mark);
+    }
+
+    fn sync(&mut self, log_path: &Path) -> io::Result<()> {
+        let result = match &self.log {
+            Some(log) => log.sync_data(),
+            None => File::open(log_path).and_then(|log| self.log.insert(log).sync_data()),
+        };
+        if result.is_err() {
+            self.note_failure();
+        }
+        result
+    }
+}
+
+/// Runs `work` in a transaction and commits it.
+fn commit<T>(connection: &mut Connection, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
+    let transaction = connection.transaction()?;
+    let result = work(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
 }
 
 /// A guard: while it exists, commits do not wait for the disk.

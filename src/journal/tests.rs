@@ -371,69 +371,133 @@ fn calls_are_found_by_a_number_however_it_is_written() {
     assert_eq!((find("123-45-67"), find("765-43-21")), (0, 1));
 }
 
+/// Opens a new journal, writes a live row that is not synced, and makes the next sync fail. Returns the journal and the
+/// bytes of its log. Linux then counts these bytes as written although they may be lost.
+fn journal_after_failed_sync(dir: &Path, stage: CallStage) -> (Journal, Vec<u8>) {
+    let journal = Journal::open(&config::Config { dir: dir.to_owned() }).unwrap();
+    journal.put_call(&record("a", 10), stage).unwrap();
+    journal.request_render("a").unwrap();
+    journal.sync_states().unwrap();
+    journal.lock().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let other = record("other", 20);
+    let live = CallToStore { record: &other, stage: CallStage::Live, legs: Vec::new(), announce_as: None };
+    journal.put_calls_with_segments(&[live]).unwrap();
+    let device = std::fs::File::open("/dev/null").unwrap(); // a device that cannot be synced (fsync(2), EINVAL)
+    let log = journal.log_sync().log.replace(device);
+    assert!(journal.sync_states().is_err());
+    journal.log_sync().log = log;
+    let unsynced = std::fs::read(&journal.log_path).unwrap();
+    (journal, unsynced)
+}
+
+/// Returns the journal as it is after a power cut, with its folder. The pages of the log that a failed sync lost are not
+/// on the disk, unless they were written again later.
+fn after_power_cut(dir: &Path, lost: &[u8]) -> (tempfile::TempDir, Journal) {
+    let after = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();
+    let log_name = format!("{FILE_NAME}-wal");
+    let mut log = std::fs::read(dir.join(&log_name)).unwrap();
+    let is_same_log = log.get(..LOG_HEADER) == lost.get(..LOG_HEADER);
+    let pages = log.chunks_mut(4_096).zip(lost.chunks(4_096)).filter(|(now, then)| is_same_log && now == then);
+    pages.for_each(|(page, _)| page.fill(0));
+    std::fs::write(after.path().join(&log_name), log).unwrap();
+    let journal = Journal::open(&config::Config { dir: after.path().to_owned() }).unwrap();
+    (after, journal)
+}
+
+/// Length of the header of a write-ahead log, bytes. The header differs after the log was emptied.
+const LOG_HEADER: usize = 32;
+
 #[test]
 fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
-    let record = record("a", 10);
-    let call = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
-    journal.put_calls_with_segments(&[call]).unwrap();
-    let log_path = journal.log_path.clone();
-    journal.log_path = "/dev/null".into(); // a sync of this device fails (EINVAL)
-    assert!(journal.sync_states().is_err());
+    let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Ended);
     // From here on Linux would confirm a sync of the log although the failed pages are missing on the disk.
-    journal.log_path = log_path.clone();
     journal.sync_states().unwrap();
-    assert_eq!(std::fs::metadata(&log_path).unwrap().len(), 0, "no later row follows a page that may be missing");
+    let log_length = std::fs::metadata(&journal.log_path).unwrap().len();
+    assert_eq!(log_length, 0, "no later row follows a page that may be missing");
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
     let copy = Journal::open(&config::Config { dir: copy.path().to_owned() }).unwrap();
-    assert_eq!(copy.call("a").unwrap().unwrap().stage, CallStage::Ended);
+    assert_eq!(copy.call("other").unwrap().unwrap().stage, CallStage::Live);
     // A sync that fails inside SQLite can lose rows of earlier commits, too.
     let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let guard = journal.lock();
     let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();
     drop(guard);
-    assert!(journal.log_sync().has_failed);
+    assert!(journal.log_sync().must_renew());
     journal.sync_states().unwrap();
-    assert!(!journal.log_sync().has_failed);
+    assert!(!journal.log_sync().must_renew());
 }
 
 #[test]
 fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
     type JournalWrite = fn(&Journal);
     let confirmed: [(&str, JournalWrite); 6] = [
-        ("complete", |journal| journal.put_complete_call(&record("a", 10), &[], None).unwrap()),
+        ("complete", |journal| journal.put_complete_call(&record("a", 11), &[], None).unwrap()),
         ("delivery", |journal| journal.save_job(&job("a", JobStage::Registering)).unwrap()),
         ("hold", |journal| journal.hold("a", Timestamp::from_secs(20), None).unwrap()),
         ("removed", |journal| drop(journal.mark_removed(&[("a".into(), "age")], Timestamp::from_secs(9)).unwrap())),
-        ("render", |journal| journal.request_render("a").unwrap()),
+        ("render", |journal| journal.request_render("b").unwrap()),
         ("archive", |journal| journal.set_archive(true, true).unwrap()),
     ];
     for (name, write) in confirmed {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
-        let log_path = journal.log_path.clone();
-        journal.lock().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        let record = record("a", 10);
-        let ended = CallToStore { record: &record, stage: CallStage::Ended, legs: Vec::new(), announce_as: None };
-        journal.put_calls_with_segments(&[ended]).unwrap();
-        let lost = 32..std::fs::metadata(&log_path).unwrap().len() as usize; // all of the log except its header
-        journal.log_path = "/dev/null".into(); // a sync of this device fails
-        assert!(journal.sync_states().is_err());
-        journal.log_path.clone_from(&log_path);
+        let (journal, lost) = journal_after_failed_sync(dir.path(), CallStage::Ended);
+        let before = contents(&journal);
         write(&journal);
         let expected = contents(&journal);
-        // A power cut: the pages of the failed sync never reached the disk.
-        let after = tempfile::tempdir().unwrap();
-        std::fs::copy(dir.path().join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();
-        let mut log = std::fs::read(&log_path).unwrap();
-        let lost = lost.start.min(log.len())..lost.end.min(log.len());
-        log[lost].fill(0);
-        std::fs::write(after.path().join(format!("{FILE_NAME}-wal")), log).unwrap();
-        let after = Journal::open(&config::Config { dir: after.path().to_owned() }).unwrap();
+        assert_ne!(expected, before, "{name}");
+        let (_dir, after) = after_power_cut(dir.path(), &lost);
         assert_eq!(contents(&after), expected, "{name}");
     }
+}
+
+#[test]
+fn request_of_another_process_survives_a_page_that_the_service_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_service, lost) = journal_after_failed_sync(dir.path(), CallStage::Complete);
+    let command = Journal::open_for_requests(&config::Config { dir: dir.path().to_owned() }).unwrap();
+    command.hold("a", Timestamp::from_secs(20), Some("court")).unwrap();
+    let (_dir, after) = after_power_cut(dir.path(), &lost);
+    assert!(after.held("a").unwrap().is_some());
+}
+
+#[test]
+fn write_that_cannot_renew_the_log_changes_nothing_and_can_be_repeated() {
+    type JournalWrite = fn(&Journal) -> JournalResult<usize>;
+    let writes: [(&str, JournalWrite); 3] = [
+        ("removed", |journal| Ok(journal.mark_removed(&[("a".into(), "age")], Timestamp::from_secs(9))?.len())),
+        ("withdrawn", |journal| {
+            Ok(journal.withdraw_segments("a", Timestamp::from_secs(9), "rule")?.map_or(0, |r| r.recordings.len()))
+        }),
+        ("requests", |journal| Ok(journal.take_render_requests()?.len())),
+    ];
+    for (name, write) in writes {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Live);
+        let before = contents(&journal);
+        journal.lock().busy_timeout(std::time::Duration::ZERO).unwrap();
+        // While another process reads, the log cannot be emptied.
+        let reader = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM calls;").unwrap();
+        assert!(write(&journal).is_err(), "{name}");
+        assert_eq!(contents(&journal), before, "{name}");
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(write(&journal).unwrap(), 1, "{name}: the paths and requests are not lost");
+    }
+}
+
+#[test]
+fn long_log_is_copied_into_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&config::Config { dir: dir.path().to_owned() }).unwrap();
+    let reason = "x".repeat(2_000);
+    let code = |n: u32| DroppedCode { code: format!("code {n}"), at: Timestamp::from_secs(5), reason: reason.clone() };
+    let rows: Vec<DeliveryRow> = (0..3 * LOG_PAGES.unsigned_abs()).map(|n| DeliveryRow::Dropped(code(n))).collect();
+    journal.save(&rows).unwrap();
+    let length = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
+    assert!(length > 4_000_000, "{length} bytes");
 }
 
 /// Returns the contents of all tables that the test changes, as a text.
