@@ -16,8 +16,8 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ("no connection ({}); the request is repeated automatically", "нет соединения ({}); запрос повторяется сам"),
     ("no response ({}); the request is repeated automatically", "нет ответа ({}); запрос повторяется сам"),
     (
-        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; a new key in security_key_file takes effect at once, other changes after a restart",
-        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; новый ключ в security_key_file действует сразу, остальное — после перезапуска",
+        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan",
+        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; после изменения выполните systemctl reload callspan",
     ),
     (
         "the Pyrus account of the bot is blocked: ask the Pyrus administrator to unblock it",
@@ -64,8 +64,12 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
         "Pyrus не знает этот звонок: он регистрируется снова сам; если не выйдет, проверьте account_id в [pyrus] и не удалил ли кто-то задачу",
     ),
     (
-        "the task of the call is gone or was moved in Pyrus: the call is registered again by itself; after that, run callspan calls retry",
-        "задачи звонка в Pyrus больше нет или она перенесена: звонок регистрируется снова сам; после этого выполните callspan calls retry",
+        "the task of the call is gone in Pyrus: the call is registered again by itself; after that, run callspan calls retry",
+        "задачи звонка в Pyrus больше нет: звонок регистрируется снова сам; после этого выполните callspan calls retry",
+    ),
+    (
+        "the task of the call was moved to another place in Pyrus: move it back and run callspan calls retry, or attach the recording by hand",
+        "задачу звонка в Pyrus перенесли: верните её и выполните callspan calls retry или приложите запись вручную",
     ),
     (
         "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between",

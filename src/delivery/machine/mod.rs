@@ -187,6 +187,9 @@ enum ClientTokenState {
     #[default]
     None,
     Fetching,
+    /// A token is being fetched with a login or key that was replaced since then. Its outcome is ignored, because it
+    /// says nothing about the new ones.
+    FetchingOutdated,
     Have(TokenId, TokenProof),
 }
 
@@ -290,18 +293,25 @@ impl DeliveryMachine {
                 part.state = PartState::Waiting;
             }
         }
-        self.token.hold.until = Timestamp::EPOCH;
-        self.account_hold.until = Timestamp::EPOCH;
+        self.end_pauses();
         self.requeue(id);
     }
 
-    /// Ends the pause after a refused login, because the administrator changed the login or its key. The next request
-    /// logs in with the new key, even if the old token is still valid. So a wrong key is noticed now and not when the
-    /// old token expires.
+    /// Ends the pauses that began when Pyrus refused the login or did not answer it, because login or key were changed.
+    /// The next request logs in with the new ones, so that a wrong key is noticed now and not when the old token
+    /// expires.
     pub(crate) fn handle_new_credentials(&mut self) {
-        if matches!(self.token.state, ClientTokenState::Have(..)) {
-            self.token.state = ClientTokenState::None;
-        }
+        self.token.state = match self.token.state {
+            ClientTokenState::None | ClientTokenState::Have(..) => ClientTokenState::None,
+            ClientTokenState::Fetching | ClientTokenState::FetchingOutdated => ClientTokenState::FetchingOutdated,
+        };
+        self.token.failures = 0;
+        self.end_pauses();
+    }
+
+    /// Lets the next login and the next request begin at once, although earlier ones failed.
+    fn end_pauses(&mut self) {
+        self.token.not_before = Timestamp::EPOCH;
         self.token.hold.until = Timestamp::EPOCH;
         self.account_hold.until = Timestamp::EPOCH;
     }
@@ -338,7 +348,7 @@ impl DeliveryMachine {
                         return NextAction::Send(action);
                     }
                 }
-                ClientTokenState::Fetching => return NextAction::Idle,
+                ClientTokenState::Fetching | ClientTokenState::FetchingOutdated => return NextAction::Idle,
                 ClientTokenState::None => return self.start_auth(now),
             }
         }
@@ -519,7 +529,7 @@ impl JobRequest {
 
 impl ClientToken {
     fn is_idle(&self) -> bool {
-        self.state != ClientTokenState::Fetching
+        !matches!(self.state, ClientTokenState::Fetching | ClientTokenState::FetchingOutdated)
     }
 }
 

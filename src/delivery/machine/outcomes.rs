@@ -48,9 +48,11 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of a request for a new access token.
+    /// Handles the outcome of a request for a new token. The outcome is ignored if login or key were replaced meanwhile.
     pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
-        self.token.state = ClientTokenState::None;
+        if std::mem::take(&mut self.token.state) == ClientTokenState::FetchingOutdated {
+            return;
+        }
         match assessment.verdict {
             ResponseVerdict::Done(_) => {
                 self.token.state = ClientTokenState::Have(token, TokenProof::Fresh);

@@ -420,6 +420,41 @@ fn new_credentials_are_used_by_the_next_request_and_not_when_the_token_expires()
 }
 
 #[test]
+fn outcome_of_a_login_is_ignored_if_the_key_was_replaced_meanwhile() {
+    for old_key_is_right in [true, false] {
+        let mut m = machine();
+        m.handle_call(&call("a", CallProgress::Complete, 0));
+        let old = action(&mut m, at(0));
+        m.handle_new_credentials();
+        assert_eq!(m.poll_action(at(0)), NextAction::Idle, "two logins at once would replace each other's token");
+        let refused = http(403, r#"{"error_code":"invalid_credentials"}"#);
+        m.handle_outcome(at(1), old.id, &if old_key_is_right { good(&old.request) } else { refused });
+        assert_eq!(m.summary().alarm, None, "the old key causes no alarm");
+        assert_eq!(run(&mut m, at(1)), "auth call", "the new key is tried at once");
+    }
+}
+
+#[test]
+fn new_credentials_and_a_retry_end_the_pause_after_a_failed_login() {
+    let end_pause: [fn(&mut DeliveryMachine); 2] = [|m| m.handle_new_credentials(), |m| m.handle_retry("a")];
+    for end in end_pause {
+        let mut m = machine();
+        m.handle_call(&call("a", CallProgress::Complete, 0));
+        let mut now = at(0);
+        for _ in 0..3 {
+            let login = action(&mut m, now);
+            m.handle_outcome(now, login.id, &http(500, r#"{"error_code":"server_error"}"#));
+            let NextAction::WaitUntil(next) = m.poll_action(now) else { panic!("a pause") };
+            now = next;
+        }
+        let just_before = Timestamp::from_micros(now.as_micros() - 1);
+        assert!(matches!(m.poll_action(just_before), NextAction::WaitUntil(_)));
+        end(&mut m);
+        assert_eq!(run(&mut m, just_before), "auth call");
+    }
+}
+
+#[test]
 fn unreadable_row_is_returned_and_others_are_loaded() {
     let mut m = machine();
     let bad = JobRow { id: "x".into(), stage: JobStage::New, body: "{".into(), ..JobRow::default() };

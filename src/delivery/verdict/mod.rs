@@ -478,7 +478,7 @@ fn scope(code: Option<&str>, status: u16) -> VerdictScope {
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
-            "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; a new key in security_key_file takes effect at once, other changes after a restart"
+            "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan"
         }
         Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the Pyrus administrator to unblock it",
         Some("unrecognized_account_id") => {
@@ -509,8 +509,11 @@ fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
         Some("unrecognized_call_id") => {
             "Pyrus does not know the call: it is registered again by itself; if that fails, check account_id in [pyrus] and whether somebody deleted the task"
         }
-        Some("unrecognized_task_id" | "form_has_no_task" | "task_migrated") => {
-            "the task of the call is gone or was moved in Pyrus: the call is registered again by itself; after that, run callspan calls retry"
+        Some("task_migrated") => {
+            "the task of the call was moved to another place in Pyrus: move it back and run callspan calls retry, or attach the recording by hand"
+        }
+        Some("unrecognized_task_id" | "form_has_no_task") => {
+            "the task of the call is gone in Pyrus: the call is registered again by itself; after that, run callspan calls retry"
         }
         Some("unrecognized_attachment_id") => {
             "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between"
