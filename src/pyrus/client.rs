@@ -1,5 +1,6 @@
 //! Sends single requests to Pyrus and returns their outcomes.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -336,7 +337,7 @@ fn key(config: &Config) -> Result<SecretString, Error> {
     let key = match (&config.security_key, &config.security_key_file) {
         (Some(key), _) => key.clone(),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::KeyFile { path: path.clone(), source })?;
+            let text = read_key_file(path).map_err(|source| Error::KeyFile { path: path.clone(), source })?;
             SecretString::from(text.trim().to_owned())
         }
         (None, None) => SecretString::from(String::new()),
@@ -349,11 +350,21 @@ fn key(config: &Config) -> Result<SecretString, Error> {
     Ok(key)
 }
 
-/// Reads the security key from a file. Returns `None` if the file is missing or does not contain exactly one line.
+/// Reads the security key from a file. Returns `None` if the file cannot be read or does not contain exactly one line.
 fn read_key(path: &Path) -> Option<SecretString> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let text = read_key_file(path).ok()?;
     let key = text.trim();
     (!key.is_empty() && key.lines().count() == 1).then(|| SecretString::from(key.to_owned()))
+}
+
+/// Reads the beginning of a file with the security key. Refuses a pipe or a device, because reading it may never end.
+fn read_key_file(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_KEY_BYTES).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Reads a response. The body is cut after [`MAX_RESPONSE_BYTES`]; a cut body is not valid JSON and counts as an error.
@@ -428,6 +439,9 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 /// would take as long as the calls.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
+/// Maximum number of bytes that are read of a key file. Keys of Pyrus have fewer than 100 characters.
+const MAX_KEY_BYTES: u64 = 4_096;
+
 /// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
@@ -483,5 +497,16 @@ mod tests {
         let client = PyrusClient::new(&config(), RequestTimeouts::default()).unwrap();
         assert!(!format!("{client:?}").contains("key-1c9f"));
         assert!(!format!("{:?}", config()).contains("key-1c9f"));
+    }
+
+    #[test]
+    fn key_file_that_became_a_device_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "key-1c9f\n").unwrap();
+        assert_eq!(read_key(&path).map(|key| key.expose_secret().to_owned()).as_deref(), Some("key-1c9f"));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(read_key(&path).is_none());
     }
 }
