@@ -2,6 +2,7 @@
 //! and checks the CSRF token.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -124,6 +125,7 @@ async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Re
     if is_foreign(request.headers(), &state.site) {
         return Err(Box::new(refused(StatusCode::FORBIDDEN, "this address or origin is not one of the console")));
     }
+    let request = with_whole_body(request).await?;
     let path = request.uri().path();
     let is_public = path.starts_with("/assets/") || path == "/login";
     let nobody = anonymous(&request, state.place());
@@ -217,6 +219,19 @@ fn anonymous(request: &Request, place: ConsolePlace) -> Viewer {
         origin: ViewerOrigin::Nobody,
         counts: NavCounts::default(),
         place,
+    }
+}
+
+/// Reads the body of a request completely. A client that sends it too slowly loses its connection.
+async fn with_whole_body(request: Request) -> Result<Request, Box<Response>> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Err(_)) => Err(Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"))),
+        Err(_) => Err(Box::new(refused(StatusCode::REQUEST_TIMEOUT, "the request came too slowly"))),
     }
 }
 
@@ -325,6 +340,8 @@ pub(super) fn missing(viewer: Option<&Viewer>, is_api: bool) -> Response {
 
 /// Maximum size of a request's body, bytes. Bodies are forms, which are much smaller.
 pub(super) const MAX_BODY: usize = 16 * 1024;
+/// Maximum time in which a client must send the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for which the browser stores the cookie with the language, seconds: a year.
 const YEAR_S: u32 = 31_536_000;
 /// Header in which scripts repeat the CSRF token.

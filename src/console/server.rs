@@ -460,18 +460,17 @@ async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<Tl
     let Some(listener) = listener else { return std::future::pending().await };
     loop {
         match listener.try_clone().and_then(tokio::net::TcpListener::from_std) {
-            Ok(listener) => return accept(listener, router, tls).await,
+            Ok(listener) => return accept(listener, router, tls, MAX_CONNECTIONS).await,
             Err(error) => tracing::error!("the console cannot accept connections now: {error}"),
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
-/// Accepts connections, at most [`MAX_CONNECTIONS`] at once. Closes a connection if the client sends its request head
-/// too slowly.
+/// Accepts connections, at most `limit` at once. Closes a connection if the client sends its request head too slowly.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
-async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<TlsAcceptor>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<TlsAcceptor>, limit: usize) {
+    let places = Arc::new(Semaphore::new(limit));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
@@ -621,5 +620,26 @@ mod tests {
         assert!(!is_counted(ConsolePlace::Recorder), "an alarm follows");
         drop(answer);
         assert!(runtime.block_on(waiting).is_ok_and(|answered| answered.is_err()));
+    }
+
+    #[test]
+    fn connections_beyond_the_limit_wait_until_another_ends() {
+        use std::io::{Read as _, Write as _};
+
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("made");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let router = Router::new().route("/", get(|| async { "page" }));
+        runtime.spawn(accept(listener, router, None, 2));
+        let mut streams = [(); 3].map(|()| std::net::TcpStream::connect(address).expect("connects"));
+        let [first, .., waiting] = &mut streams;
+        waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
+        waiting.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        assert!(waiting.read(&mut [0; 1]).is_err(), "no answer while two connections are open");
+        first.shutdown(std::net::Shutdown::Both).expect("open");
+        waiting.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        let mut answer = String::new();
+        waiting.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.ends_with("page"), "{answer}");
     }
 }

@@ -285,6 +285,7 @@ impl Lang {
                 self.of_two("a scan: many attempts of one source", "сканирование: много попыток одного источника")
             }
             ProblemKind::MediaBehindNat => self.of_two("a NAT changed the addresses", "NAT изменил адреса"),
+            ProblemKind::MediaOverTcp => self.of_two("media over TCP", "звук по TCP"),
             ProblemKind::SecondAudioLine => self.of_two("several audio lines at once", "несколько аудиолиний сразу"),
             other => other.as_str(),
         }
