@@ -34,8 +34,33 @@ pub struct DecodeCounters {
     pub tunnels: TunnelCounters,
     /// Counts of TCP streams by their content.
     pub streams: TcpStreamCounters,
+    /// SIP behind headers that the decoder does not undo.
+    pub(crate) wrapped: WrappedSip,
     /// Counts of dropped data by reason.
     pub(crate) dropped: DecodeDrops,
+}
+
+/// SIP that was found behind a header that the decoder does not undo. A mirror, or an access network, may have added
+/// the header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WrappedSip {
+    /// Number of packets with SIP behind such a header.
+    pub(crate) packets: u64,
+    /// The first such header; `None` if there was none.
+    pub(crate) wrapper: Option<UndoneWrapper>,
+}
+
+/// A header around packets that the decoder does not undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UndoneWrapper {
+    /// A protocol directly above the link layer, by its EtherType.
+    EtherType(u16),
+    /// A protocol directly above IP, by its number.
+    IpProtocol(u8),
+    /// A protocol above UDP, by its destination port.
+    UdpPort(u16),
+    /// HEP version 3, which an agent sends to a Homer server.
+    Hep,
 }
 
 /// Numbers of packets in tunnels, by tunnel protocol.

@@ -67,22 +67,30 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Adds the bytes of a TCP segment.
-    ///
-    /// SIP stacks write each message into a new segment. So if the start of the next message is unknown, a start line
-    /// at the beginning of a segment starts a message. The start is unknown after lost bytes, or after an unfinished
-    /// line that is no start line.
+    /// Adds the next bytes of the stream; they begin at the start of a TCP segment. SIP stacks write each message into
+    /// a segment of its own. So a start line at the beginning of a segment starts a message, if the start of the next
+    /// message is unknown. It is unknown after lost bytes, after an unfinished line, and among the header lines of a
+    /// message, where no start line can be.
     pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
-        let is_lost = match self.state {
-            FramerState::Resync(_) => true,
-            FramerState::Sip => line_length(self.unread()).is_none(),
-            _ => false,
-        };
-        if is_lost && !self.unread().is_empty() && begins_message(data) {
+        if !self.unread().is_empty() && begins_message(data) && self.is_start_unknown(data) {
             self.skip(self.unread().len());
             self.state = FramerState::Sip;
         }
         self.push(data, out);
+    }
+
+    /// Returns whether the start of the next message is unknown before a segment that begins with a start line.
+    fn is_start_unknown(&mut self, segment: &[u8]) -> bool {
+        match self.state {
+            FramerState::Resync(_) => true,
+            FramerState::Sip => {
+                // A line end at the beginning of the segment may end the header section.
+                let is_between_lines =
+                    self.unread().ends_with(b"\n") && !matches!(segment.first(), Some(b'\r' | b'\n'));
+                line_length(self.unread()).is_none() || is_between_lines && self.head_length().is_none()
+            }
+            _ => false,
+        }
     }
 
     /// Adds the next bytes of the stream. Passes each complete message to `out`.
@@ -241,6 +249,12 @@ impl SipFramer {
     }
 
     fn resync(&mut self, place: LinePosition) -> FramerStep {
+        if place == LinePosition::Begin {
+            let before = self.at;
+            self.skip_line_ends();
+            let skipped = self.at - before;
+            (self.skipped, self.lost_for) = (self.skipped + skipped as u64, self.lost_for + skipped);
+        }
         if self.lost_for > GIVE_UP_AFTER {
             self.skip(self.unread().len());
             self.state = FramerState::GivenUp;
@@ -344,7 +358,7 @@ impl SipFramer {
     /// Skips line ends (keep-alives, RFC 5626 section 3.5.1), and the NULs and blanks that some stacks send between
     /// messages.
     fn skip_line_ends(&mut self) {
-        let ends = self.unread().iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count();
+        let ends = keep_alives(self.unread());
         if ends > 0 {
             self.consume(ends);
         }
@@ -373,13 +387,19 @@ impl SipFramer {
     }
 }
 
+/// Returns the number of bytes at the start that separate messages: line ends, NULs and blanks.
+fn keep_alives(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count()
+}
+
 /// Returns the length of the first line in bytes, with its line end; `None` if the line is incomplete.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a SIP start line and a header line.
+/// Returns whether the bytes begin with a SIP start line that is followed by a header line, after optional keep-alives.
 fn begins_message(bytes: &[u8]) -> bool {
+    let bytes = bytes.get(keep_alives(bytes)..).unwrap_or_default();
     let Some(line) = line_length(bytes) else { return false };
     bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
 }

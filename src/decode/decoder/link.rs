@@ -3,6 +3,7 @@
 use super::{FrameDecoder, PacketContext};
 use crate::decode::DecodedSink;
 use crate::decode::bytes::{be16, be32};
+use crate::decode::counters::UndoneWrapper;
 use crate::decode::ethertype::{
     FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
 };
@@ -95,9 +96,13 @@ impl FrameDecoder {
             (Some(found), _) => self.enter_tunnel(context, found, sink),
             (None, MACSEC) => self.counters.dropped.macsec += 1,
             (None, PPPOE | MPLS | MPLS_UPSTREAM | FABRIC_PATH | PBB | NSH | TRILL) => {
+                self.counters.wrapped.note(UndoneWrapper::EtherType(kind), data);
                 self.counters.dropped.unknown_tunnel += 1;
             }
-            (None, _) => self.counters.dropped.unknown_ethertype += 1,
+            (None, _) => {
+                self.counters.wrapped.note(UndoneWrapper::EtherType(kind), data);
+                self.counters.dropped.unknown_ethertype += 1;
+            }
         }
     }
 }

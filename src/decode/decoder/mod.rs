@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::bytes::be16;
-use super::counters::DecodeCounters;
+use super::counters::{DecodeCounters, UndoneWrapper};
 use super::duplicates::{DuplicateCandidate, DuplicateCheck, DuplicateFilter};
 use super::fragments::{
     FragmentFamily, FragmentKey, FragmentLimits, FragmentReassembler, IpFragment, ReassembledPayload,
@@ -357,7 +357,10 @@ impl FrameDecoder {
             ),
             47 => match tunnels::gre(payload.bytes) {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
-                None => self.counters.dropped.unknown_tunnel += 1,
+                None => {
+                    self.counters.wrapped.note(UndoneWrapper::IpProtocol(payload.protocol), payload.bytes);
+                    self.counters.dropped.unknown_tunnel += 1;
+                }
             },
             // Protocol 137: an MPLS label stack directly in IP (RFC 4023).
             137 => match tunnels::mpls(payload.bytes) {
@@ -369,12 +372,16 @@ impl FrameDecoder {
                 None => self.counters.dropped.unknown_tunnel += 1,
             },
             132 => {
-                let is_sip = [0, 2].iter().filter_map(|at| be16(payload.bytes, *at)).any(|p| matches!(p, 5060 | 5061));
+                let ports = [0, 2].map(|at| be16(payload.bytes, at));
+                let is_sip = ports.iter().flatten().any(|p| matches!(p, 5060 | 5061)) || sctp_begins_sip(payload.bytes);
                 self.counters.dropped.sip_sctp += u64::from(is_sip);
                 self.counters.dropped.other_protocol += u64::from(!is_sip);
             }
             50 => self.counters.dropped.esp += 1,
-            _ => self.counters.dropped.other_protocol += 1,
+            protocol => {
+                self.counters.wrapped.note(UndoneWrapper::IpProtocol(protocol), payload.bytes);
+                self.counters.dropped.other_protocol += 1;
+            }
         }
     }
 
@@ -426,6 +433,7 @@ impl FrameDecoder {
         {
             return;
         }
+        self.counters.wrapped.note_datagram(port(2), body);
         let mut datagram = UdpDatagram {
             at: context.at,
             src: payload.src.with_port(port(0)),
@@ -520,12 +528,20 @@ impl FrameDecoder {
     }
 }
 
+/// Returns whether the first chunk of an SCTP packet carries the beginning of a SIP message (RFC 4168, RFC 9260 section
+/// 3.3.1).
+fn sctp_begins_sip(packet: &[u8]) -> bool {
+    packet.get(12) == Some(&SCTP_DATA) && packet.get(28..).is_some_and(tcp::begins_message)
+}
+
 /// Returns whether a payload looks like RTP and not like RTCP (RFC 5761 section 4). The duplicate filter skips RTP,
 /// because the engine finds RTP duplicates by sequence number.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }
 
+/// Type of an SCTP chunk with user data.
+const SCTP_DATA: u8 = 0;
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
 const MAX_EXTENSIONS: usize = 8;
 /// Maximum plausible time until the next search for expired state. Frames of several interfaces differ by less. A

@@ -13,7 +13,7 @@ pub(super) enum StreamClass {
     Sip,
     /// TLS: the content is encrypted and cannot be read.
     Tls,
-    /// RTP packets, each preceded by its length (RFC 4571).
+    /// RTP packets, or STUN packets of ICE, each preceded by its length (RFC 4571, RFC 6544).
     Rtp,
     Other,
     /// The class is unknown; more bytes are needed.
@@ -22,8 +22,10 @@ pub(super) enum StreamClass {
 
 /// Classifies the first bytes of a stream with a captured SYN.
 pub(super) fn classify_start(data: &[u8]) -> StreamClass {
-    if is_framed_rtp(data) {
-        return StreamClass::Rtp;
+    match media_framing(data) {
+        MediaFraming::Yes => return StreamClass::Rtp,
+        MediaFraming::Perhaps if data.len() <= MAX_UNDECIDED_BYTES => return StreamClass::Undecided,
+        MediaFraming::Perhaps | MediaFraming::No => {}
     }
     let data = skip_keep_alives(data);
     let Some(first) = data.first() else { return StreamClass::Undecided };
@@ -58,8 +60,10 @@ pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
     if skip_keep_alives(data).is_empty() {
         return StreamClass::Undecided;
     }
-    if is_framed_rtp(data) {
-        return StreamClass::Rtp;
+    match media_framing(data) {
+        MediaFraming::Yes => return StreamClass::Rtp,
+        MediaFraming::Perhaps if data.len() <= MAX_UNDECIDED_BYTES => return StreamClass::Undecided,
+        MediaFraming::Perhaps | MediaFraming::No => {}
     }
     let is_control = |b: &u8| b.is_ascii_control() && !b.is_ascii_whitespace();
     if data.len() > MAX_UNDECIDED_BYTES || data[from.min(data.len())..].iter().take(BINARY_BYTES).any(is_control) {
@@ -69,7 +73,7 @@ pub(super) fn classify_middle(data: &[u8], from: usize) -> StreamClass {
 }
 
 /// Returns whether a segment begins with a SIP message, either plain or in an unmasked WebSocket frame.
-pub(super) fn begins_message(segment: &[u8]) -> bool {
+pub(in crate::decode) fn begins_message(segment: &[u8]) -> bool {
     // RFC 6455 section 5.2: the frame has FIN with text or binary opcode, then an unmasked length of one or three
     // bytes.
     let message = match segment {
@@ -112,10 +116,50 @@ fn skip_keep_alives(data: &[u8]) -> &[u8] {
     text.map_or(&[], |at| &data[at..])
 }
 
-/// Returns whether the bytes begin with the length of an RTP packet and its header (RFC 4571 section 2).
-fn is_framed_rtp(data: &[u8]) -> bool {
-    matches!(data, [hi, lo, 0x80, pt, ..] if (13..=1500).contains(&u16::from_be_bytes([*hi, *lo]))
-        && !(192..=223).contains(pt) && data.len() == 2 + usize::from(u16::from_be_bytes([*hi, *lo])))
+/// Whether bytes are media packets, each preceded by its length (RFC 4571 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MediaFraming {
+    No,
+    /// More bytes are needed: a single packet can belong to another protocol with a length, e.g. DNS.
+    Perhaps,
+    Yes,
+}
+
+/// Examines the first packets of a stream. Two RTP packets of one source with successive numbers prove media, and so does
+/// a STUN packet, which ICE sends before the RTP (RFC 6544 section 3).
+fn media_framing(data: &[u8]) -> MediaFraming {
+    let (mut rest, mut last) = (data, None);
+    for _ in 0..MAX_FRAMES {
+        let Some((length, after)) = rest.split_first_chunk::<2>() else { break };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let packet = after.get(..length).unwrap_or(after);
+        if !(RTP_HEADER..=1500).contains(&length) || !packet.first().is_none_or(|first| matches!(first >> 6, 0 | 2)) {
+            return MediaFraming::No;
+        }
+        let Some(header) = packet.first_chunk::<RTP_HEADER>() else { break };
+        match *header {
+            [0 | 1, _, hi, lo, 0x21, 0x12, 0xa4, 0x42, ..]
+                if usize::from(u16::from_be_bytes([hi, lo])) + 20 == length =>
+            {
+                return MediaFraming::Yes;
+            }
+            [0x80..=0xff, 192..=223, ..] => {} // RTCP
+            [0x80..=0xff, _, s0, s1, .., a, b, c, d] => {
+                let (sequence, source) = (u16::from_be_bytes([s0, s1]), [a, b, c, d]);
+                match last.replace((sequence, source)) {
+                    None => {}
+                    Some((before, same)) if same == source && sequence == before.wrapping_add(1) => {
+                        return MediaFraming::Yes;
+                    }
+                    Some(_) => return MediaFraming::No,
+                }
+            }
+            _ => return MediaFraming::No,
+        }
+        let Some(next) = after.get(length..) else { break };
+        rest = next;
+    }
+    MediaFraming::Perhaps
 }
 
 /// Returns whether the bytes begin with a TLS record header: type, version 3.x, valid length (RFC 8446 section 5.1).
@@ -129,6 +173,10 @@ const MAX_START_LINE: usize = 2048;
 /// Maximum number of bytes that are examined to classify a stream. A start line follows within this distance, even from
 /// the middle of an INVITE.
 pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
+/// Maximum number of packets, each with its length, that are examined.
+const MAX_FRAMES: usize = 8;
+/// Length of the fixed header of an RTP packet, bytes (RFC 3550 section 5.1).
+const RTP_HEADER: usize = 12;
 /// Number of bytes at the start of a segment that are searched for binary data.
 const BINARY_BYTES: usize = 64;
 
@@ -155,8 +203,16 @@ mod tests {
             (&[0, 1, 2, 3], StreamClass::Other),
             (b"\r\n\0INVITE sip:a@b SIP/2.0\r\n", StreamClass::Sip),
             (b"\0 \tBYE sip:a SIP/2.0\r\n", StreamClass::Sip),
-            (&[0, 14, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5, 0xd5], StreamClass::Rtp),
-            (&[0, 15, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5, 0xd5], StreamClass::Other),
+            // RTP packets, the first alone, then with the beginning of the second, which has padding.
+            (&[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5], StreamClass::Undecided),
+            (
+                &[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 9, 0, 172, 0xb0, 8, 0, 2, 0, 0, 1, 64, 1, 2, 3, 4],
+                StreamClass::Rtp,
+            ),
+            // DNS over TCP: two queries whose ids look like the first byte of RTP.
+            (&[&[0, 17, 0x80, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1][..]; 2].concat(), StreamClass::Other),
+            // A binding request of ICE over TCP.
+            (&[&[0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat(), StreamClass::Rtp),
         ] {
             assert_eq!(classify_start(data), expected, "{:?}", String::from_utf8_lossy(data));
         }

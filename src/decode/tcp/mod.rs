@@ -16,6 +16,7 @@ use super::output::{DecodedItem, DecodedSink, TcpStreamChunk, TcpStreamEvent};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 use classify::StreamClass;
+pub(super) use classify::begins_message;
 use reorder::{OrderedPiece, SegmentBytes, SegmentReorderer};
 
 mod classify;
@@ -438,7 +439,11 @@ impl TcpStreamPhase {
                         if start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Gap, sink);
                         }
-                        to.emit(at, TcpStreamEvent::Data(data), sink);
+                        // The newest bytes are passed on by themselves, because they begin at the start of a segment.
+                        if from > 0 {
+                            to.emit(at, TcpStreamEvent::Data(&held[..from]), sink);
+                        }
+                        to.emit(at, TcpStreamEvent::Data(bytes), sink);
                         counts.followed += 1;
                         *self = Self::Followed;
                     }

@@ -12,6 +12,7 @@ use super::ethertype::{
 
 mod l2tp;
 mod switch;
+mod unknown;
 
 pub(super) use l2tp::over_ip as l2tp_over_ip;
 pub(super) use switch::{backbone_bridge, fabric_path, service_header};
@@ -118,30 +119,34 @@ fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
 }
 
-/// Detects a tunnel over UDP by its destination port, Teredo also by its source port.
+/// Detects a tunnel over UDP by its destination port. Teredo and L2TP answer from their port, so the source port counts,
+/// too. Two Teredo clients use any ports.
 pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
     match port {
-        4789 | 8472 => vxlan(payload),
-        4790 => vxlan_gpe(payload),
+        4789 | 4790 | 8472 => vxlan(payload).or_else(|| vxlan_gpe(payload)),
         6081 => geneve(payload),
         37_008 => tzsp(payload),
         2152 => gtp_u(payload),
         7932 => switch::hp_erm(payload),
-        1701 => l2tp::over_udp(payload),
+        L2TP_PORT => l2tp::over_udp(payload),
         TEREDO_PORT => teredo(payload),
-        _ if src_port == TEREDO_PORT => teredo(payload),
-        _ => None,
+        _ => match src_port {
+            L2TP_PORT => l2tp::over_udp(payload),
+            TEREDO_PORT => teredo(payload),
+            _ if payload.first().is_some_and(|first| first >> 4 == 6) => teredo_between_clients(payload),
+            _ => None,
+        },
     }
 }
 
-/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3). It requires the flags I and P, version 0 and no other flag;
-/// a field names the next protocol.
+/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, the next protocol. Of the other
+/// flags, only B (broadcast or multicast) may be set.
 fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, payload) = data.split_first_chunk::<8>()?;
     let inner = match head {
-        [0x0c, 0, 0, 1 | 2, .., 0] if is_ip(payload) => TunnelPayload::Ip(payload),
-        [0x0c, 0, 0, 3, .., 0] if is_ethernet(payload) => TunnelPayload::Ethernet(payload),
-        [0x0c, 0, 0, 4, .., 0] => TunnelPayload::EtherType(NSH, payload),
+        [0x0c | 0x0e, 0, 0, 1 | 2, .., 0] if is_ip(payload) => TunnelPayload::Ip(payload),
+        [0x0c | 0x0e, 0, 0, 3, .., 0] if is_ethernet(payload) => TunnelPayload::Ethernet(payload),
+        [0x0c | 0x0e, 0, 0, 4, .., 0] => TunnelPayload::EtherType(NSH, payload),
         _ => return None,
     };
     Some(DetectedTunnel::new(TunnelKind::Vxlan, inner))
@@ -160,6 +165,13 @@ fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
     let is_ipv6 = rest.first().is_some_and(|first| first >> 4 == 6) && is_ip(rest);
     is_ipv6.then_some(DetectedTunnel::new(TunnelKind::Teredo, TunnelPayload::Ip(rest)))
+}
+
+/// Parses a packet that a Teredo client sent to another client: an IPv6 packet with a Teredo address (RFC 4380 section
+/// 2.6).
+fn teredo_between_clients(data: &[u8]) -> Option<DetectedTunnel<'_>> {
+    let has_prefix = |at: usize| data.get(at..).is_some_and(|address| address.starts_with(&TEREDO_PREFIX));
+    if has_prefix(8) && has_prefix(24) { teredo(data) } else { None }
 }
 
 /// Parses VXLAN (RFC 7348 section 5): the I flag is set, and all other bits are reserved. A group policy adds the G
@@ -307,7 +319,10 @@ const ERSPAN_1_2: u16 = 0x88be;
 const ERSPAN_3: u16 = 0x22eb;
 const TZSP_PADDING: u8 = 0;
 const TZSP_END: u8 = 1;
+const L2TP_PORT: u16 = 1701;
 const TEREDO_PORT: u16 = 3544;
+/// The first 32 bits of each Teredo address (RFC 4380 section 2.6).
+const TEREDO_PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
 /// Maximum number of labels in an MPLS label stack that is accepted. Routers use up to about five.
 const MAX_LABELS: usize = 16;
 

@@ -159,8 +159,65 @@ fn teredo_is_undone_by_either_port() {
 }
 
 #[test]
+fn answers_of_tunnels_and_rare_flags_are_undone() {
+    let expected = [DecodedRecord::datagram("10.0.0.1:5060", "10.0.0.2:5062", b"OPTIONS")];
+    let over_udp = |ports: (u16, u16), body: &[u8]| {
+        let outer = wire::ipv4([192, 0, 2, 1], [192, 0, 2, 2], 17, 9, &wire::udp(ports.0, ports.1, body));
+        wire::ethernet(0x0800, &outer)
+    };
+    let ppp = [&[0, 2, 0, 1, 0, 2, 0, 0x21][..], &frame()[14..]].concat();
+    let to_all = [&[0x0e, 0, 0, 3, 0, 0, 7, 0][..], &frame()].concat();
+    for (name, packet) in [
+        ("L2TP from the server to any port", over_udp((1701, 40_000), &ppp)),
+        ("VXLAN-GPE with broadcast", over_udp((40_000, 4790), &to_all)),
+        ("VXLAN-GPE on the port of VXLAN", over_udp((40_000, 4789), &to_all)),
+    ] {
+        assert_eq!(decode(&[packet]).0, expected, "{name}");
+    }
+    // Two Teredo clients: addresses of 2001:0::/32 and ports of their NATs.
+    let mut inner = frame_v6()[14..].to_vec();
+    [8, 24].iter().for_each(|at| inner[*at..at + 4].copy_from_slice(&[0x20, 1, 0, 0]));
+    let (seen, counters) = decode(&[over_udp((40_000, 41_000), &inner)]);
+    assert_eq!((seen.len(), counters.tunnels.teredo), (1, 1));
+    assert!(seen[0].src.starts_with("[2001:") && seen[0].src.ends_with(":5060"), "{}", seen[0].src);
+}
+
+#[test]
+fn header_around_sip_that_is_not_undone_is_named() {
+    use super::super::counters::{UndoneWrapper, WrappedSip};
+    let options = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\n\r\n";
+    let sip = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 1, &wire::udp(5060, 5062, options));
+    let sip_v6 = wire::ipv6(1, 2, 17, &wire::udp(5060, 5062, options));
+    let over_ip = |protocol: u8, body: &[u8]| wire::ethernet(0x0800, &wire::ipv4([1; 4], [2; 4], protocol, 9, body));
+    let over_udp = |body: &[u8]| over_ip(17, &wire::udp(40_000, 30_030, body));
+    for (packet, wrapper) in [
+        (over_udp(&[&[0, 0, 0, 7, 0, 0, 0, 9][..], &sip].concat()), UndoneWrapper::UdpPort(30_030)),
+        (over_udp(&[&[1; 90][..], &sip_v6].concat()), UndoneWrapper::UdpPort(30_030)),
+        (over_udp(&[&b"HEP3"[..], &[0, 60], options].concat()), UndoneWrapper::Hep),
+        (over_ip(97, &[&[0x30, 0][..], &wire::ethernet(0x0800, &sip)].concat()), UndoneWrapper::IpProtocol(97)),
+        (over_ip(47, &[&[0x30, 1, 0x88, 0x0b, 0, 0, 0, 0][..], &sip].concat()), UndoneWrapper::IpProtocol(47)),
+        (wire::ethernet(0x22f3, &[&[0; 20][..], &sip].concat()), UndoneWrapper::EtherType(0x22f3)),
+        (wire::ethernet(0x1234, &[&[0; 4][..], &sip].concat()), UndoneWrapper::EtherType(0x1234)),
+    ] {
+        let (_, counters) = decode(&[packet]);
+        assert_eq!(counters.wrapped, WrappedSip { packets: 1, wrapper: Some(wrapper) });
+    }
+    // A name server, a log line that quotes SIP, and SIP itself have no wrapper.
+    let log = [&b"<14> sent: "[..], options].concat();
+    for body in [&[&[0, 7, 1, 0][..], &[9; 200]].concat(), &log, &options.to_vec()] {
+        assert_eq!(decode(&[over_udp(body)]).1.wrapped, WrappedSip::default());
+    }
+}
+
+#[test]
 fn signalling_that_cannot_be_read_is_counted_by_its_name() {
     let sctp = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &[0x13, 0xc4, 0x13, 0xc4, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let (_, counters) = decode(&[wire::ethernet(0x0800, &sctp), wire::ethernet(0x88e5, &[0x2c; 60])]);
-    assert_eq!((counters.dropped.sip_sctp, counters.dropped.macsec), (1, 1));
+    // On other ports, the content of the first chunk shows SIP.
+    let data =
+        [&[0x17, 0x70, 0x17, 0x70, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 3, 0, 60], &[0; 12], b"BYE sip:a SIP/2.0\r\n"];
+    let by_content = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &data.concat());
+    let frames =
+        [wire::ethernet(0x0800, &sctp), wire::ethernet(0x0800, &by_content), wire::ethernet(0x88e5, &[0x2c; 60])];
+    let (_, counters) = decode(&frames);
+    assert_eq!((counters.dropped.sip_sctp, counters.dropped.macsec), (2, 1));
 }

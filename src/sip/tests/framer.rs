@@ -41,8 +41,9 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 #[test]
 fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
-    // Bytes without a line end: stray text between messages, and the rest of a message after lost bytes.
-    for (stray, has_gap) in [(&b"0123"[..], false), (b"rest of a line", true)] {
+    // Bytes without an end of line: stray text between messages, and the rest of a message after a gap.
+    let cut = b"OPTIONS sip:a SIP/2.0\r\ni: 0\r\n"; // a message without the end of its header section
+    for (stray, has_gap) in [(&b"0123"[..], false), (cut, false), (b"rest of a line", true)] {
         let mut framer = SipFramer::default();
         let mut found = framed(&mut framer, &[message]);
         if has_gap {
@@ -52,7 +53,22 @@ fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
             framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
         }
         assert_eq!(found, [message.to_vec(), message.to_vec()], "{}", stray.escape_ascii());
+        // A keep-alive before the message changes nothing.
+        let mut framer = SipFramer::default();
+        framer.gap(&mut |_| panic!("nothing is unfinished"));
+        let mut found = Vec::new();
+        for segment in [stray.to_vec(), [&b"\0\r\n\0 "[..], message].concat()] {
+            framer.push_segment(&segment, &mut |m| found.push(m.to_vec()));
+        }
+        assert_eq!(found, [message.to_vec()], "{}", stray.escape_ascii());
     }
+    // The segment begins with the end of the header section.
+    let mut framer = SipFramer::default();
+    let mut found = Vec::new();
+    for segment in [&cut[..], &[&b"\r\n"[..], message].concat()] {
+        framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
+    }
+    assert_eq!(found.len(), 2);
     // Within a message, a start line at the beginning of a segment belongs to the body (message/sipfrag).
     let notify = b"NOTIFY sip:a SIP/2.0\r\ni: 1\r\nContent-Type: message/sipfrag\r\nContent-Length: 24\r\n\r\n";
     let mut framer = SipFramer::default();
@@ -174,5 +190,10 @@ fn nuls_and_blanks_between_messages_lose_no_message() {
         let mut framer = SipFramer::default();
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(framed(&mut framer, &single).len(), 3, "{between:?} in single bytes");
+        // After lost bytes the next message is found although it stands behind a keep-alive.
+        let mut framer = SipFramer::default();
+        framer.gap(&mut |_| panic!("nothing is unfinished"));
+        let rest = [&b"lue\r\nContent-Length: 0\r\n\r\n"[..], &bytes].concat();
+        assert_eq!(framed(&mut framer, &[&rest]).len(), 3, "{between:?} after lost bytes");
     }
 }
