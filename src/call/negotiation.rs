@@ -44,6 +44,8 @@ struct AudioLine {
     /// SRTP keys of the packets that the side sends, each with its crypto tag, in order of preference (SDES, RFC 4568).
     crypto: Vec<(u32, SrtpContext)>,
     protection: MediaProtection,
+    /// Whether the media is sent over TCP and not over UDP.
+    is_over_tcp: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,7 +158,8 @@ impl AudioDescription {
             .map(|c| (c.tag, srtp_context(c)))
             .collect();
         let (port, protection) = (media.port, protection(media));
-        self.lines.push(AudioLine { place, port, direction, formats, crypto, protection });
+        let is_over_tcp = media.protocol == MediaProtocol::RtpOverTcp;
+        self.lines.push(AudioLine { place, port, direction, formats, crypto, protection, is_over_tcp });
     }
 
     /// Returns the first m-line that neither this side nor `other` refuses. If there is none, returns the first m-line.
@@ -417,6 +420,15 @@ impl Negotiation {
             }
         }
         out
+    }
+
+    /// Returns whether the sides agreed on media over TCP (RFC 4571). One description is enough if the mirror showed only
+    /// one.
+    pub(crate) fn is_media_over_tcp(&self) -> bool {
+        let [caller, callee] = [Side::Caller, Side::Callee].map(|side| self.announced(side));
+        let lines = [(caller, callee), (callee, caller)].map(|(own, other)| own.and_then(|own| own.line(other)));
+        let mut known = lines.iter().flatten().peekable();
+        known.peek().is_some() && known.all(|line| line.is_over_tcp)
     }
 
     /// Returns every port at which media of this dialog may arrive, each with its side.

@@ -225,7 +225,9 @@ fn global_user(uri: &SipUri) -> Option<String> {
         // The URI names a service, e.g. `urn:service:sos` for an emergency call (RFC 5031).
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
-    let context = uri.params.get("phone-context").filter(|context| context.starts_with('+'));
+    // Some senders encode the plus sign, as in the headers of a URI (RFC 3261 section 19.1.2).
+    let context = uri.params.get("phone-context").map(|context| context.replace("%2B", "+").replace("%2b", "+"));
+    let context = context.filter(|context| context.starts_with('+'));
     let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');
     Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
 }
@@ -242,8 +244,9 @@ fn uri_text(uri: &SipUri) -> String {
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }
-    if let Some(digits) = uri.params.get("postd").filter(|digits| !digits.is_empty()) {
-        shown = shown.replacen(&format!(";postd={digits}"), "", 1);
+    if let Some(start) = shown.to_ascii_lowercase().find(POST_DIAL_PARAMETER) {
+        let length = shown[start..].bytes().skip(1).take_while(|b| !b";@>?".contains(b)).count();
+        shown.replace_range(start..=start + length, "");
     }
     text(&shown)
 }
@@ -285,10 +288,17 @@ fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, S
     let of_rules = config.rules.iter().filter_map(|rule| rule.header.as_ref()).map(|(name, _)| name);
     for name in config.keep_headers.iter().chain(of_rules).take(MAX_KEPT_HEADERS) {
         if let Some(value) = message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) {
-            out.insert(name.clone(), text(&value));
+            out.insert(name.clone(), text(&without_dialled_code(&value)));
         }
     }
     out
+}
+
+/// Returns a header value without digits that are dialled after a pause. The value is a number, or the address of one.
+fn without_dialled_code(value: &str) -> String {
+    let user = NameAddr::parse(value).and_then(|party| party.uri.user);
+    let user = user.filter(|user| value.contains(user.as_str())).unwrap_or_else(|| value.to_owned());
+    value.replacen(&user, without_post_dial(&user), 1)
 }
 
 fn display(party: &NameAddr) -> Option<String> {
@@ -303,9 +313,49 @@ fn text(value: &str) -> String {
 const ASSERTED: &str = "P-Asserted-Identity";
 /// Headers by which the caller's own network knows a caller who hides the number from others (RFC 3325).
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
+/// Begin of the parameter with the digits that are dialled after the answer (RFC 2806 section 2.2).
+const POST_DIAL_PARAMETER: &str = ";postd=";
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
 /// Maximum length of a name or URI in the record, characters. Longer texts are truncated.
 const MAX_TEXT_CHARS: usize = 512;
 /// Maximum number of headers of an INVITE that a record contains.
 const MAX_KEPT_HEADERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phone_context_completes_a_local_number() {
+        for (uri, wanted) in [
+            ("tel:1234567;phone-context=+7495", "+74951234567"),
+            ("sip:123-45-67;phone-context=+7495@10.0.0.1;user=phone", "+7495123-45-67"),
+            ("sip:1234567;phone-context=%2B7495@10.0.0.1", "+74951234567"),
+            ("tel:+74951234567;phone-context=+1", "+74951234567"),
+            ("tel:200;phone-context=example.org", "200"),
+        ] {
+            assert_eq!(global_user(&SipUri::parse(uri)).as_deref(), Some(wanted), "{uri}");
+        }
+    }
+
+    #[test]
+    fn digits_after_a_pause_are_in_no_uri_and_no_header() {
+        for (uri, wanted) in [
+            ("sip:+74951234567,,1234#@10.0.0.1", "sip:+74951234567@10.0.0.1"),
+            ("sip:+74951234567%2C%2C1234@10.0.0.1", "sip:+74951234567@10.0.0.1"),
+            ("tel:+74951234567;postd=pp1234", "tel:+74951234567"),
+            ("sip:+74951234567;PostD=pp1234@10.0.0.1;user=phone", "sip:+74951234567@10.0.0.1;user=phone"),
+            ("sip:sales,west@10.0.0.1", "sip:sales,west@10.0.0.1"),
+        ] {
+            assert_eq!(uri_text(&SipUri::parse(uri)), wanted);
+        }
+        for (value, wanted) in [
+            ("84951234567,,1234#", "84951234567"),
+            ("\"A\" <sip:84951234567w1234@10.0.0.1>;x=1", "\"A\" <sip:84951234567@10.0.0.1>;x=1"),
+            ("queue, west", "queue, west"),
+        ] {
+            assert_eq!(without_dialled_code(value), wanted);
+        }
+    }
+}

@@ -72,6 +72,10 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Зеркало показало звук между машинами звонка, но адреса изменил NAT: зеркалируйте другую сторону NAT.",
     ),
     (
+        "The parties agreed on media over TCP (RFC 4571), which is not recorded: let the PBX use RTP over UDP.",
+        "Стороны договорились о звуке по TCP (RFC 4571), он не записывается: настройте на АТС RTP по UDP.",
+    ),
+    (
         "The call began before the capture, and no media of it was seen.",
         "Звонок начался до захвата, и его звука не было видно.",
     ),

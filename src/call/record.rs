@@ -191,6 +191,8 @@ text_enum! {
         /// The mirror showed media between the hosts of the call, but at addresses that the signalling does not
         /// announce. A NAT has probably changed them.
         MediaBehindNat = "media_behind_nat",
+        /// The parties agreed on media over TCP, which is not recorded.
+        MediaOverTcp = "media_over_tcp",
         /// A side sent audio on several m-lines at once. Their sound is mixed.
         SecondAudioLine = "second_audio_line",
         /// The wall clock was set during the call, so times before and after it cannot be compared.

@@ -18,6 +18,8 @@ pub(crate) struct VerdictFacts {
     pub(crate) packets: u64,
     /// Whether media flowed between the hosts of the call, but between addresses that a NAT changed.
     pub(crate) is_behind_nat: bool,
+    /// Whether the parties agreed on media over TCP.
+    pub(crate) is_over_tcp: bool,
     /// The side that sends packets without speech although the other side talks; `None` if there is no such side.
     pub(crate) mute: Option<Side>,
     /// The kind of fax; `None` if the call was no fax.
@@ -219,6 +221,9 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
         "The mirror showed telephone-events (DTMF) within the recorded part of the call, but no audio.".to_owned()
     } else if facts.packets > 0 {
         "The mirror showed media, but none within the recorded part of the call.".to_owned()
+    } else if facts.is_over_tcp {
+        "The parties agreed on media over TCP (RFC 4571), which is not recorded: let the PBX use RTP over UDP."
+            .to_owned()
     } else if facts.is_behind_nat {
         "The mirror showed media between the hosts of the call, but on addresses that a NAT changed: mirror the other side of \
          the NAT."

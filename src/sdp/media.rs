@@ -42,6 +42,8 @@ pub enum MediaProtocol {
     UdpTlsRtpSavp,
     /// `UDP/TLS/RTP/SAVPF`: SRTP with keys by DTLS and with feedback (RFC 5764).
     UdpTlsRtpSavpf,
+    /// RTP or SRTP over TCP or TLS, e.g. `TCP/RTP/AVP` (RFC 4571).
+    RtpOverTcp,
     /// `udptl`: T.38 fax without RTP.
     Udptl,
     /// Any other transport protocol.
@@ -51,7 +53,7 @@ pub enum MediaProtocol {
 impl MediaProtocol {
     /// Returns whether the protocol carries RTP over UDP, encrypted or not.
     pub const fn is_rtp(self) -> bool {
-        !matches!(self, Self::Udptl | Self::Other)
+        !matches!(self, Self::RtpOverTcp | Self::Udptl | Self::Other)
     }
 
     /// Returns whether the protocol encrypts the media.
@@ -209,6 +211,7 @@ fn protocol(name: &str) -> MediaProtocol {
         "UDP/TLS/RTP/SAVP" => MediaProtocol::UdpTlsRtpSavp,
         "UDP/TLS/RTP/SAVPF" => MediaProtocol::UdpTlsRtpSavpf,
         "UDPTL" | "UDP/UDPTL" => MediaProtocol::Udptl,
+        other if other.starts_with("TCP/") && other.contains("RTP/") => MediaProtocol::RtpOverTcp,
         _ => MediaProtocol::Other,
     }
 }

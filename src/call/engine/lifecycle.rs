@@ -27,7 +27,7 @@ impl Engine {
         if !leg.close() {
             return;
         }
-        self.note_media_behind_nat(slot);
+        self.note_missing_media(slot);
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.spool.is_open() {
             leg.spool.close();

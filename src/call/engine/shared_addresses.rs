@@ -39,12 +39,20 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records a problem of an answered leg without media: a NAT probably changed its media addresses. This is so if
-    /// stored packets without a known leg went between the hosts of this leg.
-    pub(in crate::call::engine) fn note_media_behind_nat(&mut self, slot: LegKey) {
+    /// Records for an answered leg why it has no media: it was sent over TCP, or a NAT may have changed its addresses. The
+    /// latter holds if stored packets that belong to no call flowed between its hosts. The stored packets cover the last
+    /// seconds of the leg.
+    pub(in crate::call::engine) fn note_missing_media(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();
         if !is_answered || self.table.legs_of(leg.call()).any(Leg::has_media) {
+            return;
+        }
+        if leg.dialog.negotiation.is_media_over_tcp() {
+            let call = leg.call();
+            if let Some(call) = self.table.call_mut(call) {
+                call.notes.note_problem(ProblemKind::MediaOverTcp);
+            }
             return;
         }
         let between =

@@ -552,6 +552,7 @@ fn facts_from_record(record: &CallRecord) -> VerdictFacts {
         packets: record.sides.caller.packets + record.sides.callee.packets,
         fax: fax_of(record),
         is_behind_nat: record.problems.iter().any(|problem| problem.kind == ProblemKind::MediaBehindNat),
+        is_over_tcp: record.problems.iter().any(|problem| problem.kind == ProblemKind::MediaOverTcp),
         ..VerdictFacts::default()
     }
 }

@@ -1,10 +1,11 @@
 //! Tests of changes in RTP streams (SSRC, sequence, time), and of media that does not match its SDP.
 
-use callspan::call::record::{CallVerdict, EndedBy, Side};
+use callspan::call::config::Config;
+use callspan::call::record::{CallVerdict, EndedBy, ProblemKind, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
-use crate::support::playback::play;
+use crate::support::playback::{play, play_packets};
 use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
 use crate::support::scenario::{DialogId, Scene, ip};
 
@@ -288,4 +289,26 @@ fn the_outside_leg_has_the_sound_when_media_bypass_the_pbx() {
         played.only().record.legs.iter().filter(|leg| leg.rendered).map(|leg| leg.sip_call_id.as_str()).collect();
     assert_eq!(rendered, [scene.get(b).call_id.as_str()], "the leg to the trunk");
     assert_eq!(played.only().record.verdict_reason.as_deref(), Some("Both sides can be heard."));
+}
+
+#[test]
+fn media_over_tcp_is_named_in_the_record() {
+    for (protocol, is_named) in [("TCP/RTP/AVP", true), ("TCP/TLS/RTP/SAVP", true), ("RTP/AVP", false)] {
+        let (mut scene, call, _) = direct();
+        scene.wait(3_000);
+        scene.bye(call, Side::Caller);
+        let mut packets = scene.packets();
+        for packet in &mut packets {
+            let text = String::from_utf8_lossy(&packet.payload).into_owned();
+            let lines = text.split("\r\n").filter(|line| !line.starts_with("Content-Length"));
+            packet.payload = lines.collect::<Vec<_>>().join("\r\n").replace("RTP/AVP", protocol).into_bytes();
+        }
+        let played = play_packets(&packets, scene.now(), Config::default());
+        let record = &played.only().record;
+        assert_eq!(record.verdict, Some(CallVerdict::NoMedia), "{protocol}");
+        assert_eq!(record.problems.iter().any(|p| p.kind == ProblemKind::MediaOverTcp), is_named, "{protocol}");
+        let reason = record.verdict_reason.as_deref().expect("a reason");
+        assert_eq!(reason.contains("over TCP"), is_named, "{reason}");
+        assert_eq!(reason.contains("check that it sees the media path"), !is_named, "{reason}");
+    }
 }
