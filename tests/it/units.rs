@@ -32,6 +32,20 @@ fn exposure_of_the_units_is_low() {
 }
 
 #[test]
+fn units_bound_memory_and_threads_and_start_again_after_any_end() {
+    let both = ["MemoryMax=", "TasksMax="];
+    for (name, more) in [
+        ("callspan.service", &["Restart=always", "WatchdogSec=", "ExecReload="][..]),
+        ("callspan-console.service", &["Restart=always", "WatchdogSec="]),
+        ("callspan-mirror@.service", &[]),
+    ] {
+        let text = std::fs::read_to_string(unit(name)).expect("there");
+        let missing = both.iter().chain(more).find(|key| !text.lines().any(|line| line.starts_with(**key)));
+        assert_eq!(missing, None, "{name}");
+    }
+}
+
+#[test]
 fn the_services_reach_every_unicast_address_but_link_local_ones_of_ipv4() {
     ["callspan.service", "callspan-console.service"].into_iter().for_each(reaches_every_unicast_address);
 }

@@ -40,6 +40,8 @@ pub(crate) struct CallTally {
     /// Number of calls in `silent` with media between their hosts, but not at the addresses in the SDP. Address
     /// translation (NAT) causes this.
     pub(crate) behind_nat: u64,
+    /// Number of calls in `silent` whose parties agreed on media over TCP.
+    pub(crate) over_tcp: u64,
     /// Number of SRTP streams with keys in the signalling (SDES).
     pub(crate) with_keys: u64,
     /// Number of SRTP streams with keys agreed over DTLS.
@@ -84,6 +86,8 @@ impl CallTally {
                     self.silent += 1;
                     let is_nat = |problem: &CallProblem| problem.kind == ProblemKind::MediaBehindNat;
                     self.behind_nat += u64::from(ended.record.problems.iter().any(is_nat));
+                    let is_tcp = |problem: &CallProblem| problem.kind == ProblemKind::MediaOverTcp;
+                    self.over_tcp += u64::from(ended.record.problems.iter().any(is_tcp));
                 }
                 0 => self.unheard += 1,
                 1 => self.one_side += 1,

@@ -182,6 +182,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Calls signalled over SCTP are not recorded. Use SIP over UDP or TCP on the mirrored side.",
         "Звонки с сигнализацией по SCTP не записываются. Используйте на зеркалируемой стороне SIP по UDP или TCP.",
     ),
+    ("{} with media over TCP, which is not recorded", "{} со звуком по TCP, он не записывается"),
     ("{} of RTP over TCP, which is not recorded", "RTP поверх TCP, он не записывается: {}"),
     (
         "The calls with this media have no audio in their recording. Let the PBX use RTP over UDP.",
@@ -330,6 +331,15 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Если звонки в нём, зеркалируйте одним из видов, которые callspan разбирает: обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP или удалённое зеркало HP.",
     ),
     ("the mirror uses tunnels: {}", "зеркало использует туннели: {}"),
+    ("{} with SIP inside {}, which is not undone", "{} с SIP внутри {}, эта обёртка не снимается"),
+    (
+        "An agent sends the calls to a Homer server. Let it send them to this machine, too, and set capture.hep_listen to the address and port.",
+        "Агент шлёт звонки на сервер Homer. Пусть он шлёт их и на эту машину; задайте адрес и порт в capture.hep_listen.",
+    ),
+    (
+        "Calls in it are not recorded. Mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+        "Звонки в ней не записываются. Зеркалируйте одним из видов, которые callspan разбирает: обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP или удалённое зеркало HP.",
+    ),
     ("{} of MACsec, which cannot be read", "MACsec, его нельзя прочитать: {}"),
     (
         "The link between two switches is encrypted and mirrored as it is. Mirror a port behind it: that of the PBX.",
@@ -384,6 +394,8 @@ pub(crate) const FINDING_PHRASES: &[(&str, &str)] = &[
     ("HP remote mirror ({})", "удалённое зеркало HP ({})"),
     ("frames in frames ({})", "кадры в кадрах ({})"),
     ("VN-Tag, E-TAG or Cisco MetaData ({})", "VN-Tag, E-TAG или Cisco MetaData ({})"),
+    ("UDP port {}", "порт UDP {}"),
+    ("IP protocol {}", "протокол IP {}"),
     ("{} ({})", "{} ({})"),
 ];
 

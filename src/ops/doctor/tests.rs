@@ -326,6 +326,44 @@ fn signalling_and_media_that_are_not_read_are_named() {
     look.decode.dropped.macsec = 9;
     look.decode.streams.rtp = 2;
     assert_eq!(kinds(&look), ["sip_over_sctp", "rtp_over_tcp", "macsec"]);
+    let mut look = healthy();
+    look.calls =
+        calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, over_tcp: 1, ..calls::CallTally::default() };
+    assert_eq!(only(&look).what, "1 call with media over TCP, which is not recorded");
+}
+
+#[test]
+fn header_around_sip_that_is_not_undone_is_named() {
+    use crate::decode::counters::{UndoneWrapper, WrappedSip};
+    let mut look = healthy();
+    for (wrapper, name) in [
+        (UndoneWrapper::UdpPort(30_030), "Juniper packet mirroring (UDP port 30030)"),
+        (UndoneWrapper::UdpPort(30_031), "UDP port 30031"),
+        (UndoneWrapper::IpProtocol(97), "EtherIP (IP protocol 97)"),
+        (UndoneWrapper::EtherType(0x22f3), "EtherType 0x22f3"),
+        (UndoneWrapper::Hep, "HEP 3"),
+    ] {
+        look.decode.wrapped = WrappedSip { packets: 3, wrapper: Some(wrapper) };
+        let finding = only(&look);
+        assert_eq!(finding.what, format!("3 packets with SIP inside {name}, which is not undone"));
+        assert_eq!((finding.kind, finding.severity), ("wrapped_sip", FindingSeverity::Warning));
+    }
+    (look.traffic, look.calls) = Default::default();
+    assert_eq!((only(&look).kind, only(&look).severity), ("wrapped_sip", FindingSeverity::Problem));
+    // One kind of tunnel that is undone does not hide another that is not.
+    let mut look = healthy();
+    (look.decode.tunnels.ip_in_ip, look.decode.dropped.unknown_tunnel) = (1, 9);
+    assert_eq!(kinds(&look), ["tunnels", "unknown_tunnel"]);
+}
+
+#[test]
+fn calls_heard_on_both_sides_make_a_missing_direction_a_warning() {
+    let mut look = healthy();
+    look.traffic.rtp_ways = HostPairs { pairs: 4, one_way: 4, example: None };
+    look.calls = calls::CallTally { all: 5, talked: 5, both_sides: 4, one_side: 1, ..calls::CallTally::default() };
+    assert_eq!((only(&look).kind, only(&look).severity), ("one_direction", FindingSeverity::Warning));
+    (look.calls.both_sides, look.calls.one_side) = (1, 4);
+    assert_eq!((only(&look).kind, only(&look).severity), ("one_direction", FindingSeverity::Problem));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! stream (RFC 3550 appendix A.1). DNS and random bytes do not pass this test. All tables are bounded. If a table is
 //! full, further packets are only counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow, foldhash::fast::RandomState>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2], foldhash::fast::RandomState>,
+    /// Numbers of DTLS packets between two endpoints, which are sorted.
+    handshakes: HashMap<(Endpoint, Endpoint), u64, foldhash::fast::RandomState>,
     last_at: Option<Timestamp>,
     /// Start and length of the newest period of at least [`SILENCE`] without any datagram; `None` if there was no such
     /// period.
@@ -43,6 +45,9 @@ pub(crate) struct TrafficSummary {
     /// Time by which the capturing machine's clock was set ahead; `None` if it was not. It shows as a period without
     /// packets after which RTP streams continue without a gap. If there are several, the longest.
     pub(crate) step_ahead: Option<Duration>,
+    /// Number of packets that agree on keys for SRTP: ZRTP, and DTLS between endpoints that exchange RTP, too (RFC 5764
+    /// section 5.1.2). Other DTLS belongs to VPNs.
+    pub(crate) key_agreement: u64,
     /// Counts of pairs of hosts that exchange SIP, by the captured directions.
     pub(crate) sip_ways: HostPairs,
     /// Counts of pairs of hosts that exchange RTP, by the captured directions.
@@ -64,8 +69,6 @@ pub(crate) struct DatagramCounts {
     pub(crate) rtp_joined: u64,
     /// Number of RTCP packets.
     pub(crate) rtcp: u64,
-    /// Number of DTLS packets: key agreement for SRTP (RFC 5764).
-    pub(crate) dtls: u64,
     /// Number of ZRTP packets: key agreement for SRTP (RFC 6189).
     pub(crate) zrtp: u64,
     /// Number of packets that were not followed, because the table of RTP streams or of pairs of hosts was full.
@@ -122,19 +125,22 @@ impl TrafficMonitor {
             ..TrafficSummary::default()
         };
         let mut media = HashMap::<_, [u64; 2]>::new();
+        let mut with_rtp = HashSet::new();
         for ((src, dst, _), stream) in self.streams.iter().filter(|(_, s)| s.is_rtp()) {
             seen.rtp_streams += 1;
             seen.rtp_packets += stream.packets;
             seen.rtp_copies += stream.copies;
             seen.rtp_lost += stream.expected.saturating_sub(stream.packets);
-            // Nobody answers from a multicast or broadcast address, so no direction is missing.
-            if dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+            with_rtp.insert(sorted(*src, *dst));
+            if has_many_receivers(*dst) {
                 continue;
             }
             let (pair, way) = pair(*src, *dst);
             media.entry(pair).or_default()[way] += stream.packets;
         }
         seen.rtp_ways = ways(media.into_iter(), MIN_RTP);
+        let dtls = self.handshakes.iter().filter(|(pair, _)| with_rtp.contains(*pair)).map(|(_, n)| n);
+        seen.key_agreement = self.plain.zrtp + dtls.sum::<u64>();
         seen
     }
 
@@ -154,7 +160,7 @@ impl TrafficMonitor {
             }
             rtp::MediaPacketKind::Rtcp if self.is_marked_rtp(datagram) => self.note_rtp(datagram, datagram.payload),
             rtp::MediaPacketKind::Rtcp => self.plain.rtcp += 1,
-            rtp::MediaPacketKind::Dtls => self.plain.dtls += 1,
+            rtp::MediaPacketKind::Dtls => self.note_handshake(datagram),
             rtp::MediaPacketKind::Zrtp => self.plain.zrtp += 1,
             rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
                 self.plain.sip += 1;
@@ -174,7 +180,19 @@ impl TrafficMonitor {
         })
     }
 
+    fn note_handshake(&mut self, datagram: &UdpDatagram<'_>) {
+        let pair = sorted(datagram.src, datagram.dst);
+        if self.handshakes.len() < MAX_PAIRS || self.handshakes.contains_key(&pair) {
+            *self.handshakes.entry(pair).or_default() += 1;
+        } else {
+            self.plain.not_followed += 1;
+        }
+    }
+
     fn note_signalling(&mut self, src: Endpoint, dst: Endpoint) {
+        if has_many_receivers(dst) {
+            return;
+        }
         let (pair, way) = pair(src, dst);
         if self.signalling.len() >= MAX_PAIRS && !self.signalling.contains_key(&pair) {
             self.plain.not_followed += 1;
@@ -267,6 +285,15 @@ impl RtpFlow {
     }
 }
 
+fn sorted(src: Endpoint, dst: Endpoint) -> (Endpoint, Endpoint) {
+    (src.min(dst), src.max(dst))
+}
+
+/// Returns whether an address is multicast or broadcast. Traffic to it has no opposite direction.
+fn has_many_receivers(dst: Endpoint) -> bool {
+    dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+}
+
 /// Returns the two endpoints in a fixed order, and the direction of the packet: 1 if the endpoints were swapped, else
 /// 0. Ports count only if both endpoints are on the same host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
@@ -322,7 +349,8 @@ const GOES_ON_TIME: u32 = 96_000;
 /// Maximum number of RTP streams that are followed. They take 80 bytes each, and suffice for ten thousand calls with
 /// several streams.
 const MAX_STREAMS: usize = 65_536;
-/// Maximum number of pairs of hosts that are followed. The registrar of a large provider has that many.
+/// Maximum number of pairs of hosts with signalling, and of pairs of endpoints with DTLS. A registrar of a large provider
+/// has that many.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]
@@ -360,5 +388,41 @@ mod tests {
         let sound: Vec<u16> = (0..40).collect();
         assert!(stream(&sound).is_rtp());
         assert!(!stream(&sound[..9]).is_rtp());
+    }
+
+    fn datagram<'a>(src: &str, dst: &str, payload: &'a [u8]) -> DecodedItem<'a> {
+        let endpoint = |text: &str| text.parse::<Endpoint>().expect("an address");
+        DecodedItem::Datagram(UdpDatagram {
+            at: Timestamp::EPOCH,
+            src: endpoint(src),
+            dst: endpoint(dst),
+            payload,
+            wire_len: payload.len() as u32,
+            interface: 0,
+        })
+    }
+
+    #[test]
+    fn dtls_agrees_on_keys_only_between_endpoints_with_rtp() {
+        let hello = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4][..], &[1, 0, 0, 0]].concat();
+        let mut monitor = TrafficMonitor::default();
+        for _ in 0..9 {
+            monitor.handle_decoded(&datagram("10.0.0.1:40000", "192.0.2.1:443", &hello)); // a VPN
+            monitor.handle_decoded(&datagram("10.0.0.1:20000", "10.0.0.2:20000", &hello));
+        }
+        assert_eq!(monitor.seen().key_agreement, 0);
+        for sequence in 0..40 {
+            let rtp = [0x80, 8, 0, sequence, 0, 0, 0, 0, 0, 0, 0, 7, 0xd5];
+            monitor.handle_decoded(&datagram("10.0.0.2:20000", "10.0.0.1:20000", &rtp));
+        }
+        assert_eq!(monitor.seen().key_agreement, 9);
+    }
+
+    #[test]
+    fn multicast_has_no_opposite_direction() {
+        let mut monitor = TrafficMonitor::default();
+        let subscribe = b"SUBSCRIBE sip:MAC@224.0.1.75 SIP/2.0\r\n\r\n";
+        (0..9).for_each(|_| monitor.handle_decoded(&datagram("10.0.0.1:5060", "224.0.1.75:5060", subscribe)));
+        assert_eq!((monitor.seen().plain.sip, monitor.seen().sip_ways), (9, HostPairs::default()));
     }
 }

@@ -326,6 +326,24 @@ fn verify_finds_changed_missing_and_unknown_files() {
 }
 
 #[test]
+fn verify_leaves_out_what_a_running_service_is_writing() {
+    let replayed = DeliveredCapture::delivered();
+    let state = Path::new(&replayed.out()).join(".callspan");
+    let config = replayed.dir.path().join("service.toml");
+    let folders = format!("[state]\ndir = {state:?}\n[recording]\ndir = {:?}\n", replayed.out());
+    std::fs::write(&config, folders).expect("written");
+    let verify = |code| said(&["calls", "verify", "-c", text(&config)], code);
+    // A running service holds this lock.
+    let service = std::fs::File::create(state.join("callspan.lock")).expect("created");
+    service.lock().expect("free");
+    let half = replayed.wav().with_extension("wav.part");
+    std::fs::write(&half, "RIFF").expect("written");
+    verify(0);
+    drop(service);
+    assert!(verify(1).contains("half-written"));
+}
+
+#[test]
 fn rendering_again_without_packets_is_refused_with_a_reason() {
     let replayed = DeliveredCapture::delivered();
     let said = replayed.calls(&["render", &replayed.record().id], 1);

@@ -64,9 +64,10 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // SIP over TLS has a separate finding, which explains the media without a call. Then this finding is only a
-        // note.
-        let severity = if look.decode.streams.sips > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
+        // SIP over TLS, over SCTP and inside an unknown header have findings of their own, which explain the media
+        // without a call. Then this finding is only a note.
+        let unread = look.decode.streams.sips + look.decode.dropped.sip_sctp + look.decode.wrapped.packets;
+        let severity = if unread > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
             0 => String::new(),
             n => format!("; signalling may be in one of {}", count(n, "TLS stream")),
@@ -99,7 +100,7 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
 
 pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     let calls = &look.calls;
-    let silent = calls.silent - calls.behind_nat;
+    let silent = calls.silent - calls.behind_nat - calls.over_tcp;
     if silent == 0 {
         return None;
     }
@@ -195,9 +196,12 @@ fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
 
 /// Reports RTP over TCP (RFC 4571), which callspan does not record.
 fn rtp_over_tcp(look: &Observation) -> Option<DoctorFinding> {
-    let streams = look.decode.streams.rtp;
-    (streams > 0).then(|| {
-        let what = format!("{} of RTP over TCP, which is not recorded", count(streams, "direction"));
+    let (streams, calls) = (look.decode.streams.rtp, look.calls.over_tcp);
+    (streams + calls > 0).then(|| {
+        let what = match streams {
+            0 => format!("{} with media over TCP, which is not recorded", count(calls, "call")),
+            _ => format!("{} of RTP over TCP, which is not recorded", count(streams, "direction")),
+        };
         DoctorFinding::new(FindingSeverity::Problem, "rtp_over_tcp", what)
             .remedy("The calls with this media have no audio in their recording. Let the PBX use RTP over UDP.")
     })
@@ -216,9 +220,9 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // Packets of key agreements (DTLS, ZRTP) that belong to no captured call.
-    if parts.is_empty() && look.traffic.plain.dtls + look.traffic.plain.zrtp >= MIN_HANDSHAKE {
-        parts.push(format!("{} of key agreement", count(look.traffic.plain.dtls + look.traffic.plain.zrtp, "packet")));
+    // The key agreements counted here belong to calls that were not captured.
+    if parts.is_empty() && look.traffic.key_agreement >= MIN_HANDSHAKE {
+        parts.push(format!("{} of key agreement", count(look.traffic.key_agreement, "packet")));
     }
     (!parts.is_empty()).then(|| {
         DoctorFinding::new(

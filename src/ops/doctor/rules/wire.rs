@@ -1,7 +1,7 @@
 //! Rules about the mirror port itself: frames, directions, tunnels, fragments, copies, truncation.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
-use crate::decode::counters::TunnelCounters;
+use crate::decode::counters::{TunnelCounters, UndoneWrapper};
 use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 use crate::ops::taps::TapReport;
@@ -11,13 +11,15 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
         link,
         no_voip,
         silent_tap,
-        one_direction,
+        direction_missing,
         cut,
         duplicates,
         fragments,
         loss,
         vlans,
         tunnels,
+        unknown_tunnels,
+        wrapped_sip,
         encrypted_ip,
         encrypted_link,
         table,
@@ -83,7 +85,8 @@ fn link(look: &Observation) -> Option<DoctorFinding> {
 /// Reports a mirror port that shows neither SIP nor RTP.
 fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     let seen = &look.traffic;
-    if seen.plain.sip > 0 || seen.rtp_streams > 0 || look.decode.streams.sips > 0 {
+    let unread = look.decode.streams.sips + look.decode.wrapped.packets + look.decode.dropped.sip_sctp;
+    if seen.plain.sip > 0 || seen.rtp_streams > 0 || unread > 0 {
         return None;
     }
     let what = format!("{} in {:.0} s, none of them SIP or RTP", count(look.decode.frames, "frame"), look.seconds);
@@ -96,6 +99,15 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
             )
             .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", look.interface())),
     )
+}
+
+/// Reports missing directions as [`one_direction`] does, but only as a warning if most calls have both sides: then the
+/// mirror port shows both directions, and the hosts of a pair send and receive at different addresses.
+fn direction_missing(look: &Observation) -> Option<DoctorFinding> {
+    let finding = one_direction(look)?;
+    let is_mostly_heard = 2 * look.calls.both_sides > look.calls.talked;
+    let severity = if is_mostly_heard { FindingSeverity::Warning } else { finding.severity };
+    Some(DoctorFinding { severity, ..finding })
 }
 
 /// Reports pairs of hosts for which the mirror port shows only one direction of their traffic.
@@ -281,18 +293,57 @@ fn vlans(look: &Observation) -> Option<DoctorFinding> {
 fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     let kinds = tunnel_kinds(&look.decode.tunnels);
     if kinds.is_empty() {
-        let unknown = look.decode.dropped.unknown_tunnel;
-        return (unknown > 0).then(|| {
-            let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
-            let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
-            DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
-                "If the calls are in it, mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
-                 ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
-            )
-        });
+        return None;
     }
     let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
     Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
+}
+
+fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
+    let unknown = look.decode.dropped.unknown_tunnel;
+    (unknown > 0).then(|| {
+        let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
+        let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
+        DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
+            "If the calls are in it, mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
+             ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+        )
+    })
+}
+
+/// Reports SIP behind headers that callspan does not undo, and names the header.
+fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
+    let wrapped = look.decode.wrapped;
+    let wrapper = wrapped.wrapper?;
+    let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Problem } else { FindingSeverity::Warning };
+    let what =
+        format!("{} with SIP inside {}, which is not undone", count(wrapped.packets, "packet"), wrapper_name(wrapper));
+    let finding = DoctorFinding::new(severity, "wrapped_sip", what);
+    Some(if wrapper == UndoneWrapper::Hep {
+        finding.remedy(
+            "An agent sends the calls to a Homer server. Let it send them to this machine, too, and set \
+             capture.hep_listen to the address and port.",
+        )
+    } else {
+        finding.remedy(
+            "Calls in it are not recorded. Mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
+             ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+        )
+    })
+}
+
+/// Returns the name of a header that is not undone, as it stands in a switch's manual, or its number.
+fn wrapper_name(wrapper: UndoneWrapper) -> String {
+    match wrapper {
+        UndoneWrapper::Hep => String::from("HEP 3"),
+        UndoneWrapper::EtherType(number) => format!("EtherType 0x{number:04x}"),
+        UndoneWrapper::IpProtocol(97) => String::from("EtherIP (IP protocol 97)"),
+        UndoneWrapper::IpProtocol(number) => format!("IP protocol {number}"),
+        UndoneWrapper::UdpPort(port) => {
+            let known = UDP_WRAPPERS.iter().find(|(number, _)| *number == port);
+            known.map_or_else(|| format!("UDP port {port}"), |(_, name)| format!("{name} (UDP port {port})"))
+        }
+    }
 }
 
 /// Returns the kinds of tunnels in the traffic, each with its number of packets.
@@ -382,6 +433,17 @@ fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
+/// UDP ports of protocols that carry packets and that are not undone.
+const UDP_WRAPPERS: [(u16, &str); 8] = [
+    (4341, "LISP"),
+    (4754, "GRE in UDP"),
+    (5000, "PEEKREMOTE"),
+    (5247, "CAPWAP"),
+    (5555, "PEEKREMOTE"),
+    (6343, "sFlow"),
+    (6635, "MPLS in UDP"),
+    (30_030, "Juniper packet mirroring"),
+];
 /// Minimum number of repeated packets for a finding. A few are normal, because some senders repeat packets.
 const MIN_COPIES: u64 = 10;
 /// Minimum share of repeated packets for a finding, %.
