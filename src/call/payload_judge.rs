@@ -12,8 +12,8 @@
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
-use crate::net::{PayloadType, SequenceNumber};
-use crate::rtp::RtpPacket;
+use crate::net::PayloadType;
+use crate::rtp::{NeighbourSearch, RtpPacket, SequenceNeighbours};
 
 /// Compares the possible formats of a payload type of a stream, to find the true one.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct PayloadJudge {
     formats: Vec<JudgedFormat>,
     /// Number of packets that were compared so far.
     packets: u32,
-    last: Option<(SequenceNumber, u32)>,
+    recent: NeighbourSearch<JudgedPacket>,
     pairs: u32,
     verdict: JudgeVerdict,
 }
@@ -33,17 +33,21 @@ pub(crate) struct PayloadJudge {
 struct JudgedFormat {
     /// The format; `None` if no description names the payload type.
     format: Option<PayloadFormat>,
-    /// The last payload, read in this format.
-    last: LastPayload,
     /// Number of pairs of consecutive packets that agree with the format.
     fits: u32,
 }
 
-/// The last payload, read in a possible format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LastPayload {
+/// A packet of the payload type: its RTP timestamp, and its payload in each possible format.
+#[derive(Clone, Debug)]
+struct JudgedPacket {
+    time: u32,
+    readings: Vec<PayloadReading>,
+}
+
+/// A payload, read in a possible format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PayloadReading {
     /// The payload is not valid in this format, or its duration is unknown.
-    #[default]
     Unknown,
     /// The payload lasts this time, ns.
     Lasts(i64),
@@ -73,7 +77,7 @@ impl PayloadJudge {
         let is_same = |one: &PayloadFormat, other: &PayloadFormat| {
             one.encoding.eq_ignore_ascii_case(&other.encoding) && one.clock_hz == other.clock_hz
         };
-        let judged = |format| JudgedFormat { format, last: LastPayload::Unknown, fits: 0 };
+        let judged = |format| JudgedFormat { format, fits: 0 };
         let mut formats = vec![judged(announced.cloned())];
         for other in others.take(MAX_CANDIDATES) {
             let known = formats.iter().filter_map(|judged| judged.format.as_ref()).any(|known| is_same(known, &other));
@@ -82,7 +86,14 @@ impl PayloadJudge {
             }
         }
         let has_others = formats.len() > 1;
-        has_others.then_some(Self { pt, formats, last: None, packets: 0, pairs: 0, verdict: JudgeVerdict::Open })
+        has_others.then_some(Self {
+            pt,
+            formats,
+            packets: 0,
+            recent: NeighbourSearch::default(),
+            pairs: 0,
+            verdict: JudgeVerdict::Open,
+        })
     }
 
     /// Returns the payload type whose format is in doubt.
@@ -112,21 +123,26 @@ impl PayloadJudge {
             return false;
         }
         self.packets += 1;
-        let (sequence, time) = (packet.sequence, packet.time.0);
-        if let Some((last_sequence, last_time)) = self.last.replace((sequence, time))
-            && sequence == last_sequence.wrapping_add(1)
-        {
-            let ticks = time.wrapping_sub(last_time);
-            self.pairs += 1;
-            for judged in &mut self.formats {
-                judged.fits += u32::from(judged.agrees(ticks));
-            }
+        let readings = self.formats.iter().map(|judged| judged.read(packet.payload)).collect();
+        let now = JudgedPacket { time: packet.time.0, readings };
+        let SequenceNeighbours { before, after } = self.recent.add(packet.sequence, now.clone());
+        if let Some(before) = before {
+            self.compare(&before, now.time);
         }
-        for judged in &mut self.formats {
-            judged.last = judged.read(packet.payload);
+        if let Some(after) = after {
+            self.compare(&now, after.time);
         }
         self.verdict = self.decide();
         !self.is_open()
+    }
+
+    /// Compares a packet with the timestamp of the next one.
+    fn compare(&mut self, packet: &JudgedPacket, next_time: u32) {
+        let ticks = next_time.wrapping_sub(packet.time);
+        self.pairs += 1;
+        for (judged, reading) in self.formats.iter_mut().zip(&packet.readings) {
+            judged.fits += u32::from(judged.agrees(*reading, ticks));
+        }
     }
 
     fn decide(&self) -> JudgeVerdict {
@@ -145,22 +161,21 @@ impl PayloadJudge {
 }
 
 impl JudgedFormat {
-    fn read(&self, payload: &[u8]) -> LastPayload {
-        let Some(format) = &self.format else { return LastPayload::Unknown };
+    fn read(&self, payload: &[u8]) -> PayloadReading {
+        let Some(format) = &self.format else { return PayloadReading::Unknown };
         if format.is(Codec::TelephoneEvent) {
-            return if payload.len() == EVENT_BYTES { LastPayload::Event } else { LastPayload::Unknown };
+            return if payload.len() == EVENT_BYTES { PayloadReading::Event } else { PayloadReading::Unknown };
         }
-        format.duration_ns(payload).map_or(LastPayload::Unknown, LastPayload::Lasts)
+        format.duration_ns(payload).map_or(PayloadReading::Unknown, PayloadReading::Lasts)
     }
 
-    /// Returns whether the difference between the last two RTP timestamps equals the duration of the last payload. Both
-    /// are in units of the RTP clock.
-    fn agrees(&self, ticks: u32) -> bool {
+    /// Returns whether a payload lasts as long as the difference between its RTP timestamp and the next one, `ticks`.
+    fn agrees(&self, reading: PayloadReading, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
-        match self.last {
-            LastPayload::Unknown => false,
-            LastPayload::Lasts(ns) => i128::from(ticks) * 1_000_000_000 == i128::from(ns) * i128::from(clock_hz),
-            LastPayload::Event => true,
+        match reading {
+            PayloadReading::Unknown => false,
+            PayloadReading::Lasts(ns) => i128::from(ticks) * 1_000_000_000 == i128::from(ns) * i128::from(clock_hz),
+            PayloadReading::Event => true,
         }
     }
 }
@@ -184,7 +199,7 @@ const MAX_CANDIDATES: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Ssrc;
+    use crate::net::{SequenceNumber, Ssrc};
     use crate::time::RtpTime;
 
     fn format(encoding: &str, clock_hz: u32) -> PayloadFormat {
@@ -198,8 +213,16 @@ mod tests {
         payload: &[u8],
         ticks: u32,
     ) -> Option<String> {
-        let mut judge = PayloadJudge::new(PayloadType(96), announced, others.iter().cloned()).expect("other formats");
-        for n in 0..10_u16 {
+        let [in_order, reordered] = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 0, 2, 4, 3, 5, 7, 6, 8, 9]].map(|order| {
+            let judge = PayloadJudge::new(PayloadType(96), announced, others.iter().cloned());
+            judged_in(order, judge.expect("other formats"), payload, ticks)
+        });
+        assert_eq!(in_order, reordered, "the order of arrival does not matter");
+        in_order
+    }
+
+    fn judged_in(order: [u16; 10], mut judge: PayloadJudge, payload: &[u8], ticks: u32) -> Option<String> {
+        for n in order {
             judge.handle_packet(&RtpPacket {
                 ssrc: Ssrc(1),
                 sequence: SequenceNumber(n.wrapping_sub(3)),

@@ -12,6 +12,7 @@
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
 use crate::net::SequenceNumber;
+use crate::rtp::{NeighbourSearch, SequenceNeighbours};
 
 /// How the media time between two packets of a format is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub(super) struct ClockRateDetector {
     /// Whether packets follow each other without pauses, as speech does. Comfort noise has pauses, so its packets
     /// cannot be counted.
     is_continuous: bool,
-    last: Option<ClockObservation>,
+    recent: NeighbourSearch<ClockObservation>,
     arrivals_ns: Vec<i64>,
     ticks: Vec<u32>,
     lengths_ns: Vec<i64>,
@@ -62,26 +63,33 @@ impl ClockRateDetector {
         Self {
             announced_hz,
             is_continuous,
-            last: None,
+            recent: NeighbourSearch::default(),
             arrivals_ns: Vec::new(),
             ticks: Vec::new(),
             lengths_ns: Vec::new(),
         }
     }
 
-    /// Records a packet of the format. Only packets with consecutive sequence numbers are compared with each other.
+    /// Records a packet of the format. Only packets with consecutive sequence numbers are compared with each other, in
+    /// whatever order they arrive.
     pub(super) fn handle_packet(&mut self, observation: ClockObservation) {
-        if let Some(last) = self.last.replace(observation)
-            && observation.sequence.wrapping_sub(last.sequence) == 1
-        {
-            let ticks = observation.time.wrapping_sub(last.time);
-            // RFC 3551 section 4.2 allows up to 200 ms a packet. A longer step of the timestamp is a pause or a jump,
-            // so it is ignored.
-            if ticks < MAX_STEP_TICKS {
-                self.arrivals_ns.push(observation.at_ns - last.at_ns);
-                self.ticks.push(ticks);
-                self.lengths_ns.extend(last.length_ns);
-            }
+        let SequenceNeighbours { before, after } = self.recent.add(observation.sequence, observation);
+        if let Some(before) = before {
+            self.compare(before, observation);
+        }
+        if let Some(after) = after {
+            self.compare(observation, after);
+        }
+    }
+
+    fn compare(&mut self, first: ClockObservation, second: ClockObservation) {
+        let ticks = second.time.wrapping_sub(first.time);
+        // RFC 3551 section 4.2 allows up to 200 ms a packet. A longer step of the timestamp is a pause or a jump, so it
+        // is ignored.
+        if ticks < MAX_STEP_TICKS {
+            self.arrivals_ns.push(second.at_ns - first.at_ns);
+            self.ticks.push(ticks);
+            self.lengths_ns.extend(first.length_ns);
         }
     }
 
@@ -243,6 +251,26 @@ mod tests {
         }
         // 107 ticks of 8 kHz are 13 ms, but the packets contain 20 ms and arrive every 20 ms.
         assert_eq!(detected(8_000, 107, MS_20), MediaClock::Counted { packet_ns: 20_000_000 });
+    }
+
+    #[test]
+    fn packets_that_overtake_others_show_their_clock() {
+        for (ticks, expected) in [(160, MediaClock::Clock(8_000)), (20, MediaClock::Clock(1_000))] {
+            let mut finder = ClockRateDetector::new(&format("OPUS", 8_000));
+            for place in 0..60_u32 {
+                // The first of each three packets arrives after the second: no packet directly follows its predecessor.
+                let n = place / 3 * 3 + [1, 0, 2][place as usize % 3];
+                finder.handle_packet(ClockObservation {
+                    at_ns: i64::from(place) * 20_000_000,
+                    sequence: SequenceNumber(n as u16),
+                    time: n * ticks,
+                    length_ns: MS_20,
+                });
+            }
+            assert!(finder.has_enough());
+            assert_eq!(finder.media_clock(), expected);
+            assert_eq!(finder.counted_clock(), MediaClock::Counted { packet_ns: 20_000_000 });
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Many random payloads can be parsed as RTP. So callers must not treat a packet as RTP because it can be parsed, but
 //! because a session description announced its address.
 
+mod neighbours;
 pub mod redundancy;
 mod rtcp_form;
 pub mod stats;
@@ -16,6 +17,7 @@ use rtp_rs::{RtpReader, RtpReaderError};
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::time::RtpTime;
 
+pub(crate) use neighbours::{NeighbourSearch, SequenceNeighbours};
 pub(crate) use rtcp_form::RtcpForm;
 
 /// The protocol of a packet on a media port (RFC 7983 section 7, RFC 5761 section 4).

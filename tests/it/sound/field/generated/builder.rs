@@ -42,6 +42,12 @@ pub struct FieldPacket {
     pub sound: Vec<i16>,
     /// Whether the packet is missing, because it was lost or not sent.
     pub is_lost: bool,
+    /// Time after which a copy of the packet arrives, ms; `None` without a copy.
+    pub again_ms: Option<f64>,
+    /// Number of contributing sources in the header.
+    pub sources: u8,
+    /// Header extension; empty without one, else whole words (RFC 3550 section 5.3.1).
+    pub extension: Vec<u8>,
 }
 
 /// A call that a test builds: its messages and packets, and the sound that must be recorded (the truth).
@@ -139,6 +145,9 @@ impl CodedVoice {
                 padding: 0,
                 sound: self.sound[which * samples..(which + 1) * samples].to_vec(),
                 is_lost: false,
+                again_ms: None,
+                sources: 0,
+                extension: Vec::new(),
             }
         };
         (0..seconds * 1_000 / self.packet_ms).map(packet).collect()
@@ -240,12 +249,10 @@ impl FieldCall {
     /// Sends packets that must not be in the recording.
     pub fn send_unheard(&mut self, side: Side, packets: &[FieldPacket]) {
         for packet in packets.iter().filter(|packet| !packet.is_lost) {
-            self.wire.packets.push(SentDatagram {
-                at: at_ms(packet.at_ms),
-                src: media(side),
-                dst: media(side.other()),
-                payload: packet.bytes(),
-            });
+            let copy_ms = packet.again_ms.map(|later_ms| packet.at_ms + later_ms);
+            for ms in std::iter::once(packet.at_ms).chain(copy_ms) {
+                self.send_raw(side, ms, packet.bytes());
+            }
         }
     }
 
@@ -293,10 +300,17 @@ impl FieldCall {
 
 impl FieldPacket {
     fn bytes(&self) -> Vec<u8> {
-        let mut out = vec![0x80, self.pt | if self.marker { 0x80 } else { 0 }];
+        let mut out = vec![0x80 | self.sources, self.pt | if self.marker { 0x80 } else { 0 }];
         out.extend(self.sequence.to_be_bytes());
         out.extend(self.time.to_be_bytes());
         out.extend(self.ssrc.to_be_bytes());
+        out.extend((0..self.sources).flat_map(|source| [0xC0, 0xFF, 0xEE, source]));
+        if !self.extension.is_empty() {
+            out[0] |= 0x10;
+            // Extensions with one byte of header each (RFC 8285 section 4.2).
+            out.extend([0xBE, 0xDE, 0, (self.extension.len() / 4) as u8]);
+            out.extend(&self.extension);
+        }
         out.extend_from_slice(&self.payload);
         if self.padding > 0 {
             out[0] |= 0x20;
@@ -319,6 +333,43 @@ pub fn seeds(usual: u64) -> Range<u64> {
 pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
     packets.iter_mut().for_each(|packet| packet.pt = pt);
     packets
+}
+
+/// Marks the frames that a sender leaves out while nobody speaks. A pause skips no sequence number (RFC 3551 section 4.1).
+pub fn leave_out_pauses(packets: &mut [FieldPacket], name: &str) {
+    // Frames that are not sent: nothing of G.729, one byte of Opus and Speex, frame type 15 of AMR.
+    let most = if name.starts_with("amr") { 2 } else { 1 };
+    packets.iter_mut().filter(|packet| packet.payload.len() <= most).for_each(|packet| packet.is_lost = true);
+    renumber(packets);
+}
+
+/// Gives consecutive sequence numbers to the packets that are sent.
+fn renumber(packets: &mut [FieldPacket]) {
+    let first = packets.first().map_or(0, |packet| packet.sequence);
+    let mut sent = 0;
+    for packet in packets {
+        packet.sequence = first.wrapping_add(sent);
+        sent += u16::from(!packet.is_lost);
+    }
+}
+
+/// Joins the frames of consecutive packets. `joins` says whether a packet continues the packet before.
+pub fn joined(
+    packets: Vec<FieldPacket>,
+    mut joins: impl FnMut(&FieldPacket, &FieldPacket) -> bool,
+) -> Vec<FieldPacket> {
+    let mut out: Vec<FieldPacket> = Vec::new();
+    for packet in packets {
+        match out.last_mut() {
+            Some(last) if joins(last, &packet) => {
+                last.payload.extend(packet.payload);
+                last.sound.extend(packet.sound);
+            }
+            _ => out.push(packet),
+        }
+    }
+    renumber(&mut out);
+    out
 }
 
 /// Fails if there are faults, and prints all of them.

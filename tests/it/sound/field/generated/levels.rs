@@ -5,7 +5,7 @@ use callspan::call::record::Side;
 use fastrand::Rng;
 
 use super::super::judge::FieldScore;
-use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds};
+use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, leave_out_pauses, seeds};
 use super::setting::CallSetting;
 use crate::codecs::tools::bcg729;
 
@@ -101,17 +101,7 @@ fn every_codec_has_the_level_of_an_independent_decoder() {
 fn pauses_of_the_sender_are_neither_silence_nor_noise() {
     let mut wrong = Vec::new();
     for (name, seed) in PAUSED.into_iter().flat_map(each_seed) {
-        // Short payloads stand for frames that were not sent: no byte of G.729, one byte of Opus and Speex, frame type
-        // 15 of AMR.
-        let most = if name.starts_with("amr") { 2 } else { 1 };
-        let scores = scores(name, seed, |packets| {
-            let first = packets[0].sequence;
-            packets.iter_mut().filter(|packet| packet.payload.len() <= most).for_each(|packet| packet.is_lost = true);
-            // A pause leaves no gap in the sequence numbers (RFC 3551 section 4.1).
-            for (sent, packet) in packets.iter_mut().filter(|packet| !packet.is_lost).enumerate() {
-                packet.sequence = first.wrapping_add(sent as u16);
-            }
-        });
+        let scores = scores(name, seed, |packets| leave_out_pauses(packets, name));
         for score in scores {
             println!(
                 "{name}, {seed}: {:+.2} dB, missing {}, invented {}",
