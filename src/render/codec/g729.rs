@@ -17,13 +17,21 @@ pub(crate) struct G729Decoder {
     concealer: FrameConcealer,
     /// Whether the last payload had a stray byte after its frames.
     has_stray_byte: bool,
+    /// Whether an earlier payload had a stray byte behind speech. Then a silence descriptor alone may have one, too.
+    had_stray_byte: bool,
 }
 
 impl G729Decoder {
     /// Returns a decoder; `None` if the codec library refuses its own default configuration.
     pub(crate) fn new() -> Option<Self> {
         let codec = G729Codec::new(CodecConfig::g729ba()).ok()?;
-        Some(Self { codec, sid: None, concealer: FrameConcealer::new(8_000), has_stray_byte: false })
+        Some(Self {
+            codec,
+            sid: None,
+            concealer: FrameConcealer::new(8_000),
+            has_stray_byte: false,
+            had_stray_byte: false,
+        })
     }
 
     /// Decodes one frame: speech (10 bytes), a silence descriptor (2 bytes) or a lost frame (0 bytes).
@@ -46,7 +54,11 @@ impl SpeechDecoder for G729Decoder {
         let (frames, rest) = payload.as_chunks::<SPEECH_BYTES>();
         let sid = rest.first_chunk::<SID_BYTES>().copied();
         // Quirk `trailing_bytes`: a device appends one byte to good frames.
-        self.has_stray_byte = !frames.is_empty() && (rest.len() == 1 || rest.len() == SID_BYTES + 1);
+        self.has_stray_byte = match frames.is_empty() {
+            true => rest.len() == SID_BYTES + 1 && self.had_stray_byte,
+            false => rest.len() == 1 || rest.len() == SID_BYTES + 1,
+        };
+        self.had_stray_byte |= self.has_stray_byte;
         let fits = rest.is_empty() || rest.len() == SID_BYTES || self.has_stray_byte;
         if payload.is_empty() || !fits {
             return Err(DecodeError::Length);

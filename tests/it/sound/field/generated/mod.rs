@@ -11,6 +11,7 @@ mod lines;
 mod nat;
 mod negotiation;
 mod packets;
+mod packing;
 mod setting;
 mod sources;
 mod srtp;
