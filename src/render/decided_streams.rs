@@ -16,10 +16,13 @@ use crate::spool::reader::PacketEntry;
 /// All streams and payload types that were decided so far. Each rendering pass has its own copy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
-    by_flow: HashMap<(Endpoint, Endpoint, Ssrc), u32, foldhash::fast::FixedState>,
+    by_flow: HashMap<SourceOnFlow, u32, foldhash::fast::FixedState>,
     pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
     keys: u32,
 }
+
+/// Source and destination of packets, and their SSRC.
+type SourceOnFlow = (Endpoint, Endpoint, Ssrc);
 
 /// The decisions about one stream so far.
 #[derive(Clone, Debug)]
@@ -79,6 +82,7 @@ impl DecidedStreams {
             Decision::Payload { stream, pt, format } => {
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.formats.insert(*pt, format.clone().map(Arc::new));
+                    known.align_comfort_noise();
                 }
             }
             Decision::Srtp { stream, context } => {
@@ -109,6 +113,22 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
+    /// Gives comfort noise the clock of the stream's speech if no speech has the clock of the noise.
+    ///
+    /// Quirk `noise_clock`: RFC 3389 section 4 reserves payload type 13 for speech with a clock of 8000 Hz. A device
+    /// uses it beside Opus, and its timestamps count the clock of Opus.
+    fn align_comfort_noise(&mut self) {
+        let formats = self.formats.values().flatten().filter(|format| is_on_timeline(format));
+        let clocks: Vec<u32> =
+            formats.filter(|format| !is_comfort_noise(format)).map(|format| format.clock_hz).collect();
+        let Some(&clock_hz) = clocks.iter().min() else { return };
+        for format in self.formats.values_mut().flatten() {
+            if is_comfort_noise(format) && !clocks.contains(&format.clock_hz) {
+                *format = Arc::new(PayloadFormat { clock_hz, ..PayloadFormat::clone(format) });
+            }
+        }
+    }
+
     /// Sets a protection without keys, and keeps the previous keys as former keys.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
@@ -123,6 +143,10 @@ pub(super) fn is_on_timeline(format: &PayloadFormat) -> bool {
     !format.is(Codec::TelephoneEvent) && format.clock_hz > 0
 }
 
+fn is_comfort_noise(format: &PayloadFormat) -> bool {
+    format.is(Codec::ComfortNoise)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +159,20 @@ mod tests {
             decided.handle_decision(&Decision::Stream { stream, src, dst, ssrc: Ssrc(ssrc), side: Side::Caller });
         }
         assert_eq!([1, 2].map(|ssrc| decided.by_flow.get(&(src, dst, Ssrc(ssrc))).copied()), [Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn comfort_noise_counts_the_clock_of_the_speech_beside_it() {
+        let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
+        let (side, cn) = (Side::Caller, PayloadType(13));
+        for (speech, clock_hz) in [("OPUS", 48_000), ("PCMU", 8_000)] {
+            let mut decided = DecidedStreams::default();
+            decided.handle_decision(&Decision::Stream { stream: 0, src, dst, ssrc: Ssrc(1), side });
+            for (pt, encoding, clock_hz) in [(cn, "CN", 8_000), (PayloadType(96), speech, clock_hz)] {
+                let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() };
+                decided.handle_decision(&Decision::Payload { stream: 0, pt, format: Some(format) });
+            }
+            assert_eq!(decided.streams[&0].formats[&cn].as_ref().map(|cn| cn.clock_hz), Some(clock_hz));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod levels;
 mod lines;
 mod nat;
 mod negotiation;
+mod noise;
 mod packets;
 mod packing;
 mod setting;
