@@ -17,6 +17,9 @@ use crate::spool::reader::PacketEntry;
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<SourceOnFlow, u32, foldhash::fast::FixedState>,
+    /// The last two streams that were looked up, with their flows: usually one of each side. The look-up runs for each
+    /// packet of both passes.
+    recent: [Option<(SourceOnFlow, u32)>; 2],
     pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
     keys: u32,
 }
@@ -53,6 +56,7 @@ impl DecidedStreams {
     pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
+                self.recent = [None; 2];
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
@@ -107,8 +111,14 @@ impl DecidedStreams {
     }
 
     /// Returns the number of the stream to which a packet belongs; `None` if no decision named the stream.
-    pub(super) fn stream_of(&self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
-        self.by_flow.get(&(packet.src, packet.dst, head.ssrc)).copied()
+    pub(super) fn stream_of(&mut self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
+        let source = (packet.src, packet.dst, head.ssrc);
+        if let Some((_, number)) = self.recent.iter().flatten().find(|(known, _)| *known == source) {
+            return Some(*number);
+        }
+        let number = *self.by_flow.get(&source)?;
+        self.recent = [Some((source, number)), self.recent[0]];
+        Some(number)
     }
 }
 

@@ -84,20 +84,15 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns whether the duration of a packet must be computed. It is needed until the clock of the packet's format
-    /// is decided, and afterwards if that clock counts packets.
-    pub(super) fn needs_length(&self, pt: PayloadType, format: &PayloadFormat) -> bool {
-        !self.pending.is_empty() || !matches!(self.clocks.get(&(pt, format.clock_hz)), Some(MediaClock::Clock(_)))
+    /// Returns the clock of a format if it is decided and no packet waits for a clock; `None` otherwise.
+    pub(super) fn settled_clock(&self, pt: PayloadType, format: &PayloadFormat) -> Option<MediaClock> {
+        self.clocks.get(&(pt, format.clock_hz)).copied().filter(|_| self.pending.is_empty())
     }
 
+    /// Handles a packet while the clock of its format, or of a packet before it, is not decided.
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
         let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();
-        if self.pending.is_empty()
-            && let Some(clock) = clock
-        {
-            return self.place_on_track(now, clock);
-        }
         if clock.is_none() {
             let finder = self.finders.entry(now.key()).or_insert_with(|| ClockRateDetector::new(format));
             let (at_ns, head) = (packet.at.as_nanos(), packet.head);
@@ -119,7 +114,7 @@ impl StreamCollector {
                 None => self.fix_clock(first.key()),
             };
             self.pending.pop_front();
-            self.place_on_track(first, clock);
+            self.place_on_track(first.packet, clock);
         }
     }
 
@@ -134,7 +129,8 @@ impl StreamCollector {
         clock
     }
 
-    fn place_on_track(&mut self, PendingPacket { packet, .. }: PendingPacket, clock: MediaClock) {
+    /// Adds a packet to its track.
+    pub(super) fn place_on_track(&mut self, packet: ArrivedPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));
         if position.track >= self.tracks.len() {
@@ -148,7 +144,7 @@ impl StreamCollector {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();
             let clock = clock.unwrap_or_else(|| self.fix_clock(first.key()));
-            self.place_on_track(first, clock);
+            self.place_on_track(first.packet, clock);
         }
     }
 

@@ -7,6 +7,7 @@ use super::stream_plan::{ArrivedPacket, StreamPlan};
 use super::{RenderOptions, RenderPlan, SpooledEnd, read_until, samples_between};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::codec::Codec;
+use crate::render::clock_rate::MediaClock;
 use crate::render::codec;
 use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtection, is_on_timeline};
 use crate::render::packet;
@@ -96,14 +97,15 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // Computing the duration takes as long as all other steps together, so it is computed only for the few packets
-        // that need it.
-        let arrival = if collector.needs_length(head.pt, format) {
-            ArrivedPacket::with_length(packet, head, known)
-        } else {
-            ArrivedPacket::without_length(packet, head)
-        };
-        collector.handle_packet(arrival, format);
+        // The duration is computed only for the few packets that need it: until the clock of their format is decided, or
+        // if the clock counts packets. Computing it takes as long as all other steps together.
+        match collector.settled_clock(head.pt, format) {
+            Some(clock @ MediaClock::Clock(_)) => {
+                collector.place_on_track(ArrivedPacket::without_length(packet, head), clock);
+            }
+            Some(clock) => collector.place_on_track(ArrivedPacket::with_length(packet, head, known), clock),
+            None => collector.handle_packet(ArrivedPacket::with_length(packet, head, known), format),
+        }
     }
 
     /// Examines streams with a doubtful timeline again with other clocks. Uses another clock if its timeline is clearly

@@ -157,8 +157,9 @@ impl StreamPlayer {
         }
         if self.order.is_next(sequence)
             && self.queue.is_empty()
-            && let Some(playout) = playout
-            && let Some((decoder, payload)) = self.straight_payload(packet, arrival, StreamInputs { known, plan })
+            && let (Some(playout), Some(format)) = (playout, format)
+            && let Some((decoder, payload)) =
+                self.straight_payload(packet, arrival, format, StreamInputs { known, plan })
         {
             let lost = self.order.advance(sequence);
             return self.play_payload(decoder, payload, PlayTurn { playout, lost }, context);

@@ -49,10 +49,10 @@ impl StreamPlayer {
         &mut self,
         packet: &PacketEntry<'a>,
         arrival: ArrivedPacket,
+        format: &Arc<PayloadFormat>,
         StreamInputs { known, plan }: StreamInputs<'_>,
     ) -> Option<(usize, &'a [u8])> {
         let run = self.straight.as_ref().filter(|run| run.pt == arrival.head.pt)?;
-        let format = known.formats.get(&run.pt).and_then(Option::as_ref)?;
         let is_plain = matches!(known.protection, StreamProtection::Plain)
             && known.former_keys.is_none()
             && !plan?.has_keys()
