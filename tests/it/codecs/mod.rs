@@ -6,6 +6,7 @@
 
 mod captures;
 mod frames;
+pub mod ogg;
 pub mod tools;
 
 use std::path::PathBuf;

@@ -45,9 +45,11 @@ fn piped(program: &std::ffi::OsStr, arguments: &[&str], input: &[u8]) -> Vec<u8>
     output.stdout
 }
 
-fn ffmpeg(format: &str, input: &[u8]) -> Vec<i16> {
-    let arguments = ["-loglevel", "error", "-f", format, "-i", "-", "-f", "s16le", "-"];
-    words(&piped("ffmpeg".as_ref(), &arguments, input))
+/// Decodes a file with ffmpeg; the options of input and output are given. Returns 16-bit samples.
+pub fn ffmpeg(input_options: &[&str], file: &[u8], output_options: &[&str]) -> Vec<i16> {
+    let arguments =
+        [&["-loglevel", "error"][..], input_options, &["-i", "-"], output_options, &["-f", "s16le", "-"]].concat();
+    words(&piped("ffmpeg".as_ref(), &arguments, file))
 }
 
 /// Decodes frames of G.729 with bcg729, in a program that is compiled for this test. An empty frame stands for a lost
@@ -122,7 +124,7 @@ fn amr_of_a_call_is_within_28_db_of_ffmpeg() {
                 [usize::from(payload[0] & 7) << 1 | usize::from(payload[1] >> 7)];
             file.extend(bits[10..10 + length].chunks(8).map(byte));
         }
-        let expected = ffmpeg("amr", &file);
+        let expected = ffmpeg(&["-f", "amr"], &file, &[]);
         let got = ours("AMR", "", &side);
         assert_eq!(got.len(), expected.len());
         let snr = snr_db(&expected, &got);
@@ -140,7 +142,7 @@ fn ilbc_of_a_call_is_that_of_ffmpeg_but_for_the_enhancer() {
     for host in [11, 12] {
         let side = side("ilbc_direct", host, 96);
         let file = [&b"#!iLBC30\n"[..], &payloads(&side).collect::<Vec<_>>().concat()].concat();
-        let expected = ffmpeg("ilbc", &file);
+        let expected = ffmpeg(&["-f", "ilbc"], &file, &[]);
         let got = ours("ILBC", "mode=30", &side);
         assert_eq!(got.len(), expected.len());
         let snr = snr_db(&expected[..expected.len() - delay], &got[delay..]);

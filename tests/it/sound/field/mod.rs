@@ -8,6 +8,7 @@
 
 mod clock_steps;
 mod generated;
+mod independent;
 mod judge;
 mod variations;
 
