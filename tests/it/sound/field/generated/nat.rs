@@ -16,12 +16,18 @@ enum Deviation {
     OtherPort,
     /// A side sends from another host than it announced.
     OtherHost,
+    /// A side sends from another port than it announced, and the other side sends to that port.
+    LatchedPort,
+    /// A NAT gives the media of a side another address, and the other side sends to it.
+    LatchedHost,
+    /// Both sides send from other ports than they announced.
+    BothPorts,
     /// After two seconds, the NAT of a side gives its media another port. The other side then sends to this port.
     NewPort,
     /// After two seconds, the NAT of a side gives its media another address. The other side then sends to this address.
     NewHost,
-    /// The PBX announces the public address of its NAT. The telephone announces the private address in its home
-    /// network.
+    /// The PBX announces the public address of its NAT. The telephone, which is the side that deviates, announces the
+    /// private address in its home network.
     ExternalAddress,
     /// Both sides announce host names.
     HostNames,
@@ -33,7 +39,7 @@ enum Deviation {
     Nat64,
 }
 
-const DEVIATIONS: [Deviation; 9] = [
+const DEVIATIONS: [Deviation; 12] = [
     Deviation::OtherPort,
     Deviation::OtherHost,
     Deviation::ExternalAddress,
@@ -43,24 +49,28 @@ const DEVIATIONS: [Deviation; 9] = [
     Deviation::Nat64,
     Deviation::NewPort,
     Deviation::NewHost,
+    Deviation::LatchedPort,
+    Deviation::LatchedHost,
+    Deviation::BothPorts,
 ];
 
 impl Deviation {
-    /// Returns the address in the session description of a side.
-    fn announced(self, side: Side) -> String {
+    /// Returns the address in the session description of a side. `deviates` is the side that deviates, if only one does.
+    fn announced(self, side: Side, deviates: Side) -> String {
         let ip = format!("IP4 10.0.0.{}", 1 + side.channel());
         match self {
-            Self::OtherPort | Self::OtherHost | Self::NewPort | Self::NewHost | Self::Nat64 => ip,
-            Self::ExternalAddress if side == Side::Callee => "IP4 203.0.113.9".to_owned(),
+            Self::ExternalAddress if side != deviates => "IP4 203.0.113.9".to_owned(),
             Self::ExternalAddress => "IP4 192.168.178.20".to_owned(),
             Self::HostNames => format!("IP4 media{}.example.com", side.channel()),
             Self::Scoped => format!("IP6 fe80::{}%eth0", 1 + side.channel()),
             Self::Multicast => "IP4 239.1.2.3/32".to_owned(),
+            _ => ip,
         }
     }
 
-    fn description(self, side: Side, audio: &str) -> String {
-        describe(side, audio).replace(&format!("IP4 10.0.0.{}", 1 + side.channel()), &self.announced(side))
+    fn description(self, side: Side, deviates: Side, audio: &str) -> String {
+        let own = format!("IP4 10.0.0.{}", 1 + side.channel());
+        describe(side, audio).replace(&own, &self.announced(side, deviates))
     }
 
     /// Returns source and destination of a packet of `side`. If only one side deviates from its session description, it
@@ -69,17 +79,18 @@ impl Deviation {
         let (src, dst) = (media(side), media(side.other()));
         let is_it = side == deviates;
         let after = match self {
-            Self::NewPort => media(deviates).with_port(port),
+            Self::NewPort | Self::LatchedPort => media(deviates).with_port(port),
             _ => Endpoint::v4([10, 0, 7, 7], port),
         };
         match self {
             Self::NewPort | Self::NewHost if at < at_ms(3_000.0) => (src, dst),
-            Self::NewPort | Self::NewHost if is_it => (after, dst),
-            Self::NewPort | Self::NewHost => (src, after),
+            Self::NewPort | Self::NewHost | Self::LatchedPort | Self::LatchedHost if is_it => (after, dst),
+            Self::NewPort | Self::NewHost | Self::LatchedPort | Self::LatchedHost => (src, after),
+            Self::BothPorts => (src.with_port(port + u16::from(is_it)), dst),
             Self::OtherPort if is_it => (src.with_port(port), dst),
             Self::OtherHost if is_it => (Endpoint::v4([10, 0, 7, 7], port), dst),
-            // The NAT in the telephone's home network changes its address and port.
-            Self::ExternalAddress if side == Side::Caller => (home(port), dst),
+            // The NAT of the telephone's home changes its address and port.
+            Self::ExternalAddress if is_it => (home(port), dst),
             Self::ExternalAddress => (src, home(port)),
             Self::Multicast => (src, Endpoint::v4([239, 1, 2, 3], 4000)),
             Self::Nat64 => (within_nat64(src), within_nat64(dst)),
@@ -90,11 +101,11 @@ impl Deviation {
 
     /// Returns whether the test can also run with IPv6 addresses instead of IPv4 addresses.
     const fn has_two_versions(self) -> bool {
-        matches!(self, Self::OtherPort | Self::OtherHost | Self::NewPort | Self::NewHost | Self::HostNames)
+        !matches!(self, Self::ExternalAddress | Self::Scoped | Self::Multicast | Self::Nat64)
     }
 }
 
-/// Returns the public address of the caller's home network.
+/// Returns the public address of the telephone's home network.
 fn home(port: u16) -> Endpoint {
     Endpoint::v4([198, 51, 100, 7], port)
 }
@@ -114,7 +125,7 @@ fn last_octet(endpoint: Endpoint) -> u8 {
 #[test]
 fn media_on_other_addresses_than_announced_is_heard() {
     let mut wrong = Vec::new();
-    for seed in seeds(18) {
+    for seed in seeds(24) {
         let mut random = Rng::with_seed(seed);
         let deviation = DEVIATIONS[seed as usize % DEVIATIONS.len()];
         let deviates = if random.bool() { Side::Caller } else { Side::Callee };
@@ -126,11 +137,11 @@ fn media_on_other_addresses_than_announced_is_heard() {
         if setting.network == CallNetwork::Ipv6 && !deviation.has_two_versions() {
             setting.network = CallNetwork::Ipv4;
         }
-        let descriptions = [Side::Caller, Side::Callee].map(|side| deviation.description(side, &audio));
+        let descriptions = [Side::Caller, Side::Callee].map(|side| deviation.description(side, deviates, &audio));
         let mut call = FieldCall::described(descriptions).within(setting);
         for datagram in call.wire.packets.iter_mut().filter(|_| matches!(deviation, Deviation::ExternalAddress)) {
             for end in [&mut datagram.src, &mut datagram.dst] {
-                *end = if *end == signalling(Side::Caller) { home(end.port()) } else { *end };
+                *end = if *end == signalling(deviates) { home(end.port()) } else { *end };
             }
         }
         for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {

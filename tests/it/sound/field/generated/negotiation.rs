@@ -152,6 +152,79 @@ fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
     assert_none(&wrong);
 }
 
+/// How the timestamps continue when a sender changes its codec without a new SSRC (RFC 7160 section 4).
+#[derive(Clone, Copy, Debug)]
+enum StampsAtChange {
+    /// They count on from the last one, now with the other clock.
+    Continue,
+    /// They begin anywhere.
+    Anywhere,
+    /// The time since the first packet is counted with the other clock.
+    Converted,
+    /// The other codec has an SSRC, sequence numbers and timestamps of its own.
+    OtherSource,
+}
+
+/// Returns the packets of a sender that changes between two voices, each under its payload type.
+fn changing(
+    voices: &[(CodedVoice, u8); 2],
+    stamps: StampsAtChange,
+    from_ms: f64,
+    random: &mut Rng,
+) -> Vec<FieldPacket> {
+    let (mut out, mut at_ms): (Vec<FieldPacket>, f64) = (Vec::new(), from_ms);
+    for n in 0..random.usize(2..5) {
+        let (voice, pt) = &voices[n % 2];
+        let mut piece = with_pt(voice.packets(at_ms, 4, 0, random), *pt);
+        piece.truncate((random.usize(600..2_000)) / voice.packet_ms as usize);
+        at_ms += piece.len() as f64 * f64::from(voice.packet_ms);
+        if let Some(last) = out.last().filter(|_| !matches!(stamps, StampsAtChange::OtherSource)) {
+            let before = &voices[1 - n % 2].0;
+            let (ssrc, sequence) = (last.ssrc, last.sequence.wrapping_add(1));
+            let first_time = match stamps {
+                StampsAtChange::Continue => last.time.wrapping_add(before.packet_ms * (before.clock_hz / 1_000)),
+                StampsAtChange::Converted => {
+                    let ticks = (piece[0].spoken_ms - from_ms).round() as u32 * (voice.clock_hz / 1_000);
+                    out[0].time.wrapping_add(ticks)
+                }
+                _ => piece[0].time,
+            };
+            let earlier = piece[0].time;
+            for (k, packet) in (0_u16..).zip(&mut piece) {
+                (packet.ssrc, packet.sequence) = (ssrc, sequence.wrapping_add(k));
+                packet.time = packet.time.wrapping_sub(earlier).wrapping_add(first_time);
+            }
+        }
+        out.extend(piece);
+    }
+    out
+}
+
+#[test]
+fn sender_that_changes_between_announced_codecs_is_heard() {
+    let mut wrong = Vec::new();
+    let names = ["pcmu", "pcma", "opus", "amr", "amrwb", "g722", "gsm", "ilbc_30", "speex_wb", "g729", "g726_32"];
+    let stamps =
+        [StampsAtChange::Continue, StampsAtChange::Anywhere, StampsAtChange::Converted, StampsAtChange::OtherSource];
+    for seed in seeds(12) {
+        let mut random = Rng::with_seed(16_000 + seed);
+        let one = random.usize(0..names.len());
+        let other = (one + random.usize(1..names.len())) % names.len();
+        let voices = [(CodedVoice::fixture(names[one]), 96), (CodedVoice::fixture(names[other]), 97)];
+        let stamps = *random.choice(&stamps).unwrap();
+        let line = format!("RTP/AVP 96 97\r\n{}{}", voices[0].0.lines(96, ""), voices[1].0.lines(97, ""));
+        let network = CallSetting::before_answer(&mut random).network;
+        let setting = CallSetting { network, ..CallSetting::default() };
+        let mut call = FieldCall::answered(&line, &line).within(setting);
+        for (side, from_ms) in [(Side::Caller, 1_050.0), (Side::Callee, 1_065.0)] {
+            call.send(side, &changing(&voices, stamps, from_ms, &mut random));
+        }
+        let name = format!("seed {seed}: {} and {}, {stamps:?}, {setting:?}", names[one], names[other]);
+        wrong.extend(call.faults(&name, 9_300.0, &[]));
+    }
+    assert_none(&wrong);
+}
+
 /// Returns a session description with T.38 fax instead of audio.
 fn t38(side: Side) -> String {
     let audio = describe(side, "RTP/AVP 0\r\n");
