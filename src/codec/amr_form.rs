@@ -201,8 +201,12 @@ mod tests {
         }
     }
 
-    /// Returns a payload of `frames` frames of 12.2 kbit/s with random speech bits.
-    fn fastest_mode(alignment: AmrAlignment, frames: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    /// Number of bits in the frames of the modes of AMR, 4.75 to 12.2 kbit/s.
+    const MODES: [usize; 8] = [95, 103, 118, 134, 148, 159, 204, 244];
+    const FASTEST: usize = 7;
+
+    /// Returns a payload of `frames` frames of a mode with random speech bits.
+    fn good_frames(mode: usize, alignment: AmrAlignment, frames: usize, random: &mut fastrand::Rng) -> Vec<u8> {
         let mut bits: Vec<u8> = vec![1; 4];
         let pad = |bits: &mut Vec<u8>| match alignment {
             AmrAlignment::Octet => bits.resize(bits.len().next_multiple_of(8), 0),
@@ -210,11 +214,14 @@ mod tests {
         };
         pad(&mut bits);
         for n in 0..frames {
-            bits.extend([u8::from(n + 1 < frames), 0, 1, 1, 1, 1]);
+            let kind = [8, 4, 2, 1].map(|bit| u8::from(mode & bit != 0));
+            bits.push(u8::from(n + 1 < frames));
+            bits.extend(kind);
+            bits.push(1);
             pad(&mut bits);
         }
         for _ in 0..frames {
-            bits.extend(std::iter::repeat_with(|| random.u8(0..2)).take(244));
+            bits.extend(std::iter::repeat_with(|| random.u8(0..2)).take(MODES[mode]));
             pad(&mut bits);
         }
         bits.resize(bits.len().next_multiple_of(8), 0);
@@ -224,20 +231,23 @@ mod tests {
     #[test]
     fn bytes_behind_frames_are_left_out_after_a_few_packets() {
         let mut random = fastrand::Rng::with_seed(1);
-        // Each case: alignment, frames in a packet, and maximum number of packets that are read with their stray bytes.
-        // A longer table of contents proves more. Random speech bits can look like a table of the other alignment.
-        for (alignment, frames, most) in [
+        // Each case: alignment, frames in a packet, and maximum number of packets until the bytes are known to be
+        // stray. A longer table of contents proves more. Random speech bits can look like a table of the other
+        // alignment.
+        let cases = [
             (AmrAlignment::Octet, 1, 1),
             (AmrAlignment::Octet, 3, 0),
             (AmrAlignment::Bit, 1, 5),
             (AmrAlignment::Bit, 2, 1),
             (AmrAlignment::Bit, 3, 0),
-        ] {
+        ];
+        let of_modes = (0..FASTEST).map(|mode| (mode, (AmrAlignment::Bit, 1, 5)));
+        for (mode, (alignment, frames, most)) in cases.map(|case| (FASTEST, case)).into_iter().chain(of_modes) {
             let form = AmrForm::new(AmrBand::Narrow, "octet-align=1");
             let mut history = form.no_history();
             let mut refused = 0;
             for _ in 0..1_000 {
-                let good = fastest_mode(alignment, frames, &mut random);
+                let good = good_frames(mode, alignment, frames, &mut random);
                 let mut padded = good.clone();
                 let stray = random.usize(1..4);
                 padded.extend(std::iter::repeat_with(|| random.u8(1..)).take(stray));
@@ -248,7 +258,7 @@ mod tests {
                     assert_eq!(reading, AmrReading { alignment, frames: &good });
                 }
             }
-            assert!(refused <= most, "{alignment:?}, {frames} frames: {refused} refused");
+            assert!(refused <= most, "mode {mode}, {alignment:?}, {frames} frames: {refused} refused");
         }
     }
 
