@@ -69,6 +69,7 @@
 //! - **offer**, **answer**: the two session descriptions of a negotiation (RFC 3264). A **hold** is an offer of
 //!   `sendonly`, `inactive` or the address 0.0.0.0.
 //! - **early media**: RTP before the 2xx to the INVITE.
+//! - **print** of a voice: the hash of a short block of its payload ([`call::voice_prints`]).
 //! - **stream**: the RTP packets of one SSRC on one flow ([`call::streams::RtpStream`]).
 //! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec; **payload format**: the codec with
 //!   its clock and parameters.

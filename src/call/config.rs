@@ -33,6 +33,8 @@ pub struct Config {
     pub part_s: u64,
     /// Names of SIP headers that the call record contains, with their values (`headers`).
     pub keep_headers: Vec<String>,
+    /// Whether records have prints of voices, by which a central archive finds the same call at other sites.
+    pub has_voice_prints: bool,
     /// Triggers that pause a recording, e.g. a key press before a card number is spoken.
     pub pause: crate::call::pause::Config,
     /// Configuration of telephone numbers and extensions.
@@ -60,6 +62,7 @@ impl Default for Config {
             start: RecordingStart::Answer,
             part_s: 0,
             keep_headers: Vec::new(),
+            has_voice_prints: false,
             pause: crate::call::pause::Config::default(),
             numbers: NumbersConfig::default(),
             rules: Vec::new(),

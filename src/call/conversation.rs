@@ -356,6 +356,7 @@ impl Conversation {
             for at in [&mut leg.invited_at, &mut leg.answered_at, &mut leg.ended_at] {
                 shift(at);
             }
+            leg.voice_prints.offset(by);
         }
         for event in &mut record.events {
             event.at = event.at.offset(by);

@@ -14,6 +14,7 @@ use crate::call::media_index::{AddressTrust, is_private};
 use crate::call::party::LegParties;
 use crate::call::pause::DtmfDetector;
 use crate::call::record::{CallOutcome, EndedBy, LegRecord, Side};
+use crate::call::voice_prints::VoicePrints;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -491,6 +492,7 @@ impl Leg {
             answered_at: dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at),
             ended_at: dialog.ended().map(|(at, _)| at),
             sip_status: dialog.status,
+            voice_prints: if dialog.ended().is_some() { self.media.voice_prints() } else { VoicePrints::default() },
             rendered: false,
             joined_by: self.join.by(),
             spool: None,

@@ -1,7 +1,9 @@
 //! The media of a leg: its streams, and the times and codecs of their packets.
 
+use crate::call::content::{SketchedVoice, VoiceSketch};
 use crate::call::record::Side;
 use crate::call::streams::{RtpStream, StreamCopies};
+use crate::call::voice_prints::VoicePrints;
 use crate::net::{Endpoint, Ssrc};
 use crate::time::Timestamp;
 
@@ -16,6 +18,8 @@ pub(crate) struct LegMedia {
     watched_state: Option<(u32, bool)>,
     missed_watch_at: Option<Timestamp>,
     voice_blocks: [u32; 2],
+    /// Sketch of both voices; `None` before the first block.
+    sketch: Option<Box<VoiceSketch>>,
 }
 
 impl LegMedia {
@@ -116,6 +120,21 @@ impl LegMedia {
     /// Returns how many blocks of each side's voice were compared with other legs; 0 while the leg is open.
     pub(crate) const fn voice_blocks(&self) -> [u32; 2] {
         self.voice_blocks
+    }
+
+    /// Adds a voice payload of a side to the sketch of the leg's voices.
+    pub(crate) fn sketch_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
+        self.sketch.get_or_insert_default().handle_payload(side, voice, payload, at);
+    }
+
+    /// Returns the prints of both voices, without any if no voice was sketched.
+    pub(crate) fn voice_prints(&self) -> VoicePrints {
+        self.sketch.as_ref().map(|sketch| sketch.prints()).unwrap_or_default()
+    }
+
+    /// Forgets the sketch of both voices, because nothing of the leg's sound may be stored.
+    pub(crate) fn forget_sketch(&mut self) {
+        self.sketch = None;
     }
 
     /// Records that the comparison of voices should have begun at this time. It could not, because spools were read

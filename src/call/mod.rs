@@ -60,5 +60,6 @@ pub mod test_call;
 mod timed_out;
 mod timers;
 pub mod topology;
+pub mod voice_prints;
 
 pub use engine::Engine;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::errno::OsErrno;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::leg_end::LegEnd;
+use crate::call::voice_prints::VoicePrints;
 use crate::net::{Endpoint, PayloadType, Transport};
 use crate::time::Timestamp;
 
@@ -456,6 +457,10 @@ pub struct LegRecord {
     /// Status code of the final response to the first INVITE; `None` before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
+    /// Prints of the voices of an ended leg, by which a central archive finds the call at other sites. Empty without an
+    /// archive.
+    #[serde(skip_serializing_if = "VoicePrints::is_empty", default)]
+    pub voice_prints: VoicePrints,
     /// Whether the recording contains the sound of this leg.
     pub rendered: bool,
     /// Rule by which the leg joined the call. Absent for the first leg.

@@ -1,6 +1,6 @@
 //! RTP streams of a leg. The packets with one SSRC on one flow are a stream (RFC 3550).
 
-use crate::call::content::{StreamWatch, WatchedVoice};
+use crate::call::content::{SketchedVoice, StreamWatch, WatchedVoice};
 use crate::call::decision::{Decision, PayloadFormat};
 use crate::call::engine::levels::StreamLevel;
 use crate::call::keys::LegKey;
@@ -67,6 +67,8 @@ struct PayloadFormats {
     current: usize,
     /// Facts that put the announced formats in doubt.
     doubt: PayloadDoubt,
+    /// Voice that the leg's sketch takes from this stream; `None` if it takes nothing.
+    sketched: Option<SketchedVoice>,
 }
 
 impl PayloadFormats {
@@ -336,6 +338,17 @@ impl RtpStream {
     pub(crate) fn plain_voice(&self) -> Option<WatchedVoice<'_>> {
         let payload = self.formats.current().filter(|payload| payload.within.is_empty() && !payload.secret)?;
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
+    }
+
+    /// Sets the voice that the leg's sketch takes from this stream; `None` for nothing.
+    pub(crate) const fn sketch(&mut self, voice: Option<SketchedVoice>) {
+        self.formats.sketched = voice;
+    }
+
+    /// Returns the voice that the leg's sketch takes from packets of this payload type; `None` if it takes nothing.
+    #[inline]
+    pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
+        self.formats.sketched.filter(|voice| voice.pt == pt)
     }
 
     /// Makes the next packet count as consecutive, although packets before it are missing. They are in the spool of the

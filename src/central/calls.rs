@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Row as IndexRow;
 
 use super::ArchiveError;
-use super::condition::IndexCondition;
+use super::condition::{IndexCondition, compares_texts};
 use super::index::{ArchiveIndex, index_error, read_recordings};
 use crate::call::record::CallRecord;
 use crate::journal::{CallScope, CallSearch, CallStage, FoundCalls, HeardClass, StoredCall};
@@ -34,7 +34,7 @@ pub(crate) struct SiteState {
 /// Another site's record of a call, e.g. of the site at which the other party of the call is.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the header that has the same value in both records: `session_id`, `call_id` or `correlation_header`.
+    /// Name of the fact by which both are the same call: `session_id`, `call_id`, `correlation_header` or `voice`.
     pub(crate) why: String,
     /// Call record that the other site made.
     pub(crate) record: CallRecord,
@@ -90,14 +90,18 @@ impl ArchiveIndex {
         Ok(FoundCalls { calls: rows.iter().map(stored).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns the number of calls that a search finds, for each class. Counts at most [`MAX_COUNTED`] calls.
+    /// Returns the number of calls that a search finds, for each class. Counts the newest calls only, at most
+    /// [`most_counted`].
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
     pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<Vec<(HeardClass, u64)>, ArchiveError> {
         let condition = IndexCondition::of(search);
+        let most = most_counted(search);
+        // A search without a text counts by the index alone, in any order.
+        let order = if most < MAX_COUNTED { "ORDER BY c.begin_at DESC, c.id DESC" } else { "" };
         let sql = format!(
-            "SELECT heard, count(*) FROM (SELECT c.heard FROM callspan.calls c WHERE {} LIMIT {MAX_COUNTED}) c GROUP BY heard",
+            "SELECT heard, count(*) FROM (SELECT c.heard FROM callspan.calls c WHERE {} {order} LIMIT {most}) c GROUP BY heard",
             condition.sql()
         );
         let rows = self.rows(&sql, &condition).await?;
@@ -224,6 +228,12 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
+/// Returns the maximum number of calls that are counted for a search. A search by a text counts fewer, because it
+/// compares each call.
+pub(crate) fn most_counted(search: &CallSearch) -> u32 {
+    if compares_texts(search) { MAX_COUNTED_BY_TEXT } else { MAX_COUNTED }
+}
+
 /// Returns the key by which the central console names a call: `SITE~ID`.
 pub(crate) fn call_key(site: &str, id: &str) -> String {
     format!("{site}{SITE_MARK}{id}")
@@ -251,7 +261,10 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
 /// Character between the site and the id in the key of a call. Sites and ids do not contain this character.
 pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted. Counting the calls of many years would take minutes.
-pub(crate) const MAX_COUNTED: u32 = 200_000;
+const MAX_COUNTED: u32 = 200_000;
+/// Maximum number of calls that are counted for a search by text. The list shows them in 20 pages; a longer text finds
+/// fewer.
+const MAX_COUNTED_BY_TEXT: u32 = 1_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;
 /// Maximum number of calls that [`ArchiveIndex::owner_conflicts`] returns.

@@ -98,14 +98,12 @@ impl IndexCondition {
         if patterns.is_empty() {
             return;
         }
-        let whole = patterns.join(",");
-        let plain: Vec<String> = whole.split(',').map(|part| part.trim().to_owned()).collect();
         let any =
             |compare: String| format!("({})", EXTENSIONS.map(|column| format!("{column} {compare}")).join(" OR "));
-        if !plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
-            let regex = self.value(NumberPattern::new(&whole).to_regex());
+        let Some(plain) = plain_list(patterns) else {
+            let regex = self.value(NumberPattern::new(&patterns.join(",")).to_regex());
             return self.add(any(format!("~ {regex}")));
-        }
+        };
         let count = plain.len();
         let list = self.value(plain);
         let condition = any(format!("= ANY({list})"));
@@ -143,6 +141,21 @@ impl IndexCondition {
             }
         }
     }
+}
+
+/// Returns whether a search compares texts of many calls, e.g. because three digits are in millions of numbers.
+pub(super) fn compares_texts(search: &CallSearch) -> bool {
+    let has_wildcards = |patterns: &[String]| !patterns.is_empty() && plain_list(patterns).is_none();
+    !search.numbers.is_empty()
+        || !search.words.is_empty()
+        || has_wildcards(&search.extensions)
+        || has_wildcards(&search.scope.extensions)
+}
+
+/// Returns the extensions of a list of patterns; `None` if one of them has wildcards.
+fn plain_list(patterns: &[String]) -> Option<Vec<String>> {
+    let plain: Vec<String> = patterns.join(",").split(',').map(|part| part.trim().to_owned()).collect();
+    plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).then_some(plain)
 }
 
 /// Joins conditions by AND; returns the SQL word `true` if there is no condition.

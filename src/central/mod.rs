@@ -14,6 +14,7 @@ pub(crate) mod schema;
 mod schema_copies;
 mod schema_same_day;
 mod schema_shared;
+mod schema_voice;
 
 pub(crate) use copies::IndexedAuditRow;
 pub(crate) use index::ArchiveIndex;

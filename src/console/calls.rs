@@ -26,6 +26,8 @@ pub(super) struct FoundPage {
     pub(super) next: Option<(i64, String)>,
     /// Number of calls in each class (how much can be heard). The user's filter by class does not affect these counts.
     pub(super) counts: Vec<(HeardClass, u64)>,
+    /// Maximum number of calls that are counted. If the counts reach it, there may be more calls.
+    pub(super) most_counted: u64,
     /// Range of time that was searched.
     pub(super) range: DayRange,
     /// The search text as the console understood it, e.g. the digits of a number.
@@ -38,6 +40,9 @@ pub(super) struct FoundPage {
 #[derive(Debug, Serialize)]
 struct CallList<'a> {
     total: u64,
+    /// Whether there may be more calls than `total`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    total_is_least: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     read_as: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +59,11 @@ impl FoundPage {
     /// Returns the number of calls in all classes.
     pub(super) fn total(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns whether there may be more calls than were counted.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.total() >= self.most_counted
     }
 }
 
@@ -97,8 +107,8 @@ pub(super) async fn api(
     match find(&state, &viewer, &query, PageSize::Page).await {
         Ok(found) => {
             let next = found.next.as_ref().map(|(begin, id)| format!("{begin}~{id}"));
-            let list = CallList { total: found.total(), read_as: &found.read_as, next, calls: &found.calls };
-            Json(list).into_response()
+            let (total, total_is_least) = (found.total(), found.may_have_more());
+            Json(CallList { total, total_is_least, read_as: &found.read_as, next, calls: &found.calls }).into_response()
         }
         Err(error) => access::failed(&error),
     }
@@ -117,7 +127,11 @@ pub(super) async fn report(
         Ok(found) => {
             let counts: serde_json::Map<String, serde_json::Value> =
                 HeardClass::ALL.iter().map(|class| (class.as_str().to_owned(), found.count(*class).into())).collect();
-            Json(serde_json::json!({ "total": found.total(), "heard": counts })).into_response()
+            let mut report = serde_json::json!({ "total": found.total(), "heard": counts });
+            if found.may_have_more() {
+                report["total_is_least"] = true.into();
+            }
+            Json(report).into_response()
         }
         Err(error) => access::failed(&error),
     }
@@ -198,11 +212,10 @@ async fn find(
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
             // A CSV file contains no counts. Computing them for each page of the file would be a waste.
+            let of_all_classes = CallSearch { heard: None, ..search.clone() };
             let counts = match size {
                 PageSize::Csv => Vec::new(),
-                PageSize::Page | PageSize::CountsOnly => {
-                    journal.count_by_class(&CallSearch { heard: None, ..search.clone() })?
-                }
+                PageSize::Page | PageSize::CountsOnly => journal.count_by_class(&of_all_classes)?,
             };
             let found = journal.search(&search, query.before().as_ref(), size.calls())?;
             let read_as = search.numbers.iter().map(|digits| format!("…{digits}")).chain(search.words.iter().cloned());
@@ -210,6 +223,7 @@ async fn find(
                 calls: found.calls.into_iter().map(|call| call.record).collect(),
                 next: found.next,
                 counts,
+                most_counted: journal.most_counted(&of_all_classes),
                 range,
                 read_as: read_as.collect::<Vec<_>>().join(", "),
                 task_url: site.task_url.clone(),

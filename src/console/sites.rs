@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Period for which calls of two sites are compared: a day. With 500 sites, the query of a day takes about a second.
+/// Period whose calls of two sites are listed.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::server::StateError;
 use crate::call::record::CallRecord;
-use crate::central::calls::OtherSiteCall;
+use crate::central::calls::{OtherSiteCall, most_counted};
 use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveError, ArchiveIndex, ObjectArchive};
 use crate::delivery::row::JobRow;
@@ -43,6 +43,11 @@ pub(super) trait CallSource {
 
     /// Returns the number of calls that a search finds, for each class.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
+
+    /// Returns the maximum number of calls that [`Self::count_by_class`] counts, the newest ones.
+    fn most_counted(&self, _search: &CallSearch) -> u64 {
+        u64::MAX
+    }
 
     /// Returns the call with this id; `None` if it does not exist or is outside the scope.
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
@@ -139,6 +144,10 @@ impl CallSource for AccountSource<'_> {
         self.source.count_by_class(search)
     }
 
+    fn most_counted(&self, search: &CallSearch) -> u64 {
+        self.source.most_counted(search)
+    }
+
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {
         let mut call = self.source.call_in_scope(id, scope)?;
         call.iter_mut().for_each(|call| self.reduce(&mut call.record));
@@ -226,6 +235,10 @@ impl CallSource for CentralReader {
 
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
         self.ask(async |index| index.count_by_class(search).await)
+    }
+
+    fn most_counted(&self, search: &CallSearch) -> u64 {
+        most_counted(search).into()
     }
 
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {

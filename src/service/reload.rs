@@ -101,6 +101,7 @@ fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::C
         sip_ports: fixed.sip_ports,
         start: fixed.start,
         part_s: fixed.part_s,
+        has_voice_prints: fixed.has_voice_prints,
         numbers: fixed.numbers,
         rules: fixed.rules,
         ..config.clone()

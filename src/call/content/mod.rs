@@ -15,6 +15,8 @@
 //! - A match is withdrawn if its block appears again in its own stream, or in a third stream to which the relay cannot
 //!   continue.
 
+mod sketch;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
@@ -26,6 +28,8 @@ use crate::call::record::Side;
 use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType};
 use crate::time::Timestamp;
+
+pub(crate) use sketch::{SketchedVoice, VoiceSketch};
 
 /// The comparison of a stream's voice with other streams (a *watch*). It lasts a few seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

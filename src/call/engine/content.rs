@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::call::content::{ContentIndex, ProvenRelay, StreamEnds, StreamWatch, USUAL_WATCH};
+use crate::call::content::{ContentIndex, ProvenRelay, SketchedVoice, StreamEnds, StreamWatch, USUAL_WATCH};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
@@ -74,6 +74,9 @@ impl Engine {
     pub(super) fn watch_restored_leg(&mut self, slot: LegKey, now: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (begun_at, heard_at) = (leg.media.take_missed_watch(), leg.media.last_at());
+        for index in 0..self.table.leg(slot).map_or(0, |leg| leg.media.streams().len()) {
+            self.sketch_stream(StreamRef { slot, index });
+        }
         let elapsed = begun_at.zip(heard_at).map(|(begun, heard)| heard.since(begun));
         let Some(elapsed) = elapsed.filter(|elapsed| *elapsed < USUAL_WATCH) else { return };
         self.watch_leg_since(slot, now.max(self.clock.now));
@@ -103,6 +106,7 @@ impl Engine {
             }
             return;
         }
+        self.sketch_stream(StreamRef { slot, index });
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(stream) = leg.media.streams().get(index) else { return };
         let sender = stream.sender;
@@ -121,6 +125,34 @@ impl Engine {
         if let Some(stream) = self.table.leg_mut(slot).and_then(|leg| leg.media.streams_mut().get_mut(index)) {
             stream.watch = watch;
         }
+    }
+
+    /// Begins or ends the sketch of a stream's voice, for the prints in the record of the leg. Encrypted media prove
+    /// nothing, and the voices of test calls are the same at every site.
+    fn sketch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
+        if !self.settings.config.has_voice_prints {
+            return;
+        }
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        let is_test = leg.parties.test_order().is_some();
+        let Some(stream) = leg.media.streams().get(index) else { return };
+        let is_plain = leg.dialog.negotiation.security(stream.sender) == StreamSecurity::Plain;
+        let voice = stream.plain_voice().filter(|_| is_plain && !is_test).and_then(SketchedVoice::of);
+        leg.media.streams_mut()[index].sketch(voice);
+    }
+
+    /// Adds a voice packet to the sketch of an answered leg that is recorded.
+    pub(super) fn sketch_packet(
+        &mut self,
+        stream: StreamRef,
+        voice: SketchedVoice,
+        packet: &RtpPacket<'_>,
+        at: Timestamp,
+    ) {
+        let recorded = |leg: &&mut Leg| leg.dialog.answered.is_some() && leg.spool.is_open();
+        let Some(leg) = self.table.leg_mut(stream.slot).filter(recorded) else { return };
+        let Some(side) = leg.media.streams().get(stream.index).map(|stream| stream.side) else { return };
+        leg.media.sketch_payload(side, voice, packet.payload, at);
     }
 
     /// Compares a voice packet with the packets of other streams. If equal bytes now prove a relay, carries out the

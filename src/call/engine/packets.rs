@@ -86,6 +86,7 @@ impl Engine {
             stream.accept_gap();
         }
         let watch = stream.watch.filter(|watch| watch.pt == packet.pt);
+        let sketched = stream.sketched(packet.pt);
         let heard = stream.handle_packet(datagram.at, packet, &leg.dialog.negotiation);
         let PacketOutcome::Packet { secret, news } = heard else {
             self.counters.rtp_duplicates += 1;
@@ -119,7 +120,13 @@ impl Engine {
         {
             leg.media.streams_mut()[index].measure(datagram.at, packet.payload);
         }
-        if let Some(watch) = watch.filter(|_| !secret && !paused) {
+        if secret || paused {
+            return;
+        }
+        if let Some(voice) = sketched {
+            self.sketch_packet(StreamRef { slot: route.slot, index }, voice, packet, datagram.at);
+        }
+        if let Some(watch) = watch {
             self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);
         }
     }

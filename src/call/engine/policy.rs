@@ -107,6 +107,7 @@ impl Engine {
         }
         leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id, DiscardReason::Excluded);
+        leg.media.forget_sketch();
         if leg.has_media() && call.recording.delete() {
             self.events.push_back(CallEvent::Withdrawn(call.id.clone()));
         }

@@ -376,7 +376,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
             ul.list { @for OtherSiteCall { why, record } in &facts.elsewhere { li {
                 a href={ "/calls/" (viewer.call_key(record)) } { (record.appliance) } " "
                 (super::calls::start(record).map(date_time).unwrap_or_default()) " " (verdict(viewer, record))
-                span.sub { (t("same", "общий")) " " (same_fact(why)) }
+                span.sub { (same_fact(viewer, why)) }
             } } }
             @if registered == 0 { div.note.warn { (mark("warn")) p { (t("No site registered this call in Pyrus.", "Ни одна площадка не передала этот звонок в Pyrus.")) } } }
             @if registered > 1 { div.note.warn { (mark("warn")) p {
@@ -386,12 +386,13 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the name of the SIP header that has the same value in the records of two sites, e.g. `Call-ID`.
-fn same_fact(why: &str) -> &'static str {
+/// Returns the name of the fact by which two sites' calls were found to be the same, e.g. of a SIP header.
+fn same_fact(viewer: &Viewer, why: &str) -> &'static str {
     match why {
-        "session_id" => "Session-ID",
-        "call_id" => "Call-ID",
-        _ => "correlation header",
+        "session_id" => viewer.lang.of_two("same Session-ID", "общий Session-ID"),
+        "call_id" => viewer.lang.of_two("same Call-ID", "общий Call-ID"),
+        "voice" => viewer.lang.of_two("same voices", "те же голоса"),
+        _ => viewer.lang.of_two("same correlation header", "общий заголовок звонка"),
     }
 }
 

@@ -50,12 +50,14 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     html! {
         section.card.day aria-labelledby="dh" {
             div.head {
-                h2 id="dh" { (title) ": " (lang.count(total, ["call", "calls"], ["звонок", "звонка", "звонков"])) }
+                h2 id="dh" { (title) ": " @if found.may_have_more() { (t("at least", "не меньше")) " " }
+                    (lang.count(total, ["call", "calls"], ["звонок", "звонка", "звонков"])) }
                 p {
                     (lang.grouped(answered)) " " (t("answered", "отвечено")) ", "
                     b { (lang.grouped(of(HeardClass::Both))) " " (t("heard whole", "слышно целиком")) }
                     @if of(HeardClass::Excluded) > 0 { ", " (lang.grouped(of(HeardClass::Excluded))) " " (t("excluded by rule", "исключено правилом")) }
                     @if not_whole > 0 { ", " b { (lang.grouped(not_whole)) " " (t("not whole", "не целиком")) } }
+                    @if found.may_have_more() { ". " (t("The counts are those of the newest calls", "Сосчитаны только последние звонки")) }
                     @if !found.read_as.is_empty() { ". " (t("Read as", "Прочитано как")) " " (found.read_as) }
                 }
             }

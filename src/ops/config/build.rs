@@ -373,6 +373,7 @@ fn archive(raw: &RawConfig, config: &mut Config) {
     archive.index_password_file = section.text("index_password_file").map(PathBuf::from);
     archive.ca_file = section.text("ca_file").map(PathBuf::from);
     section.set_switch("keep_until_archived", &mut archive.keep_until_archived);
+    config.call.has_voice_prints = archive.is_used();
 }
 
 /// Checks that an archive is completely configured, i.e. with a site name, an object store and a database.

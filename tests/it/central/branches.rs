@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::faults::{access_key, use_key};
+use super::faults::{access_key, allow, revoke, use_key};
 use super::{Central, Moto, callspan, text};
 use crate::live::{LiveService, NetworkNamespace, ip, program};
 use crate::support::call_frames::CallFrames;
@@ -215,6 +215,8 @@ fn reached(mut is_reached: impl FnMut() -> bool) -> bool {
     false
 }
 
+/// Rights of a site's key below its own prefix.
+const RIGHTS: &str = "[\"s3:PutObject\",\"s3:GetObject\"]";
 /// Address of the object store in each namespace.
 const STORE: &str = "127.0.0.1:9000";
 /// Name of the environment variable with the object store's address at the central archive.
@@ -238,7 +240,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
     ];
     let keys: Vec<_> = branches
         .iter()
-        .map(|b| access_key(&moto, b.name, "[\"s3:PutObject\",\"s3:GetObject\"]", &format!("/archive/{}/*", b.name)))
+        .map(|b| access_key(&moto, b.name, RIGHTS, &format!("/archive/{}/*", b.name)))
         .collect();
     let centre = access_key(&moto, "centre", "\"s3:*\"", "*");
     moto.enforce_rights();
@@ -247,13 +249,14 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         use_key(&branch.config(), branch.folder.path(), key);
         branch.record();
     }
-    // Three faults: the recorder east loses its connection to the object store, the bucket of west is full, and the
-    // rights of north are revoked.
+    // The recorder east loses its connection to the centre, the bucket of west is full, the rights of north are revoked, in
+    // the object store as in PostgreSQL.
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "down"]);
     full.is_full.store(true, Ordering::Relaxed);
-    let revoke = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    let no_login = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE usename = 'callspan_north'";
-    central.postgres.sql("postgres", revoke).expect("revoked");
+    central.postgres.sql("postgres", no_login).expect("revoked");
+    revoke(&moto, "north");
     let talkers: Vec<Child> = branches.iter().zip([1000, 2000, 3000]).map(|(b, first)| b.talk(first)).collect();
     for mut talker in talkers {
         assert!(talker.wait().expect("a child").success());
@@ -273,6 +276,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "up"]);
     full.is_full.store(false, Ordering::Relaxed);
     central.postgres.sql("postgres", "ALTER ROLE callspan_north LOGIN").expect("granted");
+    allow(&moto, "north", RIGHTS, "/archive/north/*");
 
     let verified = || branches.each_ref().map(|branch| branch.verify(&central));
     let is_sent = |text: &String| text.contains("; 0 calls still to send");

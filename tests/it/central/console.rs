@@ -235,6 +235,28 @@ fn calls_of_all_sites_are_found_heard_and_related() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn a_search_by_text_counts_the_newest_calls_only() {
+    let central = Central::start();
+    let (_north, _south, [shared, ..]) = two_sites(&central);
+    let copies = format!(
+        "INSERT INTO callspan.calls (site, id, change, begin_at, direction, outcome, extension, digits, call_ids, session_ids, record)
+         SELECT site, id || n, 1, begin_at, direction, outcome, extension, digits, '{{}}', '{{}}', record
+         FROM callspan.calls, generate_series(1, 1200) n WHERE site = 'north' AND id = '{}'",
+        shared.id
+    );
+    central.postgres.sql("postgres", &copies).expect("entered");
+    let console = CentralConsole::start(&central);
+    for (query, count, is_least) in [("q=495", 1_000, true), ("q=812", 1, false), ("", 1_203, false)] {
+        let path = format!("/api/v1/calls?day=all&{query}");
+        let list = console.get(&path).json();
+        assert_eq!((&list["total"], list.get("total_is_least").is_some()), (&count.into(), is_least), "{query}");
+    }
+    let page = console.get("/calls?q=495").text();
+    assert!(page.contains("at least 1,000 calls") && page.contains("those of the newest calls"), "{page}");
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn calls_of_two_sites_with_one_id_have_pages_and_notes_of_their_own() {
     let central = Central::start();
     let (_north, _south, [shared, own, _]) = two_sites(&central);

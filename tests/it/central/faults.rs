@@ -14,18 +14,28 @@ pub(super) struct AccessKey {
 
 /// Adds a user that may do `action` below `prefix`. Returns the user's key.
 pub(super) fn access_key(moto: &Moto, user: &str, action: &str, prefix: &str) -> AccessKey {
-    let statement = format!(
-        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{action},"Resource":["arn:aws:s3:::calls{prefix}"]}}]}}"#
-    );
     moto.iam(&format!("Action=CreateUser&UserName={user}"));
-    let policy = encoded(&statement);
-    moto.iam(&format!("Action=PutUserPolicy&UserName={user}&PolicyName=own&PolicyDocument={policy}"));
+    allow(moto, user, action, prefix);
     let answer = moto.iam(&format!("Action=CreateAccessKey&UserName={user}"));
     let field = |name: &str| {
         let (_, rest) = answer.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name} in {answer}"));
         rest.split_once('<').map(|(value, _)| value.to_owned()).unwrap_or_default()
     };
     AccessKey { id: field("AccessKeyId"), secret: field("SecretAccessKey") }
+}
+
+/// Lets a user do `action` below `prefix`, and nothing else.
+pub(super) fn allow(moto: &Moto, user: &str, action: &str, prefix: &str) {
+    let statement = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{action},"Resource":["arn:aws:s3:::calls{prefix}"]}}]}}"#
+    );
+    let policy = encoded(&statement);
+    moto.iam(&format!("Action=PutUserPolicy&UserName={user}&PolicyName=own&PolicyDocument={policy}"));
+}
+
+/// Takes all rights in the object store from a user.
+pub(super) fn revoke(moto: &Moto, user: &str) {
+    moto.iam(&format!("Action=DeleteUserPolicy&UserName={user}&PolicyName=own"));
 }
 
 fn encoded(text: &str) -> String {

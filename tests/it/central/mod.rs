@@ -7,6 +7,7 @@ mod console;
 mod fault_store;
 mod faults;
 mod store_faults;
+mod voices;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -198,7 +199,7 @@ impl Central {
         let text = format!("[archive]\n{}\nindex = \"{}\"\n", central.objects, central.postgres.url("postgres"));
         std::fs::write(central.config(), text).expect("written");
         let migrated = central.run(&["migrate"], "");
-        assert!(migrated.contains("from version 0 to 5"), "{migrated}");
+        assert!(migrated.contains("from version 0 to 6"), "{migrated}");
         assert!(central.run(&["migrate"], "").contains("already"));
         central
     }
@@ -268,6 +269,9 @@ fn calls_of_two_sites_reach_the_archive_and_come_back() {
     assert_eq!(central.calls(), "3");
     let repeated = north.push();
     assert!(text(&repeated).contains("0 calls sent, 0 still to send"), "{}", text(&repeated));
+
+    let legs = "SELECT sip_call_id, leg, sip_status FROM callspan.legs WHERE site = 'north' ORDER BY call_id";
+    assert_eq!(central.postgres.sql("postgres", legs).expect("answers"), "shared@trunk|1|\nown@north|1|");
 
     // Each difference must be reported: a wrong row, a wrong object, and a call that was changed.
     let key = central

@@ -29,6 +29,12 @@ impl CallFrames {
 
     /// Returns the frames in order: time after the start of the call, and bytes.
     pub fn frames(&self) -> Vec<(Duration, Vec<u8>)> {
+        self.frames_of_voices([(self.number, 0); 2])
+    }
+
+    /// Returns the frames with voices of other calls, as a machine sends them on that relays two calls: for each side,
+    /// the number of the call that has the voice, and the first packet of it.
+    pub fn frames_of_voices(&self, voices: [(u32, u16); 2]) -> Vec<(Duration, Vec<u8>)> {
         let ms = Duration::from_millis;
         let port = 20_000 + u16::try_from(self.number % 10_000).expect("below 10,000") * 4;
         let sdp = |host: &str, port: u16| {
@@ -49,8 +55,8 @@ impl CallFrames {
         let packets = u16::try_from(self.length.as_millis() / 20).expect("a short call");
         for n in 0..packets {
             let at = ms(ANSWER_MS + 2 + 20 * u64::from(n));
-            frames.push((at, udp((CALLER, port), (CALLEE, port + 2), &self.rtp(n, 1))));
-            frames.push((at, udp((CALLEE, port + 2), (CALLER, port), &self.rtp(n, 2))));
+            frames.push((at, udp((CALLER, port), (CALLEE, port + 2), &self.rtp(n, 1, voices[0]))));
+            frames.push((at, udp((CALLEE, port + 2), (CALLER, port), &self.rtp(n, 2, voices[1]))));
         }
         frames.sort_by_key(|(at, _)| *at);
         frames
@@ -75,12 +81,12 @@ impl CallFrames {
         udp((from, 5060), (to, 5060), text.as_bytes())
     }
 
-    fn rtp(&self, n: u16, side: u32) -> Vec<u8> {
+    fn rtp(&self, n: u16, side: u32, (number, first): (u32, u16)) -> Vec<u8> {
         let mut packet = vec![0x80, if n == 0 { 0x88 } else { 8 }];
         packet.extend(n.to_be_bytes());
         packet.extend((u32::from(n) * 160).to_be_bytes());
         packet.extend((self.number * 2 + side).to_be_bytes());
-        packet.extend(self.sound(n, side));
+        packet.extend(Self { number, ..*self }.sound(first + n, side));
         packet
     }
 

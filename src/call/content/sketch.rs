@@ -1,0 +1,151 @@
+//! Sketches of voices: the blocks with the lowest hashes of a whole voice (bottom-k sketch). Two recorders choose the
+//! same blocks of the same voice, even if one of them heard more of the call.
+//!
+//! Invariants:
+//! - A sketch depends only on the blocks of the voice and their first times, not on the order in which they arrive.
+//! - A block that recurs, e.g. of a tone or of music on hold, gives no print.
+//! - The hash is part of the records' format. It is the same on every machine and in every version.
+
+use super::{block_bytes, is_selected};
+use crate::call::content::WatchedVoice;
+use crate::call::record::Side;
+use crate::call::voice_prints::{VoicePrint, VoicePrints};
+use crate::net::PayloadType;
+use crate::time::Timestamp;
+
+/// The voice of a stream whose blocks a sketch takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SketchedVoice {
+    /// Payload type of the packets with the voice.
+    pub(crate) pt: PayloadType,
+    /// Length of a block, bytes; 0 if the whole payload is one block.
+    block: u16,
+}
+
+impl SketchedVoice {
+    /// Returns the voice with its length of a block. `None` if its codec can prove nothing.
+    pub(crate) fn of(voice: WatchedVoice<'_>) -> Option<Self> {
+        Some(Self { pt: voice.pt, block: block_bytes(voice.encoding)? })
+    }
+}
+
+/// Sketch of the two voices of a leg.
+#[derive(Debug, Default)]
+pub(crate) struct VoiceSketch {
+    /// The blocks of caller and callee with the lowest hashes, in ascending order of the hashes.
+    sides: [Vec<SketchedBlock>; 2],
+}
+
+/// A block of a voice in a sketch.
+#[derive(Clone, Copy, Debug)]
+struct SketchedBlock {
+    hash: u32,
+    /// Capture time of the block, seconds since the Unix epoch.
+    second: u32,
+    /// Whether the voice has the block more than once.
+    recurs: bool,
+}
+
+impl VoiceSketch {
+    /// Adds a voice payload of a side.
+    pub(crate) fn handle_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
+        let size = if voice.block == 0 { payload.len().max(1) } else { usize::from(voice.block) };
+        for block in payload.chunks_exact(size).filter(|block| is_selected(block)) {
+            add_block(&mut self.sides[side.channel()], block_hash(block), at);
+        }
+    }
+
+    /// Returns the prints of both voices.
+    pub(crate) fn prints(&self) -> VoicePrints {
+        let prints = |side: Side| {
+            let once = self.sides[side.channel()].iter().filter(|block| !block.recurs);
+            once.take(MAX_PRINTS).map(|block| VoicePrint { second: block.second, hash: block.hash }).collect()
+        };
+        VoicePrints { caller: prints(Side::Caller), callee: prints(Side::Callee) }
+    }
+}
+
+fn add_block(blocks: &mut Vec<SketchedBlock>, hash: u32, at: Timestamp) {
+    if blocks.len() == MAX_BLOCKS && blocks.last().is_some_and(|last| hash > last.hash) {
+        return;
+    }
+    match blocks.binary_search_by_key(&hash, |block| block.hash) {
+        Ok(known) => blocks[known].recurs = true,
+        Err(place) => {
+            let second = u32::try_from(at.as_nanos().div_euclid(NANOS_PER_SECOND)).unwrap_or(0);
+            blocks.truncate(MAX_BLOCKS - 1);
+            blocks.insert(place, SketchedBlock { hash, second, recurs: false });
+        }
+    }
+}
+
+/// Returns the hash of a block: 64-bit FNV-1a (IETF draft-eastlake-fnv), its halves combined.
+fn block_hash(block: &[u8]) -> u32 {
+    let hash = block.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+/// Maximum number of prints of one voice. Three common ones prove that two voices are the same, so five may be missing
+/// because one recorder heard less.
+const MAX_PRINTS: usize = 8;
+/// Maximum number of blocks of one voice in a sketch. Half of them may recur before a print is lost.
+const MAX_BLOCKS: usize = 16;
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+/// Number of nanoseconds in a second.
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PCMA: SketchedVoice = SketchedVoice { pt: PayloadType(8), block: 80 };
+    const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    /// Returns the packet `n` (20 ms) of a voice.
+    fn speech(voice: u64, n: u64) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(voice << 32 | n);
+        (0..160).map(|_| random.u8(..)).collect()
+    }
+
+    fn sketch(packets: impl Iterator<Item = (u64, Vec<u8>)>) -> VoicePrints {
+        let mut sketch = VoiceSketch::default();
+        for (n, payload) in packets {
+            sketch.handle_payload(Side::Caller, PCMA, &payload, BEGIN.offset(n as i64 * 20_000_000));
+        }
+        sketch.prints()
+    }
+
+    fn common(a: &VoicePrints, b: &VoicePrints) -> usize {
+        a.caller.iter().filter(|print| b.caller.contains(print)).count()
+    }
+
+    #[test]
+    fn the_hash_is_the_same_on_every_machine() {
+        // FNV-1a of "foobar" is 85944171f73967e8, according to the draft.
+        assert_eq!(block_hash(b"foobar"), 0x8594_4171 ^ 0xf739_67e8);
+    }
+
+    #[test]
+    fn recorders_that_heard_different_parts_of_a_voice_have_common_prints() {
+        let whole = sketch((0..3_000).map(|n| (n, speech(1, n))));
+        assert_eq!(whole.caller.len(), MAX_PRINTS);
+        let late = sketch((1_500..3_000).map(|n| (n, speech(1, n))));
+        assert!((3..MAX_PRINTS).contains(&common(&whole, &late)), "half of the call: {whole:?} {late:?}");
+        let same = sketch((0..3_000).rev().map(|n| (n, speech(1, n))));
+        assert_eq!(same, whole, "whatever the order");
+        assert_eq!(common(&whole, &sketch((0..3_000).map(|n| (n, speech(2, n))))), 0);
+        // Packets of 30 ms have the same blocks of 10 ms.
+        let bytes: Vec<u8> = (0..3_000).flat_map(|n| speech(1, n)).collect();
+        let longer = sketch(bytes.chunks(240).zip(0..).map(|(payload, n)| (n * 3 / 2, payload.to_vec())));
+        assert!(common(&whole, &longer) >= MAX_PRINTS - 1, "{whole:?} {longer:?}");
+    }
+
+    #[test]
+    fn blocks_that_recur_give_no_print() {
+        let music = sketch((0..3_000).map(|n| (n, speech(1, n % 1_000))));
+        assert!(music.is_empty(), "{music:?}");
+        let silence = sketch((0..3_000).map(|n| (n, vec![0xd5; 160])));
+        assert!(silence.is_empty());
+    }
+}
