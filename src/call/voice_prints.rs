@@ -74,8 +74,10 @@ mod tests {
 
     #[test]
     fn times_move_to_the_nearest_second() {
-        let mut prints =
-            VoicePrints { caller: vec![VoicePrint { second: 100, hash: 1 }], callee: vec![VoicePrint { second: 1, hash: 2 }] };
+        let mut prints = VoicePrints {
+            caller: vec![VoicePrint { second: 100, hash: 1 }],
+            callee: vec![VoicePrint { second: 1, hash: 2 }],
+        };
         prints.offset(-1_600_000_000);
         assert_eq!((prints.caller[0].second, prints.callee[0].second), (98, 0), "no time is before the epoch");
     }

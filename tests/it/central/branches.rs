@@ -238,10 +238,8 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
         Branch::start("west", 2, &central, full.port),
         Branch::start("north", 3, &central, moto.port),
     ];
-    let keys: Vec<_> = branches
-        .iter()
-        .map(|b| access_key(&moto, b.name, RIGHTS, &format!("/archive/{}/*", b.name)))
-        .collect();
+    let keys: Vec<_> =
+        branches.iter().map(|b| access_key(&moto, b.name, RIGHTS, &format!("/archive/{}/*", b.name))).collect();
     let centre = access_key(&moto, "centre", "\"s3:*\"", "*");
     moto.enforce_rights();
     use_key(&central.config(), central.folder.path(), &centre);
@@ -256,7 +254,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
     let no_login = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE usename = 'callspan_north'";
     central.postgres.sql("postgres", no_login).expect("revoked");
-    revoke(&moto, "north");
+    moto.change_rights(|| revoke(&moto, "north"));
     let talkers: Vec<Child> = branches.iter().zip([1000, 2000, 3000]).map(|(b, first)| b.talk(first)).collect();
     for mut talker in talkers {
         assert!(talker.wait().expect("a child").success());
@@ -276,7 +274,7 @@ fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whol
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "up"]);
     full.is_full.store(false, Ordering::Relaxed);
     central.postgres.sql("postgres", "ALTER ROLE callspan_north LOGIN").expect("granted");
-    allow(&moto, "north", RIGHTS, "/archive/north/*");
+    moto.change_rights(|| allow(&moto, "north", RIGHTS, "/archive/north/*"));
 
     let verified = || branches.each_ref().map(|branch| branch.verify(&central));
     let is_sent = |text: &String| text.contains("; 0 calls still to send");

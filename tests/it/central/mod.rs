@@ -851,7 +851,18 @@ impl Moto {
 
     /// Makes the server check access rights from now on.
     fn enforce_rights(&self) {
-        let answer = self.ask("POST", "/moto-api/reset-auth", "s3", b"0").expect("answers");
+        self.check_rights_after(0);
+    }
+
+    /// Changes users and rights while the server checks access rights, which it does not meanwhile.
+    fn change_rights(&self, change: impl FnOnce()) {
+        self.check_rights_after(1_000_000);
+        change();
+        self.enforce_rights();
+    }
+
+    fn check_rights_after(&self, requests: u32) {
+        let answer = self.ask("POST", "/moto-api/reset-auth", "s3", requests.to_string().as_bytes()).expect("answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 

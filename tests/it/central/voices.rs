@@ -168,11 +168,9 @@ fn records_have_prints_for_an_archive_only_and_excluded_calls_have_none() {
     let archive = "[archive]\nsite = \"north\"\nobjects = \"file:///nowhere\"\nindex = \"postgresql:///nothing\"\n";
     // The rule matches when the call is answered by an extension, i.e. from the beginning.
     let exclude = format!("{archive}[[rules]]\naction = \"exclude\"\nextension = \"102\"\n");
-    for (sections, verdict, prints) in [
-        ("", CallVerdict::BothSides, 0),
-        (archive, CallVerdict::BothSides, 8),
-        (&*exclude, CallVerdict::Excluded, 0),
-    ] {
+    for (sections, verdict, prints) in
+        [("", CallVerdict::BothSides, 0), (archive, CallVerdict::BothSides, 8), (&*exclude, CallVerdict::Excluded, 0)]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         let config = ServiceToml::new(folder.path()).append(sections).write();
         let records = replay(&config, std::slice::from_ref(&call));
