@@ -211,8 +211,8 @@ async fn find(
             let range = query.range(now, newest);
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
-            // A CSV file contains no counts. Computing them for each page of the file would be a waste.
             let of_all_classes = CallSearch { heard: None, ..search.clone() };
+            // A CSV file contains no counts. Computing them for each page of the file would be a waste.
             let counts = match size {
                 PageSize::Csv => Vec::new(),
                 PageSize::Page | PageSize::CountsOnly => journal.count_by_class(&of_all_classes)?,
