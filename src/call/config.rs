@@ -33,7 +33,7 @@ pub struct Config {
     pub part_s: u64,
     /// Names of SIP headers that the call record contains, with their values (`headers`).
     pub keep_headers: Vec<String>,
-    /// Whether records have prints of voices, by which a central archive finds the same call at other sites.
+    /// Whether records have voice prints, by which a central archive finds the same call at other sites.
     pub has_voice_prints: bool,
     /// Triggers that pause a recording, e.g. a key press before a card number is spoken.
     pub pause: crate::call::pause::Config,

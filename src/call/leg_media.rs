@@ -18,7 +18,7 @@ pub(crate) struct LegMedia {
     watched_state: Option<(u32, bool)>,
     missed_watch_at: Option<Timestamp>,
     voice_blocks: [u32; 2],
-    /// Sketch of both voices; `None` before the first block.
+    /// Sketch of both voices, for the voice prints in the record; `None` before the first block.
     sketch: Option<Box<VoiceSketch>>,
 }
 
@@ -122,12 +122,12 @@ impl LegMedia {
         self.voice_blocks
     }
 
-    /// Adds a voice payload of a side to the sketch of the leg's voices.
+    /// Adds a voice packet that this side sent to the sketch of the leg's voices.
     pub(crate) fn sketch_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
         self.sketch.get_or_insert_default().handle_payload(side, voice, payload, at);
     }
 
-    /// Returns the prints of both voices, without any if no voice was sketched.
+    /// Returns the voice prints of both sides; empty if the leg has no sketch.
     pub(crate) fn voice_prints(&self) -> VoicePrints {
         self.sketch.as_ref().map(|sketch| sketch.prints()).unwrap_or_default()
     }

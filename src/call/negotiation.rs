@@ -422,8 +422,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns whether the sides agreed on media over TCP (RFC 4571). One description is enough if the mirror showed only
-    /// one.
+    /// Returns whether the sides agreed on media over TCP (RFC 4571). If the mirror showed one description only, it
+    /// decides alone.
     pub(crate) fn is_media_over_tcp(&self) -> bool {
         let [caller, callee] = [Side::Caller, Side::Callee].map(|side| self.announced(side));
         let lines = [(caller, callee), (callee, caller)].map(|(own, other)| own.and_then(|own| own.line(other)));

@@ -294,7 +294,8 @@ fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, S
     out
 }
 
-/// Returns a header value without digits that are dialled after a pause. The value is a number, or the address of one.
+/// Returns a header value, i.e. a number or an address with a number, without the digits that are dialled after a
+/// pause.
 fn without_dialled_code(value: &str) -> String {
     let user = NameAddr::parse(value).and_then(|party| party.uri.user);
     let user = user.filter(|user| value.contains(user.as_str())).unwrap_or_else(|| value.to_owned());
@@ -313,7 +314,7 @@ fn text(value: &str) -> String {
 const ASSERTED: &str = "P-Asserted-Identity";
 /// Headers by which the caller's own network knows a caller who hides the number from others (RFC 3325).
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
-/// Begin of the parameter with the digits that are dialled after the answer (RFC 2806 section 2.2).
+/// Beginning of the parameter with digits that are dialled after the answer (RFC 2806 section 2.2).
 const POST_DIAL_PARAMETER: &str = ";postd=";
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";

@@ -136,7 +136,7 @@ impl PayloadJudge {
         !self.is_open()
     }
 
-    /// Compares a packet with the timestamp of the next one.
+    /// Compares the duration of a packet, in each possible format, with the RTP timestamp of the next packet.
     fn compare(&mut self, packet: &JudgedPacket, next_time: u32) {
         let ticks = next_time.wrapping_sub(packet.time);
         self.pairs += 1;
@@ -169,7 +169,8 @@ impl JudgedFormat {
         format.duration_ns(payload).map_or(PayloadReading::Unknown, PayloadReading::Lasts)
     }
 
-    /// Returns whether a payload lasts as long as the difference between its RTP timestamp and the next one, `ticks`.
+    /// Returns whether a payload lasts as long as the difference between the RTP timestamps of its packet and of the
+    /// next packet. `ticks` is this difference in units of the RTP clock.
     fn agrees(&self, reading: PayloadReading, ticks: u32) -> bool {
         let clock_hz = self.format.as_ref().map_or(0, |format| format.clock_hz);
         match reading {

@@ -457,7 +457,7 @@ pub struct LegRecord {
     /// Status code of the final response to the first INVITE; `None` before it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
-    /// Prints of the voices of an ended leg, by which a central archive finds the call at other sites. Empty without an
+    /// Voice prints of an ended leg, by which a central archive finds the call at other sites. Empty without an
     /// archive.
     #[serde(skip_serializing_if = "VoicePrints::is_empty", default)]
     pub voice_prints: VoicePrints,

@@ -67,7 +67,7 @@ struct PayloadFormats {
     current: usize,
     /// Facts that put the announced formats in doubt.
     doubt: PayloadDoubt,
-    /// Voice that the leg's sketch takes from this stream; `None` if it takes nothing.
+    /// Voice of this stream that goes into the leg's sketch; `None` if none does.
     sketched: Option<SketchedVoice>,
 }
 
@@ -340,12 +340,12 @@ impl RtpStream {
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Sets the voice that the leg's sketch takes from this stream; `None` for nothing.
+    /// Sets the voice of this stream that goes into the leg's sketch; `None` for none.
     pub(crate) const fn sketch(&mut self, voice: Option<SketchedVoice>) {
         self.formats.sketched = voice;
     }
 
-    /// Returns the voice that the leg's sketch takes from packets of this payload type; `None` if it takes nothing.
+    /// Returns the voice in packets of this payload type that goes into the leg's sketch; `None` if none does.
     #[inline]
     pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
         self.formats.sketched.filter(|voice| voice.pt == pt)

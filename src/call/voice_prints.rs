@@ -1,9 +1,9 @@
-//! Prints of voices: hashes of short blocks of voice, with the second of their capture. A central archive finds by them
-//! that two sites heard the same call, although nothing in its signalling shows it.
+//! Voice prints: hashes of short blocks of voice, each with the second of its capture. By them a central archive finds
+//! that two sites heard the same call, although nothing in the signalling shows it.
 
 use serde::{Deserialize, Serialize};
 
-/// Prints of the two voices of a leg, by the side that spoke.
+/// Voice prints of a leg, for each side that spoke.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoicePrints {
     /// Prints of the caller's voice, in ascending order of their hashes.
@@ -15,12 +15,12 @@ pub struct VoicePrints {
 }
 
 impl VoicePrints {
-    /// Returns whether neither voice has a print.
+    /// Returns whether no side has a voice print.
     pub(crate) fn is_empty(&self) -> bool {
         self.caller.is_empty() && self.callee.is_empty()
     }
 
-    /// Adds a duration to the times of all prints, rounded to whole seconds.
+    /// Adds `nanos` nanoseconds to the times of all voice prints, rounded to whole seconds.
     pub(crate) fn offset(&mut self, nanos: i64) {
         let seconds = nanos.saturating_add(NANOS_PER_SECOND / 2).div_euclid(NANOS_PER_SECOND);
         for print in self.caller.iter_mut().chain(&mut self.callee) {
@@ -29,8 +29,8 @@ impl VoicePrints {
     }
 }
 
-/// Print of a voice: the hash of a block of its payload. In JSON it has 16 hexadecimal digits: the second, then the
-/// hash.
+/// A voice print: the hash of a short block of voice, and its time. Its JSON form has 16 hexadecimal digits: first the
+/// time, then the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VoicePrint {

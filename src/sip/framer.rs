@@ -67,10 +67,11 @@ enum FramerStep {
 }
 
 impl SipFramer {
-    /// Adds the next bytes of the stream; they begin at the start of a TCP segment. SIP stacks write each message into
-    /// a segment of its own. So a start line at the beginning of a segment starts a message, if the start of the next
-    /// message is unknown. It is unknown after lost bytes, after an unfinished line, and among the header lines of a
-    /// message, where no start line can be.
+    /// Adds the bytes of a TCP segment.
+    ///
+    /// SIP stacks write each message into a new segment. So if the start of the next message is unknown, a start line
+    /// at the beginning of a segment starts a message. The start is unknown after lost bytes, and after an unfinished
+    /// line. It is also unknown among the header lines of a message, where no start line can be.
     pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         if !self.unread().is_empty() && begins_message(data) && self.is_start_unknown(data) {
             self.skip(self.unread().len());
@@ -79,7 +80,7 @@ impl SipFramer {
         self.push(data, out);
     }
 
-    /// Returns whether the start of the next message is unknown before a segment that begins with a start line.
+    /// Returns whether the start of the next message is unknown. The next segment begins with a start line.
     fn is_start_unknown(&mut self, segment: &[u8]) -> bool {
         match self.state {
             FramerState::Resync(_) => true,
@@ -387,7 +388,7 @@ impl SipFramer {
     }
 }
 
-/// Returns the number of bytes at the start that separate messages: line ends, NULs and blanks.
+/// Returns the number of leading bytes that only separate messages: line ends, NULs and blanks.
 fn keep_alives(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t')).count()
 }
@@ -397,7 +398,7 @@ fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a SIP start line that is followed by a header line, after optional keep-alives.
+/// Returns whether the bytes begin with a SIP start line and a header line, after optional keep-alives.
 fn begins_message(bytes: &[u8]) -> bool {
     let bytes = bytes.get(keep_alives(bytes)..).unwrap_or_default();
     let Some(line) = line_length(bytes) else { return false };

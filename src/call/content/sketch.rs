@@ -1,10 +1,11 @@
-//! Sketches of voices: the blocks with the lowest hashes of a whole voice (bottom-k sketch). Two recorders choose the
-//! same blocks of the same voice, even if one of them heard more of the call.
+//! Sketches of voices. A *sketch* has the blocks of a whole voice with the lowest hashes (bottom-k sketch). So two
+//! recorders choose the same blocks of the same voice, even if one of them heard more of the call. The record stores
+//! these hashes as *voice prints*.
 //!
 //! Invariants:
-//! - A sketch depends only on the blocks of the voice and their first times, not on the order in which they arrive.
-//! - A block that recurs, e.g. of a tone or of music on hold, gives no print.
-//! - The hash is part of the records' format. It is the same on every machine and in every version.
+//! - A sketch depends only on the blocks of the voice and on their first times. The order of arrival does not matter.
+//! - A block that repeats, e.g. of a tone or of music on hold, becomes no voice print.
+//! - The hash is part of the format of records. It is the same on every machine and in every version.
 
 use super::{block_bytes, is_selected};
 use crate::call::content::WatchedVoice;
@@ -13,7 +14,7 @@ use crate::call::voice_prints::{VoicePrint, VoicePrints};
 use crate::net::PayloadType;
 use crate::time::Timestamp;
 
-/// The voice of a stream whose blocks a sketch takes.
+/// The voice of a stream that goes into a sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SketchedVoice {
     /// Payload type of the packets with the voice.
@@ -23,7 +24,7 @@ pub(crate) struct SketchedVoice {
 }
 
 impl SketchedVoice {
-    /// Returns the voice with its length of a block. `None` if its codec can prove nothing.
+    /// Returns the voice for a sketch. Returns `None` if its codec can prove nothing.
     pub(crate) fn of(voice: WatchedVoice<'_>) -> Option<Self> {
         Some(Self { pt: voice.pt, block: block_bytes(voice.encoding)? })
     }
@@ -42,12 +43,12 @@ struct SketchedBlock {
     hash: u32,
     /// Capture time of the block, seconds since the Unix epoch.
     second: u32,
-    /// Whether the voice has the block more than once.
+    /// Whether the block occurs more than once in the voice.
     recurs: bool,
 }
 
 impl VoiceSketch {
-    /// Adds a voice payload of a side.
+    /// Adds the blocks of a voice packet that this side sent.
     pub(crate) fn handle_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
         let size = if voice.block == 0 { payload.len().max(1) } else { usize::from(voice.block) };
         for block in payload.chunks_exact(size).filter(|block| is_selected(block)) {
@@ -55,7 +56,7 @@ impl VoiceSketch {
         }
     }
 
-    /// Returns the prints of both voices.
+    /// Returns the voice prints of both sides: the blocks with the lowest hashes that occur once.
     pub(crate) fn prints(&self) -> VoicePrints {
         let prints = |side: Side| {
             let once = self.sides[side.channel()].iter().filter(|block| !block.recurs);
@@ -79,16 +80,16 @@ fn add_block(blocks: &mut Vec<SketchedBlock>, hash: u32, at: Timestamp) {
     }
 }
 
-/// Returns the hash of a block: 64-bit FNV-1a (IETF draft-eastlake-fnv), its halves combined.
+/// Returns the hash of a block: the two halves of its 64-bit FNV-1a hash (IETF draft-eastlake-fnv), combined by XOR.
 fn block_hash(block: &[u8]) -> u32 {
     let hash = block.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
     (hash >> 32) as u32 ^ hash as u32
 }
 
-/// Maximum number of prints of one voice. Three common ones prove that two voices are the same, so five may be missing
-/// because one recorder heard less.
+/// Maximum number of voice prints of one side. Three common prints prove that two voices are the same. So five may be
+/// missing because one recorder heard less.
 const MAX_PRINTS: usize = 8;
-/// Maximum number of blocks of one voice in a sketch. Half of them may recur before a print is lost.
+/// Maximum number of blocks of one voice in a sketch. Half of them may repeat before a voice print is lost.
 const MAX_BLOCKS: usize = 16;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;

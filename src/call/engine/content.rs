@@ -127,8 +127,8 @@ impl Engine {
         }
     }
 
-    /// Begins or ends the sketch of a stream's voice, for the prints in the record of the leg. Encrypted media prove
-    /// nothing, and the voices of test calls are the same at every site.
+    /// Begins or ends the sketch of a stream's voice, from which the voice prints in the record are made. Encrypted
+    /// media prove nothing, and test calls have the same voices at every site.
     fn sketch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
         if !self.settings.config.has_voice_prints {
             return;
@@ -141,7 +141,7 @@ impl Engine {
         leg.media.streams_mut()[index].sketch(voice);
     }
 
-    /// Adds a voice packet to the sketch of an answered leg that is recorded.
+    /// Adds a voice packet to the sketch of its leg, if the leg is answered and recorded.
     pub(super) fn sketch_packet(
         &mut self,
         stream: StreamRef,

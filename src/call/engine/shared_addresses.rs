@@ -39,9 +39,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records for an answered leg why it has no media: it was sent over TCP, or a NAT may have changed its addresses. The
-    /// latter holds if stored packets that belong to no call flowed between its hosts. The stored packets cover the last
-    /// seconds of the leg.
+    /// Records why an answered leg has no media: it was sent over TCP, or a NAT has probably changed its addresses. The
+    /// evidence for a NAT is stored packets without a known leg between the hosts of this leg, from its last seconds.
     pub(in crate::call::engine) fn note_missing_media(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();

@@ -41,7 +41,7 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 #[test]
 fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
-    // Bytes without an end of line: stray text between messages, and the rest of a message after a gap.
+    // Bytes without a line end: stray text between messages, and the rest of a message after lost bytes.
     let cut = b"OPTIONS sip:a SIP/2.0\r\ni: 0\r\n"; // a message without the end of its header section
     for (stray, has_gap) in [(&b"0123"[..], false), (cut, false), (b"rest of a line", true)] {
         let mut framer = SipFramer::default();
@@ -190,7 +190,7 @@ fn nuls_and_blanks_between_messages_lose_no_message() {
         let mut framer = SipFramer::default();
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(framed(&mut framer, &single).len(), 3, "{between:?} in single bytes");
-        // After lost bytes the next message is found although it stands behind a keep-alive.
+        // After lost bytes the next message is found, even behind a keep-alive.
         let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing is unfinished"));
         let rest = [&b"lue\r\nContent-Length: 0\r\n\r\n"[..], &bytes].concat();
