@@ -235,8 +235,7 @@ fn assert_no_ghost(name: &str, bytes: &[u8], verdict: TortureExpectation) {
     assert_unheard(name, &became.calls);
 }
 
-/// Checks the same for all messages in a row. What one message leaves behind must not turn the next message into a
-/// call.
+/// Checks the same for all messages in a row. The traces of one message must not turn the next message into a call.
 #[track_caller]
 fn assert_no_ghosts_together(messages: &[Vec<u8>]) {
     let became = through_the_engine(messages);
