@@ -32,8 +32,8 @@ pub(super) trait CallSource {
     /// Returns a page of the calls that a search finds, newest first, older than `before`.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
-    /// Returns the oldest calls that a search finds, oldest first. This default reads from the newest call backwards,
-    /// at most [`MAX_AFTER`] calls.
+    /// Returns the oldest calls that a search finds, oldest first. This default implementation reads all calls from the
+    /// newest backwards, at most [`MAX_AFTER`] calls.
     fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
         let mut calls = self.search(search, None, MAX_AFTER)?.calls;
         calls.reverse();

@@ -42,8 +42,8 @@ pub(crate) struct TrafficSummary {
     pub(crate) rtp_copies: u64,
     /// Number of RTP packets missing in recognised streams, by their sequence numbers.
     pub(crate) rtp_lost: u64,
-    /// Time by which the capturing machine's clock was set ahead; `None` if it was not. It shows as a period without
-    /// packets after which RTP streams continue without a gap. If there are several, the longest.
+    /// Time by which the capturing machine's clock was set ahead; `None` if it was not. A jump of the clock looks like
+    /// a period without packets after which RTP streams continue without a gap. The longest of these periods counts.
     pub(crate) step_ahead: Option<Duration>,
     /// Number of packets that agree on keys for SRTP: ZRTP, and DTLS between endpoints that exchange RTP, too (RFC 5764
     /// section 5.1.2). Other DTLS belongs to VPNs.
