@@ -34,7 +34,7 @@ pub(crate) struct SiteState {
 /// Another site's record of a call, e.g. of the site at which the other party of the call is.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
-    /// Name of the fact by which both are the same call: `session_id`, `call_id`, `correlation_header` or `voice`.
+    /// Name of the value that is equal in both records: `session_id`, `call_id`, `correlation_header` or `voice`.
     pub(crate) why: String,
     /// Call record that the other site made.
     pub(crate) record: CallRecord,
@@ -98,7 +98,8 @@ impl ArchiveIndex {
     pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<Vec<(HeardClass, u64)>, ArchiveError> {
         let condition = IndexCondition::of(search);
         let most = most_counted(search);
-        // A search without a text counts by the index alone, in any order.
+        // With the low limit of a search by text, the newest calls are counted. With the high limit, sorting the calls
+        // would only take time.
         let order = if most < MAX_COUNTED { "ORDER BY c.begin_at DESC, c.id DESC" } else { "" };
         let sql = format!(
             "SELECT heard, count(*) FROM (SELECT c.heard FROM callspan.calls c WHERE {} {order} LIMIT {most}) c GROUP BY heard",
@@ -228,8 +229,8 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
-/// Returns the maximum number of calls that are counted for a search. A search by a text counts fewer, because it
-/// compares each call.
+/// Returns the maximum number of calls that are counted for a search. It is lower for a search by text, because such a
+/// search compares the text of each call.
 pub(crate) fn most_counted(search: &CallSearch) -> u32 {
     if compares_texts(search) { MAX_COUNTED_BY_TEXT } else { MAX_COUNTED }
 }
@@ -262,8 +263,8 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
 pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted. Counting the calls of many years would take minutes.
 const MAX_COUNTED: u32 = 200_000;
-/// Maximum number of calls that are counted for a search by text. The list shows them in 20 pages; a longer text finds
-/// fewer.
+/// Maximum number of calls that are counted for a search by text, i.e. 20 pages of the list. A user who needs fewer
+/// calls enters a longer text.
 const MAX_COUNTED_BY_TEXT: u32 = 1_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;

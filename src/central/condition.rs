@@ -143,7 +143,8 @@ impl IndexCondition {
     }
 }
 
-/// Returns whether a search compares texts of many calls, e.g. because three digits are in millions of numbers.
+/// Returns whether a search may have to compare texts of many calls. For example, millions of numbers contain the same
+/// three digits.
 pub(super) fn compares_texts(search: &CallSearch) -> bool {
     let has_wildcards = |patterns: &[String]| !patterns.is_empty() && plain_list(patterns).is_none();
     !search.numbers.is_empty()
@@ -152,7 +153,7 @@ pub(super) fn compares_texts(search: &CallSearch) -> bool {
         || has_wildcards(&search.scope.extensions)
 }
 
-/// Returns the extensions of a list of patterns; `None` if one of them has wildcards.
+/// Returns the extensions in a list of patterns; `None` if a pattern has wildcards.
 fn plain_list(patterns: &[String]) -> Option<Vec<String>> {
     let plain: Vec<String> = patterns.join(",").split(',').map(|part| part.trim().to_owned()).collect();
     plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).then_some(plain)

@@ -1,10 +1,10 @@
-//! Version 6 of the index: calls of two sites are related by their voices, if nothing in their signalling agrees. Legs
-//! have a view of their own.
+//! Version 6 of the index: the same call at two sites is also found by its voices. This is needed if nothing in the
+//! signalling of the two sites agrees. A view lists the legs of all calls.
 //!
 //! A border controller between two sites can change every header, but it sends the voice on as it received it. Each
-//! record has prints (hashes of short blocks) of both voices, with the second of each.
+//! call record has *prints* of both voices, i.e. hashes of short blocks of sound. Each print has its time in seconds.
 
-/// SQL that finds the same call at other sites by the prints of its voices, too.
+/// SQL by which the prints of voices also find the same call at other sites.
 pub(super) const V6: &str = r#"
 -- Prints of the voices in a record: leg, side (0 caller, 1 callee), second (Unix time) and hash. At most 128: those of
 -- the first eight legs with voices.

@@ -26,7 +26,8 @@ pub(super) struct FoundPage {
     pub(super) next: Option<(i64, String)>,
     /// Number of calls in each class (how much can be heard). The user's filter by class does not affect these counts.
     pub(super) counts: Vec<(HeardClass, u64)>,
-    /// Maximum number of calls that are counted. If the counts reach it, there may be more calls.
+    /// Maximum number of calls that are counted. If the sum of the counts is this number, the search may find more
+    /// calls.
     pub(super) most_counted: u64,
     /// Range of time that was searched.
     pub(super) range: DayRange,
@@ -40,7 +41,7 @@ pub(super) struct FoundPage {
 #[derive(Debug, Serialize)]
 struct CallList<'a> {
     total: u64,
-    /// Whether there may be more calls than `total`.
+    /// Whether the search may find more calls than `total`, because counting stopped at a limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     total_is_least: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -61,7 +62,7 @@ impl FoundPage {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
-    /// Returns whether there may be more calls than were counted.
+    /// Returns whether the search may find more calls than were counted.
     pub(super) fn may_have_more(&self) -> bool {
         self.total() >= self.most_counted
     }

@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Period whose calls of two sites are listed.
+/// Age up to which calls of two sites are listed: a day.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

@@ -44,7 +44,8 @@ pub(super) trait CallSource {
     /// Returns the number of calls that a search finds, for each class.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
 
-    /// Returns the maximum number of calls that [`Self::count_by_class`] counts, the newest ones.
+    /// Returns the maximum number of calls that [`Self::count_by_class`] counts. If there are more, it counts the
+    /// newest.
     fn most_counted(&self, _search: &CallSearch) -> u64 {
         u64::MAX
     }

@@ -333,14 +333,14 @@ impl Journal {
     }
 }
 
-/// Copies the log into the database each time it has grown to [`LOG_PAGES`] pages. SQLite does so itself, but it ignores
-/// a sync that fails in that copy.
+/// Copies the log into the database each time it has grown to [`LOG_PAGES`] pages. SQLite itself does the same, but it
+/// ignores a sync that fails while it copies.
 fn copy_log_in_parts(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.wal_hook(Some(|log: &mut rusqlite::hooks::Wal, pages| {
         if pages >= LOG_PAGES
             && let Err(error) = log.checkpoint()
         {
-            let _ = Error::from(error); // notes a failed sync; the rows themselves are committed
+            let _ = Error::from(error); // records a failed sync; the rows are committed in any case
         }
         Ok(())
     }))
@@ -376,7 +376,7 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
 /// Name of the journal file in the folder `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
 
-/// Number of pages of 4 KiB in the log from which on it is copied into the database. SQLite itself has the same number.
+/// Number of pages (of 4 KiB) in the log at which it is copied into the database. SQLite has the same default.
 const LOG_PAGES: i32 = 1_000;
 
 /// Name of the file that marks the journal as damaged. It contains the description of the damage.

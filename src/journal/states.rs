@@ -12,8 +12,9 @@
 //!   So [`Journal::write`] copies the log into the database and empties it before it begins the next commit. Spools are
 //!   removed and requests are sent to Pyrus only after a confirmed commit. A write that fails has changed nothing, so
 //!   its caller can repeat it.
-//! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a file marks it
-//!   until the log is emptied. The mark need not survive a power cut: then the log itself shows which pages are lost.
+//! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a file tells
+//!   them, until the log is emptied. This file need not survive a power cut, because the log then shows which pages are
+//!   lost.
 
 use std::fs::File;
 use std::io;
@@ -100,11 +101,12 @@ impl Journal {
     /// sync. Every write uses this function, except the write of live and ended calls.
     ///
     /// # Errors
-    /// Fails if `work` or SQLite fails, or if an earlier sync failed and the log cannot be copied into the database; then
-    /// nothing is written.
+    /// Fails if `work` or SQLite fails. Fails also if an earlier sync failed and the log cannot be copied into the
+    /// database. In each case nothing is written.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
         let mut connection = self.lock_to_write();
-        // The lock is held until the commit has returned, so that no sync fails between the check and the commit.
+        // The lock is held until the commit has returned. So no other thread's sync can fail between the check and the
+        // commit.
         let mut log_sync = self.log_sync();
         if log_sync.must_renew() {
             self.renew_log(&connection, &mut log_sync)?;
@@ -150,15 +152,16 @@ impl Journal {
 pub(super) struct LogSync {
     /// Whether a sync failed in this process and the log was not emptied afterwards.
     has_failed: bool,
-    /// Path of the file that exists while a sync of any process has failed and the log was not emptied afterwards.
+    /// Path of a marker file. It exists from a failed sync in any process until the log is emptied.
     mark: PathBuf,
-    /// The log, open for syncs without a commit; `None` before the first sync. It stays open, because Linux reports a
-    /// failed write to those who have the file open, and not to those who open it after somebody got the report.
+    /// The open file of the log, for syncs without a commit; `None` before the first sync. It stays open, because Linux
+    /// reports a failed write to every open file. A file that is opened later gets the report only if nobody got it
+    /// before.
     pub(super) log: Option<File>,
 }
 
 impl LogSync {
-    /// Returns the state of a log that this process has just opened.
+    /// Creates the state for a log that this process has just opened.
     pub(super) fn of_opened(log_path: &Path) -> Self {
         // A journal in memory has no log.
         Self { has_failed: false, mark: log_path.with_extension("unsynced"), log: File::open(log_path).ok() }
@@ -169,7 +172,7 @@ impl LogSync {
         self.has_failed || self.mark.exists()
     }
 
-    /// Records that a sync has failed, also for the other processes.
+    /// Records that a sync has failed. The marker file tells it to the other processes.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
         if let Err(error) = File::create(&self.mark) {
@@ -179,7 +182,7 @@ impl LogSync {
 
     fn note_renewal(&mut self) {
         self.has_failed = false;
-        // If the mark stays, the log is emptied once more.
+        // If the marker file cannot be removed, the log is emptied again before the next commit.
         let _ = std::fs::remove_file(&self.mark);
     }
 

@@ -390,8 +390,8 @@ fn journal_after_failed_sync(dir: &Path, stage: CallStage) -> (Journal, Vec<u8>)
     (journal, unsynced)
 }
 
-/// Returns the journal as it is after a power cut, with its folder. The pages of the log that a failed sync lost are not
-/// on the disk, unless they were written again later.
+/// Returns the journal as it is after a power cut, with its folder. Pages that were lost by a failed sync are missing,
+/// unless they were written again later.
 fn after_power_cut(dir: &Path, lost: &[u8]) -> (tempfile::TempDir, Journal) {
     let after = tempfile::tempdir().unwrap();
     std::fs::copy(dir.join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();

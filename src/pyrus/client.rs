@@ -439,7 +439,7 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 /// would take as long as the calls.
 const SLOWEST_BYTES_PER_S: u64 = 32_000;
 
-/// Maximum number of bytes that are read of a key file. Keys of Pyrus have fewer than 100 characters.
+/// Maximum number of bytes that are read from a key file. Keys of Pyrus have fewer than 100 characters.
 const MAX_KEY_BYTES: u64 = 4_096;
 
 /// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).

@@ -386,7 +386,7 @@ fn elsewhere(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the name of the fact by which two sites' calls were found to be the same, e.g. of a SIP header.
+/// Returns a text for the value that is equal in the records of two sites, e.g. `same Call-ID`.
 fn same_fact(viewer: &Viewer, why: &str) -> &'static str {
     match why {
         "session_id" => viewer.lang.of_two("same Session-ID", "общий Session-ID"),

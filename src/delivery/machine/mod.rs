@@ -187,8 +187,8 @@ enum ClientTokenState {
     #[default]
     None,
     Fetching,
-    /// A token is being fetched with a login or key that was replaced since then. Its outcome is ignored, because it
-    /// says nothing about the new ones.
+    /// A token is being fetched with a login or key that was replaced after the request began. The outcome is ignored,
+    /// because it says nothing about the new login or key.
     FetchingOutdated,
     Have(TokenId, TokenProof),
 }
@@ -297,9 +297,8 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Ends the pauses that began when Pyrus refused the login or did not answer it, because login or key were changed.
-    /// The next request logs in with the new ones, so that a wrong key is noticed now and not when the old token
-    /// expires.
+    /// Ends the pauses after a login that Pyrus refused or did not answer, because login or key were changed. The next
+    /// request logs in with the new values. So a wrong key is noticed now and not when the old token expires.
     pub(crate) fn handle_new_credentials(&mut self) {
         self.token.state = match self.token.state {
             ClientTokenState::None | ClientTokenState::Have(..) => ClientTokenState::None,
@@ -309,7 +308,7 @@ impl DeliveryMachine {
         self.end_pauses();
     }
 
-    /// Lets the next login and the next request begin at once, although earlier ones failed.
+    /// Ends the pauses after failures: the next login and the next request may begin at once.
     fn end_pauses(&mut self) {
         self.token.not_before = Timestamp::EPOCH;
         self.token.hold.until = Timestamp::EPOCH;

@@ -48,7 +48,8 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Handles the outcome of a request for a new token. The outcome is ignored if login or key were replaced meanwhile.
+    /// Handles the outcome of a request for a new token. The outcome is ignored if login or key were replaced during
+    /// the request.
     pub(super) fn handle_auth_outcome(&mut self, now: Timestamp, token: TokenId, assessment: OutcomeAssessment) {
         if std::mem::take(&mut self.token.state) == ClientTokenState::FetchingOutdated {
             return;

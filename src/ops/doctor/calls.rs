@@ -40,7 +40,7 @@ pub(crate) struct CallTally {
     /// Number of calls in `silent` with media between their hosts, but not at the addresses in the SDP. Address
     /// translation (NAT) causes this.
     pub(crate) behind_nat: u64,
-    /// Number of calls in `silent` whose parties agreed on media over TCP.
+    /// Number of calls in `silent` with media over TCP, according to their SDP.
     pub(crate) over_tcp: u64,
     /// Number of SRTP streams with keys in the signalling (SDES).
     pub(crate) with_keys: u64,

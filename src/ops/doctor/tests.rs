@@ -350,7 +350,7 @@ fn header_around_sip_that_is_not_undone_is_named() {
     }
     (look.traffic, look.calls) = Default::default();
     assert_eq!((only(&look).kind, only(&look).severity), ("wrapped_sip", FindingSeverity::Problem));
-    // One kind of tunnel that is undone does not hide another that is not.
+    // A tunnel that callspan can remove does not hide the finding about another tunnel that it cannot remove.
     let mut look = healthy();
     (look.decode.tunnels.ip_in_ip, look.decode.dropped.unknown_tunnel) = (1, 9);
     assert_eq!(kinds(&look), ["tunnels", "unknown_tunnel"]);

@@ -20,7 +20,7 @@ pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow, foldhash::fast::RandomState>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2], foldhash::fast::RandomState>,
-    /// Numbers of DTLS packets between two endpoints, which are sorted.
+    /// Number of DTLS packets between two endpoints. Each key has its two endpoints in sorted order.
     handshakes: HashMap<(Endpoint, Endpoint), u64, foldhash::fast::RandomState>,
     last_at: Option<Timestamp>,
     /// Start and length of the newest period of at least [`SILENCE`] without any datagram; `None` if there was no such
@@ -45,8 +45,8 @@ pub(crate) struct TrafficSummary {
     /// Time by which the capturing machine's clock was set ahead; `None` if it was not. A jump of the clock looks like
     /// a period without packets after which RTP streams continue without a gap. The longest of these periods counts.
     pub(crate) step_ahead: Option<Duration>,
-    /// Number of packets that agree on keys for SRTP: ZRTP, and DTLS between endpoints that exchange RTP, too (RFC 5764
-    /// section 5.1.2). Other DTLS belongs to VPNs.
+    /// Number of packets that agree on keys for SRTP: ZRTP, and DTLS between endpoints that also exchange RTP (RFC 5764
+    /// section 5.1.2). Other DTLS, e.g. of a VPN, is not counted.
     pub(crate) key_agreement: u64,
     /// Counts of pairs of hosts that exchange SIP, by the captured directions.
     pub(crate) sip_ways: HostPairs,
@@ -289,7 +289,8 @@ fn sorted(src: Endpoint, dst: Endpoint) -> (Endpoint, Endpoint) {
     (src.min(dst), src.max(dst))
 }
 
-/// Returns whether an address is multicast or broadcast. Traffic to it has no opposite direction.
+/// Returns whether an address is multicast or broadcast. Nobody answers from such an address, so no direction is
+/// missing.
 fn has_many_receivers(dst: Endpoint) -> bool {
     dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }

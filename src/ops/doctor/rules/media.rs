@@ -64,8 +64,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     }
     let streams = count(seen.rtp_streams, "RTP stream");
     if seen.plain.sip == 0 {
-        // SIP over TLS, over SCTP and inside an unknown header have findings of their own, which explain the media
-        // without a call. Then this finding is only a note.
+        // Separate findings report SIP over TLS, SIP over SCTP, and SIP inside an unknown header. They explain the
+        // media without a call, so this finding is then only a note.
         let unread = look.decode.streams.sips + look.decode.dropped.sip_sctp + look.decode.wrapped.packets;
         let severity = if unread > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
         let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
@@ -220,7 +220,7 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // The key agreements counted here belong to calls that were not captured.
+    // If no call has encrypted streams, these packets belong to calls that were not captured.
     if parts.is_empty() && look.traffic.key_agreement >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(look.traffic.key_agreement, "packet")));
     }

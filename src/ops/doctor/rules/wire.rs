@@ -101,8 +101,8 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing directions as [`one_direction`] does, but only as a warning if most calls have both sides: then the
-/// mirror port shows both directions, and the hosts of a pair send and receive at different addresses.
+/// Reports missing directions as [`one_direction`] does. If most calls have both sides, the report is only a warning.
+/// Then the mirror port shows both directions, but hosts send and receive at different addresses.
 fn direction_missing(look: &Observation) -> Option<DoctorFinding> {
     let finding = one_direction(look)?;
     let is_mostly_heard = 2 * look.calls.both_sides > look.calls.talked;
@@ -311,7 +311,7 @@ fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports SIP behind headers that callspan does not undo, and names the header.
+/// Reports SIP inside an encapsulation that callspan cannot remove, e.g. CAPWAP, and names the encapsulation.
 fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
     let wrapped = look.decode.wrapped;
     let wrapper = wrapped.wrapper?;
@@ -332,7 +332,8 @@ fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Returns the name of a header that is not undone, as it stands in a switch's manual, or its number.
+/// Returns the name of an encapsulation that callspan cannot remove, as manuals of switches name it. If it has no known
+/// name, returns its number.
 fn wrapper_name(wrapper: UndoneWrapper) -> String {
     match wrapper {
         UndoneWrapper::Hep => String::from("HEP 3"),
@@ -433,7 +434,7 @@ fn is_are_of(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
 
-/// UDP ports of protocols that carry packets and that are not undone.
+/// UDP ports of encapsulations that callspan cannot remove, with their names.
 const UDP_WRAPPERS: [(u16, &str); 8] = [
     (4341, "LISP"),
     (4754, "GRE in UDP"),
