@@ -1,6 +1,7 @@
 //! Network addresses in one canonical form, the transports of SIP, and types for the numbers in RTP packets.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -8,35 +9,49 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An IP address and a port. IPv4 is stored as IPv4-mapped IPv6. So `::ffff:192.0.2.2` in an SDP and `192.0.2.2` in an
 /// RTP packet are equal (RFC 5118 section 4.9).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// The fields are as small as they can be, because the map of all flows is read for each media packet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    addr: u128,
+    /// The IPv6 address as two numbers: its first and its last 8 bytes.
+    addr: [u64; 2],
     port: u16,
+}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [high, low] = self.addr;
+        state.write_u64(high);
+        state.write_u64(low);
+        state.write_u16(self.port);
+    }
 }
 
 impl Endpoint {
     /// Returns the endpoint of an address and a port.
     pub(crate) fn new(ip: IpAddr, port: u16) -> Self {
-        let addr = match ip {
-            IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
-            IpAddr::V6(v6) => u128::from(v6),
+        let octets = match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
         };
-        Self { addr, port }
+        Self::v6(octets, port)
     }
 
     /// Returns an IPv4 endpoint from the address bytes of an IP header.
     pub fn v4(octets: [u8; 4], port: u16) -> Self {
-        Self { addr: 0xffff_0000_0000 | u128::from(u32::from_be_bytes(octets)), port }
+        Self { addr: [0, 0xffff_0000_0000 | u64::from(u32::from_be_bytes(octets))], port }
     }
 
     /// Returns an IPv6 endpoint from the address bytes of an IP header.
     pub(crate) fn v6(octets: [u8; 16], port: u16) -> Self {
-        Self { addr: u128::from_be_bytes(octets), port }
+        let addr = u128::from_be_bytes(octets);
+        Self { addr: [(addr >> 64) as u64, addr as u64], port }
     }
 
     /// Returns the IP address. An IPv4-mapped address is returned as IPv4.
     pub fn ip(self) -> IpAddr {
-        let v6 = Ipv6Addr::from(self.addr);
+        let [high, low] = self.addr;
+        let v6 = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
     }
 
@@ -52,7 +67,7 @@ impl Endpoint {
 
     /// Returns whether both endpoints have the same IP address; their ports may differ.
     pub(crate) const fn same_host(self, other: Self) -> bool {
-        self.addr == other.addr
+        self.addr[0] == other.addr[0] && self.addr[1] == other.addr[1]
     }
 
     /// Returns whether the address is 0.0.0.0 or `::`. As a media address it means a hold (RFC 2543).

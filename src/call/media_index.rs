@@ -25,6 +25,24 @@ pub(crate) struct MediaReceiver {
     pub(crate) side: Side,
 }
 
+/// Index of a stream among the streams of its leg. It is small, because the map of all flows is read for each media
+/// packet; a leg has at most some thousand streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamIndex(u32);
+
+impl From<usize> for StreamIndex {
+    /// Converts the position of a stream. A position that is too large becomes an index that no stream has.
+    fn from(position: usize) -> Self {
+        Self(u32::try_from(position).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<StreamIndex> for usize {
+    fn from(index: StreamIndex) -> Self {
+        index.0 as Self
+    }
+}
+
 /// The leg and stream to which the packets of a flow belong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowRoute {
@@ -33,7 +51,7 @@ pub(crate) struct FlowRoute {
     /// Side of the leg that sends the packets.
     pub(crate) sender: Side,
     /// Index of the stream that had the newest packet of the flow, among the streams of the leg.
-    pub(crate) stream: usize,
+    pub(crate) stream: StreamIndex,
 }
 
 /// Index of the media addresses of all live legs. The receivers at an address are sorted by the time of their

@@ -452,7 +452,7 @@ impl CallTable {
     /// too.
     pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
         if let Some(route) = self.flows.get_mut(&flow) {
-            route.stream = stream;
+            route.stream = stream.into();
         }
     }
 

@@ -64,8 +64,9 @@ impl Engine {
         let flow = (datagram.src, datagram.dst);
         let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
         let streams = leg.media.streams();
-        let known = streams.get(route.stream).is_some_and(is_it);
-        let index = if known { Some(route.stream) } else { streams.iter().rposition(is_it) };
+        let expected = usize::from(route.stream);
+        let known = streams.get(expected).is_some_and(is_it);
+        let index = if known { Some(expected) } else { streams.iter().rposition(is_it) };
         let is_new = index.is_none();
         let copies = match index.and_then(|index| streams.get(index)) {
             Some(stream) => stream.copies,

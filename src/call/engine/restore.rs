@@ -221,7 +221,7 @@ impl Engine {
         let known = leg.media.streams().iter().rposition(|stream| stream.is_stream(flow, packet.ssrc));
         if let Some(stream) = known {
             let sender = leg.media.streams()[stream].sender;
-            self.table.replace_route(flow, FlowRoute { slot, sender, stream });
+            self.table.replace_route(flow, FlowRoute { slot, sender, stream: stream.into() });
         }
     }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::call::engine::Engine;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
-use crate::call::media_index::{FlowRoute, MediaReceiver, behind_nat64};
+use crate::call::media_index::{FlowRoute, MediaReceiver, StreamIndex, behind_nat64};
 use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::call::streams::RtpStream;
@@ -148,7 +148,7 @@ impl Engine {
             receivers.iter().filter_map(|receiver| {
                 let (conversation, rank) = self.route_priority(receiver.slot, query)?;
                 let sender = self.sending_side(receivers, *receiver, query);
-                Some((rank, conversation, FlowRoute { slot: receiver.slot, sender, stream: 0 }))
+                Some((rank, conversation, FlowRoute { slot: receiver.slot, sender, stream: StreamIndex::default() }))
             })
         };
         let (rank, conversation, route) = candidates().max_by_key(|(rank, ..)| *rank)?;
