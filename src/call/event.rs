@@ -25,6 +25,9 @@ pub enum KeptBytes {
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
+    /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs reads the memory of
+    /// the leg now, because the engine waits for other memory meanwhile. The default does nothing.
+    fn prefetch(&self, _leg: LegId) {}
     /// Stores a SIP or media packet in the file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.
