@@ -6,7 +6,7 @@ use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
-use crate::call::record::{CallDirection, CallOutcome, CallRecord};
+use crate::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, EventRecord, Side};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
@@ -249,11 +249,21 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Returns the leg of the extension that talked last, e.g. the target of a blind transfer. This is the leg that
-    /// ended last, whenever it was answered.
+    /// ended last, whenever it was answered. A leg that transferred the call counts as ended, although the mirror may
+    /// not show its BYE.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
-        let last = self.rung.iter().filter(|l| l.is_answered_for_certain()).max_by_key(end).copied();
+        let talked = self.rung.iter().filter(|l| l.is_answered_for_certain() && !self.has_transferred(l));
+        let last = talked.max_by_key(end).copied();
         last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
+    }
+
+    /// Returns whether the party of a rung leg transferred the call to an extension that answered afterwards.
+    fn has_transferred(&self, leg: &Leg) -> bool {
+        let is_transfer = |e: &&EventRecord| e.kind == EventKind::Transfer && e.side == Some(Side::Callee);
+        let transferred = leg.dialog.events().iter().filter(is_transfer).map(|e| e.at).max();
+        let answered = self.rung.iter().filter(|l| l.id != leg.id && l.is_answered_for_certain());
+        transferred.is_some() && answered.map(|l| answered_at(l)).max() > Some(transferred)
     }
 
     /// Returns the extension that answered the call. Before an answer, returns the extension that rings, if it is only
