@@ -424,16 +424,13 @@ impl FrameDecoder {
             return self.enter_tunnel(context, found, sink);
         }
         self.counters.udp += 1;
-        if !looks_like_rtp(body)
-            && self.is_copy(
-                context,
-                payload.packet,
-                Some((17, payload.packet.len().saturating_sub(payload.bytes.len()))),
-            )
-        {
-            return;
+        if !looks_like_rtp(body) {
+            let offset = payload.packet.len().saturating_sub(payload.bytes.len());
+            if self.is_copy(context, payload.packet, Some((17, offset))) {
+                return;
+            }
+            self.counters.wrapped.note_datagram(port(2), body);
         }
-        self.counters.wrapped.note_datagram(port(2), body);
         let mut datagram = UdpDatagram {
             at: context.at,
             src: payload.src.with_port(port(0)),
