@@ -400,6 +400,11 @@ impl Leg {
         self.correlation_keys.recorded_parties.is_some()
     }
 
+    /// Returns whether the leg is a recording session (SIPREC) that names no party of the call that it records.
+    pub(crate) fn is_nameless_recording_session(&self) -> bool {
+        self.correlation_keys.recorded_parties.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Returns whether the leg was answered for certain, i.e. the 2xx to its INVITE was captured.
     pub(crate) fn is_answered_for_certain(&self) -> bool {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))

@@ -2,9 +2,11 @@
 
 use crate::call::content::{SketchedVoice, VoiceSketch};
 use crate::call::record::Side;
+use crate::call::sound_outline::SoundOutline;
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::voice_prints::VoicePrints;
 use crate::net::{Endpoint, Ssrc};
+use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 /// The media of a leg: its RTP streams, with times and codecs.
@@ -20,6 +22,7 @@ pub(crate) struct LegMedia {
     voice_blocks: [u32; 2],
     /// Sketch of both voices, for the voice prints in the record; `None` before the first block.
     sketch: Option<Box<VoiceSketch>>,
+    outline: Option<Box<SoundOutline>>,
 }
 
 impl LegMedia {
@@ -135,6 +138,34 @@ impl LegMedia {
     /// Forgets the sketch of both voices, because nothing of the leg's sound may be stored.
     pub(crate) fn forget_sketch(&mut self) {
         self.sketch = None;
+    }
+
+    /// Returns the outline of the leg's sound; `None` if nobody doubted that it is the sound of the call.
+    pub(crate) fn outline(&self) -> Option<&SoundOutline> {
+        self.outline.as_deref()
+    }
+
+    /// Begins to add the packets of the next seconds to the outline of the leg's sound.
+    pub(crate) fn begin_outline(&mut self, at: Timestamp) {
+        self.outline.get_or_insert_default().listen(at);
+    }
+
+    /// Removes the outline of the leg's sound.
+    pub(crate) fn drop_outline(&mut self) {
+        self.outline = None;
+    }
+
+    /// Returns whether a packet that was captured at this time is to be added to the outline of the leg's sound.
+    #[inline]
+    pub(crate) fn is_outlined(&self, at: Timestamp) -> bool {
+        self.outline.as_deref().is_some_and(|outline| outline.is_listening(at))
+    }
+
+    /// Adds a packet of a stream to the outline of the leg's sound.
+    pub(crate) fn outline_packet(&mut self, stream: usize, packet: &RtpPacket<'_>, at: Timestamp) {
+        if let (Some(stream), Some(outline)) = (self.streams.get(stream), self.outline.as_deref_mut()) {
+            outline.add(stream.side, at, packet.payload, stream.linear_values());
+        }
     }
 
     /// Records that the comparison of voices should have begun at this time. It could not, because spools were read

@@ -55,6 +55,7 @@ pub(crate) mod reason_ru;
 pub mod record;
 mod roles;
 mod rules;
+mod sound_outline;
 pub mod streams;
 pub mod test_call;
 mod timed_out;

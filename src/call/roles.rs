@@ -74,10 +74,12 @@ impl<'a> CallRoles<'a> {
         };
         let rivals: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
         let anchor = if legs.len() == 1 { first } else { choose_anchor(&rivals, first, click_to_call) };
+        // The mirror may show no leg of the caller, only those of the telephones that the PBX rings.
+        let is_first_rung = click_to_call || party_end(first, legs) == PartyEnd::Callee;
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
-            .filter(|l| l.id != first.id || click_to_call)
+            .filter(|l| l.id != first.id || is_first_rung)
             .filter(|l| party_end(l, legs) == PartyEnd::Callee && is_extension(party_number(l, legs, plan), plan))
             .filter(|l| !is_short_number_outside(l, first, legs, plan))
             .collect();

@@ -7,7 +7,8 @@ use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
 use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge};
 use crate::call::record::{Side, SideRecord, StreamRecord};
-use crate::codec::Codec;
+use crate::codec::g711::linear_values;
+use crate::codec::{Codec, CompandingLaw};
 use crate::net::{Endpoint, PayloadType, SequenceNumber, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::rtp::redundancy;
@@ -287,6 +288,16 @@ impl RtpStream {
     pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
         if !self.is_protected() {
             self.received.level = Some(StreamLevel::of(at, self.voice(), payload));
+        }
+    }
+
+    /// Returns the linear values of the code words in the packet that was handled last; `None` unless it is plain G.711.
+    pub(crate) fn linear_values(&self) -> Option<&'static [i16; 256]> {
+        let voice = self.plain_voice().filter(|_| !self.is_protected())?;
+        match Codec::from_name(voice.encoding)? {
+            Codec::Pcma => Some(linear_values(CompandingLaw::A)),
+            Codec::Pcmu => Some(linear_values(CompandingLaw::Mu)),
+            _ => None,
         }
     }
 

@@ -219,7 +219,7 @@ impl RunningService {
         let engine_config = CallConfig { test_key: test_key.clone(), ..post_process::engine_config(config) };
         let mut engine = Engine::new(engine_config, source.name());
         engine.restore_topology(&topology_file::load(&config.journal.dir), clock::wall_clock());
-        let mut resumed = resume::resume(&mut engine, &mut spool, &|id| post_processor.is_over(id))?;
+        let mut resumed = resume::resume(&mut engine, &mut spool, &post_processor)?;
         if !resumed.is_empty() {
             tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
         }

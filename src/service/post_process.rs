@@ -25,7 +25,7 @@ use super::worker::CallWorker;
 use super::{maintenance, record_sync};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, DueSegments, EndedCall, RegistrationPolicy};
-use crate::call::record::{CallVerdict, ProblemKind};
+use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::outbox::Outbox;
 use crate::journal::{CallStage, Journal, LegRow, StoredCall};
@@ -37,6 +37,7 @@ use crate::ops::thread::{StoppableThread, join_within};
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
 use crate::recording::{FolderLayout, Recorder};
+use crate::service::resume::EarlierCalls;
 use crate::service::topology_file::TopologyFile;
 use crate::spool::disk::DiskStore;
 
@@ -268,11 +269,6 @@ impl PostProcessor {
         Ok(())
     }
 
-    /// Returns whether the call with this id has ended, according to the journal.
-    pub fn is_over(&self, id: &str) -> bool {
-        self.pool.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
-    }
-
     /// Returns a client that asks the delivery thread for its status; `None` if calls are not delivered.
     pub fn delivery(&self) -> Option<StatusClient> {
         self.delivery.as_ref().map(DeliveryHandle::status_client)
@@ -323,6 +319,18 @@ impl PostProcessor {
         if waiting > 0 {
             tracing::error!(calls = waiting, "recordings could not be written; the next start tries again");
         }
+    }
+}
+
+impl EarlierCalls for PostProcessor {
+    fn is_over(&self, id: &str) -> bool {
+        self.pool.worker.journal.call(id).is_ok_and(|call| call.is_some_and(|call| call.stage != CallStage::Live))
+    }
+
+    fn owner_of(&self, leg: &str) -> Option<CallRecord> {
+        let journal = &self.pool.worker.journal;
+        let owner = journal.owner_of_leg(leg).ok()?.filter(|owner| owner.stage != CallStage::Live)?;
+        Some(journal.call(&owner.call_id).ok()??.record)
     }
 }
 

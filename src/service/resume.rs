@@ -13,6 +13,7 @@ use crate::call::Engine;
 use crate::call::decision::Decision;
 use crate::call::engine::RestoredLeg;
 use crate::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
+use crate::call::record::CallRecord;
 use crate::decode::UdpDatagram;
 use crate::sip::{SipFraming, SipMessage};
 use crate::spool::SpoolError;
@@ -20,20 +21,42 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
+/// The calls of earlier processes that have ended, as the journal knows them.
+pub trait EarlierCalls {
+    /// Returns whether the call with this id has ended.
+    fn is_over(&self, id: &str) -> bool;
+
+    /// Returns the record of the ended call to which the leg with this name belongs; `None` if no ended call has it.
+    fn owner_of(&self, leg: &str) -> Option<CallRecord>;
+}
+
+/// No call of an earlier process has ended: there is no journal, or it is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct NoEarlierCalls;
+
+impl EarlierCalls for NoEarlierCalls {
+    fn is_over(&self, _: &str) -> bool {
+        false
+    }
+
+    fn owner_of(&self, _: &str) -> Option<CallRecord> {
+        None
+    }
+}
+
 /// Makes the engine read the spool of an earlier process. Returns the names of the legs that the engine continues.
 ///
-/// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. `is_over` returns whether a
-/// conversation has ended according to the journal. Legs of an ended conversation are skipped if they have no separate
-/// spool file.
+/// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. Legs of a call that has
+/// ended (`earlier`) are skipped if they have no separate spool file.
 ///
 /// # Errors
 /// Fails if the folder cannot be read, or a spool is of a newer version.
 pub fn resume(
     engine: &mut Engine,
     spool: &mut DiskSpool,
-    is_over: &dyn Fn(&str) -> bool,
+    earlier: &dyn EarlierCalls,
 ) -> Result<HashSet<String>, SpoolError> {
-    resume_at(engine, spool, is_over, wall_clock())
+    resume_at(engine, spool, earlier, wall_clock())
 }
 
 /// Does the work of [`resume`]; `now` is the wall-clock time at the start of the recorder.
@@ -43,12 +66,12 @@ pub fn resume(
 pub fn resume_at(
     engine: &mut Engine,
     spool: &mut DiskSpool,
-    is_over: &dyn Fn(&str) -> bool,
+    earlier: &dyn EarlierCalls,
     now: Timestamp,
 ) -> Result<HashSet<String>, SpoolError> {
-    let legs = find_legs(spool, is_over)?;
+    let legs = find_legs(spool, earlier)?;
     for leg in &legs {
-        recall_leg(engine, leg);
+        recall_leg(engine, leg, earlier);
     }
     let mut sink = ResumeSink::new(spool, &legs);
     let mut sequence = RestoreSequence::new(&legs);
@@ -81,7 +104,7 @@ pub fn resume_at(
 }
 
 /// Lists the legs that an earlier process left in the spool.
-fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<RestorableLeg>, SpoolError> {
+fn find_legs(spool: &DiskSpool, earlier: &dyn EarlierCalls) -> Result<Vec<RestorableLeg>, SpoolError> {
     let store = spool.store();
     let folder = |source| SpoolError::Io { path: store.path("").display().to_string(), source };
     let mut legs = Vec::new();
@@ -95,16 +118,20 @@ fn find_legs(spool: &DiskSpool, is_over: &dyn Fn(&str) -> bool) -> Result<Vec<Re
         tracing::error!("{error}: calls that were being set up cannot be resumed");
         Vec::new()
     });
-    legs.extend(rolled.into_iter().filter(|leg| !filed.contains(&leg.name) && !is_over(&leg.conversation)));
+    legs.extend(rolled.into_iter().filter(|leg| !filed.contains(&leg.name) && !earlier.is_over(&leg.conversation)));
     Ok(legs)
 }
 
 /// Restores a leg of the earlier process in the engine. The first INVITE identifies the leg.
-fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
+///
+/// A leg that was split off at the end of its call has a closed spool, which names the call that the leg left. So the
+/// journal says to which call such a leg belongs.
+fn recall_leg(engine: &mut Engine, leg: &RestorableLeg, earlier: &dyn EarlierCalls) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
     let Ok(message) = SipMessage::parse(datagram.payload, SipFraming::Datagram) else { return };
-    engine.handle_restored_leg(RestoredLeg {
+    let owner = if leg.has_end() { earlier.owner_of(&leg.name) } else { None };
+    let mut restored = RestoredLeg {
         name: leg.name.clone(),
         conversation: leg.conversation.clone(),
         call_id: message.call_id().to_owned(),
@@ -114,7 +141,16 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg) {
         wall_offset_ns: leg.wall_offset_ns,
         last_media_at: leg.last_media_at,
         joined_by: leg.joined_by,
-    });
+    };
+    if let Some(owner) = owner {
+        if owner.id != restored.conversation {
+            let known = owner.legs.iter().find(|known| known.sip_call_id == restored.call_id);
+            restored.joined_by = known.and_then(|known| known.joined_by);
+            restored.conversation.clone_from(&owner.id);
+        }
+        engine.handle_restored_relations(&owner.id, owner.relations);
+    }
+    engine.handle_restored_leg(restored);
 }
 
 /// Returns the result of reading a spool file. If the file is damaged, renames it and returns `None`, so that it does

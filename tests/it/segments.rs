@@ -97,7 +97,7 @@ impl LongCallRecorder {
         };
         let finisher = PostProcessor::start(config, tools, events).unwrap();
         let mut engine = Engine::new(post_process::engine_config(config), "made up");
-        let revived = resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).unwrap();
+        let revived = resume::resume(&mut engine, &mut spool, &finisher).unwrap();
         while let Some(event) = engine.poll_event() {
             spool.forward(event);
         }

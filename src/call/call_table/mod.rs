@@ -18,11 +18,12 @@ use slotmap::SlotMap;
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::{CorrelationIndex, CorrelationKeys, Referral};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::event::LegId;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::media_index::{FlowRoute, MediaIndex, MediaReceiver};
-use crate::call::record::Side;
+use crate::call::record::{RelationRecord, Side};
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
@@ -227,12 +228,34 @@ impl CallTable {
         }
         call.relations.retain(|relation| relation.id != old.id);
         // No record will have the id of the removed call. So relations to it are changed to the remaining call.
-        for (_, other) in self.calls.iter_mut().filter(|(key, _)| *key != into) {
-            for relation in other.relations.iter_mut().filter(|relation| relation.id == old.id) {
-                relation.id.clone_from(&id);
+        let names_old = |relation: &RelationRecord| relation.id == old.id;
+        for (_, other) in self.calls.iter_mut().filter(|(_, other)| other.relations.iter().any(names_old)) {
+            for relation in std::mem::take(&mut other.relations) {
+                let id = if relation.id == old.id { id.clone() } else { relation.id };
+                other.add_relation(RelationRecord { id, ..relation });
             }
         }
         Some(*old)
+    }
+
+    /// Removes the relation between two calls from both.
+    pub(crate) fn forget_relation(&mut self, a: CallKey, b: CallKey) {
+        let ids = [a, b].map(|call| self.calls.get(call).map(|call| call.id.clone()));
+        for key in [a, b] {
+            if let Some(call) = self.calls.get_mut(key) {
+                call.relations.retain(|relation| !ids.iter().flatten().any(|id| *id == relation.id));
+            }
+        }
+    }
+
+    /// Removes the relations of a call by the rule `ambiguous`, in both calls of each relation: it is known now to which
+    /// call its leg belongs.
+    pub(crate) fn forget_ambiguity(&mut self, call: CallKey) {
+        let Some(id) = self.calls.get(call).map(|call| call.id.clone()) else { return };
+        let is_ambiguous = |relation: &RelationRecord| relation.why == CorrelationRule::Ambiguous;
+        for (key, other) in &mut self.calls {
+            other.relations.retain(|relation| !is_ambiguous(relation) || key != call && relation.id != id);
+        }
     }
 
     /// Removes a leg from all indexes. The leg stays in the table and in its call.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
-use crate::call::correlation_keys::CLOCK_SKEW;
+use crate::call::correlation_keys::{CLOCK_SKEW, RING_BURST};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
 use crate::call::keys::{CallKey, LegKey};
@@ -59,7 +59,7 @@ impl RingOutcome {
 /// to that call. If no other call explains the outcome, the leg usually stays in its call.
 ///
 /// A cancelled leg never moves. A PBX may stop ringing a telephone at the moment at which an unrelated call is
-/// answered.
+/// answered. An exception is a separate call of a telephone of a ring group, another telephone of which answered.
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
@@ -69,11 +69,22 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_own = correlator.explains_for_own(own, pbx, outcome);
     let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
     let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
+    let is_separate = correlator.is_one_dialog(own);
+    // The caller of another call waits in a queue. The telephone may be for this caller, who was answered before.
+    if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, pbx, outcome)) {
+        return Vec::new();
+    }
     match calls.as_slice() {
         [] if correlator.is_undecidable(own, pbx, outcome, &alternatives) => {
             alternatives.iter().chain([&own]).map(unassigned).collect()
         }
-        [only] if !is_own && matches!(outcome, RingOutcome::Cancelled(_)) => vec![unassigned(only)],
+        [only]
+            if !is_own
+                && matches!(outcome, RingOutcome::Cancelled(_))
+                && !(is_separate && correlator.rings_beside(*only, leg)) =>
+        {
+            vec![unassigned(only)]
+        }
         calls => calls.iter().map(|call| Evidence::about_call(CorrelationRule::RingOutcome, *call)).collect(),
     }
 }
@@ -137,11 +148,23 @@ impl Correlator<'_> {
         // If the mirror port lost the 200 response to the caller, the caller's ACK shows that the caller was answered.
         let is_served =
             |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at().is_some();
-        let is_queued = |call: &CallKey| {
-            self.caller_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
-                && !self.rung_legs(*call, pbx).any(|l| l.answered_by(at) && l.lived_at(at))
-        };
-        !self.caller_legs(own, pbx).any(is_served) || alternatives.iter().any(is_queued)
+        !self.caller_legs(own, pbx).any(is_served)
+            || alternatives.iter().any(|call| self.has_queued_caller(*call, pbx, outcome))
+    }
+
+    /// Returns whether the PBX had answered the caller of a call before a telephone answered, and no telephone of that
+    /// call had answered.
+    fn has_queued_caller(&self, call: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
+        let RingOutcome::Answered(at) = outcome else { return false };
+        let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);
+        self.caller_legs(call, pbx).any(is_live) && !self.rung_legs(call, pbx).any(is_live)
+    }
+
+    /// Returns whether a PBX rang another telephone together with this leg for the caller of a call, and that telephone
+    /// answered.
+    fn rings_beside(&self, call: CallKey, leg: &Leg) -> bool {
+        let is_beside = |other: &Leg| other.created_at.distance(leg.created_at) <= RING_BURST;
+        self.rung_legs(call, leg.machines().0).any(|other| other.dialog.answered.is_some() && is_beside(other))
     }
 
     /// Returns the legs on which the caller of a call reached this PBX.

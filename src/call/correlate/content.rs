@@ -14,6 +14,17 @@ use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
 use crate::call::record::Side;
 use crate::call::roles::{CallRoles, party_number};
+use crate::time::Timestamp;
+
+/// One of the two legs of a relay.
+struct RelayEnd<'a> {
+    key: LegKey,
+    leg: &'a Leg,
+    /// The leg at the other end of the relay.
+    partner: &'a Leg,
+    /// Anchor leg of the leg's call.
+    anchor: &'a Leg,
+}
 
 impl Correlator<'_> {
     /// Returns the commands that follow when a machine is proven to pass voice from one leg to another (a relay).
@@ -32,9 +43,9 @@ impl Correlator<'_> {
         if let Some(commands) = self.carry_on(relay) {
             return commands;
         }
-        if let Some(party) = self.other_party_served(relay) {
+        if let Some(RelayEnd { leg: telephone, partner: party, .. }) = self.telephone_of_two(relay) {
             let relate = Command::Relate { a: own, b: other, why: by };
-            return [relate].into_iter().chain(self.answered_by_telephone(party)).collect();
+            return [relate].into_iter().chain(self.answered_by_telephone(telephone, party)).collect();
         }
         // Two legs that both arrive at the machine, e.g. the legs of two callers in a conference, stay two calls.
         let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
@@ -47,42 +58,50 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the telephone's leg and the other party's leg, if the telephone talks with two outside parties. Besides
-    /// this party, it still talks with the outside party of its own call, e.g. while a second customer is in call
-    /// waiting.
-    fn other_party_served(&self, relay: ProvenRelay) -> Option<(&Leg, &Leg)> {
-        let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
-        [(cause, effect), (effect, cause)].into_iter().find(|(telephone, party)| {
-            let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
-            let relays = self.table.call(telephone.call()).map_or(&[][..], |call| call.notes.relays());
-            let is_served = |anchor: &Leg| {
-                let pair = (telephone.id.min(anchor.id), telephone.id.max(anchor.id));
-                anchor.dialog.ended().is_none() && relays.contains(&pair)
-            };
-            let is_outside = |leg: &Leg, legs: &[&Leg]| self.extension_at(leg, legs).is_none();
-            CallRoles::from_legs(&legs, self.plan).is_some_and(|roles| {
-                let anchor = roles.anchor;
-                anchor.id != telephone.id
-                    && !is_outside(telephone, &legs)
-                    && is_served(anchor)
-                    && is_outside(anchor, &legs)
-            }) && is_outside(party, &self.table.legs_of(party.call()).collect::<Vec<_>>())
+    /// Returns both legs of a relay, each with the anchor leg of its call and with the leg at the other end of the relay.
+    fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
+        let (cause, effect) = (relay.cause.1, relay.effect.1);
+        [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
+            let (leg, partner) = (self.table.leg(key)?, self.table.leg(partner)?);
+            let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
+            let anchor = CallRoles::from_legs(&legs, self.plan)?.anchor;
+            Some(RelayEnd { key, leg, partner, anchor })
+        })
+    }
+
+    /// Returns the end of a relay that is a telephone which also talks with the outside party of its own call, e.g. while
+    /// a second customer is in call waiting. The other end must be another outside party.
+    fn telephone_of_two(&self, relay: ProvenRelay) -> Option<RelayEnd<'_>> {
+        self.ends_of(relay).find(|RelayEnd { leg, partner, anchor, .. }| {
+            let relays = self.table.call(leg.call()).map_or(&[][..], |call| call.notes.relays());
+            let is_served = relays.contains(&(leg.id.min(anchor.id), leg.id.max(anchor.id)));
+            anchor.id != leg.id
+                && anchor.dialog.ended().is_none()
+                && is_served
+                && self.extension_at(leg).is_some()
+                && self.extension_at(anchor).is_none()
+                && self.extension_at(partner).is_none()
         })
     }
 
     /// Returns the command that marks a party's call as answered by this telephone, which belongs to another call.
     /// Returns `None` if the telephone's extension is not known.
-    fn answered_by_telephone(&self, (telephone, party): (&Leg, &Leg)) -> Option<Command> {
-        let (at, _) = party.dialog.answered?;
-        let legs: Vec<&Leg> = self.table.legs_of(telephone.call()).collect();
-        let extension = Some(self.extension_at(telephone, &legs)?.to_owned());
-        let by = AnsweredElsewhere { at, extension };
-        self.table.is_lone(party.call()).then_some(Command::MarkAnsweredElsewhere { call: party.call(), by })
+    fn answered_by_telephone(&self, telephone: &Leg, party: &Leg) -> Option<Command> {
+        let (at, _) = party.dialog.answered.filter(|_| self.table.is_lone(party.call()))?;
+        self.served_by(party.call(), telephone, at)
+    }
+
+    /// Returns the command that records the extension of a telephone as the one that answered a call at this time. Returns
+    /// `None` if the extension is not known.
+    fn served_by(&self, call: CallKey, telephone: &Leg, at: Timestamp) -> Option<Command> {
+        let extension = Some(self.extension_at(telephone)?.to_owned());
+        Some(Command::MarkAnsweredElsewhere { call, by: AnsweredElsewhere { at, extension } })
     }
 
     /// Returns the extension that takes part in a leg; `None` if the leg's party is an outside number.
-    fn extension_at<'a>(&self, leg: &'a Leg, legs: &[&Leg]) -> Option<&'a str> {
-        party_number(leg, legs, self.plan).filter(|number| self.plan.is_extension(number))
+    fn extension_at<'a>(&'a self, leg: &'a Leg) -> Option<&'a str> {
+        let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
+        party_number(leg, &legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
     /// Returns the commands that move a leg to another call whose sound it carries now. The other party of its first
@@ -90,11 +109,8 @@ impl Correlator<'_> {
     ///
     /// The first call keeps the agent's extension.
     fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
-        let (cause, effect) = (relay.cause.1, relay.effect.1);
-        [(cause, effect), (effect, cause)].into_iter().find_map(|(key, partner)| {
-            let (leg, into) = (self.table.leg(key)?, self.table.leg(partner)?.call());
-            let (from, legs) = (leg.call(), self.table.legs_of(leg.call()).collect::<Vec<_>>());
-            let anchor = CallRoles::from_legs(&legs, self.plan)?.anchor;
+        self.ends_of(relay).find_map(|RelayEnd { key, leg, partner, anchor }| {
+            let (from, into) = (leg.call(), partner.call());
             let (answered_at, _) = anchor.dialog.answered.filter(|_| anchor.dialog.ended().is_some())?;
             let is_open = |key: &LegKey| self.table.leg(*key).is_some_and(|l| l.dialog.ended().is_none());
             let open: Vec<LegKey> = self.caused_legs(key).into_iter().filter(is_open).collect();
@@ -105,10 +121,7 @@ impl Correlator<'_> {
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
-            let extension = self.extension_at(leg, &legs);
-            let by =
-                extension.map(|extension| AnsweredElsewhere { at: answered_at, extension: Some(extension.to_owned()) });
-            let keep = by.map(|by| Command::MarkAnsweredElsewhere { call: from, by });
+            let keep = self.served_by(from, leg, answered_at);
             let relate = Command::Relate { a: from, b: into, why: CorrelationRule::Survives };
             let carried = Command::Move { legs: open, into, by: CorrelationRule::MediaContent };
             Some(keep.into_iter().chain([relate, carried]).chain(self.link_by_content(relay)).collect())

@@ -8,7 +8,8 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - Content may join a call until Pyrus may know it. All other rules may join it only until events announce it.
+    /// - Content, and the outcome of an ambiguous leg, may join a call until Pyrus may know it. All other rules may join
+    ///   it only until events announce it.
     /// - Rules about numbers must not join a call with a known cause, or a call that could belong to several others.
     /// - If an earlier process announced the call and its spool is gone, nothing may join it.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
@@ -16,16 +17,28 @@ impl Correlator<'_> {
             return false;
         };
         match by {
-            CorrelationRule::MediaContent => !call.recording.is_committed(),
+            CorrelationRule::MediaContent | CorrelationRule::RingOutcome => !call.recording.is_committed(),
             CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),
             _ => !call.stage.is_settled() && !call.closed_to_heuristics,
         }
     }
 
     /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
-    /// because of its content.
+    /// because of its content, or if all are hops of one ambiguous leg.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
-        (by == CorrelationRule::MediaContent || self.table.is_lone(call)) && self.may_still_be_joined(call, by)
+        let has_form = match by {
+            CorrelationRule::MediaContent => true,
+            CorrelationRule::RingOutcome => self.is_one_dialog(call),
+            _ => self.table.is_lone(call),
+        };
+        has_form && self.may_still_be_joined(call, by)
+    }
+
+    /// Returns whether all legs of a call are hops of one dialog, and the call never had another leg.
+    pub(crate) fn is_one_dialog(&self, call: CallKey) -> bool {
+        let had_others = self.table.call(call).is_none_or(|call| call.notes.had_other_legs());
+        let mut legs = self.table.legs_of(call);
+        !had_others && legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)))
     }
 
     /// Returns whether a call has room for this number of further legs.

@@ -12,6 +12,7 @@ mod agreeing;
 mod ambiguous;
 mod command;
 mod content;
+mod doubt;
 mod evidence;
 mod heuristic;
 mod identity;
@@ -24,6 +25,7 @@ mod pickup;
 mod question;
 mod retry;
 mod rule_list;
+mod sound_group;
 mod tie;
 mod transfer;
 
@@ -68,11 +70,11 @@ impl Correlation {
     }
 
     /// Returns the result for a leg that could belong to each of these calls. The leg begins a new call, which is
-    /// related to them.
+    /// related to some of them. The rule `ring_outcome` may decide later.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
-        calls.truncate(MAX_AMBIGUOUS);
-        let related = calls.into_iter().map(|call| (call, CorrelationRule::Ambiguous)).collect();
-        Self { related, closed_to_heuristics: true, ..Self::default() }
+        calls.truncate(MAX_ALTERNATIVES);
+        let related = calls.iter().take(MAX_AMBIGUOUS).map(|call| (*call, CorrelationRule::Ambiguous)).collect();
+        Self { related, closed_to_heuristics: true, alternatives: calls, ..Self::default() }
     }
 }
 

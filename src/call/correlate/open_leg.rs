@@ -60,15 +60,21 @@ impl Correlator<'_> {
             return self.split_weak_leg(leg, subject.leg);
         }
         let is_ambiguous = subject.leg.join.is_ambiguous();
+        let is_separate = is_ambiguous && self.is_one_dialog(own);
         match CallChoice::between(evidence) {
             CallChoice::Join(e) if e.call == own && subject.leg.join.is_weak() => {
                 vec![Command::Confirm { leg, by: e.rule }]
             }
             CallChoice::Nothing => Vec::new(),
             CallChoice::Join(e) if e.call == own => Vec::new(),
+            CallChoice::Join(e) if is_separate && e.rule == CorrelationRule::RingOutcome => {
+                vec![self.join_calls(e.call, own, e.rule)]
+            }
             CallChoice::Join(e) if is_ambiguous && e.rule == CorrelationRule::RingOutcome => {
                 vec![Command::Move { legs: vec![leg], into: e.call, by: e.rule }]
             }
+            // The leg is a separate call already, which is related to the other calls.
+            CallChoice::Ambiguous(_) | CallChoice::Prefer(..) | CallChoice::Relate(_) if is_separate => Vec::new(),
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) => vec![self.split_ambiguous_leg(subject)],
             CallChoice::Relate(found) if found.iter().any(|e| e.rule == CorrelationRule::Ambiguous) => {
                 vec![self.split_ambiguous_leg(subject)]

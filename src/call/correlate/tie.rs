@@ -5,9 +5,9 @@
 
 use std::cmp::Ordering;
 
-use crate::call::correlate::Correlator;
+use crate::call::correlate::{Correlator, PBX_REACTION};
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
-use crate::call::correlation_rule::CorrelationRule;
+use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
@@ -25,6 +25,12 @@ impl Correlator<'_> {
         let first = causes.min_by_key(|cause| (cause.created_at, cause.id))?;
         let is_later = (first.created_at, first.id) > (leg.created_at, leg.id);
         Some(if is_later { &first.join } else { &leg.join })
+    }
+
+    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it.
+    pub(super) fn is_tied_weakly(&self, leg: &Leg) -> bool {
+        let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed());
+        tie.and_then(LegJoin::by).is_some_and(|by| by.strength() == EvidenceStrength::Weak)
     }
 
     /// Returns whether a leg and the leg that caused it share only one number, and nothing else confirms the join.
@@ -87,6 +93,35 @@ fn is_sent_back_for(effect: &Leg, cause: &Leg) -> bool {
         Ordering::Equal => is_earlier,
         Ordering::Less => false,
     }
+}
+
+/// Returns whether a machine is at one of the ends of a leg.
+pub(super) fn is_end_of(machine: Endpoint, leg: &Leg) -> bool {
+    leg.machines().0.same_host(machine) || leg.machines().1.same_host(machine)
+}
+
+/// Returns whether one of the legs arrives at a machine and another one leaves it.
+pub(super) fn pass_through<'a>(machine: Endpoint, legs: impl Iterator<Item = &'a Leg> + Clone) -> bool {
+    legs.clone().any(|leg| leg.machines().1.same_host(machine))
+        && legs.clone().any(|leg| leg.machines().0.same_host(machine))
+}
+
+/// Returns the machine that received one of two legs and sent the other; `None` if there is none.
+pub(super) fn machine_between(a: &Leg, b: &Leg) -> Option<Endpoint> {
+    let onward = |from: &Leg, to: &Leg| Some(from.machines().1).filter(|machine| machine.same_host(to.machines().0));
+    onward(a, b).or_else(|| onward(b, a))
+}
+
+/// Returns whether two legs were answered within the time in which a PBX passes an answer on.
+pub(super) fn are_answered_together(a: &Leg, b: &Leg) -> bool {
+    let times = a.dialog.answered.zip(b.dialog.answered);
+    times.is_some_and(|((a, _), (b, _))| a.distance(b) <= PBX_REACTION)
+}
+
+/// Returns whether two legs ended within the time in which a PBX passes a BYE on.
+pub(super) fn have_ended_together(a: &Leg, b: &Leg) -> bool {
+    let times = a.dialog.ended().zip(b.dialog.ended());
+    times.is_some_and(|((a, _), (b, _))| a.distance(b) <= PBX_REACTION)
 }
 
 /// Returns whether a leg was sent by a program on the host that received it, e.g. by a softphone or dialler on the PBX.

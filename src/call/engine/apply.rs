@@ -35,7 +35,9 @@ impl Engine {
                 Command::Confirm { leg, by } => {
                     if let Some(found) = self.table.leg_mut(leg) {
                         found.join.confirm(by);
+                        let call = found.call();
                         self.store_assignment(leg, sink);
+                        self.outline_doubtful_call(call);
                     }
                 }
                 Command::SetSendingMachine { leg, machine } => self.set_sending_machine(leg, machine, sink),

@@ -57,6 +57,7 @@ impl Engine {
         }
         if state.1 && !was_answered {
             self.watch_call(call);
+            self.outline_doubtful_call(call);
         } else {
             self.watch_leg(slot);
         }

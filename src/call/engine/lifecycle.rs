@@ -153,6 +153,7 @@ impl Engine {
     pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {
+            self.restore_relations(first);
             self.finish_call(first, sink);
         }
         true
@@ -171,6 +172,7 @@ impl Engine {
                 self.finish_call(own, sink);
             }
         }
+        self.keep_related_calls(conversation, sink);
         let is_attempt = self.is_scan_suspect(conversation);
         if is_attempt {
             self.count_scan_attempt(conversation);

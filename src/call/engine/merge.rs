@@ -26,6 +26,9 @@ impl Engine {
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let related = self.calls_related_to(from);
+        if matches!(by, CorrelationRule::RingOutcome | CorrelationRule::MediaContent) {
+            self.table.forget_ambiguity(from);
+        }
         let Some(old) = self.table.merge(from, into) else { return };
         self.timers.disarm_call(from);
         let Some(call) = self.table.call_mut(into) else { return };
@@ -45,6 +48,7 @@ impl Engine {
         for slot in newly_paused {
             self.apply_pause_to_new_leg(slot, self.clock.now, sink);
         }
+        self.outline_doubtful_call(into);
         self.apply_rules(into, sink);
         self.events.extend(old.stage.is_told().then_some(CallEvent::Absorbed(old.id)));
     }
@@ -112,6 +116,7 @@ impl Engine {
             self.emit_update(from, sink);
         }
         self.store_call(into, sink);
+        self.outline_doubtful_call(into);
         self.apply_rules(into, sink);
         self.emit_update(into, sink);
     }

@@ -17,6 +17,7 @@ mod marked_rtp;
 mod media;
 mod merge;
 mod new_leg;
+mod outlines;
 mod packets;
 mod pause;
 mod policy;

@@ -110,6 +110,7 @@ impl Engine {
         let Some(leg) = self.table.leg(route.slot) else { return };
         let paused =
             leg.pause.is_known && self.table.call(leg.call()).is_some_and(|call| call.pauses.covers(datagram.at));
+        let is_outlined = !secret && !paused && leg.media.is_outlined(datagram.at);
         if leg.spool.is_open() {
             let keep = if secret || paused { KeptBytes::Header(header_bytes(packet)) } else { KeptBytes::Whole };
             sink.packet(leg.id, datagram, keep);
@@ -127,6 +128,9 @@ impl Engine {
         }
         if let Some(voice) = sketched {
             self.sketch_packet(StreamRef { slot: route.slot, index }, voice, packet, datagram.at);
+        }
+        if is_outlined && let Some(leg) = self.table.leg_mut(route.slot) {
+            leg.media.outline_packet(index, packet, datagram.at);
         }
         if let Some(watch) = watch {
             self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);

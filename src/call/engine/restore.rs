@@ -68,6 +68,8 @@ pub(super) struct RestoreState {
     clock_since: Option<Timestamp>,
     /// Keys of calls with closed legs only, in the order in which they closed.
     over: VecDeque<CallKey>,
+    /// Relations of calls that have ended, by id of the call. The journal has them.
+    relations: HashMap<String, Vec<RelationRecord>, foldhash::fast::RandomState>,
     /// Whether spools are being read now.
     is_reading: bool,
 }
@@ -117,6 +119,11 @@ impl RestoreState {
         self.over.pop_front()
     }
 
+    /// Removes and returns the relations of a call that has ended, as the journal has them.
+    pub(super) fn take_relations(&mut self, id: &str) -> Vec<RelationRecord> {
+        self.relations.remove(id).unwrap_or_default()
+    }
+
     /// Returns whether spools are being read now.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
@@ -132,6 +139,12 @@ impl Engine {
         let legs = self.earlier.restore.legs.entry(restore_key(&restored.call_id, restored.hop)).or_default();
         legs.push(restored);
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
+    }
+
+    /// Adds relations of a call that has ended, as the journal has them. The spools may lack those that the end of the
+    /// call brought.
+    pub fn handle_restored_relations(&mut self, id: &str, relations: Vec<RelationRecord>) {
+        self.earlier.restore.relations.insert(id.to_owned(), relations);
     }
 
     /// Applies a decision from the spool of the leg `name`. The spool may lack the messages that led to the decision.
@@ -237,6 +250,10 @@ impl Engine {
     /// The time without a recorder does not count as silence of the calls. The record of each live call gets a problem
     /// with the length of this time.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
+        // Legs that had just ended are closed later, and their calls end then.
+        for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
+            self.restore_relations(call);
+        }
         while self.end_first_waiting_call(sink) {}
         self.earlier.restore = RestoreState::default();
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
@@ -249,6 +266,7 @@ impl Engine {
             self.watch_restored_leg(slot, now);
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
+            self.outline_doubtful_call(call);
             self.finish_if_over(call, sink);
             self.emit_update(call, sink);
         }

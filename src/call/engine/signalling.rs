@@ -219,8 +219,11 @@ impl Engine {
             Some(MachineAlias::OfLeg(slot, machine)) => self.set_sending_machine(slot, machine, sink),
             None => {}
         }
-        if let Some((conversation, by)) = correlation.same.or_else(|| self.join_late_cause(draft, sink)) {
+        if let Some((conversation, by)) = correlation.same {
             return AssignedCall { conversation, by: Some(by), alternatives: correlation.alternatives };
+        }
+        if let Some((conversation, by)) = self.join_late_cause(draft, sink) {
+            return AssignedCall::only(conversation, Some(by));
         }
         let dialog = &draft.dialog;
         let id = conversation_id(&self.settings.config.appliance, dialog.call_id(), dialog.caller_tag(), draft.at);
@@ -231,7 +234,7 @@ impl Engine {
         for (other, why) in correlation.related {
             self.relate(conversation, other, why, sink);
         }
-        AssignedCall::only(conversation, None)
+        AssignedCall { conversation, by: None, alternatives: correlation.alternatives }
     }
 
     /// Returns whether a message is a late message of an ended dialog.

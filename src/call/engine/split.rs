@@ -62,6 +62,24 @@ impl Engine {
         }
     }
 
+    /// Keeps the ids of the live calls that are related to a call that is over: its record names them, so no merge may
+    /// remove them. An ambiguous telephone that still rings or talks does not belong to the call that is over. So the two
+    /// are no longer related.
+    pub(super) fn keep_related_calls(&mut self, over: CallKey, sink: &mut dyn LegSink) {
+        let relations = self.table.call(over).map_or(&[][..], |call| &call.relations).to_vec();
+        for relation in relations {
+            let Some(other) = self.table.call_by_id(&relation.id) else { continue };
+            let may_belong = |leg: &Leg| leg.dialog.ended().is_none() && leg.join.alternatives().contains(&over);
+            let is_undecided = self.correlator().is_one_dialog(other) && self.table.legs_of(other).any(may_belong);
+            if relation.why == CorrelationRule::Ambiguous && is_undecided {
+                self.table.forget_relation(over, other);
+            } else if let Some(call) = self.table.call_mut(other) {
+                call.recording.commit();
+            }
+            self.store_call(other, sink);
+        }
+    }
+
     /// Returns whether the anchor leg of a related call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
         // The legs of one conversation do not end at exactly the same moment.

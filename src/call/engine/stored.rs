@@ -95,9 +95,12 @@ impl Engine {
     /// Restores the call of a leg, and how the leg joined it.
     pub(super) fn restore_assignment(&mut self, slot: LegKey, stored: &LegAssignment) {
         let alternatives = stored.alternatives.iter().filter_map(|id| self.table.call_by_id(id)).collect();
-        let Some(leg) = self.table.leg_mut(slot) else { return };
-        leg.join.restore(stored.by, stored.confirmed_by);
-        leg.join.set_alternatives(alternatives);
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
+        // The assignment to another call, which the leg left later, says only which machine sent the leg.
+        if call.id == stored.conversation {
+            leg.join.restore(stored.by, stored.confirmed_by);
+            leg.join.set_alternatives(alternatives);
+        }
         let (own, receiver) = (leg.dialog.caller_addr, leg.machines().1);
         let sender = stored.machine.unwrap_or_else(|| self.site.topology.machine_of(own));
         self.table.set_machines(slot, (sender, receiver));
@@ -116,6 +119,14 @@ impl Engine {
         let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| Some((id_of(a)?, id_of(b)?))).collect();
         if let Some(call) = self.table.call_mut(conversation) {
             relays.into_iter().for_each(|pair| _ = call.notes.note_relay(pair));
+        }
+    }
+
+    /// Adds the relations that the journal has to a restored call.
+    pub(super) fn restore_relations(&mut self, conversation: CallKey) {
+        let Some(call) = self.table.call_mut(conversation) else { return };
+        for relation in self.earlier.restore.take_relations(&call.id) {
+            call.add_relation(relation);
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::call::config::RegistrationMoment;
 use crate::call::conversation::LiveSnapshot;
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink, LiveCall};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
+use crate::call::record::RelationRecord;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
@@ -45,25 +48,38 @@ impl Engine {
         }
     }
 
-    /// Returns whether the announcement of a call must wait. The call has a single leg, and the content of its media
-    /// may soon show that it belongs to another call.
+    /// Returns whether the announcement of a call must wait, because more may show soon that it belongs to another call.
+    ///
+    /// The call has one leg, and the content of its media is being compared. Or a telephone rings, and it is not known for
+    /// which of several calls. Those calls are announced themselves.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
-        let leg = match call.legs() {
-            [slot] if self.table.call_count() > 1 && self.table.is_lone(conversation) => self.table.leg(*slot),
-            _ => None,
-        };
+        let Some(leg) = call.legs().first().and_then(|slot| self.table.leg(*slot)) else { return false };
         let is_committed = call.recording.is_committed() || call.origin.earlier_record().is_some();
-        let Some(leg) = leg.filter(|leg| !is_committed && leg.dialog.ended().is_none()) else { return false };
-        let Some((answered, _)) = leg.dialog.answered else { return false };
+        if is_committed || leg.dialog.ended().is_some() || self.table.call_count() < 2 {
+            return false;
+        }
+        let is_ambiguous = self.is_separate_ambiguous(conversation);
+        let Some((answered, _)) = leg.dialog.answered else { return is_ambiguous };
         let until = answered + COMMIT_WAIT;
         let is_encrypted =
             leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
-        if self.clock.now >= until || is_encrypted || self.names_extension(leg) {
+        let may_be_matched = self.table.is_lone(conversation) && !is_encrypted && !self.names_extension(leg);
+        if self.clock.now >= until || !is_ambiguous && !may_be_matched {
             return false;
         }
         self.timers.arm(EngineTimer::Commit(conversation), until);
         true
+    }
+
+    /// Returns whether a call is one dialog that could belong to several other calls that are live.
+    fn is_separate_ambiguous(&self, conversation: CallKey) -> bool {
+        let Some(call) = self.table.call(conversation) else { return false };
+        let is_live = |relation: &RelationRecord| self.table.call_by_id(&relation.id).is_some();
+        self.settings.config.registered_at != RegistrationMoment::Invite
+            && call.relations.iter().any(|relation| relation.why == CorrelationRule::Ambiguous && is_live(relation))
+            && call.closed_to_heuristics
+            && self.correlator().is_one_dialog(conversation)
     }
 
     /// Returns whether a number of the leg is an extension.

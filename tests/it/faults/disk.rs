@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use callspan::call::record::CallRecord;
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
-use callspan::journal::CallStage;
+use callspan::journal::{CallFilter, CallStage, Journal};
 use callspan::ops::disk::{DiskLevel, DiskWatch};
 use callspan::service::watch;
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, TmpfsMount, below, call, delivered, until};
+use crate::support::captures::fixture;
 
 /// Size of the recording of the fixture call, bytes: 8.1 s at 8,000 Hz with two channels of 16 bits.
 const WAV_BYTES: u64 = 200_000;
+
+/// A capture in which the leg of a stranger leaves the call that its number joined it to.
+const STRANGER: &str = "cases/calls/92b_caller_of_an_unseen_trunk_while_a_colleague_leaves_a_message.pcap.gz";
 
 fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
     let record = delivered(place, &station.journal);
@@ -61,6 +66,46 @@ fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
     let mut station = TestRecorder::start(&place);
     station.hear_nothing();
     expect_whole(&place, &station);
+    station.stop();
+}
+
+/// A stranger's leg leaves its call when this call ends. Its spool is closed by then and still names the first call.
+#[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
+fn legs_that_left_their_call_at_its_end_stay_apart_across_a_restart() {
+    let mut place = FaultSetup::new();
+    place.config.call.numbers.extension_pattern = String::from("201");
+    place.captures = vec![fixture(STRANGER)];
+    let mount = TmpfsMount::new(&place.config.recording.dir, 8_192);
+    mount.remount("ro");
+    let mut station = TestRecorder::start(&place);
+    station.hear(ALL);
+    let stored = |journal: &Journal| journal.calls(&CallFilter::default()).expect("readable");
+    let are = |journal: &Journal, stage: CallStage| {
+        let calls = stored(journal);
+        calls.len() == 2 && calls.iter().all(|call| call.stage == stage)
+    };
+    until("both calls have ended", || are(&station.journal, CallStage::Ended));
+    let before = stored(&station.journal);
+    station.stop();
+    mount.remount("rw");
+    let mut station = TestRecorder::start(&place);
+    station.hear_nothing();
+    until("both calls are complete", || are(&station.journal, CallStage::Complete));
+    for (old, new) in before.iter().zip(stored(&station.journal)) {
+        let ids =
+            |record: &CallRecord| -> Vec<String> { record.legs.iter().map(|leg| leg.sip_call_id.clone()).collect() };
+        assert_eq!((&old.record.id, ids(&old.record)), (&new.record.id, ids(&new.record)));
+        assert_eq!(old.record.relations, new.record.relations);
+        assert_eq!(old.record.relations.len(), 1, "{:?}", old.record.relations);
+        assert_eq!(new.record.legs.first().map(|leg| leg.joined_by), Some(None));
+        let heard: f64 = new.record.recordings.iter().map(|part| part.duration_s).sum();
+        assert!(
+            (heard - new.record.duration_s.expect("answered")).abs() < 0.2,
+            "{heard} s of {:?}",
+            new.record.duration_s
+        );
+    }
     station.stop();
 }
 

@@ -97,8 +97,7 @@ impl TestRecorder {
         };
         let finisher = PostProcessor::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(post_process::engine_config(config), "test");
-        let mut revived =
-            resume::resume(&mut engine, &mut spool, &|id| finisher.is_over(id)).expect("the spool can be read");
+        let mut revived = resume::resume(&mut engine, &mut spool, &finisher).expect("the spool can be read");
         while let Some(event) = engine.poll_event() {
             if let CallEvent::Ended(call) = &event {
                 revived.insert(call.record.id.clone());

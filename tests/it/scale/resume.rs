@@ -10,7 +10,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
-use callspan::service::resume::resume;
+use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::spool::disk::DiskSpool;
 use callspan::time::Timestamp;
 
@@ -127,7 +127,7 @@ fn come_up(folder: &Path, legs: u32, ids: &[String]) -> (Duration, u64) {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
     let (before, read, begin) = (handles(folder), bytes_read(), now());
-    let names = resume(&mut engine, &mut spool, &|_| false).expect("readable");
+    let names = resume(&mut engine, &mut spool, &NoEarlierCalls).expect("readable");
     let (took, read) = (begin.elapsed(), bytes_read() - read);
     assert_eq!((names.len(), engine.live_legs()), (legs as usize, legs as usize));
     let mut found: Vec<&str> = engine.live_ids().collect();

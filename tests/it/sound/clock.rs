@@ -9,7 +9,7 @@ use callspan::capture::{
     CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType,
 };
 use callspan::service::pipeline::{Pipeline, PipelineStep};
-use callspan::service::resume::resume;
+use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::time::Timestamp;
 
 use crate::sound::restart::start;
@@ -165,7 +165,7 @@ fn restarted(packets: &[SentDatagram], (step_at, by_ns): (f64, i64), restart_at:
     for (n, packets) in [&packets[..cut], &packets[cut..]].into_iter().enumerate() {
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
-        resume(&mut engine, &mut spool, &|_| false).unwrap();
+        resume(&mut engine, &mut spool, &NoEarlierCalls).unwrap();
         let mut pipeline = Pipeline::new(engine);
         let (wall_ns, step) = if n == 0 { (0, Some((step, by_ns))) } else { (by_ns, None) };
         let mut source = SteppingSource { packets, next: 0, wall_ns, step, steps_ns: 0, frame: Vec::new() };

@@ -14,7 +14,7 @@ use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::{CallRecord, CallVerdict, RecordingFile, Side};
 use callspan::recording::config::Config as RecordingConfig;
 use callspan::recording::{FolderLayout, Recorder};
-use callspan::service::resume::resume;
+use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::spool::disk::DiskSpool;
 
 use crate::sound::restart::start;
@@ -158,7 +158,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
     let begin = || {
         let (mut spool, events) = start(&folder.path().join("spool"));
         let mut engine = Engine::new(engine_config.clone(), "made up");
-        resume(&mut engine, &mut spool, &|_| false).unwrap();
+        resume(&mut engine, &mut spool, &NoEarlierCalls).unwrap();
         (engine, spool, events)
     };
     let cut = packets.partition_point(|p| p.at < at_ms(RESTART));

@@ -4,7 +4,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::pause::{self, PauseAction};
 use callspan::call::record::{CallVerdict, Side};
-use callspan::service::resume::resume;
+use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::spool::disk::DiskSpool;
 
 use crate::support::phones::{
@@ -220,7 +220,7 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
     }
     let (mut spool, _events) = DiskSpool::start(&spool_config).unwrap();
     let mut engine = Engine::new(config(), "made up");
-    assert_eq!(resume(&mut engine, &mut spool, &|_| false).unwrap().len(), 1);
+    assert_eq!(resume(&mut engine, &mut spool, &NoEarlierCalls).unwrap().len(), 1);
     let id = engine.live_ids().next().unwrap().to_owned();
     assert_eq!(engine.is_paused(&id), Some(true), "the keys are not in the spool, the decision is");
     // The engine was started at today's time, but the synthetic call has times of its own.

@@ -10,7 +10,7 @@ use callspan::journal::{CallStage, Journal, LegRow, SpoolFileState};
 use callspan::net::Transport;
 use callspan::recording::{FolderLayout, Recorder};
 use callspan::service::rerender::rerender;
-use callspan::service::resume::resume;
+use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::spool::disk::DiskSpool;
 
 use crate::support::phones::{
@@ -40,7 +40,7 @@ pub fn leave(
     let folder = tempfile::tempdir().expect("a folder");
     let (mut spool, _events) = start(folder.path());
     let mut engine = Engine::new(Config::default(), "made up");
-    assert!(resume(&mut engine, &mut spool, &|_| false).expect("nothing there").is_empty());
+    assert!(resume(&mut engine, &mut spool, &NoEarlierCalls).expect("nothing there").is_empty());
     for packet in packets {
         hear(&mut engine, std::slice::from_ref(packet), &mut spool);
         spool.handle_timeout(packet.at);
@@ -69,7 +69,7 @@ pub fn hear(engine: &mut Engine, packets: &[SentDatagram], spool: &mut DiskSpool
 pub fn go_on(folder: &Path, packets: &[SentDatagram]) -> RecordedCall {
     let (mut spool, _events) = start(folder);
     let mut engine = Engine::new(Config::default(), "made up");
-    resume(&mut engine, &mut spool, &|_| false).expect("readable");
+    resume(&mut engine, &mut spool, &NoEarlierCalls).expect("readable");
     feed(&mut engine, packets, &mut spool);
     engine.handle_end_of_capture(&mut spool);
     spool.flush();
@@ -253,7 +253,7 @@ fn a_call_whose_signalling_travels_over_tcp_still_does_after_a_restart() {
         let folder = leave(&before, ProcessEnd::Killed, hear_tcp);
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
-        resume(&mut engine, &mut spool, &|_| false).expect("readable");
+        resume(&mut engine, &mut spool, &NoEarlierCalls).expect("readable");
         hear_tcp(&mut engine, &after, &mut spool);
         engine.handle_end_of_capture(&mut spool);
         let record = ended(&mut engine).pop().expect("a call").record;
@@ -280,7 +280,7 @@ fn a_call_interrupted_beyond_the_silence_limit_survives_two_restarts() {
     {
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
-        resume(&mut engine, &mut spool, &|_| false).expect("readable");
+        resume(&mut engine, &mut spool, &NoEarlierCalls).expect("readable");
         feed(&mut engine, &second, &mut spool);
         spool.flush();
         spool.shutdown();
@@ -306,7 +306,7 @@ fn a_call_that_ended_while_it_rang_does_not_come_back() {
         let folder = leave(&packets, left, hear);
         let (mut spool, _events) = start(folder.path());
         let mut engine = Engine::new(Config::default(), "made up");
-        assert!(resume(&mut engine, &mut spool, &|_| false).expect("readable").is_empty(), "{left:?}");
+        assert!(resume(&mut engine, &mut spool, &NoEarlierCalls).expect("readable").is_empty(), "{left:?}");
         assert_eq!(engine.live_calls(), 0);
     }
 }

@@ -12,11 +12,12 @@ use callspan::call::topology::MachinePair;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::recording::{FolderLayout, Recorder};
-use callspan::service::resume::resume_at;
+use callspan::service::resume::{EarlierCalls, resume_at};
 use callspan::spool::LegStore;
 use callspan::spool::memory::MemorySpool;
 use callspan::time::Timestamp;
 
+use super::restart::EndedBefore;
 use super::scenario::{RecordedChannel, Scene, ScenePacket, T0, at};
 
 /// A leg sink that passes everything to another sink and remembers the media.
@@ -169,13 +170,13 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
         let config = callspan::spool::config::Config { dir: spool_folder.clone(), ..Default::default() };
         callspan::spool::disk::DiskSpool::start(&config).unwrap()
     };
-    let mut over = std::collections::HashSet::new();
+    let mut over = EndedBefore::default();
     let mut learnt = Vec::new();
     for (packets, is_last) in [(before, false), (after, true)] {
         let (mut spool, _events) = start();
         let mut engine = Engine::new(Config::default(), "scene");
         engine.restore_topology(&learnt, at(stop_ms));
-        resume_at(&mut engine, &mut spool, &|id| over.contains(id), at(stop_ms)).unwrap();
+        resume_at(&mut engine, &mut spool, &over, at(stop_ms)).unwrap();
         for packet in packets {
             while let Some(due) = engine.poll_timeout().filter(|due| *due <= packet.at) {
                 engine.handle_timeout(due, &mut spool);
@@ -190,10 +191,11 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
         spool.flush();
         while let Some(event) = engine.poll_event() {
             // From the journal, the second recorder knows which calls had ended before.
-            if let CallEvent::Ended(ended) = &event
-                && !over.insert(ended.record.id.clone())
-            {
-                continue;
+            if let CallEvent::Ended(ended) = &event {
+                if over.is_over(&ended.record.id) {
+                    continue;
+                }
+                over.0.push(EndedCall::clone(ended));
             }
             heard.note(event, &engine, &spool.store());
         }

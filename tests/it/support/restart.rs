@@ -1,13 +1,12 @@
 //! A recorder that is killed at a moment of a scene and started again.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::event::CallEvent;
+use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::CallRecord;
-use callspan::service::resume::resume_at;
+use callspan::service::resume::{EarlierCalls, NoEarlierCalls, resume_at};
 use callspan::spool::disk::DiskSpool;
 
 use super::scenario::{ScenePacket, at};
@@ -23,10 +22,10 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
     let mut engine = Engine::new(config.clone(), "killed");
-    resume_at(&mut engine, &mut spool, &|_| false, at(0)).expect("nothing there");
-    let (before, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
+    resume_at(&mut engine, &mut spool, &NoEarlierCalls, at(0)).expect("nothing there");
+    let (heard, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
         packets.iter().partition(|packet| packet.at < at(kill_ms));
-    for packet in &before {
+    for packet in &heard {
         engine.handle_datagram(&packet.datagram(), &mut spool);
         spool.handle_timeout(packet.at);
     }
@@ -35,17 +34,17 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
     engine.handle_timeout(at(kill_ms), &mut spool);
     spool.handle_timeout(at(kill_ms + 2_000));
     spool.flush();
-    let mut records = ended_records(&mut engine);
+    let before = EndedBefore(ended_calls(&mut engine));
+    let mut records: Vec<CallRecord> = before.0.iter().map(|call| call.record.clone()).collect();
     let second = tempfile::tempdir().expect("a folder");
     for file in std::fs::read_dir(first.path()).expect("readable").flatten() {
         std::fs::copy(file.path(), second.path().join(file.file_name())).expect("copied");
     }
-    let over: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
     let mut spool = start(second.path());
     let learnt = engine.learnt_machines();
     let mut engine = Engine::new(config.clone(), "killed");
     engine.restore_topology(&learnt, at(kill_ms));
-    resume_at(&mut engine, &mut spool, &|id| over.contains(id), at(kill_ms)).expect("readable");
+    resume_at(&mut engine, &mut spool, &before, at(kill_ms)).expect("readable");
     engine.check();
     for packet in &after {
         engine.handle_datagram(&packet.datagram(), &mut spool);
@@ -55,7 +54,7 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
     engine.handle_end_of_capture(&mut spool);
     spool.flush();
     // From the journal, the second recorder knows which calls had ended before.
-    records.extend(ended_records(&mut engine).into_iter().filter(|record| !over.contains(&record.id)));
+    records.extend(ended_records(&mut engine).into_iter().filter(|record| !before.is_over(&record.id)));
     records
 }
 
@@ -64,13 +63,32 @@ fn start(folder: &Path) -> DiskSpool {
     DiskSpool::start(&config).expect("a spool").0
 }
 
+/// The calls that a recorder ended before a restart, as its journal has them.
+#[derive(Default)]
+pub struct EndedBefore(pub Vec<EndedCall>);
+
+impl EarlierCalls for EndedBefore {
+    fn is_over(&self, id: &str) -> bool {
+        self.0.iter().any(|call| call.record.id == id)
+    }
+
+    fn owner_of(&self, leg: &str) -> Option<CallRecord> {
+        let owner = self.0.iter().find(|call| call.legs.iter().any(|own| own.name == leg));
+        owner.map(|call| call.record.clone())
+    }
+}
+
 /// Removes the events of an engine. Returns the records of the ended calls.
 pub fn ended_records(engine: &mut Engine) -> Vec<CallRecord> {
-    let mut records = Vec::new();
+    ended_calls(engine).into_iter().map(|call| call.record).collect()
+}
+
+fn ended_calls(engine: &mut Engine) -> Vec<EndedCall> {
+    let mut calls = Vec::new();
     while let Some(event) = engine.poll_event() {
         if let CallEvent::Ended(ended) = event {
-            records.push(ended.record);
+            calls.push(*ended);
         }
     }
-    records
+    calls
 }

@@ -1,0 +1,115 @@
+//! Doubtful legs: a number joined them to a call, and nothing else shows that they belong to it. Their sound is compared
+//! with that of the recorded leg.
+//!
+//! A PBX that passes a call on also passes the answer and the BYE on, within milliseconds. A caller in a queue, a voice menu
+//! or a voice mail was answered before, so the answer of a telephone proves nothing. If the mirror misses the leg of a
+//! second caller with the same number, the telephone that the PBX rings for this caller is joined to the first one.
+
+use std::time::Duration;
+
+use crate::call::correlate::sound_group::{SoundGroup, has_sound};
+use crate::call::correlate::tie::{are_answered_together, have_ended_together, is_caused_by, machine_between};
+use crate::call::correlate::{Correlator, PBX_REACTION};
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+use crate::call::record::Side;
+use crate::call::sound_outline::SoundLikeness;
+
+impl Correlator<'_> {
+    /// Returns whether a call has a leg that may carry the sound of another call.
+    pub(crate) fn has_doubtful_leg(&self, call: CallKey) -> bool {
+        self.table.legs_of(call).any(|leg| self.is_doubtful(leg))
+    }
+
+    /// Returns whether a leg was answered, and nothing but numbers shows that it belongs to its call. Of a recording
+    /// session (SIPREC) without names, not even numbers do.
+    fn is_doubtful(&self, leg: &Leg) -> bool {
+        let others = || self.table.legs_of(leg.call());
+        let is_with = |other: &Leg| !other.is_branch_of(leg) && are_answered_together(leg, other);
+        leg.dialog.answered.is_some()
+            && !others().any(is_with)
+            // The first hop of a dialog shows why the dialog is in the call.
+            && (leg.is_nameless_recording_session()
+                || others().any(|hop| hop.is_branch_of(leg) && self.is_tied_weakly(hop)))
+    }
+
+    /// Returns whether a group of legs, or the recorded group that it caused, is doubtful, and the recording lacks the
+    /// sound of the group.
+    pub(super) fn has_foreign_sound(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>, anchor: &Leg) -> bool {
+        let causes = |effect: &Leg| group.members().any(|cause| is_caused_by(effect, cause));
+        let is_in_doubt = group.members().any(|leg| self.is_doubtful(leg))
+            || recorded.members().any(|leg| self.is_doubtful(leg) && causes(leg));
+        let are_together = |own: &Leg| {
+            recorded.members().any(|other| are_answered_together(own, other) || have_ended_together(own, other))
+        };
+        if !is_in_doubt || group.members().any(are_together) || !group.members().any(has_sound) {
+            return false;
+        }
+        let found: Vec<SoundLikeness> = group.members().map(|leg| likeness(leg, anchor)).collect();
+        let lasts_longer = group.members().any(|leg| goes_on_after(leg, anchor));
+        !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || lasts_longer)
+    }
+
+    /// Returns the legs of a group with other sound, with the legs that belong to them: those that they caused, and other
+    /// telephones that stopped ringing when one of them answered.
+    pub(super) fn with_effects(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> Vec<LegKey> {
+        let own = group.keys();
+        let keys = group.legs.first().map_or(&[][..], |(_, leg)| self.table.keys_of(leg.call()));
+        let doubtful = || group.members().filter(|leg| self.is_doubtful(leg));
+        let of_call = |is_it: &dyn Fn(&Leg) -> bool| -> Vec<LegKey> {
+            keys.iter().copied().filter(|key| self.table.leg(*key).is_some_and(is_it)).collect()
+        };
+        let hops = of_call(&|leg| doubtful().any(|own| leg.is_branch_of(own)));
+        let caused = hops.iter().flat_map(|key| self.caused_legs(*key));
+        let rang = of_call(&|leg| doubtful().any(|answered| stopped_for(leg, answered)));
+        let mut legs: Vec<LegKey> = own.iter().copied().chain(caused).chain(rang).collect();
+        legs.retain(|key| own.contains(key) || !recorded.legs.iter().any(|(recorded, _)| recorded == key));
+        legs.sort_unstable();
+        legs.dedup();
+        legs
+    }
+}
+
+/// Returns whether a telephone stopped ringing because another one, to which the same PBX called for the same caller,
+/// answered.
+fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
+    let same_sender = leg.machines().0.same_host(answered.machines().0);
+    let at = answered.dialog.answered.map(|(at, _)| at);
+    let ended = leg.dialog.ended().map(|(ended, _)| ended);
+    leg.dialog.answered.is_none()
+        && !leg.has_media()
+        && same_sender
+        && leg.parties.from == answered.parties.from
+        && at.zip(ended).is_some_and(|(at, ended)| ended >= at && ended.since(at) <= PBX_REACTION)
+}
+
+/// Compares the sound of a leg with that of the recorded leg. If the machine between them is known, it is known which sides
+/// have the same voice.
+fn likeness(leg: &Leg, anchor: &Leg) -> SoundLikeness {
+    let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return SoundLikeness::Unknown };
+    let compare = |is_straight: bool| {
+        let found = [Side::Caller, Side::Callee].map(|side| {
+            let other_side = if is_straight { side } else { side.other() };
+            own.compare(side, other, other_side)
+        });
+        let first = |wanted: SoundLikeness| found.contains(&wanted).then_some(wanted);
+        first(SoundLikeness::Same).or(first(SoundLikeness::Different)).unwrap_or(SoundLikeness::Unknown)
+    };
+    if machine_between(leg, anchor).is_some() {
+        return compare(true);
+    }
+    match (compare(true), compare(false)) {
+        (SoundLikeness::Same, _) | (_, SoundLikeness::Same) => SoundLikeness::Same,
+        (SoundLikeness::Different, SoundLikeness::Different) => SoundLikeness::Different,
+        _ => SoundLikeness::Unknown,
+    }
+}
+
+/// Returns whether a leg was heard for seconds after the recorded leg had ended.
+fn goes_on_after(leg: &Leg, anchor: &Leg) -> bool {
+    leg.media.last_at().zip(anchor.media.last_at()).is_some_and(|(own, other)| own.since(other) >= LEAST_REST)
+}
+
+/// Minimum time for which a leg is heard after the end of the recorded leg, before its sound counts as missing. Some PBXs
+/// play a busy tone to a telephone before they end its leg.
+const LEAST_REST: Duration = Duration::from_secs(3);

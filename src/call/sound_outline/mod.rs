@@ -1,0 +1,265 @@
+//! The outline of a leg's sound: loudness and pitch of both sides in each tenth of a second, for some seconds.
+//!
+//! A PBX may change the bytes of a voice on its way from one leg to another (other codec, gain, mixing). Then the
+//! fingerprints of [`content`](super::content) prove nothing. But loudness and pitch stay about the same, so two legs are
+//! compared by them. The pitch is given by the number of zero crossings. Only G.711 is measured. For other codecs an
+//! outline shows when packets came.
+//!
+//! Invariants:
+//! - A leg is heard only while somebody doubts that it carries the sound of its call ([`SoundOutline::listen`]).
+//! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
+
+use std::time::Duration;
+
+use crate::call::record::Side;
+use crate::time::Timestamp;
+
+/// Loudness and pitch of both sides of a leg in tenths of a second, in order of time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SoundOutline {
+    points: Vec<OutlinePoint>,
+    sums: [SoundSum; 2],
+    until: Timestamp,
+}
+
+/// The result of a comparison of two sounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SoundLikeness {
+    /// Both are the same sound.
+    Same,
+    /// The sounds differ, or the second one lacks the first one.
+    Different,
+    /// There is too little to compare: silence, a codec that is not measured, or a short time.
+    Unknown,
+}
+
+/// Both sides of a leg in a tenth of a second.
+#[derive(Clone, Copy, Debug)]
+struct OutlinePoint {
+    /// Capture time in tenths of a second.
+    tenth: i64,
+    sides: [Option<SideSound>; 2],
+}
+
+/// The sound of one side in a tenth of a second in which it sent packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SideSound {
+    /// Packets came, and their sound was not measured.
+    Unmeasured,
+    /// The sound was measured.
+    Measured {
+        /// Mean amplitude in dB above 1 of 32,768; at least [`LEAST_DB`].
+        db: u8,
+        /// Zero crossings of 255 samples.
+        crossings: u8,
+    },
+}
+
+/// The samples of one side in the newest tenth of a second.
+#[derive(Clone, Copy, Debug, Default)]
+struct SoundSum {
+    tenth: i64,
+    packets: u32,
+    samples: u32,
+    amplitude: u64,
+    crossings: u32,
+}
+
+impl SoundOutline {
+    /// Listens for [`LISTEN_TIME`] from `at` on, after what was heard before.
+    pub(crate) fn listen(&mut self, at: Timestamp) {
+        self.until = self.until.max(at + LISTEN_TIME);
+    }
+
+    /// Returns whether a packet that was captured at this time is to be added.
+    #[inline]
+    pub(crate) fn is_listening(&self, at: Timestamp) -> bool {
+        at < self.until && self.points.len() < MAX_POINTS
+    }
+
+    /// Adds a packet of a side. `values` are the linear values of its code words; `None` if they are unknown.
+    pub(crate) fn add(&mut self, side: Side, at: Timestamp, payload: &[u8], values: Option<&[i16; 256]>) {
+        let tenth = at.as_nanos().div_euclid(TENTH_NS);
+        let sum = self.sums[side.channel()];
+        if tenth < sum.tenth {
+            return;
+        }
+        if tenth > sum.tenth {
+            self.close_sum(side);
+            self.sums[side.channel()] = SoundSum { tenth, ..SoundSum::default() };
+        }
+        self.sums[side.channel()].add(payload, values);
+    }
+
+    /// Adds the tenth of a second of a side that is over to the points.
+    fn close_sum(&mut self, side: Side) {
+        let sum = self.sums[side.channel()];
+        let Some(sound) = sum.sound() else { return };
+        let place = self.points.iter().rposition(|point| point.tenth <= sum.tenth);
+        match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == sum.tenth) {
+            Some(point) => point.sides[side.channel()] = Some(sound),
+            None => {
+                let mut point = OutlinePoint { tenth: sum.tenth, sides: [None, None] };
+                point.sides[side.channel()] = Some(sound);
+                self.points.insert(place.map_or(0, |place| place + 1), point);
+            }
+        }
+    }
+
+    /// Compares the sound of one side with that of a side of another leg.
+    pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
+        let windows = self.points.windows(WINDOW).step_by(WINDOW / 2);
+        let compared = windows.filter_map(|window| is_same_window(window, side, other, other_side));
+        let (mut same, mut all) = (0, 0);
+        for is_same in compared {
+            (same, all) = (same + usize::from(is_same), all + 1);
+        }
+        match (same, all) {
+            (1.., _) => SoundLikeness::Same,
+            _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Different,
+            (0, LEAST_WINDOWS..) => SoundLikeness::Different,
+            _ => SoundLikeness::Unknown,
+        }
+    }
+
+    /// Returns whether a side was heard for seconds in which a side of another leg, which was heard before and after
+    /// them, sent nothing.
+    fn is_missing_in(&self, side: Side, other: &Self, other_side: Side) -> bool {
+        let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
+        let heard = self.points.iter().filter(|point| {
+            let is_heard = point.sides[side.channel()].is_some_and(SideSound::is_loud);
+            is_heard && span.as_ref().is_some_and(|span| span.contains(&point.tenth))
+        });
+        let (mut all, mut passed) = (0, 0);
+        for point in heard {
+            (all, passed) = (all + 1, passed + usize::from(other.sound_at(point.tenth, other_side).is_some()));
+        }
+        all >= WINDOW && passed * MISSING_SHARE <= all
+    }
+
+    fn sound_at(&self, tenth: i64, side: Side) -> Option<SideSound> {
+        let place = self.points.binary_search_by_key(&tenth, |point| point.tenth).ok()?;
+        self.points[place].sides[side.channel()]
+    }
+}
+
+impl SoundSum {
+    fn add(&mut self, payload: &[u8], values: Option<&[i16; 256]>) {
+        self.packets = self.packets.saturating_add(1);
+        let (Some(values), false) = (values, self.samples > MAX_SAMPLES) else { return };
+        let mut was_negative = None;
+        for code in payload.iter().take(PACKET_SAMPLES) {
+            let value = values[usize::from(*code)];
+            let is_negative = value < 0;
+            self.amplitude += u64::from(value.unsigned_abs());
+            self.crossings += u32::from(was_negative.is_some_and(|was| was != is_negative));
+            self.samples += 1;
+            was_negative = Some(is_negative);
+        }
+    }
+
+    fn sound(self) -> Option<SideSound> {
+        if self.samples == 0 {
+            return (self.packets > 0).then_some(SideSound::Unmeasured);
+        }
+        let mean = self.amplitude as f64 / f64::from(self.samples);
+        let db = (20.0 * mean.max(1.0).log10()).round() as u8;
+        let crossings = (self.crossings * 255 / self.samples).min(255) as u8;
+        Some(SideSound::Measured { db: db.max(LEAST_DB), crossings })
+    }
+}
+
+impl SideSound {
+    /// Returns whether there is more than the noise of a quiet line, as far as it was measured.
+    const fn is_loud(self) -> bool {
+        match self {
+            Self::Unmeasured => true,
+            Self::Measured { db, .. } => db >= LOUD_DB,
+        }
+    }
+}
+
+/// Returns whether the sound of a window is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
+/// there is too little sound.
+fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, other_side: Side) -> Option<bool> {
+    let (first, last) = (window.first()?.tenth, window.last()?.tenth);
+    if last - first > WINDOW as i64 * 3 / 2 {
+        return None;
+    }
+    let at_lag = |lag: i64| {
+        let measured = window.iter().filter_map(|point| {
+            let sounds = (point.sides[side.channel()]?, other.sound_at(point.tenth + lag, other_side)?);
+            match sounds {
+                (SideSound::Measured { db: a, crossings: n }, SideSound::Measured { db: b, crossings: m }) => {
+                    Some([[f64::from(a), f64::from(n)], [f64::from(b), f64::from(m)]])
+                }
+                _ => None,
+            }
+        });
+        is_same_sound(&measured.collect::<Vec<_>>())
+    };
+    let results: Vec<bool> = (-MAX_LAG..=MAX_LAG).filter_map(at_lag).collect();
+    (!results.is_empty()).then(|| results.contains(&true))
+}
+
+/// Returns whether two sounds are the same, given the loudness and the zero crossings of both in each tenth of a second.
+/// Returns `None` if there is too little sound.
+fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
+    let is_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.max(*b) >= f64::from(LOUD_DB);
+    if points.len() < LEAST_POINTS || points.iter().filter(is_loud).count() < LEAST_LOUD {
+        return None;
+    }
+    let count = points.len() as f64;
+    let mean = |n: usize| points.iter().map(|point| point[n][0]).sum::<f64>() / count;
+    let means = [mean(0), mean(1)];
+    let product = |n: usize, m: usize| {
+        points.iter().map(|point| (point[n][0] - means[n]) * (point[m][0] - means[m])).sum::<f64>() / count
+    };
+    let deviations = [product(0, 0).sqrt(), product(1, 1).sqrt()];
+    let is_varied = deviations.iter().all(|deviation| *deviation >= VARIED_DB);
+    if is_varied && product(0, 1) >= LEAST_CORRELATION * deviations[0] * deviations[1] {
+        return Some(true);
+    }
+    // The loudness of music or of a tone says little, so its pitch is compared.
+    let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB);
+    let difference = |[[_, a], [_, b]]: &[[f64; 2]; 2]| (a - b).abs() / a.max(*b).max(1.0);
+    Some(is_steady && points.iter().map(difference).sum::<f64>() / count <= MAX_PITCH_DIFFERENCE)
+}
+
+/// Length of a tenth of a second, ns.
+const TENTH_NS: i64 = 100_000_000;
+/// Time for which a leg is heard after an answer. Within it both parties speak.
+const LISTEN_TIME: Duration = Duration::from_secs(20);
+/// Maximum number of points of an outline: two answers in one call.
+const MAX_POINTS: usize = 400;
+/// Number of points that are compared at once: 4 s of speech have enough pauses and syllables.
+const WINDOW: usize = 40;
+/// Minimum number of points of a window that both legs have.
+const LEAST_POINTS: usize = 32;
+/// Minimum number of loud points in a window.
+const LEAST_LOUD: usize = 10;
+/// Minimum number of windows that differ before two sounds count as different: 6 s.
+const LEAST_WINDOWS: usize = 2;
+/// A side counts as missing in the other leg if at most one of this number of its points is heard there.
+const MISSING_SHARE: usize = 10;
+/// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
+const MAX_LAG: i64 = 5;
+/// Mean amplitude below which differences are not audible, dB: 60 dB below full scale.
+const LEAST_DB: u8 = 30;
+/// Mean amplitude from which on a sound is no line noise, dB: 48 dB below full scale.
+const LOUD_DB: u8 = 42;
+/// Minimum standard deviation of a loudness that can be compared, dB.
+const VARIED_DB: f64 = 2.0;
+/// Maximum standard deviation of the loudness of a steady sound, dB.
+const STEADY_DB: f64 = 4.0;
+/// Minimum correlation of the loudness of one speech on two legs. Two speeches have 0.5 at most, at the best delay.
+const LEAST_CORRELATION: f64 = 0.8;
+/// Maximum mean difference between the zero crossings of one steady sound on two legs, as a part of the greater one.
+const MAX_PITCH_DIFFERENCE: f64 = 0.15;
+/// Maximum number of samples of a packet that are measured: 10 ms at 8 kHz.
+const PACKET_SAMPLES: usize = 80;
+/// Maximum number of samples of a tenth of a second that are measured. A flood of packets must not cost more.
+const MAX_SAMPLES: u32 = 1_600;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+use crate::codec::CompandingLaw;
+use crate::codec::g711::linear_values;
+
+/// Code words of A-law, as 20 ms of a square wave with some noise.
+fn packet(half_period: usize, amplitude: u8, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let wave = (0..160).map(|n| if n / half_period % 2 == 0 { 0x80 } else { 0 });
+    wave.map(|sign| (sign | (amplitude + rng.u8(0..2))) ^ 0x55).collect()
+}
+
+/// Returns the outline of a side that says 20 ms packets, beginning at a capture time in ms.
+fn outline_of(side: Side, from_ms: i64, packets: impl IntoIterator<Item = Vec<u8>>) -> SoundOutline {
+    let mut outline = SoundOutline::default();
+    add(&mut outline, side, from_ms, packets);
+    outline
+}
+
+fn add(outline: &mut SoundOutline, side: Side, from_ms: i64, packets: impl IntoIterator<Item = Vec<u8>>) {
+    outline.listen(Timestamp::from_micros(from_ms * 1_000));
+    for (n, packet) in (0..).zip(packets) {
+        let at = Timestamp::from_micros((from_ms + 20 * n) * 1_000);
+        if outline.is_listening(at) {
+            outline.add(side, at, &packet, Some(linear_values(CompandingLaw::A)));
+        }
+    }
+}
+
+/// Returns ten seconds of something like speech: syllables of random length, loudness and pitch, and pauses.
+fn speech(seed: u64, noise: u64) -> Vec<Vec<u8>> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut out = Vec::new();
+    while out.len() < 500 {
+        let (length, loud) = (rng.usize(4..20), if rng.u8(0..3) == 0 { 0 } else { rng.u8(60..110) });
+        let half_period = rng.usize(3..20);
+        out.extend((0..length as u64).map(|n| packet(half_period, loud, noise + n)));
+    }
+    out
+}
+
+fn tone(half_period: usize, seconds: usize) -> Vec<Vec<u8>> {
+    (0..seconds as u64 * 50).map(|n| packet(half_period, 80, n)).collect()
+}
+
+fn likeness(a: &[Vec<u8>], b: &[Vec<u8>], delay_ms: i64) -> SoundLikeness {
+    let own = outline_of(Side::Caller, 1_000_000, a.iter().cloned());
+    let other = outline_of(Side::Callee, 1_000_000 + delay_ms, b.iter().cloned());
+    own.compare(Side::Caller, &other, Side::Callee)
+}
+
+#[test]
+fn speech_with_other_bytes_is_the_same_at_each_delay_of_a_pbx() {
+    for seed in 0..50 {
+        for delay_ms in [0, 30, 150, 350] {
+            assert_eq!(
+                likeness(&speech(seed, 0), &speech(seed, 9), delay_ms),
+                SoundLikeness::Same,
+                "{seed} {delay_ms}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_speeches_differ() {
+    let found = (0..50).map(|seed| likeness(&speech(seed, 0), &speech(seed + 1_000, 0), 20));
+    let same = found.filter(|found| *found != SoundLikeness::Different).count();
+    // By chance, one pair in fifty may look alike for four seconds.
+    assert!(same <= 1, "{same} of 50 pairs look the same");
+}
+
+#[test]
+fn tones_are_compared_by_their_pitch() {
+    assert_eq!(likeness(&tone(4, 8), &tone(4, 8), 40), SoundLikeness::Same);
+    assert_eq!(likeness(&tone(4, 8), &tone(6, 8), 40), SoundLikeness::Different);
+}
+
+#[test]
+fn silence_and_a_few_seconds_prove_nothing() {
+    let silence = || (0..500).map(|n| packet(4, 0, n)).collect::<Vec<_>>();
+    assert_eq!(likeness(&silence(), &silence(), 0), SoundLikeness::Unknown);
+    assert_eq!(likeness(&tone(4, 4), &tone(6, 4), 0), SoundLikeness::Unknown);
+}
+
+#[test]
+fn a_voice_that_the_other_leg_does_not_send_is_different() {
+    let voice = outline_of(Side::Callee, 1_000_000, tone(4, 5));
+    let mut other = outline_of(Side::Caller, 1_000_000, tone(6, 8));
+    assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Different);
+    // The other leg had ended or was not heard yet: nothing shows that the voice is missing.
+    other = outline_of(Side::Caller, 1_004_000, tone(6, 8));
+    assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Unknown);
+}
+
+#[test]
+fn an_outline_stays_within_its_bounds() {
+    let mut outline = SoundOutline::default();
+    for round in 0..40 {
+        add(&mut outline, Side::Caller, 1_000_000 + round * 60_000, tone(4, 30));
+    }
+    assert!(outline.points.len() <= MAX_POINTS);
+    // Times that go back, empty payloads and unknown codecs.
+    outline.add(Side::Caller, Timestamp::EPOCH, &[], None);
+    outline.add(Side::Callee, Timestamp::from_nanos(i64::MAX), &[], None);
+    outline.add(Side::Callee, Timestamp::from_nanos(i64::MIN), &[1], None);
+}
