@@ -130,6 +130,10 @@ impl SpeechDecoder for AmrDecoder {
         self.concealer = concealer;
     }
 
+    fn may_pause(&self) -> bool {
+        self.dtx == DtxState::Paused
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         match self.in_use != self.form.announced {
             true => Some(PayloadQuirk::AmrAlignment),

@@ -91,6 +91,10 @@ impl SpeechDecoder for G729Decoder {
         self.concealer = concealer;
     }
 
+    fn may_pause(&self) -> bool {
+        self.sid.is_some()
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         self.has_stray_byte.then_some(PayloadQuirk::TrailingBytes)
     }

@@ -66,6 +66,12 @@ pub trait SpeechDecoder: Send {
     /// comfort noise. Otherwise they fade to silence within [`conceal::FADE_MS`] ms.
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
 
+    /// Returns whether the sender may be silent on purpose after the last decoded payload, so that `conceal` fills the
+    /// time until the next one. A codec without descriptors of silence says yes.
+    fn may_pause(&self) -> bool {
+        true
+    }
+
     /// Returns how the last decoded payload deviates from its announced format; `None` if it does not.
     fn quirk(&self) -> Option<PayloadQuirk> {
         None

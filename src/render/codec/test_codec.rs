@@ -35,6 +35,10 @@ impl SpeechDecoder for FaultyDecoder {
         self.0.conceal(samples, next, out);
     }
 
+    fn may_pause(&self) -> bool {
+        self.0.may_pause()
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         self.0.quirk()
     }

@@ -177,7 +177,12 @@ impl StreamPlayer {
         let longest = rate * CONCEAL_MS / 1_000 - cursor.concealed;
         let (count, next) = match (cursor.after, last.silence) {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
-            (_, SilenceBehavior::OwnDescriptor) if lost == 0 => (gap.min(rate * MAX_COMFORT_S), None),
+            // A sender that stops without a descriptor, e.g. for a hold, does not talk on: nothing is to be concealed, and
+            // its next frame continues its last one.
+            (_, SilenceBehavior::OwnDescriptor) if lost == 0 => {
+                let may_pause = last.decoder.as_ref().is_some_and(|decoder| decoder.may_pause());
+                (if may_pause { gap.min(rate * MAX_COMFORT_S) } else { 0 }, None)
+            }
             // Forward error correction in the next packet restores the sound directly before it.
             _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
