@@ -28,8 +28,7 @@ impl IndexCondition {
         condition.add_any("c.site", search.scope.sites.clone());
         condition.add_times(search);
         for digits in &search.numbers {
-            let like = condition.value(format!("%{}%", escaped(digits)));
-            condition.add(format!("c.digits LIKE {like}"));
+            condition.add_number(digits);
         }
         for name in &search.words {
             let like = condition.value(format!("%{}%", escaped(name)));
@@ -89,6 +88,18 @@ impl IndexCondition {
         }
         if let Some(max) = search.max_s {
             self.add(format!("c.length_s <= {max}"));
+        }
+    }
+
+    /// Adds the condition that a number of the call contains these digits. The index looks for the last ones only, because
+    /// each group of three costs a look-up, and many numbers begin alike.
+    fn add_number(&mut self, digits: &str) {
+        let (begin, _) = digits.char_indices().rev().take(MAX_LOOKED_UP_DIGITS).last().unwrap_or_default();
+        let like = self.value(format!("%{}%", escaped(&digits[begin..])));
+        self.add(format!("c.digits LIKE {like}"));
+        if begin > 0 {
+            let whole = self.value(digits.replace('\0', ""));
+            self.add(format!("strpos(c.digits, {whole}) > 0"));
         }
     }
 
@@ -186,6 +197,8 @@ fn escaped(text: &str) -> String {
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
 /// Maximum number of extensions that are looked up by an index. A longer list is compared row by row.
 const MAX_LOOKUPS: usize = 16;
+/// Maximum number of digits of a number that the index looks for. Few numbers have the same last seven digits.
+const MAX_LOOKED_UP_DIGITS: usize = 7;
 /// Number of seconds in a day.
 const DAY_S: u32 = 86_400;
 
@@ -218,6 +231,10 @@ mod tests {
         assert!(lookups.iter().all(|sql| sql.contains("c.extension ~ $1") && !sql.contains("ANY($4)")), "{lookups:?}");
         assert!(lookups[4].ends_with("c.from_extension = ($4::text[])[2]"), "{lookups:?}");
         assert_eq!(format!("{:?}", condition.values[2]), "\"%49\\\\%5%\"");
+        let long = CallSearch { numbers: vec![String::from("74951234567")], ..CallSearch::default() };
+        let long = IndexCondition::of(&long);
+        assert_eq!(long.sql(), "c.digits LIKE $1 AND strpos(c.digits, $2) > 0");
+        assert_eq!(format!("{:?}", long.values), "[\"%1234567%\", \"74951234567\"]");
         let all = IndexCondition::of(&CallSearch::default());
         assert_eq!((all.sql().as_str(), all.lookups()), ("true", vec![String::from("true")]));
     }
