@@ -5,7 +5,7 @@ use crate::codec::g711::linear_values;
 /// Code words of A-law, as 20 ms of a square wave with some noise.
 fn packet(half_period: usize, amplitude: u8, seed: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let wave = (0..160).map(|n| if n / half_period % 2 == 0 { 0x80 } else { 0 });
+    let wave = (0..160_usize).map(|n| if (n / half_period).is_multiple_of(2) { 0x80 } else { 0 });
     wave.map(|sign| (sign | (amplitude + rng.u8(0..2))) ^ 0x55).collect()
 }
 
