@@ -439,11 +439,14 @@ impl TcpStreamPhase {
                         if start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Gap, sink);
                         }
-                        // The newest bytes are passed on by themselves, because they begin at the start of a segment.
-                        if from > 0 {
+                        // In the middle of a stream, the newest bytes are passed on by themselves, because a message
+                        // may begin at the start of a segment. At its start, the held bytes begin the message.
+                        if from > 0 && start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Data(&held[..from]), sink);
+                            to.emit(at, TcpStreamEvent::Data(bytes), sink);
+                        } else {
+                            to.emit(at, TcpStreamEvent::Data(data), sink);
                         }
-                        to.emit(at, TcpStreamEvent::Data(bytes), sink);
                         counts.followed += 1;
                         *self = Self::Followed;
                     }

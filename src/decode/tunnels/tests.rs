@@ -202,6 +202,12 @@ fn header_around_sip_that_is_not_undone_is_named() {
         let (_, counters) = decode(&[packet]);
         assert_eq!(counters.wrapped, WrappedSip { packets: 1, wrapper: Some(wrapper) });
     }
+    // An error message of ICMP quotes the packet that could not be delivered. HEP can contain RTCP alone.
+    let unreachable = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &sip].concat();
+    let rtcp = over_udp(&[&b"HEP3"[..], &[0, 60], &[0x81, 200, 0, 6], &[0; 40]].concat());
+    for packet in [over_ip(1, &unreachable), over_ip(58, &unreachable), rtcp] {
+        assert_eq!(decode(&[packet]).1.wrapped, WrappedSip::default());
+    }
     // A name server, a log line that quotes SIP, and SIP itself have no wrapper.
     let log = [&b"<14> sent: "[..], options].concat();
     for body in [&[&[0, 7, 1, 0][..], &[9; 200]].concat(), &log, &options.to_vec()] {

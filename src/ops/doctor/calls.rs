@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
 use crate::call::event::{CallEvent, DiscardReason, EndedCall, KeptBytes, LegId, LegSink};
-use crate::call::record::{CallProblem, EventKind, ProblemKind, Side};
+use crate::call::record::{EventKind, ProblemKind, Side};
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Ssrc};
@@ -84,10 +84,11 @@ impl CallTally {
             match [Side::Caller, Side::Callee].iter().filter(|side| self.is_heard(ended, **side)).count() {
                 0 if sides.caller.packets + sides.callee.packets == 0 => {
                     self.silent += 1;
-                    let is_nat = |problem: &CallProblem| problem.kind == ProblemKind::MediaBehindNat;
-                    self.behind_nat += u64::from(ended.record.problems.iter().any(is_nat));
-                    let is_tcp = |problem: &CallProblem| problem.kind == ProblemKind::MediaOverTcp;
-                    self.over_tcp += u64::from(ended.record.problems.iter().any(is_tcp));
+                    let has = |kind| ended.record.problems.iter().any(|problem| problem.kind == kind);
+                    // A call counts once, even if its legs have different causes.
+                    let is_over_tcp = has(ProblemKind::MediaOverTcp);
+                    self.over_tcp += u64::from(is_over_tcp);
+                    self.behind_nat += u64::from(!is_over_tcp && has(ProblemKind::MediaBehindNat));
                 }
                 0 => self.unheard += 1,
                 1 => self.one_side += 1,
