@@ -288,18 +288,39 @@ fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, S
     let of_rules = config.rules.iter().filter_map(|rule| rule.header.as_ref()).map(|(name, _)| name);
     for name in config.keep_headers.iter().chain(of_rules).take(MAX_KEPT_HEADERS) {
         if let Some(value) = message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) {
-            out.insert(name.clone(), text(&without_dialled_code(&value)));
+            // A correlation header identifies a call as it is.
+            let is_key = config.correlation_headers.iter().any(|key| key.eq_ignore_ascii_case(name));
+            let value = if is_key { value } else { without_dialled_codes(&value) };
+            out.insert(name.clone(), text(&value));
         }
     }
     out
 }
 
-/// Returns a header value, i.e. a number or an address with a number, without the digits that are dialled after a
-/// pause.
-fn without_dialled_code(value: &str) -> String {
-    let user = NameAddr::parse(value).and_then(|party| party.uri.user);
-    let user = user.filter(|user| value.contains(user.as_str())).unwrap_or_else(|| value.to_owned());
-    value.replacen(&user, without_post_dial(&user), 1)
+/// Returns a header value without the digits that are dialled after a pause, in all its numbers and addresses.
+fn without_dialled_codes(value: &str) -> String {
+    let kept = without_post_dial(value);
+    if kept.len() < value.len() {
+        return kept.to_owned();
+    }
+    let is_delimiter = |c: char| c.is_whitespace() || "<>\"@:;=?".contains(c);
+    let mut out = String::with_capacity(value.len());
+    for part in value.split_inclusive(is_delimiter) {
+        let (word, delimiter) = part.split_at(part.trim_end_matches(is_delimiter).len());
+        if let Some(before) = out.len().checked_sub(POST_DIAL_PARAMETER.len())
+            && out.get(before..).is_some_and(|end| end.eq_ignore_ascii_case(POST_DIAL_PARAMETER))
+        {
+            out.truncate(before);
+        } else {
+            // The pause may be percent-encoded.
+            let decoded = word.replace("%2C", ",").replace("%2c", ",");
+            let kept = without_post_dial(&decoded);
+            let is_number = kept.len() < decoded.len() && kept.len() >= MIN_NUMBER_CHARS;
+            out.push_str(if is_number { kept } else { word });
+        }
+        out.push_str(delimiter);
+    }
+    out
 }
 
 fn display(party: &NameAddr) -> Option<String> {
@@ -316,6 +337,8 @@ const ASSERTED: &str = "P-Asserted-Identity";
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of the parameter with digits that are dialled after the answer (RFC 2806 section 2.2).
 const POST_DIAL_PARAMETER: &str = ";postd=";
+/// Minimum length of a number in a header before a pause, characters. So the seconds of a time are no number.
+const MIN_NUMBER_CHARS: usize = 3;
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";
 /// Maximum length of a name or URI in the record, characters. Longer texts are truncated.
@@ -355,8 +378,13 @@ mod tests {
             ("84951234567,,1234#", "84951234567"),
             ("\"A\" <sip:84951234567w1234@10.0.0.1>;x=1", "\"A\" <sip:84951234567@10.0.0.1>;x=1"),
             ("queue, west", "queue, west"),
+            ("\"84951234567,,1234\" <sip:84951234567,,1234@10.0.0.1>", "\"84951234567\" <sip:84951234567@10.0.0.1>"),
+            ("<sip:84951234567%2C%2C1234@10.0.0.1>", "<sip:84951234567@10.0.0.1>"),
+            ("<tel:+74951234567;PostD=pp1234>", "<tel:+74951234567>"),
+            ("<sip:101@10.0.0.1>, <tel:+74951234567p12>", "<sip:101@10.0.0.1>, <tel:+74951234567>"),
+            ("12:34:56,789", "12:34:56,789"),
         ] {
-            assert_eq!(without_dialled_code(value), wanted);
+            assert_eq!(without_dialled_codes(value), wanted);
         }
     }
 }
