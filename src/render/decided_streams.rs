@@ -34,6 +34,8 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
+    /// Formats of comfort noise as the decisions have them. In `formats` their clock may be that of the speech.
+    announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
     /// longer, e.g. until the answer (RFC 3264 section 8).
@@ -73,6 +75,7 @@ impl DecidedStreams {
                     ssrc: *ssrc,
                     layer: MixLayer::First,
                     formats: HashMap::default(),
+                    announced_noise: HashMap::default(),
                     protection: StreamProtection::Plain,
                     former_keys: None,
                 });
@@ -85,7 +88,12 @@ impl DecidedStreams {
             }
             Decision::Payload { stream, pt, format } => {
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.formats.insert(*pt, format.clone().map(Arc::new));
+                    let format = format.clone().map(Arc::new);
+                    known.announced_noise.remove(pt);
+                    if let Some(noise) = format.as_ref().filter(|format| is_comfort_noise(format)) {
+                        known.announced_noise.insert(*pt, Arc::clone(noise));
+                    }
+                    known.formats.insert(*pt, format);
                     known.align_comfort_noise();
                 }
             }
@@ -132,10 +140,13 @@ impl DecidedStream {
         let clocks: Vec<u32> =
             formats.filter(|format| !is_comfort_noise(format)).map(|format| format.clock_hz).collect();
         let Some(&clock_hz) = clocks.iter().min() else { return };
-        for format in self.formats.values_mut().flatten() {
-            if is_comfort_noise(format) && !clocks.contains(&format.clock_hz) {
-                *format = Arc::new(PayloadFormat { clock_hz, ..PayloadFormat::clone(format) });
-            }
+        for (pt, announced) in &self.announced_noise {
+            let noise = if clocks.contains(&announced.clock_hz) {
+                Arc::clone(announced)
+            } else {
+                Arc::new(PayloadFormat { clock_hz, ..PayloadFormat::clone(announced) })
+            };
+            self.formats.insert(*pt, Some(noise));
         }
     }
 
@@ -175,10 +186,12 @@ mod tests {
     fn comfort_noise_counts_the_clock_of_the_speech_beside_it() {
         let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
         let (side, cn) = (Side::Caller, PayloadType(13));
-        for (speech, clock_hz) in [("OPUS", 48_000), ("PCMU", 8_000)] {
+        let [opus, pcmu] = [(PayloadType(96), "OPUS", 48_000), (PayloadType(0), "PCMU", 8_000)];
+        // The last case changes from Opus to G.711 within the call.
+        for (speech, clock_hz) in [(&[opus][..], 48_000), (&[pcmu], 8_000), (&[opus, pcmu], 8_000)] {
             let mut decided = DecidedStreams::default();
             decided.handle_decision(&Decision::Stream { stream: 0, src, dst, ssrc: Ssrc(1), side });
-            for (pt, encoding, clock_hz) in [(cn, "CN", 8_000), (PayloadType(96), speech, clock_hz)] {
+            for (pt, encoding, clock_hz) in [(cn, "CN", 8_000)].iter().chain(speech).copied() {
                 let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() };
                 decided.handle_decision(&Decision::Payload { stream: 0, pt, format: Some(format) });
             }
