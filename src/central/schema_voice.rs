@@ -52,14 +52,16 @@ BEGIN
             WHERE callspan.voice_keys(c.record) && own_keys AND (c.site <> own_site OR c.id <> own_id) LIMIT 200),
         own AS MATERIALIZED (SELECT * FROM callspan.voice_prints(own_record)),
         common AS (
-            SELECT f.site, f.id, f.begin_at, o.leg, o.side, p.leg AS other_leg, p.side AS other_side
+            SELECT f.site, f.id, f.begin_at, o.leg, o.side, p.leg AS other_leg, p.side AS other_side,
+                min(p.at - o.at) AS earliest, max(p.at - o.at) AS latest
             FROM found f CROSS JOIN LATERAL callspan.voice_prints(f.record) p
                 JOIN own o ON o.hash = p.hash AND p.at BETWEEN o.at - 6 AND o.at + 6
             GROUP BY f.site, f.id, f.begin_at, o.leg, o.side, p.leg, p.side
             HAVING count(DISTINCT o.hash) >= 3 AND max(p.at - o.at) - min(p.at - o.at) <= 2)
         SELECT DISTINCT a.site, a.id::text, a.begin_at FROM common a JOIN common b
             ON b.site = a.site AND b.id = a.id AND b.leg = a.leg AND b.other_leg = a.other_leg
-            AND a.side = 0 AND b.side = 1 AND a.other_side <> b.other_side;
+            AND a.side = 0 AND b.side = 1 AND a.other_side <> b.other_side
+            AND greatest(a.latest, b.latest) - least(a.earliest, b.earliest) <= 2;
 END $$;
 
 -- The call at other sites, by its voices. If more than two calls have them, e.g. of machines that talk to each other, the
