@@ -450,7 +450,7 @@ impl LegSink for DiskSpool {
         let put = |mut space: ChunkSpace<'_>| {
             space.put(kind, datagram.at.as_nanos(), |bytes| format::put_packet(bytes, &packet));
         };
-        // The common case comes first: 69 of 70 packets fit into the current chunk. They need only one look-up in the
+        // The common case comes first: 49 of 50 packets fit into the current chunk. They need only one look-up in the
         // map of legs.
         let Some(state) = self.legs.get_mut(&leg) else { return };
         if let Some(space) = state.space(size) {
@@ -611,13 +611,14 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Size of a chunk in bytes: 0.7 s of G.711 in both directions. 10,000 legs need at most 160 MiB.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// Size of a chunk in bytes. G.711 in both directions fills it within [`MAX_AGE`], so a larger chunk would never be
+/// full. 10,000 legs need at most 120 MiB.
+const CHUNK_BYTES: usize = 12 * 1024;
 /// Age at which a chunk is sent to the writer. A crash of the process loses at most the media of this time, plus the
 /// time until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Maximum number of empty chunks kept for reuse.
-const MAX_RECYCLED: usize = 4_096;
+const MAX_RECYCLED: usize = 2_048;
 /// Free space in a chunk that is required for a decision, bytes. A longer decision makes the chunk grow.
 const DECISION_BYTES: usize = 512;
 

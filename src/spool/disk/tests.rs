@@ -151,7 +151,7 @@ fn full_buffer_drops_and_counts_packets_but_keeps_decisions() {
     spool.forward(CallEvent::Ended(Box::new(ended)));
     let Ok(CallEvent::Ended(ended)) = events.recv() else { panic!("the event comes out") };
     let (packets, decisions) = count(&spool.store().path("leg"));
-    // A chunk of 16 KiB holds some 70 packets of 232 bytes. In this test no chunk may wait for the disk, so all further
+    // A chunk of 12 KiB holds some 50 packets of 232 bytes. In this test no chunk may wait for the disk, so all further
     // packets are dropped.
     assert!(lost > 100 && packets as u64 + lost == 200, "{packets} written, {lost} lost");
     assert_eq!(decisions, 21);
