@@ -25,7 +25,9 @@ impl Correlator<'_> {
     /// session (SIPREC) without names, not even numbers do.
     fn is_doubtful(&self, leg: &Leg) -> bool {
         let others = || self.table.legs_of(leg.call());
-        let is_with = |other: &Leg| !other.is_branch_of(leg) && are_answered_together(leg, other);
+        // A leg that this leg caused is answered with it in any case.
+        let is_with =
+            |other: &Leg| !other.is_branch_of(leg) && are_answered_together(leg, other) && !is_caused_by(other, leg);
         leg.dialog.answered.is_some()
             && !others().any(is_with)
             // The first hop of a dialog shows why the dialog is in the call.
@@ -112,4 +114,4 @@ fn goes_on_after(leg: &Leg, anchor: &Leg) -> bool {
 
 /// Minimum time for which a leg is heard after the end of the recorded leg, before its sound counts as missing. Some PBXs
 /// play a busy tone to a telephone before they end its leg.
-const LEAST_REST: Duration = Duration::from_secs(3);
+const LEAST_REST: Duration = Duration::from_secs(10);

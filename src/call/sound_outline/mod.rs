@@ -74,7 +74,7 @@ impl SoundOutline {
     /// Returns whether a packet that was captured at this time is to be added.
     #[inline]
     pub(crate) fn is_listening(&self, at: Timestamp) -> bool {
-        at < self.until && self.points.len() < MAX_POINTS
+        at < self.until
     }
 
     /// Adds a packet of a side. `values` are the linear values of its code words; `None` if they are unknown.
@@ -102,6 +102,9 @@ impl SoundOutline {
                 let mut point = OutlinePoint { tenth: sum.tenth, sides: [None, None] };
                 point.sides[side.channel()] = Some(sound);
                 self.points.insert(place.map_or(0, |place| place + 1), point);
+                if self.points.len() > MAX_POINTS {
+                    self.points.remove(0);
+                }
             }
         }
     }
@@ -115,7 +118,8 @@ impl SoundOutline {
             (same, all) = (same + usize::from(is_same), all + 1);
         }
         match (same, all) {
-            (1.., _) => SoundLikeness::Same,
+            // One window of two different speeches may look alike.
+            (2.., _) | (1, 1) => SoundLikeness::Same,
             _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Different,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
             _ => SoundLikeness::Unknown,
@@ -220,8 +224,10 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     if is_varied && product(0, 1) >= LEAST_CORRELATION * deviations[0] * deviations[1] {
         return Some(true);
     }
-    // The loudness of music or of a tone says little, so its pitch is compared.
-    let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB);
+    // The loudness of music or of a tone says little, so its pitch is compared. The noise of a quiet line is steady, too.
+    let are_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.min(*b) >= f64::from(LOUD_DB);
+    let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB)
+        && points.iter().filter(are_loud).count() >= LEAST_LOUD;
     let difference = |[[_, a], [_, b]]: &[[f64; 2]; 2]| (a - b).abs() / a.max(*b).max(1.0);
     Some(is_steady && points.iter().map(difference).sum::<f64>() / count <= MAX_PITCH_DIFFERENCE)
 }
@@ -230,8 +236,8 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 const TENTH_NS: i64 = 100_000_000;
 /// Time for which a leg is heard after an answer. Within it both parties speak.
 const LISTEN_TIME: Duration = Duration::from_secs(20);
-/// Maximum number of points of an outline: two answers in one call.
-const MAX_POINTS: usize = 400;
+/// Maximum number of points of an outline: four answers in one call. A further point replaces the oldest.
+const MAX_POINTS: usize = 800;
 /// Number of points that are compared at once: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
 /// Minimum number of points of a window that both legs have.
@@ -252,7 +258,7 @@ const LOUD_DB: u8 = 42;
 const VARIED_DB: f64 = 2.0;
 /// Maximum standard deviation of the loudness of a steady sound, dB.
 const STEADY_DB: f64 = 4.0;
-/// Minimum correlation of the loudness of one speech on two legs. Two speeches have 0.5 at most, at the best delay.
+/// Minimum correlation of the loudness of one speech on two legs. Two different speeches reach it in few windows only.
 const LEAST_CORRELATION: f64 = 0.8;
 /// Maximum mean difference between the zero crossings of one steady sound on two legs, as a part of the greater one.
 const MAX_PITCH_DIFFERENCE: f64 = 0.15;
