@@ -17,12 +17,10 @@ impl WrappedSip {
     /// Counts a UDP datagram that contains SIP behind a header of its own.
     pub(in crate::decode) fn note_datagram(&mut self, port: u16, payload: &[u8]) {
         match payload.first() {
-            // HEP has the message in a chunk. A message ends its start line with the version, or begins with it.
-            Some(b'H') if payload.starts_with(b"HEP3") => {
-                if memchr::memmem::find(payload, b"SIP/2.0").is_some() {
-                    self.packets += 1;
-                    self.wrapper.get_or_insert(UndoneWrapper::Hep);
-                }
+            // HEP has the message in a chunk.
+            Some(b'H') if payload.starts_with(b"HEP3") && memchr::memmem::find(payload, b"SIP/2.0").is_some() => {
+                self.packets += 1;
+                self.wrapper.get_or_insert(UndoneWrapper::Hep);
             }
             // SIP itself, other text, and RTCP.
             Some(first) if !first.is_ascii_alphabetic() && first >> 6 != 2 => {
