@@ -1,12 +1,13 @@
 //! Numbers and names of caller and callee, from the headers of the first INVITE (RFC 3261, RFC 3323, RFC 3325).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
-use crate::sip::{NameAddr, SipMessage, SipUri};
+use crate::sip::{NameAddr, SipMessage, SipUri, percent_decode};
 
 /// Numbers and names of the parties of a leg, from its own messages. Fields without a comment mean the same as the
 /// fields of [`CallRecord`] with the same names.
@@ -26,7 +27,7 @@ pub(crate) struct LegParties {
     request_user: Option<String>,
     withheld: bool,
     from_extension: bool,
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, KeptHeader>,
     /// How a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
 }
@@ -120,7 +121,7 @@ impl LegParties {
         record.diverted_from.clone_from(&self.diverted_from);
         record.called_party.clone_from(&self.called_party);
         record.referred_by.clone_from(&self.referred_by);
-        record.headers.clone_from(&self.headers);
+        record.headers = self.headers.iter().map(|(name, header)| (name.clone(), header.shown())).collect();
         record.test_call = self.test_order.is_some();
     }
 
@@ -175,7 +176,7 @@ impl LegParties {
 
     /// Returns the value of a header that the configuration keeps. `name` is its name in the configuration.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, header)| header.value.as_str())
     }
 }
 
@@ -283,48 +284,82 @@ fn is_withheld(message: &SipMessage<'_>, caller: Option<&NameAddr>) -> bool {
     private || (anonymous && message.header(ASSERTED).is_none())
 }
 
-fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, String> {
+fn kept_headers(message: &SipMessage<'_>, config: &Config) -> BTreeMap<String, KeptHeader> {
     let mut out = BTreeMap::new();
     let of_rules = config.rules.iter().filter_map(|rule| rule.header.as_ref()).map(|(name, _)| name);
     for name in config.keep_headers.iter().chain(of_rules).take(MAX_KEPT_HEADERS) {
         if let Some(value) = message.header(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()) {
-            // A correlation header identifies a call as it is.
-            let is_key = config.correlation_headers.iter().any(|key| key.eq_ignore_ascii_case(name));
-            let value = if is_key { value } else { without_dialled_codes(&value) };
-            out.insert(name.clone(), text(&value));
+            let identifies_call = config.correlation_headers.iter().any(|key| key.eq_ignore_ascii_case(name));
+            out.insert(name.clone(), KeptHeader { value: text(&value), identifies_call });
         }
     }
     out
 }
 
-/// Returns a header value without the digits that are dialled after a pause, in all its numbers and addresses.
-fn without_dialled_codes(value: &str) -> String {
-    let kept = without_post_dial(value);
-    if kept.len() < value.len() {
-        return kept.to_owned();
+/// A header of the first INVITE that rules and records use. Rules see the value as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KeptHeader {
+    value: String,
+    /// Whether the header identifies the call at other sites, too (setting `correlation_headers`).
+    identifies_call: bool,
+}
+
+impl KeptHeader {
+    /// Returns the value for the record: without dialled codes, unless the header identifies the call.
+    fn shown(&self) -> String {
+        if self.identifies_call { self.value.clone() } else { without_dialled_codes(&self.value) }
     }
-    let is_delimiter = |c: char| c.is_whitespace() || "<>\"@:;=?".contains(c);
+}
+
+/// Returns a header value without the digits that are dialled after a pause: in a number alone, and in each address the
+/// display name, the user and the parameter `postd`.
+fn without_dialled_codes(value: &str) -> String {
+    if without_code(value).len() < value.len() {
+        return without_code(value).into_owned();
+    }
     let mut out = String::with_capacity(value.len());
-    for part in value.split_inclusive(is_delimiter) {
-        let (word, delimiter) = part.split_at(part.trim_end_matches(is_delimiter).len());
-        if let Some(before) = out.len().checked_sub(POST_DIAL_PARAMETER.len())
-            && out.get(before..).is_some_and(|end| end.eq_ignore_ascii_case(POST_DIAL_PARAMETER))
-        {
-            out.truncate(before);
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let (kept, length) = if first == '"' {
+            let quoted = rest.get(1..).and_then(|text| text.split('"').next()).unwrap_or_default();
+            let end = if rest[1 + quoted.len()..].is_empty() { "" } else { "\"" };
+            (format!("\"{}{end}", without_code(quoted)), 1 + quoted.len() + end.len())
+        } else if let Some(scheme) = SCHEMES.iter().find(|scheme| starts_with(rest, scheme)) {
+            let user = prefix_until(&rest[scheme.len()..], "@<>;? ");
+            (format!("{}{}", &rest[..scheme.len()], without_code(user)), scheme.len() + user.len())
+        } else if starts_with(rest, POST_DIAL_PARAMETER) {
+            let code = prefix_until(&rest[POST_DIAL_PARAMETER.len()..], "@<>;?");
+            (String::new(), POST_DIAL_PARAMETER.len() + code.len())
         } else {
-            // The pause may be percent-encoded.
-            let decoded = word.replace("%2C", ",").replace("%2c", ",");
-            let kept = without_post_dial(&decoded);
-            let is_number = kept.len() < decoded.len() && kept.len() >= MIN_NUMBER_CHARS;
-            out.push_str(if is_number { kept } else { word });
-        }
-        out.push_str(delimiter);
+            (first.to_string(), first.len_utf8())
+        };
+        out.push_str(&kept);
+        rest = &rest[length..];
     }
     out
+}
+
+/// Returns a number without the pause in it and the digits behind it. The pause may be percent-encoded. Any other text is
+/// returned as it is.
+fn without_code(number: &str) -> Cow<'_, str> {
+    let decoded = percent_decode(number);
+    let kept = without_post_dial(&decoded);
+    let has_code = decoded[kept.len()..].contains(|c: char| c.is_ascii_digit());
+    if has_code && kept.len() >= MIN_NUMBER_CHARS { Cow::Owned(kept.to_owned()) } else { Cow::Borrowed(number) }
+}
+
+/// Returns whether a text begins with a word of ASCII characters, in upper or lower case.
+fn starts_with(text: &str, word: &str) -> bool {
+    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+/// Returns the part of a text before the first of the delimiters.
+fn prefix_until<'a>(text: &'a str, delimiters: &str) -> &'a str {
+    text.split(|c| delimiters.contains(c)).next().unwrap_or_default()
 }
 
 fn display(party: &NameAddr) -> Option<String> {
-    party.display.as_deref().map(str::trim).filter(|d| !d.is_empty()).map(text)
+    party.display.as_deref().map(str::trim).filter(|d| !d.is_empty()).map(|name| text(&without_code(name)))
 }
 
 fn text(value: &str) -> String {
@@ -337,6 +372,8 @@ const ASSERTED: &str = "P-Asserted-Identity";
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of the parameter with digits that are dialled after the answer (RFC 2806 section 2.2).
 const POST_DIAL_PARAMETER: &str = ";postd=";
+/// Schemes of the addresses in a header.
+const SCHEMES: [&str; 3] = ["sip:", "sips:", "tel:"];
 /// Minimum length of a number in a header before a pause, characters. So the seconds of a time are no number.
 const MIN_NUMBER_CHARS: usize = 3;
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
@@ -383,6 +420,11 @@ mod tests {
             ("<tel:+74951234567;PostD=pp1234>", "<tel:+74951234567>"),
             ("<sip:101@10.0.0.1>, <tel:+74951234567p12>", "<sip:101@10.0.0.1>, <tel:+74951234567>"),
             ("12:34:56,789", "12:34:56,789"),
+            ("group=101,102;lang=ru", "group=101,102;lang=ru"),
+            ("<sip:201@h>;index=1,<sip:202@h>;index=1.1", "<sip:201@h>;index=1,<sip:202@h>;index=1.1"),
+            ("tel:+74951234567, <sip:101@h>", "tel:+74951234567, <sip:101@h>"),
+            ("<sip:84951234567,,1234%23@10.0.0.1>", "<sip:84951234567@10.0.0.1>"),
+            ("\"+7 495 123 45 67,,1234\" <sip:101@h>", "\"+7 495 123 45 67\" <sip:101@h>"),
         ] {
             assert_eq!(without_dialled_codes(value), wanted);
         }

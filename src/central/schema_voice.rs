@@ -21,7 +21,7 @@ BEGIN
 END $$;
 
 -- Keys of the four lowest prints of each voice: a time of 16 seconds (seven hexadecimal digits) and a hash in one number.
--- Four are enough to find a call with which it has three of eight in common, and half the index.
+-- Four nearly always find a call with which it has three of eight in common, and the index has half the size.
 CREATE FUNCTION callspan.voice_keys(call_record jsonb) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -173,7 +173,7 @@ impl SipParams {
 }
 
 /// Decodes percent escapes, e.g. `%41` to `A`. Invalid escapes stay; invalid UTF-8 becomes U+FFFD.
-pub(super) fn percent_decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }

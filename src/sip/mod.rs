@@ -24,6 +24,7 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use address::percent_decode;
 pub use address::{NameAddr, SipParams, SipUri};
 pub use message::{CSeq, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, SipFraming, SipMessage, SipParseError};
 pub use start_line::{SipMethod, StartLine, looks_like_sip};

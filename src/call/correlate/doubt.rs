@@ -25,14 +25,22 @@ impl Correlator<'_> {
     /// session (SIPREC) without names, not even numbers do.
     fn is_doubtful(&self, leg: &Leg) -> bool {
         let others = || self.table.legs_of(leg.call());
-        // A leg that this leg caused is answered with it in any case.
-        let is_with =
-            |other: &Leg| !other.is_branch_of(leg) && are_answered_together(leg, other) && !is_caused_by(other, leg);
         leg.dialog.answered.is_some()
-            && !others().any(is_with)
             // The first hop of a dialog shows why the dialog is in the call.
             && (leg.is_nameless_recording_session()
                 || others().any(|hop| hop.is_branch_of(leg) && self.is_tied_weakly(hop)))
+            && !self.is_answered_with_others(leg)
+    }
+
+    /// Returns whether another leg of the call was answered together with this leg. A leg that this leg caused, directly or
+    /// through other legs, does not count: it is answered together with its cause in any case.
+    fn is_answered_with_others(&self, leg: &Leg) -> bool {
+        let keys = self.table.keys_of(leg.call());
+        let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
+        let mut together = keys.iter().filter(|key| {
+            self.table.leg(**key).is_some_and(|other| !other.is_branch_of(leg) && are_answered_together(leg, other))
+        });
+        together.any(|other| !hops().any(|hop| self.caused_legs(*hop).contains(other)))
     }
 
     /// Returns whether a group of legs, or the recorded group that it caused, is doubtful, and the recording lacks the

@@ -119,7 +119,7 @@ impl SoundOutline {
         }
         match (same, all) {
             // One window of two different speeches may look alike.
-            (2.., _) | (1, 1) => SoundLikeness::Same,
+            (2.., _) => SoundLikeness::Same,
             _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Different,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
             _ => SoundLikeness::Unknown,
