@@ -1,0 +1,80 @@
+//! The payload format of a packet by its payload type (RFC 3264 section 5.1, RFC 3551).
+
+use super::audio_description::AudioLine;
+use super::{Negotiation, described};
+use crate::call::decision::PayloadFormat;
+use crate::call::record::Side;
+use crate::codec;
+use crate::net::{Endpoint, PayloadType};
+
+impl Negotiation {
+    /// Returns the payload format of `pt` in packets that `sender` sends on a flow (source, destination).
+    ///
+    /// Descriptions are searched in this order, until one has the payload type:
+    ///
+    /// 1. The m-line of the flow, because each m-line has its own payload types: in the description of the receiver
+    ///    (RFC 3264 section 5.1), in the receiver's early dialogs, and in the description of the sender. Some devices
+    ///    use their own numbers.
+    /// 2. The whole description of the receiver, then that of the sender, each followed by the early dialogs.
+    /// 3. The unanswered offers of the receiver and of the sender.
+    /// 4. The static payload types of RFC 3551.
+    pub(crate) fn payload_format(
+        &self,
+        sender: Side,
+        flow: (Endpoint, Endpoint),
+        pt: PayloadType,
+    ) -> Option<PayloadFormat> {
+        let lines = self.lines_of_flow(sender, flow);
+        let in_line = |line: Option<&AudioLine>| format_of(&line?.formats, pt).cloned();
+        let forked = |side: Side| {
+            let mut forks = self.forks.iter().filter(|_| side == Side::Callee);
+            forks.find_map(|(_, description)| format_of(&description.formats, pt)).cloned()
+        };
+        let of = |side: Side| format_of(&self.announced(side)?.formats, pt).cloned().or_else(|| forked(side));
+        // The other side may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
+        let offered = |side: Side| {
+            let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
+            format_of(&offer.formats, pt).cloned()
+        };
+        in_line(lines.map(|(_, theirs)| theirs))
+            .or_else(|| lines.and_then(|_| forked(sender.other())))
+            .or_else(|| in_line(lines.map(|(own, _)| own)))
+            .or_else(|| of(sender.other()))
+            .or_else(|| of(sender))
+            .or_else(|| offered(sender.other()))
+            .or_else(|| offered(sender))
+            .or_else(|| static_format(pt))
+    }
+
+    /// Returns the payload format of `pt` in the sender's own description. The m-line of the flow (source, destination)
+    /// is searched first.
+    pub(crate) fn own_format(
+        &self,
+        sender: Side,
+        flow: (Endpoint, Endpoint),
+        pt: PayloadType,
+    ) -> Option<PayloadFormat> {
+        let of_line = self.lines_of_flow(sender, flow).and_then(|(own, _)| format_of(&own.formats, pt));
+        of_line.or_else(|| format_of(&self.announced(sender)?.formats, pt)).cloned()
+    }
+
+    /// Returns all announced formats, the caller's first.
+    pub(crate) fn formats(&self) -> Vec<PayloadFormat> {
+        described(&self.announced).flat_map(|(d, _)| d.formats.iter()).map(|(_, format)| format.clone()).collect()
+    }
+}
+
+/// Returns the format of a payload type in a list; `None` if the list does not contain it.
+pub(super) fn format_of(formats: &[(PayloadType, PayloadFormat)], pt: PayloadType) -> Option<&PayloadFormat> {
+    formats.iter().find(|(known, _)| *known == pt).map(|(_, format)| format)
+}
+
+/// Returns the payload format of a static payload type (RFC 3551).
+pub(super) fn static_format(pt: PayloadType) -> Option<PayloadFormat> {
+    codec::static_format(pt).map(|f| PayloadFormat {
+        encoding: f.codec.name().to_owned(),
+        clock_hz: f.clock_hz,
+        channels: f.channels,
+        fmtp: String::new(),
+    })
+}

@@ -1,0 +1,96 @@
+//! Encryption of the streams of a dialog: SRTP with keys in the description (RFC 4568), DTLS-SRTP (RFC 5763) and ZRTP
+//! (RFC 6189).
+
+use super::Negotiation;
+use super::audio_description::AudioLine;
+use super::audio_line_use::line_of;
+use crate::call::decision::{Decision, MissingKeyReason, SrtpContext};
+use crate::call::record::Side;
+use crate::net::Endpoint;
+use crate::sdp::{self, MediaProtocol};
+
+/// Encryption of the audio that a side sends.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StreamSecurity {
+    /// The audio is sent unencrypted.
+    Plain,
+    /// The audio is encrypted by SRTP with these keys.
+    Keys(SrtpContext),
+    /// The audio is encrypted with keys that the capture does not show.
+    Undecryptable(MissingKeyReason),
+}
+
+impl StreamSecurity {
+    /// Returns the decision that stores this encryption of a stream in the spool.
+    pub(crate) fn decision(self, stream: u32) -> Decision {
+        match self {
+            Self::Plain => Decision::Plain { stream },
+            Self::Keys(context) => Decision::Srtp { stream, context },
+            Self::Undecryptable(why) => Decision::Encrypted { stream, why },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum MediaProtection {
+    #[default]
+    Plain,
+    Sdes,
+    Dtls,
+    SavpWithoutKeys,
+}
+
+impl Negotiation {
+    /// Returns the encryption of the audio that `sender` sends on the first common m-line.
+    pub(crate) fn security(&self, sender: Side) -> StreamSecurity {
+        self.security_of_line(self.line(sender), self.line(sender.other()))
+    }
+
+    /// Returns the encryption of a stream that `sender` sends on a flow (source, destination). Each m-line may have its
+    /// own keys.
+    pub(crate) fn security_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> StreamSecurity {
+        let common = self.common_lines(sender);
+        match line_of(&common, flow) {
+            None | Some(0) => self.security(sender),
+            Some(line) => self.security_of_line(Some(common[line].0), Some(common[line].1)),
+        }
+    }
+
+    /// Returns the encryption of an m-line. `own` is the description of its sender, `other` that of the other side.
+    fn security_of_line(&self, own: Option<&AudioLine>, other: Option<&AudioLine>) -> StreamSecurity {
+        if self.zrtp {
+            return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
+        }
+        let Some(own) = own else {
+            // The receiver offered SRTP. The sender's answer with the keys was not captured yet.
+            let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
+            return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
+        };
+        let other_protection = other.map_or(own.protection, |o| o.protection);
+        match (own.protection, other_protection) {
+            (MediaProtection::Sdes, MediaProtection::Plain) | (MediaProtection::Plain, _) => StreamSecurity::Plain,
+            (MediaProtection::Dtls, MediaProtection::Plain) => StreamSecurity::Plain,
+            (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
+            (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
+            (MediaProtection::Sdes, _) => {
+                // The answer names the chosen crypto tag. The keys of a side encrypt the packets that this side sends
+                // (RFC 4568 section 6.1).
+                let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
+                let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
+                context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
+                    StreamSecurity::Keys(c.clone())
+                })
+            }
+        }
+    }
+}
+
+pub(super) fn protection(media: &sdp::MediaDescription) -> MediaProtection {
+    match media.protocol {
+        _ if !media.crypto.is_empty() => MediaProtection::Sdes,
+        MediaProtocol::UdpTlsRtpSavp | MediaProtocol::UdpTlsRtpSavpf => MediaProtection::Dtls,
+        _ if media.fingerprint => MediaProtection::Dtls,
+        MediaProtocol::RtpSavp | MediaProtocol::RtpSavpf => MediaProtection::SavpWithoutKeys,
+        _ => MediaProtection::Plain,
+    }
+}
