@@ -35,8 +35,9 @@ mod variations_transfers;
 
 use callspan::call::record::{CallRecord, Side};
 
+use crate::scenarios::dialog_lifecycle::hears;
 use crate::support::playback::{PlayedCall, PlayedScene};
-use crate::support::scenario::{DialogId, Scene, ScenePhone};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// Returns a scene, a caller from outside (voice 1) and extension 200 (voice 2).
 fn outside_and_200() -> (Scene, ScenePhone, ScenePhone) {
@@ -111,6 +112,17 @@ impl Office {
         (c, d, begins)
     }
 
+    /// Plays an inbound call that 200 answers, talks on for 2 s, and puts on hold. 200 then consults 201 for 2 s.
+    fn consultation_on_hold(&mut self) -> ConsultationOnHold {
+        let (a, b) = self.connected();
+        let talks = self.scene.now();
+        self.scene.bridge(a, b, 2_000);
+        let holds = self.scene.now();
+        self.scene.hold(b, Side::Callee);
+        let (c, d, consults) = self.consult(a, 2_000);
+        ConsultationOnHold { a, b, c, d, talks, holds, consults }
+    }
+
     /// Plays a short inbound call. From it the engine learns which host is the PBX.
     fn plain_call(&mut self) {
         let (a, b) = self.connected();
@@ -123,6 +135,41 @@ impl Office {
         let (a, b) = (self.inbound(), self.rings_200());
         self.scene.connect_through(a, b, 2_000);
         (a, b)
+    }
+}
+
+/// An inbound call on hold, and the consultation of its extension 200 with 201. Times are ms of the scene.
+struct ConsultationOnHold {
+    /// Leg of the trunk.
+    a: DialogId,
+    /// Leg of 200 in the inbound call.
+    b: DialogId,
+    /// Leg of 200 in the consultation.
+    c: DialogId,
+    /// Leg of 201.
+    d: DialogId,
+    talks: i64,
+    holds: i64,
+    consults: i64,
+}
+
+impl ConsultationOnHold {
+    /// Asserts that the caller is heard with 200 before the hold and with 201 after the transfer at `taken`, and that
+    /// the consultation is a call of its own, related to the first. Returns both calls.
+    fn assert_transferred<'a>(
+        &self,
+        played: &'a PlayedScene,
+        scene: &Scene,
+        (taken, ended): (i64, i64),
+    ) -> [&'a PlayedCall; 2] {
+        assert_eq!(played.calls.len(), 2, "{:#?}", played.calls.iter().map(|c| &c.record.legs).collect::<Vec<_>>());
+        let (one, two) = (call_of(played, scene, self.a), call_of(played, scene, self.c));
+        hears(one, (1, 2), self.talks, self.holds);
+        hears(one, (1, 3), taken, ended);
+        hears(two, (2, 3), self.consults, self.consults + 2_000);
+        assert!(related(&one.record, &two.record), "200 called 201 from within the first call");
+        assert_eq!(one.record.ended_at, Some(at(ended)));
+        [one, two]
     }
 }
 

@@ -4,7 +4,7 @@
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
+use crate::scenarios::{ConsultationOnHold, DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
@@ -88,14 +88,10 @@ fn a_consultation_by_feature_code_is_related_to_its_call() {
 #[test]
 fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     let mut office = Office::new();
-    let (a, b) = office.connected();
-    let talks = office.scene.now();
-    office.scene.bridge(a, b, 2_000);
-    let holds = office.scene.now();
-    office.scene.hold(b, Side::Callee);
     // 200 consults 201 through the PBX and transfers the call by a key of its telephone. There is no REFER, so only the
     // PBX's messages show the transfer.
-    let (c, d, consults) = office.consult(a, 2_000);
+    let consultation = office.consultation_on_hold();
+    let ConsultationOnHold { a, b, c, d, .. } = consultation;
     let scene = &mut office.scene;
     scene.bye(b, Side::Caller);
     scene.bye(c, Side::Callee);
@@ -114,13 +110,7 @@ fn a_transfer_by_reinvite_is_one_call_and_a_consultation() {
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
     let ended = scene.bye_all(&[a, d], Side::Caller);
     let played = play(scene);
-    assert_eq!(played.calls.len(), 2);
-    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
-    hears(one, (1, 2), talks, holds);
-    hears(one, (1, 3), taken, ended);
-    hears(two, (2, 3), consults, consults + 2_000);
-    assert!(related(&one.record, &two.record), "200 called 201 from within the first call");
-    assert_eq!(one.record.ended_at, Some(at(ended)));
+    consultation.assert_transferred(&played, scene, (taken, ended));
 }
 
 #[test]

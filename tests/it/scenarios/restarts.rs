@@ -8,7 +8,7 @@ use callspan::call::engine::{EngineLimits, RestoredLeg};
 use callspan::call::record::{CallDirection, CallRecord, Side};
 use callspan::net::{Endpoint, Transport};
 
-use crate::scenarios::{DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
+use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
@@ -117,10 +117,7 @@ fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
 #[test]
 fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
     let mut office = Office::new();
-    let (a, b) = office.connected();
-    office.scene.bridge(a, b, 2_000);
-    office.scene.hold(b, Side::Callee);
-    let (c, d, _) = office.consult(a, 2_000);
+    let ConsultationOnHold { a, b, c, d, .. } = office.consultation_on_hold();
     let scene = &mut office.scene;
     scene.bye_all(&[c, d], Side::Callee);
     let consulted = scene.now();

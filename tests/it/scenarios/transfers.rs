@@ -3,7 +3,7 @@
 use callspan::call::record::{CallOutcome, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
+use crate::scenarios::{ConsultationOnHold, DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
@@ -83,13 +83,8 @@ fn an_attended_transfer_between_phones_is_three_related_calls() {
 #[test]
 fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     let mut office = Office::new();
-    let (a, b) = office.connected();
-    let talks = office.scene.now();
-    office.scene.bridge(a, b, 2_000);
-    let holds = office.scene.now();
-    office.scene.hold(b, Side::Callee);
-    // 200 consults 201 through the PBX.
-    let (c, d, consults) = office.consult(a, 2_000);
+    let consultation = office.consultation_on_hold();
+    let ConsultationOnHold { a, b, c, d, .. } = consultation;
     let scene = &mut office.scene;
     // 200 sends a REFER with Replaces in the first call. The PBX connects the outside party with 201 and hangs up on
     // 200.
@@ -101,13 +96,8 @@ fn an_attended_transfer_in_a_pbx_is_one_call_and_a_consultation() {
     scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (1, d, Side::Caller), (3, d, Side::Callee)], 8_000);
     let ended = scene.bye_all(&[a, d], Side::Caller);
     let played = play(scene);
-    assert_eq!(played.calls.len(), 2, "{:#?}", played.calls.iter().map(|c| &c.record.legs).collect::<Vec<_>>());
-    let (one, two) = (call_of(&played, scene, a), call_of(&played, scene, c));
-    hears(one, (1, 2), talks, holds);
-    hears(one, (1, 3), taken, ended);
-    hears(two, (2, 3), consults, consults + 2_000);
-    assert!(related(&one.record, &two.record));
-    assert_eq!((one.record.internal.as_deref(), one.record.ended_at), (Some("200"), Some(at(ended))));
+    let [one, two] = consultation.assert_transferred(&played, scene, (taken, ended));
+    assert_eq!(one.record.internal.as_deref(), Some("200"));
     assert!(one.record.events.iter().any(|e| e.kind == callspan::call::record::EventKind::Transfer));
     assert_eq!((two.record.from.as_deref(), two.record.to.as_deref()), (Some("200"), Some("201")));
 }
