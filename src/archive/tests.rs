@@ -142,7 +142,7 @@ fn a_different_object_is_never_replaced() {
 }
 
 #[test]
-fn a_stored_recording_that_is_sent_again_stays_stored_if_its_file_goes() {
+fn recording_that_is_sent_again_stays_stored_if_its_file_goes() {
     let now = Timestamp::EPOCH;
     let sent_again = ArchivedObject { stored: true, again: true, ..recording("call", 1, 0) };
     let mut job = ArchiveJob { change: 1, objects: vec![sent_again], ..ArchiveJob::default() };
@@ -165,7 +165,7 @@ fn a_stored_recording_that_is_sent_again_stays_stored_if_its_file_goes() {
 }
 
 #[test]
-fn a_file_that_stays_away_and_a_call_that_cannot_be_taken_are_refused() {
+fn missing_files_and_calls_that_cannot_be_taken_are_refused() {
     let mut now = Timestamp::EPOCH;
     let mut job = ArchiveJob { call_id: String::from("call"), change: 1, ..ArchiveJob::default() };
     job.set_objects(vec![recording("call", 1, 0)]);

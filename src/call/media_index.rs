@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_address_of_a_party_that_signals_from_a_public_one_identifies_nobody() {
+    fn private_address_of_a_party_with_public_signalling_identifies_nobody() {
         assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &[]), AddressTrust::Unconfirmed);
         assert_eq!(trust("192.168.1.2:5004", "10.1.0.1:5060", &[]), AddressTrust::Plausible);
         assert_eq!(trust("192.0.2.51:5004", "10.1.0.1:5060", &[]), AddressTrust::Plausible);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_key_and_the_own_call_id_make_a_test_call() {
+    fn only_the_own_key_with_its_call_id_makes_a_test_call() {
         let ours = TestCallKey::new([7; KEY_BYTES]);
         for kind in [TestCallOrder::RecordOnly, TestCallOrder::Deliver] {
             let value = ours.header_value(kind, "call-1");

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn octet_aligned_frame_of_the_slowest_mode_is_not_taken_for_a_damaged_one() {
+    fn octet_aligned_frame_of_the_slowest_mode_is_not_taken_for_damaged() {
         let speech = 0x3C5A_96E1_4B2D_7788_1234_5678;
         for parameters in ["", "octet-align=1"] {
             let form = AmrForm::new(AmrBand::Narrow, parameters);

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_of_the_command_are_read_and_a_failure_has_its_last_words() {
+    fn steps_of_the_command_are_read_and_failures_have_its_last_words() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().expect("a folder");
         let program = dir.path().join("program.sh");

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_stays_until_it_is_taken_or_dead_and_can_be_revived() {
+    fn message_stays_until_it_is_taken_or_dead_and_is_revived() {
         let dir = tempfile::tempdir().unwrap();
         let at = Timestamp::from_secs;
         let outbox = Outbox::open(dir.path()).unwrap();

@@ -409,7 +409,7 @@ fn after_power_cut(dir: &Path, lost: &[u8]) -> (tempfile::TempDir, Journal) {
 const LOG_HEADER: usize = 32;
 
 #[test]
-fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
+fn rows_are_in_the_database_after_a_failed_sync_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Ended);
     // From here on Linux would confirm a sync of the log although the failed pages are missing on the disk.
@@ -431,7 +431,7 @@ fn rows_are_in_the_database_itself_after_a_failed_sync_of_the_log() {
 }
 
 #[test]
-fn confirmed_rows_survive_a_page_of_the_log_that_a_failed_sync_lost() {
+fn confirmed_rows_survive_a_log_page_that_a_failed_sync_lost() {
     type JournalWrite = fn(&Journal);
     let confirmed: [(&str, JournalWrite); 6] = [
         ("complete", |journal| journal.put_complete_call(&record("a", 11), &[], None).unwrap()),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_a_title_of_its_own_and_a_row_in_the_runbook() {
+    fn each_kind_has_its_own_title_and_a_row_in_the_runbook() {
         let runbook = include_str!("../../deploy/RUNBOOK.md");
         let mut titles: Vec<&str> = AlarmKind::ALL.into_iter().map(title).collect();
         titles.sort_unstable();

@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn command_gets_first_alarm_of_a_kind_and_the_last_after_the_pause() {
+    fn command_gets_first_alarm_of_a_kind_and_last_after_the_pause() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let command = format!("cat >> {}", out.display());

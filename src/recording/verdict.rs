@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn reason_of_a_few_packets_is_not_the_reason_of_a_silent_side() {
+    fn reason_for_a_few_packets_is_not_that_of_silence() {
         let zrtp = UndecodableReason::Encrypted(UndecryptableReason::Zrtp);
         let report = |encrypted: u64| {
             let silent = [(UndecodableReason::Damaged, 3), (zrtp.clone(), encrypted)].into_iter().collect();

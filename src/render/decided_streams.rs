@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stream_that_continues_leaves_its_former_source_to_the_stream_that_took_it_over() {
+    fn continued_stream_leaves_its_former_source_to_the_stream_using_it() {
         let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
         let mut decided = DecidedStreams::default();
         for (stream, ssrc) in [(0, 1), (1, 1), (0, 2)] {

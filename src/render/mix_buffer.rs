@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn window_of_a_lone_stream_gives_the_same_samples_as_one_with_ranks() {
+    fn window_of_a_lone_stream_has_the_samples_of_a_ranked_window() {
         for seed in 0..60 {
             let total = SECONDS * u64::from(RATE_HZ);
             let plain = MixBuffer::new(RATE_HZ, total, vec![(70_000, 71_000)]);

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_with_one_side_or_no_media_raise_an_alarm_that_complete_calls_end() {
+    fn incomplete_calls_raise_an_alarm_that_complete_calls_end() {
         for (packets, raised, over) in
             [((500, 0), "mirror_one_sided", "mirror_one_sided_over"), ((0, 0), "media_unheard", "media_unheard_over")]
         {
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn weekend_after_a_friday_is_silent_without_alarm_and_the_file_is_read_again() {
+    fn silent_weekend_raises_no_alarm_and_the_file_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("m");
         let friday = 4 * DAY_S;

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn call_in_which_a_run_ended_is_a_suspect_of_the_next_runs() {
+    fn call_in_which_a_run_ended_is_suspect_in_later_runs() {
         let dir = tempfile::tempdir().expect("a folder");
         let open = || RenderMarker::open(dir.path()).expect("writable");
         let marker = open();

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_that_does_not_answer_holds_up_neither_a_put_nor_the_stop() {
+    fn disk_that_does_not_answer_delays_neither_put_nor_stop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
         // Opening a pipe without a reader blocks, like a write to a disk that does not answer.

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn legs_that_do_not_fit_into_memory_share_a_file_and_lose_no_packet() {
+    fn legs_that_exceed_memory_share_a_file_and_lose_no_packet() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut spool = MemorySpool::new(0, dir.path().join("spill"));
         let (src, dst) = SpoolBuilder::flow(Side::Caller);

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn rebuilt_file_keeps_an_ended_leg_until_the_journal_is_on_the_disk() {
+    fn rebuilt_file_keeps_ended_legs_until_the_journal_is_on_disk() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut file = RollingFile::new(dir.path());
         let mut rolling = RollingBuffer::new(Duration::from_secs(5));

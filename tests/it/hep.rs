@@ -36,7 +36,7 @@ fn wrapped(frame: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_call_from_an_agent_becomes_its_record_and_recording_without_an_interface() {
+fn call_from_an_agent_is_recorded_without_an_interface() {
     let dir = tempfile::tempdir().unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = ServiceToml::new(dir.path())

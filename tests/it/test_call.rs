@@ -239,7 +239,7 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 #[expect(clippy::disallowed_methods, reason = "silence takes its time")]
-fn a_silent_mirror_raises_its_alarm_within_the_configured_minute_and_ends_it() {
+fn silent_mirror_alarm_comes_within_the_configured_minute_and_ends() {
     let office = TestOffice::new("tc-silent");
     office.mirror(EVERYTHING);
     // On earlier days there was SIP in every ten minutes of the same hour.

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn page_and_names_are_in_the_order_in_which_the_rules_are_asked() {
+    fn page_and_names_have_the_order_in_which_rules_are_asked() {
         let asked = asked_of_new_legs();
         let named: Vec<CorrelationRule> = CorrelationRule::ALL.iter().filter(|r| asked.contains(r)).copied().collect();
         assert_eq!(named, asked, "CorrelationRule::ALL");

@@ -47,7 +47,7 @@ fn each_of_two_audio_lines_has_its_own_keys() {
 }
 
 #[test]
-fn flow_without_an_audio_line_takes_the_format_of_the_answer_before_that_of_a_fork() {
+fn flow_without_audio_line_takes_the_format_of_the_answer_first() {
     let named = |port: u16, encoding: &str| {
         description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
     };

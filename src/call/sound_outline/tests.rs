@@ -49,7 +49,7 @@ fn likeness(a: &[Vec<u8>], b: &[Vec<u8>], delay_ms: i64) -> SoundLikeness {
 }
 
 #[test]
-fn speech_with_other_bytes_is_the_same_at_each_delay_of_a_pbx() {
+fn speech_with_other_bytes_is_recognised_at_each_delay_of_a_pbx() {
     for seed in 0..50 {
         for delay_ms in [0, 30, 150, 350] {
             assert_eq!(

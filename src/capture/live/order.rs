@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn backlogs_of_a_busy_and_a_quiet_tap_are_read_in_order_of_time() {
+    fn backlogs_of_busy_and_quiet_taps_are_read_in_order_of_time() {
         let (busy, quiet): (Vec<i64>, Vec<i64>) = ((0..2000).collect(), (0..2000).step_by(500).collect());
         let frames = read(vec![busy, quiet]);
         assert_eq!(frames.len(), 2004);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_tap_is_looked_at_after_some_frames_of_others_or_after_a_wait() {
+    fn empty_tap_is_read_after_frames_of_others_or_a_wait() {
         let mut order = TapOrder::new(2);
         order.handle_empty(1);
         for frame in 0..FRAMES_BETWEEN_LOOKS {

@@ -46,7 +46,7 @@ impl Office {
 }
 
 #[test]
-fn open_alarms_and_the_test_call_are_shown_in_the_language_of_the_page() {
+fn alarms_and_test_call_are_shown_in_the_language_of_the_page() {
     let office = Office::with_calls(&["120"]);
     let report = ServiceReport {
         at: wall_clock(),

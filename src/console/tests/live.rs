@@ -14,7 +14,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 #[test]
-fn levels_of_the_own_calls_reach_a_page_and_are_wanted_only_while_it_listens() {
+fn levels_of_own_calls_reach_a_page_only_while_it_listens() {
     let office = Office::with_calls(&["120", "220"]);
     office.add("boris", AccountRole::Listener, &["1xx"]);
     let cookie = office.sign_in("boris");

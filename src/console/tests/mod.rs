@@ -98,7 +98,7 @@ fn console_gives_signs_of_life_while_nobody_asks_it() {
 }
 
 #[test]
-fn metrics_and_health_need_no_login_here_and_are_refused_to_a_proxy() {
+fn metrics_and_health_need_no_login_and_are_refused_to_a_proxy() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let journal = journal::config::Config { dir: dir.path().to_owned() };
     drop(Journal::open(&journal).expect("a journal"));
@@ -542,7 +542,7 @@ fn two_hundred_thousand_calls_are_searched_in_a_tenth_of_a_second() {
 }
 
 #[test]
-fn notes_and_tags_are_written_by_those_who_may_and_calls_are_found_by_tag() {
+fn permitted_users_write_notes_and_tags_and_find_calls_by_tag() {
     let office = Office::with_calls(&["120", "220"]);
     office.add("anna", AccountRole::Admin, &[]);
     office.add("boris", AccountRole::Listener, &["1xx"]);

@@ -409,7 +409,7 @@ fn all_calls_share_one_token_and_replace_it_once() {
 }
 
 #[test]
-fn new_credentials_are_used_by_the_next_request_and_not_when_the_token_expires() {
+fn new_credentials_are_used_by_the_next_request() {
     let mut m = logged_in();
     m.handle_new_credentials();
     m.handle_call(&call("a", CallProgress::Complete, 0));

@@ -171,7 +171,7 @@ fn rating_of_a_header_has_the_type_of_the_form_field() {
 }
 
 #[test]
-fn operator_is_the_extension_that_spoke_last_and_the_responsible_person_is_kept() {
+fn operator_is_the_last_speaker_and_the_responsible_person_is_kept() {
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     let register = action(&mut m, at(0));

@@ -297,7 +297,7 @@ fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
 }
 
 #[test]
-fn calls_whose_media_is_behind_a_nat_are_not_said_to_have_none() {
+fn calls_with_media_behind_a_nat_are_not_reported_as_silent() {
     let mut look = healthy();
     look.calls =
         calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, behind_nat: 1, ..calls::CallTally::default() };
@@ -367,7 +367,7 @@ fn calls_heard_on_both_sides_make_a_missing_direction_a_warning() {
 }
 
 #[test]
-fn hosts_that_were_learnt_to_be_one_machine_are_named_with_their_configuration() {
+fn hosts_learnt_as_one_machine_are_named_with_their_configuration() {
     let pair = |seen: u32| -> MachinePair {
         let line = format!(
             r#"{{"a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":{seen},"against":0,

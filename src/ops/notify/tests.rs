@@ -176,7 +176,7 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
 }
 
 #[test]
-fn a_finished_call_is_sent_with_its_id_as_key_and_a_refusal_becomes_a_dead_letter() {
+fn finished_call_has_its_id_as_key_and_refusal_makes_dead_letter() {
     let (url, seen) = http_server(&[200]);
     let state = tempfile::tempdir().unwrap();
     let config = NotifyConfig { calls: Some(hook(url)), ..NotifyConfig::default() };

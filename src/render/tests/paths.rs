@@ -168,7 +168,7 @@ const EXTENSION: u8 = 0x10;
 const SOURCES: u8 = 0x0F;
 
 #[test]
-fn straight_path_leaves_packets_with_more_than_the_fixed_header_to_the_general_one() {
+fn straight_path_leaves_packets_with_longer_headers_to_the_general_path() {
     for flags in [PADDING, EXTENSION, 1, 2, 15, PADDING | EXTENSION | 3] {
         let mut spool = started();
         let mut sender = TestSender::new(&mut spool, Side::Caller);

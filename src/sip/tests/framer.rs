@@ -39,7 +39,7 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 }
 
 #[test]
-fn start_line_at_the_begin_of_a_segment_is_a_new_start_if_the_place_is_lost() {
+fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
     // Bytes without a line end: stray text between messages, and the rest of a message after lost bytes.
     let cut = b"OPTIONS sip:a SIP/2.0\r\ni: 0\r\n"; // a message without the end of its header section
@@ -153,7 +153,7 @@ fn wrong_content_length_does_not_block_the_stream() {
 }
 
 #[test]
-fn messages_that_are_too_long_are_counted_and_the_next_one_is_read() {
+fn messages_that_are_too_long_are_counted_and_the_next_is_read() {
     let mut framer = SipFramer::default();
     let bye = b"BYE sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n".to_vec();
     let body = MAX_STREAM_BUFFER;

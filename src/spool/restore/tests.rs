@@ -238,7 +238,7 @@ fn resumed_leg_keeps_its_index() {
 }
 
 #[test]
-fn missed_call_is_restored_from_a_rebuilt_file_until_the_journal_has_its_end() {
+fn missed_call_is_restored_until_the_journal_has_its_end() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut spool = start(dir.path());
     spool.start_rolling_file();

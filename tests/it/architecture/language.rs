@@ -1,5 +1,5 @@
-//! Checks the language of the sources: the words of their comments, the names of their types, and the form of their
-//! modules.
+//! Checks the language of the sources: the words of their comments, the names of their types and tests, and the form of
+//! their modules.
 //!
 //! Each bound is a little above today's value. Lower it when the value gets better; never raise it.
 
@@ -20,6 +20,9 @@ const MOST_WHOSE: f64 = 9.0;
 
 /// Minimum number of sentences that begin with "Returns" in 10,000 words of comments. The six projects have 23 to 58.
 const LEAST_RETURNS: f64 = 110.0;
+
+/// Maximum number of words in the name of a test.
+const MOST_TEST_WORDS: usize = 12;
 
 /// Type names that may exist in several modules. In other projects, a share of the type names exists more than once:
 /// moonfire-nvr 23 %, retina 14 %, str0m 11 %, quinn-proto 5 %.
@@ -67,6 +70,15 @@ fn every_type_name_is_used_once_in_the_crate() {
 }
 
 #[test]
+fn test_names_have_at_most_twelve_words() {
+    let texts = sources("src").chain(sources("tests"));
+    let names: Vec<String> = texts.flat_map(|(_, text)| test_names(&text)).collect();
+    assert!(names.len() > 1_000, "the tests were found: {}", names.len());
+    let long: Vec<&String> = names.iter().filter(|name| name.split('_').count() > MOST_TEST_WORDS).collect();
+    assert!(long.is_empty(), "test names of more than {MOST_TEST_WORDS} words: {long:#?}");
+}
+
+#[test]
 fn a_module_with_children_is_a_folder_with_mod_rs() {
     let split: Vec<String> = sources("src")
         .map(|(name, _)| name)
@@ -83,6 +95,8 @@ fn the_reader_of_comments_sees_sentences_and_no_code() {
     assert_eq!(found, ["One", "What is this", "Whose", "Two `a.b`"]);
     let text = "struct A;\npub(crate) enum B {}\nimpl C for D {\n    type Item = E;\n}\npub type F = G;\n    struct H<T>(T);\n";
     assert_eq!(types(text), ["A", "B", "F", "H"]);
+    let text = "#[test]\n#[ignore]\nfn a_b() {}\nfn c() {}\n    #[tokio::test]\n    async fn d() {}\n";
+    assert_eq!(test_names(text), ["a_b", "d"]);
 }
 
 /// Returns all sources in a folder of the project: name and text of each.
@@ -141,6 +155,21 @@ fn sentences(comment: &str) -> impl Iterator<Item = &str> {
         Some(sentence.trim().trim_end_matches(['.', '?', '!']).trim_start_matches(['-', '#', ' ']))
     })
     .filter(|sentence| !sentence.is_empty())
+}
+
+/// Returns the names of the tests in a source.
+fn test_names(text: &str) -> Vec<String> {
+    let (mut names, mut is_test) = (Vec::new(), false);
+    for line in text.lines().map(str::trim_start) {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            is_test = true;
+        }
+        let declared = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        if let Some(declared) = declared.filter(|_| std::mem::take(&mut is_test)) {
+            names.extend(declared.split(['(', '<']).next().map(str::to_owned));
+        }
+    }
+    names
 }
 
 /// Returns the names of the types that a source declares, without associated types.

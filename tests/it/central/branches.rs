@@ -229,7 +229,7 @@ const PYRUS: &str = "127.0.0.1:8088";
     not(all(has_postgres, has_moto, may_add_namespaces)),
     ignore = "needs PostgreSQL 15, moto_server and root: adds network namespaces"
 )]
-fn recorders_deliver_while_links_servers_and_rights_fail_and_the_archive_is_whole_afterwards() {
+fn recorders_deliver_during_failures_and_the_archive_is_whole_afterwards() {
     let moto = Moto::start_for_all();
     let central = Central::start_with(Some(&moto));
     let full = FullBucket::start(moto.port);

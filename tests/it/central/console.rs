@@ -257,7 +257,7 @@ fn a_search_by_text_counts_the_newest_calls_only() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn calls_of_two_sites_with_one_id_have_pages_and_notes_of_their_own() {
+fn equal_ids_at_two_sites_have_separate_pages_and_notes() {
     let central = Central::start();
     let (_north, _south, [shared, own, _]) = two_sites(&central);
     // A copied machine sends calls of another site under its own name.
@@ -321,7 +321,7 @@ fn an_account_of_one_site_finds_and_hears_its_calls_only() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn systemd_gets_signs_of_life_of_the_console_and_a_signal_ends_it() {
+fn console_sends_signs_of_life_and_ends_on_a_signal() {
     let central = Central::start();
     let systemd = std::os::unix::net::UnixDatagram::bind(central.folder.path().join("notify")).expect("a socket");
     systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("set");

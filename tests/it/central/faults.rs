@@ -65,7 +65,7 @@ pub(super) fn use_key(config: &std::path::Path, folder: &std::path::Path, key: &
     not(all(has_postgres, has_moto)),
     ignore = "needs PostgreSQL 15 and moto_server (pip install 'moto[server]')"
 )]
-fn the_key_of_a_stolen_box_reads_nothing_and_writes_below_its_own_prefix_only() {
+fn stolen_key_reads_nothing_and_writes_below_its_prefix_only() {
     let moto = Moto::start();
     let central = Central::start_with(Some(&moto));
     let (north, south) = (central.add("north"), central.add("south"));

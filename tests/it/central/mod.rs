@@ -298,7 +298,7 @@ fn calls_of_two_sites_reach_the_archive_and_come_back() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn the_role_of_a_site_reads_nothing_and_writes_its_own_rows_only() {
+fn site_role_reads_nothing_and_writes_its_own_rows_only() {
     let central = Central::start();
     let north = central.add("north");
     central.add("south");
@@ -412,7 +412,7 @@ fn one_call_is_related_by_a_correlation_header_or_a_session_id() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn pairs_of_a_constant_call_id_are_bounded_and_follow_the_correlation_headers() {
+fn pairs_with_constant_call_id_are_bounded_and_follow_correlation_headers() {
     let central = Central::start();
     central.add("north");
     central.add("south");
@@ -450,7 +450,7 @@ fn pairs_of_a_constant_call_id_are_bounded_and_follow_the_correlation_headers() 
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn a_call_of_today_is_found_among_many_old_calls_with_its_key() {
+fn todays_call_is_found_among_many_old_calls_with_its_key() {
     let central = Central::start();
     central.add("north");
     central.add("south");

@@ -50,7 +50,7 @@ fn each_fault_of_each_request_to_s3_leaves_each_recording_once() {
 /// A recording larger than 64 MiB is sent in parts.
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn a_fault_of_each_kind_of_request_of_a_large_upload_leaves_the_recording_once() {
+fn fault_of_each_upload_request_leaves_the_recording_once() {
     let store = FaultStore::start();
     let central = Central::start_on_store(Some(store.url()));
     let site = central.add("north");

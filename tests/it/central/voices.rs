@@ -74,7 +74,7 @@ fn pairs(central: &Central) -> Vec<String> {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
-fn one_call_is_related_by_its_voices_although_a_border_controller_changed_all_signalling() {
+fn call_behind_a_border_controller_is_related_by_its_voices() {
     let central = Central::start();
     let (north, south) = (central.add("north"), central.add("south"));
     // North hears the whole call. The telephone in south gets it after eight seconds of a menu; its clock is two seconds

@@ -190,7 +190,7 @@ fn colours_are_for_terminals_that_want_them() {
 }
 
 #[test]
-fn play_starts_a_player_where_there_is_sound_and_prints_the_path_elsewhere() {
+fn play_starts_a_player_or_prints_the_path_without_sound() {
     let replayed = DeliveredCapture::delivered();
     let (id, wav) = (replayed.record().id, replayed.wav());
     let players = tempfile::tempdir().expect("temporary folder");

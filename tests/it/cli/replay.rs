@@ -172,7 +172,7 @@ fn a_truncated_file_is_processed_up_to_its_end() {
 }
 
 #[test]
-fn a_file_with_rubbish_is_status_1_and_says_how_much_was_read() {
+fn file_with_rubbish_has_status_1_and_reports_the_read_part() {
     let dir = folder();
     let whole = std::fs::read(capture()).expect("readable");
     let (half, path) = (whole.len() / 2, dir.path().join("half.pcap"));

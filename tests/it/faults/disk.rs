@@ -72,7 +72,7 @@ fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
 /// A stranger's leg leaves its call when this call ends. Its spool is closed by then and still names the first call.
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
-fn legs_that_left_their_call_at_its_end_stay_apart_across_a_restart() {
+fn legs_that_left_an_ending_call_stay_apart_across_restart() {
     let mut place = FaultSetup::new();
     place.config.call.numbers.extension_pattern = String::from("201");
     place.captures = vec![fixture(STRANGER)];

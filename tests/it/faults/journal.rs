@@ -200,7 +200,7 @@ fn a_call_that_ends_during_recovery_is_recorded_once() {
 }
 
 #[test]
-fn a_live_call_whose_spool_is_gone_continues_with_its_id_and_its_task() {
+fn live_call_without_its_spool_keeps_its_id_and_task() {
     let place = FaultSetup::new();
     let mut station = TestRecorder::start(&place);
     station.hear(ANSWERED);

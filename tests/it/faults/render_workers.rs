@@ -111,7 +111,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
-fn leg_that_ends_the_decoder_is_set_aside_and_the_other_leg_is_heard() {
+fn leg_that_ends_the_decoder_is_excluded_and_others_are_heard() {
     let mut place = FaultSetup::new();
     // The address in the caller's leg, which would be rendered first.
     let caller = "10.9.0.11:";

@@ -88,7 +88,7 @@ fn wait_for_kind(told: &Path, kind: &str) -> Option<()> {
 /// becomes a dead letter. The dead letter survives a restart, until a person sends it again.
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
-fn finished_call_reaches_the_webhook_after_failures_and_as_a_revived_dead_letter() {
+fn finished_call_reaches_the_webhook_after_failures_and_after_revival() {
     let wire = VethPair::new("cw");
     let dir = tempfile::tempdir().expect("a folder");
     let status = Arc::new(AtomicU16::new(500));

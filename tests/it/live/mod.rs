@@ -381,7 +381,7 @@ fn without_privilege_the_capability_and_the_command_are_named() {
 
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
-fn with_log_json_each_line_is_json_and_under_systemd_it_has_its_priority() {
+fn log_json_lines_are_json_and_have_priorities_under_systemd() {
     let namespace = NetworkNamespace::new("log");
     let dir = tempfile::tempdir().unwrap();
     for (json, prefix) in [(true, false), (false, true)] {
@@ -408,7 +408,7 @@ fn with_log_json_each_line_is_json_and_under_systemd_it_has_its_priority() {
 
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
-fn a_call_during_which_our_interface_is_down_has_lost_packets_by_us() {
+fn call_while_our_interface_is_down_has_packets_lost_by_us() {
     let wire = VethPair::new("cd");
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(program());

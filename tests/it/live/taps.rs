@@ -64,7 +64,7 @@ fn packets(record: &CallRecord) -> [(u64, u64); 2] {
 
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds two pairs of network interfaces")]
-fn halves_on_two_taps_are_one_call_and_copies_between_taps_are_removed() {
+fn halves_on_two_taps_are_one_call_without_copies_between_taps() {
     let dir = tempfile::tempdir().unwrap();
     let mut taps = TwoTaps::new(["ha", "hb"]);
     let service = taps.start(dir.path());
@@ -118,7 +118,7 @@ fn halves_on_two_taps_are_one_call_and_copies_between_taps_are_removed() {
 
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds two pairs of network interfaces")]
-fn backlog_of_a_busy_tap_is_read_in_order_with_the_quiet_tap() {
+fn backlog_of_a_busy_tap_keeps_order_with_the_quiet_tap() {
     let dir = tempfile::tempdir().unwrap();
     let mut taps = TwoTaps::new(["ba", "bb"]);
     let service = taps.start(dir.path());

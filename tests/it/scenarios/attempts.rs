@@ -314,7 +314,7 @@ fn a_bye_before_the_answer_counts_as_a_cancel() {
 }
 
 #[test]
-fn a_dialog_used_again_at_once_after_its_bye_keeps_the_second_calls_sound() {
+fn dialog_reused_right_after_bye_keeps_the_second_calls_sound() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let one = scene.dialog(&mut outside, &mut ours);
     scene.connect(one);
@@ -354,7 +354,7 @@ fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> 
 }
 
 #[test]
-fn a_refused_invite_tried_again_with_a_new_call_id_is_one_call() {
+fn refused_invite_retried_with_a_new_call_id_is_one_call() {
     // Reasons to try again at once: the codecs were refused, or the provider has a fault or does not know the number,
     // so another provider is used.
     for (status, host) in [(488, 1), (415, 1), (407, 1), (422, 1), (503, 1), (503, 4), (480, 4), (404, 4)] {

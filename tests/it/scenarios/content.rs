@@ -228,7 +228,7 @@ fn a_telephone_that_rings_late_is_found_by_its_content() {
 /// The trunk's leg names no extension. When it is answered, delivery registers an outbound call. The voices prove that
 /// the extension's leg is the same call, but only after that.
 #[test]
-fn a_call_to_outside_that_is_registered_already_is_related_and_not_absorbed() {
+fn registered_outbound_call_is_related_and_not_absorbed() {
     let mut site = RewritingPbx::new(Scene::noisy());
     let a = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "8055"]);
     let b = site.scene.leg(&mut site.wan, &mut site.outside, [DID, OUTSIDE]);
@@ -256,7 +256,7 @@ fn calls_that_are_registered_at_the_invite_are_related_and_stay_two() {
 /// Two calls from one number come at the same time, and the telephones are answered at the same moment as both callers.
 /// By their numbers, the telephones are joined to the wrong callers.
 #[test]
-fn a_telephone_that_a_guess_gave_to_the_wrong_caller_moves_to_its_voice() {
+fn wrongly_assigned_telephone_moves_to_the_caller_with_its_voice() {
     for swapped in [false, true] {
         let mut scene = Scene::noisy();
         let [a, c, b, d] = two_callers_of_one_number(&mut scene);
@@ -333,7 +333,7 @@ fn a_call_whose_legs_cannot_be_parted_is_joined_as_a_whole() {
 /// A call falls silent. Later its trunk leg has sound again, together with a new telephone leg. Still later, the old
 /// telephone leg has sound again.
 #[test]
-fn a_call_that_continues_an_earlier_one_stays_its_continuation_when_it_is_absorbed() {
+fn absorbed_call_stays_the_continuation_of_its_earlier_call() {
     let mut site = RewritingPbx::new(Scene::noisy());
     let a = site.scene.leg(&mut site.outside, &mut site.wan, [OUTSIDE, DID]);
     let b = site.scene.leg(&mut site.wan, &mut site.e200, [OUTSIDE, "200"]);

@@ -70,7 +70,7 @@ fn ringing_call_without_spool_is_answered_under_its_id() {
 }
 
 #[test]
-fn ringing_call_without_spool_and_without_further_messages_ends_after_the_longest_setup() {
+fn ringing_call_without_spool_and_messages_ends_after_the_longest_setup() {
     let mut office = Office::new();
     let a = office.inbound();
     office.scene.invite_and_ring(a);

@@ -26,7 +26,7 @@ fn answer_and_end(scene: &mut Scene, legs: &[DialogId]) {
 }
 
 #[test]
-fn a_call_through_a_proxy_whose_hop_to_the_pbx_is_missing_is_one_call() {
+fn proxied_call_without_its_hop_to_the_pbx_is_one_call() {
     let mut scene = Scene::mute();
     let (mut proxy, mut pbx) = (ScenePhone::new("proxy", 8), ScenePhone::new(DID, 9));
     let (mut outside, mut phone) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2));
@@ -73,7 +73,7 @@ fn orders() -> Vec<[usize; 4]> {
 }
 
 #[test]
-fn calls_of_a_dialler_on_the_pbx_are_outbound_and_one_record_each() {
+fn calls_of_a_dialler_are_outbound_and_one_record_each() {
     for order in orders() {
         let (mut scene, legs) = campaign();
         order.iter().for_each(|n| scene.invite(legs[*n]));
@@ -84,7 +84,7 @@ fn calls_of_a_dialler_on_the_pbx_are_outbound_and_one_record_each() {
 }
 
 #[test]
-fn calls_in_one_name_are_one_record_each_in_any_order_of_their_legs() {
+fn calls_in_one_name_stay_apart_in_any_leg_order() {
     for order in orders() {
         let (mut scene, legs) = two_calls_through_a_border_controller();
         order.iter().for_each(|n| scene.invite(legs[*n]));
@@ -126,7 +126,7 @@ fn two_calls_over_a_trunk_in_both_directions() -> (Scene, [DialogId; 4]) {
 }
 
 #[test]
-fn calls_over_a_trunk_in_both_directions_are_one_record_each_in_any_order_of_their_legs() {
+fn trunk_calls_in_both_directions_stay_apart_in_any_leg_order() {
     let is_apart = |order: &[usize; 4]| {
         let (mut scene, legs) = two_calls_over_a_trunk_in_both_directions();
         order.iter().for_each(|n| scene.invite(legs[*n]));
@@ -140,7 +140,7 @@ fn calls_over_a_trunk_in_both_directions_are_one_record_each_in_any_order_of_the
 }
 
 #[test]
-fn a_leg_over_a_trunk_in_both_directions_is_released_for_its_own_cause() {
+fn leg_over_a_two_way_trunk_is_released_for_its_cause() {
     // An extension behind a border controller and a branch office call one number at the same time. The mirror misses
     // the leg that the PBX sends for the extension.
     let mut failing = Vec::new();
@@ -181,7 +181,7 @@ fn four_hops() -> (Scene, [DialogId; 4]) {
 }
 
 #[test]
-fn a_call_of_four_hops_is_one_record_in_any_order_of_its_legs() {
+fn call_of_four_hops_is_one_record_in_any_leg_order() {
     let is_one_call = |order: &[usize; 4]| {
         let (mut scene, legs) = four_hops();
         order.iter().for_each(|n| scene.invite(legs[*n]));
@@ -199,7 +199,7 @@ fn a_call_of_four_hops_is_one_record_in_any_order_of_its_legs() {
 }
 
 #[test]
-fn a_leg_whose_cause_is_not_mirrored_joins_no_call_in_the_same_name() {
+fn leg_without_mirrored_cause_joins_no_call_in_its_name() {
     let mut failing = Vec::new();
     for order in [[0, 1, 3], [0, 3, 1], [1, 0, 3], [1, 3, 0], [3, 0, 1], [3, 1, 0]] {
         let scenes = [campaign(), two_calls_through_a_border_controller(), two_calls_over_a_trunk_in_both_directions()];
@@ -282,7 +282,7 @@ fn an_extensions_call_whose_first_hop_is_captured_last_is_outbound() {
 }
 
 #[test]
-fn a_hop_between_two_nodes_that_is_captured_last_belongs_to_the_call() {
+fn hop_between_two_nodes_belongs_to_the_call_when_captured_last() {
     // A cluster with two nodes: the trunk ends at host 9, but the telephone is registered at host 98. The cluster sends
     // the call from 97 to 98.
     let mut scene = Scene::mute();

@@ -221,7 +221,7 @@ fn tenants(sides: [Side; 2], after_ms: i64, holds: bool) -> (PlayedScene, [[i64;
 }
 
 #[test]
-fn two_tenants_with_one_private_address_are_never_joined_or_ended_by_each_other() {
+fn tenants_with_one_private_address_neither_join_nor_end_each_other() {
     for (a, b) in [(Side::Caller, Side::Caller), (Side::Callee, Side::Caller), (Side::Caller, Side::Callee)] {
         for (after_ms, holds) in [(0, false), (3_000, false), (0, true)] {
             let (played, spans) = tenants([a, b], after_ms, holds);
@@ -240,7 +240,7 @@ fn two_tenants_with_one_private_address_are_never_joined_or_ended_by_each_other(
 /// Two telephones behind one NAT announce host names with the same port. The PBX announces the address behind its own
 /// NAT.
 #[test]
-fn presumed_addresses_of_two_calls_are_told_apart_by_the_pbx_or_not_used() {
+fn ambiguous_presumed_addresses_are_resolved_by_the_pbx_or_unused() {
     let mut scene = Scene::new();
     let mut calls = Vec::new();
     for n in 0..2_u16 {
@@ -302,7 +302,7 @@ fn port_used_again(holds: bool, goes_on: bool) -> PlayedScene {
 }
 
 #[test]
-fn a_port_used_again_ends_the_call_whose_bye_was_lost_and_no_other() {
+fn reused_port_ends_only_the_call_that_lost_its_bye() {
     let ended_by = |played: &PlayedScene| {
         let [a, b] = played.calls.as_slice() else { panic!("{} calls", played.calls.len()) };
         assert_eq!((b.record.ended_by, b.record.verdict), (Some(EndedBy::Caller), Some(CallVerdict::BothSides)));

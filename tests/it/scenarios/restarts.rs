@@ -52,7 +52,7 @@ fn two_addresses(scene: &mut Scene, rewritten: bool) -> [DialogId; 2] {
 }
 
 #[test]
-fn a_call_whose_voices_prove_the_join_is_one_record_despite_a_kill_before_the_proof() {
+fn voices_join_a_call_despite_a_kill_before_their_proof() {
     let mut scene = Scene::noisy();
     let [a, b] = two_addresses(&mut scene, true);
     scene.connect_through(a, b, 2_000);
@@ -94,7 +94,7 @@ fn a_refer_that_was_used_claims_no_later_leg_after_a_kill() {
 
 /// The REFER comes before the kill, and the INVITE that it causes comes after the kill.
 #[test]
-fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
+fn transfer_under_way_at_a_kill_continues_in_the_same_call() {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let c = office.rings_201();
@@ -115,7 +115,7 @@ fn a_transfer_that_is_under_way_at_a_kill_goes_on_in_the_same_call() {
 
 /// Two telephones ring. One of them rings for a call that content evidence later relates to another call.
 #[test]
-fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
+fn relation_survives_the_end_of_the_leg_that_proved_it() {
     let mut office = Office::new();
     let ConsultationOnHold { a, b, c, d, .. } = office.consultation_on_hold();
     let scene = &mut office.scene;
@@ -131,7 +131,7 @@ fn a_relation_survives_the_end_of_the_leg_at_which_it_was_found() {
 /// Two callers with the same number wait, and one telephone rings. Only its answer shows for which caller it rang, and
 /// the answer comes after the kill.
 #[test]
-fn a_leg_that_could_belong_to_two_calls_is_resolved_after_a_kill() {
+fn ambiguous_leg_of_two_calls_is_resolved_after_a_kill() {
     let mut scene = Scene::new();
     let [a, c, b, d] = two_callers_of_one_number(&mut scene);
     scene.invite(a);
@@ -182,7 +182,7 @@ fn forked_and_merged_late() -> (Scene, i64) {
 }
 
 #[test]
-fn a_leg_that_closed_before_its_call_was_merged_stays_in_the_merged_call_after_a_kill() {
+fn closed_leg_stays_in_the_merged_call_after_a_kill() {
     // The call must not be registered early, because a registered call is not merged into another call.
     let config = Config { registered_at: RegistrationMoment::End, ..Config::default() };
     let (scene, talks) = forked_and_merged_late();
@@ -240,7 +240,7 @@ fn short_call(scene: &mut Scene, outside: &mut ScenePhone, pbx: &mut ScenePhone)
 }
 
 #[test]
-fn ended_calls_leave_room_for_legs_while_spools_are_read_and_end_in_their_order() {
+fn ended_calls_free_their_places_while_spools_are_read_in_order() {
     let mut scene = Scene::new();
     let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     let legs: Vec<_> =
@@ -256,7 +256,7 @@ fn ended_calls_leave_room_for_legs_while_spools_are_read_and_end_in_their_order(
 
 /// Two legs of one call do not overlap, because a leg between them had no spool.
 #[test]
-fn a_call_whose_second_leg_begins_after_the_end_of_the_first_ends_once_after_a_restart() {
+fn call_with_successive_legs_ends_once_after_a_restart() {
     let mut scene = Scene::new();
     let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     let legs = [0, 1].map(|_| (short_call(&mut scene, &mut outside, &mut pbx), "call".to_owned()));
@@ -269,7 +269,7 @@ fn a_call_whose_second_leg_begins_after_the_end_of_the_first_ends_once_after_a_r
 
 /// Legs are read from spools one after the other. Meanwhile the timer of a leg with ended partner legs is due.
 #[test]
-fn a_leg_that_survives_the_others_stays_in_its_call_until_the_spools_are_read() {
+fn surviving_leg_stays_in_its_call_until_spools_are_read() {
     let mut scene = Scene::new();
     let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
     let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));

@@ -94,7 +94,7 @@ fn test_call(order: TestCallOrder, key: u8) -> PlayedScene {
 }
 
 #[test]
-fn a_test_call_of_this_recorder_is_recorded_and_registered_only_if_asked() {
+fn own_test_call_is_recorded_and_registered_only_if_asked() {
     let (record, deliver) = (TestCallOrder::RecordOnly, TestCallOrder::Deliver);
     for (order, key, is_known, registration) in [
         (record, 7, true, RegistrationPolicy::Forbidden),

@@ -150,7 +150,7 @@ fn a_pair_is_learnt_from_three_callers_and_joins_a_queue_call() {
 }
 
 #[test]
-fn calls_of_one_caller_teach_nothing_and_an_address_that_is_alone_learns_nothing() {
+fn calls_of_one_caller_or_a_lone_address_teach_nothing() {
     let mut site = Site::new();
     for _ in 0..4 {
         site.answered_call(OUTSIDE);

@@ -380,7 +380,7 @@ fn several_addresses(seed: u64) -> Option<String> {
 }
 
 #[test]
-fn machines_with_several_addresses() {
+fn calls_of_machines_with_several_addresses_are_recorded_whole() {
     each_seed("several addresses", several_addresses);
 }
 
@@ -442,6 +442,6 @@ fn equal_private_addresses(seed: u64) -> Option<String> {
 }
 
 #[test]
-fn customers_with_equal_private_addresses() {
+fn customers_with_equal_private_addresses_stay_apart() {
     each_seed("equal private addresses", equal_private_addresses);
 }

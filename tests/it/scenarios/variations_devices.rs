@@ -109,7 +109,7 @@ pub(super) fn several_devices(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn one_extension_on_several_devices() {
+fn call_of_an_extension_on_several_devices_is_one_record() {
     each_seed("several devices", |seed| several_devices(seed, Mirror::Whole));
 }
 
@@ -141,7 +141,7 @@ pub(super) fn woken_device(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn a_device_that_is_woken_late() {
+fn call_of_a_device_woken_late_is_one_record() {
     each_seed("woken device", |seed| woken_device(seed, Mirror::Whole));
 }
 
@@ -210,7 +210,7 @@ pub(super) fn forking_proxy(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn proxies_that_fork() {
+fn calls_through_forking_proxies_are_one_record_each() {
     each_seed("forking proxy", |seed| forking_proxy(seed, Mirror::Whole));
 }
 
@@ -282,6 +282,6 @@ pub(super) fn cluster(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn clusters_of_pbxs() {
+fn calls_through_clusters_of_pbxs_are_one_record_each() {
     each_seed("cluster", |seed| cluster(seed, Mirror::Whole));
 }

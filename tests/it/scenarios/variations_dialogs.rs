@@ -62,7 +62,7 @@ fn forked(seed: u64) -> Option<String> {
 }
 
 #[test]
-fn forks_and_branches_that_do_not_answer() {
+fn forked_call_has_the_record_of_the_branch_that_answers() {
     each_seed("forks", forked);
 }
 
@@ -129,7 +129,7 @@ fn untagged_ring(scene: &mut Scene, d: DialogId) {
 }
 
 #[test]
-fn numbers_in_parts_and_attempts_tried_again() {
+fn overlap_dialling_and_repeated_attempts_are_one_call() {
     each_seed("tried again", tried_again);
 }
 
@@ -167,6 +167,6 @@ fn used_again(seed: u64) -> Option<String> {
 }
 
 #[test]
-fn call_ids_that_are_used_again() {
+fn calls_with_a_reused_call_id_stay_apart() {
     each_seed("used again", used_again);
 }

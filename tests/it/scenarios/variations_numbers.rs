@@ -118,7 +118,7 @@ fn with_service(text: &str, short: &str) -> String {
 }
 
 #[test]
-fn short_numbers_outside() {
+fn calls_of_short_outside_numbers_are_one_record_each() {
     each_seed("short numbers", |seed| short_numbers(seed, Mirror::Whole));
 }
 
@@ -163,7 +163,7 @@ pub(super) fn identities(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn hidden_and_asserted_numbers() {
+fn calls_with_hidden_and_asserted_numbers_are_one_record_each() {
     each_seed("identities", |seed| identities(seed, Mirror::Whole));
 }
 
@@ -211,7 +211,7 @@ pub(super) fn registered_trunk(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn numbers_that_the_trunk_registers() {
+fn calls_over_a_registered_trunk_are_one_record_each() {
     each_seed("registered trunk", |seed| registered_trunk(seed, Mirror::Whole));
 }
 
@@ -257,7 +257,7 @@ pub(super) fn recorded_elsewhere(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn calls_that_a_border_controller_records() {
+fn call_and_its_siprec_session_are_one_record() {
     each_seed("SIPREC", |seed| recorded_elsewhere(seed, Mirror::Whole));
 }
 
@@ -336,6 +336,6 @@ fn description(scene: &mut Scene, leg: DialogId, side: Side, ice: bool) -> Strin
 }
 
 #[test]
-fn descriptions_in_uncommon_bodies() {
+fn descriptions_in_uncommon_bodies_are_read() {
     each_seed("bodies", |seed| bodies(seed, Mirror::Whole));
 }

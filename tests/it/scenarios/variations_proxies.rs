@@ -140,7 +140,7 @@ fn wanted_call(kind: Kind, n: u8) -> Wanted {
 }
 
 #[test]
-fn proxies_that_carry_telephones_and_trunk() {
+fn simultaneous_calls_through_a_proxy_are_one_record_each() {
     each_seed("proxy with the PBX behind it", |seed| through_a_proxy(seed, Mirror::Whole));
 }
 
@@ -194,7 +194,7 @@ pub(super) fn started_on_the_pbx(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn calls_that_are_started_on_the_pbx() {
+fn calls_started_on_the_pbx_are_one_record_each() {
     each_seed("started on the PBX", |seed| started_on_the_pbx(seed, Mirror::Whole));
 }
 
@@ -235,6 +235,6 @@ pub(super) fn clicked(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn click_to_call_of_several_extensions() {
+fn click_to_call_of_several_extensions_makes_one_record_each() {
     each_seed("click-to-call", |seed| clicked(seed, Mirror::Whole));
 }

@@ -134,7 +134,7 @@ pub(super) fn blind(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn blind_transfers_beside_strangers() {
+fn no_stranger_joins_a_blind_transfer() {
     each_seed("blind transfer", |seed| blind(seed, Mirror::Whole));
 }
 
@@ -185,7 +185,7 @@ pub(super) fn attended(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn attended_transfers_beside_strangers() {
+fn no_stranger_joins_an_attended_transfer() {
     each_seed("attended transfer", |seed| attended(seed, Mirror::Whole));
 }
 
@@ -238,7 +238,7 @@ pub(super) fn two_at_once(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn two_transfers_at_once() {
+fn two_transfers_at_once_stay_apart() {
     each_seed("two transfers", |seed| two_at_once(seed, Mirror::Whole));
 }
 
@@ -270,6 +270,6 @@ pub(super) fn given_up(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 #[test]
-fn transferred_callers_who_give_up_and_call_again() {
+fn transferred_callers_who_give_up_and_call_again_have_two_records() {
     each_seed("given up", |seed| given_up(seed, Mirror::Whole));
 }

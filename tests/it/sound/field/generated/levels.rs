@@ -140,7 +140,7 @@ fn lost_packets_are_concealed_without_inventing_sound() {
 
 #[test]
 #[cfg_attr(not(has_bcg729), ignore = "needs libbcg729-dev and a C compiler")]
-fn g729_with_losses_has_the_level_of_an_independent_decoder_with_the_same_losses() {
+fn g729_with_losses_has_the_level_of_an_independent_decoder() {
     let mut wrong = Vec::new();
     for (name, seed) in ["g729", "g729b"].into_iter().flat_map(|name| seeds(6).map(move |seed| (name, seed))) {
         let (losses, voice) = (Losses::random(seed), CodedVoice::fixture(name));

@@ -52,7 +52,7 @@ fn several_audio_lines_of_one_side_are_all_heard() {
 }
 
 #[test]
-fn payload_type_of_a_refused_audio_line_has_the_meaning_of_the_accepted_one() {
+fn payload_type_of_a_refused_line_means_the_accepted_format() {
     let mut wrong = Vec::new();
     for seed in seeds(4) {
         let mut random = Rng::with_seed(seed);

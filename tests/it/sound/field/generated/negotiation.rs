@@ -109,7 +109,7 @@ fn pressed_keys_are_no_audio_under_any_description() {
 }
 
 #[test]
-fn offer_that_reuses_a_payload_type_is_in_force_with_its_answer_only() {
+fn offer_that_reuses_a_payload_type_applies_with_its_answer_only() {
     let mut wrong = Vec::new();
     let outcomes = ["pending", "488 Not Acceptable Here", "491 Request Pending", "answered"];
     for seed in seeds(12) {

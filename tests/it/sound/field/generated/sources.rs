@@ -57,7 +57,7 @@ fn silent_opus() -> Vec<u8> {
 }
 
 #[test]
-fn new_ssrc_for_each_prompt_and_video_on_the_same_port_lose_nothing() {
+fn new_ssrc_per_prompt_and_video_on_one_port_lose_nothing() {
     let mut wrong = Vec::new();
     for seed in seeds(6) {
         let mut random = Rng::with_seed(5_000 + seed);
@@ -151,7 +151,7 @@ fn sources_that_continued_a_stream_are_heard_after_a_restart() {
 }
 
 #[test]
-fn copies_of_a_stream_are_not_sought_in_the_source_that_replaced_it() {
+fn copies_of_a_stream_are_not_sought_in_its_replacement() {
     let mut random = Rng::with_seed(6_080);
     let (voice, line) = (CodedVoice::fixture("pcmu"), "RTP/AVP 0\r\n");
     let mut call = FieldCall::answered(line, line);
