@@ -143,7 +143,8 @@ pub struct ConversationState {
     /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown_machines: Vec<(IpAddr, IpAddr)>,
-    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs.
+    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs. A name is empty if its
+    /// leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
     /// Whether a leg of the conversation has ended without a spool, because nobody answered it.
@@ -195,6 +196,20 @@ pub struct ReferRequest {
     /// Whether the REFER was sent on the anchor leg of its call. If so, the new leg becomes a separate, related call.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_anchor: bool,
+}
+
+/// Loudness and pitch of both sides of a leg in consecutive tenths of a second.
+///
+/// Each tenth of a second of a side has four hexadecimal digits: two for the mean amplitude in dB, and two for the zero
+/// crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that their sound was not measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlinePiece {
+    /// Capture time of the first entry, in tenths of a second since the Unix epoch.
+    pub tenth: i64,
+    /// Sound of the caller's side.
+    pub caller: String,
+    /// Sound of the callee's side.
+    pub callee: String,
 }
 
 /// A decision of the engine about a leg, as stored in the spool.
@@ -307,6 +322,9 @@ pub enum Decision {
     Pause,
     /// The recording is resumed: from now on payload is stored again.
     Resume,
+    /// The sound of the leg in the seconds before. It is stored only while it is doubtful to which conversation the leg
+    /// belongs.
+    Outline(OutlinePiece),
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets
     /// in the spool file instead.
     Restart {

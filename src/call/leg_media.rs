@@ -1,6 +1,7 @@
 //! The media of a leg: its streams, and the times and codecs of their packets.
 
 use crate::call::content::{SketchedVoice, VoiceSketch};
+use crate::call::decision::OutlinePiece;
 use crate::call::record::Side;
 use crate::call::sound_outline::SoundOutline;
 use crate::call::streams::{RtpStream, StreamCopies};
@@ -161,11 +162,28 @@ impl LegMedia {
         self.outline.as_deref().is_some_and(|outline| outline.is_listening(at))
     }
 
-    /// Adds a packet of a stream to the outline of the leg's sound.
-    pub(crate) fn outline_packet(&mut self, stream: usize, packet: &RtpPacket<'_>, at: Timestamp) {
-        if let (Some(stream), Some(outline)) = (self.streams.get(stream), self.outline.as_deref_mut()) {
-            outline.add(stream.side, at, packet.payload, stream.linear_values());
-        }
+    /// Adds a packet of a stream to the outline of the leg's sound. Returns the newest seconds of the outline, if they are
+    /// to be stored in the spool.
+    pub(crate) fn outline_packet(
+        &mut self,
+        stream: usize,
+        packet: &RtpPacket<'_>,
+        at: Timestamp,
+    ) -> Option<OutlinePiece> {
+        let (stream, outline) = (self.streams.get(stream)?, self.outline.as_deref_mut()?);
+        outline.add(stream.side, at, packet.payload, stream.linear_values());
+        outline.take_due_piece()
+    }
+
+    /// Returns the next seconds of the outline that were not returned before. Called at the end of the leg, until it
+    /// returns `None`.
+    pub(crate) fn take_last_outline(&mut self) -> Option<OutlinePiece> {
+        self.outline.as_deref_mut()?.take_last_piece()
+    }
+
+    /// Adds seconds from the spool to the outline of the leg's sound.
+    pub(crate) fn restore_outline(&mut self, piece: &OutlinePiece) {
+        self.outline.get_or_insert_default().restore(piece);
     }
 
     /// Records that the comparison of voices should have begun at this time. It could not, because spools were read

@@ -24,6 +24,7 @@ impl Engine {
             self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);
         }
         self.watch_changed_leg(slot);
+        self.outline_unanswered_leg(slot);
         self.schedule_answer_review(slot);
         self.rearm_leg_timer(slot);
         if let Some(conversation) = self.table.leg(slot).map(|leg| leg.call()) {

@@ -32,6 +32,9 @@ impl Engine {
         if leg.spool.is_open() {
             leg.spool.close();
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
+                while let Some(piece) = leg.media.take_last_outline() {
+                    sink.decide(leg.id, at, &Decision::Outline(piece));
+                }
                 let caller = side_record(leg.media.streams(), Side::Caller);
                 let callee = side_record(leg.media.streams(), Side::Callee);
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });

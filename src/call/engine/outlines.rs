@@ -1,7 +1,12 @@
 //! Outlines of sounds in the engine: legs are heard while it is doubtful whether they carry the sound of their call.
 
-use crate::call::engine::Engine;
+use crate::call::decision::Decision;
+use crate::call::engine::{Engine, StreamRef};
+use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
+use crate::rtp::RtpPacket;
+use crate::time::Timestamp;
 
 impl Engine {
     /// Begins to listen to all legs of a call if a leg in it is doubtful. If none is, the outlines are dropped.
@@ -12,6 +17,31 @@ impl Engine {
         let is_doubtful = self.correlator().has_doubtful_leg(conversation);
         for slot in self.table.keys_of(conversation).to_vec() {
             self.outline_leg(slot, is_doubtful);
+        }
+    }
+
+    /// Begins to listen to all legs of a call if this leg is doubtful and has sound of both sides, but no answer. The
+    /// mirror may have lost the answer, and the ACK shows it only at the end of the leg.
+    pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
+        let talks = |leg: &&Leg| leg.dialog.answered.is_none() && leg.dialog.ended().is_none() && leg.has_both_sides();
+        if let Some(call) = self.table.leg(slot).filter(talks).map(Leg::call) {
+            self.outline_doubtful_call(call);
+        }
+    }
+
+    /// Adds a packet to the outline of its leg, and writes finished parts of the outline to the spool of the leg.
+    pub(super) fn outline_packet(
+        &mut self,
+        StreamRef { slot, index }: StreamRef,
+        packet: &RtpPacket<'_>,
+        at: Timestamp,
+        sink: &mut dyn LegSink,
+    ) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        if let Some(piece) = leg.media.outline_packet(index, packet, at)
+            && leg.spool.is_open()
+        {
+            sink.decide(leg.id, at, &Decision::Outline(piece));
         }
     }
 

@@ -129,8 +129,8 @@ impl Engine {
         if let Some(voice) = sketched {
             self.sketch_packet(StreamRef { slot: route.slot, index }, voice, packet, datagram.at);
         }
-        if is_outlined && let Some(leg) = self.table.leg_mut(route.slot) {
-            leg.media.outline_packet(index, packet, datagram.at);
+        if is_outlined {
+            self.outline_packet(StreamRef { slot: route.slot, index }, packet, datagram.at, sink);
         }
         if let Some(watch) = watch {
             self.handle_content(StreamRef { slot: route.slot, index }, watch, packet, datagram.at, sink);
@@ -233,13 +233,8 @@ impl Engine {
         let start = self.settings.config.start;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         leg.media.note_first(at);
-        // If an ACK was captured and then media, the mirror port has lost the 2xx response. So the INVITE was answered.
-        if leg.dialog.state() == DialogState::Inviting
-            && let Some(acked) = leg.dialog.acked_at()
-        {
-            leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
-        }
         let changed = update_codec(leg, stream, at);
+        self.note_lost_answer(slot);
         self.watch_stream(StreamRef { slot, index: stream }, self.clock.now);
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
@@ -274,6 +269,19 @@ impl Engine {
         if is_new && is_answered {
             self.contest_older_legs(slot);
         }
+    }
+
+    /// Marks a leg as answered if an ACK was captured and then media: the mirror port has lost the 2xx response. If the ACK
+    /// is lost, too, media of both sides may still show a conversation.
+    fn note_lost_answer(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg_mut(slot) else { return };
+        if leg.dialog.state() == DialogState::Inviting
+            && let Some(acked) = leg.dialog.acked_at()
+        {
+            leg.dialog.presume_answer(acked, AnswerEvidence::Ack);
+            self.watch_changed_leg(slot);
+        }
+        self.outline_unanswered_leg(slot);
     }
 }
 

@@ -166,6 +166,7 @@ impl Engine {
             Decision::Join(assignment) => self.restore_assignment(slot, assignment),
             Decision::Conversation(state) => self.restore_call(conversation, state),
             Decision::Refer(request) => self.restore_referral(slot, request),
+            Decision::Outline(piece) => leg.media.restore_outline(piece),
             Decision::Relate { conversation: other, by } => {
                 if let Some(call) = self.table.call_mut(conversation) {
                     call.add_relation(RelationRecord::new(other, *by));

@@ -8,6 +8,9 @@
 //! Invariants:
 //! - A leg is heard only while somebody doubts that it carries the sound of its call ([`SoundOutline::listen`]).
 //! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
+//! - Each point is stored in the spool once, so that an outline survives a restart (module [`piece`]).
+
+mod piece;
 
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ pub(crate) struct SoundOutline {
     points: Vec<OutlinePoint>,
     sums: [SoundSum; 2],
     until: Timestamp,
+    /// The newest tenth of a second that is stored in the spool; `None` before the first.
+    stored: Option<i64>,
 }
 
 /// The result of a comparison of two sounds.
@@ -95,11 +100,16 @@ impl SoundOutline {
     fn close_sum(&mut self, side: Side) {
         let sum = self.sums[side.channel()];
         let Some(sound) = sum.sound() else { return };
-        let place = self.points.iter().rposition(|point| point.tenth <= sum.tenth);
-        match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == sum.tenth) {
+        self.add_sound(sum.tenth, side, sound);
+    }
+
+    /// Adds the sound of a side in a tenth of a second.
+    fn add_sound(&mut self, tenth: i64, side: Side, sound: SideSound) {
+        let place = self.points.iter().rposition(|point| point.tenth <= tenth);
+        match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == tenth) {
             Some(point) => point.sides[side.channel()] = Some(sound),
             None => {
-                let mut point = OutlinePoint { tenth: sum.tenth, sides: [None, None] };
+                let mut point = OutlinePoint { tenth, sides: [None, None] };
                 point.sides[side.channel()] = Some(sound);
                 self.points.insert(place.map_or(0, |place| place + 1), point);
                 if self.points.len() > MAX_POINTS {

@@ -76,6 +76,26 @@ fn tones_are_compared_by_their_pitch() {
 }
 
 #[test]
+fn four_seconds_that_look_alike_are_no_proof() {
+    // Four seconds are one window. After them, each leg carries another speech.
+    let legs = |seed: u64, noise: u64, later: u64| -> Vec<Vec<u8>> {
+        speech(seed, noise).into_iter().take(200).chain(speech(seed + later, 0)).collect()
+    };
+    let found = (0..20).map(|seed| likeness(&legs(seed, 0, 1_000), &legs(seed, 9, 2_000), 0));
+    let same = found.filter(|found| *found == SoundLikeness::Same).count();
+    // By chance, a second window may look alike.
+    assert!(same <= 2, "{same} of 20 pairs look the same");
+}
+
+#[test]
+fn the_noise_of_a_quiet_line_is_no_tone_of_another_leg() {
+    // The amplitude is 48 dB below full scale, and the pitch that of the tone.
+    let noise: Vec<Vec<u8>> = (0..400).map(|n| packet(4, 4, n)).collect();
+    assert_eq!(likeness(&tone(4, 8), &noise, 0), SoundLikeness::Different);
+    assert_eq!(likeness(&noise, &tone(4, 8), 0), SoundLikeness::Different);
+}
+
+#[test]
 fn silence_and_a_few_seconds_prove_nothing() {
     let silence = || (0..500).map(|n| packet(4, 0, n)).collect::<Vec<_>>();
     assert_eq!(likeness(&silence(), &silence(), 0), SoundLikeness::Unknown);
@@ -99,8 +119,62 @@ fn an_outline_stays_within_its_bounds() {
         add(&mut outline, Side::Caller, 1_000_000 + round * 60_000, tone(4, 30));
     }
     assert!(outline.points.len() <= MAX_POINTS);
+    // The newest seconds are kept.
+    add(&mut outline, Side::Caller, 9_000_000, speech(1, 0));
+    let newest = outline_of(Side::Caller, 9_000_000, speech(1, 9));
+    assert_eq!(newest.compare(Side::Caller, &outline, Side::Caller), SoundLikeness::Same);
+    assert_eq!(outline.points.len(), MAX_POINTS);
     // Times that go back, empty payloads and unknown codecs.
     outline.add(Side::Caller, Timestamp::EPOCH, &[], None);
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MAX), &[], None);
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MIN), &[1], None);
+}
+
+/// Adds packets of both sides, the callee's for a shorter time. Returns the pieces as the spool stores them.
+fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> Vec<String> {
+    outline.listen(Timestamp::from_micros(from_ms * 1_000));
+    let mut pieces = Vec::new();
+    for (n, packet) in (0..).zip(packets) {
+        let at = Timestamp::from_micros((from_ms + 20 * n) * 1_000);
+        outline.add(Side::Caller, at, packet, Some(linear_values(CompandingLaw::A)));
+        if n < 200 {
+            outline.add(Side::Callee, at, packet, None);
+        }
+        pieces.extend(outline.take_due_piece());
+    }
+    pieces.extend(std::iter::from_fn(|| outline.take_last_piece()));
+    pieces.iter().map(|piece| serde_json::to_string(piece).expect("JSON")).collect()
+}
+
+#[test]
+fn an_outline_is_put_together_from_its_pieces() {
+    let mut outline = SoundOutline::default();
+    let mut pieces = pieces_of(&mut outline, 1_000_000, &speech(1, 0));
+    // After a pause of minutes the leg is heard again.
+    pieces.extend(pieces_of(&mut outline, 1_200_000, &speech(2, 0)));
+    assert!(pieces.iter().all(|piece| piece.len() < 700), "{pieces:?}");
+    let mut restored = SoundOutline::default();
+    for piece in &pieces {
+        restored.restore(&serde_json::from_str(piece).expect("a piece"));
+    }
+    let facts = |outline: &SoundOutline| -> Vec<(i64, Option<SideSound>)> {
+        outline.points.iter().map(|point| (point.tenth, point.sides[0])).collect()
+    };
+    assert!(facts(&restored).len() >= 200, "ten seconds twice");
+    assert_eq!(facts(&restored), facts(&outline));
+    assert_eq!(restored.sound_at(10_002, Side::Callee), Some(SideSound::Unmeasured));
+    assert_eq!(restored.take_last_piece(), None, "nothing is stored twice");
+}
+
+#[test]
+fn a_damaged_piece_adds_no_impossible_time() {
+    let mut outline = SoundOutline::default();
+    for (tenth, caller) in [(i64::MAX, "3040"), (i64::MIN, "3040"), (5, "30"), (6, "зззз"), (7, "00g0+4ff")] {
+        let piece = format!(r#"{{"tenth":{tenth},"caller":"{caller}","callee":""}}"#);
+        outline.restore(&serde_json::from_str(&piece).expect("a piece"));
+    }
+    let long = format!(r#"{{"tenth":9,"caller":"{}","callee":""}}"#, "4040".repeat(5_000));
+    outline.restore(&serde_json::from_str(&long).expect("a piece"));
+    assert!(outline.points.len() <= 70 && outline.points.iter().all(|point| point.tenth < 100));
+    assert_eq!(outline.compare(Side::Caller, &outline.clone(), Side::Caller), SoundLikeness::Same);
 }

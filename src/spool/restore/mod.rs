@@ -473,7 +473,7 @@ impl<'a> RestoreSequence<'a> {
 /// Returns whether the engine cannot make this decision again from the other entries of the spool.
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{
-        Clock, Conversation, FurtherLine, Join, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
+        Clock, Conversation, FurtherLine, Join, Outline, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
     };
     matches!(
         decision,
@@ -482,6 +482,7 @@ const fn is_needed(decision: &Decision) -> bool {
             | Join(_)
             | Conversation(_)
             | Refer(_)
+            | Outline(_)
             | Relate { .. }
             | Stream { .. }
             | StreamOrigin { .. }

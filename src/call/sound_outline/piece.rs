@@ -1,0 +1,86 @@
+//! Pieces of an outline, as the spool stores them. After a restart, the outline is put together from its pieces.
+
+use crate::call::decision::OutlinePiece;
+use crate::call::record::Side;
+use crate::call::sound_outline::{LEAST_DB, SideSound, SoundOutline, TENTH_NS};
+
+impl SoundOutline {
+    /// Returns the points that are not stored yet, if there are enough of them.
+    pub(crate) fn take_due_piece(&mut self) -> Option<OutlinePiece> {
+        // The sound of the other side in the newest tenth of a second may be missing.
+        let newest = self.points.last()?.tenth;
+        let is_due = self.points.len() >= PIECE && self.unstored_before(newest).count() >= PIECE;
+        if is_due { self.take_piece_before(newest) } else { None }
+    }
+
+    /// Returns the points that are not stored yet, with those of the tenths of a second that are not over. Called at the
+    /// end of the leg, until it returns `None`.
+    pub(crate) fn take_last_piece(&mut self) -> Option<OutlinePiece> {
+        [Side::Caller, Side::Callee].into_iter().for_each(|side| self.close_sum(side));
+        self.take_piece_before(i64::MAX)
+    }
+
+    /// Adds the points of a stored piece. Ignores times that no capture can have, because a spool may be damaged.
+    pub(crate) fn restore(&mut self, piece: &OutlinePiece) {
+        if piece.tenth.unsigned_abs() > MAX_TENTH {
+            return;
+        }
+        for (side, text) in [(Side::Caller, &piece.caller), (Side::Callee, &piece.callee)] {
+            for (tenth, digits) in (piece.tenth..).zip(text.as_bytes().chunks_exact(DIGITS).take(MAX_PIECE)) {
+                if let Some(sound) = SideSound::from_digits(digits) {
+                    self.add_sound(tenth, side, sound);
+                }
+                self.stored = self.stored.max(Some(tenth));
+            }
+        }
+    }
+
+    /// Returns the tenths of a second before `end` with points that are not stored yet.
+    fn unstored_before(&self, end: i64) -> impl Iterator<Item = i64> + '_ {
+        let newest_first = self.points.iter().rev().map(|point| point.tenth);
+        newest_first.take_while(|tenth| Some(*tenth) > self.stored).filter(move |tenth| *tenth < end)
+    }
+
+    fn take_piece_before(&mut self, end: i64) -> Option<OutlinePiece> {
+        let first = self.unstored_before(end).last()?;
+        let end = end.min(first.saturating_add(MAX_PIECE as i64));
+        let last = self.unstored_before(end).next()?;
+        self.stored = Some(last);
+        let digits = |side: Side| (first..=last).map(|tenth| SideSound::digits(self.sound_at(tenth, side))).collect();
+        Some(OutlinePiece { tenth: first, caller: digits(Side::Caller), callee: digits(Side::Callee) })
+    }
+}
+
+impl SideSound {
+    fn digits(sound: Option<Self>) -> String {
+        let number = match sound {
+            None => NOTHING,
+            Some(Self::Unmeasured) => UNMEASURED,
+            Some(Self::Measured { db, crossings }) => u16::from_be_bytes([db, crossings]),
+        };
+        format!("{number:04x}")
+    }
+
+    fn from_digits(digits: &[u8]) -> Option<Self> {
+        let number = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        let [db, crossings] = number.to_be_bytes();
+        match number {
+            NOTHING => None,
+            UNMEASURED => Some(Self::Unmeasured),
+            _ => Some(Self::Measured { db: db.max(LEAST_DB), crossings }),
+        }
+    }
+}
+
+/// Number of points in a usual piece: two seconds. A kill loses at most as much of an outline.
+const PIECE: usize = 20;
+/// Maximum length of a piece, tenths of a second.
+const MAX_PIECE: usize = 64;
+/// Greatest distance of a capture time from the Unix epoch, tenths of a second.
+const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;
+/// Number of hexadecimal digits for a tenth of a second.
+const DIGITS: usize = 4;
+/// Entry of a tenth of a second without packets.
+const NOTHING: u16 = 0;
+/// Entry of a tenth of a second with packets, if their sound was not measured.
+const UNMEASURED: u16 = 1;
