@@ -15,40 +15,73 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 use crate::call::sound_outline::SoundLikeness;
 
+/// A doubtful leg of a call.
+pub(super) struct DoubtfulLeg {
+    key: LegKey,
+    /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
+    effects: Vec<LegKey>,
+}
+
+impl DoubtfulLeg {
+    /// Returns whether a group has legs that exist because of this leg.
+    fn explains(&self, group: &SoundGroup<'_>) -> bool {
+        group.legs.iter().any(|(key, _)| self.effects.contains(key))
+    }
+
+    /// Returns whether this leg casts doubt on the sound of a group: the group exists because of this leg, and the
+    /// recorded group does not.
+    fn concerns(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> bool {
+        self.explains(group) && !self.explains(recorded)
+    }
+}
+
 impl Correlator<'_> {
     /// Returns whether a call has a leg that may carry the sound of another call.
     pub(crate) fn has_doubtful_leg(&self, call: CallKey) -> bool {
-        self.table.legs_of(call).any(|leg| self.is_doubtful(leg))
+        self.table.keys_of(call).iter().any(|key| self.doubt_about(*key).is_some())
     }
 
-    /// Returns whether a leg was answered, and nothing but numbers shows that it belongs to its call. Of a recording
-    /// session (SIPREC) without names, not even numbers do.
-    fn is_doubtful(&self, leg: &Leg) -> bool {
-        let others = || self.table.legs_of(leg.call());
-        leg.dialog.answered.is_some()
-            // The first hop of a dialog shows why the dialog is in the call.
-            && (leg.is_nameless_recording_session()
-                || others().any(|hop| hop.is_branch_of(leg) && self.is_tied_weakly(hop)))
-            && !self.is_answered_with_others(leg)
+    /// Returns the doubtful legs of a call.
+    pub(super) fn doubtful_legs(&self, call: CallKey) -> Vec<DoubtfulLeg> {
+        self.table.keys_of(call).iter().filter_map(|key| self.doubt_about(*key)).collect()
     }
 
-    /// Returns whether another leg of the call was answered together with this leg. A leg that this leg caused, directly or
-    /// through other legs, does not count: it is answered together with its cause in any case.
-    fn is_answered_with_others(&self, leg: &Leg) -> bool {
+    /// Returns the leg as a doubtful leg if both sides talk, and nothing but numbers shows that it belongs to its call. Of
+    /// a recording session (SIPREC) without names, not even numbers do. Otherwise returns `None`.
+    fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
+        // The mirror may have lost the answer.
+        let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();
+        let leg = self.table.leg(key).filter(talks)?;
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
-        let mut together = keys.iter().filter(|key| {
-            self.table.leg(**key).is_some_and(|other| !other.is_branch_of(leg) && are_answered_together(leg, other))
-        });
-        together.any(|other| !hops().any(|hop| self.caused_legs(*hop).contains(other)))
+        // The first hop of a dialog shows why the dialog is in the call.
+        let is_weak = |key: &LegKey| self.table.leg(*key).is_some_and(|hop| self.is_tied_weakly(hop));
+        if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
+            return None;
+        }
+        // The legs that a leg caused are answered together with it in any case. So they confirm nothing.
+        let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
+        let confirms = |other: &LegKey| {
+            !effects.contains(other) && self.table.leg(*other).is_some_and(|other| are_answered_together(leg, other))
+        };
+        (!keys.iter().any(confirms)).then_some(DoubtfulLeg { key, effects })
     }
 
     /// Returns whether a group of legs, or the recorded group that it caused, is doubtful, and the recording lacks the
     /// sound of the group.
-    pub(super) fn has_foreign_sound(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>, anchor: &Leg) -> bool {
-        let causes = |effect: &Leg| group.members().any(|cause| is_caused_by(effect, cause));
-        let is_in_doubt = group.members().any(|leg| self.is_doubtful(leg))
-            || recorded.members().any(|leg| self.is_doubtful(leg) && causes(leg));
+    pub(super) fn has_foreign_sound(
+        &self,
+        group: &SoundGroup<'_>,
+        recorded: &SoundGroup<'_>,
+        anchor: &Leg,
+        doubts: &[DoubtfulLeg],
+    ) -> bool {
+        let is_caused_by_group = |doubt: &DoubtfulLeg| {
+            self.table.leg(doubt.key).is_some_and(|effect| group.members().any(|cause| is_caused_by(effect, cause)))
+        };
+        let is_in_doubt = doubts.iter().any(|doubt| {
+            doubt.concerns(group, recorded) || doubt.concerns(recorded, group) && is_caused_by_group(doubt)
+        });
         let are_together = |own: &Leg| {
             recorded.members().any(|other| are_answered_together(own, other) || have_ended_together(own, other))
         };
@@ -60,18 +93,23 @@ impl Correlator<'_> {
         !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || lasts_longer)
     }
 
-    /// Returns the legs of a group with other sound, with the legs that belong to them: those that they caused, and other
-    /// telephones that stopped ringing when one of them answered.
-    pub(super) fn with_effects(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> Vec<LegKey> {
+    /// Returns the legs of a group with other sound, with the legs that belong to them: those that exist because of the
+    /// same doubtful leg, and other telephones that stopped ringing when this leg was answered.
+    pub(super) fn with_effects(
+        &self,
+        group: &SoundGroup<'_>,
+        recorded: &SoundGroup<'_>,
+        doubts: &[DoubtfulLeg],
+    ) -> Vec<LegKey> {
         let own = group.keys();
         let keys = group.legs.first().map_or(&[][..], |(_, leg)| self.table.keys_of(leg.call()));
-        let doubtful = || group.members().filter(|leg| self.is_doubtful(leg));
-        let of_call = |is_it: &dyn Fn(&Leg) -> bool| -> Vec<LegKey> {
-            keys.iter().copied().filter(|key| self.table.leg(*key).is_some_and(is_it)).collect()
+        let doubts = || doubts.iter().filter(|doubt| doubt.concerns(group, recorded));
+        let stopped = |key: &&LegKey| {
+            let Some(leg) = self.table.leg(**key) else { return false };
+            doubts().any(|doubt| self.table.leg(doubt.key).is_some_and(|answered| stopped_for(leg, answered)))
         };
-        let hops = of_call(&|leg| doubtful().any(|own| leg.is_branch_of(own)));
-        let caused = hops.iter().flat_map(|key| self.caused_legs(*key));
-        let rang = of_call(&|leg| doubtful().any(|answered| stopped_for(leg, answered)));
+        let caused = doubts().flat_map(|doubt| doubt.effects.iter().copied());
+        let rang = keys.iter().filter(stopped).copied();
         let mut legs: Vec<LegKey> = own.iter().copied().chain(caused).chain(rang).collect();
         legs.retain(|key| own.contains(key) || !recorded.legs.iter().any(|(recorded, _)| recorded == key));
         legs.sort_unstable();
@@ -94,7 +132,7 @@ fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
 }
 
 /// Compares the sound of a leg with that of the recorded leg. If the machine between them is known, it is known which sides
-/// have the same voice.
+/// have the same voice. But a recording session (SIPREC) may list both voices in either order.
 fn likeness(leg: &Leg, anchor: &Leg) -> SoundLikeness {
     let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return SoundLikeness::Unknown };
     let compare = |is_straight: bool| {
@@ -105,7 +143,8 @@ fn likeness(leg: &Leg, anchor: &Leg) -> SoundLikeness {
         let first = |wanted: SoundLikeness| found.contains(&wanted).then_some(wanted);
         first(SoundLikeness::Same).or(first(SoundLikeness::Different)).unwrap_or(SoundLikeness::Unknown)
     };
-    if machine_between(leg, anchor).is_some() {
+    let is_session = leg.is_recording_session() || anchor.is_recording_session();
+    if machine_between(leg, anchor).is_some() && !is_session {
         return compare(true);
     }
     match (compare(true), compare(false)) {

@@ -30,11 +30,12 @@ impl Correlator<'_> {
             [(_, leg)] => self.talks_with_other_caller(leg, anchor),
             _ => false,
         };
+        let doubts = self.doubtful_legs(call);
         let mut found: Vec<Vec<LegKey>> = Vec::new();
         for group in groups {
-            let is_foreign = self.has_foreign_sound(&group, &recorded, anchor);
+            let is_foreign = self.has_foreign_sound(&group, &recorded, anchor, &doubts);
             let legs = match is_foreign {
-                true => self.with_effects(&group, &recorded),
+                true => self.with_effects(&group, &recorded, &doubts),
                 false if group.is_missing_in(&recorded, anchor, &all) || talks_elsewhere(&group) => group.keys(),
                 false => continue,
             };

@@ -5,6 +5,7 @@ mod attempts;
 mod content;
 mod correlation;
 mod dialog_lifecycle;
+mod doubtful;
 mod flood;
 mod holds;
 mod left_calls;

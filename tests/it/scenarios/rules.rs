@@ -142,6 +142,34 @@ fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
     assert!(reason.contains("Rule 1") && reason.contains("deleted"), "{reason}");
 }
 
+/// 200 talks and transfers the call to 201. The leg of 200 has been closed when 201 answers.
+#[test]
+fn an_excluded_call_has_no_voice_prints_of_legs_that_had_ended() {
+    let play_with_rules = |rules: Vec<CallRule>| {
+        let mut office = Office { scene: Scene::noisy(), ..Office::new() };
+        let (a, b) = office.connected();
+        let c = office.rings_201();
+        let scene = &mut office.scene;
+        scene.bridge(a, b, 8_000);
+        scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+        scene.bye(b, Side::Caller);
+        scene.invite_and_ring(c);
+        scene.sound(&[(5, a, Side::Callee)], 10_000);
+        scene.answer(c);
+        scene.bridge_until_bye(a, c, 2_000, Side::Caller);
+        play_with(scene, Config { has_voice_prints: true, ..with(rules) })
+    };
+    let of_201 = CallRule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
+    let prints = |played: &PlayedScene| -> usize {
+        let legs = &played.only().record.legs;
+        legs.iter().map(|leg| leg.voice_prints.caller.len() + leg.voice_prints.callee.len()).sum()
+    };
+    let recorded = play_with_rules(Vec::new());
+    assert!(prints(&recorded) > 0);
+    let excluded = play_with_rules(vec![of_201]);
+    assert_eq!((excluded.only().record.verdict, prints(&excluded)), (Some(CallVerdict::Excluded), 0));
+}
+
 #[test]
 fn an_extension_that_only_rang_excludes_nothing() {
     let of_200 = CallRule { extension: Some("200".to_owned()), ..rule(RuleAction::Exclude) };

@@ -131,7 +131,19 @@ pub struct Scene {
     senders: HashMap<(Endpoint, Endpoint), RtpSender>,
     spoken: HashMap<(Endpoint, Endpoint, [u8; 12]), u8>,
     mute: bool,
-    noisy: bool,
+    voices: SceneVoices,
+}
+
+/// The kind of voices in a scene.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SceneVoices {
+    /// Each voice has a fixed sound in each slot.
+    #[default]
+    Steady,
+    /// Each packet of a voice has other bytes.
+    Noisy,
+    /// Each voice has its own syllables and pauses. [`RecordedChannel::judge`] does not know these voices.
+    Speech,
 }
 
 /// A sender of RTP packets on one flow.
@@ -158,7 +170,12 @@ impl Scene {
     /// Returns a scene with noisy voices, like speech: no two packets of a voice have the same bytes. A PBX in it
     /// forwards the bytes unchanged.
     pub fn noisy() -> Self {
-        Self { noisy: true, ..Self::default() }
+        Self { voices: SceneVoices::Noisy, ..Self::default() }
+    }
+
+    /// Returns a scene in which each voice has its own syllables and pauses. A PBX in it changes the bytes of all voices.
+    pub fn speaking() -> Self {
+        Self { voices: SceneVoices::Speech, ..Self::default() }
     }
 
     /// Returns the time in ms of the scene.
@@ -498,9 +515,14 @@ impl Scene {
     }
 
     fn packet(&mut self, voice: u8, flow: (Endpoint, Endpoint)) {
-        let now_ms = self.now_ms;
+        let (now_ms, voices) = (self.now_ms, self.voices);
         let sender = self.sender(flow);
         let time = sender.time.wrapping_add((now_ms * 8) as u32);
+        let seed = match voices {
+            SceneVoices::Steady => None,
+            SceneVoices::Noisy => Some(u64::from(voice) << 48),
+            SceneVoices::Speech => Some(u64::from(sender.ssrc) << 16),
+        };
         let mut out = vec![0x80, sender.pt];
         out.extend(sender.sequence.to_be_bytes());
         out.extend(time.to_be_bytes());
@@ -511,12 +533,13 @@ impl Scene {
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
         for ms in now_ms..now_ms + samples_ms {
             // The sound is a square wave of 1 kHz. Its amplitude shows voice and slot.
-            let loud = level(voice, ms.div_euclid(SLOT_MS));
+            let slot = ms.div_euclid(SLOT_MS);
+            let loud = if voices == SceneVoices::Speech { syllable(voice, slot) } else { level(voice, slot) };
             let mut wave = [0x80 | loud, 0x80 | loud, 0x80 | loud, 0x80 | loud, loud, loud, loud, loud];
-            if self.noisy {
+            if let Some(seed) = seed {
                 // One sample is made louder and another one softer by the same amount, so that the level stays the
                 // same.
-                let mut rng = fastrand::Rng::with_seed((u64::from(voice) << 48) ^ ms as u64);
+                let mut rng = fastrand::Rng::with_seed(seed ^ ms as u64);
                 wave[rng.usize(0..4)] += 1;
                 wave[rng.usize(4..8)] -= 1;
             }
@@ -530,6 +553,12 @@ impl Scene {
 /// (1.6 s).
 fn level(voice: u8, slot: i64) -> u8 {
     48 + (voice % 8) * 8 + slot.rem_euclid(8) as u8
+}
+
+/// Returns the A-law magnitude of a voice with syllables and pauses in a slot. One slot in three is a pause.
+fn syllable(voice: u8, slot: i64) -> u8 {
+    let mut rng = fastrand::Rng::with_seed((u64::from(voice) << 48) ^ slot as u64);
+    if rng.u8(0..3) == 0 { 2 } else { rng.u8(60..110) }
 }
 
 /// One channel of a recording.

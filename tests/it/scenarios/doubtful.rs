@@ -1,0 +1,193 @@
+//! Tests of legs that only a number ties to their call: the sound decides whether a stranger talks on them.
+
+use callspan::call::config::Config;
+use callspan::call::record::Side;
+
+use crate::scenarios::{MUSIC, OUTSIDE, Office, call_of, related};
+use crate::support::playback::{play, play_packets};
+use crate::support::restart::records_with_kill;
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone, sdp};
+
+/// Returns an office whose PBX changes the bytes of all voices.
+fn office() -> Office {
+    Office { scene: Scene::speaking(), ..Office::new() }
+}
+
+/// The caller of leg `a` is in the voice menu, and a stranger with the same number (voice 4) talks with 200 (voice 2). The
+/// mirror shows the stranger only on these legs. All are heard for `ms`.
+fn menu_beside_stranger(scene: &mut Scene, a: DialogId, stranger: &[DialogId], ms: i64) {
+    let mut speakers = vec![(1, a, Side::Caller), (MUSIC, a, Side::Callee)];
+    for d in stranger {
+        speakers.extend([(4, *d, Side::Caller), (2, *d, Side::Callee)]);
+    }
+    scene.sound(&speakers, ms);
+}
+
+/// Makes a call in the voice menu, and beside it 14 s of a stranger with the same number on the leg of 200. Returns the scene,
+/// both legs, and the ms of the answer by 200.
+pub(super) fn stranger_beside_menu() -> (Scene, [DialogId; 2], i64) {
+    let mut office = office();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let mut scene = office.scene;
+    scene.connect(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    let answered = scene.connect(b);
+    menu_beside_stranger(&mut scene, a, &[b], 14_000);
+    scene.bye(b, Side::Caller);
+    scene.wait(1_000);
+    scene.bye(a, Side::Caller);
+    (scene, [a, b], answered)
+}
+
+#[test]
+fn a_stranger_beside_a_caller_in_the_menu_has_a_record() {
+    let (scene, [a, b], _) = stranger_beside_menu();
+    let played = play(&scene);
+    assert_eq!(played.calls.len(), 2);
+    assert!(related(&call_of(&played, &scene, a).record, &call_of(&played, &scene, b).record));
+}
+
+/// The mirror loses the answer to the stranger's leg, and perhaps the ACK as well.
+#[test]
+fn a_stranger_whose_answer_the_mirror_lost_has_a_record() {
+    let (scene, [a, b], _) = stranger_beside_menu();
+    let header = format!("Call-ID: {}\r\n", scene.get(b).call_id);
+    let calls_without = |lost: &[&str]| {
+        let is_lost = |packet: &ScenePacket| {
+            let text = String::from_utf8_lossy(&packet.payload);
+            let is_of_invite = text.contains(" INVITE\r\n") || text.starts_with("ACK");
+            text.contains(&header) && is_of_invite && lost.iter().any(|start| text.starts_with(start))
+        };
+        let packets: Vec<ScenePacket> = scene.packets().into_iter().filter(|packet| !is_lost(packet)).collect();
+        assert_eq!(packets.len() + lost.len(), scene.packets().len());
+        let played = play_packets(&packets, scene.now(), Config::default());
+        let is_apart = related(&call_of(&played, &scene, a).record, &played.calls[played.calls.len() - 1].record);
+        (played.calls.len(), is_apart)
+    };
+    let found = [&["SIP/2.0 200"][..], &["SIP/2.0 200", "ACK"]].map(calls_without);
+    assert_eq!(found, [(2, true), (2, true)]);
+}
+
+/// The mirror shows no RTP of the hop by which the PBX sends the stranger's call to a border controller.
+#[test]
+fn a_doubtful_leg_without_media_vouches_for_no_other_leg() {
+    let mut office = office();
+    let a = office.inbound();
+    let Office { mut scene, mut pbx, mut e200, .. } = office;
+    let mut controller = ScenePhone::new("200", 20);
+    let d = scene.leg(&mut pbx, &mut controller, [OUTSIDE, "200"]);
+    let e = scene.leg(&mut controller, &mut e200, [OUTSIDE, "200"]);
+    scene.connect(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    scene.connect_through(d, e, 1_000);
+    menu_beside_stranger(&mut scene, a, &[e], 12_000);
+    scene.bye_all(&[d, e], Side::Caller);
+    scene.wait(1_000);
+    scene.bye(a, Side::Caller);
+    let played = play(&scene);
+    let shape: Vec<usize> = played.calls.iter().map(|call| call.record.legs.len()).collect();
+    assert_eq!(shape, [1, 2]);
+}
+
+#[test]
+fn the_caller_who_leaves_the_menu_for_a_telephone_stays_one_call() {
+    let mut office = office();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.connect(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    scene.connect(b);
+    scene.bridge(a, b, 12_000);
+    scene.bye(b, Side::Callee);
+    scene.wait(1_000);
+    scene.bye(a, Side::Caller);
+    play(scene).only();
+}
+
+/// The PBX sends the stranger's call through two border controllers. Their legs are answered together with the PBX's
+/// leg, because it caused them.
+#[test]
+fn a_leg_is_not_confirmed_by_the_answers_of_legs_it_caused() {
+    for hops in [1, 2] {
+        let mut office = office();
+        let a = office.inbound();
+        let Office { mut scene, mut pbx, mut e200, .. } = office;
+        let mut controllers = [ScenePhone::new("200", 20), ScenePhone::new("200", 21)];
+        let mut legs = Vec::new();
+        let [first, second] = &mut controllers;
+        legs.push(scene.leg(&mut pbx, first, [OUTSIDE, "200"]));
+        if hops == 2 {
+            legs.push(scene.leg(first, second, [OUTSIDE, "200"]));
+            legs.push(scene.leg(second, &mut e200, [OUTSIDE, "200"]));
+        } else {
+            legs.push(scene.leg(first, &mut e200, [OUTSIDE, "200"]));
+        }
+        scene.connect(a);
+        scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+        legs.iter().for_each(|d| scene.invite_and_ring(*d));
+        scene.wait(1_000);
+        legs.iter().rev().for_each(|d| _ = scene.answer(*d));
+        menu_beside_stranger(&mut scene, a, &legs, 12_000);
+        scene.bye_all(&legs, Side::Caller);
+        scene.wait(1_000);
+        scene.bye(a, Side::Caller);
+        let played = play(&scene);
+        let shape: Vec<usize> = played.calls.iter().map(|call| call.record.legs.len()).collect();
+        assert_eq!(shape, [1, hops + 1], "{hops} border controllers");
+    }
+}
+
+/// A border controller sends the sound of a call to a recorder, without names, and lists the callee first.
+#[test]
+fn a_recording_session_with_swapped_voices_stays_in_its_call() {
+    let mut office = office();
+    let (a, b) = office.connected();
+    let Office { mut scene, mut pbx, .. } = office;
+    let session = scene.leg(&mut pbx, &mut ScenePhone::new("recorder", 30), ["src", "recorder"]);
+    scene.at(session).headers = vec!["Require: siprec".to_owned()];
+    scene.bridge(a, b, 1_000);
+    scene.invite(session);
+    scene.answer(session);
+    let both = |d: DialogId| [(1, d, Side::Caller), (2, d, Side::Callee)];
+    scene.sound(&[&both(a)[..], &both(b), &[(2, session, Side::Caller)]].concat(), 12_000);
+    scene.bye(session, Side::Caller);
+    scene.bridge_until_bye(a, b, 1_000, Side::Caller);
+    assert_eq!(play(&scene).only().record.legs.len(), 3);
+}
+
+/// Plays a call that leaves the menu for 200, with a codec that is not measured. After the caller has hung up, the PBX
+/// plays a tone to 200 for `tone_ms`. Returns the number of records.
+fn records_with_tone_after_the_call(tone_ms: i64) -> usize {
+    let mut office = office();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    for (d, wait_ms) in [(a, 0), (b, 3_000)] {
+        let media = scene.get(d).media;
+        scene.wait(wait_ms);
+        scene.request(d, Side::Caller, "INVITE", &[MessageChange::Sdp(sdp(media[0], 1, "9", &[]))]);
+        scene.ring(d);
+        scene.wait(1_000);
+        scene.response(d, Side::Callee, (200, "INVITE"), &[MessageChange::Sdp(sdp(media[1], 1, "9", &[]))]);
+        scene.at(d).confirmed = true;
+        scene.request(d, Side::Caller, "ACK", &[]);
+        for side in [Side::Caller, Side::Callee] {
+            let flow = scene.flow(d, side);
+            scene.sender(flow).pt = 9;
+        }
+        if d == a {
+            scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+        }
+    }
+    scene.bridge(a, b, 5_000);
+    scene.bye(a, Side::Caller);
+    scene.sound(&[(MUSIC, b, Side::Caller), (2, b, Side::Callee)], tone_ms);
+    scene.bye(b, Side::Callee);
+    // Nothing is rendered, because the sound is none of this codec.
+    records_with_kill(&scene.packets(), scene.now() + 30_000, 0).len()
+}
+
+#[test]
+fn a_short_tone_after_a_call_is_no_call_of_its_own() {
+    assert_eq!(records_with_tone_after_the_call(4_000), 1);
+    assert_eq!(records_with_tone_after_the_call(12_000), 2);
+}
