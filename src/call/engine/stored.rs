@@ -87,9 +87,26 @@ impl Engine {
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
         let had_other_legs = call.notes.had_other_legs() || self.table.legs_of(conversation).any(leaves_no_spool);
-        let name_of = |id: LegId| self.table.legs_of(conversation).find(|leg| leg.id == id).map(|leg| leg.name.clone());
-        let relays = call.notes.relays().iter().filter_map(|(a, b)| Some((name_of(*a)?, name_of(*b)?))).collect();
+        let relays = self.relay_names(conversation, call.notes.relays());
         Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
+    }
+
+    /// Returns pairs of legs of a call by the names of the legs. A leg of a pair may belong to another call. If that call
+    /// has ended, the name is empty: it is still known that the remaining leg has a relay.
+    fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
+        let mut names: Vec<(LegId, &str)> =
+            self.table.legs_of(conversation).map(|leg| (leg.id, leg.name.as_str())).collect();
+        let own = names.len();
+        let is_known = |id: LegId, names: &[(LegId, &str)]| names.iter().any(|(known, _)| *known == id);
+        let others: Vec<LegId> =
+            relays.iter().flat_map(|(a, b)| [*a, *b]).filter(|id| !is_known(*id, &names)).collect();
+        if !others.is_empty() {
+            let legs = self.table.legs().map(|(_, leg)| leg).filter(|leg| others.contains(&leg.id));
+            names.extend(legs.map(|leg| (leg.id, leg.name.as_str())));
+        }
+        let name_of = |id: LegId| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
+        let is_own = |pair: &&(LegId, LegId)| is_known(pair.0, &names[..own]) || is_known(pair.1, &names[..own]);
+        relays.iter().filter(is_own).map(|(a, b)| (name_of(*a), name_of(*b))).collect()
     }
 
     /// Restores the call of a leg, and how the leg joined it.
@@ -116,7 +133,9 @@ impl Engine {
             self.restore_adopted_leg(conversation, name, *by);
         }
         let id_of = |name: &str| Some(self.table.leg(self.earlier.restore.slot_of(name)?)?.id);
-        let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| Some((id_of(a)?, id_of(b)?))).collect();
+        // If one leg of a pair is gone, the pair of the other leg with itself says that it has a relay.
+        let pair_of = |a: &str, b: &str| id_of(a).or_else(|| id_of(b)).zip(id_of(b).or_else(|| id_of(a)));
+        let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| pair_of(a, b)).collect();
         if let Some(call) = self.table.call_mut(conversation) {
             relays.into_iter().for_each(|pair| _ = call.notes.note_relay(pair));
         }

@@ -4,10 +4,15 @@
 use callspan::call::Engine;
 use callspan::call::config::{Config, RegistrationMoment};
 use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::decision::{ConversationState, Decision};
 use callspan::call::engine::{EngineLimits, RestoredLeg};
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::record::{CallDirection, CallRecord, Side};
+use callspan::decode::UdpDatagram;
 use callspan::net::{Endpoint, Transport};
+use callspan::time::Timestamp;
 
+use crate::scenarios::doubtful::stranger_beside_menu;
 use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill};
@@ -126,6 +131,15 @@ fn relation_survives_the_end_of_the_leg_that_proved_it() {
     scene.bridge_until_bye(a, b, 4_000, Side::Caller);
     let records = same_after_kills(scene, &[consulted - 1_000, consulted + 2_500]);
     assert!(records.iter().all(|record| record.relations.len() == 1));
+}
+
+/// Only the sound shows that a stranger talks on the leg of 200.
+#[test]
+fn a_stranger_stays_apart_whenever_the_recorder_is_killed() {
+    let (scene, _, answered) = stranger_beside_menu();
+    let kills = [-500, 1_000, 5_000, 8_000, 11_000, 13_000, 14_500].map(|ms| answered + ms);
+    let records = same_after_kills(&scene, &kills);
+    assert_eq!(records.len(), 2);
 }
 
 /// Two callers with the same number wait, and one telephone rings. Only its answer shows for which caller it rang, and
@@ -288,4 +302,65 @@ fn surviving_leg_stays_in_its_call_until_spools_are_read() {
     assert_eq!(engine.live_ids().collect::<Vec<_>>(), ["call"], "nothing is decided at once");
     engine.handle_timeout(at(scene.now() + 6_000), &mut NullSink);
     assert_ne!(engine.live_ids().collect::<Vec<_>>(), ["call"], "the timer decides after the restart");
+}
+
+/// A leg sink that keeps the states of calls.
+#[derive(Default)]
+struct StoredStates(Vec<ConversationState>);
+
+impl LegSink for StoredStates {
+    fn open(&mut self, _: LegId, _: &str) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, decision: &Decision) {
+        if let Decision::Conversation(state) = decision {
+            self.0.push((**state).clone());
+        }
+    }
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {}
+}
+
+/// Restores two related calls of one leg each. The first has this relay. Returns its relays as they are stored at the end of
+/// the second call.
+fn relays_after_a_kill(relay: [&str; 2]) -> Vec<(String, String)> {
+    let mut scene = Scene::new();
+    let a = scene.dialog(&mut ScenePhone::new(OUTSIDE, 1), &mut ScenePhone::new(DID, 9));
+    let b = scene.dialog(&mut ScenePhone::new("8055", 19), &mut ScenePhone::new("200", 2));
+    scene.connect(a);
+    scene.connect(b);
+    let mut engine = read_back(engine(), &scene, &[a, b].map(|leg| (leg, format!("call-{}", leg.0))));
+    let state = ConversationState {
+        conversation: "call-0".to_owned(),
+        relations: vec![("call-1".to_owned(), CorrelationRule::MediaContent)],
+        relays: vec![(relay[0].to_owned(), relay[1].to_owned())],
+        ..ConversationState::default()
+    };
+    let of_b = ConversationState {
+        conversation: "call-1".to_owned(),
+        relations: vec![("call-0".to_owned(), CorrelationRule::MediaContent)],
+        ..ConversationState::default()
+    };
+    for (leg, state) in [("leg-0", state), ("leg-1", of_b)] {
+        let decision = Decision::Conversation(Box::new(state));
+        engine.handle_restored_decision(leg, &decision, at(scene.now()), &mut NullSink);
+    }
+    let mut sink = StoredStates::default();
+    engine.handle_restart(at(scene.now()), &mut sink);
+    let read = scene.packets().len();
+    scene.bye(b, Side::Caller);
+    for packet in &scene.packets()[read..] {
+        engine.handle_datagram(&packet.datagram(), &mut sink);
+    }
+    engine.handle_timeout(at(scene.now() + 10_000), &mut sink);
+    let last = sink.0.into_iter().rev().find(|state| state.conversation == "call-0");
+    last.expect("the state is stored").relays
+}
+
+#[test]
+fn relay_between_two_calls_is_known_after_a_kill() {
+    assert_eq!(relays_after_a_kill(["leg-0", "leg-1"]), [("leg-0".to_owned(), "leg-1".to_owned())]);
+    // The other leg belonged to a call that has ended.
+    assert_eq!(relays_after_a_kill(["leg-0", ""]), [("leg-0".to_owned(), "leg-0".to_owned())]);
+    assert_eq!(relays_after_a_kill(["gone", "leg-0"]), [("leg-0".to_owned(), "leg-0".to_owned())]);
+    assert_eq!(relays_after_a_kill(["gone", ""]), []);
 }
