@@ -544,6 +544,8 @@ impl RtpStream {
             }
             None if self.formats.uses.len() < MAX_PAYLOADS => {
                 self.formats.current = self.formats.uses.len();
+                // Most streams have one or two payload types, and the default would be room for four.
+                self.formats.uses.reserve_exact(1);
                 self.formats.uses.push(PayloadUse {
                     pt,
                     packets: 0,

@@ -90,12 +90,15 @@ impl AudioDescription {
         }
         let named =
             media.formats.iter().take(MAX_FORMATS).filter_map(|format| Some((format.pt, named_format(format)?)));
-        let formats: Vec<(PayloadType, PayloadFormat)> = named.collect();
+        // Each description is kept several times, for as long as its call lasts, so its lists have no spare room.
+        let mut formats: Vec<(PayloadType, PayloadFormat)> = named.collect();
+        formats.shrink_to_fit();
         for (pt, format) in &formats {
             if format_of(&self.formats, *pt).is_none() {
                 self.formats.push((*pt, format.clone()));
             }
         }
+        self.formats.shrink_to_fit();
         let crypto = media
             .crypto
             .iter()

@@ -379,7 +379,7 @@ impl DiskSpool {
     fn start_file(&mut self, leg: LegId, at: Timestamp) {
         let Some(DiskLeg { name, stage, tracker, .. }) = self.legs.get_mut(&leg) else { return };
         let DiskLegStage::Pending(pending) = stage else { return };
-        let mut bytes = self.recycled.try_recv().unwrap_or_default();
+        let mut bytes = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
         pending.put_file(&mut bytes);
         let blocks = pending.bytes();
         tracker.add_block(BlockKind::Other, 0, bytes.len() - blocks);
