@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use super::table;
 use super::terminal::TextStyle;
 use super::terminal::clock_face::GivenTime;
-use crate::call::record::{CallOutcome, CallVerdict, DeliveryState};
-use crate::journal::{CallFilter, Journal, StoredCall};
+use crate::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryState};
+use crate::journal::{self, CallFilter, Journal, JournalResult, StoredCall};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 
@@ -173,6 +173,8 @@ struct JournalLocation {
     config: Config,
     /// Whether these are the folders of a `replay`. If true, all files are in one folder, and no service uses it.
     of_replay: bool,
+    /// Folder that `--state` names; `None` without the option.
+    given_state: Option<PathBuf>,
 }
 
 /// Runs `callspan calls`.
@@ -199,7 +201,7 @@ impl JournalLocation {
     fn find(args: &CallsArgs) -> anyhow::Result<Self> {
         let Some(state) = &args.state else {
             let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
-            return Ok(Self { config, of_replay: false });
+            return Ok(Self { config, of_replay: false, given_state: None });
         };
         let mut config = Config::default();
         let inside = state.join(super::replay::JOURNAL_FOLDER);
@@ -210,16 +212,45 @@ impl JournalLocation {
             config.spool.dir = parent.join(super::replay::SPOOL_FOLDER);
         }
         config.journal.dir = dir;
-        Ok(Self { config, of_replay })
+        Ok(Self { config, of_replay, given_state: Some(state.clone()) })
     }
 
     fn open_read_only(&self) -> anyhow::Result<Journal> {
-        Ok(Journal::open_read_only(&self.config.journal)?)
+        self.opened(Journal::open_read_only(&self.config.journal))
     }
 
     fn open_for_requests(&self) -> anyhow::Result<Journal> {
-        Ok(Journal::open_for_requests(&self.config.journal)?)
+        self.opened(Journal::open_for_requests(&self.config.journal))
     }
+
+    /// Returns an opened journal. The error for a folder without a journal says what the folder is instead.
+    fn opened(&self, journal: JournalResult<Journal>) -> anyhow::Result<Journal> {
+        if let (Err(journal::Error::Missing { .. }), Some(state)) = (&journal, &self.given_state) {
+            let folder = state.display();
+            if !state.is_dir() {
+                bail!("there is no folder {folder}");
+            }
+            if has_records(state) {
+                bail!(
+                    "{folder} has recordings of a `callspan replay` without --deliver, and such a replay keeps no journal. \
+                     Everything known about a call is in the .json file beside its recording; a replay with --deliver makes \
+                     a journal, too"
+                );
+            }
+            bail!(
+                "there is no journal in {folder}: --state needs the folder [state] dir of a service, or the output folder of \
+                 a `callspan replay --deliver`"
+            );
+        }
+        Ok(journal?)
+    }
+}
+
+/// Returns whether a folder has call records, as a replay writes them beside the recordings.
+fn has_records(folder: &Path) -> bool {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files = paths.filter(|path| path.extension().is_some_and(|kind| kind == "json")).take(MAX_LOOKED_AT);
+    files.any(|path| std::fs::read(path).is_ok_and(|text| serde_json::from_slice::<CallRecord>(&text).is_ok()))
 }
 
 /// Returns a call by its id. The error for an unknown id says where to find the ids.
@@ -287,6 +318,9 @@ fn shown(path: &Path) -> String {
 
 /// Maximum number of pieces of a waveform. It is more than a screen has pixels, and the JSON has at most a few MiB.
 const MAX_PEAKS: i64 = 100_000;
+
+/// Maximum number of files that are read to find a call record.
+const MAX_LOOKED_AT: usize = 20;
 
 const HELP: &str = "\
 Examples:

@@ -364,6 +364,20 @@ fn a_hold_is_shown_until_it_is_released() {
 #[test]
 fn a_folder_without_a_journal_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let said = said(&["calls", "list", "--state", text(dir.path())], 1);
-    assert!(said.contains("there is no journal"), "{said}");
+    let empty = said(&["calls", "list", "--state", text(dir.path())], 1);
+    assert!(empty.contains("there is no journal in") && empty.contains("--state needs"), "{empty}");
+    let missing = said(&["calls", "list", "--state", text(&dir.path().join("none"))], 1);
+    assert!(missing.contains("there is no folder"), "{missing}");
+}
+
+#[test]
+fn folder_of_a_replay_without_deliver_is_named_as_such() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calls/busy_486_direct/capture.pcap");
+    said(&["replay", "--out", text(dir.path()), text(&capture)], 0);
+    for command in [&["list"][..], &["retry", "--all"]] {
+        let args = [&["calls"], command, &["--state", text(dir.path())]].concat();
+        let said = said(&args, 1);
+        assert!(said.contains("without --deliver") && said.contains(".json file"), "{said}");
+    }
 }
