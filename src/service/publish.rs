@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::record_sync;
 use super::render_process::{RenderFailure, RenderedCall};
 use super::worker::{CallWorker, leg_rows};
-use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
+use crate::call::event::{EndedCall, EndedLeg, LegId};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
 use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
@@ -45,7 +45,7 @@ impl CallWorker {
         let announce_as = self.is_delivering().then_some(call.registration);
         self.journal.put_complete_call(&record, &leg_rows(&call), announce_as)?;
         self.update_delivery(&record, CallProgress::Complete, call.registration);
-        log_finished(&record, self.is_delivering() && call.registration == RegistrationPolicy::Allowed);
+        log_finished(&record);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
             // If one of the spools could not be read, all spools of the call are kept.
@@ -127,11 +127,12 @@ impl CallWorker {
 }
 
 /// Logs one line about a finished call, without telephone numbers.
-fn log_finished(record: &CallRecord, is_owed: bool) {
+fn log_finished(record: &CallRecord) {
     let verdict = record.verdict.and_then(|v| serde_json::to_value(v).ok());
     let verdict = verdict.as_ref().and_then(|v| v.as_str()).unwrap_or("unknown");
     let seconds = record.duration_s.unwrap_or(0.0);
-    let delivery = if is_owed { "owed" } else { "none" };
+    let delivery = serde_json::to_value(record.delivery.state).ok();
+    let delivery = delivery.as_ref().and_then(|state| state.as_str()).unwrap_or("none");
     tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use callspan::fake_pyrus::{FakeOptions, FakePyrus};
 use serde_json::Value;
 
 use crate::live::{LiveService, program};
@@ -35,13 +36,28 @@ fn wrapped(frame: &[u8]) -> Vec<u8> {
     [b"HEP3", &u16::try_from(6 + chunks.len()).unwrap().to_be_bytes()[..], &chunks].concat()
 }
 
+/// Returns the section of the configuration for a fake Pyrus.
+fn pyrus(fake: &FakePyrus) -> String {
+    let options = FakeOptions::default();
+    let (user, account) = (&options.users[0], &options.accounts[0]);
+    format!(
+        "[pyrus]\nenabled = true\nauth_url = {:?}\nlogin = {:?}\nsecurity_key = {:?}\naccount_id = {:?}\n",
+        fake.auth_url(),
+        user.login,
+        user.security_key,
+        account.account_id
+    )
+}
+
 #[test]
 fn call_from_an_agent_is_recorded_without_an_interface() {
     let dir = tempfile::tempdir().unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let fake = FakePyrus::start(FakeOptions::default()).unwrap();
     let config = ServiceToml::new(dir.path())
         .set("capture", &format!("hep_listen = \"127.0.0.1:{port}\""))
-        .set("pyrus", "enabled = false")
+        .set("numbers", "extension_pattern = \"1xx\"")
+        .append(&pyrus(&fake))
         .write();
     let mut run = Command::new(program());
     run.args(["run", "-c"]).arg(&config);
@@ -69,4 +85,6 @@ fn call_from_an_agent_is_recorded_without_an_interface() {
     assert_eq!(record["sides"]["callee"]["packets"], 405);
     let (status, said) = service.stop();
     assert_eq!(status, Some(0), "{said:#?}");
+    // Pyrus gets no internal calls, so nothing is owed.
+    assert!(said.iter().any(|line| line.contains("call finished") && line.contains("delivery=\"none\"")), "{said:#?}");
 }
