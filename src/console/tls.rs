@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
 use crate::ops::config::ConsoleConfig;
+use crate::service::clock::wall_clock;
+use crate::time::Timestamp;
 
 /// The certificate of the console, ready for use.
 #[derive(Clone)]
@@ -61,7 +63,7 @@ impl ConsoleTls {
         let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|name| folder.join(name));
         let age = std::fs::metadata(&certificate).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
         if !key.is_file() || age.is_none_or(|age| age > RENEWED_AFTER) {
-            let [certificate_pem, key_pem] = make(&names(config))?;
+            let [certificate_pem, key_pem] = make(&names(config), wall_clock())?;
             write_private(&key, &key_pem)?;
             write_private(&certificate, &certificate_pem)?;
         }
@@ -108,11 +110,22 @@ fn names(config: &ConsoleConfig) -> Vec<String> {
     names
 }
 
-/// Makes a certificate and its private key, both in PEM.
-fn make(names: &[String]) -> Result<[String; 2], TlsError> {
-    let made = rcgen::generate_simple_self_signed(names);
-    let made = made.map_err(|error| TlsError::Unusable(error.to_string()))?;
-    Ok([made.cert.pem(), made.signing_key.serialize_pem()])
+/// Makes a certificate that is valid from `now` on, and its private key, both in PEM.
+fn make(names: &[String], now: Timestamp) -> Result<[String; 2], TlsError> {
+    let unusable = |error: rcgen::Error| TlsError::Unusable(error.to_string());
+    let mut wanted = rcgen::CertificateParams::new(names).map_err(unusable)?;
+    wanted.distinguished_name = rcgen::DistinguishedName::new();
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, format!("callspan on {}", machine_name()));
+    wanted.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let day = |at: Timestamp| {
+        let date = super::text::local(at).date();
+        rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    // The clocks of other machines may be late.
+    (wanted.not_before, wanted.not_after) = (day(now - DAY), day(now + VALID_FOR));
+    let key = rcgen::KeyPair::generate().map_err(unusable)?;
+    let certificate = wanted.self_signed(&key).map_err(unusable)?;
+    Ok([certificate.pem(), key.serialize_pem()])
 }
 
 /// Writes a file that only this user can read. After a failure, the file has its old contents or does not exist.
@@ -134,8 +147,11 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 const CERTIFICATE_FILE: &str = "console-certificate.pem";
 /// Name of the file with the certificate's private key.
 const KEY_FILE: &str = "console-key.pem";
-/// Age at which a certificate is replaced. Browsers distrust certificates that are valid for more than 825 days.
+/// Time for which a certificate is valid. Browsers distrust certificates that are valid for more than 825 days.
+const VALID_FOR: Duration = Duration::from_secs(800 * 86_400);
+/// Age at which a certificate is replaced at a start.
 const RENEWED_AFTER: Duration = Duration::from_secs(700 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +171,18 @@ mod tests {
         assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
         let mode = std::fs::metadata(dir.path().join(KEY_FILE)).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn made_certificate_names_the_machine_and_is_valid_for_two_years() {
+        let [pem, _] = make(&[String::from("localhost")], Timestamp::from_secs(1_795_424_400)).expect("made");
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        // A time before 2050 is UTCTime, e.g. 261122000000Z (RFC 5280 section 4.1.2.5).
+        let times = der.windows(15).filter(|window| window.starts_with(&[0x17, 13]) && window.ends_with(b"Z"));
+        let times: Vec<_> = times.map(|time| String::from_utf8_lossy(&time[2..]).into_owned()).collect();
+        assert_eq!(times, ["261122000000Z", "290131000000Z"], "from a day before the start, and 800 days after it");
+        let name = format!("callspan on {}", machine_name());
+        assert!(der.windows(name.len()).any(|window| window == name.as_bytes()));
     }
 
     #[test]
