@@ -24,6 +24,7 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
+use crate::ops::mirror_report::MirrorReport;
 use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
 use crate::ops::thread::StoppableThread;
@@ -464,6 +465,7 @@ impl RunningService {
             dropped_by_interface: self.reported.dropped_by_interface,
             taps: self.pipeline.taps.report(source.taps(), &self.pipeline.decoder),
             spool_lost: self.spool.lost_packets(),
+            mirror: MirrorReport::of(self.mirror.directions(), &counters, self.pipeline.decoder.counters()),
             sip_messages: counters.sip_messages,
             rtp_packets: counters.rtp_packets,
             rtp_unclaimed: counters.rtp_unclaimed,

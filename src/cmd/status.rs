@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::journal::outbox::{Outbox, OutboxCounts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
+use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::ops::taps::TapReport;
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 fn look(config: &Config, now: Timestamp) -> StatusView {
     let service = ServiceReport::read(&config.journal.dir).ok();
     let journal = Journal::open_read_only(&config.journal).ok();
-    let pace = journal.as_ref().and_then(|journal| bytes_a_day(journal, now));
+    let pace = journal.as_ref().and_then(|journal| journal.recorded_bytes_a_day(now).ok().flatten());
     let disk = |folder, path: &Path, pace: Option<u64>| {
         let space = disk_space(path).ok()?;
         let days_left = pace.filter(|bytes| *bytes > 0).map(|bytes| space.free / bytes);
@@ -117,14 +118,6 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
         outbox: outbox(config),
         test_call: SelfTestResult::read(&config.journal.dir),
     }
-}
-
-/// Returns the average size of the recordings of a day in the last week, bytes. If the oldest recording is younger than
-/// a week, the average covers only the days since then.
-fn bytes_a_day(journal: &Journal, now: Timestamp) -> Option<u64> {
-    let bytes = journal.recorded_bytes_since(now - WEEK).ok()?;
-    let recording = now.since(journal.oldest_recorded_at().ok()??).clamp(DAY, WEEK);
-    u64::try_from(u128::from(bytes) * DAY.as_millis() / recording.as_millis()).ok()
 }
 
 /// Counts the messages in the outbox. Returns `None` if there is no outbox, because no webhook, mail or Telegram is
@@ -207,6 +200,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     for tap in &report.taps {
         let _ = writeln!(text, "{}", tap_line(tap));
     }
+    mirror(text, &report.mirror);
     let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
     let _ = writeln!(text, "owed       {} to Pyrus", report.owed);
     let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };
@@ -223,6 +217,25 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
     if report.alarms.is_empty() {
         text.push_str("alarms     none\n");
+    }
+}
+
+/// Writes the directions that the mirror port shows, the repeated packets and the tunnels.
+fn mirror(text: &mut String, report: &MirrorReport) {
+    if let Some(MirrorDirections { sip, rtp }) = report.directions {
+        let _ = writeln!(text, "directions SIP {}, RTP {}", directions(sip), directions(rtp));
+    }
+    let tunnels: Vec<String> = report.tunnels.iter().map(|(name, packets)| format!("{name} ({packets})")).collect();
+    let tunnels = if tunnels.is_empty() { String::from("none") } else { tunnels.join(", ") };
+    let _ = writeln!(text, "repeated   {} packets; tunnels and tags: {tunnels}", report.copies);
+}
+
+/// Formats the directions of one protocol, e.g. `both (12 pairs of hosts)`.
+fn directions(counts: DirectionCounts) -> String {
+    match counts {
+        DirectionCounts { pairs: 0, .. } => String::from("not enough packets to judge"),
+        DirectionCounts { pairs, one_way: 0 } => format!("both ({pairs} pairs of hosts)"),
+        DirectionCounts { pairs, one_way } => format!("ONE only for {one_way} of {pairs} pairs of hosts"),
     }
 }
 
@@ -254,9 +267,6 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
 /// If a disk will be full only after this number of days (a year) or more, the number is not shown.
 const MANY_DAYS: u64 = 366;
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Time over which the growth of the recordings is measured. It is a week, so that it includes working days and a
-/// weekend.
-const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 const HELP: &str = "\
 Exit status: 0 the service runs; 1 it does not.
@@ -268,41 +278,6 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::record::{CallRecord, RecordingFile};
-    use crate::journal::CallStage;
-
-    #[test]
-    fn pace_of_the_first_week_counts_the_days_with_recordings_alone() {
-        // Two calls with recordings of 70 MB each: the first call `days` ago, the second call today.
-        for (days, expected_mb) in [(0, 140), (1, 140), (2, 70), (7, 20), (30, 10)] {
-            let journal = Journal::open_in_memory().unwrap();
-            let now = Timestamp::from_secs(1_795_424_400);
-            for (id, at) in [("a", now - days * DAY), ("b", now - DAY / 24)] {
-                let recording = RecordingFile {
-                    part: 1,
-                    path: format!("{id}.wav"),
-                    format: "wav".into(),
-                    starts_at: at,
-                    ends_at: at,
-                    duration_s: 4_375.0,
-                    sample_rate: 8_000,
-                    channels: 2,
-                    bytes: 70_000_000,
-                    sha256: "00".into(),
-                    plain_sha256: None,
-                };
-                let record = CallRecord {
-                    id: id.to_owned(),
-                    invited_at: Some(at),
-                    recordings: vec![recording],
-                    ..CallRecord::default()
-                };
-                journal.put_call(&record, CallStage::Complete).unwrap();
-            }
-            assert_eq!(bytes_a_day(&journal, now), Some(expected_mb * 1_000_000), "{days} days");
-        }
-        assert_eq!(bytes_a_day(&Journal::open_in_memory().unwrap(), Timestamp::EPOCH), None);
-    }
 
     #[test]
     fn status_shows_a_running_and_a_stopped_service() {
@@ -318,6 +293,14 @@ mod tests {
             is_capturing: true,
             calls_live: 3,
             last_sip_at: Some(now - std::time::Duration::from_secs(7)),
+            mirror: MirrorReport {
+                directions: Some(MirrorDirections {
+                    sip: DirectionCounts { pairs: 12, one_way: 0 },
+                    rtp: DirectionCounts { pairs: 9, one_way: 4 },
+                }),
+                copies: 17,
+                tunnels: [(String::from("ERSPAN type II"), 120)].into(),
+            },
             ..ServiceReport::default()
         };
         let (path, contents) = report.file(dir.path()).unwrap();
@@ -325,6 +308,11 @@ mod tests {
         let said = text(&look(&config, now), now);
         assert!(said.starts_with("service    running for 24 h, capturing on eth1"), "{said}");
         assert!(said.contains("last SIP 7 s ago") && said.contains("3 under way"), "{said}");
+        let directions = "SIP both (12 pairs of hosts), RTP ONE only for 4 of 9 pairs of hosts\n";
+        assert!(
+            said.contains(directions) && said.contains("17 packets; tunnels and tags: ERSPAN type II (120)\n"),
+            "{said}"
+        );
         let pair = r#"{"fact":"one_machine","a":"10.1.0.1","b":"198.51.100.10","by":"same_moments","seen":14,"against":0,
             "first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
         std::fs::write(dir.path().join("topology.json"), pair.replace('\n', " ")).unwrap();

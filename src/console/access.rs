@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::accounts::{UserAccount, password};
 use super::control::refused;
 use super::pages;
+use super::pages::refusal::{self, RefusalReason};
 use super::server::{ConsoleState, SiteFacts, StateError};
 use super::source::ConsolePlace;
 use super::text::{COOKIE, Lang};
@@ -105,10 +106,15 @@ pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, n
     let asked = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("lang=")));
     let kept =
         asked.then(|| format!("{}={}; Path=/; SameSite=Lax; Max-Age={YEAR_S}", COOKIE, Lang::of(&request).code()));
+    let reader =
+        refusal::is_for_a_person(request.uri().path(), request.headers()).then(|| anonymous(&request, state.place()));
     let mut response = match admit(&state, request).await {
         Ok(request) => next.run(request).await,
         Err(response) => *response,
     };
+    if let (Some(reader), Some(reason)) = (&reader, response.extensions().get::<RefusalReason>()) {
+        response = refusal::response(reader, response.status(), reason);
+    }
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -19,8 +19,9 @@ use crossbeam_channel::TrySendError;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::access::Viewer;
+use super::access::{self, Viewer};
 use super::accounts::{AccountRight, AuditAction};
+use super::pages::refusal::RefusalReason;
 use super::server::ConsoleState;
 use crate::call::pause::PauseAction;
 use crate::journal::Journal;
@@ -70,7 +71,12 @@ impl PauseRequest {
     }
 }
 
-pub(super) async fn status(State(shared): State<ConsoleState>) -> Response {
+/// Responds with the counters of the service. They include calls that a listener may not know of, so they are for
+/// administrators only.
+pub(super) async fn status(State(shared): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
+    if !viewer.user.is_admin() {
+        return access::missing(None, true);
+    }
     let mut status = *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
     let journal = shared.journal_config.clone();
     let owed = tokio::task::spawn_blocking(move || {
@@ -124,8 +130,11 @@ async fn send_request(shared: &ConsoleState, id: String, order: PauseAction) -> 
     }
 }
 
+/// Returns the response to a refused request, as JSON. For a person, [`access::guard`] makes a page of it.
 pub(super) fn refused(status: StatusCode, why: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": why }))).into_response()
+    let mut response = (status, Json(serde_json::json!({ "error": why }))).into_response();
+    response.extensions_mut().insert(RefusalReason(why.to_owned()));
+    response
 }
 
 /// Maximum number of requests that wait for the capture thread. The thread handles all of them after each frame.

@@ -10,6 +10,7 @@ use maud::{Markup, html};
 
 use super::access::{self, Viewer};
 use super::control::ServiceStatus;
+use super::mirror::MirrorFacts;
 use super::pages::{self, NavEntry, strip};
 use super::server::{ConsoleState, StateError};
 use super::test_call;
@@ -20,11 +21,10 @@ use crate::journal::{CallSearch, HeardClass, SlotCount};
 use crate::ops::alarm_ru::{self, ALARMS};
 use crate::ops::alarm_text;
 use crate::ops::alerts::{Alarm, AlarmKind};
-use crate::ops::disk::disk_space;
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
-use crate::ops::taps::TapReport;
 use crate::service::clock::wall_clock;
+use crate::service::topology_file;
 use crate::time::Timestamp;
 
 /// State of the recorder that the health page shows.
@@ -47,9 +47,10 @@ struct HealthFacts {
     kept_bytes: u64,
     /// Name of each folder, with the free and the total bytes of its file system.
     disks: Vec<(&'static str, u64, u64)>,
-    newest: Option<Timestamp>,
-    /// Reports about the capture interfaces (taps) of the running service.
-    taps: Vec<TapReport>,
+    /// Average size of the recordings of a day, bytes; `None` without recordings.
+    bytes_a_day: Option<u64>,
+    /// Facts about the mirror port.
+    mirror: MirrorFacts,
     now: Timestamp,
 }
 
@@ -77,6 +78,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
 async fn facts(state: &ConsoleState) -> Result<HealthFacts, StateError> {
     let status = *state.status.lock().unwrap_or_else(PoisonError::into_inner);
     let (folders, home) = (state.site.folders.clone(), state.site.state_folder.clone());
+    let read_disk = state.read_disk;
     state
         .read_journal(move |journal| {
             let now = wall_clock();
@@ -86,10 +88,10 @@ async fn facts(state: &ConsoleState) -> Result<HealthFacts, StateError> {
                 journal.load_jobs()?.iter().filter(|job| !job.is_settled() && job.stage != JobStage::Parked).count();
             let newest = journal.search(&CallSearch::default(), None, 1)?;
             let disk = |(name, folder): (&'static str, &std::path::PathBuf)| {
-                disk_space(folder).ok().map(|space| (name, space.free, space.total))
+                read_disk(folder).ok().map(|space| (name, space.free, space.total))
             };
             let report = ServiceReport::read(&home).unwrap_or_default();
-            let mut alarms = report.alarms;
+            let mut alarms = report.alarms.clone();
             alarms.reverse();
             Ok(HealthFacts {
                 status,
@@ -101,8 +103,12 @@ async fn facts(state: &ConsoleState) -> Result<HealthFacts, StateError> {
                 blocked: journal.alarm()?,
                 kept_bytes: journal.kept_bytes()?,
                 disks: ["recordings", "spool"].into_iter().zip(&folders).filter_map(disk).collect(),
-                taps: report.taps,
-                newest: newest.calls.first().and_then(|call| pages::calls::start(&call.record)),
+                bytes_a_day: journal.recorded_bytes_a_day(now)?,
+                mirror: MirrorFacts {
+                    report,
+                    machines: topology_file::load(&home),
+                    newest_call: newest.calls.first().and_then(|call| pages::calls::start(&call.record)),
+                },
                 now,
             })
         })
@@ -116,6 +122,18 @@ impl HealthFacts {
 
     fn has_alarm(&self, kinds: &[AlarmKind]) -> bool {
         self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
+    }
+
+    /// Returns how long the disk of the recordings will do, if recordings grow as in the last week. Returns `None` for
+    /// other disks and without recordings.
+    fn days_left(&self, lang: Lang, disk: &str, free: u64) -> Option<String> {
+        let days = free / self.bytes_a_day.filter(|bytes| disk == "recordings" && *bytes > 0)?;
+        let pace = lang.of_two("at the pace of the last week", "при темпе последней недели");
+        if days >= MANY_DAYS {
+            return Some(format!("{} {pace}", lang.of_two("more than a year left", "хватит больше чем на год")));
+        }
+        let days = lang.count(days, ["day left", "days left"], ["день", "дня", "дней"]);
+        Some(format!("{}{days} {pace}", lang.of_two("", "осталось ")))
     }
 
     /// Returns the problems that a person must solve. A problem with an open alarm is left out, because the page
@@ -137,7 +155,9 @@ impl HealthFacts {
             let todo = lang.of_two("a larger capture.buffer_mib", "увеличить capture.buffer_mib");
             add("bad", html! { (frames) " " (what) }, todo);
         }
-        for tap in self.taps.iter().filter(|tap| !tap.is_up && !self.has_alarm(&[AlarmKind::InterfaceDown])) {
+        for tap in
+            self.mirror.report.taps.iter().filter(|tap| !tap.is_up && !self.has_alarm(&[AlarmKind::InterfaceDown]))
+        {
             let what =
                 lang.of_two("is down: calls on this wire are not recorded", "не работает: звонки с неё не пишутся");
             let text = html! { (lang.of_two("The interface", "Карта")) " " (tap.name) " " (what) };
@@ -204,7 +224,10 @@ fn show(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
         section.card { div.head { h2 { (t("Last 24 hours: the calls that were heard", "Последние 24 часа: какие звонки слышны")) }
             span.muted { (lang.count(facts.day.iter().map(|(_, n)| n).sum(), ["call", "calls"], ["звонок", "звонка", "звонков"])) } }
             (strip::strip(lang, &facts.slots, facts.now)) }
-        div.tiles { (mirror(state, viewer, facts)) (delivery(viewer, facts)) (disks(lang, facts)) (box_facts(state, viewer, facts)) }
+        div.tiles {
+            div.stack.stack-4 { (mirror(state, viewer, facts)) (disks(lang, facts)) }
+            div.stack.stack-4 { (delivery(viewer, facts)) (box_facts(state, viewer, facts)) }
+        }
     };
     pages::shell(viewer, t("Health", "Состояние"), NavEntry::Health, &[], &body)
 }
@@ -251,22 +274,8 @@ fn doctor_button(state: &ConsoleState, viewer: &Viewer, is_primary: bool) -> Mar
 }
 
 fn mirror(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
-    let lang = viewer.lang;
-    let t = |en, ru| lang.of_two(en, ru);
-    let status = &facts.status;
-    html! {
-        section.card.stack { h2 { (t("Mirror", "Зеркало")) } dl.facts {
-            (fact(t("Ports", "Порты"), &ports(lang, &state.site.interfaces)))
-            (fact(t("Frames", "Кадров"), &lang.grouped(status.frames)))
-            (fact(t("Sound packets of calls", "Пакетов звука"), &lang.grouped(status.rtp_packets)))
-            (fact(t("Lost by the kernel", "Потеряно ядром"), &lang.grouped(status.dropped_by_kernel)))
-            (fact(t("Lost by the interface", "Потеряно картой"), &lang.grouped(status.dropped_by_interface)))
-            @if facts.taps.len() > 1 { @for tap in &facts.taps { (fact(&tap.name, &tap_counts(lang, tap))) } }
-            (fact(t("Calls under way", "Звонков сейчас"), &lang.grouped(status.calls_live as u64)))
-            @if let Some(at) = facts.newest { (fact(t("Newest call", "Последний звонок"), &date_time(at))) }
-        }
-        (doctor_button(state, viewer, false)) }
-    }
+    let mirror = facts.mirror.html(viewer.lang, &state.site.interfaces, &facts.status, facts.now);
+    html! { section.card.stack { (mirror) (doctor_button(state, viewer, false)) } }
 }
 
 fn delivery(viewer: &Viewer, facts: &HealthFacts) -> Markup {
@@ -294,6 +303,7 @@ fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
                 p.head { b { (if *name == "spool" { t("Spool", "Буфер") } else { t("Recordings", "Записи") }) } span { (size(lang, *free)) " " (t("free", "свободно")) } }
                 @let used = if *total > 0 { 100 - free * 100 / total } else { 0 };
                 svg.bar aria-hidden="true" { rect.s-none width="100%" height="12" {} rect.s-caller width={ (used) "%" } height="12" {} }
+                @if let Some(left) = facts.days_left(lang, name, *free) { p.small { (left) } }
             } }
             p.small.muted { (size(lang, facts.kept_bytes)) " " (t("of recordings", "записей")) }
         }
@@ -320,35 +330,15 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { dt { (name) } dd { (value) } }
 }
 
-/// Returns the counters of a capture interface (tap) as one line of text.
-fn tap_counts(lang: Lang, tap: &TapReport) -> String {
-    let state = if tap.is_up { "" } else { lang.of_two("down; ", "не работает; ") };
-    let (copies, lost) = (lang.of_two("copies", "копий"), lang.of_two("lost", "потеряно"));
-    let number = |n| lang.grouped(n);
-    format!(
-        "{state}SIP {}, RTP {}, {copies} {}, {lost} {}",
-        number(tap.sip),
-        number(tap.rtp),
-        number(tap.copies),
-        number(tap.lost())
-    )
-}
-
 fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-fn ports(lang: Lang, names: &[String]) -> String {
-    if names.is_empty() {
-        lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned()
-    } else {
-        names.join(", ")
-    }
-}
-
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Limit of the free share of a disk, per cent. If less is free, a person must act.
 const LOW_PERCENT: u64 = 5;
+/// If a disk lasts for this number of days (a year) or more, the number is not shown.
+const MANY_DAYS: u64 = 366;
 /// Maximum number of open alarms that are shown.
 const MAX_ALARMS: usize = 20;

@@ -12,7 +12,7 @@ use super::accounts::AccountRight;
 use super::pages::{self, NavEntry};
 use super::query::{midnight, parse_day, parse_time, read_text};
 use super::server::{ConsoleState, StateError};
-use super::text::{clock_time, date_time, iso_day, length};
+use super::text::{Lang, clock_time, date_time, iso_day, length};
 use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
 use crate::journal::{CallSearch, HeardClass};
 use crate::service::clock::wall_clock;
@@ -43,7 +43,48 @@ struct WhyAnswer {
     others: Vec<(HeardClass, u64)>,
 }
 
+/// State of the mirror port in a range of time, concluded from the calls of that time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MirrorState {
+    /// Every recorded call can be heard on both sides.
+    Healthy,
+    /// No call can be heard on both sides, and some can be heard on one side.
+    OneSided,
+    /// No call has any sound, although calls were answered.
+    Silent,
+    /// Some calls can be heard on both sides, others lack a side or all sound.
+    Partial,
+    /// No call of the time has sound, or could have it.
+    Unknown,
+}
+
+impl MirrorState {
+    /// Returns the word for the state in the API.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::OneSided => "one_sided",
+            Self::Silent => "silent",
+            Self::Partial => "partial",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl WhyAnswer {
+    /// Returns the state of the mirror port in the range of time.
+    fn mirror(&self) -> MirrorState {
+        let whole = self.others(&[HeardClass::Both]);
+        let partial = self.others(&[HeardClass::One, HeardClass::Nothing]);
+        match (whole, partial) {
+            (0, 0) => MirrorState::Unknown,
+            (_, 0) => MirrorState::Healthy,
+            (0, _) if self.others(&[HeardClass::One]) > 0 => MirrorState::OneSided,
+            (0, _) => MirrorState::Silent,
+            _ => MirrorState::Partial,
+        }
+    }
+
     fn others(&self, classes: &[HeardClass]) -> u64 {
         self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
@@ -89,7 +130,7 @@ pub(super) async fn api(
             let others: serde_json::Map<String, serde_json::Value> =
                 answer.others.iter().map(|(class, count)| (class.as_str().to_owned(), (*count).into())).collect();
             Json(serde_json::json!({
-                "answer": answer.code(), "from": answer.range.0, "to": answer.range.1, "read_as": answer.digits,
+                "answer": answer.code(), "mirror": answer.mirror().as_str(), "from": answer.range.0, "to": answer.range.1, "read_as": answer.digits,
                 "calls": answer.calls, "attempts": answer.nearest, "looked_at": others,
             }))
             .into_response()
@@ -186,7 +227,56 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
                 "Регистратор стоял, или зеркало ничего не показывало."
             )
         ),
-        _ => format!("{} {time}.", t("Nothing of this number was seen", "От этого номера ничего не было видно")),
+        _ => format!(
+            "{} {time}. {}",
+            t("Nothing of this number was seen", "От этого номера ничего не было видно"),
+            mirror_sentence(viewer.lang, answer)
+        ),
+    }
+}
+
+/// Returns the sentence about the mirror port at the time of the question. It proves whether the call could have been
+/// seen.
+fn mirror_sentence(lang: Lang, answer: &WhyAnswer) -> String {
+    let t = |en, ru| lang.of_two(en, ru);
+    let calls = |n, ru| lang.count(n, ["call", "calls"], ru);
+    let whole = answer.others(&[HeardClass::Both]);
+    let partial = answer.others(&[HeardClass::One, HeardClass::Nothing]);
+    let forms = ["звонок", "звонка", "звонков"];
+    match answer.mirror() {
+        MirrorState::Healthy => format!(
+            "{} {} {}",
+            t("The mirror was healthy then:", "Зеркало было исправно:"),
+            calls(whole, forms),
+            t("of other numbers heard on both sides.", "других номеров, слышны обе стороны.")
+        ),
+        MirrorState::OneSided => format!(
+            "{} {} {}",
+            t("The mirror was one-sided then:", "Зеркало было односторонним:"),
+            calls(partial, forms),
+            t(
+                "of other numbers without a side or all sound, none heard whole.",
+                "других номеров без стороны или без звука, ни одного целого."
+            )
+        ),
+        MirrorState::Silent => format!(
+            "{} {} {}",
+            t("The mirror showed no sound then:", "Зеркало не показывало звука:"),
+            calls(partial, forms),
+            t("of other numbers without sound.", "других номеров без звука.")
+        ),
+        MirrorState::Partial => format!(
+            "{} {} {}, {partial} {}",
+            t("The mirror showed only a part then:", "Зеркало показывало не всё:"),
+            calls(whole, forms),
+            t("of other numbers heard on both sides", "других номеров, слышны обе стороны"),
+            t("without a side or all sound.", "без стороны или без звука.")
+        ),
+        MirrorState::Unknown => t(
+            "No call with sound was seen then, so nothing is known about the mirror.",
+            "Звонков со звуком тогда не было, поэтому о зеркале ничего не известно.",
+        )
+        .to_owned(),
     }
 }
 

@@ -22,6 +22,7 @@ use super::access::{self, PeerAddress, Viewer};
 use super::accounts::password::new_token;
 use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
+use super::convert::MAX_CONVERSIONS;
 use super::levels::LevelBoard;
 use super::listening::Listenings;
 use super::live::LiveCallCache;
@@ -37,6 +38,7 @@ use crate::call::engine::levels::CallLevels;
 use crate::central::ArchiveError;
 use crate::journal::{self, Journal};
 use crate::ops::config::{Config, ConsoleConfig, TrustedProxy};
+use crate::ops::disk::{DiskReader, disk_space};
 use crate::ops::supervision::ThreadLife;
 use crate::ops::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::service::clock::{monotonic, wall_clock};
@@ -85,9 +87,13 @@ pub(super) struct ConsoleState {
     pub(super) live_calls: Arc<LiveCallCache>,
     /// Permit to run the doctor or a test call. There is one permit, so only one of these commands runs at a time.
     pub(super) doctor: Arc<Semaphore>,
+    /// Permits to convert recordings for downloads.
+    pub(super) conversions: Arc<Semaphore>,
     /// Secret from which the CSRF tokens are made if the trusted proxy signs users in. Each start makes a new secret.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
+    /// Function that returns the space of a folder's file system. Tests use made numbers.
+    pub(super) read_disk: DiskReader,
     /// The central archive; `None` if the console shows one recorder.
     pub(super) centre: Option<Arc<CentralArchive>>,
 }
@@ -273,7 +279,7 @@ impl ConsoleServer {
     /// # Errors
     /// Fails with a [`ConsoleError`].
     pub(crate) fn start(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
-        Self::start_over(listen, config, None)
+        Self::start_over(listen, config, None, disk_space)
     }
 
     /// Starts a central console, which shows the calls of a central archive.
@@ -282,13 +288,24 @@ impl ConsoleServer {
     /// Fails with a [`ConsoleError`].
     pub(crate) fn start_centre(listen: SocketAddr, config: &Config) -> Result<Self, ConsoleError> {
         let centre = CentralArchive::open(&config.archive)?;
-        Self::start_over(listen, config, Some(Arc::new(centre)))
+        Self::start_over(listen, config, Some(Arc::new(centre)), disk_space)
+    }
+
+    /// Starts the console of one recorder. The console shows the disk space that `read_disk` returns.
+    #[cfg(test)]
+    pub(super) fn start_with_disk(
+        listen: SocketAddr,
+        config: &Config,
+        read_disk: DiskReader,
+    ) -> Result<Self, ConsoleError> {
+        Self::start_over(listen, config, None, read_disk)
     }
 
     fn start_over(
         listen: SocketAddr,
         config: &Config,
         centre: Option<Arc<CentralArchive>>,
+        read_disk: DiskReader,
     ) -> Result<Self, ConsoleError> {
         let console = ConsoleConfig { listen: Some(listen), ..config.console.clone() };
         let tls = ConsoleTls::of(&console, &config.journal.dir)?;
@@ -317,8 +334,10 @@ impl ConsoleServer {
             levels: Arc::clone(&levels),
             live_calls: Arc::default(),
             doctor: Arc::new(Semaphore::new(1)),
+            conversions: Arc::new(Semaphore::new(MAX_CONVERSIONS)),
             proxy_secret: new_token()?,
             journals: Arc::default(),
+            read_disk,
             centre,
         };
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());

@@ -15,10 +15,13 @@ use tokio_util::io::ReaderStream;
 
 use super::access::{self, Viewer};
 use super::accounts::{AccountRight, AuditAction};
+use super::control::refused;
+use super::convert;
 use super::listening::ListeningKey;
 use super::server::ConsoleState;
 use super::source::CentralArchive;
 use crate::call::record::{CallRecord, RecordingFile};
+use crate::recording::convert::DownloadFormat;
 use crate::service::clock::wall_clock;
 
 /// Query parameters of a request for sound.
@@ -26,6 +29,9 @@ use crate::service::clock::wall_clock;
 pub(super) struct SoundQuery {
     /// If present, the browser saves the file and does not play it.
     download: Option<String>,
+    /// Format into which the recording is converted; `None` to send the file as it is. A conversion is a download.
+    #[serde(rename = "as")]
+    format: Option<DownloadFormat>,
 }
 
 /// Where the bytes of a file are stored.
@@ -64,7 +70,8 @@ pub(super) async fn sound(
     Query(query): Query<SoundQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let right = if query.download.is_some() { AccountRight::Download } else { AccountRight::Play };
+    let is_download = query.download.is_some() || query.format.is_some();
+    let right = if is_download { AccountRight::Download } else { AccountRight::Play };
     if !viewer.user.may(right) {
         return access::missing(None, true);
     }
@@ -80,11 +87,7 @@ pub(super) async fn sound(
         return access::missing(None, true);
     };
     let is_encrypted = file.plain_sha256.is_some();
-    let kind = match file.format.as_str() {
-        _ if is_encrypted => "application/octet-stream",
-        "wav" => "audio/wav",
-        _ => "audio/ogg",
-    };
+    let kind = if is_encrypted { "application/octet-stream" } else { audio_type(file) };
     let path = PathBuf::from(&file.path);
     let name = match state.centre {
         None => path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned(),
@@ -94,8 +97,8 @@ pub(super) async fn sound(
         None => StoredBytes::File(path),
         Some(centre) => StoredBytes::Object(centre, file.path.clone(), file.bytes),
     };
-    let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: query.download.map(|_| name) };
-    let action = if sent.save_as.is_some() { AuditAction::Downloaded } else { AuditAction::Played };
+    let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: is_download.then_some(name) };
+    let action = if is_download { AuditAction::Downloaded } else { AuditAction::Played };
     // The audit row is on the disk before the file is opened. All ranges that a player requests share one row.
     let listening = ListeningKey::of(&viewer, &id, part, action);
     if !state.listenings.goes_on(&listening, wall_clock()) {
@@ -104,7 +107,22 @@ pub(super) async fn sound(
         }
         state.listenings.begin(listening, wall_clock());
     }
-    send(sent, &headers).await
+    match (query.format, sent.bytes) {
+        (Some(to), StoredBytes::File(path)) if may_convert(file, to) => convert::send(&state, path, file, to),
+        (Some(_), _) => refused(StatusCode::UNPROCESSABLE_ENTITY, "this recording cannot be converted here"),
+        (None, bytes) => send(SentFile { bytes, ..sent }, &headers).await,
+    }
+}
+
+/// Returns the media type of the sound in a recording.
+pub(super) fn audio_type(file: &RecordingFile) -> &'static str {
+    if file.format.starts_with("wav") { "audio/wav" } else { "audio/ogg" }
+}
+
+/// Returns whether a recording of this machine can be downloaded in another format. An encrypted recording cannot be
+/// decoded here.
+pub(super) fn may_convert(file: &RecordingFile, to: DownloadFormat) -> bool {
+    file.plain_sha256.is_none() && !to.is_format_of(file)
 }
 
 /// Responds with the kept packets of a leg.

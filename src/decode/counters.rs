@@ -102,6 +102,32 @@ pub struct TunnelCounters {
     pub turn: u64,
 }
 
+impl TunnelCounters {
+    /// Returns the kinds of tunnels in the traffic by name, each with its number of packets.
+    pub(crate) fn by_name(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("GRE", self.gre),
+            ("ERSPAN type I", self.erspan1),
+            ("ERSPAN type II", self.erspan2),
+            ("ERSPAN type III", self.erspan3),
+            ("VXLAN", self.vxlan),
+            ("GENEVE", self.geneve),
+            ("TZSP", self.tzsp),
+            ("IP in IP", self.ip_in_ip),
+            ("PPPoE", self.pppoe),
+            ("MPLS", self.mpls),
+            ("GTP-U", self.gtp_u),
+            ("HP remote mirror", self.hp_erm),
+            ("L2TP", self.l2tp),
+            ("Teredo", self.teredo),
+            ("frames in frames", self.mac_in_mac),
+            ("VN-Tag, E-TAG or Cisco MetaData", self.switch_tags),
+            ("TURN", self.turn),
+        ];
+        all.into_iter().filter(|(_, packets)| *packets > 0).collect()
+    }
+}
+
 /// Numbers of TCP streams by their content, and numbers of their segments. A stream is one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpStreamCounters {

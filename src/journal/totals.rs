@@ -60,11 +60,23 @@ impl Journal {
         Ok(totals)
     }
 
+    /// Returns the average size of the recordings of a day in the last week, bytes. If the oldest recording is younger
+    /// than a week, the average covers only the days since then. Returns `None` without recordings.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn recorded_bytes_a_day(&self, now: Timestamp) -> JournalResult<Option<u64>> {
+        let Some(oldest) = self.oldest_recorded_at()? else { return Ok(None) };
+        let bytes = self.recorded_bytes_since(now - WEEK)?;
+        let recording = now.since(oldest).clamp(DAY, WEEK);
+        Ok(u64::try_from(u128::from(bytes) * DAY.as_millis() / recording.as_millis()).ok())
+    }
+
     /// Returns the total size of the recordings of calls that began at or after a time, bytes.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn recorded_bytes_since(&self, from: Timestamp) -> JournalResult<u64> {
+    fn recorded_bytes_since(&self, from: Timestamp) -> JournalResult<u64> {
         let bytes: i64 = self.lock().query_row(
             "SELECT coalesce(sum(bytes), 0) FROM recordings WHERE state = 'present' AND at >= ?1",
             params![from.as_micros()],
@@ -77,9 +89,54 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn oldest_recorded_at(&self) -> JournalResult<Option<Timestamp>> {
+    fn oldest_recorded_at(&self) -> JournalResult<Option<Timestamp>> {
         let oldest = "SELECT min(at) FROM recordings WHERE state = 'present'";
         let micros: Option<i64> = self.lock().query_row(oldest, [], |row| row.get(0))?;
         Ok(micros.map(Timestamp::from_micros))
+    }
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// Time over which the growth of the recordings is measured. It is a week, so that it includes working days and a
+/// weekend.
+const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::{CallRecord, RecordingFile};
+    use crate::journal::CallStage;
+
+    #[test]
+    fn pace_of_the_first_week_counts_the_days_with_recordings_alone() {
+        // Two calls with recordings of 70 MB each: the first call `days` ago, the second call today.
+        for (days, expected_mb) in [(0, 140), (1, 140), (2, 70), (7, 20), (30, 10)] {
+            let journal = Journal::open_in_memory().unwrap();
+            let now = Timestamp::from_secs(1_795_424_400);
+            for (id, at) in [("a", now - days * DAY), ("b", now - DAY / 24)] {
+                let recording = RecordingFile {
+                    part: 1,
+                    path: format!("{id}.wav"),
+                    format: "wav".into(),
+                    starts_at: at,
+                    ends_at: at,
+                    duration_s: 4_375.0,
+                    sample_rate: 8_000,
+                    channels: 2,
+                    bytes: 70_000_000,
+                    sha256: "00".into(),
+                    plain_sha256: None,
+                };
+                let record = CallRecord {
+                    id: id.to_owned(),
+                    invited_at: Some(at),
+                    recordings: vec![recording],
+                    ..CallRecord::default()
+                };
+                journal.put_call(&record, CallStage::Complete).unwrap();
+            }
+            assert_eq!(journal.recorded_bytes_a_day(now).unwrap(), Some(expected_mb * 1_000_000), "{days} days");
+        }
+        assert_eq!(Journal::open_in_memory().unwrap().recorded_bytes_a_day(Timestamp::EPOCH).unwrap(), None);
     }
 }

@@ -91,6 +91,9 @@ impl DiskWatch {
     }
 }
 
+/// A function that returns the space of a folder's file system, e.g. [`disk_space`].
+pub(crate) type DiskReader = fn(&Path) -> std::io::Result<DiskSpace>;
+
 /// Returns the space of a folder's file system. For a missing folder, it is the file system on which the folder would
 /// be created.
 ///

@@ -14,6 +14,7 @@ pub mod drops;
 pub(crate) mod heap;
 pub mod log;
 pub(crate) mod metrics;
+pub(crate) mod mirror_report;
 pub mod notify;
 pub(crate) mod output;
 pub(crate) mod panics;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::Alarm;
 use super::drops::DropCounters;
+use super::mirror_report::MirrorReport;
 use super::taps::TapReport;
 use crate::time::Timestamp;
 
@@ -39,6 +40,9 @@ pub(crate) struct ServiceReport {
     /// Counters of each capture interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) taps: Vec<TapReport>,
+    /// State of the mirror port: directions, repeated packets and tunnels.
+    #[serde(default)]
+    pub(crate) mirror: MirrorReport,
     /// Number of SIP messages captured since the start.
     pub(crate) sip_messages: u64,
     /// Number of RTP packets that belong to known calls.

@@ -10,6 +10,7 @@
 //! - The same call gives the same bytes, because this module reads no clock.
 
 pub mod config;
+pub(crate) mod convert;
 pub mod encrypt;
 pub(crate) mod g711;
 mod hashed;

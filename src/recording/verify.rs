@@ -20,6 +20,9 @@ use super::peaks::PeakFinder;
 use super::publish::{digest, digest_of};
 use crate::call::record::RecordingFile;
 
+/// Function that takes the decoded samples of both channels. If the function fails, the decoding ends.
+type FrameOutput<'a> = &'a mut dyn FnMut(&[[i16; 2]]) -> io::Result<()>;
+
 /// A file that matches its call record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedRecording {
@@ -118,7 +121,10 @@ fn verify_audio(
 ) -> Result<VerifiedRecording, VerifyError> {
     let expected = crate::render::samples_between(recording.starts_at, recording.ends_at, recording.sample_rate);
     let mut peaks = PeakFinder::new(expected, pieces);
-    decode_from(source, recording.sample_rate, &mut |frames| peaks.add(frames))?;
+    decode_from(source, recording.sample_rate, &mut |frames| {
+        peaks.add(frames);
+        Ok(())
+    })?;
     if peaks.samples() != expected {
         return Err(VerifyError::Length { found: peaks.samples(), expected });
     }
@@ -130,14 +136,21 @@ fn verify_audio(
 /// # Errors
 /// Fails with [`VerifyError::Io`] or [`VerifyError::Undecodable`].
 pub fn decode(path: &Path, sample_rate: u32, out: &mut dyn FnMut(&[[i16; 2]])) -> Result<(), VerifyError> {
+    decode_into(path, sample_rate, &mut |frames| {
+        out(frames);
+        Ok(())
+    })
+}
+
+/// Decodes a finished file as [`decode`] does. Ends at once if `out` fails.
+///
+/// # Errors
+/// Fails with [`VerifyError::Io`] or [`VerifyError::Undecodable`].
+pub(super) fn decode_into(path: &Path, sample_rate: u32, out: FrameOutput<'_>) -> Result<(), VerifyError> {
     decode_from(Box::new(File::open(path)?), sample_rate, out)
 }
 
-fn decode_from(
-    source: Box<dyn MediaSource>,
-    sample_rate: u32,
-    out: &mut dyn FnMut(&[[i16; 2]]),
-) -> Result<(), VerifyError> {
+fn decode_from(source: Box<dyn MediaSource>, sample_rate: u32, out: FrameOutput<'_>) -> Result<(), VerifyError> {
     let stream = MediaSourceStream::new(source, Default::default());
     let probe = symphonia::default::get_probe();
     let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
@@ -163,13 +176,13 @@ fn decode_from(
 fn decode_pcm(
     reader: &mut dyn FormatReader,
     decoder: &mut dyn AudioDecoder,
-    out: &mut dyn FnMut(&[[i16; 2]]),
+    out: FrameOutput<'_>,
 ) -> Result<(), VerifyError> {
     let mut samples: Vec<i16> = Vec::new();
     while let Some(packet) = reader.next_packet().map_err(undecodable)? {
         let decoded = decoder.decode(&packet).map_err(undecodable)?;
         decoded.copy_to_vec_interleaved(&mut samples);
-        out(samples.as_chunks::<2>().0);
+        out(samples.as_chunks::<2>().0)?;
     }
     Ok(())
 }
@@ -181,7 +194,7 @@ fn decode_opus(
     codec: &AudioCodecParameters,
     sample_rate: u32,
     delay: u64,
-    out: &mut dyn FnMut(&[[i16; 2]]),
+    out: FrameOutput<'_>,
 ) -> Result<(), VerifyError> {
     let head = codec.extra_data.as_deref().unwrap_or_default();
     let (streams, coupled, mapping) = match (head.get(18), head.get(19..)) {
@@ -199,7 +212,7 @@ fn decode_opus(
         let kept = count.saturating_sub(here(packet.trim_end.get()));
         let from = skip.min(kept);
         skip -= from;
-        out(samples.as_chunks::<2>().0.get(from..kept).unwrap_or_default());
+        out(samples.as_chunks::<2>().0.get(from..kept).unwrap_or_default())?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::ops::alerts::AlarmKind;
 use crate::ops::doctor::calls::CallTally;
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
+use crate::ops::mirror_report::MirrorDirections;
 use crate::time::Timestamp;
 
 /// Detects faults of the mirror port while the service runs. It examines the counters of the traffic.
@@ -33,6 +34,8 @@ pub(crate) struct MirrorWatch {
     one_sided: MirrorCondition,
     unheard: MirrorCondition,
     silence: SipSilence,
+    /// Directions of the traffic in the last finished window; `None` before its end.
+    directions: Option<MirrorDirections>,
     /// Length of a window, i.e. of the time for which traffic is counted.
     window: Duration,
 }
@@ -76,6 +79,7 @@ impl MirrorWatch {
             one_sided: MirrorCondition::new(AlarmKind::MirrorOneSided, AlarmKind::MirrorOneSidedOver),
             unheard: MirrorCondition::new(AlarmKind::MediaUnheard, AlarmKind::MediaUnheardOver),
             silence: SipSilence::start(file, times.patience, now),
+            directions: None,
             window: times.window,
         }
     }
@@ -118,6 +122,11 @@ impl MirrorWatch {
         alarms
     }
 
+    /// Returns the directions of the traffic in the last finished window; `None` before its end.
+    pub(crate) const fn directions(&self) -> Option<MirrorDirections> {
+        self.directions
+    }
+
     /// Returns new contents for the file of the hours with SIP; `None` if the file need not be written now.
     pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
@@ -138,6 +147,7 @@ impl MirrorWatch {
         let findings = doctor::mirror_findings(&look);
         let enough_calls = look.calls.talked >= MIN_CALLS;
         let seen = &look.traffic;
+        self.directions = Some(MirrorDirections::of(seen));
         let one_sided = findings.iter().find(|finding| {
             let by_hosts = seen.sip_ways.all_one_way() || seen.rtp_ways.pairs >= MIN_PAIRS;
             let evidence = if finding.kind == "one_direction" { by_hosts } else { enough_calls };
@@ -363,6 +373,7 @@ mod tests {
             let mut watch = watch(&dir);
             let mut engine = EngineCounters::default();
             let mut all = Vec::new();
+            assert_eq!(watch.directions(), None, "before the end of the first window");
             for window in 1..=4 {
                 let (caller, callee) = if window == 4 { (500, 500) } else { packets };
                 (0..3).for_each(|_| watch.handle_ended(&call(caller, callee)));
@@ -372,6 +383,8 @@ mod tests {
                 all.push(kinds(&watch.check(at(window * 300), counters, &mut traffic)));
             }
             assert_eq!(all, [vec![], vec![raised], vec![], vec![over]], "{packets:?}");
+            let sip = watch.directions().map(|directions| (directions.sip.pairs, directions.sip.one_way));
+            assert_eq!(sip, Some((1, 0)));
         }
     }
 

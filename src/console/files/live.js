@@ -3,15 +3,36 @@ import { $, clock, ru } from "/assets/console.js";
 const box = $("[data-live]");
 if (box) {
   const events = new EventSource("/live/events"), state = $("[data-state]");
-  let at = "";
-  events.addEventListener("calls", e => {
+  // New rows wait while the pointer or the focus is on the table, but not after a press of a button of the table.
+  let at = "", waiting = null, isPressed = false;
+  const isInUse = () => box.matches(":hover, :focus-within");
+  function lengths() {
+    for (const cell of box.querySelectorAll("[data-since]")) cell.textContent = clock(Date.now() / 1000 - cell.dataset.since);
+  }
+  function show() {
+    if (waiting === null) return;
+    const call = document.activeElement?.dataset?.control?.replace(/[^/]+$/, "");
+    box.innerHTML = waiting;
+    waiting = null;
+    isPressed = false;
+    lengths();
+    if (call) [...box.querySelectorAll("[data-control]")].find(b => b.dataset.control.startsWith(call))?.focus();
+  }
+  function news() {
     at = new Date().toTimeString().slice(0, 8);
-    if (!box.matches(":hover, :focus-within")) box.innerHTML = e.data;
     state.className = "v ok";
     state.textContent = `${ru ? "актуально" : "up to date"}, ${at}`;
+    if (waiting !== null) state.textContent += ru ? "; новые строки ждут" : "; new rows wait";
+  }
+  events.addEventListener("calls", e => {
+    waiting = e.data;
+    if (isPressed || !isInUse()) show();
+    news();
   });
+  for (const leave of ["mouseleave", "focusout"]) box.addEventListener(leave, () => setTimeout(() => isInUse() || show()));
   // Per cent of each side; -1: packets without a level, null: nothing arrives.
   events.addEventListener("levels", e => {
+    news();
     for (const [id, sides] of Object.entries(JSON.parse(e.data))) {
       const cell = box.querySelector(`[data-levels="${CSS.escape(id)}"]`);
       sides.forEach((level, n) => {
@@ -29,15 +50,16 @@ if (box) {
     // A browser gives up after an answer that is no stream, e.g. while a proxy finds nobody behind it.
     if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
   });
-  setInterval(() => {
-    for (const cell of box.querySelectorAll("[data-since]")) cell.textContent = clock(Date.now() / 1000 - cell.dataset.since);
-  }, 1000);
+  setInterval(lengths, 1000);
+  lengths();
   box.addEventListener("click", async e => {
     const button = e.target.closest("[data-control]");
     if (!button) return;
     button.disabled = true;
     const answer = await fetch(button.dataset.control, { method: "POST", headers: { "X-CSRF-Token": box.dataset.csrf } });
     button.disabled = false;
+    if (answer.ok) show();
+    isPressed = answer.ok;
     if (!answer.ok) button.textContent = ru ? "Не принято" : "Not accepted";
   });
 }

@@ -6,13 +6,15 @@ use super::super::access::Viewer;
 use super::super::accounts::AccountRight;
 use super::super::call::CallFacts;
 use super::super::ladder::CallLadder;
+use super::super::sound::{audio_type, may_convert};
 use super::super::source::ConsolePlace;
 use super::super::text::{clock_time, date_time, iso_day, length, size};
 use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
-use crate::call::record::{CallRecord, Side};
+use crate::call::record::{CallRecord, RecordingFile, Side};
 use crate::central::calls::OtherSiteCall;
 use crate::journal::HeardClass;
+use crate::recording::convert::DownloadFormat;
 
 /// Returns the HTML of the page of a call.
 pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
@@ -79,6 +81,12 @@ fn downloads(viewer: &Viewer, facts: &CallFacts) -> Markup {
                         @if record.recordings.len() > 1 { " " (t("part", "часть")) " " (file.part) }
                         " " span.muted { (size(viewer.lang, file.bytes)) }
                     }
+                    @for to in converted(viewer, file) {
+                        a href={ "/calls/" (viewer.call_key(record)) "/sound/" (file.part) "?as=" (to.name()) } {
+                            (to.name().to_uppercase()) @if record.recordings.len() > 1 { " " (t("part", "часть")) " " (file.part) }
+                            " " span.muted { (t("converted", "преобразовать")) }
+                        }
+                    }
                 }
                 @for leg in &facts.packets {
                     a href={ "/calls/" (viewer.call_key(record)) "/packets/" (leg) } { (t("Packets for Wireshark, leg", "Пакеты для Wireshark, плечо")) " " (leg) }
@@ -87,6 +95,12 @@ fn downloads(viewer: &Viewer, facts: &CallFacts) -> Markup {
             }
         }
     }
+}
+
+/// Returns the formats into which this console converts a recording. A central console has no files to convert.
+fn converted(viewer: &Viewer, file: &RecordingFile) -> impl Iterator<Item = DownloadFormat> {
+    let is_here = viewer.place == ConsolePlace::Recorder;
+    DownloadFormat::ALL.into_iter().filter(move |to| is_here && may_convert(file, *to))
 }
 
 fn notice(viewer: &Viewer, facts: &CallFacts) -> Markup {
@@ -173,7 +187,7 @@ fn unlock(viewer: &Viewer) -> Markup {
 fn controls(viewer: &Viewer, facts: &CallFacts, line: &Timeline) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let part = |(file, (from, to)): (&crate::call::record::RecordingFile, &(f64, f64))| {
-        let kind = if file.format == "wav" { "audio/wav" } else { "audio/ogg" };
+        let kind = audio_type(file);
         serde_json::json!({ "url": format!("/calls/{}/sound/{}", viewer.call_key(&facts.record), file.part), "from": from, "to": to, "kind": kind })
     };
     let parts: serde_json::Value = facts.record.recordings.iter().zip(&line.parts).map(part).collect();
@@ -224,7 +238,7 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
         li { button type="button" data-at={ (format!("{:.2}", mark.from)) } {
             span.no { (n) } time { (length(mark.from)) }
             span { @if let Some(side) = mark.side { (lang.side(side)) ": " } (words)
-                @if let Some(to) = mark.to { " " (lang.of_two("until", "до")) " " (length(to)) }
+                @if let Some(to) = mark.to.filter(|to| length(*to) != length(mark.from)) { " " (lang.of_two("until", "до")) " " (length(to)) }
                 @if let Some(detail) = &mark.detail { ", " (detail) } }
         } }
     }

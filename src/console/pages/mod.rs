@@ -19,6 +19,7 @@ mod delivery;
 mod filters;
 mod ladder;
 mod notes;
+pub(super) mod refusal;
 pub(super) mod strip;
 pub(super) mod waveform;
 

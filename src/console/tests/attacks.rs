@@ -164,6 +164,23 @@ fn large_heads_and_bodies_are_refused() {
     assert_eq!(office.ask("POST /login", "", &body).status, 401);
 }
 
+#[test]
+fn refused_request_of_a_browser_is_a_page_in_its_language() {
+    let office = Office::with_calls(&["120"]);
+    let browser = "Accept: text/html,*/*;q=0.8\r\n";
+    std::fs::write(office.config.journal.dir.join("journal.sqlite"), "no database").expect("written");
+    for (lang, words) in
+        [("en", "The journal does not answer; recording goes on."), ("ru", "Журнал не отвечает; запись идёт.")]
+    {
+        let answer = office.ask(&format!("GET /calls?lang={lang}"), browser, "");
+        assert_eq!(answer.status, 503);
+        assert!(answer.body.contains(&format!("lang=\"{lang}\">{words}")), "{}", answer.body);
+        assert!(answer.head.contains("content-security-policy: "), "{}", answer.head);
+    }
+    let program = office.ask("GET /api/v1/calls", browser, "");
+    assert!(program.body.starts_with("{\"error\":"), "{}", program.body);
+}
+
 /// Tests that a client which sends the head or the body of its request byte by byte keeps a connection for ten seconds
 /// only. Other clients are served meanwhile.
 #[test]

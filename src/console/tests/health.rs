@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ops::alerts::{Alarm, AlarmKind};
+use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
+use crate::ops::taps::TapReport;
 use std::time::Duration;
 
 fn alarm(kind: AlarmKind, detail: &str) -> Alarm {
@@ -134,4 +136,64 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     let counts: Vec<_> = slots.iter().map(|slot| (slot.begin.as_micros() / 1_000_000 % 120, slot.calls)).collect();
     // 1,795,000,000 s are 40 s after the start of a slot.
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
+}
+
+#[test]
+fn mirror_part_shows_directions_copies_tunnels_and_learnt_machines() {
+    let office = Office::with_calls(&[]);
+    let report = ServiceReport {
+        at: wall_clock(),
+        last_sip_at: Some(wall_clock() - Duration::from_secs(600)),
+        frames: 1_000,
+        taps: vec![TapReport { name: String::from("eth1"), is_up: true, sip: 40, rtp: 900, ..TapReport::default() }],
+        mirror: MirrorReport {
+            directions: Some(MirrorDirections {
+                sip: DirectionCounts { pairs: 12, one_way: 0 },
+                rtp: DirectionCounts { pairs: 9, one_way: 4 },
+            }),
+            copies: 17,
+            tunnels: [(String::from("ERSPAN type II"), 120), (String::from("VLAN"), 1_000)].into(),
+        },
+        pbx_hosts: vec![String::from("10.20.0.5")],
+        extensions: 31,
+        ..ServiceReport::default()
+    };
+    write_report(&report, office.dir.path());
+    let pair = r#"{"fact":"one_machine","a":"10.20.0.5","b":"192.0.2.7","by":"same_moments","seen":41,"against":0,"first_at":"2026-11-23T07:00:00.000000Z","last_at":"2026-11-24T07:00:00.000000Z"}"#;
+    std::fs::write(office.dir.path().join("topology.json"), pair).expect("written");
+    let english = office.get("/health?lang=en", "").body;
+    for words in [
+        ">eth1<",
+        "both, 12 pairs of hosts",
+        "one only: 4 of 9 pairs of hosts",
+        "10:00 ago",
+        "17, 1.7 %",
+        "ERSPAN type II (120), VLAN (1,000)",
+        "PBX: 10.20.0.5; 31 extensions registered; 10.20.0.5 and 192.0.2.7 are one machine (seen 41 times)",
+    ] {
+        assert!(english.contains(words), "{words}: {english}");
+    }
+    let russian = office.get("/health?lang=ru", "").body;
+    for words in ["только одно: 4 из 9 пар узлов", "10.20.0.5 и 192.0.2.7 — одна машина (видно 41 раз)"]
+    {
+        assert!(russian.contains(words), "{words}: {russian}");
+    }
+}
+
+#[test]
+fn disks_show_the_days_left_and_a_nearly_full_disk_needs_a_person() {
+    const FULL: DiskSpace = DiskSpace { free: 3 << 30, total: 100 << 30, is_read_only: false };
+    let office = Office::with_calls(&[]);
+    assert!(office.get("/health?lang=en", "").body.contains("All is in order."));
+    let journal = Journal::open(&office.config.journal).expect("a journal");
+    let mut record = call(office.dir.path(), 0, "120");
+    record.invited_at = Some(wall_clock() - Duration::from_secs(3_600));
+    record.recordings[0].bytes = 1 << 30; // a day has one call of one GiB
+    journal.put_call(&record, CallStage::Complete).expect("put");
+    let page = office.get("/health?lang=en", "").body;
+    assert!(page.contains("50 days left at the pace of the last week"), "{page}");
+    assert!(office.get("/health?lang=ru", "").body.contains("осталось 50 дней при темпе последней недели"));
+    let office = Office::open_with_disk(office.dir, office.config, |_| Ok(FULL));
+    let page = office.get("/health?lang=en", "").body;
+    assert!(page.contains("The disk (recordings) is nearly full") && page.contains("3 days left"), "{page}");
 }

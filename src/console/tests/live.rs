@@ -1,6 +1,7 @@
 //! Tests of the live page: it shows the levels of both sides, only for calls in the scope, and only while a page is
 //! open.
 
+use super::chromium::Browser;
 use super::*;
 use crate::call::Engine;
 use crate::call::engine::levels::{CallLevels, VoiceLevel};
@@ -134,4 +135,35 @@ fn a_call_that_talks_has_its_level_beside_thousands_that_ring() {
     let asked = vec![levels[0].id.clone(), String::from("over")];
     let over = CallLevels { id: String::from("over"), sides: [None, None] };
     assert_eq!(wire.engine.live_levels(asked), [levels[0].clone(), over]);
+}
+
+#[test]
+#[cfg_attr(not(has_chromium), ignore = "needs chromium and chromedriver")]
+fn rows_that_come_while_the_table_is_in_use_are_shown_afterwards() {
+    let office = Office::with_calls(&["120"]);
+    let journal = Journal::open(&office.config.journal).expect("a journal");
+    let live = |n, extension| CallRecord { ended_at: None, ..call(office.dir.path(), n, extension) };
+    for (n, extension) in [(1, "121"), (2, "122")] {
+        journal.put_call(&live(n, extension), CallStage::Live).expect("put");
+    }
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/live", office.addr()));
+    browser.wait("document.querySelectorAll('[data-live] tbody tr').length === 2");
+    assert_eq!(browser.run("return document.querySelector('[data-since]').textContent.includes(':')"), true);
+    browser.run("document.querySelector('[data-control]').focus()");
+    journal.put_call(&call(office.dir.path(), 1, "121"), CallStage::Complete).expect("put");
+    browser.wait("document.querySelector('[data-state]').textContent.includes('new rows wait')");
+    assert_eq!(browser.run("return document.querySelectorAll('[data-live] tbody tr').length"), 2);
+    browser.run("document.activeElement.blur()");
+    browser.wait("document.querySelectorAll('[data-live] tbody tr').length === 1");
+    // After a press of a button, the next rows are shown at once, and the button of the same call has the focus again.
+    browser.run(
+        "window.fetch = () => Promise.resolve({ ok: true });
+         const button = document.querySelector('[data-control]'); button.focus(); button.click();",
+    );
+    let mut paused = live(2, "122");
+    paused.paused = vec![crate::call::record::PauseRecord { from: wall_clock(), to: None }];
+    journal.put_call(&paused, CallStage::Live).expect("put");
+    browser.wait("document.activeElement.dataset.control?.endsWith('/resume')");
+    browser.is_quiet();
 }

@@ -2,9 +2,11 @@ mod attacks;
 mod browser;
 mod chromium;
 mod delivery;
+mod downloads;
 mod entry;
 mod health;
 mod live;
+mod lookup;
 mod replayed;
 
 use super::control::{PauseRequest, ServiceStatus};
@@ -12,6 +14,7 @@ use super::server::ConsoleServer;
 use crate::call::pause::PauseAction;
 use crate::journal::{self, Journal};
 use crate::ops::config::Config;
+use crate::ops::disk::{DiskReader, DiskSpace};
 use crate::ops::status::ServiceReport;
 use crate::ops::supervision::Supervisor;
 use std::io::{Read as _, Write as _};
@@ -152,6 +155,9 @@ use crate::journal::{CallScope, CallSearch, CallStage, HeardClass};
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
+/// A disk of 100 GiB, half of it free. Tests use it, because the disk of the test machine may be full.
+const ROOMY_DISK: DiskSpace = DiskSpace { free: 50 << 30, total: 100 << 30, is_read_only: false };
+
 /// A console for tests, with a journal, recordings and accounts.
 pub(super) struct Office {
     console: ConsoleServer,
@@ -186,8 +192,12 @@ impl Office {
     }
 
     fn open(dir: tempfile::TempDir, config: Config) -> Self {
+        Self::open_with_disk(dir, config, |_| Ok(ROOMY_DISK))
+    }
+
+    fn open_with_disk(dir: tempfile::TempDir, config: Config, read_disk: DiskReader) -> Self {
         let listen = config.console.listen.unwrap_or_else(|| "127.0.0.1:0".parse().expect("an address"));
-        let console = ConsoleServer::start(listen, &config).expect("serves");
+        let console = ConsoleServer::start_with_disk(listen, &config, read_disk).expect("serves");
         Self { console, config, dir }
     }
 
@@ -332,7 +342,9 @@ fn listener_of_1xx_gets_404_for_2xx_in_every_form() {
         serde_json::from_str(&office.get("/api/v1/report?day=all", &cookie).body).expect("JSON");
     assert_eq!(report["total"], 1);
     assert_eq!(office.get("/audit", &cookie).status, 404);
-    assert_eq!(office.get("/health", &cookie).status, 404);
+    for counters in ["/health", "/api/v1/status", "/api/status"] {
+        assert_eq!(office.get(counters, &cookie).status, 404, "{counters} count calls of everybody");
+    }
     // A call outside the scope has the same response as an unknown call.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000009Z-999"].map(|id| office.get(&format!("/api/v1/calls/{id}"), &cookie));

@@ -1,7 +1,7 @@
 //! Rules about the mirror port itself: frames, directions, tunnels, fragments, copies, truncation.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
-use crate::decode::counters::{TunnelCounters, UndoneWrapper};
+use crate::decode::counters::UndoneWrapper;
 use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 use crate::ops::taps::TapReport;
@@ -291,7 +291,7 @@ fn vlans(look: &Observation) -> Option<DoctorFinding> {
 }
 
 fn tunnels(look: &Observation) -> Option<DoctorFinding> {
-    let kinds = tunnel_kinds(&look.decode.tunnels);
+    let kinds = look.decode.tunnels.by_name();
     if kinds.is_empty() {
         return None;
     }
@@ -345,30 +345,6 @@ fn wrapper_name(wrapper: UndoneWrapper) -> String {
             known.map_or_else(|| format!("UDP port {port}"), |(_, name)| format!("{name} (UDP port {port})"))
         }
     }
-}
-
-/// Returns the kinds of tunnels in the traffic, each with its number of packets.
-fn tunnel_kinds(tunnels: &TunnelCounters) -> Vec<(&'static str, u64)> {
-    let all = [
-        ("GRE", tunnels.gre),
-        ("ERSPAN type I", tunnels.erspan1),
-        ("ERSPAN type II", tunnels.erspan2),
-        ("ERSPAN type III", tunnels.erspan3),
-        ("VXLAN", tunnels.vxlan),
-        ("GENEVE", tunnels.geneve),
-        ("TZSP", tunnels.tzsp),
-        ("IP in IP", tunnels.ip_in_ip),
-        ("PPPoE", tunnels.pppoe),
-        ("MPLS", tunnels.mpls),
-        ("GTP-U", tunnels.gtp_u),
-        ("HP remote mirror", tunnels.hp_erm),
-        ("L2TP", tunnels.l2tp),
-        ("Teredo", tunnels.teredo),
-        ("frames in frames", tunnels.mac_in_mac),
-        ("VN-Tag, E-TAG or Cisco MetaData", tunnels.switch_tags),
-        ("TURN", tunnels.turn),
-    ];
-    all.into_iter().filter(|(_, n)| *n > 0).collect()
 }
 
 fn encrypted_link(look: &Observation) -> Option<DoctorFinding> {

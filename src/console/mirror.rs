@@ -1,0 +1,152 @@
+//! The part of the health page about the mirror port: counters of each interface, directions, repeated packets, tunnels,
+//! and what the recorder learnt about the site.
+
+use std::net::IpAddr;
+
+use maud::{Markup, html};
+
+use super::control::ServiceStatus;
+use super::text::{Lang, date_time, length};
+use crate::call::topology::MachinePair;
+use crate::ops::mirror_report::DirectionCounts;
+use crate::ops::status::ServiceReport;
+use crate::ops::taps::TapReport;
+use crate::time::Timestamp;
+
+/// Facts about the mirror port that the health page shows.
+#[derive(Debug, Default)]
+pub(super) struct MirrorFacts {
+    /// The status file of the service; empty if there is none.
+    pub(super) report: ServiceReport,
+    /// Pairs of IP addresses that belong to one machine, as the recorder learnt from calls.
+    pub(super) machines: Vec<MachinePair>,
+    /// Time of the newest call in the journal; `None` without calls.
+    pub(super) newest_call: Option<Timestamp>,
+}
+
+impl MirrorFacts {
+    /// Returns the facts as a table of the interfaces and a list.
+    pub(super) fn html(&self, lang: Lang, interfaces: &[String], status: &ServiceStatus, now: Timestamp) -> Markup {
+        let t = |en, ru| lang.of_two(en, ru);
+        html! {
+            h2 { (t("Mirror", "Зеркало")) }
+            @if !self.report.taps.is_empty() { (taps(lang, &self.report.taps)) }
+            dl.facts {
+                @if self.report.taps.is_empty() { (fact(t("Ports", "Порты"), &ports(lang, interfaces))) }
+                (fact(t("Frames", "Кадров"), &lang.grouped(status.frames)))
+                (fact(t("Sound packets of calls", "Пакетов звука"), &lang.grouped(status.rtp_packets)))
+                (fact(t("Lost by the kernel", "Потеряно ядром"), &lang.grouped(status.dropped_by_kernel)))
+                (fact(t("Lost by the interface", "Потеряно картой"), &lang.grouped(status.dropped_by_interface)))
+                @if let Some(directions) = self.report.mirror.directions {
+                    (fact(t("Directions of SIP", "Направления SIP"), &direction(lang, directions.sip)))
+                    (fact(t("Directions of sound", "Направления звука"), &direction(lang, directions.rtp)))
+                }
+                @if let Some(at) = self.report.last_sip_at { (fact(t("Last SIP", "Последний SIP"), &ago(lang, now, at))) }
+                (fact(t("Repeated packets", "Повторных пакетов"), &self.repeated(lang)))
+                (fact(t("Tunnels and tags", "Туннели и метки"), &self.tunnels(lang)))
+                (fact(t("Learnt", "Узнано"), &self.learnt(lang)))
+                (fact(t("Calls under way", "Звонков сейчас"), &lang.grouped(status.calls_live as u64)))
+                @if let Some(at) = self.newest_call { (fact(t("Newest call", "Последний звонок"), &date_time(at))) }
+            }
+            @if self.machines.len() > SHOWN_MACHINES {
+                details.plain-d { summary { (t("All learnt machines", "Все узнанные машины")) }
+                    ul.list { @for pair in self.machines.iter().take(MAX_MACHINES) { li { (machine(lang, pair)) } } }
+                }
+            }
+        }
+    }
+
+    fn repeated(&self, lang: Lang) -> String {
+        let (copies, frames) = (self.report.mirror.copies, self.report.frames);
+        let share = if frames > 0 { copies as f64 * 100.0 / frames as f64 } else { 0.0 };
+        format!("{}, {} %", lang.grouped(copies), lang.decimal(share, 1))
+    }
+
+    fn tunnels(&self, lang: Lang) -> String {
+        let tunnels = &self.report.mirror.tunnels;
+        if tunnels.is_empty() {
+            return lang.of_two("none", "нет").to_owned();
+        }
+        let kind = |(name, packets): (&String, &u64)| format!("{name} ({})", lang.grouped(*packets));
+        tunnels.iter().map(kind).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns what the recorder learnt about the site: addresses of PBXs, the number of extensions, and addresses that
+    /// belong to one machine.
+    fn learnt(&self, lang: Lang) -> String {
+        let mut parts = Vec::new();
+        if !self.report.pbx_hosts.is_empty() {
+            parts.push(format!("{}: {}", lang.of_two("PBX", "АТС"), self.report.pbx_hosts.join(", ")));
+        }
+        if self.report.extensions > 0 {
+            let words = ["extension registered", "extensions registered"];
+            parts.push(lang.count(
+                self.report.extensions,
+                words,
+                ["внутренний номер", "внутренних номера", "внутренних номеров"],
+            ));
+        }
+        parts.extend(self.machines.iter().take(SHOWN_MACHINES).map(|pair| machine(lang, pair)));
+        if parts.is_empty() { lang.of_two("nothing yet", "пока ничего").to_owned() } else { parts.join("; ") }
+    }
+}
+
+fn taps(lang: Lang, taps: &[TapReport]) -> Markup {
+    let t = |en, ru| lang.of_two(en, ru);
+    let heads = [t("Port", "Порт"), "SIP", "RTP", t("Copies", "Копий"), t("Lost here", "Потеряно здесь")];
+    html! {
+        table.keep role="table" {
+            caption.vh { (t("Capture interfaces", "Карты захвата")) }
+            thead role="rowgroup" { tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } } }
+            tbody role="rowgroup" { @for tap in taps { tr role="row" {
+                th role="rowheader" scope="row" { (tap.name) @if !tap.is_up { span.sub.bad { (t("down", "не работает")) } } }
+                @for number in [tap.sip, tap.rtp, tap.copies, tap.lost()] { td role="cell" { (lang.grouped(number)) } }
+            } } }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { dt { (name) } dd { (value) } }
+}
+
+/// Returns a text about the directions that the mirror port shows, e.g. `both, 12 pairs of hosts`.
+fn direction(lang: Lang, counts: DirectionCounts) -> String {
+    let pairs = |n| lang.count(n, ["pair of hosts", "pairs of hosts"], ["пара узлов", "пары узлов", "пар узлов"]);
+    match counts {
+        DirectionCounts { pairs: 0, .. } => {
+            lang.of_two("too few packets to say", "слишком мало пакетов, чтобы сказать").to_owned()
+        }
+        DirectionCounts { pairs: all, one_way: 0 } => format!("{}, {}", lang.of_two("both", "оба"), pairs(all)),
+        DirectionCounts { pairs: all, one_way } => {
+            let only = lang.of_two("one only", "только одно");
+            format!("{only}: {one_way} {} {}", lang.of_two("of", "из"), pairs(all))
+        }
+    }
+}
+
+fn machine(lang: Lang, pair: &MachinePair) -> String {
+    let name = |ip: IpAddr| ip.to_string();
+    let (and, one) = (lang.of_two("and", "и"), lang.of_two("are one machine", "— одна машина"));
+    let times = lang.count(u64::from(pair.seen), ["time", "times"], ["раз", "раза", "раз"]);
+    let seen = lang.of_two("seen", "видно");
+    format!("{} {and} {} {one} ({seen} {times})", name(pair.a), name(pair.b))
+}
+
+/// Formats the time since `at`, e.g. `0:07 ago`.
+fn ago(lang: Lang, now: Timestamp, at: Timestamp) -> String {
+    format!("{} {}", length(now.since(at).as_secs_f64()), lang.of_two("ago", "назад"))
+}
+
+fn ports(lang: Lang, names: &[String]) -> String {
+    if names.is_empty() {
+        lang.of_two("none is captured here", "здесь ничего не захватывается").to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Number of learnt machines that are shown at once. More are shown on request.
+const SHOWN_MACHINES: usize = 3;
+/// Maximum number of learnt machines that are shown on request.
+const MAX_MACHINES: usize = 100;

@@ -1,0 +1,105 @@
+//! Tests of downloads in another format than that of the recording.
+
+use super::*;
+use crate::recording::convert::{DownloadFormat, convert};
+
+/// Returns the body of a response with chunked transfer encoding, or `None` if its last chunk is missing.
+fn dechunked(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).ok()?, 16).ok()?;
+        if length == 0 {
+            return Some(whole);
+        }
+        whole.extend(body.get(end + 2..end + 2 + length)?);
+        body = body.get(end + 4 + length..)?;
+    }
+}
+
+/// Downloads a recording in another format. Returns status, head and body.
+fn download(office: &Office, path: &str, cookie: &str) -> (u16, String, Option<Vec<u8>>) {
+    let mut stream = std::net::TcpStream::connect(office.addr()).expect("connects");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n", office.addr());
+    stream.write_all(head.as_bytes()).expect("writes");
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).expect("reads");
+    let end = reply.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
+    let head = String::from_utf8_lossy(&reply[..end]).into_owned();
+    (head[9..12].parse().expect("a status"), head, dechunked(&reply[end + 4..]))
+}
+
+impl Office {
+    /// Gives the recording of the first call another format: its file is converted, and its record says so.
+    fn convert_recording(&self, extension: &str) {
+        let mut record = call(self.dir.path(), 0, extension);
+        let file = &mut record.recordings[0];
+        let mut opus = Vec::new();
+        convert(Path::new(&file.path), file, DownloadFormat::Opus, &mut opus).expect("converted");
+        file.path = file.path.replace(".wav", ".ogg");
+        file.format = String::from("ogg-opus");
+        std::fs::write(&file.path, opus).expect("written");
+        Journal::open(&self.config.journal).expect("a journal").put_call(&record, CallStage::Complete).expect("put");
+    }
+}
+
+#[test]
+fn recording_is_downloaded_as_opus_and_as_wav_again() {
+    let office = Office::with_calls(&["120"]);
+    let id = office.write_tones("120");
+    let page = office.get(&format!("/calls/{id}"), "").body;
+    assert!(page.contains("?as=opus") && !page.contains("?as=wav"), "only other formats are offered");
+    let original = std::fs::read(&call(office.dir.path(), 0, "120").recordings[0].path).expect("a recording");
+    let (status, head, opus) = download(&office, &format!("/calls/{id}/sound/1?as=opus"), "");
+    assert!(status == 200 && head.contains(&format!("filename=\"{id}.ogg\"")), "{head}");
+    let opus = opus.expect("a whole body");
+    assert!(opus.starts_with(b"OggS") && opus.len() * 5 < original.len(), "{} bytes", opus.len());
+    office.convert_recording("120");
+    let (status, head, wav) = download(&office, &format!("/calls/{id}/sound/1?as=wav"), "");
+    assert!(status == 200 && head.contains("content-type: audio/wav"), "{head}");
+    let wav = wav.expect("a whole body");
+    assert_eq!((&wav[..44], wav.len()), (&original[..44], original.len()), "same header, same length");
+    assert_eq!(office.get(&format!("/calls/{id}/sound/1?as=opus"), "").status, 422, "it is Opus already");
+    assert_eq!(office.get(&format!("/calls/{id}/sound/1?as=mp3"), "").status, 400);
+}
+
+#[test]
+fn conversion_needs_the_right_to_download_and_leaves_a_row() {
+    let office = Office::with_calls(&["120", "220"]);
+    let id = office.write_tones("120");
+    office.add("anna", AccountRole::Listener, &["1xx"]);
+    let cookie = office.sign_in("anna");
+    assert_eq!(download(&office, &format!("/calls/{FOREIGN}/sound/1?as=opus"), &cookie).0, 404);
+    assert_eq!(download(&office, &format!("/calls/{id}/sound/1?as=opus"), &cookie).0, 200);
+    let filter = crate::console::accounts::AuditFilter { call_id: Some(id.clone()), ..Default::default() };
+    let rows = office.accounts().audit(&filter, 10).expect("rows");
+    assert_eq!((rows.len(), rows[0].action.as_str()), (1, "downloaded"));
+    let scope = CallScope::default();
+    let rights = vec![AccountRight::List, AccountRight::Play];
+    let user = UserAccount { name: String::from("boris"), role: AccountRole::Listener, scope, rights };
+    office.accounts().put_user(&user, "correct horse", wall_clock()).expect("put");
+    let cookie = office.sign_in("boris");
+    assert_eq!(download(&office, &format!("/calls/{id}/sound/1?as=opus"), &cookie).0, 404, "may only play");
+}
+
+#[test]
+fn broken_recording_ends_the_download_without_its_last_chunk() {
+    let office = Office::with_calls(&["120"]);
+    let id = office.write_tones("120");
+    let path = call(office.dir.path(), 0, "120").recordings[0].path.clone();
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opened");
+    file.set_len(400_000).expect("cut");
+    let (_, _, body) = download(&office, &format!("/calls/{id}/sound/1?as=opus"), "");
+    assert_eq!(body, None);
+}
+
+#[test]
+fn recordings_in_g711_are_wav_for_the_browser() {
+    let office = Office::with_calls(&["120"]);
+    let mut record = call(office.dir.path(), 0, "120");
+    record.recordings[0].format = String::from("wav-alaw");
+    Journal::open(&office.config.journal).expect("a journal").put_call(&record, CallStage::Complete).expect("put");
+    let answer = office.get(&format!("/calls/{OWN}/sound/1"), "");
+    assert!(answer.head.contains("content-type: audio/wav"), "{}", answer.head);
+}
