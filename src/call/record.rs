@@ -314,6 +314,19 @@ pub struct RecordingFile {
     pub plain_sha256: Option<String>,
 }
 
+/// A place in the recording where packets of a side are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossRecord {
+    /// Wall-clock time at which the missing sound begins.
+    pub from: Timestamp,
+    /// Wall-clock time at which the missing sound ends.
+    pub to: Timestamp,
+    /// Number of missing packets.
+    pub packets: u64,
+    /// Duration of the sound that replaces the missing sound (concealment), milliseconds.
+    pub concealed_ms: u64,
+}
+
 /// Media statistics of one side of a call, from RTP headers and from the decoded sound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
@@ -330,6 +343,10 @@ pub struct SideRecord {
     /// Duration of the sound that replaces lost packets (concealment), milliseconds; `None` before rendering.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concealed_ms: Option<u64>,
+    /// Places in the recording where packets are missing, oldest first. Places close to each other are one place. Empty
+    /// before rendering.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub losses: Vec<LossRecord>,
     /// Highest interarrival jitter of the side's streams (RFC 3550 appendix A.8), milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_jitter_ms: Option<f64>,

@@ -4,12 +4,22 @@
 //! I) and the measured loss. Loss is assumed to be random. A passive listener cannot measure the mouth-to-ear delay, so
 //! [`ASSUMED_DELAY_MS`] is used. Wideband codecs use another scale (G.107.1) and get no estimate.
 
-use crate::call::record::{CallProblem, ProblemKind, Side, SideRecord};
+use crate::call::record::{CallProblem, LossRecord, ProblemKind, Side, SideRecord};
 use crate::codec::{Codec, EquipmentImpairment};
-use crate::render::{RenderReport, SideReport};
+use crate::render::{RenderReport, SideReport, SoundLoss};
+use crate::time::Timestamp;
 
-/// Writes the measurements of rendering into the record of a side.
-pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport) {
+/// Writes the measurements of rendering into the record of a side. `starts_at` is the capture time at which the
+/// recording begins.
+pub(super) fn apply_quality(side: &mut SideRecord, report: &SideReport, starts_at: Timestamp) {
+    let place = |us: u64| starts_at + std::time::Duration::from_micros(us);
+    let record = |loss: &SoundLoss| LossRecord {
+        from: place(loss.from_us),
+        to: place(loss.to_us),
+        packets: loss.packets,
+        concealed_ms: (loss.concealed_us + 500) / 1_000,
+    };
+    side.losses = report.losses.iter().map(record).collect();
     side.concealed_ms = Some((report.concealed_us + 500) / 1_000);
     side.late = Some(report.late);
     side.burst_loss = Some(report.burst_loss);

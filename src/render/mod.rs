@@ -35,7 +35,9 @@ mod timeline;
 #[cfg(feature = "service")]
 pub(crate) use plan::samples_between;
 pub use plan::{RenderOptions, RenderPlan, SpooledEnd, plan};
-pub use report::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason, UndecryptableReason};
+pub use report::{
+    PayloadQuirk, RenderError, RenderReport, SideReport, SoundLoss, UndecodableReason, UndecryptableReason,
+};
 pub use second_pass::render;
 
 #[cfg(test)]

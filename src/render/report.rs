@@ -59,6 +59,19 @@ impl From<MissingKeyReason> for UndecryptableReason {
     }
 }
 
+/// A place in the recording where packets of a side are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoundLoss {
+    /// Start of the missing sound, microseconds from the start of the recording.
+    pub from_us: u64,
+    /// End of the missing sound, microseconds from the start of the recording.
+    pub to_us: u64,
+    /// Number of missing packets.
+    pub packets: u64,
+    /// Duration of the concealment at this place, microseconds.
+    pub concealed_us: u64,
+}
+
 /// Counts and levels of one side in the recorded part of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SideReport {
@@ -84,6 +97,8 @@ pub struct SideReport {
     pub heard_us: u64,
     /// Duration of concealment for lost packets, microseconds.
     pub concealed_us: u64,
+    /// Places where packets are missing, oldest first, at most [`MAX_LOSSES`].
+    pub losses: Vec<SoundLoss>,
     /// Drift of the sender's clock against the capture clock, parts per million. Positive: the sender's clock is fast.
     /// `None` for streams of less than half a minute.
     pub clock_drift_ppm: Option<f64>,
@@ -112,7 +127,30 @@ impl SideReport {
     pub fn undecodable(&self) -> u64 {
         self.silent.values().sum()
     }
+
+    /// Adds a place where packets are missing. Places less than [`SAME_LOSS_US`] apart become one place. If there are
+    /// then too many places, the two nearest places become one.
+    pub(super) fn add_loss(&mut self, loss: SoundLoss) {
+        let at = self.losses.partition_point(|known| known.from_us <= loss.from_us);
+        self.losses.insert(at, loss);
+        let distance = |pair: &[SoundLoss]| pair[1].from_us.saturating_sub(pair[0].to_us);
+        let nearest = |losses: &[SoundLoss]| losses.windows(2).map(distance).enumerate().min_by_key(|(_, far)| *far);
+        while let Some((first, far)) = nearest(&self.losses)
+            && (far < SAME_LOSS_US || self.losses.len() > MAX_LOSSES)
+        {
+            let later = self.losses.remove(first + 1);
+            let joined = &mut self.losses[first];
+            joined.to_us = joined.to_us.max(later.to_us);
+            joined.packets += later.packets;
+            joined.concealed_us += later.concealed_us;
+        }
+    }
 }
+
+/// Maximum number of places with missing packets of a side. A list of more places is not read by a person.
+const MAX_LOSSES: usize = 20;
+/// Distance of two places with missing packets, microseconds, below which they are one place.
+const SAME_LOSS_US: u64 = 1_000_000;
 
 /// The result of rendering a leg.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,4 +172,31 @@ pub enum RenderError {
     /// The receiver of the samples failed.
     #[error("the recording cannot be written: {0}")]
     Output(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_losses_become_a_bounded_number_of_places() {
+        let at = |s: u64| SoundLoss {
+            from_us: s * 1_000_000,
+            to_us: s * 1_000_000 + 20_000,
+            packets: 1,
+            concealed_us: 20_000,
+        };
+        let mut side = SideReport::default();
+        // Places in any order; the place at 10 s is within a second of the place at 10.5 s.
+        let half = SoundLoss { from_us: 10_500_000, to_us: 10_520_000, ..at(10) };
+        for loss in [at(30), at(10), half, at(20)] {
+            side.add_loss(loss);
+        }
+        let places: Vec<_> = side.losses.iter().map(|loss| (loss.from_us, loss.to_us, loss.packets)).collect();
+        assert_eq!(places, [(10_000_000, 10_520_000, 2), (20_000_000, 20_020_000, 1), (30_000_000, 30_020_000, 1)]);
+        (0..500).for_each(|n| side.add_loss(at(40 + 7 * n)));
+        assert_eq!(side.losses.len(), MAX_LOSSES);
+        assert_eq!(side.losses.iter().map(|loss| loss.packets).sum::<u64>(), 504);
+        assert!(side.losses.windows(2).all(|pair| pair[0].to_us < pair[1].from_us), "{:?}", side.losses);
+    }
 }

@@ -8,7 +8,7 @@ use super::super::call::CallFacts;
 use super::super::ladder::CallLadder;
 use super::super::sound::{audio_type, may_convert};
 use super::super::source::ConsolePlace;
-use super::super::text::{clock_time, date_time, iso_day, length, size};
+use super::super::text::{Lang, clock_time, date_time, iso_day, length, size};
 use super::waveform::{MarkKind, Timeline, TimelineMark, waveform};
 use super::{NavEntry, callee, caller, csrf, mark, marked, shell, verdict};
 use crate::call::record::{CallRecord, RecordingFile, Side};
@@ -232,6 +232,7 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
         MarkKind::Pause => lang.of_two("paused, not recorded", "пауза, не записано").to_owned(),
         MarkKind::Keys => lang.of_two("keys (digits are never kept)", "клавиши (цифры не хранятся)").to_owned(),
         MarkKind::Part(part) => format!("{} {part}", lang.of_two("part", "часть")),
+        MarkKind::Loss { packets, concealed_ms } => loss_words(lang, packets, concealed_ms),
         MarkKind::Event(kind) => lang.event(kind).to_owned(),
     };
     html! {
@@ -241,6 +242,16 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
                 @if let Some(to) = mark.to.filter(|to| length(*to) != length(mark.from)) { " " (lang.of_two("until", "до")) " " (length(to)) }
                 @if let Some(detail) = &mark.detail { ", " (detail) } }
         } }
+    }
+}
+
+/// Returns a text about missing packets of one side, e.g. `4 packets lost, 80 ms concealed`.
+fn loss_words(lang: Lang, packets: u64, concealed_ms: u64) -> String {
+    let packets =
+        lang.count(packets, ["packet lost", "packets lost"], ["пакет потерян", "пакета потеряно", "пакетов потеряно"]);
+    match concealed_ms {
+        0 => packets,
+        ms => format!("{packets}, {} {}", lang.grouped(ms), lang.of_two("ms concealed", "мс восполнено")),
     }
 }
 

@@ -35,6 +35,9 @@ pub(in super::super) enum MarkKind {
     Keys,
     /// Start of the segment (part) with this number, drawn as a double line.
     Part(u32),
+    /// Missing packets of one side, drawn as a bar in the lane of the side: number of packets, and duration of the
+    /// concealment in milliseconds.
+    Loss { packets: u64, concealed_ms: u64 },
     /// Any other event, drawn as a dashed line.
     Event(EventKind),
 }
@@ -68,6 +71,7 @@ impl Timeline {
             let to = pause.to.map(|to| line.place(to));
             line.add(MarkKind::Pause, line.place(pause.from), to);
         }
+        line.add_losses(record);
         line.marks.retain(|mark| mark.from <= at && mark.to.is_none_or(|to| to > 0.0));
         line.marks.sort_by(|a, b| a.from.total_cmp(&b.from));
         line.marks.truncate(MAX_MARKS);
@@ -88,6 +92,20 @@ impl Timeline {
 
     fn add(&mut self, kind: MarkKind, from: f64, to: Option<f64>) {
         self.marks.push(TimelineMark { kind, from, to, side: None, detail: None });
+    }
+
+    fn add_losses(&mut self, record: &CallRecord) {
+        for side in [Side::Caller, Side::Callee] {
+            for loss in &record.sides.get(side).losses {
+                self.marks.push(TimelineMark {
+                    kind: MarkKind::Loss { packets: loss.packets, concealed_ms: loss.concealed_ms },
+                    from: self.place(loss.from),
+                    to: Some(self.place(loss.to)),
+                    side: Some(side),
+                    detail: None,
+                });
+            }
+        }
     }
 
     fn add_events(&mut self, record: &CallRecord) {
@@ -229,6 +247,9 @@ fn shape(lang: Lang, mark: &TimelineMark, end: f64, percent: &dyn Fn(f64) -> Str
                 }
             }
             MarkKind::Keys => { circle.evf cx=(x) cy=(if mark.side == Some(Side::Callee) { "236" } else { "138" }) r="3" {} }
+            MarkKind::Loss { .. } => {
+                rect.lossm x=(x) width=(width) y=(if mark.side == Some(Side::Callee) { "164" } else { "66" }) height="5" {}
+            }
             MarkKind::Part(_) => {
                 line.ev x1=(x) x2=(x) y1="42" y2="242" transform="translate(-2 0)" {}
                 line.ev x1=(x) x2=(x) y1="42" y2="242" transform="translate(2 0)" {}
@@ -261,7 +282,7 @@ const TICK_STEPS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::record::{EventRecord, PauseRecord, RecordingFile};
+    use crate::call::record::{EventRecord, LossRecord, PauseRecord, RecordingFile, SideRecord, SideRecords};
 
     fn at(s: i64) -> Timestamp {
         Timestamp::from_secs(1_000 + s)
@@ -285,6 +306,7 @@ mod tests {
 
     #[test]
     fn events_of_all_parts_are_on_one_timeline() {
+        let lost = LossRecord { from: at(65), to: at(66), packets: 50, concealed_ms: 60 };
         let event = |s, kind| EventRecord { at: at(s), kind, side: Some(Side::Callee), detail: None };
         let record = CallRecord {
             recordings: vec![file(1, 0, 60), file(2, 60, 90)],
@@ -296,6 +318,10 @@ mod tests {
                 event(70, EventKind::Transfer),
             ],
             paused: vec![PauseRecord { from: at(30), to: Some(at(40)) }],
+            sides: SideRecords {
+                callee: SideRecord { losses: vec![lost], ..SideRecord::default() },
+                ..SideRecords::default()
+            },
             ..CallRecord::default()
         };
         let line = Timeline::of(&record);
@@ -308,6 +334,7 @@ mod tests {
                 (MarkKind::Keys, 20.0, Some(22.0)),
                 (MarkKind::Pause, 30.0, Some(40.0)),
                 (MarkKind::Part(2), 60.0, None),
+                (MarkKind::Loss { packets: 50, concealed_ms: 60 }, 65.0, Some(66.0)),
                 (MarkKind::Event(EventKind::Transfer), 70.0, None),
             ]
         );

@@ -255,7 +255,7 @@ impl Recorder {
             let segments = apply_rendered(rendered, leg, record, &mut facts);
             files.append(self.complete(segments, ended.wall_offset_ns, record)?);
             if is_from_spool {
-                shift_streams(&mut record.sides, ended.wall_offset_ns);
+                shift_times(&mut record.sides, ended.wall_offset_ns);
             }
         }
         Ok(facts)
@@ -470,7 +470,7 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
         let report = &rendered.report.sides[side.channel()];
         let target = sides.get_mut(side);
         if rendered.is_heard {
-            quality::apply_quality(target, report);
+            quality::apply_quality(target, report, rendered.plan.starts_at);
         }
         target.clock_drift_ppm = report.clock_drift_ppm;
     }
@@ -493,13 +493,16 @@ fn apply_losses(record: &mut CallRecord, recounted: bool) {
     }
 }
 
-/// Converts the stream times from capture time to wall-clock time. `by_ns` is the difference of both clocks at the
+/// Converts the times of streams and losses from capture time to wall-clock time. `by_ns` is the difference of both clocks at the
 /// start of the call.
-fn shift_streams(sides: &mut SideRecords, by_ns: i64) {
+fn shift_times(sides: &mut SideRecords, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {
             stream.first_at = stream.first_at.offset(by_ns);
             stream.last_at = stream.last_at.offset(by_ns);
+        }
+        for loss in &mut sides.get_mut(side).losses {
+            (loss.from, loss.to) = (loss.from.offset(by_ns), loss.to.offset(by_ns));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::render::mix_buffer::MixBuffer;
 use crate::render::plan::RenderPlan;
-use crate::render::report::SideReport;
+use crate::render::report::{SideReport, SoundLoss};
 use crate::render::rtp_clock::scaled;
 use crate::time::Timestamp;
 
@@ -11,6 +11,19 @@ pub(in crate::render) struct PlayContext<'a> {
     pub(in crate::render) plan: &'a RenderPlan,
     pub(in crate::render) buffer: &'a mut MixBuffer,
     pub(in crate::render) report: &'a mut SideReport,
+}
+
+/// A gap between two packets of a stream, where packets are missing. All lengths are in samples.
+#[derive(Clone, Copy)]
+pub(super) struct LossGap {
+    /// Position at which the gap begins.
+    pub(super) at: i64,
+    /// Length of the gap.
+    pub(super) samples: i64,
+    /// Length of the concealment at the start of the gap.
+    pub(super) concealed: i64,
+    /// Number of missing packets.
+    pub(super) packets: u64,
 }
 
 impl PlayContext<'_> {
@@ -28,6 +41,21 @@ impl PlayContext<'_> {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
+    /// Counts lost packets and their concealment. If the gap is longer than the lost packets can have been, the sender
+    /// also paused, and only the start of the gap counts as lost.
+    pub(super) fn count_loss(&mut self, gap: LossGap, rate_hz: u32) {
+        let concealed_us = self.inside_us(gap.at, gap.concealed as usize, rate_hz);
+        self.report.concealed_us += concealed_us;
+        let packets = i64::try_from(gap.packets).unwrap_or(i64::MAX);
+        let longest = packets.saturating_mul(i64::from(rate_hz) * LONGEST_PACKET_MS / 1_000);
+        let length_us = self.inside_us(gap.at, gap.samples.min(longest) as usize, rate_hz);
+        if length_us > 0 {
+            let from_us = gap.at.max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1));
+            let to_us = from_us + length_us;
+            self.report.add_loss(SoundLoss { from_us, to_us, packets: gap.packets, concealed_us });
+        }
+    }
+
     /// Returns how much of some sound lies inside the recording, in microseconds. The sound has `samples` samples at
     /// the rate `rate_hz` and begins at position `at`.
     pub(super) fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
@@ -38,6 +66,8 @@ impl PlayContext<'_> {
     }
 }
 
+/// Duration of the longest packets that are usual, ms.
+const LONGEST_PACKET_MS: i64 = 60;
 /// Maximum absolute position, in samples. It is centuries away from any recording, and small enough that sums cannot
 /// overflow.
 const MAX_POSITION: f64 = 1e15;

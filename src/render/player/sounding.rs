@@ -1,6 +1,7 @@
 //! Writes the sound of packets in the order of their sequence numbers: decoding, adjustment to the playout time,
 //! concealment and comfort noise.
 
+use super::context::LossGap;
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
 use crate::render::plan::PlayoutTime;
@@ -188,12 +189,16 @@ impl StreamPlayer {
             _ if lost > 0 => (gap.min(longest), None),
             _ => return,
         };
+        let is_loss = lost > 0 && cursor.after == GapFill::Sound;
+        if is_loss {
+            let gap = LossGap { at: cursor.at, samples: gap, concealed: count.max(0), packets: lost };
+            context.count_loss(gap, rate as u32);
+        }
         if count <= 0 {
             return;
         }
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
-        if lost > 0 && cursor.after == GapFill::Sound {
-            context.report.concealed_us += context.inside_us(cursor.at, count as usize, rate as u32);
+        if is_loss {
             // If the packet after this gap is refused, too, its gap begins where this gap ends.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at + count,

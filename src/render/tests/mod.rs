@@ -213,6 +213,12 @@ fn lost_packets_are_concealed_for_60_ms_without_moving_later_sound() {
         let missing: Vec<f64> = expected.iter().copied().filter(|e| !got.iter().any(|g| (g - e).abs() < 0.3)).collect();
         assert!(missing.iter().all(|at| (at - again).abs() < 0.3), "{missing:?}");
         assert_eq!(report.sides[0].concealed_us, u64::from(lost.min(3)) * 20_000);
+        let [loss] = report.sides[0].losses[..] else { panic!("one place: {:?}", report.sides[0].losses) };
+        assert!(
+            (loss.from_us as f64 / 1_000.0 - gap).abs() < 1.0 && (loss.to_us as f64 / 1_000.0 - again).abs() < 1.0,
+            "{loss:?}"
+        );
+        assert_eq!((loss.packets, loss.concealed_us), (lost.into(), report.sides[0].concealed_us));
         let place = |ms: f64| (ms * 8.0) as usize;
         assert!(frames[place(gap)..place(gap + 10.0)].iter().any(|frame| frame[0] != 0), "made up");
         let silent = if lost == 50 { &frames[place(gap + 61.0)..place(again) - 1] } else { &[] };
