@@ -10,6 +10,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]).collect()
 }
 
+/// Returns a number with its noun in the right form, e.g. `1 frame` or `2 frames`.
+#[cfg(feature = "service")]
+pub(crate) fn count<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// Encodes a text for a URL. Every byte except unreserved characters (RFC 3986 section 2.3) becomes `%` and two
 /// hexadecimal digits. Characters in `kept` are not encoded either.
 #[cfg(feature = "service")]

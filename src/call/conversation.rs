@@ -311,7 +311,7 @@ impl Conversation {
             (_, Some(AnswerEvidence::MidCall)) => {
                 record.verdict_reason = Some(match self.origin.continues() {
                     Some(id) => format!(
-                        "Call {id} ended because nobody was heard for calls.silence_s; this call is its continuation."
+                        "Call {id} ended because nobody was heard for the time of calls.silence_s; this call is its continuation."
                     ),
                     None => mid_call_reason(record.direction).to_owned(),
                 });
@@ -428,7 +428,7 @@ fn note_losses(record: &mut CallRecord, anchor: &Leg) {
 const fn mid_call_reason(direction: CallDirection) -> &'static str {
     match direction {
         CallDirection::Unknown => {
-            "The call began before the capture; it is recorded from the moment it was first seen. The direction is unknown: the left channel is the side that was seen to act first."
+            "The call began before the capture; it is recorded from the moment it was first seen. The direction is unknown: the left channel is the side that sent the first captured request."
         }
         _ => "The call began before the capture; it is recorded from the moment it was first seen.",
     }

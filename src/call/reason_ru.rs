@@ -13,15 +13,19 @@ pub(crate) fn russian_reason(reason: &str) -> Option<String> {
 }
 
 /// Russian translations of the reasons of verdicts.
-const REASONS: Phrasebook = Phrasebook { sentences: &[REASON_SENTENCES], phrases: &[REASON_PHRASES], nouns: &[] };
+const REASONS: Phrasebook = Phrasebook {
+    sentences: &[REASON_SENTENCES, EARLIER_REASONS],
+    phrases: &[REASON_PHRASES, EARLIER_PHRASES],
+    nouns: &[],
+};
 
 /// Sentences of reasons, in English and Russian.
 pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     // Sentences from the module `recording::verdict`.
     ("Both sides can be heard.", "Слышны обе стороны."),
     (
-        "Packets of both sides came, but the {}'s are silent throughout (one-way audio): check that telephone.",
-        "Пакеты обеих сторон пришли, но у {} в них только тишина (односторонний звук): проверьте этот телефон.",
+        "Packets of both sides arrived, but those of the {} contain only silence (one-way audio): check the {}'s telephone.",
+        "Пакеты обеих сторон пришли, но в пакетах {} только тишина (односторонний звук): проверьте телефон {}.",
     ),
     ("Only the caller can be heard.", "Слышен только звонивший."),
     ("Only the callee can be heard.", "Слышен только ответивший."),
@@ -48,12 +52,12 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Ни один пакет звука не декодируется: содержимое не подходит к согласованному кодеку.",
     ),
     (
-        "Media packets came, but they contain digital silence throughout: check the telephones.",
+        "Media packets arrived, but they contain only digital silence: check the telephones.",
         "Пакеты звука пришли, но в них только цифровая тишина: проверьте телефоны.",
     ),
     (
-        "Hardly any media packet of the call came or could be decoded.",
-        "Пакетов звука почти не пришло, или они не декодируются.",
+        "Almost no media packet of the call arrived, or almost none could be decoded.",
+        "Пакетов звука почти не пришло, или почти ни один не декодируется.",
     ),
     (
         "All media of the call was deliberately not kept (recording was paused).",
@@ -118,7 +122,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Зеркало не показало ответ; вместо него взято время первого пакета RTP.",
     ),
     (
-        "Call {} ended because nobody was heard for calls.silence_s; this call is its continuation.",
+        "Call {} ended because nobody was heard for the time of calls.silence_s; this call is its continuation.",
         "Звонок {} закончен, потому что дольше calls.silence_s никого не было слышно; этот звонок — его продолжение.",
     ),
     (
@@ -130,8 +134,8 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Звонок начался до захвата; он записан с того момента, когда стал виден.",
     ),
     (
-        "The direction is unknown: the left channel is the side that was seen to act first.",
-        "Направление неизвестно: в левом канале сторона, которая действовала первой.",
+        "The direction is unknown: the left channel is the side that sent the first captured request.",
+        "Направление неизвестно: в левом канале сторона, которая отправила первый захваченный запрос.",
     ),
     ("The caller hung up before anybody answered.", "Звонивший положил трубку, не дождавшись ответа."),
     ("The called party was busy{}.", "Номер был занят{}."),
@@ -143,15 +147,15 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ("No final answer to the INVITE was seen.", "Окончательного ответа на INVITE не было видно."),
     // Sentences from the modules `recording::recorder` and `service`.
     (
-        "The sound is that of another leg of the call: the outside party's own cannot be decoded.",
+        "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.",
         "Звук взят с другого плеча звонка: звук плеча внешнего абонента не декодируется.",
     ),
     (
-        "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.",
-        "Звук взят с другого плеча звонка: на первом зеркало почти или совсем не показало одну сторону.",
+        "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.",
+        "Звук взят с другого плеча звонка: на плече внешнего абонента зеркало почти не показало одну сторону.",
     ),
     (
-        "The sound of {} is that of another leg, which was the outside party's when it was made.",
+        "The sound of {} comes from another leg, which was the outside party's leg at that time.",
         "Звук ({}) взят с другого плеча: тогда оно было плечом внешнего абонента.",
     ),
     (
@@ -159,7 +163,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Звонок не удалось собрать из-за ошибки в callspan ({}); его пакеты сохранены.",
     ),
     ("One part had been delivered before: delete it in Pyrus.", "Одна часть уже передана: удалите её в Pyrus."),
-    ("{} parts had been delivered before: delete it in Pyrus.", "Уже передано частей: {}; удалите их в Pyrus."),
+    ("{} parts had been delivered before: delete them in Pyrus.", "Уже передано частей: {}; удалите их в Pyrus."),
     (
         "scan: {} from {} in {} s, none answered (calls.scan_per_minute)",
         "сканирование: {} от {} за {} с, ответа не было (calls.scan_per_minute)",
@@ -171,16 +175,16 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),
     (
-        "the {}'s packets contain digital silence throughout (one-way audio): check that telephone",
-        "в пакетах {} только цифровая тишина (односторонний звук): проверьте этот телефон",
+        "the {}'s packets contain only digital silence (one-way audio): check the {}'s telephone",
+        "в пакетах {} только цифровая тишина (односторонний звук): проверьте телефон {}",
     ),
     (
-        "hardly any media of the {} came in the recorded part of the call",
+        "almost no media of the {} arrived in the recorded part of the call",
         "звука {} в записываемой части звонка почти не пришло",
     ),
     ("the {} sent telephone-events (DTMF) only", "от {} пришли только нажатия клавиш (DTMF)"),
     ("media of the {} was deliberately not kept", "звук {} намеренно не сохранён"),
-    ("no media of the {} was kept, and {}", "звук {} не сохранён, и {}"),
+    ("no media of the {} was kept, because {}", "звук {} не сохранён, потому что {}"),
     (
         "the mirror showed no media of the {} in the recorded part of the call",
         "зеркало не показало звука {} в записываемой части звонка",
@@ -207,7 +211,7 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
         "its SRTP keys are not in the signalling that the mirror showed",
         "ключей SRTP нет в сигнализации, которую показало зеркало",
     ),
-    ("the SRTP keys in the signalling do not open it", "ключи SRTP из сигнализации не подходят"),
+    ("the SRTP keys in the signalling do not decrypt it", "ключи SRTP из сигнализации не подходят"),
     ("its SRTP suite or keys cannot be used", "набор или ключи SRTP не поддерживаются"),
     ("the disk of the spool was full{}", "диск буфера был полон{}"),
     ("the spool could not be written{}", "буфер не удалось записать{}"),
@@ -217,6 +221,57 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     (" (SIP status {})", " (код SIP {})"),
     ("1 attempt", "1 попытка"),
     ("{} attempts", "попыток: {}"),
+];
+
+/// Texts that earlier versions wrote into call records, in English and Russian. The journal keeps such records.
+const EARLIER_REASONS: &[(&str, &str)] = &[
+    (
+        "Packets of both sides came, but the {}'s are silent throughout (one-way audio): check that telephone.",
+        "Пакеты обеих сторон пришли, но у {} в них только тишина (односторонний звук): проверьте этот телефон.",
+    ),
+    (
+        "Hardly any media packet of the call came or could be decoded.",
+        "Пакетов звука почти не пришло, или они не декодируются.",
+    ),
+    (
+        "Media packets came, but they contain digital silence throughout: check the telephones.",
+        "Пакеты звука пришли, но в них только цифровая тишина: проверьте телефоны.",
+    ),
+    (
+        "Call {} ended because nobody was heard for calls.silence_s; this call is its continuation.",
+        "Звонок {} закончен, потому что дольше calls.silence_s никого не было слышно; этот звонок — его продолжение.",
+    ),
+    (
+        "The direction is unknown: the left channel is the side that was seen to act first.",
+        "Направление неизвестно: в левом канале сторона, которая действовала первой.",
+    ),
+    (
+        "The sound of {} is that of another leg, which was the outside party's when it was made.",
+        "Звук ({}) взят с другого плеча: тогда оно было плечом внешнего абонента.",
+    ),
+    (
+        "The sound is that of another leg of the call: the outside party's own cannot be decoded.",
+        "Звук взят с другого плеча звонка: звук плеча внешнего абонента не декодируется.",
+    ),
+    (
+        "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.",
+        "Звук взят с другого плеча звонка: на первом зеркало почти или совсем не показало одну сторону.",
+    ),
+    ("{} parts had been delivered before: delete it in Pyrus.", "Уже передано частей: {}; удалите их в Pyrus."),
+];
+
+/// Phrases that earlier versions inserted into sentences, in English and Russian.
+const EARLIER_PHRASES: &[(&str, &str)] = &[
+    (
+        "the {}'s packets contain digital silence throughout (one-way audio): check that telephone",
+        "в пакетах {} только цифровая тишина (односторонний звук): проверьте этот телефон",
+    ),
+    (
+        "hardly any media of the {} came in the recorded part of the call",
+        "звука {} в записываемой части звонка почти не пришло",
+    ),
+    ("no media of the {} was kept, and {}", "звук {} не сохранён, и {}"),
+    ("the SRTP keys in the signalling do not open it", "ключи SRTP из сигнализации не подходят"),
 ];
 
 #[cfg(test)]
@@ -232,8 +287,13 @@ mod tests {
                 "Слышен только звонивший: зеркало не показало звука ответившего в записываемой части звонка. Звонок стал факсом (T.38), в нём нет звука.",
             ),
             (
-                "Only the callee can be heard: no media of the caller was kept, and the disk of the spool was full (ENOSPC).",
-                "Слышен только ответивший: звук звонившего не сохранён, и диск буфера был полон (ENOSPC).",
+                "Only the callee can be heard: no media of the caller was kept, because the disk of the spool was full (ENOSPC).",
+                "Слышен только ответивший: звук звонившего не сохранён, потому что диск буфера был полон (ENOSPC).",
+            ),
+            // A sentence of an earlier version.
+            (
+                "Hardly any media packet of the call came or could be decoded.",
+                "Пакетов звука почти не пришло, или они не декодируются.",
             ),
             ("The called party was busy (SIP status 486).", "Номер был занят (код SIP 486)."),
             ("Nobody answered.", "Никто не ответил."),

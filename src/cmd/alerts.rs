@@ -14,6 +14,7 @@ use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::notify::AlarmWays;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
+use crate::text::count;
 
 /// Arguments of `callspan alerts`.
 #[derive(Clone, Debug, Args)]
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
         AlertsCommand::Test => test(&config),
         AlertsCommand::Retry => {
             let revived = Outbox::open(&config.journal.dir)?.revive(wall_clock())?;
-            output::result(&format!("{revived} messages will be sent again by the running service\n"))?;
+            output::result(&format!("{} will be sent again by the running service\n", count(revived, "message")))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -66,7 +67,9 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
         results.push(("command", result.map_err(|error| error.to_string())));
     }
     if results.is_empty() {
-        bail!("no way for alarms is configured: set command, webhook_url, mail_server or telegram_chat in [alerts]");
+        bail!(
+            "no receiver of alarms is configured: set command, webhook_url, mail_server or telegram_chat in [alerts]"
+        );
     }
     let mut text = String::new();
     for (way, result) in &results {
@@ -79,7 +82,7 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 const HELP: &str = "\
-Exit status of test: 0 every way took the alarm; 1 a way failed, or there is none.
+Exit status of test: 0 every receiver accepted the alarm; 1 a receiver refused it, or none is configured.
 
 Examples:
   callspan alerts test

@@ -21,6 +21,7 @@ use crate::ops::output;
 use crate::service::archive::{Archiver, is_sealed};
 use crate::service::lock;
 use crate::service::site_copies::SiteCopies;
+use crate::text::count;
 use crate::time::Timestamp;
 
 /// Arguments of `callspan archive`.
@@ -53,7 +54,7 @@ pub(crate) struct ArchivePushArgs {
     /// End of the period. Default: now.
     #[arg(long, value_name = "TIME", value_parser = GivenTime::parse)]
     pub(crate) until: Option<GivenTime>,
-    /// Send the rows of archived calls again too, because the index has lost them.
+    /// Also send the index rows of calls that are already archived, e.g. after the index lost rows.
     #[arg(long)]
     pub(crate) again: bool,
     /// With --again: also send the recordings, because the object store has lost some. A recording that it still has is
@@ -109,14 +110,14 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
     };
     let added = journal.owe_archive(since, until, calls)?;
     let backlog = journal.archive_backlog()?;
-    output::result(&format!("{added} calls entered, {} calls to send\n", backlog.owed))?;
+    output::result(&format!("{} entered, {} to send\n", count(added, "call"), count(backlog.owed, "call")))?;
     if lock::is_held(&config.journal.dir) {
         output::result("the service sends them\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     let sent = central::block_on(send_all(config, journal.clone()))?;
     let left = journal.archive_backlog()?;
-    output::result(&format!("{sent} calls sent, {} still to send, {} refused\n", left.owed, left.refused))?;
+    output::result(&format!("{} sent, {} still to send, {} refused\n", count(sent, "call"), left.owed, left.refused))?;
     Ok(if left.owed + left.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
@@ -170,7 +171,7 @@ async fn restore(config: &Config, args: &ArchiveRestoreArgs) -> anyhow::Result<E
             }
         }
     }
-    output::result(&format!("{} of {calls} calls restored into {}\n", calls - failed, args.out.display()))?;
+    output::result(&format!("{} of {} restored into {}\n", calls - failed, count(calls, "call"), args.out.display()))?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
@@ -182,7 +183,7 @@ async fn restore_call(
     out: &Path,
 ) -> anyhow::Result<()> {
     if call.id.contains(['/', '\\']) || call.id.starts_with('.') {
-        bail!("its id is no file name");
+        bail!("the id of the call cannot be a file name");
     }
     DirBuilder::new().recursive(true).mode(0o700).create(out)?;
     for recording in &call.recordings {

@@ -113,7 +113,7 @@ fn announce(console: &ConsoleServer, config: &Config) {
     output::note(&format!("callspan: the console of the centre listens on {}", console.url()));
     if let Some(fingerprint) = console.own_fingerprint() {
         output::note(&format!(
-            "callspan: its certificate was made here; browsers show the SHA-256 fingerprint {fingerprint}"
+            "callspan: the console made its own certificate; browsers show the SHA-256 fingerprint {fingerprint}"
         ));
     }
     if config.archive.endpoint.as_ref().is_some_and(|url| url.starts_with("http://")) {

@@ -140,7 +140,7 @@ pub(crate) struct CheckConfigArgs {
     /// Configuration file to check.
     #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(crate) file: PathBuf,
-    /// The same as FILE, as for other commands.
+    /// Configuration file to check; the same as FILE.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["file", "example"])]
     pub(crate) config: Option<PathBuf>,
     /// Print the example configuration instead: every key with default, unit and description.

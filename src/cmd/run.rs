@@ -42,6 +42,7 @@ use crate::service::watch::OwedCalls;
 use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
+use crate::text::count;
 use crate::time::Timestamp;
 
 /// Runs `callspan run`.
@@ -244,7 +245,9 @@ impl RunningService {
                 tracing::info!("metrics are at http://{addr}/metrics");
             }
             if let Some(fingerprint) = console.own_fingerprint() {
-                tracing::info!("its certificate was made here; browsers show the SHA-256 fingerprint {fingerprint}");
+                tracing::info!(
+                    "the console made its own certificate; browsers show the SHA-256 fingerprint {fingerprint}"
+                );
             }
         }
         Ok(Self {
@@ -431,7 +434,12 @@ impl RunningService {
         let counters = source.counters();
         let lost = counters.dropped_by_kernel + counters.dropped_by_interface + self.spool.lost_packets();
         let calls = self.pipeline.engine.live_calls();
-        self.life.show(format!("{calls} calls under way, {lost} packets lost, {} owed", self.owed.count()));
+        self.life.show(format!(
+            "{} under way, {} lost, {} to send to Pyrus",
+            count(calls, "call"),
+            count(lost, "packet"),
+            count(self.owed.count(), "call")
+        ));
     }
 
     /// Checks the mirror port at the end of each time window, and raises alarms about it.

@@ -26,6 +26,7 @@ use crate::ops::taps::TapReport;
 use crate::ops::{output, totals};
 use crate::service::clock::wall_clock;
 use crate::service::topology_file;
+use crate::text::count;
 use crate::time::Timestamp;
 
 /// Arguments of `callspan status`.
@@ -194,7 +195,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     );
     let _ = writeln!(
         text,
-        "lost       {} by the kernel, {} by the interface, {} by the disk; left aside: {}",
+        "lost       {} by the kernel, {} by the interface, {} by the disk; dropped or unreadable: {}",
         report.dropped_by_kernel, report.dropped_by_interface, report.spool_lost, report.drops
     );
     for tap in &report.taps {
@@ -202,7 +203,7 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
     mirror(text, &report.mirror);
     let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
-    let _ = writeln!(text, "owed       {} to Pyrus", report.owed);
+    let _ = writeln!(text, "to send    {} to Pyrus", count(report.owed, "call"));
     let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };
     let _ = writeln!(text, "learnt     PBX: {}; {} extensions registered", printable(&hosts), report.extensions);
     for alarm in &report.alarms {

@@ -129,7 +129,10 @@ pub(super) async fn guard(State(state): State<ConsoleState>, request: Request, n
 /// Returns the request with its [`Viewer`]. If the request is refused, returns the response instead.
 async fn admit(state: &ConsoleState, request: Request) -> Result<Request, Box<Response>> {
     if is_foreign(request.headers(), &state.site) {
-        return Err(Box::new(refused(StatusCode::FORBIDDEN, "this address or origin is not one of the console")));
+        return Err(Box::new(refused(
+            StatusCode::FORBIDDEN,
+            "the console does not answer under this address: use its own address, or set console.public_url",
+        )));
     }
     let request = with_whole_body(request).await?;
     let path = request.uri().path();

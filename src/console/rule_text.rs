@@ -33,13 +33,13 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::OnwardOne => "Машина, получившая другое плечо, сразу отправила это, с одним из его номеров.",
         CorrelationRule::Diverted => "Diversion или History-Info называет номер, который набирало другое плечо.",
         CorrelationRule::ForWaitingCaller => {
-            "Звонивший другого плеча ждёт на машине, отправившей это плечо, и номер — его."
+            "Звонивший другого плеча ждёт на машине, отправившей это плечо, и на этом плече его номер."
         }
         CorrelationRule::AnotherDevice => "АТС звонит на второй аппарат того же внутреннего, и ждёт один звонивший.",
         CorrelationRule::Hairpin => {
             "АТС возвращает звонок внутреннего прокси, от которого он пришёл, от имени внешнего номера."
         }
-        CorrelationRule::OwnCall => "Другое плечо идёт на тот же адрес ради другого звонка.",
+        CorrelationRule::OwnCall => "Другое плечо идёт на тот же адрес, но относится к отдельному звонку.",
         CorrelationRule::AlreadyRinging => {
             "Звонок уже идёт на этот аппарат: второе плечо к нему — для другого звонившего."
         }
@@ -47,7 +47,7 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::TriedAgain => "Другое плечо только что получило отказ, и отправитель повторяет вызов.",
         CorrelationRule::ClickToCall => "АТС сначала позвонила внутреннему, а теперь набирает номер.",
         CorrelationRule::NewestUnserved => {
-            "Из нескольких возможных звонивших этот пришёл последним, и за него ещё никому не звонили."
+            "Подходят несколько звонивших. Этот пришёл последним, а для остальных АТС уже звонила на телефоны."
         }
         CorrelationRule::MachinePair => {
             "Машина, получившая другое плечо, и машина, отправившая это, — одна машина: так настроено или выучено."
@@ -57,7 +57,9 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         }
         CorrelationRule::MomentsDisagree => "Плечи связали только по номерам, но ответили и закончили их порознь.",
         CorrelationRule::LateCause => "Плечо, вызвавшее это, захвачено после него.",
-        CorrelationRule::LateSibling => "Плечо захвачено за миг до ответа или конца, вызвавшего его.",
+        CorrelationRule::LateSibling => {
+            "АТС отправила это плечо, потому что на другое ответили или оно закончилось; зеркало показало это плечо мигом раньше."
+        }
         CorrelationRule::MediaAddress => "Оба плеча называют один адрес звука, и их связывает одна машина.",
         CorrelationRule::MediaContent => "Голоса обоих плеч совпадают побайтно: их передаёт одна машина.",
         CorrelationRule::SameMoments => "На плечи ответили и закончили их одновременно.",

@@ -131,7 +131,7 @@ fn show_audit(viewer: &Viewer, query: &AuditQuery, rows: &[AuditEntry]) -> Marku
                     td role="cell" data-l=(heads[3]) { @if let Some(id) = &row.call_id { span { a href={ "/calls/" (id) } { (id) } } } }
                 } } }
             }
-            div.pager { span.muted { (t("Rows are only added.", "Строки только добавляются.")) }
+            div.pager { span.muted { (t("Rows cannot be changed or removed.", "Строки нельзя изменить или удалить.")) }
                 @if let Some(last) = rows.last().filter(|_| rows.len() == PAGE as usize) {
                     a.btn href={ "/audit?before=" (last.n) "&who=" (super::query::encoded(&query.who)) "&action=" (query.action) } { (t("Older", "Раньше")) } }
                 a.btn href={ "/audit.csv?who=" (super::query::encoded(&query.who)) "&action=" (super::query::encoded(&query.action)) } { "CSV" } }

@@ -119,7 +119,7 @@ fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallA
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let is_ok = answer.as_ref().is_ok_and(|answer| answer.ok);
     let (mark, title) = match is_ok {
-        true => ("ok", t("The test call was recorded right.", "Проверочный звонок записан верно.")),
+        true => ("ok", t("The test call was recorded correctly.", "Проверочный звонок записан верно.")),
         false => ("bad", t("The test call was lost.", "Проверочный звонок потерян.")),
     };
     let body = html! {

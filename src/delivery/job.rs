@@ -612,7 +612,7 @@ pub(crate) fn is_unanswered(record: &CallRecord) -> bool {
 /// Reason text of a job that a `no_register` rule ended before the call was registered.
 const FORBIDDEN: &str = "a no_register rule in the configuration excludes this call from Pyrus; nothing was sent";
 /// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
-const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there";
+const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus. But an earlier registration may have succeeded: check in the form whether the call is there";
 
 /// Reason text of a part that is not sent because its file is encrypted.
-const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand";
+const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE), and attach it to the task";

@@ -8,7 +8,7 @@ use crate::call::phrasebook::Phrasebook;
 /// Translations of the reasons why calls are parked or dead, of notes, and of alarms. Texts that Pyrus itself sends are
 /// not translated.
 pub(crate) const DELIVERY_REASONS: Phrasebook =
-    Phrasebook { sentences: &[DELIVERY_SENTENCES], phrases: &[DELIVERY_PHRASES], nouns: &[] };
+    Phrasebook { sentences: &[DELIVERY_SENTENCES, EARLIER_SENTENCES], phrases: &[DELIVERY_PHRASES], nouns: &[] };
 
 /// Sentences about deliveries, in English and Russian.
 pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
@@ -16,8 +16,8 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ("no connection ({}); the request is repeated automatically", "нет соединения ({}); запрос повторяется сам"),
     ("no response ({}); the request is repeated automatically", "нет ответа ({}); запрос повторяется сам"),
     (
-        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan",
-        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; после изменения выполните systemctl reload callspan",
+        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key). If the login has several accounts, set person_id. After the change, run systemctl reload callspan",
+        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus). Если у логина несколько учётных записей, задайте person_id. После изменения выполните systemctl reload callspan",
     ),
     (
         "the Pyrus account of the bot is blocked: ask the Pyrus administrator to unblock it",
@@ -52,36 +52,36 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
         "в форме Pyrus нет некоторых полей: добавьте их в форму или уберите их коды из send_mappings и mappings в [pyrus]",
     ),
     (
-        "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus, and give the bot access to the form",
-        "Pyrus не принимает токен для звонков: проверьте, что login и auth_url в [pyrus] относятся к одному Pyrus, и дайте боту доступ к форме",
+        "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus. Give the bot access to the form",
+        "Pyrus не принимает токен для звонков: проверьте, что login и auth_url в [pyrus] относятся к одному Pyrus. Дайте боту доступ к форме",
     ),
     (
-        "the session of the bot ended: callspan logs in again by itself; if this comes often, another program uses the same login, so give each its own bot",
-        "сеанс бота закончился: callspan входит снова сам; если это часто, тем же логином пользуется другая программа — дайте каждой своего бота",
+        "the session of the bot ended: callspan logs in again by itself. If this comes often, another program uses the same login: give each program its own bot",
+        "сеанс бота закончился: callspan входит снова сам. Если это часто, тем же логином пользуется другая программа: дайте каждой программе своего бота",
     ),
     (
-        "Pyrus does not know the call: it is registered again by itself; if that fails, check account_id in [pyrus] and whether somebody deleted the task",
-        "Pyrus не знает этот звонок: он регистрируется снова сам; если не выйдет, проверьте account_id в [pyrus] и не удалил ли кто-то задачу",
+        "Pyrus does not know the call: callspan registers the call again by itself. If that fails, check account_id in [pyrus] and whether somebody deleted the task",
+        "Pyrus не знает этот звонок: callspan регистрирует его снова сам. Если не выйдет, проверьте account_id в [pyrus] и не удалил ли кто-то задачу",
     ),
     (
         "the task of the call is gone in Pyrus: the call is registered again by itself; after that, run callspan calls retry",
         "задачи звонка в Pyrus больше нет: звонок регистрируется снова сам; после этого выполните callspan calls retry",
     ),
     (
-        "the task of the call was moved to another place in Pyrus: move it back and run callspan calls retry, or attach the recording by hand",
-        "задачу звонка в Pyrus перенесли: верните её и выполните callspan calls retry или приложите запись вручную",
+        "the task of the call was moved to another place in Pyrus: move the task back and run callspan calls retry. Or attach the recording by hand",
+        "задачу звонка в Pyrus перенесли: верните её и выполните callspan calls retry. Или приложите запись вручную",
     ),
     (
-        "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between",
-        "у Pyrus больше нет загруженного файла: он загружается снова сам; прикрепить файл может только тот логин, который его загрузил, поэтому не меняйте login в это время",
+        "Pyrus no longer has the uploaded file: callspan uploads the file again by itself. Only the login that uploaded a file can attach it, so do not change login in between",
+        "у Pyrus больше нет загруженного файла: callspan загружает его снова сам. Прикрепить файл может только тот логин, который его загрузил, поэтому не меняйте login в это время",
     ),
     (
         "Pyrus does not take this kind of file: set format = \"wav\" in [recording], then run callspan calls render and callspan calls retry",
         "Pyrus не принимает такой тип файла: задайте format = \"wav\" в [recording], затем выполните callspan calls render и callspan calls retry",
     ),
     (
-        "somebody changed the task in Pyrus at the same moment: the request is repeated; if it stays, check the task for a lock or a workflow step",
-        "задачу в Pyrus в тот же момент изменил кто-то другой: запрос повторяется; если не проходит, проверьте, не заблокирована ли задача и не мешает ли этап маршрута",
+        "somebody changed the task in Pyrus at the same moment: the request is repeated. If the fault stays, check the task for a lock or a workflow step",
+        "задачу в Pyrus в тот же момент изменил кто-то другой: запрос повторяется. Если не проходит, проверьте, не заблокирована ли задача и не мешает ли этап маршрута",
     ),
     (
         "this Pyrus does not support the request: update Pyrus on your own servers, or check the settings of the telephony extension",
@@ -108,8 +108,8 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
         "Pyrus не может прочитать запрос: найдите прокси, который меняет запросы; иначе это ошибка callspan — сохраните журнал",
     ),
     (
-        "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself; give other programs a bot of their own",
-        "достигнут предел запросов бота (5000 за 10 минут): запрос повторяется сам; дайте другим программам отдельного бота",
+        "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself. Give other programs a bot of their own",
+        "достигнут предел запросов бота (5000 за 10 минут): запрос повторяется сам. Дайте другим программам отдельного бота",
     ),
     (
         "Pyrus has a fault: the request is repeated by itself; if it lasts longer than 10 minutes, ask the support of Pyrus",
@@ -150,16 +150,16 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
         "правило no_register в конфигурации не пускает этот звонок в Pyrus; ничего не отправлено",
     ),
     (
-        "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there",
-        "правило no_register в конфигурации не пускает этот звонок в Pyrus, но прежняя регистрация могла пройти: проверьте, нет ли звонка в форме",
+        "a no_register rule in the configuration excludes this call from Pyrus. But an earlier registration may have succeeded: check in the form whether the call is there",
+        "правило no_register в конфигурации не пускает этот звонок в Pyrus. Но прежняя регистрация могла пройти: проверьте, нет ли звонка в форме",
     ),
     (
-        "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand",
-        "запись зашифрована и не может быть отправлена: расшифруйте её секретным ключом (age -d -i KEYFILE) и прикрепите к задаче вручную",
+        "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE), and attach it to the task",
+        "запись зашифрована и не может быть отправлена: расшифруйте её секретным ключом (age -d -i KEYFILE) и прикрепите к задаче",
     ),
     (
-        "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent; raise max_upload_mib if Pyrus accepts larger files, or lower part_hours in [recording]",
-        "размер записи, байт: {}, это больше max_upload_mib в [pyrus]: она остаётся на этой машине и не отправляется; увеличьте max_upload_mib, если Pyrus принимает большие файлы, или уменьшите part_hours в [recording]",
+        "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent. If Pyrus accepts larger files, raise max_upload_mib; otherwise lower part_hours in [recording]",
+        "размер записи, байт: {}, это больше max_upload_mib в [pyrus]: она остаётся на этой машине и не отправляется. Если Pyrus принимает большие файлы, увеличьте max_upload_mib; иначе уменьшите part_hours в [recording]",
     ),
     (
         "Pyrus did not confirm the registration of this call, and a repeat was not confirmed either: check in the form whether the call is there",
@@ -221,6 +221,54 @@ pub(crate) const DELIVERY_PHRASES: &[(&str, &str)] = &[
     ("it is not a WAV file that can be sliced", "это не WAV, который можно разделить"),
     ("the token was replaced before the request was sent", "токен заменён до отправки запроса"),
     ("HTTP {}", "HTTP {}"),
+];
+
+/// Reasons that earlier versions wrote, in English and Russian. The journal keeps such reasons.
+const EARLIER_SENTENCES: &[(&str, &str)] = &[
+    (
+        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan",
+        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; после изменения выполните systemctl reload callspan",
+    ),
+    (
+        "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus, and give the bot access to the form",
+        "Pyrus не принимает токен для звонков: проверьте, что login и auth_url в [pyrus] относятся к одному Pyrus, и дайте боту доступ к форме",
+    ),
+    (
+        "the session of the bot ended: callspan logs in again by itself; if this comes often, another program uses the same login, so give each its own bot",
+        "сеанс бота закончился: callspan входит снова сам; если это часто, тем же логином пользуется другая программа — дайте каждой своего бота",
+    ),
+    (
+        "Pyrus does not know the call: it is registered again by itself; if that fails, check account_id in [pyrus] and whether somebody deleted the task",
+        "Pyrus не знает этот звонок: он регистрируется снова сам; если не выйдет, проверьте account_id в [pyrus] и не удалил ли кто-то задачу",
+    ),
+    (
+        "the task of the call was moved to another place in Pyrus: move it back and run callspan calls retry, or attach the recording by hand",
+        "задачу звонка в Pyrus перенесли: верните её и выполните callspan calls retry или приложите запись вручную",
+    ),
+    (
+        "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between",
+        "у Pyrus больше нет загруженного файла: он загружается снова сам; прикрепить файл может только тот логин, который его загрузил, поэтому не меняйте login в это время",
+    ),
+    (
+        "somebody changed the task in Pyrus at the same moment: the request is repeated; if it stays, check the task for a lock or a workflow step",
+        "задачу в Pyrus в тот же момент изменил кто-то другой: запрос повторяется; если не проходит, проверьте, не заблокирована ли задача и не мешает ли этап маршрута",
+    ),
+    (
+        "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself; give other programs a bot of their own",
+        "достигнут предел запросов бота (5000 за 10 минут): запрос повторяется сам; дайте другим программам отдельного бота",
+    ),
+    (
+        "a no_register rule in the configuration excludes this call from Pyrus, but an earlier registration may have succeeded: check in the form whether the call is there",
+        "правило no_register в конфигурации не пускает этот звонок в Pyrus, но прежняя регистрация могла пройти: проверьте, нет ли звонка в форме",
+    ),
+    (
+        "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE) and attach it to the task by hand",
+        "запись зашифрована и не может быть отправлена: расшифруйте её секретным ключом (age -d -i KEYFILE) и прикрепите к задаче вручную",
+    ),
+    (
+        "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent; raise max_upload_mib if Pyrus accepts larger files, or lower part_hours in [recording]",
+        "размер записи, байт: {}, это больше max_upload_mib в [pyrus]: она остаётся на этой машине и не отправляется; увеличьте max_upload_mib, если Pyrus принимает большие файлы, или уменьшите part_hours в [recording]",
+    ),
 ];
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ pub enum Error {
     },
     /// SQLite found damage in the file of the journal.
     #[error(
-        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it; only the journal knows which calls Pyrus already has"
+        "the journal {path} is damaged ({detail}): stop callspan, keep the file, and restore a backup of it. Only the journal knows which calls Pyrus already has"
     )]
     Damaged {
         /// Path of the damaged journal.

@@ -220,7 +220,7 @@ impl Drop for UnsyncedCommits<'_> {
     fn drop(&mut self) {
         // Inside a transaction SQLite would refuse this setting, but no transaction is open here.
         if let Err(error) = self.0.pragma_update(None, "synchronous", "FULL") {
-            tracing::error!(%error, "the journal does not wait for the disk any more");
+            tracing::error!(%error, "the journal cannot be set back to sync each commit");
         }
     }
 }

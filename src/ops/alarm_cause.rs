@@ -76,7 +76,9 @@ impl fmt::Display for AlarmCause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Described(_, text) => f.write_str(text),
-            Self::ArchivePanicked => f.write_str("a bug in callspan stopped the archive; it begins again"),
+            Self::ArchivePanicked => f.write_str(
+                "a bug in callspan stopped the thread that copies calls to the archive; callspan starts it again",
+            ),
             Self::ArchiveFailing { reason } => f.write_str(reason),
             Self::CallNotArchived { reason } => write!(f, "a call cannot be archived: {reason}"),
             Self::ArchiveRecovered => f.write_str("the archive takes calls again"),
@@ -121,8 +123,8 @@ impl fmt::Display for AlarmCause<'_> {
             ),
             Self::ThreadStalled { name, since } => write!(
                 f,
-                "the {name} thread has made no progress for {} s: a disk or a network folder does not answer; systemd \
-                 restarts the service if it stays so",
+                "the {name} thread has made no progress for {} s: a disk or a network folder does not answer. \
+                 systemd restarts the service if it stays so",
                 since.as_secs()
             ),
         }

@@ -74,8 +74,8 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "папка {} ({}) заполнена (осталось {} МиБ): освободите место сейчас; когда заполнится и память, звонки будут теряться",
     ),
     (
-        "the file system of the {} folder {} is mounted read-only, as Linux does after a disk error: look at `dmesg`, repair the disk and mount it again",
-        "файловая система папки {} ({}) подключена только для чтения, как делает Linux после ошибки диска: посмотрите `dmesg`, исправьте диск и подключите его снова",
+        "the file system of the {} folder {} is mounted read-only. Linux does so after a disk error: look at `dmesg`, repair the disk and mount it again",
+        "файловая система папки {} ({}) подключена только для чтения. Так делает Linux после ошибки диска: посмотрите `dmesg`, исправьте диск и подключите его снова",
     ),
     (
         "the {} folder {} is not on its disk: {}. Nothing is written there. If this disk is to be used from now on, run as root: truncate -s 0 {}",
@@ -83,8 +83,8 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     ),
     // Descriptions from the module `service`.
     (
-        "no SIP for {} minutes at an hour at which earlier days had it: look at the mirror session of the switch (its source must be the port of the PBX, both directions), the cable and the PBX; `callspan doctor` checks the port",
-        "нет SIP уже {} мин в час, когда в прежние дни он был: проверьте сессию зеркала на коммутаторе (источник — порт АТС, оба направления), кабель и АТС; порт проверит `callspan doctor`",
+        "no SIP for {} minutes at an hour at which earlier days had SIP: look at the mirror session of the switch, the cable and the PBX. The source of the session must be the port of the PBX, in both directions. The command `callspan doctor` checks the port",
+        "нет SIP уже {} мин в час, когда в прежние дни он был: проверьте сессию зеркала на коммутаторе, кабель и АТС. Источник сессии — порт АТС, оба направления. Порт проверит команда `callspan doctor`",
     ),
     ("SIP arrives again", "SIP снова приходит"),
     ("the mirror shows complete calls again", "зеркало снова показывает звонки целиком"),
@@ -93,10 +93,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "delivery waits, because the journal cannot be written or read: {}",
         "передача ждёт: журнал не записывается или не читается: {}",
     ),
-    (
-        "{}; it was rebuilt from the records of {} calls in {}",
-        "{}; он восстановлен по записям звонков, числом {}, из {}",
-    ),
+    ("{}; it was rebuilt from the records of {} in {}", "{}; он восстановлен по записям ({}) из {}"),
     ("the journal cannot be written: {}", "журнал не записывается: {}"),
     (
         "the journal is damaged ({}): the service ends, and rebuilds the journal from the records at its next start",
@@ -109,7 +106,10 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "площадка {} не на связи с {}: проверьте её канал и её регистратор (там: callspan status)",
     ),
     ("the archive takes calls again", "архив снова принимает звонки"),
-    ("a bug in callspan stopped the archive; it begins again", "ошибка в callspan остановила архив; он начинает снова"),
+    (
+        "a bug in callspan stopped the thread that copies calls to the archive; callspan starts it again",
+        "ошибка в callspan остановила поток, который копирует звонки в архив; callspan запустит его снова",
+    ),
     ("a call cannot be archived: {}", "звонок нельзя поместить в архив: {}"),
     (
         "a recording cannot be encrypted ({}); it stays unencrypted and is tried again",
@@ -137,13 +137,14 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "запись не удаётся сохранить ({}); callspan попробует снова через {} с",
     ),
     (
-        "the {} thread has made no progress for {} s: a disk or a network folder does not answer; systemd restarts the service if it stays so",
-        "поток {} не продвигается уже {} с: диск или сетевая папка не отвечает; если так останется, systemd перезапустит службу",
+        "the {} thread has made no progress for {} s: a disk or a network folder does not answer. systemd restarts the service if it stays so",
+        "поток {} не продвигается уже {} с: диск или сетевая папка не отвечает. Если так останется, systemd перезапустит службу",
     ),
     (
         "the {} thread ended because of a bug in callspan: the service must restart",
         "поток {} завершился из-за ошибки в callspan: служба должна перезапуститься",
     ),
+    ("a bug in callspan, in the {} thread: {}", "ошибка в callspan, в потоке {}: {}"),
     ("the capture ended unexpectedly", "захват неожиданно закончился"),
     (
         "frames were lost on this machine ({} in the kernel, {} in the interface): increase capture.buffer_mib, or give the machine more processor time",
@@ -181,7 +182,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
 
 /// Russian texts for the steps of a test call and its result.
 const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
-    ("the test call was recorded right", "проверочный звонок записан верно"),
+    ("the test call was recorded correctly", "проверочный звонок записан верно"),
     ("the test call was lost at the step {}: {}", "проверочный звонок потерян на шаге {}: {}"),
     ("running, capturing on {}", "работает, захват на {}"),
     ("{} seconds from {} to {} through {}", "{} с, от {} к {} через {}"),
@@ -222,8 +223,8 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
         "сообщения SIP дошли, RTP нет: зеркало должно показывать и звук (другой VLAN или фильтр портов UDP)",
     ),
     (
-        "the RTP of the {} is missing, and its SIP messages arrived: a filter before the recorder removes it",
-        "нет RTP {}, а его сообщения SIP дошли: звук убирает фильтр перед регистратором",
+        "the SIP messages of the {} arrived, but not the RTP: a filter before the recorder removes RTP",
+        "сообщения SIP {} дошли, а RTP нет: RTP убирает фильтр перед регистратором",
     ),
     ("{} of {} packets were lost by this machine: {}", "эта машина потеряла пакетов: {} из {}; {}"),
     (
@@ -297,8 +298,8 @@ const ALARM_PHRASES: &[(&str, &str)] = &[
     ("this machine has {}", "на этой машине есть {}"),
     ("{} is in /etc/fstab, and nothing is mounted there", "{} есть в /etc/fstab, но там ничего не подключено"),
     (
-        "the disk belongs to another callspan, or is an old one of this",
-        "диск принадлежит другому callspan или это старый диск этого",
+        "the disk belongs to another recorder, or is an earlier disk of this recorder",
+        "диск принадлежит другому регистратору или это прежний диск этого регистратора",
     ),
     ("another disk with a folder of callspan is there", "там другой диск с папкой callspan"),
     ("another disk is mounted at {}", "в {} подключён другой диск"),

@@ -140,7 +140,7 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
             )
         }
         DiskLevel::ReadOnly | DiskLevel::Missing => format!(
-            "the file system of the {section} folder {path} is mounted read-only, as Linux does after a disk error: look at `dmesg`, repair the disk and mount it again"
+            "the file system of the {section} folder {path} is mounted read-only. Linux does so after a disk error: look at `dmesg`, repair the disk and mount it again"
         ),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn text(facts: &MeasuredFacts) -> String {
     disks(&mut out, &facts.disks);
     if let Some(test) = &facts.test_call {
         let at = test.at.as_micros() / MICROS;
-        out.gauge("callspan_test_call_ok", "1 if the last test call was recorded right.", u8::from(test.ok));
+        out.gauge("callspan_test_call_ok", "1 if the last test call was recorded correctly.", u8::from(test.ok));
         out.gauge("callspan_test_call_time_seconds", "End of the last test call, Unix time.", at);
     }
     out.0

@@ -179,7 +179,9 @@ fn both_sides_reason(mute: Option<Side>) -> String {
         Some(Side::Caller) => "caller",
         Some(Side::Callee) => "callee",
     };
-    format!("Packets of both sides came, but the {side}'s are silent throughout (one-way audio): check that telephone.")
+    format!(
+        "Packets of both sides arrived, but those of the {side} contain only silence (one-way audio): check the {side}'s telephone."
+    )
 }
 
 fn fax_note(facts: &VerdictFacts) -> &'static str {
@@ -212,9 +214,9 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
     } else if facts.fax.is_some() {
         fax_note(facts).trim_start().to_owned()
     } else if any(Audibility::Silence) {
-        "Media packets came, but they contain digital silence throughout: check the telephones.".to_owned()
+        "Media packets arrived, but they contain only digital silence: check the telephones.".to_owned()
     } else if any(Audibility::AlmostNothing) {
-        "Hardly any media packet of the call came or could be decoded.".to_owned()
+        "Almost no media packet of the call arrived, or almost none could be decoded.".to_owned()
     } else if facts.caller.withheld || facts.callee.withheld {
         "All media of the call was deliberately not kept (recording was paused).".to_owned()
     } else if facts.caller.events || facts.callee.events {
@@ -239,15 +241,15 @@ fn no_media_reason(facts: &VerdictFacts) -> String {
 fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> String {
     match facts.undecodable.iter().next() {
         None if facts.audibility == Audibility::Silence => {
-            format!("the {side}'s packets contain digital silence throughout (one-way audio): check that telephone")
+            format!("the {side}'s packets contain only digital silence (one-way audio): check the {side}'s telephone")
         }
         None if facts.audibility == Audibility::AlmostNothing => {
-            format!("hardly any media of the {side} came in the recorded part of the call")
+            format!("almost no media of the {side} arrived in the recorded part of the call")
         }
         None if facts.events => format!("the {side} sent telephone-events (DTMF) only"),
         None if facts.withheld => format!("media of the {side} was deliberately not kept"),
         None => match spool_loss {
-            Some(loss) => format!("no media of the {side} was kept, and {loss}"),
+            Some(loss) => format!("no media of the {side} was kept, because {loss}"),
             None => format!("the mirror showed no media of the {side} in the recorded part of the call"),
         },
         Some(UndecodableReason::Encrypted(why)) => {
@@ -277,7 +279,7 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
         UndecryptableReason::DtlsSrtp => "its keys were agreed by DTLS-SRTP and never cross the wire in clear",
         UndecryptableReason::Zrtp => "its keys were agreed by ZRTP and never cross the wire in clear",
         UndecryptableReason::NoKeys => "its SRTP keys are not in the signalling that the mirror showed",
-        UndecryptableReason::WrongKeys => "the SRTP keys in the signalling do not open it",
+        UndecryptableReason::WrongKeys => "the SRTP keys in the signalling do not decrypt it",
         UndecryptableReason::Unsupported => "its SRTP suite or keys cannot be used",
     }
 }

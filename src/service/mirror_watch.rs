@@ -265,9 +265,9 @@ impl SipSilence {
         }
         self.is_raised = true;
         let detail = format!(
-            "no SIP for {} minutes at an hour at which earlier days had it: look at the mirror session of the switch \
-             (its source must be the port of the PBX, both directions), the cable and the PBX; `callspan doctor` checks \
-             the port",
+            "no SIP for {} minutes at an hour at which earlier days had SIP: look at the mirror session of the switch, the \
+             cable and the PBX. The source of the session must be the port of the PBX, in both directions. The command \
+             `callspan doctor` checks the port",
             silent.as_secs() / 60
         );
         Some((AlarmKind::MirrorSilent, detail))

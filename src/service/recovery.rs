@@ -19,6 +19,7 @@ use crate::delivery::row::JobRow;
 use crate::journal::{self, Journal, config::Config};
 use crate::recording::digest;
 use crate::recording::encrypt::encrypted_path;
+use crate::text::count;
 
 /// The opened journal, and an alarm if the journal had to be rebuilt.
 #[derive(Debug)]
@@ -56,8 +57,12 @@ pub fn open(config: &Config, recordings: &Path) -> anyhow::Result<OpenedJournal>
     let alarm = match loss {
         None => None,
         Some(loss) => {
-            let count = rebuild(&journal, recordings).context("the journal cannot be rebuilt")?;
-            Some(format!("{loss}; it was rebuilt from the records of {count} calls in {}", recordings.display()))
+            let calls = rebuild(&journal, recordings).context("the journal cannot be rebuilt")?;
+            Some(format!(
+                "{loss}; it was rebuilt from the records of {} in {}",
+                count(calls, "call"),
+                recordings.display()
+            ))
         }
     };
     Ok(OpenedJournal { journal, alarm })

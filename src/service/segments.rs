@@ -126,8 +126,10 @@ pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -
 }
 
 fn delivered_parts(sent: usize) -> String {
-    let parts = if sent == 1 { String::from("One part") } else { format!("{sent} parts") };
-    format!(" {parts} had been delivered before: delete it in Pyrus.")
+    match sent {
+        1 => String::from(" One part had been delivered before: delete it in Pyrus."),
+        _ => format!(" {sent} parts had been delivered before: delete them in Pyrus."),
+    }
 }
 
 /// Reason of removal that the journal keeps and `calls show` prints.

@@ -48,7 +48,7 @@ impl SiteCopies {
         let failures: Vec<String> = [audit, topology].into_iter().filter_map(Result::err).collect();
         let result = if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) };
         match (&result, std::mem::replace(&mut self.is_failing, result.is_err())) {
-            (Err(failure), false) => tracing::warn!("the archive has no current copy: {failure}"),
+            (Err(failure), false) => tracing::warn!("the archive has no current copy of audit and topology: {failure}"),
             (Ok(()), true) => tracing::info!("the archive has the audit and the topology again"),
             _ => {}
         }

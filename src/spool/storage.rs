@@ -80,7 +80,7 @@ pub(crate) fn check_all(folders: &[StorageFolder<'_>]) -> Result<(), StorageMiss
             match state {
                 MarkerState::There(found) if found.folder.id != expected.id => {
                     return Err(missing(String::from(
-                        "the disk belongs to another callspan, or is an old one of this",
+                        "the disk belongs to another recorder, or is an earlier disk of this recorder",
                     )));
                 }
                 MarkerState::None if file_system(dir) != expected.file_system => {

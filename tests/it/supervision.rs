@@ -68,7 +68,7 @@ fn hangup_reads_the_configuration_again_and_systemd_gets_signs_of_life() {
     let child = start(&config, &dir.path().join("notify"));
     systemd.wait_for("READY=1");
     systemd.wait_for("WATCHDOG=1");
-    systemd.wait_for("STATUS=0 calls under way, 0 packets lost, 0 owed");
+    systemd.wait_for("STATUS=0 calls under way, 0 packets lost, 0 calls to send to Pyrus");
     configuration(dir.path(), "[numbers]\ncountry_code = \"x\"\n");
     signal("-HUP", &child);
     systemd.1.clear();

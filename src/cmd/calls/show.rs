@@ -13,6 +13,7 @@ use crate::cmd::terminal::clock_face::DisplayZone;
 use crate::cmd::terminal::paint::TextTone;
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::output;
+use crate::text::count;
 use crate::time::Timestamp;
 
 /// Prints the list of calls, then the calls with a parked or dead delivery and the reason, and last a line of totals.
@@ -244,7 +245,7 @@ fn facts(text: &mut String, call: &StoredCall, style: &TextStyle) {
     let language = CliLanguage::current();
     say("", r.verdict_reason.as_deref().map(|reason| language.reason(reason)));
     for problem in &r.problems {
-        let packets = problem.packets.map_or_else(String::new, |n| format!(", {n} packets"));
+        let packets = problem.packets.map_or_else(String::new, |n| format!(", {}", count(n, "packet")));
         let ms = problem.ms.map_or_else(String::new, |n| format!(", {n} ms"));
         say("problem", Some(format!("{}{packets}{ms}", problem.kind)));
     }

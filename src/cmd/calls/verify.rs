@@ -17,6 +17,7 @@ use crate::recording::digest;
 use crate::recording::encrypt::AgeIdentities;
 use crate::recording::verify::{PEAKS, VerifiedRecording, verify_encrypted, verify_with_peaks};
 use crate::service::lock;
+use crate::text::count;
 
 /// Checks the recordings of the calls given on the command line, or of all calls.
 #[expect(clippy::disallowed_methods, reason = "a command waits for the service's files, not for calls")]
@@ -69,11 +70,12 @@ pub(super) fn run(place: &JournalLocation, args: &VerifyArgs, json: bool) -> any
         });
         output::result(&format!("{line}\n"))?;
     } else {
-        let strays = if strays == 0 { String::new() } else { format!(", {strays} files that belong to no call") };
+        let strays = if strays == 0 { String::new() } else { format!(", {} without a call", count(strays, "file")) };
         let bad = files.len() - whole;
         output::result(&format!(
-            "{} files of {calls} calls: {whole} intact, {bad} missing or changed{strays}\n",
-            files.len()
+            "{} of {}: {whole} intact, {bad} missing or changed{strays}\n",
+            count(files.len(), "file"),
+            count(calls, "call")
         ))?;
         if not_decoded > 0 {
             output::result(&format!(

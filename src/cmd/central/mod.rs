@@ -16,6 +16,7 @@ use crate::central::{ArchiveIndex, ObjectArchive};
 use crate::journal::{Journal, config::Config as JournalConfig};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
+use crate::text::count;
 
 /// Arguments of `callspan central`.
 #[derive(Clone, Debug, Args)]
@@ -123,8 +124,11 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
             differences += compare_objects(objects, &mut index, site).await?;
         }
         output::result(&format!(
-            "{site}: {} calls compared, {} differences; {} calls still to send, {} refused\n",
-            compared.calls, compared.differences, backlog.owed, backlog.refused
+            "{site}: {} compared, {}; {} still to send, {} refused\n",
+            count(compared.calls, "call"),
+            count(compared.differences, "difference"),
+            count(backlog.owed, "call"),
+            backlog.refused
         ))?;
     }
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })

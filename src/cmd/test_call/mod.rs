@@ -61,8 +61,8 @@ pub(crate) struct TestCallArgs {
     /// Let the recorder register the call in Pyrus like any other call.
     #[arg(long)]
     deliver: bool,
-    /// Raise an alarm if the call is lost, and another alarm when a later test call is recorded correctly again. For
-    /// timers.
+    /// Raise an alarm if the call is lost, and another alarm when a later test call is recorded correctly again. Use this
+    /// in timers.
     #[arg(long)]
     alarm: bool,
     /// Print one JSON object instead of text.
@@ -206,7 +206,7 @@ fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     let state = &config.journal.dir;
     let failed = view.steps.iter().find(|step| !step.ok);
     let detail = failed.map_or_else(
-        || String::from("the test call was recorded right"),
+        || String::from("the test call was recorded correctly"),
         |step| format!("the test call was lost at the step {}: {}", step.step.name(), step.detail),
     );
     let is_served = ServiceReport::read(state).is_ok_and(|report| report.is_alive(wall_clock()));
@@ -233,7 +233,7 @@ fn text(view: &TestCallView) -> String {
     }
     if view.ok {
         text.push_str(match language {
-            CliLanguage::En => "The test call was recorded right.\n",
+            CliLanguage::En => "The test call was recorded correctly.\n",
             CliLanguage::Ru => "Проверочный звонок записан верно.\n",
         });
     }

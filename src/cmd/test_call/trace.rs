@@ -185,7 +185,7 @@ impl CallTrace<'_> {
                  UDP ports)",
             )),
             (_, 0) | (0, _) => Err(format!(
-                "the RTP of the {} is missing, and its SIP messages arrived: a filter before the recorder removes it",
+                "the SIP messages of the {} arrived, but not the RTP: a filter before the recorder removes RTP",
                 side_name(if caller == 0 { Side::Caller } else { Side::Callee })
             )),
             _ => {

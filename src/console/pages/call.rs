@@ -459,7 +459,7 @@ fn heard_by(viewer: &Viewer, facts: &CallFacts) -> Markup {
             ol.list { @for row in &facts.heard_by { li { b { (row.who) } " " (super::action_words(viewer.lang, &row.action))
                 @if let Some(detail) = &row.detail { " (" (detail) ")" }
                 br; span.small.muted { (date_time(row.at)) } } } }
-            p.small.muted { (t("Your own row is written before you hear anything.", "Ваша строка пишется до того, как вы что-то услышите.")) }
+            p.small.muted { (t("The audit gets your row before the recording plays.", "Ваша строка попадает в аудит до того, как запись начнёт играть.")) }
         }
     }
 }

@@ -580,7 +580,7 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     let part = job.parts.get_mut(at).expect("a step names a part that is there");
     if part.bytes > limits.configured {
         let reason = format!(
-            "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent; raise max_upload_mib if Pyrus accepts larger files, or lower part_hours in [recording]",
+            "the recording has {} bytes, which is more than max_upload_mib in [pyrus] allows: it stays on this machine and is not sent. If Pyrus accepts larger files, raise max_upload_mib; otherwise lower part_hours in [recording]",
             part.bytes
         );
         part.state = PartState::Dead { reason };

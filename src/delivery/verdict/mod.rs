@@ -478,7 +478,7 @@ fn scope(code: Option<&str>, status: u16) -> VerdictScope {
 fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
     Some(match code {
         Some("invalid_credentials") => {
-            "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan"
+            "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key). If the login has several accounts, set person_id. After the change, run systemctl reload callspan"
         }
         Some("account_blocked") => "the Pyrus account of the bot is blocked: ask the Pyrus administrator to unblock it",
         Some("unrecognized_account_id") => {
@@ -501,28 +501,28 @@ fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
             "the form in Pyrus lacks some of the fields: add them to the form, or remove their codes from send_mappings and mappings in [pyrus]"
         }
         Some("authorization_error" | "invalid_application_id" | "token_not_specified") => {
-            "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus, and give the bot access to the form"
+            "Pyrus does not accept the token for calls: check that login and auth_url in [pyrus] belong to the same Pyrus. Give the bot access to the form"
         }
         Some("expired_token" | "invalid_token" | "revoked_token") => {
-            "the session of the bot ended: callspan logs in again by itself; if this comes often, another program uses the same login, so give each its own bot"
+            "the session of the bot ended: callspan logs in again by itself. If this comes often, another program uses the same login: give each program its own bot"
         }
         Some("unrecognized_call_id") => {
-            "Pyrus does not know the call: it is registered again by itself; if that fails, check account_id in [pyrus] and whether somebody deleted the task"
+            "Pyrus does not know the call: callspan registers the call again by itself. If that fails, check account_id in [pyrus] and whether somebody deleted the task"
         }
         Some("task_migrated") => {
-            "the task of the call was moved to another place in Pyrus: move it back and run callspan calls retry, or attach the recording by hand"
+            "the task of the call was moved to another place in Pyrus: move the task back and run callspan calls retry. Or attach the recording by hand"
         }
         Some("unrecognized_task_id" | "form_has_no_task") => {
             "the task of the call is gone in Pyrus: the call is registered again by itself; after that, run callspan calls retry"
         }
         Some("unrecognized_attachment_id") => {
-            "Pyrus no longer has the uploaded file: it is uploaded again by itself; only the login that uploaded a file can attach it, so do not change login in between"
+            "Pyrus no longer has the uploaded file: callspan uploads the file again by itself. Only the login that uploaded a file can attach it, so do not change login in between"
         }
         Some("unsupported_record_file_format") => {
             "Pyrus does not take this kind of file: set format = \"wav\" in [recording], then run callspan calls render and callspan calls retry"
         }
         Some("conflict") => {
-            "somebody changed the task in Pyrus at the same moment: the request is repeated; if it stays, check the task for a lock or a workflow step"
+            "somebody changed the task in Pyrus at the same moment: the request is repeated. If the fault stays, check the task for a lock or a workflow step"
         }
         Some("option_is_not_supported") => {
             "this Pyrus does not support the request: update Pyrus on your own servers, or check the settings of the telephony extension"
@@ -543,7 +543,7 @@ fn remedy(code: Option<&str>, status: u16) -> Option<&'static str> {
             "Pyrus cannot read the request: look for a proxy that changes requests; else this is a mistake of callspan, so keep the log"
         }
         Some("too_many_requests") => {
-            "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself; give other programs a bot of their own"
+            "the rate limit of the bot is reached (5,000 requests in 10 minutes): the request is repeated by itself. Give other programs a bot of their own"
         }
         Some("server_error") => {
             "Pyrus has a fault: the request is repeated by itself; if it lasts longer than 10 minutes, ask the support of Pyrus"

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::super::taps::TapReport;
-use super::rules::count;
 use super::russian::FINDINGS;
 use super::{DoctorFinding, FindingSeverity, Observation};
 use crate::call::phrasebook::TextLanguage;
+use crate::text::count;
 
 /// The report of the doctor. `--json` prints it as one object.
 #[derive(Clone, Debug, Serialize)]

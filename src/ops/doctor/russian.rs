@@ -82,8 +82,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Записи остаются полными, но время звонков до и после перевода не сходится. Пусть часы плавно подводит NTP; не переводите их вручную или из гипервизора.",
     ),
     (
-        "the clock was set ahead by about {} s during the capture: calls continue after a gap of that length as if there were none",
-        "во время захвата часы перевели вперёд примерно на {} с: звонки продолжаются после такого пропуска, будто его не было",
+        "the clock was set ahead by about {} s during the capture: the capture has a gap of that length, but the RTP of running calls has none",
+        "во время захвата часы перевели вперёд примерно на {} с: в захвате пропуск такой длины, а в RTP идущих звонков его нет",
     ),
     (
         "A call across the gap is split into two records or has a hole. Let NTP slew the clock of the capturing machine.",
@@ -127,8 +127,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "не относятся ни к одному звонку: {}; есть {}: сигнализация может идти там",
     ),
     (
-        "If the PBX or the trunk uses SIP over TLS on a port other than 5061, mirror an unencrypted side of the PBX, or use SIP over UDP or TCP inside your network.",
-        "Если АТС или транк использует SIP поверх TLS не на порту 5061, зеркалируйте незашифрованную сторону АТС или используйте внутри сети SIP по UDP или TCP.",
+        "The PBX or the trunk may use SIP over TLS on a port other than 5061. Then mirror an unencrypted side of the PBX, or use SIP over UDP or TCP inside your network.",
+        "Возможно, АТС или транк использует SIP поверх TLS не на порту 5061. Тогда зеркалируйте незашифрованную сторону АТС или используйте внутри сети SIP по UDP или TCP.",
     ),
     (
         "{} but no SIP message; signalling may be in one of {}",
@@ -155,8 +155,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
     ("the media of {} of {} is behind a NAT", "звук за NAT: {}, всего {}"),
     (
-        "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces, so that it cannot be matched for certain. Mirror the other side of the NAT, or let the PBX announce the address at which it receives media.",
-        "Их RTP есть в зеркале, но с других адресов и портов, чем в сигнализации, и надёжно сопоставить его нельзя. Зеркалируйте другую сторону NAT, или пусть АТС объявляет адрес, на котором принимает звук.",
+        "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces. So it cannot be matched for certain. Mirror the other side of the NAT, or let the PBX announce the address at which it receives media.",
+        "Их RTP есть в зеркале, но с других адресов и портов, чем в сигнализации. Поэтому надёжно сопоставить его нельзя. Зеркалируйте другую сторону NAT, или пусть АТС объявляет адрес, на котором принимает звук.",
     ),
     ("{} of {} had audio on one side only", "звук только одной стороны: {}, всего {}"),
     (
@@ -172,7 +172,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ("{} was a fax, so audio was not judged", "факс: {}, поэтому звук не оценивался"),
     ("{} were a fax, so audio was not judged", "факс: {}, поэтому звук не оценивался"),
     ("Make a call of ten seconds and run the doctor again.", "Позвоните на десять секунд и запустите доктора снова."),
-    ("{} of {} had RTP, but none that a recording would hold", "RTP есть, но для записи не годится: {}, всего {}"),
+    ("{} of {} had RTP, but no sound that can be recorded", "RTP есть, но для записи не годится: {}, всего {}"),
     (
         "`callspan replay` of a capture shows the reason for each call (verdict_reason, problems).",
         "`callspan replay` по захвату показывает причину для каждого звонка (verdict_reason, problems).",
@@ -231,8 +231,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
     ("{} in {} s, none of them SIP or RTP", "{} за {} с, ни одного SIP или RTP"),
     (
-        "Either there was no call (make a call and run the doctor again), or the mirror copies a port other than that of the PBX, or the mirror session is off and only broadcasts arrive.",
-        "Или звонков не было (позвоните и запустите доктора снова), или зеркало копирует не порт АТС, или сессия зеркала выключена и приходят только широковещательные кадры.",
+        "If there was no call, make a call and run the doctor again. Otherwise the mirror copies a port other than that of the PBX, or the mirror session is off and only broadcasts arrive.",
+        "Если звонков не было, позвоните и запустите доктора снова. Иначе зеркало копирует не порт АТС, или сессия зеркала выключена и приходят только широковещательные кадры.",
     ),
     (
         "SIP is seen in one direction only (for example from {} to {}); RTP is seen in one direction only (for example from {} to {})",
@@ -248,12 +248,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
     ("{} is seen in one direction only", "{} виден только в одном направлении"),
     (
-        "of {} of hosts with RTP, {} is seen in one direction only",
-        "узлы с RTP: {}, только в одном направлении видны: {}",
-    ),
-    (
-        "of {} of hosts with RTP, {} are seen in one direction only",
-        "узлы с RTP: {}, только в одном направлении видны: {}",
+        "RTP goes in one direction only between {} of {} of hosts",
+        "RTP идёт только в одном направлении у пар узлов: {}; всего {}",
     ),
     (
         "The mirror copies only one direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch:",
@@ -287,8 +283,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ),
     ("{} showed neither SIP nor RTP, while {} did", "{}: ни SIP, ни RTP не видно, а на {} видно"),
     (
-        "Calls whose packets take the silent way have no sound, or one side. Check the cable and the mirror session of this interface. If there was simply no call on it, look for longer:",
-        "В звонках, чьи пакеты идут молчащим путём, нет звука или одной стороны. Проверьте кабель и сессию зеркала этого интерфейса. Если звонков на нём просто не было, смотрите дольше:",
+        "A call that passes the silent interface has no sound, or one side only. Check the cable and the mirror session of this interface. If there was simply no call on it, look for longer:",
+        "В звонке, который идёт через молчащий интерфейс, нет звука или одной стороны. Проверьте кабель и сессию зеркала этого интерфейса. Если звонков на нём просто не было, смотрите дольше:",
     ),
     (
         "Several interfaces show the same packets. callspan keeps the first of each, so recordings are correct.",
@@ -305,12 +301,12 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ("{} makes {}: none is missing", "{} → {}: все на месте"),
     ("{} make {}: none is missing", "{} → {}: все на месте"),
     (
-        "of {}, {} belong to incomplete datagrams, {} cannot be used",
-        "{}: из них в неполных датаграммах {}, непригодны {}",
+        "{} of {} belong to incomplete datagrams, and {} cannot be used",
+        "в неполных датаграммах: {}, всего {}, непригодны {}",
     ),
     (
-        "of {}, {} belongs to incomplete datagrams, {} cannot be used",
-        "{}: из них в неполных датаграммах {}, непригодны {}",
+        "{} of {} belongs to incomplete datagrams, and {} cannot be used",
+        "в неполных датаграммах: {}, всего {}, непригодны {}",
     ),
     (
         "A long INVITE is lost when one of its fragments is lost. The mirror loses fragments, or some take a second path (a port channel): mirror all members of the channel. If the mirror port is full, mirror less. On a Cisco switch:",
@@ -327,8 +323,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ("VLAN tags: {}", "метки VLAN: {}"),
     ("{} in an unsupported kind of tunnel", "в туннеле неподдерживаемого вида: {}"),
     (
-        "If the calls are in it, mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
-        "Если звонки в нём, зеркалируйте одним из видов, которые callspan разбирает: обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP или удалённое зеркало HP.",
+        "If the calls are in it, use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
+        "Если звонки в нём, возьмите другой вид зеркала. callspan разбирает обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP и удалённое зеркало HP.",
     ),
     ("the mirror uses tunnels: {}", "зеркало использует туннели: {}"),
     ("{} with SIP inside {}, which is not undone", "{} с SIP внутри {}, эта обёртка не снимается"),
@@ -337,8 +333,8 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Агент шлёт звонки на сервер Homer. Пусть он шлёт их и на эту машину; задайте адрес и порт в capture.hep_listen.",
     ),
     (
-        "Calls in it are not recorded. Mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
-        "Звонки в ней не записываются. Зеркалируйте одним из видов, которые callspan разбирает: обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP или удалённое зеркало HP.",
+        "Calls in it are not recorded. Use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
+        "Звонки в ней не записываются. Возьмите другой вид зеркала. callspan разбирает обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP и удалённое зеркало HP.",
     ),
     ("{} of MACsec, which cannot be read", "MACsec, его нельзя прочитать: {}"),
     (
@@ -472,12 +468,11 @@ mod tests {
             "{} a fax",
             " (for example",
             "{what} is seen",
-            "of {} of hosts",
             ", {} among them",
             "{} ({share:.0} %) {verb} cut",
             "{} shorter than the length",
             "{} {} {whole}: none",
-            "of {}, {} to incomplete",
+            "{lost} of {} {} to incomplete",
             "VN-Tag, ",
         ];
         programs.contains(&first) && !is_sentence || parts.iter().any(|part| literal.starts_with(part))

@@ -81,7 +81,7 @@ impl NotifySender {
             }
             (NotifyRoute::Mail, _, _, Some(mail), _) => send_mail(mail, &alarm()?, config.language),
             (NotifyRoute::Telegram, .., Some(telegram)) => self.tell(telegram, &alarm()?, config.language),
-            _ => Err(NotifyError::Refused(String::from("the way is not configured any more"))),
+            _ => Err(NotifyError::Refused(String::from("this receiver is not configured any more"))),
         }
     }
 

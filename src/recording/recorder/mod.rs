@@ -123,7 +123,7 @@ impl Recorder {
         self.make_folder(&folder)?;
         let task = RenderTask { record: &due.record, finished_segments, up_to: RenderUpTo::Segment(due.parts) };
         let best = self.render_best(&due.legs, store, task, &mut |error| {
-            tracing::warn!(call = due.record.id, "no part can be made: {error}");
+            tracing::warn!(call = due.record.id, "a part of the recording cannot be rendered: {error}");
         })?;
         Ok(best.filter(|best| best.rendered.is_heard).map(
             |ChosenLeg { rendered: RenderedLeg { segments, .. }, leg, .. }| ReadySegments {
@@ -455,7 +455,7 @@ fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     if other {
         let part = if earlier == 1 { String::from("the first part") } else { format!("the first {earlier} parts") };
         let note =
-            format!("The sound of {part} is that of another leg, which was the outside party's when it was made.");
+            format!("The sound of {part} comes from another leg, which was the outside party's leg at that time.");
         record.verdict_reason = Some(record.verdict_reason.take().map_or(note.clone(), |n| format!("{n} {note}")));
     }
 }
@@ -609,10 +609,9 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 
 /// Sentence for the record if the anchor leg cannot be decoded.
 const UNDECODABLE_ANCHOR: &str =
-    "The sound is that of another leg of the call: the outside party's own cannot be decoded.";
+    "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.";
 /// Sentence for the record if the anchor leg has the sound of one side only.
-const ONE_SIDED_ANCHOR: &str =
-    "The sound is that of another leg of the call: on the first, the mirror showed little or nothing of one side.";
+const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
 /// A side counts as missing if its sound is shorter than this part of the recording: one tenth. The few packets of such
 /// a side came before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;

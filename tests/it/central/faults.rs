@@ -93,7 +93,7 @@ fn stolen_key_reads_nothing_and_writes_below_its_prefix_only() {
         let out = central.folder.path().join("loot").display().to_string();
         let restored =
             callspan(&["archive", "restore", "-c", &stolen.display().to_string(), "--site", site, "--out", &out], "");
-        assert!(text(&restored).contains("0 of 1 calls restored"), "{}", text(&restored));
+        assert!(text(&restored).contains("0 of 1 call restored"), "{}", text(&restored));
     }
     // The key of north may not create an object in the folder of south.
     use_key(&south.config(), south.folder.path(), &north_key);

@@ -487,7 +487,7 @@ fn a_recording_that_retention_removed_stays_in_the_archive() {
     switch_archive_on(&north);
     journal.put_call(&call, CallStage::Complete).expect("stored");
     let pushed = north.push();
-    assert!(text(&pushed).contains("1 calls sent, 0 still to send"), "{}", text(&pushed));
+    assert!(text(&pushed).contains("1 call sent, 0 still to send"), "{}", text(&pushed));
     let keys = central.postgres.sql("postgres", "SELECT count(*) FROM callspan.recordings").expect("answers");
     assert_eq!(keys, "1");
     assert!(central.verify(&north).status.success());
@@ -626,7 +626,7 @@ fn a_call_that_is_rendered_again_does_not_hold_up_the_others() {
         north.journal().put_call(&call, stage).expect("stored");
     }
     let pushed = north.push();
-    assert!(text(&pushed).contains("1 calls sent, 1 still to send"), "{}", text(&pushed));
+    assert!(text(&pushed).contains("1 call sent, 1 still to send"), "{}", text(&pushed));
 }
 
 #[test]

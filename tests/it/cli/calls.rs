@@ -308,7 +308,7 @@ fn verify_finds_changed_missing_and_unknown_files() {
     let replayed = DeliveredCapture::delivered();
     let wav = replayed.wav();
     let said = replayed.calls(&["verify"], 0);
-    assert_eq!(said, "1 files of 1 calls: 1 intact, 0 missing or changed\n");
+    assert_eq!(said, "1 file of 1 call: 1 intact, 0 missing or changed\n");
     let mut bytes = std::fs::read(&wav).expect("readable");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -319,10 +319,7 @@ fn verify_finds_changed_missing_and_unknown_files() {
     std::fs::rename(&wav, wav.with_file_name("somebody.wav")).expect("renamed");
     let said = replayed.calls(&["verify"], 1);
     assert!(said.contains("is missing") && said.contains("belongs to no call"), "{said}");
-    assert!(
-        said.ends_with("1 files of 1 calls: 0 intact, 1 missing or changed, 1 files that belong to no call\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("1 file of 1 call: 0 intact, 1 missing or changed, 1 file without a call\n"), "{said}");
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn alerts_test_tries_every_way_and_says_which_failed() {
     let (_dir, path) = file("alerts.toml", &head);
     let output = run(&["alerts", "test", "-c", text(&path)]);
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("no way for alarms is configured"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no receiver of alarms is configured"), "{}", stderr(&output));
     let ways = format!("{head}command = \"cat > {}\"\nwebhook_url = \"http://127.0.0.1:1/\"\n", text(&told));
     let (_dir, path) = file("alerts.toml", &ways);
     let output = run(&["alerts", "test", "-c", text(&path)]);

@@ -143,8 +143,7 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
-        "the clock was set ahead by about {} s during the capture: calls continue after a gap of that length as if \
-         there were none",
+        "the clock was set ahead by about {} s during the capture: the capture has a gap of that length, but the RTP of running calls has none",
         length.as_secs()
     );
     Some(

@@ -51,7 +51,7 @@ fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
             count(other, "TLS stream")
         );
         DoctorFinding::new(FindingSeverity::Note, "tls_elsewhere", what).remedy(
-            "If the PBX or the trunk uses SIP over TLS on a port other than 5061, mirror an unencrypted side of \
+            "The PBX or the trunk may use SIP over TLS on a port other than 5061. Then mirror an unencrypted side of \
              the PBX, or use SIP over UDP or TCP inside your network.",
         )
     })
@@ -126,7 +126,7 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
     (hidden > 0).then(|| {
         let what = format!("the media of {hidden} of {} is behind a NAT", count(talked, "answered call"));
         DoctorFinding::new(FindingSeverity::Warning, "media_behind_nat", what).remedy(
-            "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces, so that it \
+            "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces. So it \
              cannot be matched for certain. Mirror the other side of the NAT, or let the PBX announce the address at which \
              it receives media.",
         )
@@ -175,7 +175,7 @@ fn unheard(look: &Observation) -> Option<DoctorFinding> {
     let cut = look.decode.cut_frames > 0 || look.traffic.plain.cut > 0;
     (calls.unheard > 0 && !encrypted && !cut && calls.unknown_codecs.is_empty()).then(|| {
         let what = format!(
-            "{} of {} had RTP, but none that a recording would hold",
+            "{} of {} had RTP, but no sound that can be recorded",
             calls.unheard,
             count(calls.talked, "answered call")
         );

@@ -1,6 +1,7 @@
 //! The rules of the doctor. Each rule is a function that examines an observation and may return a finding.
 
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, host};
+use crate::text::count;
 
 mod machine;
 mod media;
@@ -32,9 +33,4 @@ pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
 /// Returns the share of `part` in `whole` in per cent.
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
-}
-
-/// Returns a number with its noun in the right form, e.g. `1 frame` or `2 frames`.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -61,7 +61,7 @@ fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "silent_tap", what)
             .remedy(
-                "Calls whose packets take the silent way have no sound, or one side. Check the cable and the mirror session of \
+                "A call that passes the silent interface has no sound, or one side only. Check the cable and the mirror session of \
                  this interface. If there was simply no call on it, look for longer:",
             )
             .command(format!("tcpdump -ni {} -c 5 udp", first.name)),
@@ -94,8 +94,8 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     Some(
         finding
             .remedy(
-                "Either there was no call (make a call and run the doctor again), or the mirror copies a port other than that \
-                 of the PBX, or the mirror session is off and only broadcasts arrive.",
+                "If there was no call, make a call and run the doctor again. Otherwise the mirror copies a port other \
+                 than that of the PBX, or the mirror session is off and only broadcasts arrive.",
             )
             .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", look.interface())),
     )
@@ -133,9 +133,9 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
         (false, _) => (FindingSeverity::Problem, parts.join("; ")),
         (true, true) => {
             let what = format!(
-                "of {} of hosts with RTP, {} in one direction only",
-                count(rtp.pairs, "pair"),
-                is_are(rtp.one_way)
+                "RTP goes in one direction only between {} of {} of hosts",
+                rtp.one_way,
+                count(rtp.pairs, "pair")
             );
             (FindingSeverity::Warning, what)
         }
@@ -243,9 +243,9 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
         return Some(DoctorFinding::new(FindingSeverity::Note, "fragments", what));
     }
     let what = format!(
-        "of {}, {} to incomplete datagrams, {broken} cannot be used",
+        "{lost} of {} {} to incomplete datagrams, and {broken} cannot be used",
         count(all, "IP fragment"),
-        if lost == 1 { String::from("1 belongs") } else { format!("{lost} belong") },
+        if lost == 1 { "belongs" } else { "belong" },
     );
     Some(
         DoctorFinding::new(FindingSeverity::Warning, "fragments_incomplete", what)
@@ -305,8 +305,8 @@ fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
         let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
         let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
         DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
-            "If the calls are in it, mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
-             ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+            "If the calls are in it, use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, \
+             VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         )
     })
 }
@@ -326,8 +326,8 @@ fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
         )
     } else {
         finding.remedy(
-            "Calls in it are not recorded. Mirror with one of the kinds that callspan undoes: a plain port, VLAN tags, \
-             ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP or HP remote mirroring.",
+            "Calls in it are not recorded. Use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, \
+             GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         )
     })
 }
@@ -400,10 +400,6 @@ fn table(look: &Observation) -> Option<DoctorFinding> {
 
 fn frames(number: u64) -> String {
     count(number, "frame")
-}
-
-fn is_are(number: u64) -> String {
-    if number == 1 { String::from("1 is seen") } else { format!("{number} are seen") }
 }
 
 fn is_are_of(number: u64, noun: &str) -> String {
