@@ -124,7 +124,7 @@ impl fmt::Display for AlarmCause<'_> {
             Self::ThreadStalled { name, since } => write!(
                 f,
                 "the {name} thread has made no progress for {} s: a disk or a network folder does not answer. \
-                 systemd restarts the service if it stays so",
+                 If it stays so, systemd restarts the service",
                 since.as_secs()
             ),
         }

@@ -1,7 +1,8 @@
 //! Alarms in Russian: the title of each kind, and the descriptions of the causes.
 //!
 //! # Invariant
-//! Every description that the service raises has a translation. A test compares the table with the sources.
+//! Every description that the service words itself has a translation. A test compares the table with the sources. The
+//! texts of errors that a description quotes stay English, e.g. those of the operating system or of a failed start.
 
 use super::alerts::AlarmKind;
 use super::doctor::russian::{FINDING_NOUNS, FINDING_PHRASES, FINDING_SENTENCES};
@@ -12,7 +13,14 @@ use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
 /// Translations of the descriptions of alarms and of the steps of a test call. Some alarms quote other texts: a finding
 /// of the doctor, or the reason why a delivery waits. So the translations of these texts are included.
 pub(crate) const ALARMS: Phrasebook = Phrasebook {
-    sentences: &[ALARM_SENTENCES, TEST_CALL_SENTENCES, DELIVERY_SENTENCES, REASON_SENTENCES, FINDING_SENTENCES],
+    sentences: &[
+        ALARM_SENTENCES,
+        TEST_CALL_SENTENCES,
+        DELIVERY_SENTENCES,
+        REASON_SENTENCES,
+        FINDING_SENTENCES,
+        ARCHIVE_SENTENCES,
+    ],
     phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],
     nouns: FINDING_NOUNS,
 };
@@ -83,7 +91,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     ),
     // Descriptions from the module `service`.
     (
-        "no SIP for {} minutes at an hour at which earlier days had SIP: look at the mirror session of the switch, the cable and the PBX. The source of the session must be the port of the PBX, in both directions. The command `callspan doctor` checks the port",
+        "no SIP for {} minutes at an hour with SIP on earlier days: check the mirror session of the switch, the cable and the PBX. The source of the session must be the port of the PBX, in both directions. The command `callspan doctor` checks the port",
         "нет SIP уже {} мин в час, когда в прежние дни он был: проверьте сессию зеркала на коммутаторе, кабель и АТС. Источник сессии — порт АТС, оба направления. Порт проверит команда `callspan doctor`",
     ),
     ("SIP arrives again", "SIP снова приходит"),
@@ -137,7 +145,7 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "запись не удаётся сохранить ({}); callspan попробует снова через {} с",
     ),
     (
-        "the {} thread has made no progress for {} s: a disk or a network folder does not answer. systemd restarts the service if it stays so",
+        "the {} thread has made no progress for {} s: a disk or a network folder does not answer. If it stays so, systemd restarts the service",
         "поток {} не продвигается уже {} с: диск или сетевая папка не отвечает. Если так останется, systemd перезапустит службу",
     ),
     (
@@ -178,6 +186,23 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "{} in fragments dropped (too many fragments at once)",
         "{} по фрагментам: отброшено (слишком много фрагментов сразу)",
     ),
+];
+
+/// Russian texts for the failures of the central archive. They are searched last, because some fit other sentences, too.
+const ARCHIVE_SENTENCES: &[(&str, &str)] = &[
+    ("object store: no answer within {} s", "хранилище объектов: нет ответа за {} с"),
+    ("object store: {}", "хранилище объектов: {}"),
+    ("index: {}", "индекс: {}"),
+    ("archive.index is no PostgreSQL URL: {}", "archive.index — не URL PostgreSQL: {}"),
+    (
+        "the folder {} of archive.objects does not exist: mount its disk, or create the folder there",
+        "папки {} из archive.objects нет: подключите её диск или создайте папку там",
+    ),
+    (
+        "archive.objects = \"{}\" must begin with s3:// or file:///",
+        "archive.objects = \"{}\" должно начинаться с s3:// или file:///",
+    ),
+    ("{} cannot be read: {}", "{} не читается: {}"),
 ];
 
 /// Russian texts for the steps of a test call and its result.
@@ -304,6 +329,16 @@ const ALARM_PHRASES: &[(&str, &str)] = &[
     ("another disk with a folder of callspan is there", "там другой диск с папкой callspan"),
     ("another disk is mounted at {}", "в {} подключён другой диск"),
     ("{} is not mounted", "{} не подключён"),
+    ("PostgreSQL is silent for {} s", "PostgreSQL молчит уже {} с"),
+    ("a row of the recordings is wrong: {}", "строка о записях неверна: {}"),
+    (
+        "the schema has version {}, this callspan knows versions up to {}: install the newer callspan",
+        "у схемы версия {}, этот callspan знает версии до {}: установите более новый callspan",
+    ),
+    (
+        "its content is not what the journal says; run `callspan calls verify`",
+        "его содержимое не такое, как в журнале; выполните `callspan calls verify`",
+    ),
     (
         "the archive has another object under the key of this recording, and it is never replaced",
         "в архиве под ключом этой записи другой объект, и он никогда не заменяется",
@@ -338,6 +373,15 @@ mod tests {
                 "the spool folder /var/spool/x is full (12 MiB left): free some space now; calls are lost once the memory is full too",
                 "папка буфера (/var/spool/x) заполнена (осталось 12 МиБ): освободите место сейчас; когда заполнится и память, звонки будут теряться",
             ),
+            (
+                "a bug in callspan, in the journal thread: index out of bounds (src/x.rs:7)",
+                "ошибка в callspan, в потоке journal: index out of bounds (src/x.rs:7)",
+            ),
+            ("index: PostgreSQL is silent for 30 s", "индекс: PostgreSQL молчит уже 30 с"),
+            (
+                "the journal was missing; it was rebuilt from the records of 2 calls in /var/lib/callspan",
+                "журнала не было; он восстановлен по записям (2 звонка) из /var/lib/callspan",
+            ),
         ] {
             assert_eq!(ALARMS.text(english).as_deref(), Some(russian));
         }
@@ -351,6 +395,14 @@ mod tests {
             include_str!("alarm_cause.rs"),
             include_str!("disk.rs"),
             include_str!("drops.rs"),
+            include_str!("panics.rs"),
+            include_str!("../archive/job.rs"),
+            include_str!("../central/index.rs"),
+            include_str!("../central/mod.rs"),
+            include_str!("../central/objects.rs"),
+            include_str!("../service/archive.rs"),
+            include_str!("../service/recovery.rs"),
+            include_str!("../service/startup_failure.rs"),
             include_str!("../spool/storage.rs"),
             include_str!("../service/mirror_watch.rs"),
             include_str!("../service/site_watch.rs"),
@@ -383,6 +435,14 @@ mod tests {
             "is not UTF-8",
             "a file has a folder",
             "{why}; it is tried again",
+            "the journal cannot be rebuilt",
+            "it is not entered into the journal",
+            "it was missing already when",
+            "waits until its recordings are encrypted",
+            "cannot be reached yet",
+            "does not take the health",
+            "signs of life between",
+            "before it ends, so that it is not restarted",
             "that could not be read",
             "too long to be read whole",
             "with a missing or broken fragment",
@@ -390,6 +450,11 @@ mod tests {
         ];
         // `DropCounters` puts a number and a noun before these words.
         let events = ["refused (", "dropped in favour", "of no known call", "of TCP streams", "in fragments dropped"];
-        parts.iter().any(|part| literal.contains(part)) || events.iter().any(|event| literal.starts_with(event))
+        let is_sql = literal.contains("callspan.") || literal.contains("statement_timeout");
+        let is_part = parts.iter().any(|part| literal.contains(part));
+        is_sql
+            || literal.starts_with("{INDEXED_CALL}")
+            || is_part
+            || events.iter().any(|event| literal.starts_with(event))
     }
 }

@@ -102,7 +102,7 @@ impl MirrorWatch {
         }
     }
 
-    /// At the end of a window, examines the counters and resets `traffic`. Returns the alarms to raise.
+    /// Examines the counters and resets `traffic` at the end of a window. Returns the alarms to raise.
     pub(crate) fn check(
         &mut self,
         now: Timestamp,
@@ -265,7 +265,7 @@ impl SipSilence {
         }
         self.is_raised = true;
         let detail = format!(
-            "no SIP for {} minutes at an hour at which earlier days had SIP: look at the mirror session of the switch, the \
+            "no SIP for {} minutes at an hour with SIP on earlier days: check the mirror session of the switch, the \
              cable and the PBX. The source of the session must be the port of the PBX, in both directions. The command \
              `callspan doctor` checks the port",
             silent.as_secs() / 60

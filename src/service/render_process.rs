@@ -316,7 +316,7 @@ fn say_confinement(by_landlock: bool) {
     SAID.call_once(|| match by_landlock {
         true => tracing::info!("render workers can read the spool and write recordings, and open no other file (Landlock)"),
         false => tracing::warn!(
-            "render workers may use few system calls, but their access to files is not limited: this kernel has no Landlock \
+            "render workers may use few system calls, but their access to files is not limited. This kernel has no Landlock \
              (Linux 5.13 or newer, with landlock in /sys/kernel/security/lsm)"
         ),
     });

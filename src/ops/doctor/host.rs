@@ -64,7 +64,7 @@ pub(crate) enum HostClock {
 }
 
 impl HostInterface {
-    /// Queries this machine for the state of the interface with this name.
+    /// Queries this machine for the state of the named interface.
     pub(crate) fn ask(name: &str) -> Self {
         let mut interface = Self {
             name: name.to_owned(),

@@ -82,7 +82,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Записи остаются полными, но время звонков до и после перевода не сходится. Пусть часы плавно подводит NTP; не переводите их вручную или из гипервизора.",
     ),
     (
-        "the clock was set ahead by about {} s during the capture: the capture has a gap of that length, but the RTP of running calls has none",
+        "the clock was set ahead by about {} s: the capture has a gap of that length, but the RTP of its calls has none",
         "во время захвата часы перевели вперёд примерно на {} с: в захвате пропуск такой длины, а в RTP идущих звонков его нет",
     ),
     (
@@ -323,7 +323,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
     ("VLAN tags: {}", "метки VLAN: {}"),
     ("{} in an unsupported kind of tunnel", "в туннеле неподдерживаемого вида: {}"),
     (
-        "If the calls are in it, use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
+        "If the calls are in it, use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         "Если звонки в нём, возьмите другой вид зеркала. callspan разбирает обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP и удалённое зеркало HP.",
     ),
     ("the mirror uses tunnels: {}", "зеркало использует туннели: {}"),
@@ -333,7 +333,7 @@ pub(crate) const FINDING_SENTENCES: &[(&str, &str)] = &[
         "Агент шлёт звонки на сервер Homer. Пусть он шлёт их и на эту машину; задайте адрес и порт в capture.hep_listen.",
     ),
     (
-        "Calls in it are not recorded. Use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
+        "Calls in it are not recorded. Use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         "Звонки в ней не записываются. Возьмите другой вид зеркала. callspan разбирает обычный порт, метки VLAN, ERSPAN, GRE, VXLAN, GENEVE, TZSP, L2TP и удалённое зеркало HP.",
     ),
     ("{} of MACsec, which cannot be read", "MACsec, его нельзя прочитать: {}"),

@@ -39,7 +39,7 @@ fn a_damaged_journal_is_kept_and_delivered_calls_are_not_resent() {
     // The same packets are captured again. The call gets the same id, as after a crash before its spool was removed.
     let mut station = TestRecorder::start(&place);
     let alarm = station.alarm.clone().expect("an admin is told");
-    assert!(alarm.contains("damaged") && alarm.contains("1 calls"), "{alarm}");
+    assert!(alarm.contains("damaged") && alarm.contains("1 call in"), "{alarm}");
     assert!(place.config.journal.dir.join("journal.sqlite.damaged-1").exists());
     let stored = call(&station.journal).expect("the call is in the new journal");
     assert_eq!((stored.stage, &stored.record.id), (CallStage::Complete, &before.id));

@@ -143,7 +143,7 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
 fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
     let length = look.traffic.step_ahead?;
     let what = format!(
-        "the clock was set ahead by about {} s during the capture: the capture has a gap of that length, but the RTP of running calls has none",
+        "the clock was set ahead by about {} s: the capture has a gap of that length, but the RTP of its calls has none",
         length.as_secs()
     );
     Some(

@@ -101,8 +101,8 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing directions as [`one_direction`] does. If most calls have both sides, the report is only a warning.
-/// Then the mirror port shows both directions, but hosts send and receive at different addresses.
+/// Reports missing directions as [`one_direction`] does. If most calls have both sides, the mirror port shows both
+/// directions, but hosts send and receive at different addresses. Then the report is only a warning.
 fn direction_missing(look: &Observation) -> Option<DoctorFinding> {
     let finding = one_direction(look)?;
     let is_mostly_heard = 2 * look.calls.both_sides > look.calls.talked;
@@ -305,7 +305,7 @@ fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
         let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
         let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
         DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
-            "If the calls are in it, use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, GRE, \
+            "If the calls are in it, use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, GRE, \
              VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         )
     })
@@ -326,7 +326,7 @@ fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
         )
     } else {
         finding.remedy(
-            "Calls in it are not recorded. Use another kind of mirror. callspan undoes a plain port, VLAN tags, ERSPAN, \
+            "Calls in it are not recorded. Use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, \
              GRE, VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         )
     })
