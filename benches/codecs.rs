@@ -24,7 +24,7 @@ fn fixture(name: &str) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// Each fixture is 1.2 s long, i.e. 60 times 20 ms. criterion reports the cost of each 20 ms.
+/// Measures decoding. Each fixture is 1.2 s long, i.e. 60 times 20 ms. criterion reports the cost of each 20 ms.
 fn decoding(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode 20 ms");
     group.throughput(Throughput::Elements(60)).sample_size(20);
@@ -92,7 +92,8 @@ fn resampling(c: &mut Criterion) {
     group.finish();
 }
 
-/// In the second bench the packet's authentication tag is wrong, so every guess of the rollover counter is tried.
+/// Measures decryption. In the second bench the packet's authentication tag is wrong, so every guess of the rollover
+/// counter is tried.
 fn decrypting(c: &mut Criterion) {
     // The key of the reference packet in libsrtp's srtp_driver.
     let inline = "4fl6DT4Bi+DWT6MsBt5BOQ7Gda1Jiv7rtpYLOqvm".to_owned();

@@ -1,8 +1,9 @@
 //! One stage of a packet's processing, to count its instructions. `benches/instruction_budget.py` runs a stage in
 //! callgrind with two numbers of rounds and takes the difference.
 //!
-//! The stages build on each other: `frames` only makes frames, `decode` also decodes them, `lookup` also finds their
-//! calls, and `append` also writes them to a spool in memory. `render` renders a call of a minute in each round.
+//! The stages build on each other. `frames` only makes frames, and `decode` also decodes the frames. `lookup` also
+//! finds the calls of the packets, and `append` also writes the packets to a spool in memory. `render` renders a call
+//! of a minute in each round.
 
 #![allow(clippy::print_stdout, reason = "a measurement says what it measured")]
 

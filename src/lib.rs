@@ -71,8 +71,8 @@
 //! - **early media**: RTP before the 2xx to the INVITE.
 //! - **print** of a voice: the hash of a short block of its payload ([`call::voice_prints`]).
 //! - **stream**: the RTP packets of one SSRC on one flow ([`call::streams::RtpStream`]).
-//! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec; **payload format**: the codec with
-//!   its clock and parameters.
+//! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec. **payload format**: the codec
+//!   with its clock and parameters.
 //! - **telephone-event**: RTP packets that carry DTMF digits (RFC 4733).
 //! - **redundant audio**: RTP packets that repeat earlier audio (RED, RFC 2198).
 //! - **concealment**: sound that replaces lost packets.
@@ -97,8 +97,8 @@
 //! - **parked** delivery: a person must act before the delivery can succeed. A **dead** delivery was given up.
 //! - **dead letter**: a message to a webhook, mail or Telegram that was given up.
 //! - **held-back** alarm: the alarm command did not run for this alarm, because it ran for the same kind shortly before.
-//! - **site**: one recorder of several that copy their calls to a **central archive**: an object store with the
-//!   recordings, and an **index**, a PostgreSQL database with one row for each call.
+//! - **site**: one recorder of several that copy their calls to a **central archive**. The archive is an object store
+//!   with the recordings, and an **index**: a PostgreSQL database with one row for each call.
 //! - **scope**: the set of calls that an account of the console may see.
 
 #![cfg_attr(not(feature = "service"), allow(dead_code, reason = "the service uses more of the core"))]

@@ -45,8 +45,8 @@ pub(crate) enum ArchiveStage {
 /// The next step of the job that archives a call: store, compare or index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveStep {
-    /// Create the object at this index of [`ArchiveJob::objects`], unless the store already has an object with this
-    /// key.
+    /// Create the object at the given index of [`ArchiveJob::objects`], unless the store already has an object with the
+    /// same key.
     Put(usize),
     /// Compare the file at this index of [`ArchiveJob::objects`] with the object that the store has under the same key.
     Compare(usize),

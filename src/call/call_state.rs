@@ -260,7 +260,7 @@ impl CallNotes {
         self.recorded_elsewhere
     }
 
-    /// Records that the recording of a related call had the sound of this call until this time.
+    /// Records the time until which the recording of a related call had the sound of this call.
     pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }

@@ -200,8 +200,9 @@ pub struct ReferRequest {
 
 /// Loudness and pitch of both sides of a leg in consecutive tenths of a second.
 ///
-/// Each tenth of a second of a side has four hexadecimal digits: two for the mean amplitude in dB, and two for the zero
-/// crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that their sound was not measured.
+/// Each tenth of a second of a side has four hexadecimal digits. Two are for the mean amplitude in dB, and two for the
+/// zero crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that their sound was not
+/// measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinePiece {
     /// Capture time of the first entry, in tenths of a second since the Unix epoch.
@@ -284,7 +285,7 @@ pub enum Decision {
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
         line: u8,
     },
-    /// From now on, packets of the stream with this payload type have this format.
+    /// From now on, packets of the stream with the given payload type have the given format.
     Payload {
         /// Number of the stream in this leg.
         stream: u32,

@@ -13,8 +13,8 @@ pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&
     name(invited_at, &[appliance.as_bytes(), call_id.as_bytes(), from_tag.unwrap_or("").as_bytes(), &micros])
 }
 
-/// Returns the name of a leg, which is the name of its spool file: the UTC time, and a hash of conversation id, Call-ID
-/// and hop.
+/// Returns the name of a leg, which is the name of its spool file. The name is the UTC time, and a hash of conversation
+/// id, Call-ID and hop.
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
     name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes()])

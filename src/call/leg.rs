@@ -93,8 +93,8 @@ fn signature<'a>(
 enum LegState {
     /// The leg accepts messages and media.
     Open,
-    /// The leg is contested and may be over. Since this capture time, another answered call has had media at a media
-    /// address of this leg.
+    /// The leg is contested and may be over. Since the given capture time, another answered call has had media at a
+    /// media address of this leg.
     Contested { since: Timestamp },
     /// The leg is over and accepts no late packets.
     Closed,
@@ -153,7 +153,7 @@ pub(crate) struct LegPause {
 pub(crate) enum LegDue {
     /// Check the leg again at this capture time, when it may time out.
     Later(Timestamp),
-    /// End the leg at this capture time, for this reason.
+    /// End the leg at the given capture time, for the given reason.
     End(Timestamp, EndedBy),
     /// Close the leg, because it is over and no late packets can arrive any more.
     Close,
@@ -304,8 +304,8 @@ impl Leg {
         LegDue::Later(next.min(cut))
     }
 
-    /// Returns the time of the leg's last media, if the leg is over: another call uses its media address, and since
-    /// then the leg has had neither media nor a message.
+    /// Returns the time of the leg's last media, if the leg is over. A leg is over if another call uses its media
+    /// address, and the leg has had neither media nor a message since then.
     pub(crate) fn replaced_at(&self) -> Option<Timestamp> {
         let (answered, _) = self.dialog.answered?;
         self.contested_since().and(self.media.last_at()).map(|heard| heard.max(answered))
@@ -440,7 +440,7 @@ impl Leg {
         !matches!(std::mem::replace(&mut self.state, LegState::Closed), LegState::Closed)
     }
 
-    /// Records that another answered call has media at a media address of this leg since this time.
+    /// Records that another answered call has media at a media address of this leg since the given time.
     pub(crate) const fn contest(&mut self, since: Timestamp) {
         if !self.is_closed() {
             self.state = LegState::Contested { since };

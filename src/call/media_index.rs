@@ -77,7 +77,7 @@ impl MediaIndex {
         &self.announced
     }
 
-    /// Returns the sides of legs by their announced addresses, mutable.
+    /// Returns the sides of legs by their announced addresses, so that the caller can change the table.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }

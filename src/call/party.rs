@@ -311,8 +311,8 @@ impl KeptHeader {
     }
 }
 
-/// Returns a header value without the digits that are dialled after a pause: in a number alone, and in each address the
-/// display name, the user and the parameter `postd`.
+/// Returns a header value without the digits that are dialled after a pause. The value is a number alone, or addresses.
+/// In an address, the display name, the user and the parameter `postd` may have such digits.
 fn without_dialled_codes(value: &str) -> String {
     if without_code(value).len() < value.len() {
         return without_code(value).into_owned();

@@ -49,7 +49,7 @@ struct JudgedPacket {
 enum PayloadReading {
     /// The payload is not valid in this format, or its duration is unknown.
     Unknown,
-    /// The payload lasts this time, ns.
+    /// The duration of the payload's sound, ns.
     Lasts(i64),
     /// The payload has the length of a telephone-event, which has no duration.
     Event,
@@ -62,7 +62,7 @@ pub(crate) enum JudgeVerdict {
     Open,
     /// The announced format is the true format.
     Announced,
-    /// The format with this index is the true format.
+    /// Another of the possible formats is the true format; the value is its index.
     Other(usize),
 }
 
@@ -188,8 +188,8 @@ const EVENT_BYTES: usize = 4;
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
 /// Minimum number of pairs of consecutive packets for a result: a tenth of a second with 20 ms a packet.
 const MIN_PAIRS: u32 = 4;
-/// Number of pairs of consecutive packets after which the announced format is accepted, if the result is still open: 2
-/// s with 20 ms a packet.
+/// Number of pairs of consecutive packets after which the announced format is accepted, if the result is still open. It
+/// is 2 s with 20 ms a packet.
 const MAX_PAIRS: u32 = 100;
 /// Number of packets after which the announced format is accepted, if the result is still open. Few of them may be
 /// consecutive, e.g. if the mirror shows every second packet.
@@ -207,7 +207,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the format that is found from ten packets with this payload and this difference of the timestamps.
+    /// Returns the format that is found from ten packets with the given payload and difference of the timestamps.
     fn judged(
         announced: Option<&PayloadFormat>,
         others: &[PayloadFormat],

@@ -47,8 +47,8 @@ pub(crate) struct CallRoles<'a> {
 impl<'a> CallRoles<'a> {
     /// Assigns the roles to the legs of a call, oldest leg first. Returns `None` if there is no leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // Some legs have no role: a recording session (SIPREC), because it carries the sound of another call; and a leg
-        // between two addresses of one machine, e.g. two nodes of a cluster, because no party is at its ends.
+        // Two kinds of legs have no role. A recording session (SIPREC) carries the sound of another call. A leg between
+        // two addresses of one machine, e.g. two nodes of a cluster, has no party at its ends.
         let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
         let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
         let legs = if with_role.is_empty() { legs } else { &with_role };
@@ -184,8 +184,8 @@ impl<'a> CallRoles<'a> {
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
-    /// Returns the rank of a leg as a source of sound for the recording, from 0: anchor leg, first leg, leg of the
-    /// extension that answered, all others.
+    /// Returns the rank of a leg as a source of sound for the recording. 0 is the anchor leg, then the first leg, the
+    /// leg of the extension that answered, and all others.
     pub(crate) fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())

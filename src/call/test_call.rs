@@ -1,8 +1,8 @@
 //! The header that marks test calls of this recorder (`callspan test-call`).
 //!
 //! A test call is not registered in Pyrus. A stranger must not achieve this by sending the header. So the value of the
-//! header proves that its sender knows the secret key of this recorder: it is an HMAC-SHA256 (RFC 2104) of the
-//! requested treatment and the Call-ID. An intercepted header is invalid for any other call.
+//! header is an HMAC-SHA256 (RFC 2104) of the requested treatment and the Call-ID. It proves that its sender knows the
+//! secret key of this recorder. An intercepted header is invalid for any other call.
 
 use std::fmt;
 

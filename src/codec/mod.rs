@@ -138,9 +138,9 @@ pub(crate) struct StaticFormat {
 enum PayloadLength {
     /// The length gives no duration: the bit rate varies, or the payload is no sound.
     Variable,
-    /// Each sample of each channel has this number of bytes; samples run at the RTP clock.
+    /// Each sample of each channel has the given number of bytes; samples run at the RTP clock.
     BytesPerSample(u8),
-    /// The bit rate is constant: this number of kbit/s.
+    /// The bit rate is constant, kbit/s.
     BitRate(u8),
     /// All frames have the same size in bytes and the same duration in ms.
     Frames { bytes: u8, frame_ms: u8 },
@@ -415,7 +415,7 @@ const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
 
 /// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // Ie and Bpl (see [`EquipmentImpairment`]) of G.711 with concealment of lost packets.
+    // Ie and Bpl ([`EquipmentImpairment`]) of G.711 with concealment of lost packets.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -431,8 +431,8 @@ static CODECS: [CodecFacts; 36] = [
         .static_types(&[mono(9, 8_000)])
         .length(PayloadLength::BitRate(64))
         .decoder(DecoderKind::G722),
-    // These values were measured with G.729A and voice activity detection. Annex A decodes the same bit stream, so they
-    // hold for G.729 too.
+    // The values for the E-model were measured with G.729A and voice activity detection. Annex A decodes the same bit
+    // stream, so the values hold for G.729 too.
     CodecFacts::new(Codec::G729, "G729", 8_000)
         .aliases(&["G729A", "G729B", "G729AB"])
         .static_types(&[mono(18, 8_000)])

@@ -246,7 +246,8 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
 const STREAM_TIME: Duration = Duration::from_secs(60);
 /// Interval between two events of a stream, i.e. between two updates of the levels.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Number of events between two reads of the journal. With [`PERIOD`], it is read once a second.
+/// Number of updates sent to a page between two reads of the journal. With [`PERIOD`], the journal is read once a
+/// second.
 const ROUNDS: u32 = 4;
 /// Age at which the stored live calls are read again. It is a little less than the second between two reads of a page.
 const FRESH: Duration = Duration::from_millis(900);

@@ -1,5 +1,5 @@
-//! The part of the health page about the mirror port: counters of each interface, directions, repeated packets, tunnels,
-//! and what the recorder learnt about the site.
+//! The part of the health page about the mirror port. It has counters of each interface, directions, repeated packets,
+//! tunnels, and what the recorder learnt about the site.
 
 use std::net::IpAddr;
 

@@ -44,9 +44,9 @@ pub struct DecodeCounters {
 /// the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WrappedSip {
-    /// Number of packets with SIP behind such a header.
+    /// Number of packets with SIP behind a header that the decoder cannot remove.
     pub(crate) packets: u64,
-    /// The first such header; `None` if there was none.
+    /// The first header with SIP behind it that the decoder could not remove; `None` if there was none.
     pub(crate) wrapper: Option<UndoneWrapper>,
 }
 

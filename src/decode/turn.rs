@@ -293,8 +293,8 @@ mod tests {
             assert_eq!(unwrapped(&mut relays, (client(), server()), &data), Some((client(), server())));
             assert_eq!(unwrapped(&mut relays, (server(), client()), &data), Some((server(), client())));
         }
-        // None of these messages relays media: the first has too many bytes after the data, the second has no media,
-        // the third has a reserved channel number.
+        // None of these messages relays media. The first has too many bytes after the data, the second has no media,
+        // and the third has a reserved channel number.
         for other in [channel_data(0x4001, &RTP, 4), channel_data(0x4001, &[0; 14], 0), channel_data(0x5001, &RTP, 0)] {
             assert_eq!(relays.handle((client(), server()), &other, other.len()), None);
         }

@@ -109,8 +109,8 @@ impl RequestPacer {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
         if let (Some(remaining), Some(reset)) = (remaining, reset) {
-            // The header is rounded to whole seconds. One second is added, so that the next request is not sent too
-            // early.
+            // Pyrus rounds the time until the rate limit resets to whole seconds. One second is added, so that the next
+            // request is not sent too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
             // Responses may arrive in another order than Pyrus sent them. In one window, the response with the lowest

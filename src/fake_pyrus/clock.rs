@@ -8,7 +8,7 @@ use super::options::ClockMode;
 /// A clock that begins at the real time. It runs with real time unless it is frozen, and tests can advance it.
 #[derive(Debug)]
 pub(super) struct VirtualClock {
-    /// Virtual time, since the Unix epoch, at the real time `since`.
+    /// Virtual time, since the Unix epoch, at the moment `since` of the real clock.
     base: Duration,
     since: Instant,
     mode: ClockMode,

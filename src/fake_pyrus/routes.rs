@@ -1,7 +1,7 @@
 //! The endpoints `auth` and `files/upload` of the fake. (The module `telephony` has the others.)
 //!
-//! Every endpoint checks a request in this order: path, token, rate limit, body, account, whether calls are accepted,
-//! required parameters, the named task or call, file, form fields.
+//! Every endpoint checks a request in this order. Path, token, rate limit, body and account come first. Then come
+//! whether calls are accepted, required parameters, the named task or call, file, and form fields.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub enum ApiHost {
     Api,
     /// The files host, which serves uploads.
     Files,
-    /// One host for everything, if the hosts have no separate listeners.
+    /// The only host, if accounts, API and files have no separate listeners.
     One,
 }
 

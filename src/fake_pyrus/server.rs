@@ -296,7 +296,8 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // That is not a violation, because the client may have been killed during the upload.
+        // A connection that the client closes is not a violation, because the client may have been killed during the
+        // upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)

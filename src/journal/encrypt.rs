@@ -96,7 +96,7 @@ impl Journal {
         })
     }
 
-    /// In the list of leftovers, replaces the encrypted file of kept packets by the plain file. Kept packets have no
+    /// Replaces the encrypted file of kept packets by the plain file, in the list of leftovers. Kept packets have no
     /// row that must change.
     ///
     /// # Errors

@@ -326,7 +326,8 @@ impl Journal {
     /// Locks the connection for writing. Only [`Journal::write`] and [`Journal::put_calls_with_segments`] may use this.
     fn lock_to_write(&self) -> JournalGuard<'_> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // This thread may have stored reports while it used another journal. They are discarded.
+        // This thread may have stored reports of damage or of a failed sync while it used another journal. Those
+        // reports are discarded.
         DAMAGE_SEEN.set(None);
         SYNC_FAILED.set(false);
         JournalGuard { connection, journal: self, changes_at_lock: None }

@@ -7,8 +7,8 @@
 //!   earlier than the spool: [`Journal::sync_states`] is called as often as the spool is synced. After the end of a
 //!   call without media, the spool keeps the signalling of the call for two of these intervals. The commit of any other
 //!   row waits for the disk; the rows that were written before it are then on the disk, too.
-//! - If a sync of the write-ahead log fails, pages of the log may be lost, even if a later sync succeeds: Linux reports
-//!   the error once and then counts the pages as written. When SQLite reads the log, it stops at the first lost page.
+//! - If a sync of the write-ahead log fails, pages of the log may be lost, even if a later sync succeeds. Linux reports
+//!   the error once, and then counts the pages as written. When SQLite reads the log, it stops at the first lost page.
 //!   So [`Journal::write`] copies the log into the database and empties it before it begins the next commit. Spools are
 //!   removed and requests are sent to Pyrus only after a confirmed commit. A write that fails has changed nothing, so
 //!   its caller can repeat it.

@@ -43,8 +43,8 @@ impl fmt::Display for VerdictTotals {
     }
 }
 
-/// Returns the totals of a period (an hour or a day) in one line: `214 calls: 198 both sides, 11 not answered; 209
-/// delivered, 2 owed`.
+/// Returns the totals of a period (an hour or a day) in one line. Example: `214 calls: 198 both sides, 11 not answered;
+/// 209 delivered, 2 owed`.
 pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     let mut verdicts = VerdictTotals::default();
     totals.verdicts.iter().for_each(|(verdict, calls)| verdicts.add_many(*verdict, *calls));

@@ -1,5 +1,5 @@
-//! Writes WAV files with G.711 (hound writes PCM only): the formats WAVE_FORMAT_ALAW and WAVE_FORMAT_MULAW of RFC 2361
-//! sections 7 and 8, with the `fact` chunk that all formats but PCM need.
+//! Writes WAV files with G.711 (hound writes PCM only). The formats are WAVE_FORMAT_ALAW and WAVE_FORMAT_MULAW of RFC
+//! 2361 sections 7 and 8. They have the `fact` chunk that all formats but PCM need.
 
 use std::io::{self, Seek, SeekFrom, Write};
 

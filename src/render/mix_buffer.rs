@@ -128,7 +128,7 @@ impl MixBuffer {
     /// Outputs all samples before a position.
     ///
     /// # Errors
-    /// When `out` fails.
+    /// Fails if `out` fails.
     pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         let talks_on = (self.rate_hz / TALKS_ON_PARTS) as usize;

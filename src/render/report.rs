@@ -106,7 +106,7 @@ pub struct SideReport {
     pub peak: u32,
     /// Root mean square of the samples in the pieces of 20 ms with talk.
     pub talk_rms: f64,
-    /// Number of samples at the maximum of 16 bits, or of G.711.
+    /// Number of clipped samples: samples at the largest value of 16 bits, or of G.711.
     pub clipped: u64,
     /// Time with sound louder than -45 dBov, seconds.
     pub talk_s: f64,

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 /// Reads a spool a second time and passes its sound to `out`, in order. One call of `out` gets at most one second.
 ///
 /// # Errors
-/// When the spool cannot be read or `out` fails.
+/// Fails if the spool cannot be read or `out` fails.
 pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -> Result<RenderReport, RenderError> {
     render_by(PlayPaths::All, plan, source, out)
 }

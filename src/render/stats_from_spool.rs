@@ -44,7 +44,7 @@ impl SpoolStats {
     /// Counts the packets in a spool up to a time. It reads the spool once more, because few calls need these counts.
     ///
     /// # Errors
-    /// When the spool cannot be read.
+    /// Fails if the spool cannot be read.
     pub(super) fn of(source: &LegSource, until: Option<Timestamp>) -> Result<Self, RenderError> {
         let (mut known, mut stats) = (DecidedStreams::default(), Self::default());
         read_until(source, until, &mut |entry| match entry {

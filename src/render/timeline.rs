@@ -113,8 +113,8 @@ impl LagTrack {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
 
-    /// Returns how much the smallest lag of a bin changes over the track: the largest minus the least of these values,
-    /// ns.
+    /// Returns how much the lag changes over the track, ns. Each bin (a piece of the track) has a smallest lag; the
+    /// result is the largest minus the least of these values.
     pub(super) fn wander_ns(&self) -> i64 {
         wander_ns(&self.bins)
     }
@@ -223,7 +223,7 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Sums over the bins (pieces of a track) before or after a possible step of the lag.
+/// Number of packets and lags, ns, in the bins (pieces of a track) before or after a possible step of the lag.
 struct BinGroup {
     packets: u32,
     min_lag: i64,

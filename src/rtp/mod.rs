@@ -25,8 +25,8 @@ pub(crate) use rtcp_form::RtcpForm;
 pub enum MediaPacketKind {
     /// RTP or SRTP; both have the same unencrypted header.
     Rtp,
-    /// RTCP or SRTCP. An RTP packet with the marker bit and a payload type of 64 to 95 begins with the same bytes;
-    /// [`rtcp_form`] distinguishes them by their length fields.
+    /// RTCP or SRTCP. An RTP packet with the marker bit and a payload type of 64 to 95 begins with the same bytes.
+    /// [`rtcp_form`] distinguishes RTCP from RTP by the length fields.
     Rtcp,
     /// STUN, which ICE uses to check whether two endpoints reach each other (RFC 8489, RFC 8445).
     Stun,

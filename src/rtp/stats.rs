@@ -378,8 +378,8 @@ const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 /// Number of recent packets that are searched for duplicates: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;
 
-/// Maximum gap of the sequence number, in packets, that counts as loss and not as a jump (RFC 3550 appendix A.1): one
-/// minute at 20 ms a packet.
+/// Maximum gap of the sequence number, in packets, that counts as loss and not as a jump (RFC 3550 appendix A.1). It is
+/// one minute at 20 ms a packet.
 const MAX_DROPOUT: u16 = 3_000;
 
 /// Maximum distance below the highest sequence number, in packets, that counts as reordering and not as a jump (RFC

@@ -50,7 +50,7 @@ struct CleanerState {
 
 impl CleanerState {
     fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
-        // There are more than [`MAX_MEDIA`] m= lines. All further lines belong to m= lines that are dropped.
+        // The description has more than [`MAX_MEDIA`] m= lines. All further lines belong to m= lines that are dropped.
         if self.media > MAX_MEDIA {
             return;
         }

@@ -1,18 +1,17 @@
 //! The parts of `callspan run`, i.e. of the recorder as a service. The commands `replay` and `calls` use some of these
 //! parts, too.
 //!
-//! - From the network to the disk: [`pipeline`] (passes frames to decoder, engine and spool), [`resume`] (continues the
-//!   calls in the spool of an earlier process).
-//! - From the disk to the recordings: [`post_process`] (the threads that work on calls after the engine) with `worker`
-//!   (the state that these threads share), `event_batch` (stores many events in one transaction). Then `publish`
-//!   (renders ended calls) and `segments` (renders segments of calls in progress). Also [`record_sync`] (writes
-//!   delivery states into call records) and [`rerender`] (renders a call again).
+//! - From the network to the disk: [`pipeline`] (passes frames to decoder, engine and spool), [`resume`] (continues
+//!   calls of an earlier process).
+//! - From the disk to the recordings: [`post_process`] (threads that work on calls after the engine), `worker` (their
+//!   shared state), `event_batch` (events of one transaction). Then `publish` (renders ended calls) and `segments`
+//!   (renders segments of calls in progress). Also [`record_sync`] (writes delivery states into call records) and
+//!   [`rerender`] (renders a call again).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
 //!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). For `replay`:
 //!   `parallel_render` (threads instead of processes) and `render_marker` (a file that names the calls being rendered).
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
-//!   delivery), `startup_failure` (the alarm that the service cannot start), `reload` (SIGHUP), `systemd` and
-//!   `life_signs` (signs of life).
+//!   delivery), `startup_failure` (the alarm about a failed start), `reload` (SIGHUP), `systemd`, `life_signs`.
 //! - `state_files`: writes small files, so that the capture thread need not wait for the disk.
 //! - `topology_file`: stores which IP addresses belong to one machine, so that a restarted service knows it.
 //! - `test_key`: the key by which the recorder knows its own test calls.

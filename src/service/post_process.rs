@@ -115,7 +115,8 @@ impl QueuedTasks {
         crossbeam_channel::select! {
             recv(self.sound) -> task => match task {
                 Ok(task) => Ok(task),
-                // Both senders are dropped together. So the other queue may still have tasks, but it gets no new task.
+                // The senders of both queues are dropped together. So the other queue may still have tasks, but gets no
+                // new task.
                 Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             },
             recv(self.rest) -> task => match task {
@@ -476,8 +477,9 @@ pub const PAUSES: &[Duration] =
 const MAX_RENDER_THREADS: usize = 4;
 /// Maximum time to wait for the maintenance thread, and for the last update of the records, when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
-/// Interval between checks whether a waiting task is due for another try.
+/// Interval between checks whether a failed work item is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
-/// Maximum number of tasks that wait in memory for another try, about 10 KiB each. Further tasks are dropped. The next
-/// start finds their calls, because packets and journal rows are on the disk.
+/// Maximum number of failed work items (rendering or delivery of a call) that wait in memory for another try, about 10
+/// KiB each. Further items are dropped. The service finds their calls again at its next start, because packets and
+/// journal rows are on the disk.
 const MAX_RETRIES: usize = 10_000;

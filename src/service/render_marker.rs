@@ -76,7 +76,7 @@ impl RenderMarker {
         state.write_rendering();
     }
 
-    /// Records that this suspect also crashed its worker process in this run.
+    /// Records that the suspect also crashed its worker process in this run.
     pub(crate) fn note_broken(&self, id: &str) {
         self.lock().broken.push(id.to_owned());
     }

@@ -158,8 +158,8 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg, earlier: &dyn EarlierCal
 fn usable<T>(read: Result<T, SpoolError>, path: &Path) -> Result<Option<T>, SpoolError> {
     match read {
         Ok(value) => Ok(Some(value)),
-        // Any other error, e.g. missing access rights or a spool of a newer version, concerns all spools. So it stops
-        // the start of the service.
+        // Errors that concern all spools, e.g. missing access rights or a spool of a newer version, stop the start of
+        // the service.
         Err(error) if !is_damaged(&error) => Err(error),
         Err(error) => {
             tracing::error!("{error}: this spool is skipped and kept as .pcapng.failed");

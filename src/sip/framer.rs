@@ -1,9 +1,9 @@
 //! Splits byte streams into SIP messages: SIP over TCP (RFC 3261 section 18.3) and over WebSocket (RFC 7118). The bytes
 //! show which of the two it is.
 //!
-//! Over TCP, the Content-Length of a message gives its end. After lost bytes, after a wrong length, and in the middle
-//! of a stream, the start of the next message is searched for: a start line that a header line follows. A start line
-//! alone is not enough, because a body may contain one (message/sipfrag, RFC 3420).
+//! Over TCP, the Content-Length of a message gives its end. The start of the next message is searched for after lost
+//! bytes, after a wrong length, and in the middle of a stream. It is a start line that a header line follows. A start
+//! line alone is not enough, because a body may contain one (message/sipfrag, RFC 3420).
 //!
 //! Invariants:
 //! - The messages do not depend on how the stream is cut into pieces. There is one exception: in the middle of a
@@ -375,8 +375,8 @@ impl SipFramer {
             match unread.get(after + returns) {
                 Some(b'\n') => return Some(after + returns + 1),
                 Some(_) => from = after,
-                // The buffer ends with a line end. With the next bytes it may become the empty line, so it is searched
-                // again.
+                // The buffer ends with a line end. The next bytes may complete it to the empty line behind the headers,
+                // so the next search begins at this line end.
                 None => {
                     self.searched = from + end;
                     return None;

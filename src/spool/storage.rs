@@ -1,8 +1,8 @@
 //! Marks the folders of a service, so that a missing or exchanged disk is noticed.
 //!
 //! Each folder has a marker, the file [`FILE_NAME`], with the id of the folder and the ids of the service's other
-//! folders. A folder without its marker is used in two cases: it is new, or it is on the same file system as before, so
-//! somebody emptied it.
+//! folders. A folder without its marker is used in two cases. Either it is new, or it is on the same file system as
+//! before, so somebody emptied it.
 //!
 //! # Invariants
 //! - Nothing is written below the mount point of a file system that is missing.

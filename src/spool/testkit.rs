@@ -24,7 +24,7 @@ pub(crate) fn at_ms(ms: f64) -> Timestamp {
     T0.offset((ms * 1e6).round() as i64)
 }
 
-/// Returns a payload format with this encoding name and this clock rate in Hz.
+/// Returns a payload format with the given encoding name and clock rate in Hz.
 pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
     PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
 }

@@ -2,8 +2,8 @@
 //!
 //! Every disk error is treated as temporary. Chunks that cannot be written wait in memory (module `leg_files`) and are
 //! tried again after [`RETRY_PAUSES`]. New packets also wait in memory, up to `buffer_mib`; above that the capture
-//! thread drops and counts them. The end of a call is passed on after the call's packets are written. Updates of live
-//! calls do not wait, because a ringing call must appear on the user's screen at once.
+//! thread drops and counts them. The end of a call is passed to post-processing after the call's packets are written.
+//! Updates of live calls do not wait, because a ringing call must appear on the user's screen at once.
 
 use std::collections::HashSet;
 use std::io;

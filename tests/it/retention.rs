@@ -1,5 +1,5 @@
-//! Tests of three things: removal of recordings by age and by free space, holds on calls, and the lock that allows only
-//! one service for each spool.
+//! Tests removal of recordings by age and by free space, and holds on calls. Also tests the lock that allows only one
+//! service for each spool.
 
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};

@@ -305,8 +305,8 @@ fn a_replay_of_the_same_call_gives_parts_of_the_same_bytes() {
 fn a_restart_between_parts_loses_and_doubles_nothing() {
     let place = SegmentSetup::new();
     let packets = long_call().sorted();
-    // Moments of a stop: before any segment, after the first segment, in the middle of the second, and when the third
-    // is full but not due.
+    // Moments of a stop. They are before any segment, after the first segment, in the middle of the second, and when
+    // the third is full but not due.
     let stops = [0.0, due_ms(1), due_ms(1) + 7_000.0, due_ms(3) - 5_000.0, BYE_MS + 1.0];
     let parts = [1, 1, 2];
     for (n, span) in stops.windows(2).enumerate() {

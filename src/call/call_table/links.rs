@@ -21,7 +21,7 @@ pub(crate) struct LegLinks {
     /// Presumed endpoints at which the leg receives media: the host that sends the SIP, with the announced port. The
     /// media index finds the leg under them.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
-    /// Keys of the leg's sides in the media index, if a side is behind a NAT and the host of its media is unknown.
+    /// Keys in the media index of the leg's sides that are behind a NAT, if the host of their media is unknown.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
     /// Version of the negotiation from which `announced` was made. It grows with each offer and answer. `None` before
     /// the first.

@@ -248,8 +248,8 @@ impl CallTable {
         }
     }
 
-    /// Removes the relations of a call by the rule `ambiguous`, in both calls of each relation: it is known now to which
-    /// call its leg belongs.
+    /// Removes the relations of a call by the rule `ambiguous`, in both calls of each relation. The call of the
+    /// ambiguous leg is known now.
     pub(crate) fn forget_ambiguity(&mut self, call: CallKey) {
         let Some(id) = self.calls.get(call).map(|call| call.id.clone()) else { return };
         let is_ambiguous = |relation: &RelationRecord| relation.why == CorrelationRule::Ambiguous;
@@ -312,7 +312,7 @@ impl CallTable {
 
 /// Methods that change the indexes of signalling.
 impl CallTable {
-    /// Sets the endpoints that stand for the machines at both ends of an open leg (see [`LegLinks::machines`]).
+    /// Sets the endpoints that stand for the machines at both ends of an open leg ([`LegLinks::machines`]).
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.links.machines = machines;

@@ -139,7 +139,7 @@ struct RelayCounts {
     /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
     /// machine.
     is_linked: [bool; 2],
-    /// For each leg: the side at which the machine is that passes the sound on; `None` before the first equal block.
+    /// For each leg, the side at which the relaying machine is; `None` before the first equal block.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
     /// Strength of the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
@@ -281,8 +281,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves nothing in three cases: it repeats, its own stream has it again, or a third stream has it to
-        // which no machine passes it on.
+        // The block proves nothing if it repeats, or if its own stream has it again. It also proves nothing if a third
+        // stream has it to which no machine passes it on.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID

@@ -28,9 +28,9 @@ use crate::time::Timestamp;
 /// leg from the other address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The machine sent the new leg, and has this address on another leg of the call.
+    /// The machine sent the new leg. On another leg of the call, the machine has this address.
     OfDraft(Endpoint),
-    /// The machine sent the leg with this key, and has this address on the new leg.
+    /// The machine sent the leg with the given key. On the new leg, the machine has the given address.
     OfLeg(LegKey, Endpoint),
 }
 

@@ -69,8 +69,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the end of a relay that is a telephone which also talks with the outside party of its own call, e.g. while
-    /// a second customer is in call waiting. The other end must be another outside party.
+    /// Returns the end of a relay that is a telephone with a talk of its own. The telephone also talks with the outside
+    /// party of its call, e.g. while a second customer is in call waiting. The other end must be another outside party.
     fn telephone_of_two(&self, relay: ProvenRelay) -> Option<RelayEnd<'_>> {
         self.ends_of(relay).find(|RelayEnd { leg, partner, anchor, .. }| {
             let relays = self.table.call(leg.call()).map_or(&[][..], |call| call.notes.relays());
@@ -184,7 +184,8 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The command for one leg comes first. The command about the learnt machine replaces the addresses of all legs.
+        // The sending machine of one leg is set first, because the command about the learnt machine replaces the
+        // addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),

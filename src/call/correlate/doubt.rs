@@ -1,9 +1,10 @@
 //! Doubtful legs: a number joined them to a call, and nothing else shows that they belong to it. Their sound is compared
 //! with that of the recorded leg.
 //!
-//! A PBX that passes a call on also passes the answer and the BYE on, within milliseconds. A caller in a queue, a voice menu
-//! or a voice mail was answered before, so the answer of a telephone proves nothing. If the mirror misses the leg of a
-//! second caller with the same number, the telephone that the PBX rings for this caller is joined to the first one.
+//! A PBX that passes a call on also passes the answer and the BYE on, within milliseconds. A caller in a queue, a voice
+//! menu or a voice mail was answered before, so the answer of a telephone proves nothing. A second caller may have the
+//! same number as the first caller. If the mirror misses the leg of the second caller, the telephone that the PBX rings
+//! for this caller is joined to the first call.
 
 use std::time::Duration;
 
@@ -93,8 +94,8 @@ impl Correlator<'_> {
         !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || lasts_longer)
     }
 
-    /// Returns the legs of a group with other sound, with the legs that belong to them: those that exist because of the
-    /// same doubtful leg, and other telephones that stopped ringing when this leg was answered.
+    /// Returns the legs of a group with other sound, with the legs that belong to them. These are legs that exist
+    /// because of the same doubtful leg, and telephones that stopped ringing when this leg was answered.
     pub(super) fn with_effects(
         &self,
         group: &SoundGroup<'_>,

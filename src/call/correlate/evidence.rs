@@ -93,7 +93,7 @@ impl CallChoice {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// If the leg could belong to several calls, chooses the call that `preferred` returns. The other calls are stored
+    /// Chooses the call that `preferred` returns, if the leg could belong to several calls. The other calls are stored
     /// as alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
         let Self::Ambiguous(evidence) = &self else { return self };

@@ -76,14 +76,14 @@ pub(super) fn onward_both(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::OnwardBoth)
 }
 
-/// Returns the evidence of the rule `hairpin`: a proxy brought an extension's call to the PBX, and the PBX sends the
+/// Returns the evidence of the rule `hairpin`. A proxy brought an extension's call to the PBX, and the PBX sends the
 /// call back to the same proxy.
 pub(super) fn hairpin(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Hairpin)
 }
 
-/// Returns the evidence of the rule `diverted`: by its Diversion or History-Info header, the new leg was diverted from
-/// the number that the older leg called.
+/// Returns the evidence of the rule `diverted`. The Diversion or History-Info header of the new leg names the number
+/// that the older leg called.
 pub(super) fn diverted(question: &LegQuestion<'_>) -> Vec<Evidence> {
     onward_legs(question, CorrelationRule::Diverted)
 }

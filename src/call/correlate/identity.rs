@@ -72,7 +72,7 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 ///
 /// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
 /// same Call-ID. If the Call-ID is so short, the two legs must also share a number. It is also enough if the receiver
-/// of one sent the other.
+/// of one leg sent the other leg.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let signature = &question.signature;
     let is_random = is_random(question.dialog.call_id());
@@ -85,8 +85,8 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns whether two legs share the caller's number or the called number, or whether the receiver of one sent the
-/// other.
+/// Returns whether two legs share the caller's number or the called number, or whether the receiver of one leg sent the
+/// other leg.
 fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
     let old = leg.signature();
     same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)

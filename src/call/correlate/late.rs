@@ -90,8 +90,8 @@ impl Correlator<'_> {
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
             return None;
         }
-        // Two calls over the same hop stay separate, e.g. two calls from the trunk to the proxy, or two calls by a
-        // dialler on the PBX's host.
+        // Two calls over the same hop stay separate. Examples are two calls from the trunk to the proxy, and two calls
+        // by a dialler on the PBX's host.
         let is_beside = |into: CallKey| {
             let of_own = || self.table.legs_of(own);
             let mut started = of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));
@@ -117,9 +117,10 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns the evidence of the rule `late_sibling`: a leg that is alone in its call now matches this leg's call.
+/// Returns the evidence of the rule `late_sibling`: another leg, which is alone in its call, now matches the call of
+/// the subject.
 ///
-/// When this leg was answered or ended, the PBX reacted by sending that other leg. The mirror port may show the
+/// When the subject was answered or ended, the PBX reacted by sending the other leg. The mirror port may show the
 /// reaction first.
 pub(super) fn late_sibling(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;

@@ -64,7 +64,7 @@ pub(crate) struct Correlation {
 }
 
 impl Correlation {
-    /// Returns the result for a leg that joins this call by this rule.
+    /// Returns the result for a leg that joins the given call by the given rule.
     fn join(call: CallKey, by: CorrelationRule) -> Self {
         Self { same: Some((call, by)), ..Self::default() }
     }

@@ -48,7 +48,7 @@ fn is_same_attempt(refused: &Leg, new: &LegSignature<'_>) -> bool {
 /// Returns whether a telephone or PBX repeats an INVITE on its own after this final status.
 const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
     match status {
-        // These statuses mean that a person decided, so no machine tries again.
+        // These statuses mean that a person decided, e.g. declined the call, so no machine tries again.
         486 | 487 | 600 | 603 | 607 => false,
         // A machine can try again by itself: the call was redirected, or was refused for a reason that another INVITE
         // can remove.

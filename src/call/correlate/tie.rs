@@ -61,8 +61,8 @@ impl Correlator<'_> {
         is_open && self.table.legs_of(leg.call()).all(fits)
     }
 
-    /// Returns whether a call already has a leg over this hop, from the same machine to the same machine. A further
-    /// dialog over this hop is another call, so it did not cause the legs of this call.
+    /// Returns whether a call already has a leg over the given hop, from the same machine to the same machine. A
+    /// further dialog over the hop is another call, so it did not cause the legs of this call.
     pub(super) fn has_leg_over(&self, call: CallKey, hop: (Endpoint, Endpoint)) -> bool {
         let is_same = |leg: &Leg| leg.machines().0.same_host(hop.0) && leg.machines().1.same_host(hop.1);
         self.table.legs_of(call).any(is_same)

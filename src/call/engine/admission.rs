@@ -22,7 +22,8 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // If the call of the removed leg is live, the leg stays in the table. Then a further leg must be removed.
+            // If the call of the removed leg is live, the leg is closed but stays in the table. Then a further leg must
+            // be removed.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

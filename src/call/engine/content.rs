@@ -33,7 +33,7 @@ impl ContentEvidence {
         leg.media.streams_mut().iter_mut().for_each(|stream| stream.watch = None);
     }
 
-    /// Returns the number of streams that are being compared with others.
+    /// Returns the number of streams with a voice that is being compared with the voice of other streams.
     pub(super) fn watched_streams(&self) -> usize {
         self.index.sizes().0
     }
@@ -99,7 +99,8 @@ impl Engine {
     }
 
     /// Begins to compare the voice of a stream with other streams. Recording sessions (SIPREC) and encrypted media are
-    /// not compared. While spools are read back after a restart, only the time is stored.
+    /// not compared. While spools are read back after a restart, nothing is compared; the leg only stores the time at
+    /// which it missed the comparison.
     pub(super) fn watch_stream(&mut self, StreamRef { slot, index }: StreamRef, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             if let Some(leg) = self.table.leg_mut(slot) {

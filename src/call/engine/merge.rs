@@ -70,7 +70,7 @@ impl Engine {
     ) -> Option<CallKey> {
         let first = self.table.leg(*slots.first()?)?;
         let left = self.table.call(from)?;
-        // The id of the old call may come from this leg. So the new id is made from the old id, too.
+        // The id of the old call may be made from this leg. So the id of the new call is made from the old id, too.
         let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
         let (at, call_id) = (first.created_at, first.dialog.call_id());
         let id = conversation_id(&self.settings.config.appliance, call_id, Some(&tag), at);

@@ -176,8 +176,8 @@ impl Engine {
         }
     }
 
-    /// Uses another configuration from now on, also for live calls. Three settings stay as they are, because spools and
-    /// ids of live calls depend on them: the recorder's name, the start of recordings, and the length of segments.
+    /// Uses another configuration from now on, also for live calls. Three settings do not change: the recorder's name,
+    /// the start of recordings, and the length of segments. Spools and ids of live calls depend on them.
     pub fn reload(&mut self, config: Config) {
         let Config { appliance, start, part_s, .. } = &self.settings.config;
         self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };

@@ -82,7 +82,7 @@ fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
 }
 
 impl RestoreState {
-    /// Removes and returns the leg that begins with a message with this Call-ID at this hop.
+    /// Removes and returns the leg that begins with a message with the given Call-ID at the given hop.
     pub(super) fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<RestoredLeg> {
         if self.legs.is_empty() {
             return None;
@@ -172,7 +172,8 @@ impl Engine {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
-            // This decision came from a timer of the earlier process. The same timer does nothing during the restore.
+            // A timer of the earlier process ended the replaced leg. The same timer does nothing while spools are read
+            // back, so the leg is ended here.
             Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // The stream is created even if the spool lacks its first packet, because decisions name streams by their

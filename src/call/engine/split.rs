@@ -62,9 +62,9 @@ impl Engine {
         }
     }
 
-    /// Keeps the ids of the live calls that are related to a call that is over: its record names them, so no merge may
-    /// remove them. An ambiguous telephone that still rings or talks does not belong to the call that is over. So the two
-    /// are no longer related.
+    /// Keeps the ids of the live calls that are related to an ended call. The record of the ended call names these ids,
+    /// so no merge may remove them. An ambiguous telephone that still rings or talks does not belong to the call that
+    /// is over. So the two are no longer related.
     pub(super) fn keep_related_calls(&mut self, over: CallKey, sink: &mut dyn LegSink) {
         let relations = self.table.call(over).map_or(&[][..], |call| &call.relations).to_vec();
         for relation in relations {

@@ -96,6 +96,6 @@ pub(super) fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
     foldhash::fast::FixedState::with_seed(1).hash_one(value)
 }
 
-/// Time for which an ended dialog is remembered: twice the 32 s for which a BYE or a 200 may be retransmitted (RFC 3261
-/// timers F and H).
+/// Time for which an ended dialog is remembered. A BYE or a 200 may be retransmitted for 32 s (RFC 3261 timers F and
+/// H); this is twice that time.
 const TOMBSTONE_TIME: std::time::Duration = std::time::Duration::from_secs(64);

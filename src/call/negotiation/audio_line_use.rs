@@ -1,5 +1,5 @@
 //! The audio m-line to which a stream belongs. An answer has the m-lines of its offer in the same order (RFC 3264
-//! section 6), so both descriptions of an m-line have the same index.
+//! section 6). So both descriptions of an m-line have the same index.
 
 use super::Negotiation;
 use super::audio_description::AudioLine;

@@ -2,7 +2,7 @@ use super::*;
 use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
 
-/// Code words of A-law, as 20 ms of a square wave with some noise.
+/// Returns code words of A-law: 20 ms of a square wave with some noise.
 fn packet(half_period: usize, amplitude: u8, seed: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let wave = (0..160_usize).map(|n| if (n / half_period).is_multiple_of(2) { 0x80 } else { 0 });

@@ -49,8 +49,8 @@ pub(crate) enum TopologyChange {
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the numbers of these calls, so that calls between the same numbers count once. Empty when the hosts
-    /// count as one machine.
+    /// Hashes of the numbers of the calls that showed both hosts to be one machine, so that calls between the same
+    /// numbers count once. Empty when the hosts count as one machine.
     parties: Vec<u64>,
 }
 

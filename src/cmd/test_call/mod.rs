@@ -1,9 +1,10 @@
 //! `callspan test-call`: proves that a call through the mirrored port is recorded, or names the step at which the call
 //! is lost.
 //!
-//! The command sends the packets of a made-up call through a network card: SIP messages of both sides, and RTP with a
-//! tone for each side. Then it looks for the call in the journal of the running service. The recorder recognizes a test
-//! call by a SIP header ([`crate::call::test_call`]). It registers such a call in Pyrus only with `--deliver`.
+//! The command sends the packets of a made-up call through a network card. The packets are SIP messages of both sides,
+//! and RTP with a tone for each side. Then it looks for the call in the journal of the running service. The recorder
+//! recognizes a test call by a SIP header ([`crate::call::test_call`]). It registers such a call in Pyrus only with
+//! `--deliver`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -161,7 +161,7 @@ pub(super) fn csrf(viewer: &Viewer) -> Markup {
     html! { @if let Some(token) = &viewer.csrf { input type="hidden" name="csrf" value=(token); } }
 }
 
-/// Returns the symbol and the CSS colour of a class of calls.
+/// Returns the symbol and the CSS colour for calls with the given audible sides.
 pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str) {
     match class {
         HeardClass::Both => ("both", "ok"),

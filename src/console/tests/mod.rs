@@ -487,8 +487,8 @@ fn search_finds_a_call_by_every_spelling_name_and_filter() {
 fn counts_and_scope_agree_with_the_calls_found() {
     let office = Office::with_calls(&["120", "121", "220", "1200"]);
     let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
-    // Scopes accept the same patterns as rules, e.g. those of Asterisk: N is 2 to 9, Z is 1 to 9, X. is two digits or
-    // more.
+    // Scopes accept the same patterns as rules, e.g. those of Asterisk. N is 2 to 9, Z is 1 to 9, and X. is two digits
+    // or more.
     let patterns = [
         ("1xx", 2),
         ("[1-2]2x", 3),

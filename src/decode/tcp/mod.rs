@@ -494,8 +494,8 @@ const SIPS_PORT: u16 = 5061;
 /// Age at which a hole is given up if the receiver has acknowledged its bytes. Only frames that come late from another
 /// interface can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
-/// Age at which any other hole is given up. The first retransmission follows after 0.2 to 1 s. The second follows after
-/// three times that (RFC 6298).
+/// Age at which a hole is given up if the receiver has not acknowledged its bytes. The first retransmission follows
+/// after 0.2 to 1 s. The second follows after three times that (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed. It is longer than the interval of keep-alives (RFC 5626: 120 s) and of
 /// most registrations.

@@ -17,7 +17,7 @@ impl WrappedSip {
     /// Counts a UDP datagram that contains SIP behind a header of its own.
     pub(in crate::decode) fn note_datagram(&mut self, port: u16, payload: &[u8]) {
         match payload.first() {
-            // HEP has the message in a chunk.
+            // HEP version 3 carries the SIP message in a chunk behind its header.
             Some(b'H') if payload.starts_with(b"HEP3") && memchr::memmem::find(payload, b"SIP/2.0").is_some() => {
                 self.packets += 1;
                 self.wrapper.get_or_insert(UndoneWrapper::Hep);

@@ -238,8 +238,8 @@ fn best(lags: impl Iterator<Item = usize>, score: impl Fn(usize) -> f32) -> usiz
     found.0
 }
 
-/// Fades a sample of the codec's concealment to 0 over the last 20 ms before [`FADE_MS`]. Before that, the codec fades
-/// by itself.
+/// Fades a sample of the codec's own concealment, so that it is 0 at [`FADE_MS`]. Only the last 20 ms are changed;
+/// before them, the codec fades by itself.
 fn fade(sample: i16, at: usize, rate_hz: u32) -> i16 {
     let (end, length) = (ms(rate_hz, FADE_MS), ms(rate_hz, 20));
     let left = end.saturating_sub(at).min(length);

@@ -9,8 +9,8 @@
 //! - The same payloads give the same samples, on every machine and in every run.
 //!
 //! The codec's own delay (look-ahead, filters) stays in the sound, because the listener heard it too. It is 1.4 ms with
-//! G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, 6.5 ms with Opus, and 5 or 10 ms with iLBC (frames of 20 or 30
-//! ms). It is 10 ms with Speex and 13.9 ms with wideband Speex. Other codecs have no delay.
+//! G.722, 5 ms with G.729 and AMR, 5.9 ms with AMR-WB, and 6.5 ms with Opus. With iLBC it is 5 or 10 ms (frames of 20
+//! or 30 ms). It is 10 ms with Speex and 13.9 ms with wideband Speex. Other codecs have no delay.
 
 pub(crate) mod amr;
 pub(crate) mod cn;
@@ -58,7 +58,7 @@ pub trait SpeechDecoder: Send {
     /// samples; it sets the noise that [`SpeechDecoder::conceal`] generates.
     ///
     /// # Errors
-    /// When the payload cannot be decoded. `out` is then unchanged.
+    /// Fails if the payload cannot be decoded. `out` is then unchanged.
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError>;
 
     /// Appends `samples` samples of concealment in place of lost packets. `next` is the payload after the gap, if

@@ -1,8 +1,8 @@
 //! Decodes Speex, narrowband and wideband, with the system's libspeex (the Speex codec manual; RTP payload RFC 5574).
 //!
 //! libspeex 1.2.1 trusts its input: it decodes truncated packets, prints complaints to standard error, and misreads the
-//! bits after an empty layer. So this module splits packets itself, by the manual's bit allocation. libspeex gets one
-//! whole frame at a time, without the layers that it would skip.
+//! bits after an empty layer. So this module splits packets itself, by the manual's bit allocation. Then libspeex gets
+//! one whole frame at a time, without the layers that it would skip.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;

@@ -94,8 +94,8 @@ proptest! {
                         if decoder.decode(payload, &mut out).is_err() {
                             prop_assert_eq!(out.len(), 3, "{} left something behind", name);
                         }
-                        // The bound allows for the formats with most sound per byte: AMR "no data" frames have 20 ms in
-                        // 6 bits, Opus has 120 ms in 2 bytes.
+                        // The bound allows for the formats with most sound per byte. AMR "no data" frames have 20 ms in
+                        // 6 bits, and Opus has 120 ms in 2 bytes.
                         let most = 3 + 320 * 32 + 8 * payload.len();
                         prop_assert!(out.len() <= most, "{}: {} samples of {} bytes", name, out.len(), payload.len());
                     }

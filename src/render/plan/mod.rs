@@ -86,7 +86,7 @@ impl RenderPlan {
 /// Reads a spool once and computes the playout time of every packet.
 ///
 /// # Errors
-/// When the spool cannot be read.
+/// Fails if the spool cannot be read.
 pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, RenderError> {
     let mut pass = PlanPass::default();
     let torn_tail = read_until(source, options.until, &mut |entry| match entry {

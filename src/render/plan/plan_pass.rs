@@ -97,8 +97,9 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // The duration is computed only for the few packets that need it: until the clock of their format is decided, or
-        // if the clock counts packets. Computing it takes as long as all other steps together.
+        // The duration is computed only for the few packets that need it. These are packets before the clock of their
+        // format is decided, and packets of a clock that counts packets. Computing it takes as long as all other steps
+        // together.
         match collector.settled_clock(head.pt, format) {
             Some(clock @ MediaClock::Clock(_)) => {
                 collector.place_on_track(ArrivedPacket::without_length(packet, head), clock);

@@ -1,6 +1,6 @@
 //! The playout times of one stream.
 //!
-//! A *track* is a group of packets with about the same delay; a *segment* is a part of a track in which sound continues
+//! A *track* is a group of packets with about the same delay. A *segment* is a part of a track in which sound continues
 //! without a gap (modules `rtp_clock` and `timeline`).
 
 use std::collections::HashMap;

@@ -42,7 +42,7 @@ impl PlayContext<'_> {
     }
 
     /// Counts lost packets and their concealment. If the gap is longer than the lost packets can have been, the sender
-    /// also paused, and only the start of the gap counts as lost.
+    /// also paused. Then only the start of the gap counts as lost.
     pub(super) fn count_loss(&mut self, gap: LossGap, rate_hz: u32) {
         let concealed_us = self.inside_us(gap.at, gap.concealed as usize, rate_hz);
         self.report.concealed_us += concealed_us;

@@ -52,7 +52,8 @@ pub(super) struct StreamPlayer {
     /// Number of consecutive packets that the former keys could not decrypt.
     former_failures: u32,
     paths: PlayPaths,
-    /// The format that may take the straight path; `None` until a packet of that format took the general path.
+    /// The format with packets that may skip the general steps of decoding; `None` until a packet of that format went
+    /// through all steps.
     straight: Option<StraightRun>,
     /// Empty payload buffers that can be reused.
     spare: Vec<Vec<u8>>,

@@ -178,8 +178,8 @@ impl StreamPlayer {
         let longest = rate * CONCEAL_MS / 1_000 - cursor.concealed;
         let (count, next) = match (cursor.after, last.silence) {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
-            // A sender that stops without a descriptor, e.g. for a hold, does not talk on: nothing is to be concealed, and
-            // its next frame continues its last one.
+            // A sender that stops without a descriptor, e.g. for a hold, does not talk on. So nothing is concealed, and
+            // its next frame continues its last frame.
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => {
                 let may_pause = last.decoder.as_ref().is_some_and(|decoder| decoder.may_pause());
                 (if may_pause { gap.min(rate * MAX_COMFORT_S) } else { 0 }, None)

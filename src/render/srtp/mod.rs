@@ -64,8 +64,7 @@ struct SsrcIndex {
 impl SrtpStream {
     /// Returns a decryptor with the keys of a decision in the spool.
     ///
-    /// # Errors
-    /// When the suite is unknown or a key does not fit it.
+    /// # Errors Fails if the suite is unknown, or if a key does not fit the suite.
     pub fn new(context: &SrtpContext) -> Result<Self, BadSrtpContext> {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
@@ -73,8 +72,7 @@ impl SrtpStream {
     /// Adds new keys after a re-INVITE; they are tried first. The old keys are kept for packets that arrive late.
     /// Rollover counts continue; if a sender restarts from 0, guessing finds it.
     ///
-    /// # Errors
-    /// When the suite is unknown or a key does not fit it. The stream is then unchanged.
+    /// # Errors Fails if the suite is unknown, or if a key does not fit the suite. The stream is then unchanged.
     pub fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
@@ -86,7 +84,7 @@ impl SrtpStream {
     /// Decrypts a packet. Replaces the content of `out` by header, extensions and plain payload.
     ///
     /// # Errors
-    /// When the packet is malformed or no key decrypts it. The content of `out` is then undefined.
+    /// Fails if the packet is malformed or no key decrypts it. The content of `out` is then undefined.
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);

@@ -26,8 +26,8 @@ fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
 
 const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
 
-/// Returns the bytes of the client of a WebSocket connection: upgrade, a message, a fragmented message with a ping
-/// inside, a keep-alive, and a message without Content-Length.
+/// Returns the bytes of the client of a WebSocket connection. They are an upgrade, a message, a fragmented message with
+/// a ping inside, a keep-alive, and a message without Content-Length.
 fn websocket() -> Vec<u8> {
     let mut bytes =
         b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n\r\n".to_vec();

@@ -192,8 +192,8 @@ fn index_inside_a_packet_payload_is_ignored() {
     let before = find(&path).expect("a spool");
     let mut bytes = std::fs::read(&path).expect("there");
     let mut forged = Vec::new();
-    // The payload begins 68 bytes after the start of the block: 28 bytes of block header, 28 of IPv4 and UDP headers,
-    // 12 of RTP header.
+    // The payload begins 68 bytes after the start of the block. The headers have 28 bytes for the block, 28 for IPv4
+    // and UDP, and 12 for RTP.
     let mut tracker = IndexTracker::resume(SpoolIndex::default(), bytes.len() as u64 + 68);
     tracker.put_index(&mut forged);
     let (src, dst) = SpoolBuilder::flow(Side::Caller);

@@ -2,7 +2,7 @@
 //! finds a fault.
 //!
 //! An input is a list of *pieces*, each with its length in front (see [`Pieces`]). So a fuzzer can cut, swap and repeat
-//! frames, segments and packets. Every target checks facts that hold for any input: limits are kept, output lies inside
+//! frames, segments and packets. Every target checks facts that hold for any input. Limits are kept, output lies inside
 //! the input, and a split input gives the same result as the whole input.
 
 use std::sync::Arc;

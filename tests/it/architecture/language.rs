@@ -10,19 +10,31 @@ use super::{read, root, walk};
 
 /// Maximum number of sentences that begin with one of [`IDIOMS`], in 10,000 words of comments. In six well-written
 /// projects (moonfire-nvr, retina, str0m, quinn-proto, smoltcp, ripgrep) 0 to 0.8 sentences begin with "What".
-const MOST_IDIOMS: f64 = 2.0;
+const MOST_IDIOMS: f64 = 0.5;
 
 /// Beginnings of sentences that are hard to read.
 const IDIOMS: &[&str] = &["What", "Whose", "Who", "Whom", "Gives"];
 
 /// Maximum number of uses of "whose" in 10,000 words of comments. The six projects have 0 to 0.6.
-const MOST_WHOSE: f64 = 9.0;
+const MOST_WHOSE: f64 = 2.0;
 
 /// Minimum number of sentences that begin with "Returns" in 10,000 words of comments. The six projects have 23 to 58.
 const LEAST_RETURNS: f64 = 110.0;
 
 /// Maximum number of words in the name of a test.
 const MOST_TEST_WORDS: usize = 12;
+
+/// Maximum number of words in a sentence of a comment, and of the papers in [`PAPERS`].
+const MOST_WORDS: usize = 25;
+
+/// Maximum number of sentences with more than [`MOST_WORDS`] words in the comments of `src`, `tests/it` and `benches`.
+const MOST_LONG: usize = 5;
+
+/// Papers in which no sentence has more than [`MOST_WORDS`] words.
+const PAPERS: &[&str] = &["README.md", "CONTRIBUTING.md", "deploy/RUNBOOK.md", "tests/README.md"];
+
+/// Abbreviations with a full stop, without it. They do not end a sentence.
+const ABBREVIATIONS: &[&str] = &["e.g", "i.e"];
 
 /// Type names that may exist in several modules. In other projects, a share of the type names exists more than once:
 /// moonfire-nvr 23 %, retina 14 %, str0m 11 %, quinn-proto 5 %.
@@ -54,6 +66,32 @@ fn comments_use_few_private_idioms() {
     assert!(figures[0] <= MOST_IDIOMS, "{:.1} idioms in 10,000 words:\n{}", figures[0], idioms.join("\n"));
     assert!(figures[1] <= MOST_WHOSE, "{:.1} \"whose\" in 10,000 words", figures[1]);
     assert!(figures[2] >= LEAST_RETURNS, "{:.1} \"Returns\" in 10,000 words", figures[2]);
+}
+
+#[test]
+fn comments_have_short_sentences() {
+    let mut long = Vec::new();
+    for (name, text) in ["src", "tests/it", "benches"].into_iter().flat_map(sources) {
+        for comment in comments(&text) {
+            long.extend(long_sentences(&comment).map(|sentence| format!("{name}: {sentence}")));
+        }
+    }
+    assert!(
+        long.len() <= MOST_LONG,
+        "{} sentences with more than {MOST_WORDS} words:\n{}",
+        long.len(),
+        long.join("\n")
+    );
+}
+
+#[test]
+fn papers_for_people_have_short_sentences() {
+    for paper in PAPERS {
+        let texts = paragraphs(&read(&root().join(paper)));
+        assert!(texts.len() > 10, "{paper} has texts: {}", texts.len());
+        let long: Vec<&str> = texts.iter().flat_map(|text| long_sentences(text)).collect();
+        assert!(long.is_empty(), "{paper} has sentences with more than {MOST_WORDS} words: {long:#?}");
+    }
 }
 
 #[test]
@@ -93,6 +131,10 @@ fn the_reader_of_comments_sees_sentences_and_no_code() {
     let found: Vec<String> =
         comments(text).iter().flat_map(|c| sentences(c).map(str::to_owned).collect::<Vec<_>>()).collect();
     assert_eq!(found, ["One", "What is this", "Whose", "Two `a.b`"]);
+    assert_eq!(sentences("A hold, e.g. music. An end").collect::<Vec<_>>(), ["A hold, e.g. music", "An end"]);
+    let paper = "# A\n\nOne\ntwo.\n- Three.\n\n    code\n\n| four | five |\n```\nmore code\n```\n";
+    let texts: Vec<String> = paragraphs(paper).iter().map(|text| text.trim().to_owned()).collect();
+    assert_eq!(texts, ["One two.", "Three.", "four", "five"]);
     let text = "struct A;\npub(crate) enum B {}\nimpl C for D {\n    type Item = E;\n}\npub type F = G;\n    struct H<T>(T);\n";
     assert_eq!(types(text), ["A", "B", "F", "H"]);
     let text = "#[test]\n#[ignore]\nfn a_b() {}\nfn c() {}\n    #[tokio::test]\n    async fn d() {}\n";
@@ -142,13 +184,15 @@ fn comment_of(line: &str) -> Option<&str> {
 
 /// Splits a comment into its sentences, without their full stops.
 fn sentences(comment: &str) -> impl Iterator<Item = &str> {
-    let ends = [". ", "? ", "! ", ": - ", " - "];
+    let ends = [". ", "? ", "! ", ".** ", ": - ", " - "];
     let mut rest = comment;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let end = ends.iter().filter_map(|end| rest.find(end).map(|at| (at, end.len()))).min();
+        let is_end = |at: &usize| !ABBREVIATIONS.iter().any(|short| rest[..*at].ends_with(short));
+        let find = |end: &&str| rest.match_indices(*end).map(|(at, _)| at).find(is_end).map(|at| (at, end.len()));
+        let end = ends.iter().filter_map(|end| find(end)).min();
         let (at, length) = end.unwrap_or((rest.len(), 0));
         let sentence = &rest[..at];
         rest = &rest[at + length..];
@@ -170,6 +214,38 @@ fn test_names(text: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// Returns the sentences of a text that have more than [`MOST_WORDS`] words. Tables are left out.
+fn long_sentences(text: &str) -> impl Iterator<Item = &str> {
+    sentences(text).filter(|sentence| sentence.split_whitespace().count() > MOST_WORDS && !sentence.contains(" | "))
+}
+
+/// Returns the paragraphs, list items and table cells of a paper in Markdown. Headings and code are left out.
+fn paragraphs(paper: &str) -> Vec<String> {
+    let (mut texts, mut current, mut in_code) = (Vec::new(), String::new(), false);
+    for line in paper.lines() {
+        let text = line.trim();
+        let is_fence = text.starts_with("```");
+        in_code ^= is_fence;
+        let is_code = in_code || is_fence || line.starts_with("    ");
+        let item = text
+            .strip_prefix("- ")
+            .or_else(|| text.split_once(". ").filter(|(n, _)| n.parse::<u8>().is_ok()).map(|p| p.1));
+        let is_cells = text.starts_with('|');
+        if text.is_empty() || is_code || is_cells || item.is_some() || text.starts_with('#') {
+            texts.push(std::mem::take(&mut current));
+        }
+        if is_cells && !is_code {
+            texts.extend(text.split('|').map(|cell| cell.trim().to_owned()));
+        } else if !is_code && !text.starts_with('#') {
+            current.push_str(item.unwrap_or(text));
+            current.push(' ');
+        }
+    }
+    texts.push(current);
+    texts.retain(|text| !text.trim().is_empty());
+    texts
 }
 
 /// Returns the names of the types that a source declares, without associated types.

@@ -247,8 +247,8 @@ fn recorders_deliver_during_failures_and_the_archive_is_whole_afterwards() {
         use_key(&branch.config(), branch.folder.path(), key);
         branch.record();
     }
-    // The recorder east loses its connection to the centre, the bucket of west is full, the rights of north are revoked, in
-    // the object store as in PostgreSQL.
+    // The recorder east loses its connection to the centre, and the bucket of west is full. The rights of north are
+    // revoked, in the object store as in PostgreSQL.
     run_ip(&["-n", &branches[0].namespace.0, "link", "set", "cc1b", "down"]);
     full.is_full.store(true, Ordering::Relaxed);
     let no_login = "ALTER ROLE callspan_north NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity

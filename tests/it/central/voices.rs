@@ -15,7 +15,7 @@ use callspan::journal::CallStage;
 struct HeardCall {
     /// Number that determines all signalling and all addresses.
     number: u32,
-    /// Time of its INVITE by the clock of the site, ms.
+    /// Time of the call's INVITE by the clock of the site, ms.
     at_ms: i64,
     seconds: u64,
     /// For each side, the voice and its first packet of 20 ms.

@@ -53,7 +53,7 @@ fn packed(frames: &[AmrFrame], class_a: &[usize], AmrPacking { with_crc, sorted 
     out
 }
 
-/// Returns the CRC of RFC 4867 section 4.4.2: the remainder of the division by 1 + x^2 + x^3 + x^4 + x^8, computed bit
+/// Returns the CRC of RFC 4867 section 4.4.2. It is the remainder of the division by `1+x^2+x^3+x^4+x^8`, computed bit
 /// by bit. The bits of the result are in reverse order.
 fn check_sum(octets: &[u8], bits: usize) -> u8 {
     let mut rest: Vec<bool> = (0..bits + 8).map(|n| n < bits && octets[n / 8] << (n % 8) & 0x80 != 0).collect();

@@ -38,8 +38,8 @@ pub fn opus<'a>(payloads: impl Iterator<Item = &'a [u8]>, packet_samples: u64) -
 pub fn wide_speex<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut head = b"Speex   1.2.1".to_vec();
     head.resize(28, 0);
-    // Version of the header, its size, rate, mode (wideband), version of the mode, channels, bit rate, frame, VBR, frames
-    // in a packet, further headers, and two reserved numbers.
+    // Version of the header, its size, rate, mode (wideband), version of the mode, channels and bit rate. Then frame,
+    // VBR, frames in a packet, further headers, and two reserved numbers.
     for value in [1, 80, 16_000, 1, 4, 1, -1, 320, 0, 1, 0, 0, 0_i32] {
         head.extend(value.to_le_bytes());
     }
@@ -55,7 +55,7 @@ fn with_heads<'a>(
     heads.into_iter().map(|head| (head, 0)).chain(packets).collect()
 }
 
-/// The checksum of a page, computed while its place is zero (RFC 3533 section 6).
+/// Returns the checksum of a page, computed while its place is zero (RFC 3533 section 6).
 fn checksum(page: &[u8]) -> u32 {
     page.iter().fold(0_u32, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| sum << 1 ^ if sum >> 31 == 1 { 0x04C1_1DB7 } else { 0 })

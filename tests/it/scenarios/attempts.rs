@@ -355,8 +355,8 @@ fn tried_again(status: u16, ms: i64, to_host: u8, to: &str) -> Vec<CallOutcome> 
 
 #[test]
 fn refused_invite_retried_with_a_new_call_id_is_one_call() {
-    // Reasons to try again at once: the codecs were refused, or the provider has a fault or does not know the number,
-    // so another provider is used.
+    // Reasons to try again at once. The codecs were refused, or another provider is used because the provider has a
+    // fault or does not know the number.
     for (status, host) in [(488, 1), (415, 1), (407, 1), (422, 1), (503, 1), (503, 4), (480, 4), (404, 4)] {
         assert_eq!(tried_again(status, 300, host, "+79990000001"), [CallOutcome::Answered], "{status} to {host}");
     }

@@ -81,7 +81,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
         | CallEvent::Absorbed(_)
         | CallEvent::Learnt(_) => None,
     }));
-    // The real call is complete: 30 s of packets of 20 ms from each side. It has no packet of the noise.
+    // The real call is complete: 30 s of packets of 20 ms from each side, and no packet of the flood.
     let real = calls.iter().find(|c| c.record.legs[0].sip_call_id.ends_with("@scene")).expect("the real call");
     assert_eq!([real.record.sides.caller.packets, real.record.sides.callee.packets], [1_500, 1_500]);
     assert_eq!((real.record.ended_by, real.record.ended_at.map(scene_ms)), (Some(EndedBy::Caller), Some(ended)));

@@ -309,8 +309,8 @@ fn two_calls_to_one_number_through_a_proxy_are_not_guessed_between() {
     assert_eq!(played.calls.len(), 4, "the PBX's legs could belong to either call");
 }
 
-/// The PBX sends an INVITE for each of two devices of extension 200. Both INVITEs go to the edge proxy of the devices.
-/// Returns the legs.
+/// Adds the two legs of extension 200 with two devices. The PBX sends an INVITE for each device. Both INVITEs go to the
+/// edge proxy of the devices. Returns the legs.
 fn two_devices(scene: &mut Scene, from: &str) -> [DialogId; 2] {
     let (mut pbx, mut proxy) = (ScenePhone::new(DID, 9), ScenePhone::new("200", 7));
     let voice = ScenePhone::new("200", 2).voice;

@@ -45,7 +45,7 @@ fn proxied_call_without_its_hop_to_the_pbx_is_one_call() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// A dialler on the PBX's host calls two numbers. It shows the office's number as the caller.
+/// Makes a scene in which a dialler on the PBX's host calls two numbers. It shows the office's number as the caller.
 fn campaign() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let (mut pbx, mut provider) = (ScenePhone::new(DID, 9), ScenePhone::new("", 1));
@@ -56,7 +56,8 @@ fn campaign() -> (Scene, [DialogId; 4]) {
     (scene, [one[0], one[1], two[0], two[1]])
 }
 
-/// A PBX behind a border controller calls two numbers. It shows the office's number as the caller.
+/// Makes a scene in which a PBX behind a border controller calls two numbers. It shows the office's number as the
+/// caller.
 fn two_calls_through_a_border_controller() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let [mut pbx, mut border, mut provider] = [9, 98, 1].map(|host| ScenePhone::new(DID, host));
@@ -114,8 +115,8 @@ fn two_extensions_that_call_one_number_at_once_are_two_records() {
     }
 }
 
-/// A dialler behind a border controller calls two numbers and shows the office's number. The PBX sends these calls back
-/// over the same trunk.
+/// Makes a scene in which a dialler behind a border controller calls two numbers and shows the office's number. The PBX
+/// sends these calls back over the same trunk.
 fn two_calls_over_a_trunk_in_both_directions() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let [mut border, mut pbx] = [("", 98), (DID, 9)].map(|(user, host)| ScenePhone::new(user, host));

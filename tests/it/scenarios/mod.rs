@@ -54,8 +54,8 @@ fn direct() -> (Scene, DialogId, i64) {
     (scene, call, answered)
 }
 
-/// The parties of most tests: an outside caller (voice 1), a PBX on host 9 (voice 5: music and prompts), and the
-/// extensions 200 (voice 2) and 201 (voice 3).
+/// The parties of most tests. An outside caller has voice 1. A PBX on host 9 has voice 5 (music and prompts). The
+/// extensions 200 and 201 have the voices 2 and 3.
 struct Office {
     scene: Scene,
     outside: ScenePhone,
@@ -101,8 +101,8 @@ impl Office {
         [a, self.scene.leg(&mut self.pbx, &mut self.outside, [DID, OUTSIDE])]
     }
 
-    /// Extension 200 talks to 201 through the PBX for `ms`, before a transfer. The caller of leg `a` hears music
-    /// meanwhile. Returns both legs of this consultation and the ms of its first packet.
+    /// Adds a consultation: extension 200 talks to 201 through the PBX for `ms`, before a transfer. The caller of leg
+    /// `a` hears music meanwhile. Returns both legs of this consultation and the ms of its first packet.
     fn consult(&mut self, a: DialogId, ms: i64) -> (DialogId, DialogId, i64) {
         let Self { scene, pbx, e200, e201, .. } = self;
         let (c, d) = (scene.leg(e200, pbx, ["200", "201"]), scene.leg(pbx, e201, ["200", "201"]));
@@ -155,8 +155,8 @@ struct ConsultationOnHold {
 }
 
 impl ConsultationOnHold {
-    /// Asserts that the caller is heard with 200 before the hold and with 201 after the transfer at `taken`, and that
-    /// the consultation is a call of its own, related to the first. Returns both calls.
+    /// Asserts that the caller is heard with 200 before the hold and with 201 after the transfer at `taken`. The
+    /// consultation must be a call of its own, related to the first. Returns both calls.
     fn assert_transferred<'a>(
         &self,
         played: &'a PlayedScene,

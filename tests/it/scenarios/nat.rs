@@ -313,8 +313,8 @@ fn reused_port_ends_only_the_call_that_lost_its_bye() {
     assert_eq!(ended_by(&port_used_again(false, true)), Some(EndedBy::Caller), "its media goes on");
 }
 
-/// The PBX sends its signalling from a public address, but its media is behind a NAT. So no packet has an announced
-/// media address.
+/// Plays a call in which the PBX sends its signalling from a public address, but its media is behind a NAT. So no
+/// packet has an announced media address.
 fn unmatched(stranger: bool) -> PlayedScene {
     let mut scene = Scene::new();
     let (mut home, mut pbx) = (phone("201", 1, "198.51.100.7:61060"), phone("84953001111", 2, "203.0.113.5:5060"));

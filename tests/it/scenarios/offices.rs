@@ -1,5 +1,5 @@
-//! Tests of features of office PBXs: follow-me over the trunk, queues that try again, session border controllers,
-//! conferences, voice mail, and trunks that change the form of numbers.
+//! Tests of features of office PBXs. The features are follow-me over the trunk, queues that try again, session border
+//! controllers, conferences, voice mail, and trunks that change the form of numbers.
 
 use callspan::call::record::{CallDirection, CallOutcome, EndedBy, Side};
 

@@ -218,8 +218,8 @@ fn rtcp_stun_and_dtls_on_media_ports_are_ignored() {
     scene.talk(call, 4_000);
     let ended = scene.bye(call, Side::Caller);
     let mut packets = scene.packets();
-    // Other packets on the media ports: a sender report of 28 bytes (RFC 5761), a binding request (RFC 8489), the
-    // beginning of a ClientHello (RFC 6347).
+    // Other packets on the media ports. They are a sender report of 28 bytes (RFC 5761), a binding request (RFC 8489),
+    // and the beginning of a ClientHello (RFC 6347).
     let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
     let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[9; 12]].concat();
     let hello = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 1][..], &[3; 19]].concat();

@@ -366,7 +366,8 @@ fn an_outside_party_that_was_called_is_transferred_in_the_same_call() {
     hears(played.only(), (3, 1), taken, ended);
 }
 
-/// The PBX calls 200 with the caller's number `from`. Then it calls the outside party for 200.
+/// Makes a scene of click-to-call. The PBX calls 200 with the caller's number `from`. Then it calls the outside party
+/// for 200.
 fn click_to_call(from: &str) -> (Scene, [i64; 3]) {
     let mut office = Office::new();
     let Office { scene, outside, pbx, e200, .. } = &mut office;

@@ -215,8 +215,9 @@ fn notify(scene: &mut Scene, d: DialogId, side: Side, status: &str) {
     scene.response(d, side.other(), (200, "NOTIFY"), &[]);
 }
 
-/// Extension 200 transfers the caller to 201, but the leg of 201 is not captured. The PBX reports `status`, and the
-/// caller hangs up. `later_ms` after the report the caller calls again and reaches 201. Returns the number of records.
+/// Plays a transfer: extension 200 transfers the caller to 201, but the leg of 201 is not captured. The PBX reports
+/// `status`, and the caller hangs up. `later_ms` after the report the caller calls again and reaches 201. Returns the
+/// number of records.
 fn calls_again_after(status: &str, later_ms: i64) -> usize {
     let mut office = Office::new();
     let (a, b) = office.connected();

@@ -215,8 +215,8 @@ fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePack
     registers.packets()
 }
 
-/// Plays a scene as a mirror port may show it: one message of these legs is lost, and the messages of another leg are a
-/// little late. Returns the result, and a description of the disturbances.
+/// Plays a scene as a mirror port may show it. One message of the given legs is lost, and the messages of another leg
+/// are a little late. Returns the result, and a description of the disturbances.
 pub(super) fn play_disturbed(scene: &Scene, legs: &[DialogId], rng: &mut Rng, mirror: Mirror) -> (PlayedScene, String) {
     let (packets, faults) = disturbed(scene, legs, rng);
     (mirror.play(&packets, scene, legs, rng), faults)

@@ -205,7 +205,8 @@ pub(super) fn clicked(seed: u64, mirror: Mirror) -> Option<String> {
     let mut scene = Scene::noisy();
     let (mut pbx, mut provider) = (phone(DID, address(v6, 2, 10), 7), phone("", address(v6, 1, 200), 7));
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The PBX calls the extension with a caller's number: the number that is called next, or the PBX's own number.
+    // The PBX shows the extension a caller's number. It is the number that the PBX calls next, or the extension's own
+    // number.
     let names_number = rng.u8(0..3) > 0;
     for n in 0..rng.u8(1..=3) {
         let (outside, user) = (format!("+7999000000{n}"), format!("20{n}"));

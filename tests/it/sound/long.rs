@@ -24,7 +24,7 @@ struct DriftingSender {
 /// Number of packets in a talk spurt. Each second a telephone with voice detection talks for 200 ms; its RTP timestamps
 /// continue in between.
 const SPURT: u64 = 10;
-/// One in this number of talk spurts is searched in the recording. The others repeat one byte.
+/// Of this number of talk spurts, only one is searched in the recording. The other talk spurts repeat one byte.
 const EACH: u64 = 24;
 
 impl DriftingSender {

@@ -218,7 +218,7 @@ fn packets_that_a_card_joined_are_each_heard_in_place() {
     }
     wire.packets = packets;
     let recorded = record(wire);
-    // The first packets arrive alone and before a joined group, so their lag is smaller.
+    // The first packets arrive before the first datagram that joins several packets, so their lag is smaller.
     talks.iter_mut().for_each(|talk| talk.said.retain(|said| said.heard_ms > 1_100.0));
     assert_heard("joined", &recorded, &talks);
     for side in [&recorded.record.sides.caller, &recorded.record.sides.callee] {

@@ -113,7 +113,8 @@ fn the_local_api_pauses_and_resumes_the_call_that_it_names() {
     assert_paused(&stage.finish(), &packets, (4_000.0, 6_000.0));
 }
 
-/// The caller presses three keys within a second and continues to talk. Returns the time of the last key.
+/// Sends the packets of a caller who presses three keys within a second and continues to talk. Returns the time of the
+/// last key.
 fn typed(wire: &mut MirroredTraffic, phone: &mut RtpPhone, from_ms: f64, keys: [u8; 3]) -> f64 {
     for (n, key) in keys.into_iter().enumerate() {
         phone.press(wire, from_ms + 300.0 * n as f64, key);

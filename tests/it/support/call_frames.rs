@@ -32,8 +32,8 @@ impl CallFrames {
         self.frames_of_voices([(self.number, 0); 2])
     }
 
-    /// Returns the frames with voices of other calls, as a machine sends them on that relays two calls: for each side,
-    /// the number of the call that has the voice, and the first packet of it.
+    /// Returns the frames with voices of other calls, as a machine forwards them that relays two calls. `voices` has,
+    /// for each side, the number of the call with the voice, and its first packet.
     pub fn frames_of_voices(&self, voices: [(u32, u16); 2]) -> Vec<(Duration, Vec<u8>)> {
         let ms = Duration::from_millis;
         let port = 20_000 + u16::try_from(self.number % 10_000).expect("below 10,000") * 4;

@@ -572,10 +572,10 @@ pub struct RecordedChannel {
 /// The sound at a time of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSound {
-    /// There is no sound, because the time is outside of the recording.
+    /// The time is outside of the recording.
     Outside,
     Silence,
-    /// This voice, with the sound that it had at that time.
+    /// The voice with the given number, with the sound that it had at that time.
     Voice(u8),
     /// Another sound, e.g. a voice at a wrong time, or a mixture.
     Other,

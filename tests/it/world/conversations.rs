@@ -210,7 +210,8 @@ fn change(scene: &mut Scene, rng: &mut fastrand::Rng, call: DialogId) {
     }
 }
 
-/// Two telephones ring for one number behind a proxy that the mirror does not show. The second telephone answers.
+/// Plays a fork: two telephones ring for one number behind a proxy that the mirror does not show. The second telephone
+/// answers.
 fn forked(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -299,7 +300,7 @@ fn outbound(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Outbound, one), ended_by)]
 }
 
-/// The first trunk refuses the call, and the second trunk accepts it.
+/// Plays a call over two trunks: the first trunk refuses the call, and the second trunk accepts it.
 fn second_trunk(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -340,7 +341,7 @@ fn ring_group(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// A proxy forks a call to two telephones, so one dialog has three hops. The media bypasses the proxy.
+/// Plays a fork: a proxy forks a call to two telephones, so one dialog has three hops. The media bypasses the proxy.
 fn proxy_fork(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -371,7 +372,7 @@ fn proxy_fork(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), EndedBy::Caller)]
 }
 
-/// One telephone rings without an answer, then another telephone rings and answers.
+/// Plays hunting: one telephone rings without an answer, then another telephone rings and answers.
 fn hunting(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -394,7 +395,7 @@ fn hunting(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// A second telephone begins to ring some time after the first.
+/// Plays a call in which a second telephone begins to ring some time after the first.
 fn staggered(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -430,8 +431,8 @@ fn queue(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by)]
 }
 
-/// The caller hangs up during an announcement. It depends on the other captured messages whether this can be
-/// recognised.
+/// Plays a voice menu: the caller hangs up during an announcement. It depends on the other captured messages whether
+/// this can be recognised.
 fn menu(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -445,7 +446,7 @@ fn menu(
     vec![ExpectedRecord { direction: None, outcomes: vec![CallOutcome::Answered, CallOutcome::Abandoned], ..truth }]
 }
 
-/// The PBX forwards a call to a mobile telephone, by another trunk or by the same one.
+/// Plays a forwarded call: the PBX forwards a call to a mobile telephone, by another trunk or by the same one.
 fn sent_on(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -467,7 +468,7 @@ fn sent_on(
     vec![ExpectedRecord::new(scene, &[a, b], (CallDirection::Inbound, one), ended_by).named(None)]
 }
 
-/// The extension that answered transfers the caller to the other extension, which answers.
+/// Plays a transfer: the extension that answered transfers the caller to the other extension, which answers.
 fn transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -490,7 +491,7 @@ fn transfer(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Inbound, two), ended_by)]
 }
 
-/// The extension that called out transfers the outside party to the other extension.
+/// Plays a transfer: the extension that called out transfers the outside party to the other extension.
 fn outbound_transfer(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -515,7 +516,7 @@ fn outbound_transfer(
     vec![ExpectedRecord::new(scene, &[a, b, c], (CallDirection::Outbound, one), EndedBy::Callee)]
 }
 
-/// A transfer without REFER: one leg ends and another begins. Either can happen first.
+/// Plays a transfer without REFER: one leg ends and another begins. Either can happen first.
 fn feature_code(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -549,7 +550,7 @@ fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
     format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
 }
 
-/// The first extension consults the second one through the PBX, and then leaves the call.
+/// Plays an attended transfer: the first extension consults the second one through the PBX, and then leaves the call.
 fn attended(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -583,7 +584,7 @@ fn attended(
     ]
 }
 
-/// The telephones transfer the call without a PBX, so there are three calls.
+/// Plays an attended transfer: the telephones transfer the call without a PBX, so there are three calls.
 fn attended_by_phones(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -616,7 +617,8 @@ fn attended_by_phones(
     ]
 }
 
-/// The first extension parks the caller, and the second extension takes the call from the parking slot.
+/// Plays a parked call: the first extension parks the caller, and the second extension takes the call from the parking
+/// slot.
 fn park(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -646,7 +648,7 @@ fn park(
     ]
 }
 
-/// The PBX calls the extension, then the outside party.
+/// Plays click-to-call: the PBX calls the extension, then the outside party.
 fn click_to_call(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -671,7 +673,7 @@ fn click_to_call(
     )]
 }
 
-/// After both parties have answered, the PBX connects their media directly.
+/// Plays a call with direct media: after both parties have answered, the PBX connects their media directly.
 fn direct_media(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,

@@ -1,5 +1,5 @@
-//! Decodes the residual of a frame: the start state, then the rest of the frame in both directions (RFC 3951 sections
-//! 3.5, 3.6, 4.2 to 4.4).
+//! Decodes the residual of a frame (RFC 3951 sections 3.5, 3.6, 4.2 to 4.4). The start state comes first, then the rest
+//! of the frame in both directions.
 
 use super::frame::{CodebookVector, IlbcFrame, StartStateEnd};
 use super::lsf::LpcCoefficients;

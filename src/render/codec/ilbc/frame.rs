@@ -132,8 +132,8 @@ impl IlbcBitReader<'_> {
     }
 }
 
-/// Number of parameters of a 30 ms frame: 6 LSF indices, 3 and 58 of the start state, 6 of its remainder, 6 for each of
-/// 4 subframes.
+/// Number of parameters of a 30 ms frame. It has 6 LSF indices, 3 and 58 of the start state, 6 of its remainder, and 6
+/// for each of 4 subframes.
 const MAX_FIELDS: usize = 97;
 
 const LEVEL: ClassBits = [0, 1, 2];

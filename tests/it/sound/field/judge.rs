@@ -9,11 +9,12 @@ use crate::support::score::{self, ChannelScore, ExpectedTrack};
 #[derive(Clone, Copy, Debug)]
 pub struct FieldScore {
     pub base: ChannelScore,
-    /// Level of the recording relative to the truth, dB.
+    /// Level of the recording relative to the expected sound, dB.
     pub level_db: f64,
-    /// Time for which the recording is loud while the truth is silent, ms.
+    /// Time for which the recording is loud while the expected sound is silent, ms.
     pub invented_ms: usize,
-    /// Similarity of the truths of both sides, measured like the leakage. Short voices can be similar by chance.
+    /// Similarity of the expected sounds of both sides, measured like the leakage. Short voices can be similar by
+    /// chance.
     likeness_of_truths: f64,
 }
 
@@ -46,8 +47,8 @@ impl FieldScore {
     }
 }
 
-/// Compares a channel with the truth of its own side and of the other side. All slices have 8 kHz and begin at the same
-/// moment.
+/// Compares a channel with the expected sound of its own side and of the other side. All slices have 8 kHz and begin at
+/// the same moment.
 pub fn judge(channel: &[i16], own: &[i16], other: &[i16]) -> FieldScore {
     let track = |samples: &[i16]| ExpectedTrack { samples: samples.to_vec(), heard: vec![true; samples.len()] };
     let base = score::judge(channel, &track(own), &track(other));
@@ -56,7 +57,7 @@ pub fn judge(channel: &[i16], own: &[i16], other: &[i16]) -> FieldScore {
     FieldScore { base, level_db: level_db(channel, own), invented_ms: invented_ms(channel, own), likeness_of_truths }
 }
 
-/// Returns the level of the recording relative to the truth, dB, where the truth is loud.
+/// Returns the level of the recording relative to the expected sound, dB, where the expected sound is loud.
 fn level_db(channel: &[i16], own: &[i16]) -> f64 {
     let (mut here, mut there) = (0.0, 0.0);
     for (wanted, found) in own.chunks_exact(WINDOW).zip(channel.chunks_exact(WINDOW)) {
@@ -68,8 +69,8 @@ fn level_db(channel: &[i16], own: &[i16]) -> f64 {
     if there > 0.0 { 10.0 * ((here + 1.0) / there).log10() } else { 0.0 }
 }
 
-/// Returns how long the recording has sound that the truth does not have, ms. That is, the recording is loud where the
-/// truth is silent ([`GUARD`] blocks before and after), or it is much louder than the truth.
+/// Returns how long the recording has sound that was not expected, ms. That is, the recording is loud where the
+/// expected sound is silent ([`GUARD`] blocks before and after), or it is much louder.
 fn invented_ms(channel: &[i16], own: &[i16]) -> usize {
     let levels: Vec<f64> = own.chunks(BLOCK).map(rms).collect();
     let blocks = channel.chunks_exact(BLOCK).enumerate();
@@ -104,7 +105,7 @@ const MAX_LEVEL_DB: f64 = 3.0;
 const MAX_MISSING_MS: f64 = 200.0;
 /// Maximum difference from a similarity of 1. G.729 has a similarity of 0.7, and samples in the wrong order have 0.6.
 const MAX_UNLIKENESS: f64 = 0.35;
-/// If the recording is louder than the truth by more than this factor, it is noise.
+/// If the recording is louder than the expected sound by more than this factor, it is noise.
 const NOISE_RATIO: f64 = 3.0;
 /// Maximum similarity to the other side. A value of about 0.08 is chance.
 const MAX_LEAK: f64 = 0.3;

@@ -117,7 +117,7 @@ fn field_scores(recorded: &RecordedChannels, truth: &[Vec<i16>; 2]) -> [FieldSco
     [0, 1].map(|n| judge(&recorded.channels[n], &truth[n], &truth[1 - n]))
 }
 
-/// The recordings of a replay at 8 kHz. Sample 0 is that of the truth.
+/// The recordings of a replay at 8 kHz. Sample 0 is sample 0 of the expected sound.
 struct RecordedChannels {
     channels: [Vec<i16>; 2],
     /// For each sample, whether a recording covers it.

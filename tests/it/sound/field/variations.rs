@@ -1,8 +1,8 @@
 //! Tests with good calls that are changed as the senders and networks of bug reports would change them. The sound must
 //! not move.
 //!
-//! The recording of the unchanged call is the truth. A seed varies each change: the codec, the side, the time and the
-//! amount.
+//! The recording of the unchanged call is the expected sound. A seed varies each change: the codec, the side, the time
+//! and the amount.
 
 use std::ops::Range;
 
@@ -162,7 +162,7 @@ fn assert_as_before(call: &str, changed: &[CapturedFrame], problems: &[ProblemKi
     assert!(wrong.is_empty(), "{call}: {wrong:?}");
 }
 
-/// The recording of an unchanged call: the truth for its variations.
+/// The recording of an unchanged call: the expected sound for its variations.
 pub struct Unchanged {
     truth: [Vec<i16>; 2],
     starts_ns: i64,

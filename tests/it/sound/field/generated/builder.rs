@@ -50,7 +50,7 @@ pub struct FieldPacket {
     pub extension: Vec<u8>,
 }
 
-/// A call that a test builds: its messages and packets, and the sound that must be recorded (the truth).
+/// A call that a test builds: its messages and packets, and the sound that must be recorded.
 #[derive(Clone, Debug)]
 pub struct FieldCall {
     pub wire: MirroredTraffic,
@@ -190,7 +190,7 @@ impl FieldCall {
         Self::answered(&line, &line)
     }
 
-    /// Sends packets and adds their sound to the truth.
+    /// Sends packets, and adds their sound to the expected sound of the side.
     pub fn send(&mut self, side: Side, packets: &[FieldPacket]) {
         let packets = self.told(side, packets);
         for packet in packets.iter().filter(|packet| packet.spoken_ms >= 1_000.0) {
@@ -237,7 +237,7 @@ impl FieldCall {
         out
     }
 
-    /// Sends packets on the audio m-line with the port `port`, and adds their sound to the truth.
+    /// Sends packets on the audio m-line with the port `port`, and adds their sound to the expected sound of the side.
     pub fn send_on(&mut self, port: u16, side: Side, packets: &[FieldPacket]) {
         let first = self.wire.packets.len();
         self.send(side, packets);
@@ -396,7 +396,7 @@ fn channels_from_ms(recorded: &RecordedCall, from_ms: f64) -> [Vec<i16>; 2] {
     })
 }
 
-/// Returns the truth of one side as samples at 8 kHz. Sample 0 is at 1,000 ms of the call.
+/// Returns the expected sound of one side as samples at 8 kHz. Sample 0 is at 1,000 ms of the call.
 fn laid(pieces: &[(f64, Vec<i16>)], samples: usize) -> Vec<i16> {
     let mut out = vec![0_i16; samples];
     for (ms, sound) in pieces {

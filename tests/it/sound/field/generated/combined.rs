@@ -9,7 +9,7 @@ use super::setting::CallSetting;
 /// A quirk of a sender or of the network that must not cost any sound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum StreamQuirk {
-    /// This number of packets leaves at once, when the last of them is due.
+    /// The given number of packets leaves at once, when the last of them is due.
     AtOnce(usize),
     /// Each packet has this number of padding bytes.
     Padding(u8),
@@ -31,7 +31,7 @@ enum StreamQuirk {
     Twice(f64),
     /// In each group of this number of packets, one is lost.
     Lost(usize),
-    /// The header has an extension of this number of words, and this number of contributing sources.
+    /// The header has an extension of the given number of words, and the given number of contributing sources.
     LongHeader { words: u8, sources: u8 },
     /// In each group of this number of packets, the first packet arrives after the second.
     Swapped(usize),

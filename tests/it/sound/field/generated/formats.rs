@@ -201,9 +201,9 @@ fn bytes_behind_good_frames_are_ignored() {
 /// Bytes that a device appends to the frames of a packet.
 #[derive(Clone, Copy, Debug)]
 enum StrayBytes {
-    /// This number of bytes with this value.
+    /// Bytes of one value: the value, and the number of bytes.
     Constant(u8, usize),
-    /// This number of random bytes.
+    /// Random bytes, and their number.
     Random(usize),
     /// Random bytes up to a multiple of 4 bytes.
     Filled,

@@ -1,7 +1,7 @@
 //! Tests with calls made from the codec fixtures. They are sent as the devices and networks of bug reports send them.
 //!
-//! The truth is the sound that an independent decoder made of the fixtures, placed at the times of the packets. A seed
-//! varies each kind of call: the codec, the side, the time, the amount. [`builder`] makes the calls.
+//! The expected sound is made by an independent decoder from the fixtures, and placed at the times of the packets. A
+//! seed varies each kind of call: the codec, the side, the time, the amount. [`builder`] makes the calls.
 
 mod builder;
 mod combined;

@@ -73,8 +73,8 @@ impl Deviation {
         describe(side, audio).replace(&own, &self.announced(side, deviates))
     }
 
-    /// Returns source and destination of a packet of `side`. If only one side deviates from its session description, it
-    /// is `deviates`.
+    /// Returns source and destination of a packet of `side`. `deviates` is the side that deviates from its session
+    /// description, if only one side does.
     fn flow(self, side: Side, at: Timestamp, deviates: Side, port: u16) -> (Endpoint, Endpoint) {
         let (src, dst) = (media(side), media(side.other()));
         let is_it = side == deviates;

@@ -155,9 +155,9 @@ fn offer_that_reuses_a_payload_type_applies_with_its_answer_only() {
 /// How the timestamps continue when a sender changes its codec without a new SSRC (RFC 7160 section 4).
 #[derive(Clone, Copy, Debug)]
 enum StampsAtChange {
-    /// They count on from the last one, now with the other clock.
+    /// The timestamps count on from the last timestamp, now with the clock of the new codec.
     Continue,
-    /// They begin anywhere.
+    /// The timestamps begin at a random value.
     Anywhere,
     /// The time since the first packet is counted with the other clock.
     Converted,

@@ -48,7 +48,7 @@ impl FlowNoise {
         })
     }
 
-    /// Returns an RTP packet that precedes a packet of the stream.
+    /// Returns the disturbing RTP packet, which is sent 1 ms before the packet `next` of the stream.
     fn packet(self, next: &FieldPacket, random: &mut Rng) -> FieldPacket {
         let (pt, payload) = match self {
             Self::UnknownPayloadType(pt) => (pt, vec![0; random.usize(0..3)]),

@@ -169,7 +169,7 @@ fn copies_of_a_stream_are_not_sought_in_its_replacement() {
     call.send_unheard(Side::Caller, &behind_nat.collect::<Vec<_>>());
     call.wire.packets[first..].iter_mut().for_each(|packet| packet.src = Endpoint::v4([192, 0, 2, 7], 4000));
     call.wire.bye(13_200.0);
-    // There is room for two streams only. So the relay's packets continue the stream from before the NAT.
+    // The engine has room for two streams only. So the relay's packets continue the stream from before the NAT.
     let mut stage =
         EngineWithSpool::with_limits(Config::default(), EngineLimits { rtp_streams: 2, ..Default::default() });
     stage.play(&call.wire.sorted());
