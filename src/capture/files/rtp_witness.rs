@@ -20,14 +20,18 @@ pub(super) struct RtpWitness {
     streams: Vec<Option<WitnessedStream>>,
 }
 
-/// An RTP stream of the file with its newest packet.
+/// An RTP stream of the file with its newest packet, and the line through the timestamps of its latest packets.
 #[derive(Clone, Copy, Debug)]
 struct WitnessedStream {
     packet: SeenPacket,
-    /// Time between the last two consecutive packets of the stream, ns.
+    /// Mean time between consecutive packets, ns; 0 before the second packet.
     spacing_ns: i64,
-    /// Difference between the RTP timestamps of the last two consecutive packets, in ticks of the RTP clock.
+    /// Difference between the RTP timestamps of consecutive packets, in ticks of the RTP clock.
     ticks: u32,
+    /// Time of the newest packet without its jitter.
+    due: Timestamp,
+    /// Number of packets that the line was fitted to, at most [`FITTED_PACKETS`].
+    fitted: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,19 +62,10 @@ impl RtpWitness {
             self.streams.resize(SLOTS, None);
         }
         let slot = &mut self.streams[slot_of(packet.key)];
-        let Some(last) = slot.filter(|last| last.packet.key == packet.key) else {
-            *slot = Some(WitnessedStream { packet, spacing_ns: 0, ticks: 0 });
-            return;
+        *slot = match slot.filter(|last| last.packet.key == packet.key) {
+            Some(last) => last.followed_by(packet),
+            None => Some(WitnessedStream::new(packet)),
         };
-        let steps = packet.sequence.wrapping_sub(last.packet.sequence);
-        if steps == 0 || steps > u16::MAX - MAX_STEPS {
-            return; // a duplicate, or a late packet
-        }
-        let passed_ns = head.stamp.nanos_since(last.packet.stamp);
-        let is_regular = steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns);
-        let spacing_ns = if is_regular { passed_ns } else { last.spacing_ns };
-        let ticks = if steps == 1 { packet.time.wrapping_sub(last.packet.time) } else { last.ticks };
-        *slot = Some(WitnessedStream { packet, spacing_ns, ticks });
     }
 
     /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove a step.
@@ -80,8 +75,16 @@ impl RtpWitness {
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
-        let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
-        is_step.then(|| spacing_ns * i64::from(steps) - passed_ns)
+        is_step.then(|| last.due_of(packet).nanos_since(packet.stamp))
+    }
+
+    /// Returns how much earlier the timestamp of a frame is than its stream lets expect, ns. Returns `None` if the frame
+    /// is no later packet of a stream with constant spacing.
+    pub(super) fn earliness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
+        let packet = SeenPacket::of(head, frame)?;
+        let last = self.stream(packet.key)?;
+        last.intervals_to(packet)?;
+        Some(last.due_of(packet).nanos_since(packet.stamp))
     }
 
     /// Returns how much later the timestamp of a frame is than expected, ns; negative if it is earlier. Returns `None`
@@ -115,11 +118,69 @@ impl RtpWitness {
         }
         for stream in self.streams.iter_mut().flatten().filter(|stream| stream.packet.key.interface == interface) {
             stream.packet.stamp = stream.packet.stamp.offset(by_ns);
+            stream.due = stream.due.offset(by_ns);
         }
     }
 
     fn stream(&self, key: StreamKey) -> Option<WitnessedStream> {
         self.streams.get(slot_of(key)).copied().flatten().filter(|stream| stream.packet.key == key)
+    }
+}
+
+impl WitnessedStream {
+    const fn new(packet: SeenPacket) -> Self {
+        Self { packet, spacing_ns: 0, ticks: 0, due: packet.stamp, fitted: 1 }
+    }
+
+    /// Returns the stream with `packet` as its newest packet. Returns the stream unchanged if the packet is a duplicate
+    /// or late.
+    fn followed_by(self, packet: SeenPacket) -> Option<Self> {
+        let steps = packet.sequence.wrapping_sub(self.packet.sequence);
+        if steps == 0 || steps > u16::MAX - MAX_STEPS {
+            return Some(self);
+        }
+        let (passed_ns, ticks) =
+            (packet.stamp.nanos_since(self.packet.stamp), packet.time.wrapping_sub(self.packet.time));
+        if let Some(intervals) = self.intervals_to(packet) {
+            let due = self.due.offset(self.spacing_ns * intervals);
+            let late_ns = packet.stamp.nanos_since(due);
+            if late_ns.abs() < MAX_SPACING_NS {
+                return Some(self.fitted_to(packet, due, late_ns));
+            }
+        } else if steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns) {
+            return Some(Self { packet, spacing_ns: passed_ns, ticks, due: packet.stamp, fitted: 2 });
+        }
+        Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
+    }
+
+    /// Fits the line to another packet, which is `late_ns` later than the line. The factors are those of a least-squares
+    /// line through the packets so far.
+    fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
+        let count = (self.fitted + 1).min(FITTED_PACKETS);
+        let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));
+        Self {
+            packet,
+            spacing_ns: (self.spacing_ns + late_ns * of_spacing / all).max(1),
+            due: due.offset(late_ns * of_due / all),
+            fitted: count,
+            ..self
+        }
+    }
+
+    /// Returns the number of packet intervals from the newest packet to `packet`, by their RTP timestamps. `None` if the
+    /// spacing is not known or changes.
+    fn intervals_to(self, packet: SeenPacket) -> Option<i64> {
+        let ticks = packet.time.wrapping_sub(self.packet.time);
+        let is_even = self.spacing_ns > 0 && self.ticks > 0 && ticks.is_multiple_of(self.ticks);
+        let intervals = ticks / self.ticks.max(1);
+        (is_even && (1..=u32::from(MAX_REPEATED)).contains(&intervals)).then(|| intervals.into())
+    }
+
+    /// Returns the time at which a later packet of the stream is due.
+    fn due_of(self, packet: SeenPacket) -> Timestamp {
+        let steps = packet.sequence.wrapping_sub(self.packet.sequence);
+        let spacing_ns = if self.spacing_ns > 0 { self.spacing_ns } else { USUAL_SPACING_NS };
+        self.due.offset(spacing_ns * self.intervals_to(packet).unwrap_or_else(|| steps.into()))
     }
 }
 
@@ -187,6 +248,9 @@ const MAX_TAGS: usize = 2;
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. Far fewer are needed to prove a step.
 const SLOTS: usize = 1_024;
+/// Maximum number of packets that decide the spacing of a stream and the time of its newest packet: half a second at
+/// 20 ms. More would not follow a changed delay.
+const FITTED_PACKETS: i64 = 24;
 /// Maximum difference of sequence numbers with which a packet proves a clock step: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;
 /// Maximum distance of a repeated packet from the newest packet of its stream, in packets: 10 s at 20 ms. It is more

@@ -24,8 +24,21 @@ pub(super) fn find_step(
     if !(-MAX_STEP_NS..=-MIN_STEP_NS).contains(&passed_ns) {
         None
     } else {
-        find_step_back(reader, head, -passed_ns, witness)
+        find_step_back(reader, head, -passed_ns, witness).map(|found_ns| measured(reader, head, found_ns, witness))
     }
+}
+
+/// Returns the exact size of a clock step of about `found_ns` before the current frame, ns. Each packet has jitter, so
+/// the size is the median over the next packets of all streams.
+fn measured(reader: &mut LookaheadReader, head: &FileFrameHeader, found_ns: i64, witness: &RtpWitness) -> i64 {
+    let is_near = |ns: &i64| (*ns - found_ns).abs() < MIN_STEP_NS;
+    let mut sizes: Vec<i64> =
+        witness.earliness(head, reader.data(head)).map(|ns| -ns).into_iter().filter(is_near).collect();
+    let frames = reader.look_ahead(head, MEASURED_FRAMES).filter(|frame| frame.head.interface == head.interface);
+    let of_frames = frames.filter_map(|frame| witness.earliness(&frame.head, &frame.data));
+    sizes.extend(of_frames.map(|ns| -ns).filter(is_near));
+    let middle = sizes.len() / 2;
+    if sizes.is_empty() { found_ns } else { *sizes.select_nth_unstable(middle).1 }
 }
 
 fn find_step_back(
@@ -69,6 +82,8 @@ fn find_step_back(
 
 /// Maximum number of frames after a jump that are examined. A call has a hundred frames a second.
 const LOOKAHEAD: usize = 64;
+/// Number of frames after a clock step that measure its size: a quarter of a second of a call.
+const MEASURED_FRAMES: usize = 24;
 /// Minimum clock step that is searched for, ns. A smaller jump can be disorder of the network, or come from a sender
 /// that sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;

@@ -43,7 +43,7 @@ fn is_steady(frames: &[CapturedFrame]) -> bool {
 #[test]
 fn clock_set_back_during_a_call_loses_nothing() {
     let mut wrong = Vec::new();
-    for call in ["g711u_direct", "hold_resume_direct", "opus_direct"] {
+    for call in ["g711u_direct", "hold_resume_direct", "opus_direct", "amr_direct"] {
         let before = Unchanged::of(call);
         for seed in seeds(6) {
             let mut random = Rng::with_seed(seed);
