@@ -8,7 +8,8 @@
 //!    jumps, so that the packet at which a step happens is known.
 //! 2. Bins are joined into *segments*. A new segment begins after a pause longer than the window. It also begins at a
 //!    lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
-//!    [`MIN_STEP_PACKETS`] packets on each side, so a late packet is no step.
+//!    [`MIN_STEP_PACKETS`] packets with the larger lag, so a late packet is no step. On the other side, one packet is
+//!    enough, because a packet can be late but not early.
 //! 3. In a segment, the smallest lag within the window is averaged over the window. The result is a line through knots.
 //!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, about
 //!    0.5 %.
@@ -37,6 +38,8 @@ pub(super) struct LagTrack {
     bins: Vec<LagBin>,
     last_lag: i64,
     packets: u32,
+    /// Index of the first packet after the last jump of the lag that ended a bin, and its arrival, ns.
+    last_split: (u32, i64),
 }
 
 /// The finished timeline of one track, by which its packets are played.
@@ -69,11 +72,17 @@ impl LagTrack {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
         self.last_lag = lag;
+        let number = self.packets;
         self.packets += 1;
         if let Some(bin) = self.bins.last_mut() {
-            let ends = at_ns - bin.first_at > BIN_NS
-                || at_ns - bin.last_at > WINDOW_NS
-                || (jump && bin.packets >= MIN_BIN_PACKETS && at_ns - bin.first_at >= MIN_BIN_NS);
+            let splits = jump && {
+                let (split, split_at) = self.last_split;
+                number - split >= MIN_BIN_PACKETS && at_ns - split_at >= MIN_BIN_NS
+            };
+            if splits {
+                self.last_split = (number, at_ns);
+            }
+            let ends = splits || at_ns - bin.first_at > BIN_NS || at_ns - bin.last_at > WINDOW_NS;
             if !ends {
                 bin.packets += 1;
                 bin.pauses += u32::from(at_ns - bin.last_at > PAUSE_NS);
@@ -84,6 +93,9 @@ impl LagTrack {
                 bin.sum_lag += i128::from(lag);
                 return;
             }
+        }
+        if self.bins.is_empty() {
+            self.last_split = (0, at_ns);
         }
         self.bins.push(LagBin {
             first_index: position.index,
@@ -212,7 +224,8 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
     let back = BinGroup::of(bins[..k].iter().rev().take_while(|bin| bin.last_at > at - WINDOW_NS));
     let ahead = BinGroup::of(bins[k..].iter().take_while(|bin| bin.first_at < at + WINDOW_NS));
     let packets = back.packets.min(ahead.packets);
-    if packets < MIN_STEP_PACKETS {
+    let late_packets = if ahead.min_lag > back.min_lag { ahead.packets } else { back.packets };
+    if late_packets < MIN_STEP_PACKETS {
         return false;
     }
     // Among few packets, perhaps none arrived without jitter. If jitter is evenly distributed, its maximum is twice its
@@ -282,13 +295,12 @@ const BIN_NS: i64 = 500_000_000;
 const STEP_NS: i64 = 20_000_000;
 /// Minimum change of the lag between two packets that ends a bin, ns. So a bin ends at a possible step.
 const JUMP_NS: i64 = 15_000_000;
-/// Minimum number of packets in a bin before a change of the lag can end it. Otherwise jitter would make a bin of each
-/// packet.
+/// Minimum number of packets between two changes of the lag that end a bin. Otherwise jitter would make a bin of each
+/// packet. It is also the minimum for a bin that shows how the lag changes.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum duration of a bin before a change of the lag can end it, ns. So a flood of packets makes at most 25 bins a
-/// second.
+/// Minimum time between two changes of the lag that end a bin, ns. So a flood of packets makes at most 27 bins a second.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Minimum number of packets on each side of a step. Fewer do not prove a lag.
+/// Minimum number of packets with the larger lag before or after a step. Fewer can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;
 /// Number of packets among which at least one arrives nearly without jitter.
 const MANY_PACKETS: u32 = 25;

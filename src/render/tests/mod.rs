@@ -7,6 +7,7 @@ use crate::net::{PayloadType, Ssrc};
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
+mod lag_steps;
 mod paths;
 mod redundancy;
 
