@@ -99,19 +99,20 @@ impl TimestampUnwrapper {
     }
 
     fn media_ns(&mut self, at_ns: i64, timing: PacketTiming) -> i64 {
+        let last_lag_ns = self.recent[0].map(|track| self.tracks[track].lag_ns);
         let base = self.base.get_or_insert(ClockBase { clock_hz: 1, media_ns: at_ns, ticks: 0, last: timing });
         let last = std::mem::replace(&mut base.last, timing);
         match timing.unit {
             TimingUnit::Ticks(clock_hz) => {
                 let clock_hz = clock_hz.max(1);
-                if base.clock_hz != clock_hz {
-                    // RFC 7160: from this packet on, timestamps count another clock, so ticks are counted from 0 again.
-                    base.rebase();
-                    base.clock_hz = clock_hz;
-                }
                 // RFC 3550 section 5.1: timestamps wrap at 2^32. The shorter way round, forward or back, is assumed, so
                 // packets may arrive in any order.
-                base.ticks += i64::from(timing.time.wrapping_sub(last.time) as i32);
+                let ticks = i64::from(timing.time.wrapping_sub(last.time) as i32);
+                if base.clock_hz == clock_hz {
+                    base.ticks += ticks;
+                } else {
+                    base.change_clock(clock_hz, ticks, at_ns - last_lag_ns.unwrap_or(0));
+                }
             }
             TimingUnit::Packets(length_ns) => {
                 base.rebase();
@@ -129,6 +130,21 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
+    /// Counts another clock from this packet on. `ticks` is the difference from the last timestamp, and `due_ns` is the
+    /// media time that the packet has if its delay is that of the last packet.
+    ///
+    /// RFC 7160 section 4.1: the time since the last packet counts the former clock. Some senders count the new clock. So
+    /// the clock that agrees better with the arrival is used.
+    #[cold]
+    fn change_clock(&mut self, clock_hz: u32, ticks: i64, due_ns: i64) {
+        let former_hz = self.clock_hz;
+        self.rebase();
+        let after = [former_hz, clock_hz].map(|hz| self.media_ns.saturating_add(ticks_to_ns(ticks, hz)));
+        self.media_ns = if after[1].abs_diff(due_ns) < after[0].abs_diff(due_ns) { after[1] } else { after[0] };
+        self.media_ns = self.media_ns.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
+        self.clock_hz = clock_hz;
+    }
+
     /// Adds the time of the ticks so far to the media time, so that another clock can begin at 0 ticks.
     fn rebase(&mut self) {
         let so_far = self.media_ns.saturating_add(ticks_to_ns(self.ticks, self.clock_hz));
@@ -159,3 +175,29 @@ const SAME_TRACK_NS: i64 = 200_000_000;
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks of one stream. A day-long call with a timestamp reset at each hold has fewer.
 const MAX_TRACKS: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_across_a_change_of_the_clock_counts_either_clock() {
+        // Each case: clock and ticks of a packet before and after the change, and the ticks of the packet at the change.
+        for (before, after, ticks) in [
+            ((48_000, 960), (8_000, 160), 960),
+            ((48_000, 960), (8_000, 160), 160),
+            ((8_000, 160), (48_000, 960), 160),
+            ((8_000, 160), (16_000, 320), 320),
+        ] {
+            let mut unwrapper = TimestampUnwrapper::default();
+            let mut time = u32::MAX - 5_000;
+            for n in 0..40_u16 {
+                let (clock_hz, of_packet) = if n < 20 { before } else { after };
+                time = time.wrapping_add(if n == 20 { ticks } else { of_packet });
+                let timing = PacketTiming { time, sequence: SequenceNumber(n), unit: TimingUnit::Ticks(clock_hz) };
+                let position = unwrapper.handle_packet(i64::from(n) * 20_000_000, timing);
+                assert_eq!((position.lag_ns, position.track), (0, 0), "{before:?}, {after:?}, {ticks}, packet {n}");
+            }
+        }
+    }
+}
