@@ -218,15 +218,17 @@ impl FieldCall {
             let (step_ms, step) = (second.spoken_ms - first.spoken_ms, second.time.wrapping_sub(first.time));
             // The voice repeats its fixture. So the payloads before the first one are those at the end of the fixture.
             // If the fixture is as long as the call, they are at the end of the call.
-            let again = packets.iter().skip(1).position(|packet| packet.payload == first.payload);
-            let period = again.map_or(packets.len(), |n| n + 1);
+            let spoken: Vec<&FieldPacket> =
+                packets.iter().filter(|packet| is_voice || !packet.sound.is_empty()).collect();
+            let again = spoken.iter().skip(1).position(|packet| packet.payload == first.payload);
+            let period = again.map_or(spoken.len(), |n| n + 1);
             let early = |n: u16| FieldPacket {
                 at_ms: first.at_ms - step_ms * f64::from(n),
                 spoken_ms: first.spoken_ms - step_ms * f64::from(n),
                 sequence: first.sequence.wrapping_sub(n),
                 time: first.time.wrapping_sub(step.wrapping_mul(n.into())),
-                payload: packets[(period - 1) - (usize::from(n) - 1) % period].payload.clone(),
-                sound: packets[(period - 1) - (usize::from(n) - 1) % period].sound.clone(),
+                payload: spoken[(period - 1) - (usize::from(n) - 1) % period].payload.clone(),
+                sound: spoken[(period - 1) - (usize::from(n) - 1) % period].sound.clone(),
                 ..first.clone()
             };
             // A side has no early media if it begins to send later than the answer.

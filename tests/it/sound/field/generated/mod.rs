@@ -13,6 +13,7 @@ mod negotiation;
 mod noise;
 mod packets;
 mod packing;
+mod senders;
 mod setting;
 mod sources;
 mod srtp;

@@ -130,8 +130,8 @@ fn packets_of_padding_alone_are_not_lost_sound() {
 fn leaping_or_useless_stamps_move_nothing() {
     let mut wrong = Vec::new();
     // These seeds once failed. Seed 18 has leaps and a hold within half a second. Seeds 30 and 75 have one leap in the
-    // call.
-    for seed in seeds(14).chain([18, 30, 75]) {
+    // call. Seeds 263 and 294 have one leap just before the end.
+    for seed in seeds(14).chain([18, 30, 75, 263, 294]) {
         let mut random = Rng::with_seed(3_000 + seed);
         let voice = CodedVoice::random(
             &mut random,
