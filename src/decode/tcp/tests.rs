@@ -5,6 +5,7 @@ use super::super::{DecodeCounters, DecoderLimits, FrameDecoder, wire};
 use super::{TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
 use crate::capture::{CapturedFrame, LinkType};
 use crate::net::Endpoint;
+use crate::sip::framer::SipFramer;
 use crate::time::Timestamp;
 
 const ALICE: [u8; 4] = [10, 0, 0, 1];
@@ -63,6 +64,21 @@ fn connection_from_syn_to_fin_yields_its_bytes_and_its_end() {
     assert_eq!(text(&seen, "10.0.0.1:40000"), s(INVITE) + "<end>");
     assert_eq!(text(&seen, "10.0.0.2:5060"), s(OK));
     assert_eq!((c.streams.followed, c.streams.ignored, c.streams.gaps), (2, 0, 0));
+}
+
+#[test]
+fn first_message_split_anywhere_reaches_the_framer_whole() {
+    for cut in 1..INVITE.len() {
+        let (head, tail) = INVITE.split_at(cut);
+        let frames = [(0, frame(true, 99, SYN, b"")), (1, a(100, head)), (2, a(100 + cut as u32, tail))];
+        let (mut framer, mut found) = (SipFramer::default(), Vec::new());
+        for record in decode_at(LinkType::Ethernet, &frames).0 {
+            let DecodedContent::Data(bytes) = record.what else { panic!("{record:?}") };
+            framer.push_segment(&bytes, &mut |message| found.push(message.to_vec()));
+        }
+        // `VITE sip:…` at the beginning of a segment would be taken for a message of its own.
+        assert_eq!(found, [INVITE.to_vec()], "cut at {cut}");
+    }
 }
 
 #[test]
