@@ -3,7 +3,9 @@ use super::host::{CardLosses, EthtoolAnswer, HostClock, HostInterface, OffloadFe
 use super::russian::FINDINGS;
 use super::traffic::{DatagramCounts, HostPairs};
 use super::*;
+use crate::call::event::{CallEvent, EndedCall};
 use crate::call::phrasebook::TextLanguage;
+use crate::call::record::{CallProblem, CallRecord, ProblemKind};
 
 /// Returns the observation of a healthy mirror port: one call, with both directions.
 fn healthy() -> Observation {
@@ -306,6 +308,33 @@ fn calls_with_media_behind_a_nat_are_not_reported_as_silent() {
     let mut found = kinds(&look);
     found.sort_unstable();
     assert_eq!(found, ["media_behind_nat", "sip_without_rtp"]);
+}
+
+#[test]
+fn silent_call_with_several_causes_counts_once() {
+    let problem = |kind| CallProblem { kind, packets: None, ms: None, errno: None };
+    let mut tally = calls::CallTally::default();
+    for causes in [
+        &[][..],
+        &[ProblemKind::MediaBehindNat],
+        &[ProblemKind::MediaOverTcp],
+        &[ProblemKind::MediaBehindNat, ProblemKind::MediaOverTcp],
+    ] {
+        let record = CallRecord {
+            answered_at: Some(Timestamp::from_secs(10)),
+            ended_at: Some(Timestamp::from_secs(20)),
+            problems: causes.iter().copied().map(problem).collect(),
+            ..CallRecord::default()
+        };
+        let ended = EndedCall { record, legs: Vec::new(), registration: Default::default(), wall_offset_ns: 0 };
+        tally.handle_event(&CallEvent::Ended(Box::new(ended)));
+    }
+    assert_eq!((tally.talked, tally.silent, tally.behind_nat, tally.over_tcp), (4, 4, 1, 2));
+    // The causes account for all silent calls but one, so the number of the others is not below zero.
+    let mut look = healthy();
+    look.calls = tally;
+    let found = examined(&look).into_iter().find(|finding| finding.kind == "sip_without_rtp").unwrap();
+    assert_eq!(found.what, "1 of 4 answered calls had no RTP");
 }
 
 #[test]
