@@ -145,6 +145,7 @@ fn voices_are_the_same_in_both_directions_at_the_same_time_only() {
         ("same", own.clone(), other.clone(), true),
         ("turned", other.clone(), own.clone(), true),
         ("slow-clock", voice(100, 14), voice(200, 14), true),
+        ("two-clocks", voice(100, 15), voice(200, 25), false),
         ("later", voice(100, 30), voice(200, 30), false),
         ("next-day", voice(100, 86_420), voice(200, 86_420), false),
         ("one-direction", own.clone(), voice(300, 20), false),
