@@ -23,6 +23,7 @@ struct control {
     _Atomic int failed; /* calls that failed so far */
     char folder[1000];  /* only calls below it count */
     _Atomic int syncs;  /* calls of fsync and fdatasync so far */
+    _Atomic int is_file; /* `folder` is the path of a file: only its syncs count and fail */
 };
 
 static struct control *control;
@@ -40,19 +41,24 @@ __attribute__((constructor)) static void start(void) {
 }
 
 static int is_below(const char *path) {
-    return control && path && control->folder[0] && !strncmp(path, control->folder, strlen(control->folder));
+    if (!control || !path || !control->folder[0]) return 0;
+    size_t length = strlen(control->folder);
+    return !strncmp(path, control->folder, length) && (!control->is_file || !path[length]);
 }
 
 static int is_ours(int fd) { return control && fd >= 0 && fd < 65536 && counts[fd]; }
 
-/* Counts a call. Returns 1 and sets errno if it must fail. */
-static int fails(void) {
+/* Counts a sync. Returns 1 and sets errno if it must fail. */
+static int sync_fails(void) {
     int error = control->error, number = control->seen++, first = control->first;
     if (!error || number < first || number - first >= control->count) return 0;
     control->failed++;
     errno = error;
     return 1;
 }
+
+/* Counts another call, as for a sync. */
+static int fails(void) { return !control->is_file && sync_fails(); }
 
 static int opened(int fd, const char *path) {
     if (fd >= 0 && fd < 65536) counts[fd] = is_below(path);
@@ -95,7 +101,7 @@ ON_FD(int, ftruncate64, (int fd, off64_t length), (fd, length))
 #define SYNC(name)                                                                                                     \
     int name(int fd) {                                                                                                 \
         if (is_ours(fd)) control->syncs++;                                                                             \
-        if (is_ours(fd) && fails()) return -1;                                                                         \
+        if (is_ours(fd) && sync_fails()) return -1;                                                                    \
         return REAL(name)(fd);                                                                                         \
     }
 SYNC(fsync)

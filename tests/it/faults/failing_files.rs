@@ -50,6 +50,12 @@ impl FileFaults {
         self.control.write_all_at(&name, 20).expect("written");
     }
 
+    /// Counts only the syncs of this file. Only these can fail then.
+    pub(crate) fn watch_syncs_of(&self, file: &Path) {
+        self.control.write_all_at(&1_u32.to_le_bytes(), IS_FILE_AT).expect("written");
+        self.watch(file);
+    }
+
     /// Counts the syncs of files and folders below a folder. The count begins at 0.
     pub(crate) fn count_syncs(&self, folder: &Path) {
         self.watch(folder);
@@ -102,4 +108,6 @@ fn build(library: &Path) {
 
 /// Offset in the mapped file of the library's counter of syncs, bytes.
 const SYNCS_AT: u64 = 1_020;
+/// Offset in the mapped file of the mark that only the syncs of one file count, bytes.
+const IS_FILE_AT: u64 = 1_024;
 const CONTROL: &str = "CALLSPAN_FAULTS";

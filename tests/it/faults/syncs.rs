@@ -1,7 +1,9 @@
 //! Counts the syncs to disk that each guarantee needs. A missing sync loses data in a power cut, and an unnecessary
 //! sync costs time.
 
-use callspan::journal::CallStage;
+use callspan::journal::config::Config;
+use callspan::journal::{CallStage, Journal};
+use callspan::time::Timestamp;
 
 use crate::faults::failing_files::FileFaults;
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, call, until};
@@ -57,6 +59,38 @@ fn rows_of_a_live_call_are_synced_as_often_as_the_spool() {
     std::mem::forget(recorder);
 }
 
+/// SQLite copies the log into the database from time to time. If the sync of the database fails then, Linux counts the
+/// pages as written, so a later sync would succeed although they may be missing on the disk.
+#[test]
+fn failed_sync_of_the_database_is_mended_by_the_next_write() {
+    let Some(faults) =
+        FileFaults::of_own_process("faults::syncs::failed_sync_of_the_database_is_mended_by_the_next_write")
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = Config { dir: dir.path().to_owned() };
+    let log_length = || std::fs::metadata(dir.path().join("journal.sqlite-wal")).expect("a log").len();
+    faults.watch_syncs_of(&dir.path().join("journal.sqlite"));
+    let journal = Journal::open(&config).expect("opened");
+    faults.fail(EIO, 0, 1);
+    let why = "x".repeat(3_000);
+    let hold = |n: i64| journal.hold(&format!("call {n}"), Timestamp::from_secs(n), Some(&why)).expect("written");
+    let last = (1..3_000).find(|n| {
+        hold(*n);
+        faults.failed() > 0
+    });
+    let last = last.expect("the log was copied into the database");
+    let copied = log_length();
+    assert!(copied > 4_000_000, "the log still has all rows: {copied} bytes");
+    // The next write copies and empties the log before it adds its own row.
+    let syncs = faults.syncs();
+    hold(last + 1);
+    assert!(log_length() < copied, "{} bytes", log_length());
+    assert_eq!(faults.syncs(), syncs + 1, "the database is synced again");
+    assert!(journal.held(&format!("call {last}")).expect("readable").is_some());
+}
+
 /// Returns a setup without delivery, because delivery makes further syncs for its rows.
 fn setup() -> FaultSetup {
     let mut setup = FaultSetup::new();
@@ -74,3 +108,6 @@ fn complete(mut recorder: TestRecorder) {
     // The recorder is not stopped, because a stop makes further syncs.
     std::mem::forget(recorder);
 }
+
+/// Input/output error.
+const EIO: i32 = 5;
