@@ -90,7 +90,7 @@ pub enum RegistrationMoment {
 
 impl RegistrationMoment {
     /// Returns whether a call in progress with this record may be registered now.
-    pub fn has_come(self, record: &CallRecord) -> bool {
+    pub(crate) fn has_come(self, record: &CallRecord) -> bool {
         let is_answered = record.answered_at.is_some();
         let has_person = record.internal.is_some()
             || record.operator_answered_at.is_some()

@@ -8,12 +8,12 @@ pub struct OsErrno(pub i32);
 
 impl OsErrno {
     /// Returns the symbol of the error number; `None` if the table below does not contain the number.
-    pub fn symbol(self) -> Option<&'static str> {
+    pub(crate) fn symbol(self) -> Option<&'static str> {
         SYMBOLS.iter().find(|(number, _)| *number == self.0).map(|(_, symbol)| *symbol)
     }
 
     /// Returns whether the disk is full or accepts no writes.
-    pub const fn is_disk_full(self) -> bool {
+    pub(crate) const fn is_disk_full(self) -> bool {
         matches!(self.0, ENOSPC | EDQUOT | EROFS)
     }
 }

@@ -246,7 +246,7 @@ impl ProblemKind {
     }
 
     /// Returns a problem of this kind that affected `packets` packets.
-    pub const fn with_packets(self, packets: u64) -> CallProblem {
+    pub(crate) const fn with_packets(self, packets: u64) -> CallProblem {
         CallProblem { kind: self, packets: Some(packets), ms: None, errno: None }
     }
 }
@@ -269,7 +269,7 @@ pub struct CallProblem {
 
 impl CallProblem {
     /// Returns the problem that the spool could not be written because of this error.
-    pub const fn of_spool(errno: OsErrno) -> Self {
+    pub(crate) const fn of_spool(errno: OsErrno) -> Self {
         let kind = if errno.is_disk_full() { ProblemKind::DiskFull } else { ProblemKind::SpoolError };
         Self { kind, packets: None, ms: None, errno: Some(errno) }
     }
@@ -583,7 +583,7 @@ pub struct DeliveryRecord {
 impl CallRecord {
     /// Copies the segments that were finished during the call from the record `earlier`, and for each leg whether they
     /// contain its sound.
-    pub fn take_parts(&mut self, earlier: &Self) {
+    pub(crate) fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
             a.sip_call_id == b.sip_call_id && a.caller_addr == b.caller_addr && a.callee_addr == b.callee_addr

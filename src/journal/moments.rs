@@ -26,7 +26,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn first_calls(&self, search: &CallSearch, limit: u32) -> JournalResult<Vec<StoredCall>> {
+    pub(crate) fn first_calls(&self, search: &CallSearch, limit: u32) -> JournalResult<Vec<StoredCall>> {
         let condition = SqlCondition::of(search)?;
         let sql =
             format!("SELECT s.id FROM call_search s WHERE {} ORDER BY s.begin, s.id LIMIT {limit}", condition.sql());
@@ -38,7 +38,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn count_by_slot(&self, search: &CallSearch, slot: Duration) -> JournalResult<Vec<SlotCount>> {
+    pub(crate) fn count_by_slot(&self, search: &CallSearch, slot: Duration) -> JournalResult<Vec<SlotCount>> {
         let condition = SqlCondition::of(search)?;
         let slot_us = i64::try_from(slot.as_micros()).unwrap_or(i64::MAX).max(1);
         let sql = format!(

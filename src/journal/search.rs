@@ -174,7 +174,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn count_by_class(&self, search: &CallSearch) -> JournalResult<Vec<(HeardClass, u64)>> {
+    pub(crate) fn count_by_class(&self, search: &CallSearch) -> JournalResult<Vec<(HeardClass, u64)>> {
         let condition = SqlCondition::of(search)?;
         let sql = format!("SELECT s.heard, count(*) FROM call_search s WHERE {} GROUP BY s.heard", condition.sql());
         let connection = self.lock();
@@ -190,7 +190,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub fn call_in_scope(&self, id: &str, scope: &CallScope) -> JournalResult<Option<StoredCall>> {
+    pub(crate) fn call_in_scope(&self, id: &str, scope: &CallScope) -> JournalResult<Option<StoredCall>> {
         let mut condition = SqlCondition::of(&CallSearch { scope: scope.clone(), ..CallSearch::default() })?;
         let sql = format!(
             "SELECT 1 FROM calls JOIN call_search s ON s.begin = {BEGIN} AND s.id = calls.id

@@ -77,7 +77,7 @@ pub(crate) struct Alarm {
 /// the command and its pauses.
 #[derive(Clone, Debug)]
 pub struct Alerts {
-    to_command: Option<Sender<Alarm>>,
+    to_command: Sender<Alarm>,
     command: SharedCommand,
     /// Sends alarms to webhooks, mail and Telegram. `None` without a state folder, in which the messages are stored.
     ways: Option<AlarmWays>,
@@ -110,7 +110,7 @@ impl Alerts {
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
-    pub fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
+    pub(crate) fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
         let history = AlarmHistory::load(state.join(HISTORY_FILE), wall_clock(), PAUSE);
         let ways = AlarmWays::new(config.notify.clone(), state);
         Self::start_with(config, Some(ways), history, AlarmLimits::default())
@@ -131,14 +131,8 @@ impl Alerts {
             let _guard = guard;
             again_after_panic(|| run_all(&shared, &alarms, (&mut history, limits), &signs), pause_after_panic);
         })?;
-        let alerts = Self { to_command: Some(sender), command, ways, open: Arc::default(), life };
+        let alerts = Self { to_command: sender, command, ways, open: Arc::default(), life };
         Ok((alerts, AlarmRunner { thread: Some(thread) }))
-    }
-
-    /// Creates an [`Alerts`] without a command: its alarms are only logged.
-    pub fn only_logged() -> Self {
-        let (command, open) = (SharedCommand::default(), Arc::default());
-        Self { to_command: None, command, ways: None, open, life: ThreadLife::default() }
     }
 
     /// Returns the state of the thread that runs the alarm command, for the supervision of threads.
@@ -204,7 +198,7 @@ impl Alerts {
     /// Returns whether alarms are not only logged but also sent: to a command, webhook, mail or Telegram.
     pub(crate) fn has_way(&self) -> bool {
         let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        self.to_command.is_some() && (has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any))
+        has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any)
     }
 
     /// Raises an alarm without a log line, because the error is logged or printed elsewhere.
@@ -224,9 +218,11 @@ impl Alerts {
     }
 
     fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
-        let Some(sender) = self.to_command.as_ref().filter(|_| self.has_way()) else { return };
+        if !self.has_way() {
+            return;
+        }
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
-        if let Err(TrySendError::Full(alarm)) = sender.try_send(alarm) {
+        if let Err(TrySendError::Full(alarm)) = self.to_command.try_send(alarm) {
             tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
         }
     }

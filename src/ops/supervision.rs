@@ -18,7 +18,7 @@ pub struct TickCounter(Arc<AtomicU64>);
 
 impl TickCounter {
     /// Counts one round of the thread's loop, as a sign of progress.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -44,7 +44,7 @@ impl ThreadLife {
     }
 
     /// Counts one round of the thread's loop, as a sign of progress.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.ticks.tick();
     }
 
@@ -107,13 +107,13 @@ impl Supervisor {
 
     /// Adds a thread that is not needed to record and deliver calls. If it stalls, that is reported but causes no
     /// restart.
-    pub fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
+    pub(crate) fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });
     }
 
     /// Compares the counts of all threads with the counts at the last check. Returns the threads with a count that has
     /// not changed for longer than their limit. `now` is the monotonic time.
-    pub fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
+    pub(crate) fn stalled(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.threads.iter_mut().filter_map(|thread| thread.stalled(now));
         stalled.collect()
     }

@@ -124,7 +124,7 @@ pub struct SideReport {
 
 impl SideReport {
     /// Returns the number of packets that gave no sound, whatever the reason.
-    pub fn undecodable(&self) -> u64 {
+    pub(crate) fn undecodable(&self) -> u64 {
         self.silent.values().sum()
     }
 

@@ -41,22 +41,6 @@ impl MediaDirection {
     }
 }
 
-/// Endpoint for RTCP, if it is not the port after the RTP port (RFC 3605).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RtcpAddress {
-    /// UDP port of RTCP.
-    pub port: u16,
-    /// IP address for RTCP; `None` if it is the address of RTP.
-    pub ip: Option<IpAddr>,
-}
-
-impl RtcpAddress {
-    pub(super) fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_ascii_whitespace();
-        Some(Self { port: words.next()?.parse().ok()?, ip: words.nth(2).and_then(ip) })
-    }
-}
-
 /// An ICE candidate over UDP: an endpoint at which the sender of the description may also receive media (RFC 8839
 /// section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,23 +66,6 @@ impl IceCandidate {
         let mut related = words.skip_while(|word| !word.eq_ignore_ascii_case("raddr"));
         let related = related.nth(1).and_then(self::ip).zip(related.nth(1).and_then(|port| port.parse().ok()));
         udp.then_some(Self { component, ip, port, related })
-    }
-}
-
-/// An RTP header extension: additional data after the header of a packet (`a=extmap`, RFC 8285).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderExtension {
-    /// Number that stands for this extension in RTP packets.
-    pub id: u16,
-    /// URI that names the kind of data, e.g. `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
-    pub uri: String,
-}
-
-impl HeaderExtension {
-    pub(super) fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_ascii_whitespace();
-        let id = words.next()?.split('/').next()?.parse().ok()?;
-        Some(Self { id, uri: words.next()?.to_owned() })
     }
 }
 
@@ -131,17 +98,6 @@ pub(super) fn address(connection: &sdp_types::Connection) -> Option<IpAddr> {
 fn ip(text: &str) -> Option<IpAddr> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     text.split('%').next()?.parse().ok()
-}
-
-/// Returns the media ids (`a=mid`) of each BUNDLE group (RFC 9143).
-pub(super) fn bundles(attributes: &[Attribute]) -> Vec<Vec<String>> {
-    all(attributes, "group")
-        .filter_map(|value| {
-            let mut words = value.split_ascii_whitespace();
-            words.next()?.eq_ignore_ascii_case("BUNDLE").then(|| words.take(MAX_LIST).map(str::to_owned).collect())
-        })
-        .take(MAX_LIST)
-        .collect()
 }
 
 /// Maximum number of values of an attribute that are stored. Browsers send up to 20 candidates.

@@ -8,25 +8,19 @@
 //! - a NUL at the end, or a blank after `v=0`
 //! - a line without `=`
 //!
-//! So only v=, c=, m= and a= lines are passed to the crate, with single blanks. The o= line is parsed here.
+//! So only v=, c=, m= and a= lines are passed to the crate, with single blanks.
 
-use super::{SdpReject, SessionOrigin};
-
-/// A description that `sdp-types` accepts, and its origin (o= line), which was parsed here.
-pub(super) struct CleanedSdp {
-    pub(super) text: String,
-    pub(super) origin: Option<SessionOrigin>,
-}
+use super::SdpReject;
 
 /// Prepares a description for the parser. A line ends with CR, LF or CRLF. NULs are removed, and invalid UTF-8 becomes
 /// U+FFFD.
-pub(super) fn clean(bytes: &[u8]) -> Result<CleanedSdp, SdpReject> {
+pub(super) fn clean(bytes: &[u8]) -> Result<String, SdpReject> {
     if bytes.len() > MAX_SDP_BYTES {
         return Err(SdpReject::TooLong);
     }
     let raw: String = String::from_utf8_lossy(bytes).chars().filter(|&c| c != '\0').collect();
-    let mut cleaned = CleanedSdp { text: String::with_capacity(raw.len() + 8), origin: None };
-    cleaned.text.push_str("v=0\r\n");
+    let mut cleaned = String::with_capacity(raw.len() + 8);
+    cleaned.push_str("v=0\r\n");
     let mut state = CleanerState::default();
     for (count, line) in raw.split(['\n', '\r']).map(|line| line.trim_ascii()).enumerate() {
         if count > MAX_LINES {
@@ -49,29 +43,28 @@ struct CleanerState {
 }
 
 impl CleanerState {
-    fn take(&mut self, key: &str, value: &str, out: &mut CleanedSdp) {
+    fn take(&mut self, key: &str, value: &str, text: &mut String) {
         // The description has more than [`MAX_MEDIA`] m= lines. All further lines belong to m= lines that are dropped.
         if self.media > MAX_MEDIA {
             return;
         }
         match key {
             "v" => self.found = true,
-            "o" => out.origin = out.origin.take().or_else(|| origin(value)),
             "c" if !self.connected => {
                 if let Some(words) = connection(value) {
                     self.connected = true;
-                    push(&mut out.text, "c=", words.into_iter());
+                    push(text, "c=", words.into_iter());
                 }
             }
             "m" => {
                 (self.found, self.connected) = (true, false);
                 self.media += 1;
                 if self.media <= MAX_MEDIA {
-                    push_media(&mut out.text, value);
+                    push_media(text, value);
                 }
             }
             "a" if !value.is_empty() => {
-                push(&mut out.text, "a=", std::iter::once(value));
+                push(text, "a=", std::iter::once(value));
             }
             _ => {}
         }
@@ -116,16 +109,6 @@ fn connection(value: &str) -> Option<[&str; 3]> {
     let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
     let kind = ["IP4", "IP6"].into_iter().find(|known| known.eq_ignore_ascii_case(kind))?;
     net.eq_ignore_ascii_case("IN").then_some(["IN", kind, address])
-}
-
-/// Parses an o= line from its end, because the user name at its beginning may contain blanks.
-fn origin(value: &str) -> Option<SessionOrigin> {
-    let mut words = value.split_ascii_whitespace().rev();
-    let address = words.next()?.to_owned();
-    let (_address_type, _net_type) = (words.next()?, words.next()?);
-    let session_version = words.next()?.parse().ok()?;
-    let session_id = words.next()?.to_owned();
-    Some(SessionOrigin { session_id, session_version, address })
 }
 
 /// Maximum size of a description, bytes: that of a UDP datagram. A WebRTC description with many candidates has 10 kB.

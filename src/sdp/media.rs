@@ -1,11 +1,11 @@
 //! Media descriptions: m= lines with their attributes (RFC 8866 section 5.14).
 
-use crate::net::{PayloadType, Ssrc};
+use crate::net::PayloadType;
 use std::net::IpAddr;
 
 use sdp_types::Attribute;
 
-use super::attribute::{self, HeaderExtension, IceCandidate, MAX_LIST, MediaDirection, RtcpAddress};
+use super::attribute::{self, IceCandidate, MAX_LIST, MediaDirection};
 use super::crypto::CryptoAttribute;
 
 /// Media type: the first word of an m= line.
@@ -55,11 +55,6 @@ impl MediaProtocol {
     pub const fn is_rtp(self) -> bool {
         !matches!(self, Self::RtpOverTcp | Self::Udptl | Self::Other)
     }
-
-    /// Returns whether the protocol encrypts the media.
-    pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::RtpSavp | Self::RtpSavpf | Self::UdpTlsRtpSavp | Self::UdpTlsRtpSavpf)
-    }
 }
 
 /// A payload format of an m= line: a payload type with its codec, clock and parameters.
@@ -96,13 +91,6 @@ pub struct MediaDescription {
     /// Preferred duration of the sound in a packet that the sender of the description receives, milliseconds
     /// (`a=ptime`).
     pub ptime_ms: Option<u32>,
-    /// Maximum duration of the sound in a packet that the sender of the description receives, milliseconds
-    /// (`a=maxptime`).
-    pub maxptime_ms: Option<u32>,
-    /// Endpoint for RTCP, if it is not the port after the RTP port.
-    pub rtcp: Option<RtcpAddress>,
-    /// Whether RTP and RTCP share one port (RFC 5761).
-    pub rtcp_mux: bool,
     /// Crypto suites and keys for SRTP, one for each `a=crypto` line (RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
     /// Whether the description has a DTLS fingerprint. Then DTLS agrees on the SRTP keys (RFC 5763).
@@ -113,14 +101,8 @@ pub struct MediaDescription {
     pub ice: bool,
     /// ICE candidates: endpoints at which the sender of the description may also receive media.
     pub candidates: Vec<IceCandidate>,
-    /// SSRCs that the description announces (RFC 5576).
-    pub ssrcs: Vec<Ssrc>,
-    /// Name of the m= section, e.g. for BUNDLE groups (`a=mid`, RFC 5888).
-    pub mid: Option<String>,
     /// Label of the m= section (`a=label`, RFC 4574). E.g. SIPREC metadata refers to it.
     pub label: Option<String>,
-    /// RTP header extensions that the sender of the description uses or accepts.
-    pub extmap: Vec<HeaderExtension>,
 }
 
 /// Values of the session part, for m= sections without values of their own.
@@ -149,7 +131,6 @@ impl SessionDefaults {
 impl MediaDescription {
     pub(super) fn new(media: &sdp_types::Media, defaults: &SessionDefaults) -> Self {
         let a = &media.attributes;
-        let text = |name| attribute::first(a, name).filter(|v| !v.is_empty()).map(str::to_owned);
         Self {
             kind: kind(&media.media),
             port: media.port,
@@ -159,29 +140,13 @@ impl MediaDescription {
             direction: MediaDirection::find(a).unwrap_or(defaults.direction),
             formats: formats(&media.fmt, a),
             ptime_ms: milliseconds(a, "ptime").or(defaults.ptime_ms),
-            maxptime_ms: milliseconds(a, "maxptime"),
-            rtcp: attribute::first(a, "rtcp").and_then(RtcpAddress::parse),
-            rtcp_mux: attribute::has(a, "rtcp-mux"),
             crypto: attribute::all(a, "crypto").filter_map(CryptoAttribute::parse).take(MAX_LIST).collect(),
             fingerprint: defaults.fingerprint || attribute::has(a, "fingerprint"),
             zrtp: defaults.zrtp || attribute::has(a, "zrtp-hash"),
             ice: defaults.ice || attribute::has(a, "ice-ufrag"),
             candidates: attribute::all(a, "candidate").filter_map(IceCandidate::parse).take(MAX_LIST).collect(),
-            ssrcs: ssrcs(a),
-            mid: text("mid"),
-            label: text("label"),
-            extmap: attribute::all(a, "extmap").filter_map(HeaderExtension::parse).take(MAX_LIST).collect(),
+            label: attribute::first(a, "label").filter(|label| !label.is_empty()).map(str::to_owned),
         }
-    }
-
-    /// Returns whether the media address is 0.0.0.0 or `::`, which means a hold (RFC 3264 section 8.4).
-    pub fn is_hold_address(&self) -> bool {
-        self.connection.is_some_and(|ip| ip.is_unspecified())
-    }
-
-    /// Returns whether the m= line is refused or no longer used (port 0, RFC 3264 section 6).
-    pub fn is_refused(&self) -> bool {
-        self.port == 0
     }
 
     /// Returns the announced format of a payload type; `None` if the m= section does not announce it.
@@ -261,16 +226,4 @@ fn milliseconds(attributes: &[Attribute], name: &'static str) -> Option<u32> {
     let value = attribute::first(attributes, name)?;
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     value.get(..digits)?.parse().ok().filter(|&ms| ms > 0)
-}
-
-fn ssrcs(attributes: &[Attribute]) -> Vec<Ssrc> {
-    let mut found = Vec::new();
-    for ssrc in
-        attribute::all(attributes, "ssrc").filter_map(|v| v.split_ascii_whitespace().next()?.parse().ok().map(Ssrc))
-    {
-        if found.len() < MAX_LIST && !found.contains(&ssrc) {
-            found.push(ssrc);
-        }
-    }
-    found
 }

@@ -17,9 +17,7 @@ mod media;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
-
-pub use attribute::{HeaderExtension, IceCandidate, MediaDirection, RtcpAddress};
+pub use attribute::{IceCandidate, MediaDirection};
 pub use clean::{MAX_LINES, MAX_SDP_BYTES};
 pub use crypto::{CryptoAttribute, CryptoKey, Mki};
 pub(crate) use media::MediaFormat;
@@ -43,14 +41,8 @@ pub enum SdpReject {
 /// and formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDescription {
-    /// Origin (o= line): sender and version of the description. `None` if the line is missing or malformed.
-    pub origin: Option<SessionOrigin>,
-    /// IP address (c= line) for all m= sections without a c= line. `None` if it is missing or a host name.
-    pub connection: Option<IpAddr>,
     /// Media descriptions in the order of the m= lines.
     pub media: Vec<MediaDescription>,
-    /// For each BUNDLE group (`a=group:BUNDLE`), the names of its m= sections. They share one port (RFC 9143).
-    pub bundles: Vec<Vec<String>>,
 }
 
 impl SessionDescription {
@@ -60,31 +52,16 @@ impl SessionDescription {
     }
 }
 
-/// The o= line (RFC 8866 section 5.2). Two descriptions with the same origin and version are equal. A higher version is
-/// a new offer or answer (RFC 3264 section 8).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionOrigin {
-    /// Number that is unique among the sessions of the origin's host.
-    pub session_id: String,
-    /// Version of the description; grows with each change.
-    pub session_version: u64,
-    /// IP address or host name of the sender.
-    pub address: String,
-}
-
 /// Parses a session description.
 ///
 /// # Errors
 /// Returns [`SdpReject`] if the bytes are not a session description or too long.
 pub fn parse(bytes: &[u8]) -> Result<SessionDescription, SdpReject> {
     let cleaned = clean::clean(bytes)?;
-    let parsed = sdp_types::Session::parse(cleaned.text.as_bytes()).map_err(|_| SdpReject::Malformed)?;
+    let parsed = sdp_types::Session::parse(cleaned.as_bytes()).map_err(|_| SdpReject::Malformed)?;
     let connection = parsed.connection.as_ref().and_then(attribute::address);
     let defaults = media::SessionDefaults::new(connection, &parsed.attributes);
     Ok(SessionDescription {
-        origin: cleaned.origin,
-        connection,
-        bundles: attribute::bundles(&parsed.attributes),
         media: parsed.medias.iter().map(|media| MediaDescription::new(media, &defaults)).collect(),
     })
 }

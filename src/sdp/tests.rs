@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::{PayloadType, Ssrc};
+use std::net::IpAddr;
+
+use crate::net::PayloadType;
 
 const UNTIDY: &[u8] = include_bytes!("../../fixtures/sdp/untidy.sdp");
 const MEDIA_LEVEL: &[u8] = include_bytes!("../../fixtures/sdp/media_level.sdp");
@@ -14,10 +16,8 @@ fn ip(text: &str) -> Option<IpAddr> {
 #[test]
 fn an_untidy_description_of_a_device_is_parsed() {
     let session = parse(UNTIDY).unwrap();
-    let origin = session.origin.unwrap();
-    assert_eq!((origin.session_id.as_str(), origin.session_version), ("2000", 7));
-    assert_eq!(session.connection, ip("192.0.2.1"));
     let [audio] = session.media.as_slice() else { panic!("one m= line") };
+    assert_eq!(audio.connection, ip("192.0.2.1"));
     assert_eq!((audio.kind, audio.port, audio.protocol), (MediaKind::Audio, 4000, MediaProtocol::RtpAvp));
     assert_eq!(audio.direction, MediaDirection::SendOnly);
     assert_eq!(audio.ptime_ms, Some(20));
@@ -32,32 +32,27 @@ fn an_untidy_description_of_a_device_is_parsed() {
 #[test]
 fn media_level_values_override_session_level_values() {
     let session = parse(MEDIA_LEVEL).unwrap();
-    assert_eq!(session.bundles, [["a", "v"]]);
     let [audio, video, fax, broken, bare] = session.media.as_slice() else { panic!("five m= lines") };
     assert_eq!(audio.connection, ip("2001:db8::1"));
     assert_eq!(audio.direction, MediaDirection::Inactive);
     assert_eq!(audio.protocol, MediaProtocol::UdpTlsRtpSavpf);
-    assert!(audio.fingerprint && audio.rtcp_mux && !audio.zrtp && audio.protocol.is_encrypted());
-    assert_eq!(audio.rtcp, Some(RtcpAddress { port: 5009, ip: ip("192.0.2.7") }));
+    assert!(audio.fingerprint && !audio.zrtp);
     let opus = audio.format(PayloadType(111)).unwrap();
     assert_eq!((opus.encoding.as_str(), opus.clock_hz, opus.channels), ("OPUS", 48_000, 2));
     assert_eq!(opus.fmtp, "useinbandfec=1;minptime=10");
     // A dynamic payload type without an rtpmap is undefined.
     assert_eq!(audio.format(PayloadType(96)).unwrap().encoding, "");
-    assert_eq!(audio.ssrcs, [Ssrc(1001)]);
-    assert_eq!(audio.mid.as_deref(), Some("a"));
-    assert_eq!(audio.extmap[0].id, 1);
     // Candidates over TCP or with a host name are ignored.
     assert_eq!(
         audio.candidates,
         [IceCandidate { component: 1, ip: ip("192.0.2.9").unwrap(), port: 5100, related: None }]
     );
 
-    assert!(video.is_refused());
+    assert_eq!(video.port, 0);
     assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), MediaDirection::SendOnly));
     assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (MediaKind::Image, MediaProtocol::Udptl, 0));
     // An unreadable m= line keeps its position, because answers are matched by position.
-    assert!(broken.is_refused());
+    assert_eq!(broken.port, 0);
     assert_eq!((bare.port, bare.formats.len()), (7000, 0));
 }
 
@@ -65,7 +60,7 @@ fn media_level_values_override_session_level_values() {
 fn keys_are_parsed_and_hidden_in_debug_output() {
     let session = parse(CRYPTO).unwrap();
     let audio = &session.media[0];
-    assert!(audio.is_hold_address() && audio.zrtp);
+    assert!(audio.connection == ip("0.0.0.0") && audio.zrtp);
     assert_eq!(audio.crypto.len(), 2);
     let first = &audio.crypto[0];
     assert_eq!((first.tag, first.suite.as_str()), (1, "AES_CM_128_HMAC_SHA1_80"));
@@ -110,9 +105,9 @@ fn lists_are_bounded() {
     // Only the first 64 m= lines are kept.
     assert_eq!(parse(text.as_bytes()).unwrap().media.len(), 64);
     let mut text = String::from("v=0\r\nm=audio 5000 RTP/AVP 0\r\n");
-    text.extend((0..1_000).map(|i| format!("a=ssrc:{i} x\r\na=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));
+    text.extend((0..1_000).map(|i| format!("a=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));
     let media = parse(text.as_bytes()).unwrap().media.remove(0);
-    assert_eq!((media.ssrcs.len(), media.candidates.len()), (64, 64));
+    assert_eq!(media.candidates.len(), 64);
 }
 
 proptest! {
@@ -122,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn any_lines_may_come(text in "(([vocmabts]=[a-zA-Z0-9 :/|;.-]{0,30}|a=(rtpmap|fmtp|rtcp|crypto|candidate|extmap|ssrc|ptime|group):[0-9a-z/ :|;.-]{0,30})\r?\n){0,20}") {
+    fn any_lines_may_come(text in "(([vocmabts]=[a-zA-Z0-9 :/|;.-]{0,30}|a=(rtpmap|fmtp|rtcp|crypto|candidate|label|ptime|group):[0-9a-z/ :|;.-]{0,30})\r?\n){0,20}") {
         let _ = parse(text.as_bytes());
     }
 

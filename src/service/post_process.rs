@@ -276,19 +276,19 @@ impl PostProcessor {
     }
 
     /// Returns whether the delivery thread has ended by itself, which only a bug can cause.
-    pub fn has_delivery_ended(&self) -> bool {
+    pub(crate) fn has_delivery_ended(&self) -> bool {
         self.delivery.as_ref().is_some_and(DeliveryHandle::is_finished)
     }
 
     /// Adds the threads of the post-processor to the supervised threads.
-    pub fn supervise(&self, supervisor: &mut Supervisor) {
+    pub(crate) fn supervise(&self, supervisor: &mut Supervisor) {
         for (name, life, limit) in &self.supervised {
             supervisor.watch(name, life.clone(), *limit);
         }
     }
 
     /// Passes the login and the key from a changed configuration to delivery.
-    pub fn reload(&self, config: &Config) {
+    pub(crate) fn reload(&self, config: &Config) {
         if let Some(delivery) = &self.delivery {
             delivery.reload(&config.pyrus);
         }
@@ -302,7 +302,7 @@ impl PostProcessor {
 
     /// Stops as [`PostProcessor::stop`] does. Calls that are not rendered within `limit` stay in the spool and the
     /// journal for the next start.
-    pub fn stop_within(mut self, limit: Duration) {
+    pub(crate) fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
             // From now on, each thread ends after its current call. If this takes too long, the process ends before.

@@ -41,7 +41,7 @@ pub struct RenderWorkers {
 
 impl RenderWorkers {
     /// Returns the settings that start workers from the running program, even after an upgrade has replaced its file.
-    pub fn of_this_program() -> Self {
+    pub(crate) fn of_this_program() -> Self {
         Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT }
     }
 }

@@ -69,7 +69,7 @@ pub fn disks(config: &Config) -> DiskWatch {
 }
 
 /// Checks the disks. Raises an alarm for each disk that has got another level, e.g. from low to full.
-pub fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
+pub(crate) fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     for change in disks.check() {
         let kind = match change.level {
             DiskLevel::Fine => AlarmKind::DiskRecovered,

@@ -162,11 +162,6 @@ impl SipParams {
         self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref().unwrap_or(""))
     }
 
-    /// Returns whether there is a parameter with this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
     fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }

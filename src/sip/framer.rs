@@ -72,7 +72,7 @@ impl SipFramer {
     /// SIP stacks write each message into a new segment. So if the start of the next message is unknown, a start line
     /// at the beginning of a segment starts a message. The start is unknown after lost bytes, and after an unfinished
     /// line. It is also unknown among the header lines of a message, where no start line can be.
-    pub fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn push_segment(&mut self, data: &[u8], out: &mut dyn FnMut(&[u8])) {
         if !self.unread().is_empty() && begins_message(data) && self.is_start_unknown(data) {
             self.skip(self.unread().len());
             self.state = FramerState::Sip;
@@ -144,7 +144,7 @@ impl SipFramer {
 
     /// Returns the number of messages since the last call that were too long. Their bodies, or the whole messages, were
     /// skipped.
-    pub fn take_oversized(&mut self) -> u64 {
+    pub(crate) fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {
             FramerState::WebSocket(decoder) => own + decoder.take_oversized(),

@@ -14,8 +14,6 @@ pub struct Replaces {
     pub(crate) to_tag: String,
     /// Tag that the other party has in the replaced dialog.
     pub(crate) from_tag: String,
-    /// Whether the dialog is replaced only while it is an early dialog.
-    pub(crate) early_only: bool,
 }
 
 impl Replaces {
@@ -28,7 +26,6 @@ impl Replaces {
             call_id: call_id.to_owned(),
             to_tag: params.get("to-tag").unwrap_or_default().to_owned(),
             from_tag: params.get("from-tag").unwrap_or_default().to_owned(),
-            early_only: params.has("early-only"),
         })
     }
 }

@@ -178,7 +178,7 @@ impl Engine {
 
     /// Uses another configuration from now on, also for live calls. Three settings do not change: the recorder's name,
     /// the start of recordings, and the length of segments. Spools and ids of live calls depend on them.
-    pub fn reload(&mut self, config: Config) {
+    pub(crate) fn reload(&mut self, config: Config) {
         let Config { appliance, start, part_s, .. } = &self.settings.config;
         self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
         self.site.plan.reload(&self.settings.config.numbers);

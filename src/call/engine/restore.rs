@@ -143,7 +143,7 @@ impl Engine {
 
     /// Adds relations of a call that has ended, as the journal has them. The spools may lack those that the end of the
     /// call brought.
-    pub fn handle_restored_relations(&mut self, id: &str, relations: Vec<RelationRecord>) {
+    pub(crate) fn handle_restored_relations(&mut self, id: &str, relations: Vec<RelationRecord>) {
         self.earlier.restore.relations.insert(id.to_owned(), relations);
     }
 
@@ -227,7 +227,7 @@ impl Engine {
 
     /// Routes the flow of a media packet to the leg of the spool that contains the packet. Other legs may have
     /// announced the same addresses. Must be called before the packet is passed to the engine.
-    pub fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
+    pub(crate) fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
         let flow = (datagram.src, datagram.dst);
         let (Some(slot), Ok(packet)) = (self.earlier.restore.slot_of(name), read_packet(datagram)) else { return };
         let Some(leg) = self.table.leg(slot).filter(|_| classify(datagram.payload) == MediaPacketKind::Rtp) else {

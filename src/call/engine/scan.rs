@@ -192,7 +192,7 @@ impl Engine {
     }
 
     /// Emits the records of all scans when the process ends.
-    pub fn handle_shutdown(&mut self) {
+    pub(crate) fn handle_shutdown(&mut self) {
         self.emit_scans(ScanSelection::All);
         self.scans.check_at = None;
     }

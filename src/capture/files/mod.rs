@@ -147,7 +147,7 @@ impl CaptureSource for FileSource {
 
 impl FileSource {
     /// Returns the total size of all regular files in bytes. Compressed files count with their compressed size.
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 

@@ -73,7 +73,7 @@ impl SrtpStream {
     /// Rollover counts continue; if a sender restarts from 0, guessing finds it.
     ///
     /// # Errors Fails if the suite is unknown, or if a key does not fit the suite. The stream is then unchanged.
-    pub fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
+    pub(crate) fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
         keys.truncate(MAX_KEYS);

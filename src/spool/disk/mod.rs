@@ -199,7 +199,7 @@ impl DiskSpool {
 
     /// Sends all signalling and decisions to the writer. The capture thread calls this after each input. So if the
     /// process is killed, no message is lost, and the next process knows every call and the addresses of its media.
-    pub fn flush_signalling(&mut self) {
+    pub(crate) fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
             // While the disk is too slow, the leg is skipped; its chunk is sent later.
             if self.queued_bytes() < self.limit {
@@ -267,12 +267,12 @@ impl DiskSpool {
 
     /// Returns a counter of the writer thread's loop. It grows while the thread works or waits for work, and stands
     /// still if the disk does not answer.
-    pub fn writer_rounds(&self) -> Arc<AtomicU64> {
+    pub(crate) fn writer_rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.writer_state.rounds)
     }
 
     /// Returns whether the writer thread has ended although nobody stopped it. Only a bug can cause that.
-    pub fn has_writer_ended(&self) -> bool {
+    pub(crate) fn has_writer_ended(&self) -> bool {
         self.writer.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
