@@ -1,6 +1,6 @@
 //! Parts of the state of a call that change together.
 //!
-//! A call is *told* (announced) when an event ([`CallEvent`](crate::call::event::CallEvent)) has reported it to journal
+//! A call is *announced* when an event ([`CallEvent`](crate::call::event::CallEvent)) has reported it to journal
 //! and delivery.
 
 use std::net::IpAddr;
@@ -14,58 +14,58 @@ use crate::time::Timestamp;
 
 /// Whether events have announced the call to journal and delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ToldStage {
+pub(crate) enum AnnouncementStage {
     /// The first 500 ms, in which the legs of the call are correlated. Nothing is announced yet.
     Gathering {
         /// Whether an earlier process announced the call. If so, the call must end with a record.
-        is_told: bool,
+        is_announced: bool,
     },
     /// The legs are correlated, and the call can be announced.
     Settled,
     /// The call was announced. Contains the state in the last event
     /// [`CallEvent::Changed`](crate::call::event::CallEvent::Changed).
-    Told(LiveSnapshot),
+    Announced(LiveSnapshot),
 }
 
-impl ToldStage {
+impl AnnouncementStage {
     /// Returns whether the time in which the legs are correlated is over.
     pub(crate) const fn is_settled(&self) -> bool {
-        matches!(self, Self::Settled | Self::Told(_))
+        matches!(self, Self::Settled | Self::Announced(_))
     }
 
     /// Returns whether this or an earlier process has announced the call by an event.
-    pub(crate) const fn is_told(&self) -> bool {
-        matches!(self, Self::Gathering { is_told: true } | Self::Told(_))
+    pub(crate) const fn is_announced(&self) -> bool {
+        matches!(self, Self::Gathering { is_announced: true } | Self::Announced(_))
     }
 
     /// Returns the state of the call in the last event; `None` if there was no event.
-    pub(crate) const fn told(&self) -> Option<&LiveSnapshot> {
+    pub(crate) const fn announced(&self) -> Option<&LiveSnapshot> {
         match self {
-            Self::Told(snapshot) => Some(snapshot),
+            Self::Announced(snapshot) => Some(snapshot),
             Self::Gathering { .. } | Self::Settled => None,
         }
     }
 
     /// Ends the time in which the legs are correlated. The call can be announced from now on.
     pub(crate) fn settle(&mut self) {
-        if let Self::Gathering { is_told } = self {
-            *self = if *is_told { Self::Told(LiveSnapshot::default()) } else { Self::Settled };
+        if let Self::Gathering { is_announced } = self {
+            *self = if *is_announced { Self::Announced(LiveSnapshot::default()) } else { Self::Settled };
         }
     }
 
     /// Restores from the spool whether an earlier process announced the call.
-    pub(crate) fn restore_told(&mut self, is_told: bool) {
-        *self = match (&*self, is_told) {
-            (Self::Gathering { .. }, is_told) => Self::Gathering { is_told },
-            (_, true) => Self::Told(LiveSnapshot::default()),
+    pub(crate) fn restore_announced(&mut self, is_announced: bool) {
+        *self = match (&*self, is_announced) {
+            (Self::Gathering { .. }, is_announced) => Self::Gathering { is_announced },
+            (_, true) => Self::Announced(LiveSnapshot::default()),
             (_, false) => Self::Settled,
         };
     }
 
     /// Stores the state that the next event will announce. Returns whether it differs from the state in the last event.
-    pub(crate) fn tell(&mut self, snapshot: LiveSnapshot) -> bool {
-        let is_new = self.told() != Some(&snapshot);
-        *self = Self::Told(snapshot);
+    pub(crate) fn announce(&mut self, snapshot: LiveSnapshot) -> bool {
+        let is_new = self.announced() != Some(&snapshot);
+        *self = Self::Announced(snapshot);
         is_new
     }
 }

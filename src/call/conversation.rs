@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::call_state::{CallNotes, CallOrigin, CallRecording, ScanState, ToldStage};
+use crate::call::call_state::{AnnouncementStage, CallNotes, CallOrigin, CallRecording, ScanState};
 use crate::call::call_table::links::CallLinks;
 use crate::call::config::{Config, RecordingStart};
 use crate::call::correlation_rule::CorrelationRule;
@@ -33,7 +33,7 @@ pub(crate) struct Conversation {
     /// Wall clock minus capture time when the call began, ns.
     pub(crate) wall_offset_ns: i64,
     /// Whether events have announced the call.
-    pub(crate) stage: ToldStage,
+    pub(crate) stage: AnnouncementStage,
     /// How the engine came to know the call.
     pub(crate) origin: CallOrigin,
     /// Whether rules about numbers must not join this call to others. This is so if its cause is known, or if it could
@@ -128,7 +128,7 @@ impl Conversation {
             links: CallLinks::default(),
             created_at,
             wall_offset_ns,
-            stage: ToldStage::Gathering { is_told: false },
+            stage: AnnouncementStage::Gathering { is_announced: false },
             origin: CallOrigin::Seen,
             closed_to_heuristics: false,
             scan: ScanState::Uncounted,

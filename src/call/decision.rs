@@ -135,8 +135,8 @@ pub struct ConversationState {
     #[serde(default, skip_serializing_if = "is_default")]
     pub closed_to_heuristics: bool,
     /// Whether events have announced the conversation.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub is_told: bool,
+    #[serde(default, rename = "is_told", skip_serializing_if = "is_default")]
+    pub is_announced: bool,
     /// Whether delivery may already have registered the conversation in Pyrus.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,

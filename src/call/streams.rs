@@ -141,7 +141,8 @@ struct PayloadUse {
     secret: bool,
     /// Payload types within redundant audio (RFC 2198), the primary encoding first. Empty for all other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
-    told: bool,
+    /// Whether an update has reported the payload type.
+    is_reported: bool,
     /// Capture time of the first packet with this payload type.
     first_at: Timestamp,
     /// Whether a comparison of possible formats ([`PayloadJudge`]) found the format.
@@ -399,7 +400,7 @@ impl RtpStream {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
             // No negotiation has this version, so the format is looked up again.
-            (payload.told, payload.generation) = (false, u32::MAX);
+            (payload.is_reported, payload.generation) = (false, u32::MAX);
         }
     }
 
@@ -416,9 +417,9 @@ impl RtpStream {
     ) -> StreamUpdate {
         let mut news = StreamUpdate::default();
         if let Some(payload) = self.formats.current_mut()
-            && (!payload.told || voice == CodecContinuity::Changed)
+            && (!payload.is_reported || voice == CodecContinuity::Changed)
         {
-            payload.told = true;
+            payload.is_reported = true;
             news.payloads.clone_from(&payload.within);
             news.payloads.push((payload.pt, payload.format.clone()));
             let earliest = at.offset(-MAX_JUDGED_NS);
@@ -529,9 +530,10 @@ impl RtpStream {
             Some(index) => {
                 self.formats.current = index;
                 let payload = &mut self.formats.uses[index];
-                payload.told &= payload.format == format && payload.within == within;
-                let (packets, told, first_at) = (payload.packets, payload.told, payload.first_at);
-                let new = PayloadUse { pt, packets, format, generation, secret, within, told, first_at, is_judged };
+                payload.is_reported &= payload.format == format && payload.within == within;
+                let (packets, is_reported, first_at) = (payload.packets, payload.is_reported, payload.first_at);
+                let new =
+                    PayloadUse { pt, packets, format, generation, secret, within, is_reported, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
                 // Before the true format was found, a wrong format was used. It does not count as an earlier codec.
                 if let Some(before) =
@@ -553,7 +555,7 @@ impl RtpStream {
                     generation,
                     secret,
                     within,
-                    told: false,
+                    is_reported: false,
                     first_at: at,
                     is_judged,
                 });

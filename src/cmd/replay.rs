@@ -353,10 +353,10 @@ impl ReplayDelivery {
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).context("signal handler")?;
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
         }
-        let mut is_told = false;
+        let mut is_noted = false;
         Ok(self.handle.run_until_settled_or_stopped(PATIENCE, &mut |waited| {
-            if waited >= TELL_AFTER && !is_told {
-                is_told = true;
+            if waited >= TELL_AFTER && !is_noted {
+                is_noted = true;
                 output::note(
                     "callspan: the recordings are written; still sending to Pyrus. Ctrl-C ends the wait; run the same \
                      command again to continue the delivery",

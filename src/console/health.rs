@@ -187,9 +187,9 @@ impl HealthFacts {
             "ждут вас: Pyrus их не принимает",
             "callspan calls retry --all",
         );
-        let is_told = self.has_alarm(&[AlarmKind::DiskLow, AlarmKind::DiskFull]);
+        let has_alarm = self.has_alarm(&[AlarmKind::DiskLow, AlarmKind::DiskFull]);
         let full = self.disks.iter().filter(|(_, free, total)| *total > 0 && free * 100 / total < LOW_PERCENT);
-        for (name, ..) in full.filter(|_| !is_told) {
+        for (name, ..) in full.filter(|_| !has_alarm) {
             let what = lang.of_two("is nearly full", "почти заполнен");
             add("bad", html! { (lang.of_two("The disk", "Диск")) " (" (name) ") " (what) }, "recording.max_disk_gib");
         }

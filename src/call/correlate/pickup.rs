@@ -135,9 +135,9 @@ impl Correlator<'_> {
             return false;
         }
         let says_elsewhere = |l: &Leg| l.dialog.reason().is_some_and(is_completed_elsewhere);
-        let is_told =
+        let is_signalled =
             rung.any(|l| says_elsewhere(l) && l.dialog.ended().is_some_and(|(ended, _)| is_just_after(ended)));
         let is_answered = |l: &Leg| l.dialog.answered.is_some_and(|(when, _)| is_just_after(when));
-        is_told || self.caller_legs(conversation, pbx).any(is_answered)
+        is_signalled || self.caller_legs(conversation, pbx).any(is_answered)
     }
 }

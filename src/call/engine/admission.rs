@@ -13,7 +13,7 @@ impl Engine {
             let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { continue };
             self.counters.legs_evicted += 1;
             let conversation = leg.call();
-            if !call.stage.is_told() && call.legs() == [slot] {
+            if !call.stage.is_announced() && call.legs() == [slot] {
                 if self.is_scan_suspect(conversation) {
                     self.count_scan_attempt(conversation);
                 }

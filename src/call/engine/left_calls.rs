@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::call::call_state::{CallOrigin, ToldStage};
+use crate::call::call_state::{AnnouncementStage, CallOrigin};
 use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::engine::Engine;
@@ -114,7 +114,7 @@ impl Engine {
             call.origin = CallOrigin::Left(Box::new(left.ended.record.clone()));
             call.notes.note_problem(ProblemKind::RestartGap);
             // An earlier process announced the call, so it must end with a record.
-            call.stage = ToldStage::Gathering { is_told: true };
+            call.stage = AnnouncementStage::Gathering { is_announced: true };
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
             self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);

@@ -50,7 +50,7 @@ impl Engine {
         }
         self.outline_doubtful_call(into);
         self.apply_rules(into, sink);
-        self.events.extend(old.stage.is_told().then_some(CallEvent::Absorbed(old.id)));
+        self.events.extend(old.stage.is_announced().then_some(CallEvent::Absorbed(old.id)));
     }
 
     /// Returns the calls that are related to this call.

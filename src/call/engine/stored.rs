@@ -198,7 +198,7 @@ impl Conversation {
             continues: self.origin.continues().cloned(),
             answered_elsewhere: self.notes.answered_elsewhere().cloned(),
             closed_to_heuristics: self.closed_to_heuristics,
-            is_told: self.stage.is_told(),
+            is_announced: self.stage.is_announced(),
             is_committed: self.recording.is_committed(),
             shown_machines: self.notes.shown_machines().to_vec(),
             had_other_legs: self.notes.had_other_legs(),
@@ -227,7 +227,7 @@ impl Conversation {
             self.notes.note_other_legs();
         }
         self.closed_to_heuristics = stored.closed_to_heuristics;
-        self.stage.restore_told(stored.is_told);
+        self.stage.restore_announced(stored.is_announced);
         self.recording.restore_commitment(stored.is_committed);
     }
 }

@@ -37,11 +37,11 @@ impl Engine {
         let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.table.call_mut(conversation) else { return };
-        let was_told = call.stage.is_told();
-        if record.ended_at.is_none() && call.stage.tell(snapshot) {
+        let was_announced = call.stage.is_announced();
+        if record.ended_at.is_none() && call.stage.announce(snapshot) {
             let is_committed = self.settings.config.registered_at.has_come(&record) && call.recording.commit();
             let registration = call.recording.policy().registration();
-            if is_committed || !was_told {
+            if is_committed || !was_announced {
                 self.store_call(conversation, sink);
             }
             self.events.push_back(CallEvent::Changed(Box::new(LiveCall { record, registration })));

@@ -85,7 +85,7 @@ fn legs_without_a_common_host_or_number_are_joined_by_their_content() {
     hears(played.only(), (1, 2), talks, ended);
     // While it rang, the trunk's leg was a live call of its own. It was never announced as answered.
     assert_eq!(played.absorbed.len(), 1);
-    let of_absorbed = played.told.iter().filter(|(_, live)| live.record.id == played.absorbed[0]);
+    let of_absorbed = played.announced.iter().filter(|(_, live)| live.record.id == played.absorbed[0]);
     assert!(of_absorbed.clone().count() > 0 && of_absorbed.clone().all(|(_, live)| live.record.answered_at.is_none()));
     assert_ne!(played.absorbed[0], record.id);
     // After two such calls of different parties, both addresses count as one machine. This is the first call.

@@ -51,13 +51,13 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     packets.sort_by_key(|p| p.at);
     let mut engine = Engine::with_limits(Config::default(), "flood", limits);
     let mut sink = WatchedSink::new(NullSink);
-    let (mut told, mut calls): (u64, Vec<EndedCall>) = (0, Vec::new());
+    let (mut announced, mut calls): (u64, Vec<EndedCall>) = (0, Vec::new());
     let mut most = (0, 0, 0, 0);
     for packet in &packets {
         engine.handle_datagram(&packet.datagram(), &mut sink);
         while let Some(event) = engine.poll_event() {
             match event {
-                CallEvent::Changed(_) => told += 1,
+                CallEvent::Changed(_) => announced += 1,
                 CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Absorbed(_) | CallEvent::Learnt(_) => {
                 }
                 CallEvent::Ended(ended) => calls.push(*ended),
@@ -106,7 +106,7 @@ fn a_flood_fills_no_table_and_costs_the_call_nothing() {
     assert_eq!((scan.record.from.as_deref(), scan.record.to.as_deref()), (None, None));
     assert!(calls.len() <= 2 + 130, "{} records", calls.len());
     // There are live events of the real call and of the allowed attempts, but none of the scan.
-    assert!(told < 2 * 130, "{told}");
+    assert!(announced < 2 * 130, "{announced}");
     let tables = engine.tables();
     assert_eq!([tables.legs, tables.conversations, tables.call_ids, tables.correlation_keys, tables.timers], [0; 5]);
     assert!(tables.tombstones <= 65_536);

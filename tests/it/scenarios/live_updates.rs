@@ -8,13 +8,13 @@ use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::at;
 
 /// Returns for every live event: ms, extension, whether it rings, and whether it is answered.
-fn told(played: &PlayedScene) -> Vec<(i64, Option<&str>, bool, bool)> {
+fn announced(played: &PlayedScene) -> Vec<(i64, Option<&str>, bool, bool)> {
     let row = |(ms, live): &'_ (i64, callspan::call::event::LiveCall)| {
         (*ms, live.record.ringing_at.is_some(), live.record.answered_at.is_some())
     };
-    let extension = |n: usize| played.told[n].1.record.internal.as_deref();
+    let extension = |n: usize| played.announced[n].1.record.internal.as_deref();
     played
-        .told
+        .announced
         .iter()
         .map(row)
         .enumerate()
@@ -32,7 +32,7 @@ fn a_call_is_announced_after_500_ms_for_correlation() {
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
     let played = play(&scene);
-    assert_eq!(told(&played), [(500, Some("200"), true, false), (answered, Some("200"), true, true)]);
+    assert_eq!(announced(&played), [(500, Some("200"), true, false), (answered, Some("200"), true, true)]);
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn the_extension_is_in_the_first_update_and_the_person_later() {
     let mut office = Office::new();
     office.plain_call();
     let played = play(&office.scene);
-    assert_eq!(told(&played).first(), Some(&(500, Some("200"), true, false)));
-    let taken = played.told.iter().find(|(_, live)| live.record.operator_answered_at.is_some()).expect("told");
+    assert_eq!(announced(&played).first(), Some(&(500, Some("200"), true, false)));
+    let taken = played.announced.iter().find(|(_, live)| live.record.operator_answered_at.is_some()).expect("told");
     assert_eq!(Some(at(taken.0)), taken.1.record.operator_answered_at, "in the moment of the 200");
 }
 
@@ -62,10 +62,10 @@ fn a_ringing_group_has_no_extension_until_a_person_answers() {
     scene.bridge(a, c, 400);
     scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
-    let told = told(&played);
-    assert_eq!(told[0], (500, None, true, false));
-    assert_eq!((told[1].0, told[1].1), (taken, Some("201")));
-    assert!(told[1..].iter().all(|t| t.1 == Some("201")), "{told:?}");
+    let announced = announced(&played);
+    assert_eq!(announced[0], (500, None, true, false));
+    assert_eq!((announced[1].0, announced[1].1), (taken, Some("201")));
+    assert!(announced[1..].iter().all(|t| t.1 == Some("201")), "{announced:?}");
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn a_queue_tells_each_extension_as_it_rings() {
     scene.answer(c);
     scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
-    let at_of = |ext: &str| told(&played).iter().find(|t| t.1 == Some(ext)).map(|t| t.0);
+    let at_of = |ext: &str| announced(&played).iter().find(|t| t.1 == Some(ext)).map(|t| t.0);
     assert_eq!((at_of("200"), at_of("201")), (Some(first), Some(second)));
-    assert!(played.told.iter().all(|(_, live)| live.record.id == played.only().record.id), "the id never changes");
+    assert!(played.announced.iter().all(|(_, live)| live.record.id == played.only().record.id), "the id never changes");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_call_shorter_than_the_settle_time_is_announced_once_as_ended() {
     scene.refuse(call, 486, &[]);
     scene.wait(10_000);
     let played = play(&scene);
-    assert_eq!((told(&played), played.only().record.outcome), (vec![], CallOutcome::Busy));
+    assert_eq!((announced(&played), played.only().record.outcome), (vec![], CallOutcome::Busy));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
         (call.record.verdict, call.ended.registration),
         (Some(CallVerdict::BothSides), RegistrationPolicy::Forbidden)
     );
-    assert!(played.told.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
+    assert!(played.announced.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
 }
 
 /// Plays a direct inbound call with the header of `callspan test-call`, signed with the key `key`. The recorder has
@@ -105,7 +105,7 @@ fn own_test_call_is_recorded_and_registered_only_if_asked() {
         let call = played.only();
         assert_eq!(call.record.verdict, Some(CallVerdict::BothSides));
         assert_eq!((call.record.test_call, call.ended.registration), (is_known, registration), "{order:?} {key}");
-        assert!(played.told.iter().all(|(_, live)| live.registration == registration), "{order:?} {key}");
+        assert!(played.announced.iter().all(|(_, live)| live.registration == registration), "{order:?} {key}");
     }
 }
 
@@ -186,8 +186,9 @@ fn a_rule_on_the_extension_forbids_registration_through_a_pbx() {
         (call.record.verdict, call.ended.registration),
         (Some(CallVerdict::BothSides), RegistrationPolicy::Forbidden)
     );
-    let told: Vec<_> = played.told.iter().filter(|(_, l)| l.record.internal.as_deref() == Some("201")).collect();
-    assert!(!told.is_empty() && told.iter().all(|(_, l)| l.registration == RegistrationPolicy::Forbidden));
+    let announced: Vec<_> =
+        played.announced.iter().filter(|(_, l)| l.record.internal.as_deref() == Some("201")).collect();
+    assert!(!announced.is_empty() && announced.iter().all(|(_, l)| l.registration == RegistrationPolicy::Forbidden));
 }
 
 #[test]

@@ -116,7 +116,7 @@ pub(super) fn fault(played: &PlayedScene, wanted: &[Wanted]) -> Option<String> {
 
 /// Returns the id of a live call that never got a record. Its task in Pyrus would stay open forever.
 fn id_without_record(played: &PlayedScene) -> Option<&str> {
-    let ids = played.told.iter().map(|(_, live)| live.record.id.as_str());
+    let ids = played.announced.iter().map(|(_, live)| live.record.id.as_str());
     let is_known = |id: &&str| played.calls.iter().any(|c| c.record.id == **id);
     ids.filter(|id| !is_known(id)).find(|id| !played.absorbed.iter().any(|absorbed| absorbed == id))
 }

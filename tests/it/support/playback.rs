@@ -85,7 +85,7 @@ pub struct PlayedScene {
     /// Calls in the order of `invited_at`.
     pub calls: Vec<PlayedCall>,
     /// Events of live calls, each with its time in ms of the scene.
-    pub told: Vec<(i64, LiveCall)>,
+    pub announced: Vec<(i64, LiveCall)>,
     pub counters: EngineCounters,
     /// Ids of calls that were merged into other calls.
     pub absorbed: Vec<String>,
@@ -212,7 +212,7 @@ pub fn play_restarted(packets: &[ScenePacket], stop_ms: i64) -> PlayedScene {
 struct Heard {
     recorder: Recorder,
     calls: Vec<PlayedCall>,
-    told: Vec<(i64, LiveCall)>,
+    announced: Vec<(i64, LiveCall)>,
     absorbed: Vec<String>,
 }
 
@@ -220,7 +220,7 @@ impl Heard {
     fn new(folder: &std::path::Path) -> Self {
         let recording = callspan::recording::config::Config { dir: folder.to_owned(), ..Default::default() };
         let recorder = Recorder::new(recording, FolderLayout::Flat, None);
-        Self { recorder, calls: Vec::new(), told: Vec::new(), absorbed: Vec::new() }
+        Self { recorder, calls: Vec::new(), announced: Vec::new(), absorbed: Vec::new() }
     }
 
     fn take(&mut self, engine: &mut Engine, sink: &mut WatchedSink<MemorySpool>) {
@@ -235,7 +235,7 @@ impl Heard {
 
     fn note(&mut self, event: CallEvent, engine: &Engine, store: &dyn LegStore) {
         match event {
-            CallEvent::Changed(live) => self.told.push((scene_ms(engine.now()), *live)),
+            CallEvent::Changed(live) => self.announced.push((scene_ms(engine.now()), *live)),
             CallEvent::Absorbed(id) => self.absorbed.push(id),
             CallEvent::SegmentsDue(_) | CallEvent::Withdrawn(_) | CallEvent::Learnt(_) => {}
             CallEvent::Ended(ended) => {
@@ -251,8 +251,8 @@ impl Heard {
     fn finish(mut self, engine: &Engine, media_bytes: usize) -> PlayedScene {
         self.calls.sort_by_key(|c| (c.record.invited_at, c.record.id.clone()));
         let (counters, learnt) = (*engine.counters(), engine.learnt_machines());
-        let Self { calls, told, absorbed, .. } = self;
-        PlayedScene { calls, told, absorbed, counters, learnt, media_bytes }
+        let Self { calls, announced, absorbed, .. } = self;
+        PlayedScene { calls, announced, absorbed, counters, learnt, media_bytes }
     }
 }
 

@@ -43,8 +43,8 @@ fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = look.engine.rtp_unclaimed;
     // Other findings may already mention TLS: `rtp_without_sip` if no SIP was read, or the finding about SIP over TLS.
-    let is_told = look.traffic.plain.sip == 0 || streams.sips > 0;
-    (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_told).then(|| {
+    let is_explained = look.traffic.plain.sip == 0 || streams.sips > 0;
+    (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_explained).then(|| {
         let what = format!(
             "{} belong to no signalled call, and there are {}: they may carry signalling",
             count(unclaimed, "RTP packet"),
