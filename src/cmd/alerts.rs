@@ -11,7 +11,7 @@ use super::table::printable;
 use crate::journal::outbox::Outbox;
 use crate::ops::alerts::{Alarm, AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
-use crate::ops::notify::AlarmWays;
+use crate::ops::notify::AlarmReceivers;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
 use crate::text::count;
@@ -61,8 +61,8 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
         call: None,
         held_back: 0,
     };
-    let ways = AlarmWays::new(config.alerts.notify.clone(), &config.journal.dir);
-    let mut results = ways.try_all(&alarm);
+    let receivers = AlarmReceivers::new(config.alerts.notify.clone(), &config.journal.dir);
+    let mut results = receivers.try_all(&alarm);
     if let Some(result) = Alerts::try_command(&config.alerts, &alarm) {
         results.push(("command", result.map_err(|error| error.to_string())));
     }
@@ -72,10 +72,10 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
         );
     }
     let mut text = String::new();
-    for (way, result) in &results {
+    for (receiver, result) in &results {
         let line =
             result.as_ref().map_or_else(|error| format!("FAILED: {}", printable(error)), |()| String::from("sent"));
-        text.push_str(&format!("{way:<9} {line}\n"));
+        text.push_str(&format!("{receiver:<9} {line}\n"));
     }
     output::result(&text)?;
     Ok(if results.iter().all(|(_, result)| result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })

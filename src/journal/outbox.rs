@@ -151,7 +151,7 @@ impl Outbox {
     /// Fails if SQLite fails.
     pub(crate) fn give_up_others(&self, known: &[&str]) -> JournalResult<()> {
         let known = serde_json::to_string(known).unwrap_or_default();
-        let sql = "UPDATE outbox SET dead = 1, error = 'this version does not know the way'
+        let sql = "UPDATE outbox SET dead = 1, error = 'this version does not know the receiver'
                    WHERE dead = 0 AND route NOT IN (SELECT value FROM json_each(?1))";
         self.lock().execute(sql, params![known])?;
         Ok(())

@@ -30,7 +30,7 @@ use super::alarm_history::AlarmHistory;
 pub use super::alarm_kind::AlarmKind;
 use super::clock::wall_clock;
 use super::config::secret;
-use super::notify::{AlarmWays, NotifyConfig};
+use super::notify::{AlarmReceivers, NotifyConfig};
 use super::supervision::ThreadLife;
 use super::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
 use crate::time::Timestamp;
@@ -80,7 +80,7 @@ pub struct Alerts {
     to_command: Sender<Alarm>,
     command: SharedCommand,
     /// Sends alarms to webhooks, mail and Telegram. `None` without a state folder, in which the messages are stored.
-    ways: Option<AlarmWays>,
+    receivers: Option<AlarmReceivers>,
     /// Open alarms, i.e. alarms about problems that have not ended, at most [`MAX_OPEN`], newest last.
     open: Arc<Mutex<VecDeque<Alarm>>>,
     /// Sign of life of the alarm command's thread, for the supervision of threads.
@@ -112,26 +112,26 @@ impl Alerts {
     /// Fails if the thread cannot be started.
     pub(crate) fn start_with_history(config: &Config, state: &Path) -> std::io::Result<(Self, AlarmRunner)> {
         let history = AlarmHistory::load(state.join(HISTORY_FILE), wall_clock(), PAUSE);
-        let ways = AlarmWays::new(config.notify.clone(), state);
-        Self::start_with(config, Some(ways), history, AlarmLimits::default())
+        let receivers = AlarmReceivers::new(config.notify.clone(), state);
+        Self::start_with(config, Some(receivers), history, AlarmLimits::default())
     }
 
     fn start_with(
         config: &Config,
-        ways: Option<AlarmWays>,
+        receivers: Option<AlarmReceivers>,
         mut history: AlarmHistory,
         limits: AlarmLimits,
     ) -> std::io::Result<(Self, AlarmRunner)> {
         let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
         let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
-        let shared = (Arc::clone(&command), ways.clone());
+        let shared = (Arc::clone(&command), receivers.clone());
         let life = ThreadLife::default();
         let (signs, guard) = (life.clone(), life.begin());
         let thread = std::thread::Builder::new().name(String::from("alerts")).spawn(move || {
             let _guard = guard;
             again_after_panic(|| run_all(&shared, &alarms, (&mut history, limits), &signs), pause_after_panic);
         })?;
-        let alerts = Self { to_command: sender, command, ways, open: Arc::default(), life };
+        let alerts = Self { to_command: sender, command, receivers, open: Arc::default(), life };
         Ok((alerts, AlarmRunner { thread: Some(thread) }))
     }
 
@@ -144,8 +144,8 @@ impl Alerts {
     /// the new receivers.
     pub(crate) fn reload(&self, config: &Config) {
         self.command.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.command);
-        if let Some(ways) = &self.ways {
-            ways.replace(config.notify.clone());
+        if let Some(receivers) = &self.receivers {
+            receivers.replace(config.notify.clone());
         }
     }
 
@@ -154,7 +154,7 @@ impl Alerts {
     /// # Errors
     /// Fails if the thread cannot be started.
     pub(crate) fn start_sending(&self) -> std::io::Result<Option<StoppableThread>> {
-        self.ways.as_ref().map(AlarmWays::start).transpose()
+        self.receivers.as_ref().map(AlarmReceivers::start).transpose()
     }
 
     /// Returns the open alarms, i.e. alarms of the last day about problems that have not ended, newest last.
@@ -196,9 +196,9 @@ impl Alerts {
     }
 
     /// Returns whether alarms are not only logged but also sent: to a command, webhook, mail or Telegram.
-    pub(crate) fn has_way(&self) -> bool {
+    pub(crate) fn has_receiver(&self) -> bool {
         let has_command = || self.command.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        has_command() || self.ways.as_ref().is_some_and(AlarmWays::is_any)
+        has_command() || self.receivers.as_ref().is_some_and(AlarmReceivers::is_any)
     }
 
     /// Raises an alarm without a log line, because the error is logged or printed elsewhere.
@@ -218,7 +218,7 @@ impl Alerts {
     }
 
     fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
-        if !self.has_way() {
+        if !self.has_receiver() {
             return;
         }
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
@@ -257,15 +257,15 @@ impl Default for AlarmLimits {
 }
 
 fn run_all(
-    (command, ways): &(SharedCommand, Option<AlarmWays>),
+    (command, receivers): &(SharedCommand, Option<AlarmReceivers>),
     alarms: &Receiver<Alarm>,
     (history, limits): (&mut AlarmHistory, AlarmLimits),
     life: &ThreadLife,
 ) {
     let run = |alarm: &Alarm| {
         life.tick();
-        if let Some(ways) = ways {
-            ways.pass_on(alarm);
+        if let Some(receivers) = receivers {
+            receivers.pass_on(alarm);
         }
         let Some(command) = command.read().unwrap_or_else(PoisonError::into_inner).clone() else { return };
         if let Err(error) = run_one(&command, alarm, limits.max_run) {

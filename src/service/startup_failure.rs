@@ -23,7 +23,7 @@ pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, 
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = error_chain(error.as_ref());
     let stamp = state.join(FILE_NAME);
-    if is_second || !alerts.has_way() || was_raised(&stamp, &text) {
+    if is_second || !alerts.has_receiver() || was_raised(&stamp, &text) {
         return;
     }
     alerts.raise_unlogged(&AlarmCause::Described(AlarmKind::ServiceFailed, &text));

@@ -51,35 +51,35 @@ impl NotifyRoute {
     }
 
     fn of_alarms(config: &NotifyConfig) -> impl Iterator<Item = Self> {
-        let ways = [
+        let receivers = [
             (Self::AlarmWebhook, config.alarms.is_some()),
             (Self::Mail, config.mail.is_some()),
             (Self::Telegram, config.telegram.is_some()),
         ];
-        ways.into_iter().filter(|(_, is_there)| *is_there).map(|(route, _)| route)
+        receivers.into_iter().filter(|(_, is_there)| *is_there).map(|(route, _)| route)
     }
 }
 
-/// The configured routes for alarms: webhook, mail and Telegram. Clones share the configuration, which a reload can
+/// The configured receivers of alarms: webhook, mail and Telegram. Clones share the configuration, which a reload can
 /// replace.
 #[derive(Clone, Debug)]
-pub(crate) struct AlarmWays {
+pub(crate) struct AlarmReceivers {
     config: Arc<RwLock<NotifyConfig>>,
     state: PathBuf,
 }
 
-impl AlarmWays {
-    /// Creates the routes from their configuration. `state` is the folder of the outbox.
+impl AlarmReceivers {
+    /// Creates the receivers from their configuration. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
     }
 
-    /// Replaces the configuration of the routes.
+    /// Replaces the configuration of the receivers.
     pub(crate) fn replace(&self, config: NotifyConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Returns whether any route for alarms is configured.
+    /// Returns whether any receiver of alarms is configured.
     pub(crate) fn is_any(&self) -> bool {
         NotifyRoute::of_alarms(&self.current()).next().is_some()
     }
@@ -99,7 +99,10 @@ impl AlarmWays {
         for route in NotifyRoute::of_alarms(&config) {
             let taken = outbox.as_ref().is_ok_and(|outbox| outbox.add(route.name(), &key, &body, alarm.at).is_ok());
             if !taken && let Err(error) = send_now(&config, route, message, alarm.at) {
-                tracing::warn!(way = route.name(), "an alarm could not be sent, and the outbox takes none: {error}");
+                tracing::warn!(
+                    receiver = route.name(),
+                    "an alarm could not be sent, and the outbox takes none: {error}"
+                );
             }
         }
     }
@@ -118,8 +121,8 @@ impl AlarmWays {
     /// # Errors
     /// Fails if the thread cannot be started.
     pub(crate) fn start(&self) -> std::io::Result<StoppableThread> {
-        let ways = self.clone();
-        StoppableThread::start("notify", move |stop| run(&ways, stop))
+        let receivers = self.clone();
+        StoppableThread::start("notify", move |stop| run(&receivers, stop))
     }
 }
 
@@ -141,7 +144,7 @@ fn send_now(config: &NotifyConfig, route: NotifyRoute, message: MessageText<'_>,
     sender.send(config, route, message, now).map_err(|error| error.to_string())
 }
 
-fn run(ways: &AlarmWays, stop: &StopSignal) {
+fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
     let sender = match NotifySender::new() {
         Ok(sender) => sender,
         Err(error) => {
@@ -151,10 +154,10 @@ fn run(ways: &AlarmWays, stop: &StopSignal) {
     };
     let mut outbox = None;
     loop {
-        let config = ways.current();
-        let is_used = config.calls.is_some() || ways.is_any();
+        let config = receivers.current();
+        let is_used = config.calls.is_some() || receivers.is_any();
         let is_last = stop.is_stopped_within(PAUSE);
-        if is_used && let Err(error) = send_due(&mut outbox, &ways.state, &config, &sender, stop) {
+        if is_used && let Err(error) = send_due(&mut outbox, &receivers.state, &config, &sender, stop) {
             tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk raises another alarm
             outbox = None;
         }
@@ -204,7 +207,7 @@ fn send_one(
     };
     let next = next_try(message, &error, wall_clock());
     if next.is_none() || message.tries == 0 {
-        tracing::warn!(way = route.name(), is_over = next.is_none(), "a message could not be sent: {error}");
+        tracing::warn!(receiver = route.name(), is_over = next.is_none(), "a message could not be sent: {error}");
     }
     outbox.note_failure(message.n, next, &error.to_string())?;
     Ok(false)

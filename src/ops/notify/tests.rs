@@ -104,14 +104,14 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
     let state = tempfile::tempdir().unwrap();
     let config = NotifyConfig { appliance: "office".into(), alarms: Some(hook(url)), ..Default::default() };
     // The first process ends after the receiver refused the message. The next process sends the same message again.
-    let ways = AlarmWays::new(config.clone(), state.path());
-    ways.pass_on(&alarm());
-    let thread = ways.start().unwrap();
+    let receivers = AlarmReceivers::new(config.clone(), state.path());
+    receivers.pass_on(&alarm());
+    let thread = receivers.start().unwrap();
     let first = seen.recv_timeout(PATIENCE).unwrap();
     thread.stop();
     let outbox = Outbox::open(state.path()).unwrap();
     assert_eq!(outbox.counts().unwrap().owed, 1, "it waits for the next start");
-    let thread = AlarmWays::new(config, state.path()).start().unwrap();
+    let thread = AlarmReceivers::new(config, state.path()).start().unwrap();
     let second = seen.recv_timeout(PATIENCE).unwrap();
     thread.stop();
     assert_eq!(outbox.counts().unwrap().owed, 0, "taken");
@@ -152,8 +152,8 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
         ..NotifyConfig::default()
     };
     let state = tempfile::tempdir().unwrap();
-    let ways = AlarmWays::new(config.clone(), state.path());
-    assert_eq!(ways.try_all(&alarm()), [("mail", Ok(())), ("telegram", Ok(()))]);
+    let receivers = AlarmReceivers::new(config.clone(), state.path());
+    assert_eq!(receivers.try_all(&alarm()), [("mail", Ok(())), ("telegram", Ok(()))]);
     let letter = said.recv_timeout(PATIENCE).unwrap();
     assert!(letter.contains("RCPT TO:<b@example.org>") && letter.contains("Subject: [office] ALARM: a disk is full"));
     assert!(letter.contains("the disk of the spool is full") && letter.contains("2 earlier alarms"), "{letter}");
@@ -163,7 +163,7 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
     assert_eq!(body["chat_id"], "-100");
     assert!(body["text"].as_str().unwrap().contains("the disk of the spool is full"));
     // The mail server does not exist any more, and Telegram refuses the token.
-    let results = ways.try_all(&alarm());
+    let results = receivers.try_all(&alarm());
     let refused = results[1].1.clone().unwrap_err();
     assert_eq!(refused, "the receiver answers HTTP 401");
     assert!(results[0].1.is_err());
@@ -171,7 +171,7 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
         telegram: config.telegram.map(|t| TelegramConfig { url: "http://127.0.0.1:1".into(), ..t }),
         ..NotifyConfig::default()
     };
-    let [(_, result)] = AlarmWays::new(away, state.path()).try_all(&alarm()).try_into().unwrap();
+    let [(_, result)] = AlarmReceivers::new(away, state.path()).try_all(&alarm()).try_into().unwrap();
     assert!(!result.clone().unwrap_err().contains("secret"), "{result:?}");
 }
 
@@ -185,7 +185,7 @@ fn finished_call_has_its_id_as_key_and_refusal_makes_dead_letter() {
     for _ in 0..2 {
         add_call(&outbox, &record, wall_clock()).unwrap(); // the same call again
     }
-    let thread = AlarmWays::new(config, state.path()).start().unwrap();
+    let thread = AlarmReceivers::new(config, state.path()).start().unwrap();
     let request = seen.recv_timeout(PATIENCE).unwrap();
     thread.stop();
     assert_eq!(request.header("idempotency-key"), "20261123-a");

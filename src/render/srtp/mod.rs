@@ -64,7 +64,8 @@ struct SsrcIndex {
 impl SrtpStream {
     /// Returns a decryptor with the keys of a decision in the spool.
     ///
-    /// # Errors Fails if the suite is unknown, or if a key does not fit the suite.
+    /// # Errors
+    /// Fails if the suite is unknown, or if a key does not fit the suite.
     pub fn new(context: &SrtpContext) -> Result<Self, BadSrtpContext> {
         Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
     }
@@ -72,7 +73,8 @@ impl SrtpStream {
     /// Adds new keys after a re-INVITE; they are tried first. The old keys are kept for packets that arrive late.
     /// Rollover counts continue; if a sender restarts from 0, guessing finds it.
     ///
-    /// # Errors Fails if the suite is unknown, or if a key does not fit the suite. The stream is then unchanged.
+    /// # Errors
+    /// Fails if the suite is unknown, or if a key does not fit the suite. The stream is then unchanged.
     pub(crate) fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
