@@ -184,10 +184,10 @@ pub(crate) fn object_key(site: &str, call_id: &str, begin: Timestamp, object: &A
     let day = begin.to_rfc3339_secs();
     let day = day.get(..10).unwrap_or("0000-00-00").replace('-', "/");
     let name = Path::new(&object.path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (plain, seal) = name.strip_suffix(".age").map_or((name.as_str(), ""), |plain| (plain, ".age"));
+    let (plain, encryption) = name.strip_suffix(".age").map_or((name.as_str(), ""), |plain| (plain, ".age"));
     let extension = plain.rsplit_once('.').map_or("bin", |(_, extension)| extension);
     let checksum = object.sha256.get(..KEY_CHECKSUM_CHARS).unwrap_or(&object.sha256);
-    format!("{site}/{day}/{call_id}/{}-{checksum}.{extension}{seal}", object.part)
+    format!("{site}/{day}/{call_id}/{}-{checksum}.{extension}{encryption}", object.part)
 }
 
 /// Number of attempts to read a file before the call counts as refused. They take about an hour, in which a missing

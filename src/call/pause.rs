@@ -183,7 +183,7 @@ impl std::fmt::Debug for DtmfDetector {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
     /// Whether a new key press begins. The record lists it as an event.
-    pub(crate) fresh: bool,
+    pub(crate) is_new: bool,
     /// Request of a configured sequence that this digit completes; `None` if it completes no sequence.
     pub(crate) action: Option<PauseAction>,
 }
@@ -239,14 +239,14 @@ impl DtmfDetector {
 impl DtmfSideState {
     fn press(&mut self, at: Timestamp, code: Option<u8>, config: &Config) -> DtmfPress {
         self.events = self.events.saturating_add(1);
-        let fresh = self.events <= MAX_EVENTS;
+        let is_new = self.events <= MAX_EVENTS;
         if self.at.is_none_or(|last| at.since(last) > MAX_KEY_INTERVAL) {
             self.keys = [0; MAX_KEYS];
         }
         self.at = Some(at);
         let Some(key) = code.and_then(|code| KEYS.get(usize::from(code))) else {
             self.keys = [0; MAX_KEYS];
-            return DtmfPress { fresh, action: None };
+            return DtmfPress { is_new, action: None };
         };
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
@@ -259,7 +259,7 @@ impl DtmfSideState {
         if action.is_some() {
             self.keys = [0; MAX_KEYS];
         }
-        DtmfPress { fresh, action }
+        DtmfPress { is_new, action }
     }
 }
 
@@ -374,9 +374,9 @@ mod tests {
         let mut press = |ms: i64, time: u32, code: u8| {
             keypad.handle_packet(Side::Caller, at(ms), &event(time, &[code, 10, 0, 160]), true, &config())
         };
-        assert_eq!(press(0, 100, 10), DtmfPress { fresh: true, action: None });
+        assert_eq!(press(0, 100, 10), DtmfPress { is_new: true, action: None });
         assert_eq!(press(20, 100, 10), DtmfPress::default(), "the same key goes on");
-        assert_eq!(press(200, 900, 1), DtmfPress { fresh: true, action: Some(PauseAction::Pause) });
+        assert_eq!(press(200, 900, 1), DtmfPress { is_new: true, action: Some(PauseAction::Pause) });
         assert_eq!(press(220, 100, 10), DtmfPress::default(), "the end of the first key, late");
         assert_eq!(press(400, 1_900, 10).action, None);
         assert_eq!(press(6_000, 2_900, 2).action, None, "too slow");
@@ -392,7 +392,7 @@ mod tests {
         let text = info("Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=160\r\n");
         let first = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");
         let mut press = |message: &SipMessage<'_>| keypad.handle_message(Side::Callee, at(0), message, &config());
-        assert_eq!(press(&first), DtmfPress { fresh: true, action: None });
+        assert_eq!(press(&first), DtmfPress { is_new: true, action: None });
         assert_eq!(press(&first), DtmfPress::default());
         let text = info("Content-Type: application/dtmf\r\n", "1").replace("CSeq: 5", "CSeq: 6");
         let second = SipMessage::parse(text.as_bytes(), SipFraming::Datagram).expect("a message");

@@ -72,8 +72,8 @@ impl<'a> CallRoles<'a> {
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };
-        let rivals: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
-        let anchor = if legs.len() == 1 { first } else { choose_anchor(&rivals, first, click_to_call) };
+        let candidates: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
+        let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, click_to_call) };
         // The mirror may show no leg of the caller, only those of the telephones that the PBX rings.
         let is_first_rung = click_to_call || party_end(first, legs) == PartyEnd::Callee;
         let rung: Vec<&Leg> = legs
@@ -86,7 +86,7 @@ impl<'a> CallRoles<'a> {
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
         let called_outside = match legs.len() {
             1 => Vec::new(),
-            _ => rivals.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
+            _ => candidates.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
         };
         let first_is_caller = party_end(first, legs) == PartyEnd::Caller;
         Some(Self {

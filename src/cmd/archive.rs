@@ -18,7 +18,7 @@ use crate::console::audit_reader;
 use crate::journal::{ArchiveExtent, Journal};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
-use crate::service::archive::{Archiver, is_sealed};
+use crate::service::archive::{Archiver, is_encrypted_at_rest};
 use crate::service::lock;
 use crate::service::site_copies::SiteCopies;
 use crate::text::count;
@@ -124,7 +124,7 @@ fn push(config: &Config, args: &ArchivePushArgs) -> anyhow::Result<ExitCode> {
 /// Sends calls until no call is due any more, or until the archive fails. Returns the number of calls that were sent.
 async fn send_all(config: &Config, journal: Journal) -> anyhow::Result<u64> {
     let before = journal.archive_backlog()?.owed;
-    let mut archiver = Archiver::open(&config.archive, journal.clone(), is_sealed(config))?;
+    let mut archiver = Archiver::open(&config.archive, journal.clone(), is_encrypted_at_rest(config))?;
     loop {
         let round = archiver.send_due(&|| false).await?;
         if let Some(reason) = round.failure {

@@ -177,7 +177,7 @@ fn damage_found_by_any_statement_is_reported_by_every_handle() {
 #[test]
 fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     let journal = Journal::open_in_memory().unwrap();
-    for id in ["done", "dead", "parked", "registering", "no delivery", "untold", "live", "behind", "sealed"] {
+    for id in ["done", "dead", "parked", "registering", "no delivery", "untold", "live", "behind", "stored encrypted"] {
         journal.put_call(&record(id, 10), CallStage::Complete).unwrap();
     }
     journal.put_call(&record("live", 10), CallStage::Live).unwrap();
@@ -188,12 +188,12 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     journal.records_refreshed(&stale).unwrap();
     journal.save_job(&job("behind", JobStage::Done)).unwrap();
     journal.put_call_for_delivery(&record("untold", 10), CallStage::Complete, RegistrationPolicy::Allowed).unwrap();
-    journal.mark_encrypted("sealed").unwrap();
+    journal.mark_encrypted("stored encrypted").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
     // Rendering the call again makes an unencrypted file.
-    journal.put_call(&record("sealed", 10), CallStage::Complete).unwrap();
-    assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["sealed"]);
+    journal.put_call(&record("stored encrypted", 10), CallStage::Complete).unwrap();
+    assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["stored encrypted"]);
 }
 
 #[test]

@@ -37,14 +37,15 @@ pub(crate) fn start(
     if is_rebuilt {
         journal.owe_archive(Timestamp::EPOCH, Timestamp::MAX, ArchiveExtent::Missing)?;
     }
-    let (archive, must_be_sealed, state) = (config.archive.clone(), is_sealed(config), config.journal.dir.clone());
+    let (archive, must_be_encrypted, state) =
+        (config.archive.clone(), is_encrypted_at_rest(config), config.journal.dir.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut copies = SiteCopies::of(&state, audit);
     let work = move |stop: &StopSignal| {
         let mut health = ArchiveHealth::default();
         while !stop.is_stopped_within(ROUND) {
             let open = || -> anyhow::Result<Archiver> {
-                let archiver = Archiver::open(&archive, journal.clone(), must_be_sealed)?;
+                let archiver = Archiver::open(&archive, journal.clone(), must_be_encrypted)?;
                 Ok(Archiver { state: state.clone(), ..archiver })
             };
             let round = std::panic::AssertUnwindSafe(|| match open() {
@@ -67,7 +68,7 @@ pub(crate) fn start(
 
 /// Returns whether recordings are encrypted at this site. If so, a recording may be sent to the archive only after it
 /// was encrypted.
-pub(crate) fn is_sealed(config: &Config) -> bool {
+pub(crate) fn is_encrypted_at_rest(config: &Config) -> bool {
     !config.recording.encrypt_to.is_empty()
 }
 
@@ -77,7 +78,7 @@ pub(crate) struct Archiver {
     journal: Journal,
     objects: ObjectArchive,
     index: ArchiveIndex,
-    must_be_sealed: bool,
+    must_be_encrypted: bool,
     /// State folder, with the status file of `run`. The status is sent to the archive.
     state: PathBuf,
 }
@@ -87,9 +88,9 @@ impl Archiver {
     ///
     /// # Errors
     /// Fails if a setting is wrong, or a file with a secret cannot be read.
-    pub(crate) fn open(config: &ArchiveConfig, journal: Journal, must_be_sealed: bool) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &ArchiveConfig, journal: Journal, must_be_encrypted: bool) -> anyhow::Result<Self> {
         let (objects, index) = (ObjectArchive::open(config)?, ArchiveIndex::open(config)?);
-        Ok(Self { config: config.clone(), journal, objects, index, must_be_sealed, state: PathBuf::new() })
+        Ok(Self { config: config.clone(), journal, objects, index, must_be_encrypted, state: PathBuf::new() })
     }
 
     /// Sends the calls that are due to the archive: calls that changed, and calls whose pause after a failure is over.
@@ -130,7 +131,7 @@ impl Archiver {
             return Ok(()); // being rendered again, which will renew the job
         };
         let rows = self.journal.recordings_of(&job.call_id)?;
-        if self.must_be_sealed && rows.iter().any(|row| row.plain_sha256.is_none()) {
+        if self.must_be_encrypted && rows.iter().any(|row| row.plain_sha256.is_none()) {
             job.next_at = Some(clock::wall_clock() + SEALING_PAUSE);
             job.note = Some(String::from("waits until its recordings are encrypted, which delivery may hold up"));
             return Ok(self.journal.save_archive_job(job)?);

@@ -135,20 +135,21 @@ impl Encryptor {
         super::files::remove(&peaks_path(plain)); // the plain peaks would still show when somebody spoke
         let name = text(&path)?;
         journal.add_leftovers(std::slice::from_ref(&name))?;
-        let sealed = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
-        if !file.sha256.is_empty() && sealed.plain_sha256 != file.sha256 {
+        let encrypted = encrypt_file(plain, &path, &self.recipients).with_context(|| plain.display().to_string())?;
+        if !file.sha256.is_empty() && encrypted.plain_sha256 != file.sha256 {
             clear(journal, &[name])?;
             return Err(EncryptError::Changed(plain.to_owned()));
         }
-        let sealed = EncryptedRecording {
+        let encrypted = EncryptedRecording {
             part: file.part,
             plain_path: file.path.clone(),
-            plain_sha256: sealed.plain_sha256,
+            plain_sha256: encrypted.plain_sha256,
             path: name.clone(),
-            bytes: sealed.bytes,
-            sha256: sealed.sha256,
+            bytes: encrypted.bytes,
+            sha256: encrypted.sha256,
         };
-        let leftover = if journal.replace_with_encrypted(&file.call_id, &sealed)? { file.path.clone() } else { name };
+        let leftover =
+            if journal.replace_with_encrypted(&file.call_id, &encrypted)? { file.path.clone() } else { name };
         Ok(clear(journal, &[leftover])?)
     }
 

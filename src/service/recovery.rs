@@ -137,16 +137,16 @@ fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<
             leftovers.extend(plain.is_file().then_some(plain));
             continue;
         }
-        let (plain, sealed) = (Path::new(&recording.path), encrypted_path(Path::new(&recording.path)));
-        if !sealed.is_file() {
+        let (plain, encrypted) = (Path::new(&recording.path), encrypted_path(Path::new(&recording.path)));
+        if !encrypted.is_file() {
             continue;
         }
         if plain.is_file() {
-            leftovers.push(sealed); // may be incomplete: a power cut can keep the rename but lose the content
+            leftovers.push(encrypted); // may be incomplete: a power cut can keep the rename but lose the content
             continue;
         }
-        let (bytes, sha256) = digest(&sealed).with_context(|| sealed.display().to_string())?;
-        recording.path = sealed.display().to_string();
+        let (bytes, sha256) = digest(&encrypted).with_context(|| encrypted.display().to_string())?;
+        recording.path = encrypted.display().to_string();
         recording.bytes = bytes;
         recording.plain_sha256 = Some(std::mem::replace(&mut recording.sha256, sha256));
         is_behind = true;

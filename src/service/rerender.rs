@@ -43,11 +43,11 @@ pub(super) fn rerender_by(
         bail!("call {id} still lasts: it is rendered when it ends");
     }
     let packets = find_packets(journal, recorder, spool, &stored.record)?;
-    if let ([], Some(sealed)) = (packets.legs.as_slice(), &packets.sealed) {
+    if let ([], Some(encrypted)) = (packets.legs.as_slice(), &packets.encrypted) {
         bail!(
             "the packets of call {id} are encrypted ({0}). On the machine with the secret key, decrypt them with `age -d -i \
              KEYFILE -o PACKETS {0}`. Put the result beside {0} under the same name without .age, and render again",
-            sealed.display()
+            encrypted.display()
         );
     }
     if packets.legs.is_empty() {
@@ -81,7 +81,7 @@ struct CallPackets {
     /// Paths of the packet files, by leg name.
     paths: HashMap<String, PathBuf>,
     /// Path of the first packet file that cannot be read, because it is encrypted; `None` if no file is encrypted.
-    sealed: Option<PathBuf>,
+    encrypted: Option<PathBuf>,
 }
 
 impl CallPackets {
@@ -109,14 +109,14 @@ fn find_packets(
     spool: Option<&DiskStore>,
     record: &CallRecord,
 ) -> anyhow::Result<CallPackets> {
-    let mut packets = CallPackets { legs: Vec::new(), paths: HashMap::new(), sealed: None };
+    let mut packets = CallPackets { legs: Vec::new(), paths: HashMap::new(), encrypted: None };
     for (n, row) in (0_u64..).zip(journal.legs(&record.id)?) {
         let index = row.index as usize;
         let spooled = spool.into_iter().flat_map(|s| [s.path(&row.name), s.failed_path(&row.name)]);
         let kept = recorder.kept_path(record, index);
-        let sealed = encrypted_path(&kept);
+        let encrypted = encrypted_path(&kept);
         let Some(path) = spooled.chain([kept]).find(|p| p.is_file()) else {
-            packets.sealed = packets.sealed.or_else(|| sealed.is_file().then_some(sealed));
+            packets.encrypted = packets.encrypted.or_else(|| encrypted.is_file().then_some(encrypted));
             continue;
         };
         packets.paths.insert(row.name.clone(), path);

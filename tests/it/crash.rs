@@ -584,14 +584,14 @@ fn a_long_call_killed_at_random_has_each_segment_once() {
 /// recording again.
 fn assert_rendered_again(config: &Path, records: &[CallRecord], identity: &Identity) {
     let record = records.iter().find(|r| !r.recordings.is_empty()).expect("one that was heard");
-    let sealed = Path::new(&record.recordings[0].path);
-    let packets = sealed.with_file_name(format!("{}.1.pcapng.age", record.id));
+    let encrypted = Path::new(&record.recordings[0].path);
+    let packets = encrypted.with_file_name(format!("{}.1.pcapng.age", record.id));
     std::fs::write(packets.with_extension(""), plain(&packets, identity)).expect("written");
-    let before = plain(sealed, identity);
+    let before = plain(encrypted, identity);
     let again = callspan(&["calls", "render", &record.id, "-c", text(config)]).stdout(Stdio::piped()).output();
     let again = again.expect("the binary runs");
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
-    assert!(plain(&sealed.with_extension(""), identity) == before, "the same sound");
+    assert!(plain(&encrypted.with_extension(""), identity) == before, "the same sound");
 }
 
 /// Returns the bytes of a file, decrypted if it is encrypted.

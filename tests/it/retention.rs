@@ -292,12 +292,12 @@ impl Drop for UnmountGuard<'_> {
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
     let place = RetentionSetup::on_a_disk(FULL, &[]);
-    let sealed = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
-    let packets = sealed.with_file_name("20261123T000001Z-a.1.pcapng.age");
+    let encrypted = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
+    let packets = encrypted.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");
     assert_eq!(place.journal().kept_bytes().expect("readable"), 1024);
     let _service = place.start();
-    wait_until_gone(&sealed);
+    wait_until_gone(&encrypted);
     wait_until_gone(&packets);
     assert_eq!(place.journal().kept_bytes().expect("readable"), 0);
 }

@@ -38,13 +38,13 @@ impl Engine {
     /// Updates the index of media addresses after the leg announced other addresses. Stored RTP packets at the new
     /// addresses are passed to the leg.
     fn index_media_addresses(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some(fresh) = self.table.announce(slot) else { return };
+        let Some(new_endpoints) = self.table.announce(slot) else { return };
         let Some(leg) = self.table.leg(slot) else { return };
         for (endpoint, side) in leg.dialog.negotiation.claims() {
             if leg.address_trust(endpoint, side) != AddressTrust::Unconfirmed {
                 self.ended.timed_out.release_address(endpoint);
             }
         }
-        self.deliver_early_media(&fresh, sink);
+        self.deliver_early_media(&new_endpoints, sink);
     }
 }

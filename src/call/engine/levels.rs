@@ -80,7 +80,7 @@ impl Engine {
         let Some(roles) = CallRoles::from_legs(legs, &self.site.plan) else { return sides };
         for leg in legs {
             let has_same_sides = roles.has_same_sides(leg);
-            for (side, level) in leg.media.streams().iter().filter_map(|stream| self.fresh(stream)) {
+            for (side, level) in leg.media.streams().iter().filter_map(|stream| self.recent_level(stream)) {
                 let side = if has_same_sides { side } else { side.other() };
                 let highest = &mut sides[side.channel()];
                 *highest = (*highest).max(Some(level));
@@ -89,7 +89,8 @@ impl Engine {
         sides
     }
 
-    fn fresh(&self, stream: &RtpStream) -> Option<(Side, VoiceLevel)> {
+    /// Returns the level of a stream with its side; `None` if its last measurement is too old.
+    fn recent_level(&self, stream: &RtpStream) -> Option<(Side, VoiceLevel)> {
         let newest = stream.level().filter(|newest| self.clock.now.since(newest.at) < FRESH)?;
         Some((stream.side, newest.level))
     }

@@ -101,7 +101,7 @@ impl Engine {
     /// Records a DTMF digit as an event. If the digit completes a pause or resume code, applies the request.
     fn apply_key_press(&mut self, slot: LegKey, press: DtmfPress, side: Side, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        if press.fresh {
+        if press.is_new {
             leg.dialog.note_event(at, EventKind::Dtmf, Some(side));
         }
         let conversation = leg.call();

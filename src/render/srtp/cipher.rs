@@ -238,29 +238,29 @@ const GCM_TAG: usize = 16;
 #[cfg(test)]
 impl SessionKeys {
     /// Encrypts an RTP packet for tests.
-    pub(super) fn seal(&self, packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
+    pub(super) fn protect(&self, packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
         let header = SrtpHeader::read(packet).expect("a test packet is RTP");
-        let mut sealed = packet.to_vec();
+        let mut protected = packet.to_vec();
         match self {
             Self::Counter { cipher, salt, authenticator, tag_bytes } => {
-                cipher.apply(counter_iv(*salt, header, rollover), &mut sealed[header.length..]);
+                cipher.apply(counter_iv(*salt, header, rollover), &mut protected[header.length..]);
                 let mut tag = authenticator.clone();
-                tag.update(&sealed);
+                tag.update(&protected);
                 tag.update(&rollover.to_be_bytes());
-                sealed.extend(mki);
-                sealed.extend(&tag.finalize().into_bytes()[..*tag_bytes]);
+                protected.extend(mki);
+                protected.extend(&tag.finalize().into_bytes()[..*tag_bytes]);
             }
             Self::Gcm { cipher, salt } => {
                 let iv = gcm_iv(*salt, header, rollover);
-                let (aad, data) = sealed.split_at_mut(header.length);
+                let (aad, data) = protected.split_at_mut(header.length);
                 let tag = match cipher {
                     GcmCipher::Short(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
                     GcmCipher::Long(gcm) => gcm.encrypt_in_place_detached(Nonce::from_slice(&iv), aad, data),
                 };
-                sealed.extend(tag.expect("a test packet is short"));
-                sealed.extend(mki);
+                protected.extend(tag.expect("a test packet is short"));
+                protected.extend(mki);
             }
         }
-        sealed
+        protected
     }
 }

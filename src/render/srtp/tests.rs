@@ -45,9 +45,9 @@ fn rtp(sequence: u16, ssrc: u32) -> Vec<u8> {
 const MASTER: [u8; 30] = [7; 30];
 const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 
-fn sealed(master: &[u8], packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
+fn protected(master: &[u8], packet: &[u8], rollover: u32, mki: &[u8]) -> Vec<u8> {
     let session = SessionKeys::derive(SrtpSuite::named(SUITE).unwrap(), master).unwrap();
-    session.seal(packet, rollover, mki)
+    session.protect(packet, rollover, mki)
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn keys_are_derived_as_in_rfc_3711_b_3() {
         &hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"),
         &hex("30CBBC08863D8C85D49DB34A9AE1"),
     );
-    assert_eq!(derived.seal(&rtp(9, 9), 5, &[]), expected.unwrap().seal(&rtp(9, 9), 5, &[]));
+    assert_eq!(derived.protect(&rtp(9, 9), 5, &[]), expected.unwrap().protect(&rtp(9, 9), 5, &[]));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn keys_of_256_bits_match_rfc_6188_section_7_2() {
         &hex("FA31791685CA444A9E07C6C64E93"),
     );
     let derived = SessionKeys::derive(suite, &master).unwrap();
-    assert_eq!(derived.seal(&rtp(9, 9), 5, &[]), expected.unwrap().seal(&rtp(9, 9), 5, &[]));
+    assert_eq!(derived.protect(&rtp(9, 9), 5, &[]), expected.unwrap().protect(&rtp(9, 9), 5, &[]));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn every_suite_decrypts_its_packets_and_refuses_a_changed_bit() {
         let master: Vec<u8> = (0..bytes).map(|i| i as u8 ^ 0x5A).collect();
         let session = SessionKeys::derive(SrtpSuite::named(name).unwrap(), &master).unwrap();
         let mut stream = SrtpStream::new(&context(name, &[(&master, None)])).unwrap();
-        let packet = session.seal(&rtp(1, 1), 0, &[]);
+        let packet = session.protect(&rtp(1, 1), 0, &[]);
         assert_eq!(unprotected(&mut stream, &packet), Ok(rtp(1, 1)), "{name}");
         for at in 0..packet.len() {
             let mut broken = packet.clone();
@@ -158,8 +158,8 @@ fn stream_survives_rollovers_losses_duplicates_and_reordering() {
     for index in [65_530u32, 65_535, 65_534, 65_537, 65_536, 65_533, 65_537, 95_000, 94_990, 131_071, 131_073, 131_070]
     {
         let packet = rtp(index as u16, 1);
-        let sealed = sealed(&MASTER, &packet, index >> 16, &[]);
-        assert_eq!(unprotected(&mut stream, &sealed), Ok(packet), "{index}");
+        let protected = protected(&MASTER, &packet, index >> 16, &[]);
+        assert_eq!(unprotected(&mut stream, &protected), Ok(packet), "{index}");
     }
 }
 
@@ -168,8 +168,8 @@ fn stream_joined_in_mid_call_finds_its_rollover_count() {
     for rollover in [1, 3, 40, 127] {
         let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
         for sequence in [500, 501] {
-            let sealed = sealed(&MASTER, &rtp(sequence, 1), rollover, &[]);
-            assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, 1)), "{rollover}");
+            let protected = protected(&MASTER, &rtp(sequence, 1), rollover, &[]);
+            assert_eq!(unprotected(&mut stream, &protected), Ok(rtp(sequence, 1)), "{rollover}");
         }
     }
 }
@@ -178,8 +178,8 @@ fn stream_joined_in_mid_call_finds_its_rollover_count() {
 fn new_ssrc_and_restarted_sender_are_decrypted() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     for (sequence, ssrc, rollover) in [(7, 1, 2), (9, 2, 0), (8, 1, 2), (9, 1, 0), (10, 1, 0)] {
-        let sealed = sealed(&MASTER, &rtp(sequence, ssrc), rollover, &[]);
-        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {rollover}");
+        let protected = protected(&MASTER, &rtp(sequence, ssrc), rollover, &[]);
+        assert_eq!(unprotected(&mut stream, &protected), Ok(rtp(sequence, ssrc)), "{sequence} {ssrc} {rollover}");
     }
 }
 
@@ -189,8 +189,8 @@ fn the_mki_chooses_the_key_and_may_be_missing() {
     let keys: [(&[u8], _); 2] = [(&MASTER, Some((1, 4))), (&other, Some((2, 4)))];
     let mut stream = SrtpStream::new(&context(SUITE, &keys)).unwrap();
     for (master, mki) in [(&MASTER, &[0, 0, 0, 1][..]), (&other, &[0, 0, 0, 2]), (&MASTER, &[])] {
-        let sealed = sealed(master, &rtp(3, 1), 0, mki);
-        assert_eq!(unprotected(&mut stream, &sealed), Ok(rtp(3, 1)));
+        let protected = protected(master, &rtp(3, 1), 0, mki);
+        assert_eq!(unprotected(&mut stream, &protected), Ok(rtp(3, 1)));
     }
 }
 
@@ -198,11 +198,11 @@ fn the_mki_chooses_the_key_and_may_be_missing() {
 fn after_a_new_key_both_keys_open_packets() {
     let other = [9; 30];
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
-    assert!(unprotected(&mut stream, &sealed(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
-    assert_eq!(unprotected(&mut stream, &sealed(&other, &rtp(2, 1), 1, &[])), Err(SrtpError::Authentication));
+    assert!(unprotected(&mut stream, &protected(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
+    assert_eq!(unprotected(&mut stream, &protected(&other, &rtp(2, 1), 1, &[])), Err(SrtpError::Authentication));
     stream.rekey(&context(SUITE, &[(&other, None)])).unwrap();
     for (master, sequence, rollover) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
-        assert!(unprotected(&mut stream, &sealed(master, &rtp(sequence, 1), rollover, &[])).is_ok(), "{sequence}");
+        assert!(unprotected(&mut stream, &protected(master, &rtp(sequence, 1), rollover, &[])).is_ok(), "{sequence}");
     }
 }
 
@@ -212,10 +212,10 @@ fn header_extension_and_contributing_sources_stay_readable() {
     packet[0] = 0x92; // extension, two contributing sources
     packet.splice(12..12, hex("00000002 00000003 BEDE0001 10FF0000"));
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
-    let sealed = sealed(&MASTER, &packet, 0, &[]);
-    assert_eq!(sealed[..28], packet[..28]);
-    assert_ne!(sealed[28..48], packet[28..48]);
-    assert_eq!(unprotected(&mut stream, &sealed), Ok(packet));
+    let protected = protected(&MASTER, &packet, 0, &[]);
+    assert_eq!(protected[..28], packet[..28]);
+    assert_ne!(protected[28..48], packet[28..48]);
+    assert_eq!(unprotected(&mut stream, &protected), Ok(packet));
 }
 
 #[test]

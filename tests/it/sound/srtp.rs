@@ -77,7 +77,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Encrypts an RTP packet with a header of 12 bytes (sections 3.3 and 4.2).
-pub fn sealed(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
+pub fn protected(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let (mut encryption, salt) = ([0; 16], key.derive(2, 14));
     encryption[..14].copy_from_slice(&salt);
     let index: [[u8; 4]; 2] = [packet[8..12].try_into().unwrap(), roll_over.to_be_bytes()];
@@ -105,15 +105,15 @@ fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
 
 /// Encrypts the packets of a side. `key` returns the key for a time. The rollover counter begins at `roll_over` and
 /// rises at each wrap of the sequence, in the order of sending. Returns its last value.
-fn seal(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
-    seal_as(wire, side, roll_over, |packet, ms, roll_over| sealed(packet, &key(ms), roll_over))
+fn protect(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
+    protect_as(wire, side, roll_over, |packet, ms, roll_over| protected(packet, &key(ms), roll_over))
 }
 
-pub fn seal_as(
+pub fn protect_as(
     wire: &mut MirroredTraffic,
     side: Side,
     mut roll_over: u32,
-    seal: impl Fn(&[u8], f64, u32) -> Vec<u8>,
+    protect: impl Fn(&[u8], f64, u32) -> Vec<u8>,
 ) -> u32 {
     let mut highest = None;
     for packet in wire.packets.iter_mut().filter(|p| p.src == media(side)) {
@@ -123,7 +123,7 @@ pub fn seal_as(
         }
         highest = Some(sequence);
         let ms = packet.at.nanos_since(at_ms(0.0)) as f64 / 1e6;
-        packet.payload = seal(&packet.payload, ms, roll_over);
+        packet.payload = protect(&packet.payload, ms, roll_over);
     }
     roll_over
 }
@@ -188,7 +188,7 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
     }
     wire.bye(now + 4_050.0);
     for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
-        assert_eq!(seal(&mut wire, side, 0, |_| key), 3, "the roll-over count at the end");
+        assert_eq!(protect(&mut wire, side, 0, |_| key), 3, "the roll-over count at the end");
     }
     assert_heard("wraps", &patient(wire), &talks);
 }
@@ -209,7 +209,7 @@ fn srtp_captured_midway_finds_its_roll_over_counter() {
         }
         wire.bye(8_010.0);
         for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
-            seal(&mut wire, side, 3, |_| key);
+            protect(&mut wire, side, 3, |_| key);
         }
         assert_heard("joined", &record(wire), &talks);
     }
@@ -237,10 +237,10 @@ fn new_srtp_keys_take_effect_when_each_side_uses_them() {
             let (before, after): (Vec<SentDatagram>, Vec<SentDatagram>) =
                 wire.packets.drain(..).partition(|p| p.at < at_ms(at_ms_) || p.src != media(side));
             wire.packets = before;
-            let count = seal(&mut wire, side, 0, |_| old[n]);
+            let count = protect(&mut wire, side, 0, |_| old[n]);
             let mut rest = MirroredTraffic::default();
             rest.packets = after;
-            seal(&mut rest, side, if begins_again { 0 } else { count }, |_| new[n]);
+            protect(&mut rest, side, if begins_again { 0 } else { count }, |_| new[n]);
             wire.packets.extend(rest.packets);
         }
         assert_heard(&format!("new keys, begins again: {begins_again}"), &record(wire), &talks);
@@ -260,7 +260,7 @@ fn a_reinvite_that_is_refused_leaves_the_keys_as_they_were() {
     wire.refuse(4_300.0, "488 Not Acceptable Here");
     wire.bye(9_010.0);
     for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
-        seal(&mut wire, side, 0, |_| key);
+        protect(&mut wire, side, 0, |_| key);
     }
     assert_heard("refused", &record(wire), &talks);
 }
@@ -277,8 +277,8 @@ fn of_several_keys_the_mki_of_each_packet_names_the_one() {
     }
     wire.bye(9_010.0);
     // The caller changes to the second of its announced keys during the call.
-    seal(&mut wire, Side::Caller, 0, |ms| of_caller[usize::from(ms >= 5_000.0)]);
-    seal(&mut wire, Side::Callee, 0, |_| of_callee[0]);
+    protect(&mut wire, Side::Caller, 0, |ms| of_caller[usize::from(ms >= 5_000.0)]);
+    protect(&mut wire, Side::Callee, 0, |_| of_callee[0]);
     assert_heard("MKI", &record(wire), &talks);
 }
 
@@ -297,7 +297,7 @@ fn a_restart_after_a_wrap_keeps_the_roll_over_counter() {
         }
         wire.bye(17_010.0);
         for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
-            assert_eq!(seal(&mut wire, side, 0, |_| key), 1);
+            assert_eq!(protect(&mut wire, side, 0, |_| key), 1);
         }
         let (before, after) = split(&wire.sorted(), 9_000.0);
         let folder = leave(&before, left, hear);
@@ -317,7 +317,7 @@ fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
     }
     wire.bye(5_010.0);
     for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
-        seal_as(&mut wire, side, 0, |packet, _, roll_over| tagged(packet.to_vec(), &key, roll_over));
+        protect_as(&mut wire, side, 0, |packet, _, roll_over| tagged(packet.to_vec(), &key, roll_over));
     }
     let recorded = record(wire);
     assert_eq!(recorded.record.verdict, Some(CallVerdict::Encrypted));
@@ -334,7 +334,7 @@ fn under_a_wrong_key_the_call_is_encrypted_and_not_noise() {
     }
     wire.bye(9_010.0);
     for side in [Side::Caller, Side::Callee] {
-        seal(&mut wire, side, 0, |_| SrtpMasterKey::new(3));
+        protect(&mut wire, side, 0, |_| SrtpMasterKey::new(3));
     }
     let recorded = record(wire);
     assert_eq!(recorded.record.verdict, Some(CallVerdict::Encrypted));

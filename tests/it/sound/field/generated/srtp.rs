@@ -6,7 +6,7 @@ use fastrand::Rng;
 use super::builder::seeds;
 use super::setting::CallSetting;
 use crate::sound::score::{PacketFate, SpokenSide};
-use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, savp, seal_as, sealed};
+use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, protect_as, protected, savp};
 use crate::support::phones::{MirroredTraffic, describe};
 
 /// How the caller's re-INVITE ends.
@@ -76,9 +76,9 @@ impl ProtectionChange {
         wire.bye(9_010.0);
         for side in [Side::Caller, Side::Callee] {
             let change_ms = self.changes_ms[side.channel()];
-            seal_as(&mut wire, side, 0, |packet, ms, roll_over| {
+            protect_as(&mut wire, side, 0, |packet, ms, roll_over| {
                 match if ms < change_ms { self.from } else { self.to } {
-                    Some(number) => sealed(packet, &key(number, side), roll_over),
+                    Some(number) => protected(packet, &key(number, side), roll_over),
                     None => packet.to_vec(),
                 }
             });
