@@ -111,7 +111,7 @@ impl MirrorWatch {
     ) -> Vec<(AlarmKind, String)> {
         let mut alarms: Vec<_> = self.silence.check(now, counters.engine.sip_messages).into_iter().collect();
         if now.since(self.window_began) >= self.window {
-            alarms.extend(self.judge(now, counters, traffic));
+            alarms.extend(self.update_alarms(now, counters, traffic));
             *traffic = TrafficMonitor::default();
             self.counters = (*counters.engine, *counters.decode);
             self.window_began = now;
@@ -137,7 +137,7 @@ impl MirrorWatch {
         self.silence.days.to_json()
     }
 
-    fn judge(
+    fn update_alarms(
         &mut self,
         now: Timestamp,
         counters: MirrorCounters<'_>,

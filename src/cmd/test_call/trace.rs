@@ -241,7 +241,7 @@ impl CallTrace<'_> {
         }
         let shares = tones::measure(Path::new(&file.path), file.sample_rate)
             .map_err(|error| format!("the recording {} cannot be read: {error}", file.path))?;
-        judge(&shares)
+        check_tones(&shares)
     }
 
     fn delivery(&self, id: &str) -> Result<String, StepError> {
@@ -302,7 +302,7 @@ fn spool_error(record: &CallRecord) -> Option<StepError> {
     })
 }
 
-fn judge(shares: &ToneShares) -> Result<String, StepError> {
+fn check_tones(shares: &ToneShares) -> Result<String, StepError> {
     if shares.is_right() {
         return Ok(String::from("the caller's tone is left, the callee's right"));
     }
