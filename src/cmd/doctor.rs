@@ -35,7 +35,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.interface {
         config.capture.interfaces = vec![name.clone()];
     }
-    let look = if !args.files.is_empty() {
+    let observation = if !args.files.is_empty() {
         observe_files(&config, &args.files)?
     } else if config.capture.interfaces.is_empty() {
         output::note("callspan: nothing to check: give an interface (--interface eth1) or a capture file");
@@ -43,8 +43,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     } else {
         observe_interfaces(&config, Duration::from_secs(args.seconds))?
     };
-    let findings = examine(&look);
-    let report = report(&look, &findings);
+    let findings = examine(&observation);
+    let report = report(&observation, &findings);
     let text = if args.json {
         let mut line = output::escaped_json(&serde_json::to_string(&report).context("the report as JSON")?);
         line.push('\n');

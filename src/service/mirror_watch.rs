@@ -143,10 +143,10 @@ impl MirrorWatch {
         counters: MirrorCounters<'_>,
         traffic: &TrafficMonitor,
     ) -> Vec<(AlarmKind, String)> {
-        let look = self.observation(now, counters, traffic);
-        let findings = doctor::mirror_findings(&look);
-        let enough_calls = look.calls.talked >= MIN_CALLS;
-        let seen = &look.traffic;
+        let observation = self.observation(now, counters, traffic);
+        let findings = doctor::mirror_findings(&observation);
+        let enough_calls = observation.calls.talked >= MIN_CALLS;
+        let seen = &observation.traffic;
         self.directions = Some(MirrorDirections::of(seen));
         let one_sided = findings.iter().find(|finding| {
             let by_hosts = seen.sip_ways.all_one_way() || seen.rtp_ways.pairs >= MIN_PAIRS;
@@ -154,7 +154,7 @@ impl MirrorWatch {
             evidence && is_problem(finding) && matches!(finding.kind, "one_direction" | "one_side")
         });
         let unheard = findings.iter().find(|finding| match finding.kind {
-            "rtp_without_sip" | "rtp_of_no_call" => look.engine.rtp_packets == 0,
+            "rtp_without_sip" | "rtp_of_no_call" => observation.engine.rtp_packets == 0,
             "sip_without_rtp" => enough_calls && is_problem(finding),
             _ => false,
         });

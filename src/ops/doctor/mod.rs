@@ -111,14 +111,14 @@ impl Observation {
 
 /// Returns only the findings about missing directions and missing media. The running service uses them to watch its
 /// mirror port.
-pub(crate) fn mirror_findings(look: &Observation) -> Vec<DoctorFinding> {
-    rules::mirror(look)
+pub(crate) fn mirror_findings(observation: &Observation) -> Vec<DoctorFinding> {
+    rules::mirror(observation)
 }
 
 /// Returns all findings about an observation, the worst first.
-pub(crate) fn examine(look: &Observation) -> Vec<DoctorFinding> {
-    let mut findings = rules::all(look);
-    if look.subject == ObservedSource::Files {
+pub(crate) fn examine(observation: &Observation) -> Vec<DoctorFinding> {
+    let mut findings = rules::all(observation);
+    if observation.subject == ObservedSource::Files {
         for finding in findings.iter_mut().filter(|f| f.commands.iter().any(|c| c.contains(EXAMPLE_INTERFACE))) {
             finding.remedy.push_str(" (Replace eth1 by your mirror port.)");
         }

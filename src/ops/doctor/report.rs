@@ -54,24 +54,24 @@ pub(crate) struct ReportCounts {
 }
 
 /// Builds the report about an observation and its findings.
-pub(crate) fn report<'a>(look: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
+pub(crate) fn report<'a>(observation: &'a Observation, findings: &'a [DoctorFinding]) -> DoctorReport<'a> {
     DoctorReport {
-        source: &look.source,
-        seconds: (look.seconds * 1000.0).round() / 1000.0,
+        source: &observation.source,
+        seconds: (observation.seconds * 1000.0).round() / 1000.0,
         healthy: findings.iter().all(|f| f.severity == FindingSeverity::Note),
         counts: ReportCounts {
-            frames: look.decode.frames,
-            frames_lost_here: look.capture.dropped_by_kernel + look.capture.dropped_by_interface,
-            sip_messages: look.engine.sip_messages,
-            rtp_streams: look.traffic.rtp_streams,
-            rtp_packets: look.traffic.rtp_packets,
-            rtp_lost: look.traffic.rtp_lost,
-            duplicates: look.decode.duplicates + look.traffic.rtp_copies,
-            calls: look.calls.all,
-            calls_answered: look.calls.talked,
-            calls_both_sides: look.calls.both_sides,
+            frames: observation.decode.frames,
+            frames_lost_here: observation.capture.dropped_by_kernel + observation.capture.dropped_by_interface,
+            sip_messages: observation.engine.sip_messages,
+            rtp_streams: observation.traffic.rtp_streams,
+            rtp_packets: observation.traffic.rtp_packets,
+            rtp_lost: observation.traffic.rtp_lost,
+            duplicates: observation.decode.duplicates + observation.traffic.rtp_copies,
+            calls: observation.calls.all,
+            calls_answered: observation.calls.talked,
+            calls_both_sides: observation.calls.both_sides,
         },
-        taps: if look.taps.len() > 1 { &look.taps } else { &[] },
+        taps: if observation.taps.len() > 1 { &observation.taps } else { &[] },
         findings,
     }
 }

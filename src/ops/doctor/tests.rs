@@ -60,16 +60,16 @@ fn eth7() -> HostInterface {
 
 /// Returns the finding about an observation. Fails if there is not exactly one finding.
 #[track_caller]
-fn only(look: &Observation) -> DoctorFinding {
-    let findings = examined(look);
+fn only(observation: &Observation) -> DoctorFinding {
+    let findings = examined(observation);
     assert_eq!(findings.len(), 1, "{findings:#?}");
     findings.into_iter().next().expect("one")
 }
 
 /// Returns the findings about an observation. Also checks that each finding can be shown in Russian.
 #[track_caller]
-fn examined(look: &Observation) -> Vec<DoctorFinding> {
-    let findings = examine(look);
+fn examined(observation: &Observation) -> Vec<DoctorFinding> {
+    let findings = examine(observation);
     for finding in findings.iter().filter(|finding| finding.kind != "source") {
         for text in [&finding.what, &finding.remedy].into_iter().filter(|text| !text.is_empty()) {
             let russian = FINDINGS.text(text).unwrap_or_default();
@@ -79,38 +79,38 @@ fn examined(look: &Observation) -> Vec<DoctorFinding> {
     findings
 }
 
-fn kinds(look: &Observation) -> Vec<&'static str> {
-    examined(look).iter().map(|f| f.kind).collect()
+fn kinds(observation: &Observation) -> Vec<&'static str> {
+    examined(observation).iter().map(|f| f.kind).collect()
 }
 
 #[test]
 fn tap_without_calls_beside_one_with_calls_is_reported() {
     let tap = |name: &str, rtp| TapReport { name: name.into(), is_up: true, rtp, ..TapReport::default() };
-    let mut look = Observation { taps: vec![tap("eth7", 990), tap("eth8", 0)], ..live(eth7()) };
-    let finding = only(&look);
+    let mut observation = Observation { taps: vec![tap("eth7", 990), tap("eth8", 0)], ..live(eth7()) };
+    let finding = only(&observation);
     assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
-    let text = report::text(&report::report(&look, &[]), TextLanguage::En);
+    let text = report::text(&report::report(&observation, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
     // No finding `silent_tap` if neither interface shows a call. With a single interface, the report also has no line
     // about it.
-    look.taps = vec![tap("eth7", 0), tap("eth8", 0)];
-    assert!(kinds(&look).is_empty());
-    look.taps = vec![tap("eth7", 990)];
-    assert_eq!(report::text(&report::report(&look, &[]), TextLanguage::En).lines().count(), 1);
+    observation.taps = vec![tap("eth7", 0), tap("eth8", 0)];
+    assert!(kinds(&observation).is_empty());
+    observation.taps = vec![tap("eth7", 990)];
+    assert_eq!(report::text(&report::report(&observation, &[]), TextLanguage::En).lines().count(), 1);
 }
 
 #[test]
 fn healthy_mirror_prints_one_line() {
-    for look in [healthy(), live(eth7())] {
-        let findings = examine(&look);
+    for observation in [healthy(), live(eth7())] {
+        let findings = examine(&observation);
         assert!(findings.is_empty(), "{findings:#?}");
-        let text = report::text(&report::report(&look, &findings), TextLanguage::En);
+        let text = report::text(&report::report(&observation, &findings), TextLanguage::En);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
             text.contains(": healthy: 1000 frames in 30 s, 7 SIP messages, 2 RTP streams, 1 call (1 answered"),
             "{text}"
         );
-        let russian = report::text(&report::report(&look, &findings), TextLanguage::Ru);
+        let russian = report::text(&report::report(&observation, &findings), TextLanguage::Ru);
         let counts = ": всё в порядке: 1000 кадров за 30 с, 7 сообщений SIP, 2 потока RTP, 1 звонок (отвечено 1";
         assert!(russian.contains(counts), "{russian}");
     }
@@ -119,14 +119,14 @@ fn healthy_mirror_prints_one_line() {
 #[test]
 fn offload_command_names_only_features_that_can_change() {
     let on = |name, can_change| OffloadFeature { name, can_change };
-    let look = live(HostInterface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
-    let finding = only(&look);
+    let observation = live(HostInterface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
+    let finding = only(&observation);
     assert_eq!((finding.kind, finding.severity), ("offload", FindingSeverity::Warning));
     assert_eq!(finding.commands, ["ethtool -K eth7 gro off lro off"]);
-    let look = live(HostInterface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
-    assert_eq!(only(&look).commands, ["ethtool -K eth7 gro off"]);
-    let look = live(HostInterface { joining: vec![on("rx-gro-hw", false)], ..eth7() });
-    assert!(only(&look).commands.is_empty());
+    let observation = live(HostInterface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
+    assert_eq!(only(&observation).commands, ["ethtool -K eth7 gro off"]);
+    let observation = live(HostInterface { joining: vec![on("rx-gro-hw", false)], ..eth7() });
+    assert!(only(&observation).commands.is_empty());
 }
 
 #[test]
@@ -147,19 +147,19 @@ fn frames_lost_in_the_card_suggest_its_largest_ring() {
 
 #[test]
 fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
-    let mut look = live(eth7());
-    look.capture.dropped_by_kernel = 17;
-    look.traffic.rtp_lost = 100;
-    let finding = only(&look);
+    let mut observation = live(eth7());
+    observation.capture.dropped_by_kernel = 17;
+    observation.traffic.rtp_lost = 100;
+    let finding = only(&observation);
     assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
     // The command sets `buffer_mib` to 256, four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
     // The buffer is already at its maximum, so no command is suggested.
-    if let ObservedSource::Live { buffer_mib, .. } = &mut look.subject {
+    if let ObservedSource::Live { buffer_mib, .. } = &mut observation.subject {
         *buffer_mib = 2048;
     }
-    assert!(only(&look).commands.is_empty());
+    assert!(only(&observation).commands.is_empty());
 }
 
 /// Runs the `sed` command of a finding on a configuration, and returns the result.
@@ -174,78 +174,78 @@ fn sed(command: &str, configuration: &str) -> String {
 
 #[test]
 fn gaps_without_local_loss_are_lost_before_us() {
-    let mut look = live(eth7());
-    look.traffic.rtp_lost = 100;
-    let finding = only(&look);
+    let mut observation = live(eth7());
+    observation.traffic.rtp_lost = 100;
+    let finding = only(&observation);
     // In this test, 100 of 1,090 packets are missing.
     assert!(finding.kind == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
-    look.traffic.rtp_lost = 3;
-    assert!(kinds(&look).is_empty());
+    observation.traffic.rtp_lost = 3;
+    assert!(kinds(&observation).is_empty());
 }
 
 #[test]
 fn frame_longer_than_the_mtu_is_a_finding() {
-    let mut look = live(eth7());
+    let mut observation = live(eth7());
     // A full Ethernet frame with two VLAN tags (1522 bytes) is not too long.
-    look.decode.longest_frame = 1522;
-    assert!(kinds(&look).is_empty());
-    look.decode.longest_frame = 2962;
-    assert_eq!(kinds(&look), ["long_frames"]);
+    observation.decode.longest_frame = 1522;
+    assert!(kinds(&observation).is_empty());
+    observation.decode.longest_frame = 2962;
+    assert_eq!(kinds(&observation), ["long_frames"]);
     // For a capture file the MTU is unknown, so jumbo frames are accepted.
-    let mut look = healthy();
-    look.decode.longest_frame = 9018;
-    assert!(kinds(&look).is_empty());
-    look.decode.longest_frame = 30_000;
-    assert_eq!(kinds(&look), ["long_frames"]);
+    let mut observation = healthy();
+    observation.decode.longest_frame = 9018;
+    assert!(kinds(&observation).is_empty());
+    observation.decode.longest_frame = 30_000;
+    assert_eq!(kinds(&observation), ["long_frames"]);
 }
 
 #[test]
 fn unsynchronised_clock_and_clock_steps_are_findings() {
-    let mut look = live(eth7());
-    if let ObservedSource::Live { clock, .. } = &mut look.subject {
+    let mut observation = live(eth7());
+    if let ObservedSource::Live { clock, .. } = &mut observation.subject {
         *clock = HostClock::Alone;
     }
-    assert_eq!(only(&look).commands.last().map(String::as_str), Some("timedatectl set-ntp true"));
-    let mut look = healthy();
-    look.engine.clock_steps = 2;
-    assert_eq!(only(&look).what, "the clock was set 2 times during the check");
+    assert_eq!(only(&observation).commands.last().map(String::as_str), Some("timedatectl set-ntp true"));
+    let mut observation = healthy();
+    observation.engine.clock_steps = 2;
+    assert_eq!(only(&observation).what, "the clock was set 2 times during the check");
 }
 
 #[test]
 fn silent_mirror_gives_only_no_frames_and_link_findings() {
-    let mut look = live(HostInterface { has_carrier: Some(false), ..eth7() });
-    look.decode = decode::DecodeCounters::default();
-    (look.traffic, look.calls) = Default::default();
-    assert_eq!(kinds(&look), ["no_frames", "no_link"]);
-    look.decode.frames = 5;
-    assert_eq!(kinds(&look), ["no_voip", "no_link"]);
+    let mut observation = live(HostInterface { has_carrier: Some(false), ..eth7() });
+    observation.decode = decode::DecodeCounters::default();
+    (observation.traffic, observation.calls) = Default::default();
+    assert_eq!(kinds(&observation), ["no_frames", "no_link"]);
+    observation.decode.frames = 5;
+    assert_eq!(kinds(&observation), ["no_voip", "no_link"]);
 }
 
 #[test]
 fn one_direction_remedy_depends_on_the_signalling() {
     let halved = HostPairs { pairs: 2, one_way: 2, example: None };
-    let mut look = healthy();
-    (look.traffic.rtp_ways, look.traffic.sip_ways) = (halved, halved);
-    (look.calls.both_sides, look.calls.one_side) = (0, 1);
-    let finding = only(&look);
+    let mut observation = healthy();
+    (observation.traffic.rtp_ways, observation.traffic.sip_ways) = (halved, halved);
+    (observation.calls.both_sides, observation.calls.one_side) = (0, 1);
+    let finding = only(&observation);
     assert_eq!(finding.severity, FindingSeverity::Problem);
     assert!(finding.commands[1].ends_with("both"), "{finding:?}");
-    look.traffic.sip_ways = HostPairs { pairs: 1, ..HostPairs::default() };
-    let finding = only(&look);
+    observation.traffic.sip_ways = HostPairs { pairs: 1, ..HostPairs::default() };
+    let finding = only(&observation);
     assert_eq!((finding.severity, finding.commands[0].as_str()), (FindingSeverity::Problem, "direct_media=no"));
-    look.traffic.rtp_ways = HostPairs { pairs: 3, one_way: 1, example: None };
-    assert_eq!(only(&look).severity, FindingSeverity::Warning);
+    observation.traffic.rtp_ways = HostPairs { pairs: 3, one_way: 1, example: None };
+    assert_eq!(only(&observation).severity, FindingSeverity::Warning);
 }
 
 #[test]
 fn findings_are_sorted_by_severity_in_text_and_json() {
-    let mut look = healthy();
-    look.decode.vlan_depth = [0, 1000, 0, 0];
-    look.decode.dropped.esp = 4;
-    look.calls.no_keys = 2;
-    let findings = examine(&look);
+    let mut observation = healthy();
+    observation.decode.vlan_depth = [0, 1000, 0, 0];
+    observation.decode.dropped.esp = 4;
+    observation.calls.no_keys = 2;
+    let findings = examine(&observation);
     assert_eq!(findings.iter().map(|f| f.kind).collect::<Vec<_>>(), ["encrypted_media", "ipsec", "vlans"]);
-    let json = serde_json::to_value(report::report(&look, &findings)).expect("serialises");
+    let json = serde_json::to_value(report::report(&observation, &findings)).expect("serialises");
     assert_eq!(json["healthy"], false);
     assert_eq!(json["findings"][0]["severity"], "problem");
     assert_eq!(json["findings"][0]["commands"][0], "media_encryption=sdes");
@@ -255,30 +255,31 @@ fn findings_are_sorted_by_severity_in_text_and_json() {
 
 #[test]
 fn source_warning_becomes_a_finding() {
-    let mut look = healthy();
-    look.warnings.push(String::from("trunk.pcap: cut short"));
-    assert_eq!((only(&look).kind, only(&look).what.as_str()), ("source", "trunk.pcap: cut short"));
+    let mut observation = healthy();
+    observation.warnings.push(String::from("trunk.pcap: cut short"));
+    assert_eq!((only(&observation).kind, only(&observation).what.as_str()), ("source", "trunk.pcap: cut short"));
 }
 
 #[test]
 fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
-    let mut look = healthy();
-    look.decode.streams.tls = 2;
-    assert!(kinds(&look).is_empty(), "any web page is TLS");
-    look.engine.rtp_unclaimed = 500;
-    let finding = only(&look);
+    let mut observation = healthy();
+    observation.decode.streams.tls = 2;
+    assert!(kinds(&observation).is_empty(), "any web page is TLS");
+    observation.engine.rtp_unclaimed = 500;
+    let finding = only(&observation);
     assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
     // A separate finding reports TLS on port 5061.
-    look.decode.streams.sips = 2;
-    assert_eq!(kinds(&look), ["sip_over_tls"]);
+    observation.decode.streams.sips = 2;
+    assert_eq!(kinds(&observation), ["sip_over_tls"]);
 }
 
 #[test]
 fn every_full_table_is_listed() {
-    let mut look = healthy();
-    (look.engine.legs_evicted, look.engine.rtp_refused, look.decode.dropped.fragment_limit) = (3, 2, 1);
-    let finding = only(&look);
+    let mut observation = healthy();
+    (observation.engine.legs_evicted, observation.engine.rtp_refused, observation.decode.dropped.fragment_limit) =
+        (3, 2, 1);
+    let finding = only(&observation);
     assert_eq!(finding.kind, "tables_full");
     for part in ["3 unanswered INVITEs", "2 RTP packets", "1 datagram in fragments"] {
         assert!(finding.what.contains(part), "{part}: {}", finding.what);
@@ -290,22 +291,22 @@ fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
     // The two directions of a call may be between different pairs of hosts, e.g. because of address translation. That
     // is no problem if both sides have sound.
     let one_way = HostPairs { pairs: 2, one_way: 2, example: None };
-    let mut look = healthy();
-    (look.traffic.rtp_ways, look.traffic.sip_ways) = (one_way, one_way);
-    assert!(kinds(&look).is_empty());
-    look.calls.both_sides = 0;
-    look.calls.one_side = 1;
-    assert_eq!(only(&look).kind, "one_direction");
+    let mut observation = healthy();
+    (observation.traffic.rtp_ways, observation.traffic.sip_ways) = (one_way, one_way);
+    assert!(kinds(&observation).is_empty());
+    observation.calls.both_sides = 0;
+    observation.calls.one_side = 1;
+    assert_eq!(only(&observation).kind, "one_direction");
 }
 
 #[test]
 fn calls_with_media_behind_a_nat_are_not_reported_as_silent() {
-    let mut look = healthy();
-    look.calls =
+    let mut observation = healthy();
+    observation.calls =
         calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, behind_nat: 1, ..calls::CallTally::default() };
-    assert_eq!(only(&look).kind, "media_behind_nat");
-    (look.calls.talked, look.calls.silent) = (3, 2);
-    let mut found = kinds(&look);
+    assert_eq!(only(&observation).kind, "media_behind_nat");
+    (observation.calls.talked, observation.calls.silent) = (3, 2);
+    let mut found = kinds(&observation);
     found.sort_unstable();
     assert_eq!(found, ["media_behind_nat", "sip_without_rtp"]);
 }
@@ -339,32 +340,32 @@ fn silent_call_with_several_causes_counts_once() {
 
 #[test]
 fn short_calls_and_faxes_are_named_and_unheard_media_is_a_warning() {
-    let mut look = healthy();
-    look.calls = calls::CallTally { all: 2, short: 2, ..calls::CallTally::default() };
-    assert_eq!(only(&look).what, "2 answered calls were shorter than 2 s, so media was not judged");
-    look.calls = calls::CallTally { all: 1, faxes: 1, ..calls::CallTally::default() };
-    assert_eq!(only(&look).what, "1 answered call was a fax, so audio was not judged");
-    look.calls = calls::CallTally { all: 1, talked: 1, unheard: 1, ..calls::CallTally::default() };
-    assert_eq!((only(&look).kind, only(&look).severity), ("media_not_heard", FindingSeverity::Warning));
+    let mut observation = healthy();
+    observation.calls = calls::CallTally { all: 2, short: 2, ..calls::CallTally::default() };
+    assert_eq!(only(&observation).what, "2 answered calls were shorter than 2 s, so media was not judged");
+    observation.calls = calls::CallTally { all: 1, faxes: 1, ..calls::CallTally::default() };
+    assert_eq!(only(&observation).what, "1 answered call was a fax, so audio was not judged");
+    observation.calls = calls::CallTally { all: 1, talked: 1, unheard: 1, ..calls::CallTally::default() };
+    assert_eq!((only(&observation).kind, only(&observation).severity), ("media_not_heard", FindingSeverity::Warning));
 }
 
 #[test]
 fn signalling_and_media_that_are_not_read_are_named() {
-    let mut look = healthy();
-    look.decode.dropped.sip_sctp = 3;
-    look.decode.dropped.macsec = 9;
-    look.decode.streams.rtp = 2;
-    assert_eq!(kinds(&look), ["sip_over_sctp", "rtp_over_tcp", "macsec"]);
-    let mut look = healthy();
-    look.calls =
+    let mut observation = healthy();
+    observation.decode.dropped.sip_sctp = 3;
+    observation.decode.dropped.macsec = 9;
+    observation.decode.streams.rtp = 2;
+    assert_eq!(kinds(&observation), ["sip_over_sctp", "rtp_over_tcp", "macsec"]);
+    let mut observation = healthy();
+    observation.calls =
         calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, over_tcp: 1, ..calls::CallTally::default() };
-    assert_eq!(only(&look).what, "1 call with media over TCP, which is not recorded");
+    assert_eq!(only(&observation).what, "1 call with media over TCP, which is not recorded");
 }
 
 #[test]
 fn header_around_sip_that_is_not_undone_is_named() {
     use crate::decode::counters::{UndoneWrapper, WrappedSip};
-    let mut look = healthy();
+    let mut observation = healthy();
     for (wrapper, name) in [
         (UndoneWrapper::UdpPort(30_030), "Juniper packet mirroring (UDP port 30030)"),
         (UndoneWrapper::UdpPort(30_031), "UDP port 30031"),
@@ -372,27 +373,28 @@ fn header_around_sip_that_is_not_undone_is_named() {
         (UndoneWrapper::EtherType(0x22f3), "EtherType 0x22f3"),
         (UndoneWrapper::Hep, "HEP 3"),
     ] {
-        look.decode.wrapped = WrappedSip { packets: 3, wrapper: Some(wrapper) };
-        let finding = only(&look);
+        observation.decode.wrapped = WrappedSip { packets: 3, wrapper: Some(wrapper) };
+        let finding = only(&observation);
         assert_eq!(finding.what, format!("3 packets with SIP inside {name}, which is not undone"));
         assert_eq!((finding.kind, finding.severity), ("wrapped_sip", FindingSeverity::Warning));
     }
-    (look.traffic, look.calls) = Default::default();
-    assert_eq!((only(&look).kind, only(&look).severity), ("wrapped_sip", FindingSeverity::Problem));
+    (observation.traffic, observation.calls) = Default::default();
+    assert_eq!((only(&observation).kind, only(&observation).severity), ("wrapped_sip", FindingSeverity::Problem));
     // A tunnel that callspan can remove does not hide the finding about another tunnel that it cannot remove.
-    let mut look = healthy();
-    (look.decode.tunnels.ip_in_ip, look.decode.dropped.unknown_tunnel) = (1, 9);
-    assert_eq!(kinds(&look), ["tunnels", "unknown_tunnel"]);
+    let mut observation = healthy();
+    (observation.decode.tunnels.ip_in_ip, observation.decode.dropped.unknown_tunnel) = (1, 9);
+    assert_eq!(kinds(&observation), ["tunnels", "unknown_tunnel"]);
 }
 
 #[test]
 fn calls_heard_on_both_sides_make_a_missing_direction_a_warning() {
-    let mut look = healthy();
-    look.traffic.rtp_ways = HostPairs { pairs: 4, one_way: 4, example: None };
-    look.calls = calls::CallTally { all: 5, talked: 5, both_sides: 4, one_side: 1, ..calls::CallTally::default() };
-    assert_eq!((only(&look).kind, only(&look).severity), ("one_direction", FindingSeverity::Warning));
-    (look.calls.both_sides, look.calls.one_side) = (1, 4);
-    assert_eq!((only(&look).kind, only(&look).severity), ("one_direction", FindingSeverity::Problem));
+    let mut observation = healthy();
+    observation.traffic.rtp_ways = HostPairs { pairs: 4, one_way: 4, example: None };
+    observation.calls =
+        calls::CallTally { all: 5, talked: 5, both_sides: 4, one_side: 1, ..calls::CallTally::default() };
+    assert_eq!((only(&observation).kind, only(&observation).severity), ("one_direction", FindingSeverity::Warning));
+    (observation.calls.both_sides, observation.calls.one_side) = (1, 4);
+    assert_eq!((only(&observation).kind, only(&observation).severity), ("one_direction", FindingSeverity::Problem));
 }
 
 #[test]

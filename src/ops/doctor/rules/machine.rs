@@ -4,27 +4,27 @@ use super::host::{EthtoolAnswer, HostClock, HostInterface};
 use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count};
 use crate::time::Timestamp;
 
-pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
+pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
-    findings.extend(kernel_drops(look));
-    if let ObservedSource::Live { interfaces, clock, .. } = &look.subject {
+    findings.extend(kernel_drops(observation));
+    if let ObservedSource::Live { interfaces, clock, .. } = &observation.subject {
         for interface in interfaces {
             let rules = [carrier, joining, not_asked, ring, cable];
             findings.extend(rules.iter().filter_map(|rule| rule(interface)));
         }
         findings.extend(unsynchronised(*clock));
     }
-    findings.extend(long_frames(look));
-    findings.extend(joined_rtp(look));
-    findings.extend(zero_length(look));
-    findings.extend([clock_steps, step_ahead, never_set].iter().filter_map(|rule| rule(look)));
-    findings.extend(look.warnings.iter().map(|w| DoctorFinding::new(FindingSeverity::Warning, "source", w)));
+    findings.extend(long_frames(observation));
+    findings.extend(joined_rtp(observation));
+    findings.extend(zero_length(observation));
+    findings.extend([clock_steps, step_ahead, never_set].iter().filter_map(|rule| rule(observation)));
+    findings.extend(observation.warnings.iter().map(|w| DoctorFinding::new(FindingSeverity::Warning, "source", w)));
     findings
 }
 
-fn kernel_drops(look: &Observation) -> Option<DoctorFinding> {
-    let drops = look.capture.dropped_by_kernel;
-    let ObservedSource::Live { buffer_mib, .. } = &look.subject else { return None };
+fn kernel_drops(observation: &Observation) -> Option<DoctorFinding> {
+    let drops = observation.capture.dropped_by_kernel;
+    let ObservedSource::Live { buffer_mib, .. } = &observation.subject else { return None };
     if drops == 0 {
         return None;
     }
@@ -126,8 +126,8 @@ fn unsynchronised(clock: HostClock) -> Option<DoctorFinding> {
     })
 }
 
-fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
-    let steps = look.engine.clock_steps;
+fn clock_steps(observation: &Observation) -> Option<DoctorFinding> {
+    let steps = observation.engine.clock_steps;
     (steps > 0).then(|| {
         DoctorFinding::new(FindingSeverity::Warning, "clock_steps", format!("the clock was set {} during the check", times(steps)))
             .remedy(
@@ -140,8 +140,8 @@ fn clock_steps(look: &Observation) -> Option<DoctorFinding> {
 
 /// Reports that the clock was set ahead during a capture file. RTP streams prove it, if they continue without a gap
 /// although the capture time jumps.
-fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
-    let length = look.traffic.step_ahead?;
+fn step_ahead(observation: &Observation) -> Option<DoctorFinding> {
+    let length = observation.traffic.step_ahead?;
     let what = format!(
         "the clock was set ahead by about {} s: the capture has a gap of that length, but the RTP of its calls has none",
         length.as_secs()
@@ -154,8 +154,8 @@ fn step_ahead(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports capture times before the year 2000. They come from a machine that booted without a battery-backed clock.
-fn never_set(look: &Observation) -> Option<DoctorFinding> {
-    let first = look.first_at?;
+fn never_set(observation: &Observation) -> Option<DoctorFinding> {
+    let first = observation.first_at?;
     (first < YEAR_2000).then(|| {
         let what = format!("the first frame has the time {first}: the clock was not set yet");
         DoctorFinding::new(FindingSeverity::Warning, "clock_not_set", what)
@@ -165,9 +165,9 @@ fn never_set(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports frames that are longer than the link allows. They show that a network card merged packets.
-fn long_frames(look: &Observation) -> Option<DoctorFinding> {
-    let longest = look.decode.longest_frame;
-    let live = match &look.subject {
+fn long_frames(observation: &Observation) -> Option<DoctorFinding> {
+    let longest = observation.decode.longest_frame;
+    let live = match &observation.subject {
         ObservedSource::Live { interfaces, .. } => interfaces.iter().filter_map(|i| i.mtu).max(),
         ObservedSource::Files => None,
     };
@@ -175,7 +175,7 @@ fn long_frames(look: &Observation) -> Option<DoctorFinding> {
     if longest <= mtu.saturating_add(LINK_BYTES) {
         return None;
     }
-    let eth = look.interface();
+    let eth = observation.interface();
     let what = match live {
         Some(mtu) => format!("a frame of {longest} bytes arrived on an interface with an MTU of {mtu}"),
         None => format!("a frame of {longest} bytes: no network carries such a frame"),
@@ -188,8 +188,8 @@ fn long_frames(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-fn joined_rtp(look: &Observation) -> Option<DoctorFinding> {
-    let joined = look.traffic.plain.rtp_joined;
+fn joined_rtp(observation: &Observation) -> Option<DoctorFinding> {
+    let joined = observation.traffic.plain.rtp_joined;
     (joined > 0).then(|| {
         let what = format!("{} with several RTP packets each", count(joined, "datagram"));
         DoctorFinding::new(FindingSeverity::Warning, "joined_rtp", what)
@@ -197,12 +197,12 @@ fn joined_rtp(look: &Observation) -> Option<DoctorFinding> {
                 "The card or the kernel merges UDP packets (GRO). Recordings split them again, but all get the time of the \
                  last packet, and live statistics count the others as lost. Switch it off (until the next boot):",
             )
-            .command(format!("ethtool -K {} gro off rx-gro-list off rx-udp-gro-forwarding off", look.interface()))
+            .command(format!("ethtool -K {} gro off rx-gro-list off rx-udp-gro-forwarding off", observation.interface()))
     })
 }
 
-fn zero_length(look: &Observation) -> Option<DoctorFinding> {
-    let zero = look.decode.zero_length;
+fn zero_length(observation: &Observation) -> Option<DoctorFinding> {
+    let zero = observation.decode.zero_length;
     (zero > 0).then(|| {
         let what = format!(
             "{} without a length: captured at the sender, before its card segmented them",
@@ -210,7 +210,7 @@ fn zero_length(look: &Observation) -> Option<DoctorFinding> {
         );
         DoctorFinding::new(FindingSeverity::Note, "segmentation_offload", what)
             .remedy("If you capture on the PBX itself, switch segmentation offload off for the capture:")
-            .command(format!("ethtool -K {} tso off gso off", look.interface()))
+            .command(format!("ethtool -K {} tso off gso off", observation.interface()))
     })
 }
 

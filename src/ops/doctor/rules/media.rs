@@ -2,7 +2,7 @@
 
 use super::{DoctorFinding, FindingSeverity, Observation, count};
 
-pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
+pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let rules = [
         tls,
         tls_elsewhere,
@@ -19,11 +19,11 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
         codecs,
         broken_sip,
     ];
-    rules.iter().filter_map(|rule| rule(look)).collect()
+    rules.iter().filter_map(|rule| rule(observation)).collect()
 }
 
-fn tls(look: &Observation) -> Option<DoctorFinding> {
-    let sips = look.decode.streams.sips;
+fn tls(observation: &Observation) -> Option<DoctorFinding> {
+    let sips = observation.decode.streams.sips;
     (sips > 0).then(|| {
         let what = format!("{} of SIP over TLS (port 5061), which cannot be read", count(sips, "direction"));
         DoctorFinding::new(FindingSeverity::Problem, "sip_over_tls", what)
@@ -38,12 +38,12 @@ fn tls(look: &Observation) -> Option<DoctorFinding> {
 
 /// Reports TLS on other ports than 5061 if there is media that belongs to no call. The signalling of this media may be
 /// in the TLS streams.
-fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
-    let streams = look.decode.streams;
+fn tls_elsewhere(observation: &Observation) -> Option<DoctorFinding> {
+    let streams = observation.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
-    let unclaimed = look.engine.rtp_unclaimed;
+    let unclaimed = observation.engine.rtp_unclaimed;
     // Other findings may already mention TLS: `rtp_without_sip` if no SIP was read, or the finding about SIP over TLS.
-    let is_explained = look.traffic.plain.sip == 0 || streams.sips > 0;
+    let is_explained = observation.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_explained).then(|| {
         let what = format!(
             "{} belong to no signalled call, and there are {}: they may carry signalling",
@@ -57,8 +57,8 @@ fn tls_elsewhere(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
-    let seen = &look.traffic;
+pub(super) fn rtp_without_sip(observation: &Observation) -> Option<DoctorFinding> {
+    let seen = &observation.traffic;
     if seen.rtp_streams == 0 {
         return None;
     }
@@ -66,9 +66,12 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     if seen.plain.sip == 0 {
         // Separate findings report SIP over TLS, SIP over SCTP, and SIP inside an unknown header. They explain the
         // media without a call, so this finding is then only a note.
-        let unread = look.decode.streams.sips + look.decode.dropped.sip_sctp + look.decode.wrapped.packets;
+        let unread =
+            observation.decode.streams.sips + observation.decode.dropped.sip_sctp + observation.decode.wrapped.packets;
         let severity = if unread > 0 { FindingSeverity::Note } else { FindingSeverity::Problem };
-        let tls = match look.decode.streams.tls - look.decode.streams.sips.min(look.decode.streams.tls) {
+        let tls = match observation.decode.streams.tls
+            - observation.decode.streams.sips.min(observation.decode.streams.tls)
+        {
             0 => String::new(),
             n => format!("; signalling may be in one of {}", count(n, "TLS stream")),
         };
@@ -79,13 +82,13 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
                      uplink or a VLAN that is not mirrored. Mirror the port of the PBX, where both meet, and check for \
                      SIP:",
                 )
-                .command(format!("tcpdump -ni {} -c 5 port 5060 or port 5061", look.interface())),
+                .command(format!("tcpdump -ni {} -c 5 port 5060 or port 5061", observation.interface())),
         );
     }
-    let heard = look.engine.rtp_packets;
+    let heard = observation.engine.rtp_packets;
     // A live check always captures media of calls that began before the check. So this is a problem only if no media at
     // all belongs to a call.
-    (heard == 0 && look.engine.legs > 0).then(|| {
+    (heard == 0 && observation.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
             "rtp_of_no_call",
@@ -98,8 +101,8 @@ pub(super) fn rtp_without_sip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
-    let calls = &look.calls;
+pub(super) fn sip_without_rtp(observation: &Observation) -> Option<DoctorFinding> {
+    let calls = &observation.calls;
     let silent = calls.silent - calls.behind_nat - calls.over_tcp;
     if silent == 0 {
         return None;
@@ -108,7 +111,7 @@ pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
     let what = format!("{silent} of {} had no RTP", count(calls.talked, "answered call"));
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
-        DoctorFinding::new(severity, "sip_without_rtp", what).remedy(if look.traffic.rtp_streams == 0 {
+        DoctorFinding::new(severity, "sip_without_rtp", what).remedy(if observation.traffic.rtp_streams == 0 {
             "The telephones send media directly to each other, past the mirrored port, or the mirror covers only the \
              signalling VLAN. Mirror the path of the media, or let the PBX carry the media. On Asterisk, in the endpoint:"
         } else {
@@ -121,8 +124,8 @@ pub(super) fn sip_without_rtp(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports calls with media at other addresses than the signalling announces.
-fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
-    let (hidden, talked) = (look.calls.behind_nat, look.calls.talked);
+fn media_behind_nat(observation: &Observation) -> Option<DoctorFinding> {
+    let (hidden, talked) = (observation.calls.behind_nat, observation.calls.talked);
     (hidden > 0).then(|| {
         let what = format!("the media of {hidden} of {} is behind a NAT", count(talked, "answered call"));
         DoctorFinding::new(FindingSeverity::Warning, "media_behind_nat", what).remedy(
@@ -134,8 +137,8 @@ fn media_behind_nat(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports calls with audio on one side only, unless a finding about missing directions explains them.
-pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
-    let (calls, ways) = (&look.calls, look.traffic.rtp_ways);
+pub(super) fn one_side(observation: &Observation) -> Option<DoctorFinding> {
+    let (calls, ways) = (&observation.calls, observation.traffic.rtp_ways);
     // If only one direction is mirrored, the finding `one_direction` already explains these calls.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
@@ -156,9 +159,9 @@ pub(super) fn one_side(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Notes that the media could not be checked because no call was answered.
-fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
-    (look.traffic.plain.sip > 0 && look.calls.talked == 0).then(|| {
-        let what = match (look.calls.short, look.calls.faxes) {
+fn no_answered_call(observation: &Observation) -> Option<DoctorFinding> {
+    (observation.traffic.plain.sip > 0 && observation.calls.talked == 0).then(|| {
+        let what = match (observation.calls.short, observation.calls.faxes) {
             (0, 0) => String::from("no call was answered during the check, so media was not judged"),
             (short, 0) => format!("{} shorter than 2 s, so media was not judged", was_were(short, "answered call")),
             (_, faxes) => format!("{} a fax, so audio was not judged", was_were(faxes, "answered call")),
@@ -169,10 +172,10 @@ fn no_answered_call(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports calls with RTP but without sound in a recording, unless another finding gives the reason.
-fn unheard(look: &Observation) -> Option<DoctorFinding> {
-    let calls = &look.calls;
+fn unheard(observation: &Observation) -> Option<DoctorFinding> {
+    let calls = &observation.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
-    let cut = look.decode.cut_frames > 0 || look.traffic.plain.cut > 0;
+    let cut = observation.decode.cut_frames > 0 || observation.traffic.plain.cut > 0;
     (calls.unheard > 0 && !encrypted && !cut && calls.unknown_codecs.is_empty()).then(|| {
         let what = format!(
             "{} of {} had RTP, but no sound that can be recorded",
@@ -185,8 +188,8 @@ fn unheard(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports SIP over SCTP (RFC 4168), which callspan does not read.
-fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
-    let packets = look.decode.dropped.sip_sctp;
+fn sip_over_sctp(observation: &Observation) -> Option<DoctorFinding> {
+    let packets = observation.decode.dropped.sip_sctp;
     (packets > 0).then(|| {
         let what = format!("{} of SIP over SCTP, which is not read", count(packets, "packet"));
         DoctorFinding::new(FindingSeverity::Problem, "sip_over_sctp", what)
@@ -195,8 +198,8 @@ fn sip_over_sctp(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports RTP over TCP (RFC 4571), which callspan does not record.
-fn rtp_over_tcp(look: &Observation) -> Option<DoctorFinding> {
-    let (streams, calls) = (look.decode.streams.rtp, look.calls.over_tcp);
+fn rtp_over_tcp(observation: &Observation) -> Option<DoctorFinding> {
+    let (streams, calls) = (observation.decode.streams.rtp, observation.calls.over_tcp);
     (streams + calls > 0).then(|| {
         let what = match streams {
             0 => format!("{} with media over TCP, which is not recorded", count(calls, "call")),
@@ -211,8 +214,8 @@ fn was_were(number: u64, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "was" } else { "were" })
 }
 
-fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
-    let calls = &look.calls;
+fn encrypted_media(observation: &Observation) -> Option<DoctorFinding> {
+    let calls = &observation.calls;
     let kinds = [
         (calls.dtls, "keys agreed over DTLS"),
         (calls.zrtp, "ZRTP"),
@@ -221,8 +224,8 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
     // If no call has encrypted streams, these packets belong to calls that were not captured.
-    if parts.is_empty() && look.traffic.key_agreement >= MIN_HANDSHAKE {
-        parts.push(format!("{} of key agreement", count(look.traffic.key_agreement, "packet")));
+    if parts.is_empty() && observation.traffic.key_agreement >= MIN_HANDSHAKE {
+        parts.push(format!("{} of key agreement", count(observation.traffic.key_agreement, "packet")));
     }
     (!parts.is_empty()).then(|| {
         DoctorFinding::new(
@@ -239,16 +242,16 @@ fn encrypted_media(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn keys(look: &Observation) -> Option<DoctorFinding> {
-    let streams = look.calls.with_keys;
+fn keys(observation: &Observation) -> Option<DoctorFinding> {
+    let streams = observation.calls.with_keys;
     (streams > 0).then(|| {
         let what = format!("{} with keys in the signalling (SDES): decrypted", count(streams, "SRTP stream"));
         DoctorFinding::new(FindingSeverity::Note, "srtp_with_keys", what)
     })
 }
 
-fn codecs(look: &Observation) -> Option<DoctorFinding> {
-    let codecs = &look.calls.unknown_codecs;
+fn codecs(observation: &Observation) -> Option<DoctorFinding> {
+    let codecs = &observation.calls.unknown_codecs;
     (!codecs.is_empty()).then(|| {
         let parts: Vec<String> = codecs.iter().map(|(name, n)| format!("{name} ({})", count(*n, "stream"))).collect();
         DoctorFinding::new(FindingSeverity::Problem, "unknown_codec", format!("codecs without a decoder: {}", parts.join(", ")))
@@ -260,9 +263,9 @@ fn codecs(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn broken_sip(look: &Observation) -> Option<DoctorFinding> {
-    let rejected = look.engine.sip_rejected;
-    let many = rejected >= MIN_REJECTED && rejected * 20 > look.engine.sip_messages;
+fn broken_sip(observation: &Observation) -> Option<DoctorFinding> {
+    let rejected = observation.engine.sip_rejected;
+    let many = rejected >= MIN_REJECTED && rejected * 20 > observation.engine.sip_messages;
     let severity = if many { FindingSeverity::Warning } else { FindingSeverity::Note };
     (rejected > 0).then(|| {
         let what = format!("{} could not be read", count(rejected, "SIP message"));

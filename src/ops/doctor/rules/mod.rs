@@ -9,25 +9,25 @@ mod topology;
 mod wire;
 
 /// Applies all rules in the order in which an administrator would check a mirror port.
-pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
+pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
-    if let Some(nothing) = wire::nothing(look) {
+    if let Some(nothing) = wire::nothing(observation) {
         findings.push(nothing);
         // If no frame was captured, the rules about traffic are skipped: they would only repeat that.
-        findings.extend(machine::all(look));
+        findings.extend(machine::all(observation));
         return findings;
     }
-    findings.extend(wire::all(look));
-    findings.extend(media::all(look));
-    findings.extend(machine::all(look));
-    findings.extend(topology::all(look));
+    findings.extend(wire::all(observation));
+    findings.extend(media::all(observation));
+    findings.extend(machine::all(observation));
+    findings.extend(topology::all(observation));
     findings
 }
 
 /// Applies the rules about missing directions, about media without signalling, and about signalling without media.
-pub(super) fn mirror(look: &Observation) -> Vec<DoctorFinding> {
+pub(super) fn mirror(observation: &Observation) -> Vec<DoctorFinding> {
     let rules = [wire::one_direction, media::one_side, media::rtp_without_sip, media::sip_without_rtp];
-    rules.iter().filter_map(|rule| rule(look)).collect()
+    rules.iter().filter_map(|rule| rule(observation)).collect()
 }
 
 /// Returns the share of `part` in `whole` in per cent.

@@ -5,8 +5,8 @@ use crate::call::topology::MachinePair;
 
 /// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests the configuration line
 /// that makes this permanent.
-pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
-    look.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
+pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
+    observation.machines.iter().filter(|pair| pair.is_believed()).map(learnt).collect()
 }
 
 fn learnt(pair: &MachinePair) -> DoctorFinding {

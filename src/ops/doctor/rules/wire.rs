@@ -6,7 +6,7 @@ use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
 use crate::ops::taps::TapReport;
 
-pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
+pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let rules = [
         link,
         no_voip,
@@ -24,21 +24,21 @@ pub(super) fn all(look: &Observation) -> Vec<DoctorFinding> {
         encrypted_link,
         table,
     ];
-    rules.iter().filter_map(|rule| rule(look)).collect()
+    rules.iter().filter_map(|rule| rule(observation)).collect()
 }
 
 /// Reports that no frame was captured.
-pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
-    if look.decode.frames > 0 {
+pub(super) fn nothing(observation: &Observation) -> Option<DoctorFinding> {
+    if observation.decode.frames > 0 {
         return None;
     }
-    let what = match &look.subject {
+    let what = match &observation.subject {
         ObservedSource::Files => String::from("the capture contains no frame"),
-        ObservedSource::Live { .. } => format!("no frame arrived in {:.0} s", look.seconds),
+        ObservedSource::Live { .. } => format!("no frame arrived in {:.0} s", observation.seconds),
     };
-    let eth = look.interface();
+    let eth = observation.interface();
     let finding = DoctorFinding::new(FindingSeverity::Problem, "no_frames", what);
-    Some(match &look.subject {
+    Some(match &observation.subject {
         ObservedSource::Files => finding.remedy("The capture is empty. Capture again, for longer than one call:").command(format!(
             "tcpdump -ni {eth} -s 0 -w trunk.pcap"
         )),
@@ -53,8 +53,8 @@ pub(super) fn nothing(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports each interface without calls, if another interface shows calls.
-fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
-    let (with, without): (Vec<_>, Vec<_>) = look.taps.iter().partition(|tap| tap.shows_calls());
+fn silent_tap(observation: &Observation) -> Option<DoctorFinding> {
+    let (with, without): (Vec<_>, Vec<_>) = observation.taps.iter().partition(|tap| tap.shows_calls());
     let first = without.first().filter(|_| !with.is_empty())?;
     let names = |taps: &[&TapReport]| taps.iter().map(|tap| tap.name.as_str()).collect::<Vec<_>>().join(", ");
     let what = format!("{} showed neither SIP nor RTP, while {} did", names(&without), names(&with));
@@ -69,8 +69,8 @@ fn silent_tap(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports frames with a link type that callspan cannot decode.
-fn link(look: &Observation) -> Option<DoctorFinding> {
-    let unknown = look.decode.dropped.unknown_link;
+fn link(observation: &Observation) -> Option<DoctorFinding> {
+    let unknown = observation.decode.dropped.unknown_link;
     (unknown > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Problem,
@@ -78,18 +78,23 @@ fn link(look: &Observation) -> Option<DoctorFinding> {
             format!("{} have an unsupported link type", frames(unknown)),
         )
         .remedy("Capture on an Ethernet interface (or `any`), not on a radio, USB or Bluetooth monitor.")
-        .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface()))
+        .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", observation.interface()))
     })
 }
 
 /// Reports a mirror port that shows neither SIP nor RTP.
-fn no_voip(look: &Observation) -> Option<DoctorFinding> {
-    let seen = &look.traffic;
-    let unread = look.decode.streams.sips + look.decode.wrapped.packets + look.decode.dropped.sip_sctp;
+fn no_voip(observation: &Observation) -> Option<DoctorFinding> {
+    let seen = &observation.traffic;
+    let unread =
+        observation.decode.streams.sips + observation.decode.wrapped.packets + observation.decode.dropped.sip_sctp;
     if seen.plain.sip > 0 || seen.rtp_streams > 0 || unread > 0 {
         return None;
     }
-    let what = format!("{} in {:.0} s, none of them SIP or RTP", count(look.decode.frames, "frame"), look.seconds);
+    let what = format!(
+        "{} in {:.0} s, none of them SIP or RTP",
+        count(observation.decode.frames, "frame"),
+        observation.seconds
+    );
     let finding = DoctorFinding::new(FindingSeverity::Problem, "no_voip", what);
     Some(
         finding
@@ -97,26 +102,26 @@ fn no_voip(look: &Observation) -> Option<DoctorFinding> {
                 "If there was no call, make a call and run the doctor again. Otherwise the mirror copies a port other \
                  than that of the PBX, or the mirror session is off and only broadcasts arrive.",
             )
-            .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", look.interface())),
+            .command(format!("tcpdump -ni {} -c 20 udp and not broadcast and not multicast", observation.interface())),
     )
 }
 
 /// Reports missing directions as [`one_direction`] does. If most calls have both sides, the mirror port shows both
 /// directions, but hosts send and receive at different addresses. Then the report is only a warning.
-fn direction_missing(look: &Observation) -> Option<DoctorFinding> {
-    let finding = one_direction(look)?;
-    let is_mostly_heard = 2 * look.calls.both_sides > look.calls.talked;
+fn direction_missing(observation: &Observation) -> Option<DoctorFinding> {
+    let finding = one_direction(observation)?;
+    let is_mostly_heard = 2 * observation.calls.both_sides > observation.calls.talked;
     let severity = if is_mostly_heard { FindingSeverity::Warning } else { finding.severity };
     Some(DoctorFinding { severity, ..finding })
 }
 
 /// Reports pairs of hosts for which the mirror port shows only one direction of their traffic.
-pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
-    let seen = &look.traffic;
+pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> {
+    let seen = &observation.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
     // If all calls have sound on both sides, nothing is missing. Then the two directions of a call are only between
     // different pairs of hosts, e.g. because of address translation.
-    if look.calls.talked > 0 && look.calls.both_sides == look.calls.talked {
+    if observation.calls.talked > 0 && observation.calls.both_sides == observation.calls.talked {
         return None;
     }
     let only = |what: &str, ways: HostPairs| {
@@ -164,17 +169,17 @@ pub(super) fn one_direction(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports frames and datagrams that were truncated.
-fn cut(look: &Observation) -> Option<DoctorFinding> {
-    let (frames_cut, datagrams) = (look.decode.cut_frames, look.traffic.plain.cut);
+fn cut(observation: &Observation) -> Option<DoctorFinding> {
+    let (frames_cut, datagrams) = (observation.decode.cut_frames, observation.traffic.plain.cut);
     if frames_cut == 0 && datagrams == 0 {
         return None;
     }
-    let sip = match look.traffic.plain.sip_cut {
+    let sip = match observation.traffic.plain.sip_cut {
         0 => String::new(),
         n => format!(", {} among them", count(n, "SIP message")),
     };
     if frames_cut > 0 {
-        let share = percent(frames_cut, look.decode.frames);
+        let share = percent(frames_cut, observation.decode.frames);
         let verb = if frames_cut == 1 { "is" } else { "are" };
         let what = format!("{} ({share:.0} %) {verb} cut by the snap length{sip}", frames(frames_cut));
         return Some(
@@ -182,7 +187,7 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
                 .remedy(
                     "Audio and the media addresses of long messages are lost behind the cut. Capture complete frames:",
                 )
-                .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", look.interface())),
+                .command(format!("tcpdump -ni {} -s 0 -w trunk.pcap", observation.interface())),
         );
     }
     let what = format!("{} shorter than the length in their header{sip}", is_are_of(datagrams, "datagram"));
@@ -197,10 +202,10 @@ fn cut(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports packets that the mirror port delivered more than once. callspan drops the repeated packets.
-fn duplicates(look: &Observation) -> Option<DoctorFinding> {
-    let copies = look.decode.duplicates + look.traffic.rtp_copies;
+fn duplicates(observation: &Observation) -> Option<DoctorFinding> {
+    let copies = observation.decode.duplicates + observation.traffic.rtp_copies;
     // The copies include fragments and TCP packets, so the total must include them, too.
-    let whole = look.traffic.plain.datagrams + look.decode.duplicates + look.decode.tcp;
+    let whole = observation.traffic.plain.datagrams + observation.decode.duplicates + observation.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
         return None;
@@ -209,7 +214,7 @@ fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     let what = format!(
         "{share:.0} % of the packets are copies, made by the mirror or by a sender that repeats itself ({copies})"
     );
-    if look.taps.len() > 1 {
+    if observation.taps.len() > 1 {
         return Some(DoctorFinding::new(FindingSeverity::Note, "duplicates", what).remedy(
             "Several interfaces show the same packets. callspan keeps the first of each, so recordings are correct.",
         ));
@@ -226,15 +231,15 @@ fn duplicates(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-fn fragments(look: &Observation) -> Option<DoctorFinding> {
-    let (all, dropped) = (look.decode.fragments, look.decode.dropped);
+fn fragments(observation: &Observation) -> Option<DoctorFinding> {
+    let (all, dropped) = (observation.decode.fragments, observation.decode.dropped);
     if all == 0 {
         return None;
     }
     let lost = dropped.fragment_timeout + dropped.fragment_limit;
     let broken = dropped.cut_fragment + dropped.bad_fragment + dropped.overlapping_fragments;
     if lost == 0 && broken == 0 {
-        let whole = count(look.decode.reassembled, "datagram");
+        let whole = count(observation.decode.reassembled, "datagram");
         let what = format!(
             "{} {} {whole}: none is missing",
             count(all, "IP fragment"),
@@ -260,10 +265,10 @@ fn fragments(look: &Observation) -> Option<DoctorFinding> {
 
 /// Reports missing RTP packets if this machine lost no frames. Then the packets were lost before they reached this
 /// machine.
-fn loss(look: &Observation) -> Option<DoctorFinding> {
-    let seen = &look.traffic;
+fn loss(observation: &Observation) -> Option<DoctorFinding> {
+    let seen = &observation.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
-    let by_us = look.capture.dropped_by_kernel + look.capture.dropped_by_interface;
+    let by_us = observation.capture.dropped_by_kernel + observation.capture.dropped_by_interface;
     if by_us > 0 || seen.rtp_lost < MIN_LOST || share < MIN_LOST_PERCENT {
         return None;
     }
@@ -279,8 +284,8 @@ fn loss(look: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-fn vlans(look: &Observation) -> Option<DoctorFinding> {
-    let [_, one, two, more] = look.decode.vlan_depth;
+fn vlans(observation: &Observation) -> Option<DoctorFinding> {
+    let [_, one, two, more] = observation.decode.vlan_depth;
     if one + two + more == 0 {
         return None;
     }
@@ -290,8 +295,8 @@ fn vlans(look: &Observation) -> Option<DoctorFinding> {
     Some(DoctorFinding::new(FindingSeverity::Note, "vlans", format!("VLAN tags: {}", parts.join(", "))))
 }
 
-fn tunnels(look: &Observation) -> Option<DoctorFinding> {
-    let kinds = look.decode.tunnels.by_name();
+fn tunnels(observation: &Observation) -> Option<DoctorFinding> {
+    let kinds = observation.decode.tunnels.by_name();
     if kinds.is_empty() {
         return None;
     }
@@ -299,11 +304,11 @@ fn tunnels(look: &Observation) -> Option<DoctorFinding> {
     Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
 }
 
-fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
-    let unknown = look.decode.dropped.unknown_tunnel;
+fn unknown_tunnels(observation: &Observation) -> Option<DoctorFinding> {
+    let unknown = observation.decode.dropped.unknown_tunnel;
     (unknown > 0).then(|| {
         let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
-        let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
+        let severity = if observation.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
         DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
             "If the calls are in it, use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, GRE, \
              VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
@@ -312,10 +317,10 @@ fn unknown_tunnels(look: &Observation) -> Option<DoctorFinding> {
 }
 
 /// Reports SIP inside an encapsulation that callspan cannot remove, e.g. CAPWAP, and names the encapsulation.
-fn wrapped_sip(look: &Observation) -> Option<DoctorFinding> {
-    let wrapped = look.decode.wrapped;
+fn wrapped_sip(observation: &Observation) -> Option<DoctorFinding> {
+    let wrapped = observation.decode.wrapped;
     let wrapper = wrapped.wrapper?;
-    let severity = if look.traffic.plain.sip == 0 { FindingSeverity::Problem } else { FindingSeverity::Warning };
+    let severity = if observation.traffic.plain.sip == 0 { FindingSeverity::Problem } else { FindingSeverity::Warning };
     let what =
         format!("{} with SIP inside {}, which is not undone", count(wrapped.packets, "packet"), wrapper_name(wrapper));
     let finding = DoctorFinding::new(severity, "wrapped_sip", what);
@@ -347,8 +352,8 @@ fn wrapper_name(wrapper: UndoneWrapper) -> String {
     }
 }
 
-fn encrypted_link(look: &Observation) -> Option<DoctorFinding> {
-    let frames = look.decode.dropped.macsec;
+fn encrypted_link(observation: &Observation) -> Option<DoctorFinding> {
+    let frames = observation.decode.dropped.macsec;
     (frames > 0).then(|| {
         let what = format!("{} of MACsec, which cannot be read", count(frames, "frame"));
         DoctorFinding::new(FindingSeverity::Warning, "macsec", what).remedy(
@@ -357,8 +362,8 @@ fn encrypted_link(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {
-    let esp = look.decode.dropped.esp;
+fn encrypted_ip(observation: &Observation) -> Option<DoctorFinding> {
+    let esp = observation.decode.dropped.esp;
     (esp > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -369,8 +374,8 @@ fn encrypted_ip(look: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-fn table(look: &Observation) -> Option<DoctorFinding> {
-    let totals = DropCounters::of(&look.decode, &look.engine);
+fn table(observation: &Observation) -> Option<DoctorFinding> {
+    let totals = DropCounters::of(&observation.decode, &observation.engine);
     let mut clauses = DropCounters {
         fragments_incomplete: 0,
         sip_unreadable: 0,
@@ -380,15 +385,15 @@ fn table(look: &Observation) -> Option<DoctorFinding> {
         ..totals
     }
     .clauses();
-    if look.traffic.plain.not_followed > 0 {
+    if observation.traffic.plain.not_followed > 0 {
         clauses.push(format!(
             "{} beyond the number of streams that the doctor follows",
-            count(look.traffic.plain.not_followed, "packet")
+            count(observation.traffic.plain.not_followed, "packet")
         ));
     }
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
-        let is_media_alone = totals.table_full() == totals.rtp_not_kept && look.traffic.plain.not_followed == 0;
+        let is_media_alone = totals.table_full() == totals.rtp_not_kept && observation.traffic.plain.not_followed == 0;
         DoctorFinding::new(FindingSeverity::Warning, "tables_full", what).remedy(if is_media_alone {
             "The media of very many calls arrives without their SIP, so recordings may lack the audio before the answer. \
              Mirror the SIP too, or only the ports of the PBX."
