@@ -19,7 +19,7 @@ use crate::decode::counters::DecodeCounters;
 use crate::ops::alerts::AlarmKind;
 use crate::ops::doctor::calls::CallTally;
 use crate::ops::doctor::traffic::TrafficMonitor;
-use crate::ops::doctor::{self, DoctorFinding, FindingSeverity, Observation};
+use crate::ops::doctor::{self, DoctorFinding, FindingKind, FindingSeverity, Observation};
 use crate::ops::mirror_report::MirrorDirections;
 use crate::time::Timestamp;
 
@@ -150,12 +150,12 @@ impl MirrorWatch {
         self.directions = Some(MirrorDirections::of(seen));
         let one_sided = findings.iter().find(|finding| {
             let by_hosts = seen.sip_ways.all_one_way() || seen.rtp_ways.pairs >= MIN_PAIRS;
-            let evidence = if finding.kind == "one_direction" { by_hosts } else { enough_calls };
-            evidence && is_problem(finding) && matches!(finding.kind, "one_direction" | "one_side")
+            let evidence = if finding.kind == FindingKind::OneDirection { by_hosts } else { enough_calls };
+            evidence && is_problem(finding) && matches!(finding.kind, FindingKind::OneDirection | FindingKind::OneSide)
         });
         let unheard = findings.iter().find(|finding| match finding.kind {
-            "rtp_without_sip" | "rtp_of_no_call" => observation.engine.rtp_packets == 0,
-            "sip_without_rtp" => enough_calls && is_problem(finding),
+            FindingKind::RtpWithoutSip | FindingKind::RtpOfNoCall => observation.engine.rtp_packets == 0,
+            FindingKind::SipWithoutRtp => enough_calls && is_problem(finding),
             _ => false,
         });
         let has_traffic = seen.plain.sip > 0 || seen.rtp_streams > 0;

@@ -16,11 +16,14 @@ use crate::decode;
 use crate::time::Timestamp;
 
 pub(crate) mod calls;
+mod finding_kind;
 pub(crate) mod host;
 pub(crate) mod report;
 mod rules;
 pub(crate) mod russian;
 pub(crate) mod traffic;
+
+pub(crate) use finding_kind::FindingKind;
 
 /// Severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,8 +42,8 @@ pub(crate) enum FindingSeverity {
 pub(crate) struct DoctorFinding {
     /// Severity of the finding.
     pub(crate) severity: FindingSeverity,
-    /// Name of the finding for scripts, e.g. `no_voip`. It stays the same between versions.
-    pub(crate) kind: &'static str,
+    /// Kind of the finding, e.g. no VoIP.
+    pub(crate) kind: FindingKind,
     /// Description of the problem, with the counts that show it.
     pub(crate) what: String,
     /// Explanation of what the finding means and how to solve the problem; empty if nothing has to be done.
@@ -128,7 +131,7 @@ pub(crate) fn examine(observation: &Observation) -> Vec<DoctorFinding> {
 }
 
 impl DoctorFinding {
-    fn new(severity: FindingSeverity, kind: &'static str, what: impl Into<String>) -> Self {
+    fn new(severity: FindingSeverity, kind: FindingKind, what: impl Into<String>) -> Self {
         Self { severity, kind, what: what.into(), remedy: String::new(), commands: Vec::new() }
     }
 

@@ -117,7 +117,7 @@ fn block(text: &mut String, finding: &DoctorFinding, language: TextLanguage) {
         FindingSeverity::Note => "note",
     };
     // Writing to a String never fails, so the result is ignored.
-    let _ = writeln!(text, "{severity}: {} [{}]", FINDINGS.shown(language, &finding.what), finding.kind);
+    let _ = writeln!(text, "{severity}: {} [{}]", FINDINGS.shown(language, &finding.what), finding.kind.name());
     if !finding.remedy.is_empty() {
         let _ = writeln!(text, "    {}", FINDINGS.shown(language, &finding.remedy));
     }

@@ -70,7 +70,7 @@ fn only(observation: &Observation) -> DoctorFinding {
 #[track_caller]
 fn examined(observation: &Observation) -> Vec<DoctorFinding> {
     let findings = examine(observation);
-    for finding in findings.iter().filter(|finding| finding.kind != "source") {
+    for finding in findings.iter().filter(|finding| finding.kind.name() != "source") {
         for text in [&finding.what, &finding.remedy].into_iter().filter(|text| !text.is_empty()) {
             let russian = FINDINGS.text(text).unwrap_or_default();
             assert!(russian.contains(|c: char| ('а'..='я').contains(&c)), "{text}: {russian}");
@@ -80,7 +80,7 @@ fn examined(observation: &Observation) -> Vec<DoctorFinding> {
 }
 
 fn kinds(observation: &Observation) -> Vec<&'static str> {
-    examined(observation).iter().map(|f| f.kind).collect()
+    examined(observation).iter().map(|f| f.kind.name()).collect()
 }
 
 #[test]
@@ -88,7 +88,10 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     let tap = |name: &str, rtp| TapReport { name: name.into(), is_up: true, rtp, ..TapReport::default() };
     let mut observation = Observation { taps: vec![tap("eth7", 990), tap("eth8", 0)], ..live(eth7()) };
     let finding = only(&observation);
-    assert_eq!((finding.kind, finding.commands), ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")]));
+    assert_eq!(
+        (finding.kind.name(), finding.commands),
+        ("silent_tap", vec![String::from("tcpdump -ni eth8 -c 5 udp")])
+    );
     let text = report::text(&report::report(&observation, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
     // No finding `silent_tap` if neither interface shows a call. With a single interface, the report also has no line
@@ -121,7 +124,7 @@ fn offload_command_names_only_features_that_can_change() {
     let on = |name, can_change| OffloadFeature { name, can_change };
     let observation = live(HostInterface { joining: vec![on("gro", true), on("lro", true)], ..eth7() });
     let finding = only(&observation);
-    assert_eq!((finding.kind, finding.severity), ("offload", FindingSeverity::Warning));
+    assert_eq!((finding.kind.name(), finding.severity), ("offload", FindingSeverity::Warning));
     assert_eq!(finding.commands, ["ethtool -K eth7 gro off lro off"]);
     let observation = live(HostInterface { joining: vec![on("gro", true), on("rx-gro-hw", false)], ..eth7() });
     assert_eq!(only(&observation).commands, ["ethtool -K eth7 gro off"]);
@@ -151,7 +154,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     observation.capture.dropped_by_kernel = 17;
     observation.traffic.rtp_lost = 100;
     let finding = only(&observation);
-    assert_eq!((finding.kind, finding.severity), ("kernel_drops", FindingSeverity::Problem));
+    assert_eq!((finding.kind.name(), finding.severity), ("kernel_drops", FindingSeverity::Problem));
     // The command sets `buffer_mib` to 256, four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
@@ -178,7 +181,7 @@ fn gaps_without_local_loss_are_lost_before_us() {
     observation.traffic.rtp_lost = 100;
     let finding = only(&observation);
     // In this test, 100 of 1,090 packets are missing.
-    assert!(finding.kind == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
+    assert!(finding.kind.name() == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
     observation.traffic.rtp_lost = 3;
     assert!(kinds(&observation).is_empty());
 }
@@ -244,7 +247,7 @@ fn findings_are_sorted_by_severity_in_text_and_json() {
     observation.decode.dropped.esp = 4;
     observation.calls.no_keys = 2;
     let findings = examine(&observation);
-    assert_eq!(findings.iter().map(|f| f.kind).collect::<Vec<_>>(), ["encrypted_media", "ipsec", "vlans"]);
+    assert_eq!(findings.iter().map(|f| f.kind.name()).collect::<Vec<_>>(), ["encrypted_media", "ipsec", "vlans"]);
     let json = serde_json::to_value(report::report(&observation, &findings)).expect("serialises");
     assert_eq!(json["healthy"], false);
     assert_eq!(json["findings"][0]["severity"], "problem");
@@ -257,7 +260,7 @@ fn findings_are_sorted_by_severity_in_text_and_json() {
 fn source_warning_becomes_a_finding() {
     let mut observation = healthy();
     observation.warnings.push(String::from("trunk.pcap: cut short"));
-    assert_eq!((only(&observation).kind, only(&observation).what.as_str()), ("source", "trunk.pcap: cut short"));
+    assert_eq!((only(&observation).kind.name(), only(&observation).what.as_str()), ("source", "trunk.pcap: cut short"));
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     assert!(kinds(&observation).is_empty(), "any web page is TLS");
     observation.engine.rtp_unclaimed = 500;
     let finding = only(&observation);
-    assert_eq!((finding.kind, finding.severity), ("tls_elsewhere", FindingSeverity::Note));
+    assert_eq!((finding.kind.name(), finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
     // A separate finding reports TLS on port 5061.
     observation.decode.streams.sips = 2;
@@ -280,7 +283,7 @@ fn every_full_table_is_listed() {
     (observation.engine.legs_evicted, observation.engine.rtp_refused, observation.decode.dropped.fragment_limit) =
         (3, 2, 1);
     let finding = only(&observation);
-    assert_eq!(finding.kind, "tables_full");
+    assert_eq!(finding.kind.name(), "tables_full");
     for part in ["3 unanswered INVITEs", "2 RTP packets", "1 datagram in fragments"] {
         assert!(finding.what.contains(part), "{part}: {}", finding.what);
     }
@@ -296,7 +299,7 @@ fn calls_heard_on_both_sides_show_that_no_direction_is_missing() {
     assert!(kinds(&observation).is_empty());
     observation.calls.both_sides = 0;
     observation.calls.one_side = 1;
-    assert_eq!(only(&observation).kind, "one_direction");
+    assert_eq!(only(&observation).kind.name(), "one_direction");
 }
 
 #[test]
@@ -304,7 +307,7 @@ fn calls_with_media_behind_a_nat_are_not_reported_as_silent() {
     let mut observation = healthy();
     observation.calls =
         calls::CallTally { all: 2, talked: 2, both_sides: 1, silent: 1, behind_nat: 1, ..calls::CallTally::default() };
-    assert_eq!(only(&observation).kind, "media_behind_nat");
+    assert_eq!(only(&observation).kind.name(), "media_behind_nat");
     (observation.calls.talked, observation.calls.silent) = (3, 2);
     let mut found = kinds(&observation);
     found.sort_unstable();
@@ -332,9 +335,9 @@ fn silent_call_with_several_causes_counts_once() {
     }
     assert_eq!((tally.talked, tally.silent, tally.behind_nat, tally.over_tcp), (4, 4, 1, 2));
     // The causes account for all silent calls but one, so the number of the others is not below zero.
-    let mut look = healthy();
-    look.calls = tally;
-    let found = examined(&look).into_iter().find(|finding| finding.kind == "sip_without_rtp").unwrap();
+    let mut observation = healthy();
+    observation.calls = tally;
+    let found = examined(&observation).into_iter().find(|finding| finding.kind == FindingKind::SipWithoutRtp).unwrap();
     assert_eq!(found.what, "1 of 4 answered calls had no RTP");
 }
 
@@ -346,7 +349,10 @@ fn short_calls_and_faxes_are_named_and_unheard_media_is_a_warning() {
     observation.calls = calls::CallTally { all: 1, faxes: 1, ..calls::CallTally::default() };
     assert_eq!(only(&observation).what, "1 answered call was a fax, so audio was not judged");
     observation.calls = calls::CallTally { all: 1, talked: 1, unheard: 1, ..calls::CallTally::default() };
-    assert_eq!((only(&observation).kind, only(&observation).severity), ("media_not_heard", FindingSeverity::Warning));
+    assert_eq!(
+        (only(&observation).kind.name(), only(&observation).severity),
+        ("media_not_heard", FindingSeverity::Warning)
+    );
 }
 
 #[test]
@@ -376,10 +382,13 @@ fn header_around_sip_that_is_not_undone_is_named() {
         observation.decode.wrapped = WrappedSip { packets: 3, wrapper: Some(wrapper) };
         let finding = only(&observation);
         assert_eq!(finding.what, format!("3 packets with SIP inside {name}, which is not undone"));
-        assert_eq!((finding.kind, finding.severity), ("wrapped_sip", FindingSeverity::Warning));
+        assert_eq!((finding.kind.name(), finding.severity), ("wrapped_sip", FindingSeverity::Warning));
     }
     (observation.traffic, observation.calls) = Default::default();
-    assert_eq!((only(&observation).kind, only(&observation).severity), ("wrapped_sip", FindingSeverity::Problem));
+    assert_eq!(
+        (only(&observation).kind.name(), only(&observation).severity),
+        ("wrapped_sip", FindingSeverity::Problem)
+    );
     // A tunnel that callspan can remove does not hide the finding about another tunnel that it cannot remove.
     let mut observation = healthy();
     (observation.decode.tunnels.ip_in_ip, observation.decode.dropped.unknown_tunnel) = (1, 9);
@@ -392,9 +401,15 @@ fn calls_heard_on_both_sides_make_a_missing_direction_a_warning() {
     observation.traffic.rtp_ways = HostPairs { pairs: 4, one_way: 4, example: None };
     observation.calls =
         calls::CallTally { all: 5, talked: 5, both_sides: 4, one_side: 1, ..calls::CallTally::default() };
-    assert_eq!((only(&observation).kind, only(&observation).severity), ("one_direction", FindingSeverity::Warning));
+    assert_eq!(
+        (only(&observation).kind.name(), only(&observation).severity),
+        ("one_direction", FindingSeverity::Warning)
+    );
     (observation.calls.both_sides, observation.calls.one_side) = (1, 4);
-    assert_eq!((only(&observation).kind, only(&observation).severity), ("one_direction", FindingSeverity::Problem));
+    assert_eq!(
+        (only(&observation).kind.name(), only(&observation).severity),
+        ("one_direction", FindingSeverity::Problem)
+    );
 }
 
 #[test]
@@ -407,7 +422,7 @@ fn hosts_learnt_as_one_machine_are_named_with_their_configuration() {
         serde_json::from_str(&line).expect("a fact")
     };
     let finding = only(&Observation { machines: vec![pair(14), pair(2)], ..healthy() });
-    assert_eq!((finding.kind, finding.severity), ("one_machine", FindingSeverity::Note));
+    assert_eq!((finding.kind.name(), finding.severity), ("one_machine", FindingSeverity::Note));
     assert!(finding.what.ends_with("14 calls showed it, the last one at 2026-11-24T07:00:00Z"), "{}", finding.what);
     assert!(finding.remedy.contains(r#"calls.pbx_addresses = [["10.1.0.1", "198.51.100.10"]]"#), "{}", finding.remedy);
 }

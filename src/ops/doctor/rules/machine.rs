@@ -1,7 +1,7 @@
 //! Rules about this machine: offload features of the card, lost frames, cable, clock.
 
 use super::host::{EthtoolAnswer, HostClock, HostInterface};
-use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count};
+use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, ObservedSource, count};
 use crate::time::Timestamp;
 
 pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
@@ -18,7 +18,9 @@ pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     findings.extend(joined_rtp(observation));
     findings.extend(zero_length(observation));
     findings.extend([clock_steps, step_ahead, never_set].iter().filter_map(|rule| rule(observation)));
-    findings.extend(observation.warnings.iter().map(|w| DoctorFinding::new(FindingSeverity::Warning, "source", w)));
+    findings.extend(
+        observation.warnings.iter().map(|w| DoctorFinding::new(FindingSeverity::Warning, FindingKind::Source, w)),
+    );
     findings
 }
 
@@ -29,7 +31,7 @@ fn kernel_drops(observation: &Observation) -> Option<DoctorFinding> {
         return None;
     }
     let what = format!("the kernel dropped {} because its ring was full", count(drops, "frame"));
-    let finding = DoctorFinding::new(FindingSeverity::Problem, "kernel_drops", what).remedy(
+    let finding = DoctorFinding::new(FindingSeverity::Problem, FindingKind::KernelDrops, what).remedy(
         "This machine read the packets slower than the mirror sent them. Increase capture.buffer_mib, and check what \
          else uses the processor.",
     );
@@ -45,7 +47,7 @@ fn kernel_drops(observation: &Observation) -> Option<DoctorFinding> {
 fn carrier(interface: &HostInterface) -> Option<DoctorFinding> {
     (interface.has_carrier == Some(false)).then(|| {
         let name = &interface.name;
-        DoctorFinding::new(FindingSeverity::Problem, "no_link", format!("{name} has no link"))
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::NoLink, format!("{name} has no link"))
             .remedy("The cable is unplugged, or the switch port is disabled.")
             .command(format!("ip link set {name} up"))
             .command(format!("ethtool {name}"))
@@ -62,7 +64,7 @@ fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
     let names = |wanted: bool| on.iter().filter(|j| j.can_change == wanted).map(|j| j.name).collect::<Vec<_>>();
     let (can, cannot) = (names(true), names(false));
     let all: Vec<&str> = on.iter().map(|j| j.name).collect();
-    let finding = DoctorFinding::new(FindingSeverity::Warning, "offload", format!("{name} merges packets ({} on)", all.join(", ")))
+    let finding = DoctorFinding::new(FindingSeverity::Warning, FindingKind::Offload, format!("{name} merges packets ({} on)", all.join(", ")))
         .remedy(if cannot.is_empty() {
             "Merged packets differ from the packets on the wire, and their times are wrong. Switch it off (until the next boot):"
         } else {
@@ -75,7 +77,7 @@ fn joining(interface: &HostInterface) -> Option<DoctorFinding> {
 fn not_asked(interface: &HostInterface) -> Option<DoctorFinding> {
     (interface.ethtool == EthtoolAnswer::Missing).then(|| {
         let what = format!("ethtool is not installed, so GRO and LRO of {} were not checked", interface.name);
-        DoctorFinding::new(FindingSeverity::Note, "no_ethtool", what)
+        DoctorFinding::new(FindingSeverity::Note, FindingKind::NoEthtool, what)
             .remedy("Install ethtool and run the doctor again:")
             .command("apt-get install -y ethtool")
     })
@@ -86,7 +88,7 @@ fn ring(interface: &HostInterface) -> Option<DoctorFinding> {
     (lost > 0).then(|| {
         let finding = DoctorFinding::new(
             FindingSeverity::Problem,
-            "card_drops",
+            FindingKind::CardDrops,
             format!("{name} lost {} in the card", count(lost, "frame")),
         )
         .remedy(
@@ -105,7 +107,7 @@ fn cable(interface: &HostInterface) -> Option<DoctorFinding> {
     (damaged > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
-            "damaged_frames",
+            FindingKind::DamagedFrames,
             format!("{} arrived damaged on {name}", count(damaged, "frame")),
         )
         .remedy("Change the cable or the optics, then check whether the counter still grows:")
@@ -117,7 +119,7 @@ fn unsynchronised(clock: HostClock) -> Option<DoctorFinding> {
     (clock == HostClock::Alone).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
-            "clock_unsynchronised",
+            FindingKind::ClockUnsynchronised,
             "the clock of this machine is not synchronised",
         )
         .remedy("Call times will be wrong, and Pyrus rejects a clock that is far off. Use NTP:")
@@ -129,7 +131,7 @@ fn unsynchronised(clock: HostClock) -> Option<DoctorFinding> {
 fn clock_steps(observation: &Observation) -> Option<DoctorFinding> {
     let steps = observation.engine.clock_steps;
     (steps > 0).then(|| {
-        DoctorFinding::new(FindingSeverity::Warning, "clock_steps", format!("the clock was set {} during the check", times(steps)))
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::ClockSteps, format!("the clock was set {} during the check", times(steps)))
             .remedy(
                 "Recordings stay complete, but call times before and after the change do not match. Let NTP slew the clock, \
                  and do not set it by hand or from the hypervisor.",
@@ -147,7 +149,7 @@ fn step_ahead(observation: &Observation) -> Option<DoctorFinding> {
         length.as_secs()
     );
     Some(
-        DoctorFinding::new(FindingSeverity::Warning, "clock_step_ahead", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::ClockStepAhead, what)
             .remedy("A call across the gap is split into two records or has a hole. Let NTP slew the clock of the capturing machine.")
             .command("timedatectl timesync-status"),
     )
@@ -158,7 +160,7 @@ fn never_set(observation: &Observation) -> Option<DoctorFinding> {
     let first = observation.first_at?;
     (first < YEAR_2000).then(|| {
         let what = format!("the first frame has the time {first}: the clock was not set yet");
-        DoctorFinding::new(FindingSeverity::Warning, "clock_not_set", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::ClockNotSet, what)
             .remedy("Calls from then have wrong times. Start the capture after the clock is set:")
             .command("systemctl enable --now systemd-time-wait-sync")
     })
@@ -181,7 +183,7 @@ fn long_frames(observation: &Observation) -> Option<DoctorFinding> {
         None => format!("a frame of {longest} bytes: no network carries such a frame"),
     };
     Some(
-        DoctorFinding::new(FindingSeverity::Warning, "long_frames", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::LongFrames, what)
             .remedy("A card merged packets (GRO, LRO), or the network uses jumbo frames that this port may truncate.")
             .command(format!("ethtool -K {eth} gro off lro off"))
             .command(format!("ip link set {eth} mtu 9000")),
@@ -192,7 +194,7 @@ fn joined_rtp(observation: &Observation) -> Option<DoctorFinding> {
     let joined = observation.traffic.plain.rtp_joined;
     (joined > 0).then(|| {
         let what = format!("{} with several RTP packets each", count(joined, "datagram"));
-        DoctorFinding::new(FindingSeverity::Warning, "joined_rtp", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::JoinedRtp, what)
             .remedy(
                 "The card or the kernel merges UDP packets (GRO). Recordings split them again, but all get the time of the \
                  last packet, and live statistics count the others as lost. Switch it off (until the next boot):",
@@ -208,7 +210,7 @@ fn zero_length(observation: &Observation) -> Option<DoctorFinding> {
             "{} without a length: captured at the sender, before its card segmented them",
             count(zero, "IP packet")
         );
-        DoctorFinding::new(FindingSeverity::Note, "segmentation_offload", what)
+        DoctorFinding::new(FindingSeverity::Note, FindingKind::SegmentationOffload, what)
             .remedy("If you capture on the PBX itself, switch segmentation offload off for the capture:")
             .command(format!("ethtool -K {} tso off gso off", observation.interface()))
     })

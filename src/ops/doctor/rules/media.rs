@@ -1,6 +1,6 @@
 //! Rules about signalling without media, media without signalling, encryption and codecs.
 
-use super::{DoctorFinding, FindingSeverity, Observation, count};
+use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, count};
 
 pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let rules = [
@@ -26,7 +26,7 @@ fn tls(observation: &Observation) -> Option<DoctorFinding> {
     let sips = observation.decode.streams.sips;
     (sips > 0).then(|| {
         let what = format!("{} of SIP over TLS (port 5061), which cannot be read", count(sips, "direction"));
-        DoctorFinding::new(FindingSeverity::Problem, "sip_over_tls", what)
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::SipOverTls, what)
             .remedy(
                 "Calls signalled over TLS are not recorded. Mirror an unencrypted side of the PBX (usually the trunk), or use \
                  SIP over UDP or TCP inside your network. On Asterisk, in the endpoint of the trunk or telephone:",
@@ -50,7 +50,7 @@ fn tls_elsewhere(observation: &Observation) -> Option<DoctorFinding> {
             count(unclaimed, "RTP packet"),
             count(other, "TLS stream")
         );
-        DoctorFinding::new(FindingSeverity::Note, "tls_elsewhere", what).remedy(
+        DoctorFinding::new(FindingSeverity::Note, FindingKind::TlsElsewhere, what).remedy(
             "The PBX or the trunk may use SIP over TLS on a port other than 5061. Then mirror an unencrypted side of \
              the PBX, or use SIP over UDP or TCP inside your network.",
         )
@@ -76,7 +76,7 @@ pub(super) fn rtp_without_sip(observation: &Observation) -> Option<DoctorFinding
             n => format!("; signalling may be in one of {}", count(n, "TLS stream")),
         };
         return Some(
-            DoctorFinding::new(severity, "rtp_without_sip", format!("{streams} but no SIP message{tls}"))
+            DoctorFinding::new(severity, FindingKind::RtpWithoutSip, format!("{streams} but no SIP message{tls}"))
                 .remedy(
                     "Without signalling no call can be recorded. The signalling takes another path, for example another \
                      uplink or a VLAN that is not mirrored. Mirror the port of the PBX, where both meet, and check for \
@@ -91,7 +91,7 @@ pub(super) fn rtp_without_sip(observation: &Observation) -> Option<DoctorFinding
     (heard == 0 && observation.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
-            "rtp_of_no_call",
+            FindingKind::RtpOfNoCall,
             format!("{streams}, but none belongs to a signalled call"),
         )
         .remedy(
@@ -111,7 +111,7 @@ pub(super) fn sip_without_rtp(observation: &Observation) -> Option<DoctorFinding
     let what = format!("{silent} of {} had no RTP", count(calls.talked, "answered call"));
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
-        DoctorFinding::new(severity, "sip_without_rtp", what).remedy(if observation.traffic.rtp_streams == 0 {
+        DoctorFinding::new(severity, FindingKind::SipWithoutRtp, what).remedy(if observation.traffic.rtp_streams == 0 {
             "The telephones send media directly to each other, past the mirrored port, or the mirror covers only the \
              signalling VLAN. Mirror the path of the media, or let the PBX carry the media. On Asterisk, in the endpoint:"
         } else {
@@ -128,7 +128,7 @@ fn media_behind_nat(observation: &Observation) -> Option<DoctorFinding> {
     let (hidden, talked) = (observation.calls.behind_nat, observation.calls.talked);
     (hidden > 0).then(|| {
         let what = format!("the media of {hidden} of {} is behind a NAT", count(talked, "answered call"));
-        DoctorFinding::new(FindingSeverity::Warning, "media_behind_nat", what).remedy(
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::MediaBehindNat, what).remedy(
             "Their RTP is on the mirror, but from and to other addresses and ports than the signalling announces. So it \
              cannot be matched for certain. Mirror the other side of the NAT, or let the PBX announce the address at which \
              it receives media.",
@@ -147,7 +147,7 @@ pub(super) fn one_side(observation: &Observation) -> Option<DoctorFinding> {
     let what = format!("{} of {} had audio on one side only", calls.one_side, count(calls.talked, "answered call"));
     let severity = if all { FindingSeverity::Problem } else { FindingSeverity::Warning };
     Some(
-        DoctorFinding::new(severity, "one_side", what)
+        DoctorFinding::new(severity, FindingKind::OneSide, what)
             .remedy(
                 "The other party was muted or on hold throughout, or its media takes a path that is not mirrored. \
                  `callspan replay` of a capture shows the side of each call. If it is always the same side, mirror the \
@@ -166,7 +166,7 @@ fn no_answered_call(observation: &Observation) -> Option<DoctorFinding> {
             (short, 0) => format!("{} shorter than 2 s, so media was not judged", was_were(short, "answered call")),
             (_, faxes) => format!("{} a fax, so audio was not judged", was_were(faxes, "answered call")),
         };
-        DoctorFinding::new(FindingSeverity::Note, "no_answered_call", what)
+        DoctorFinding::new(FindingSeverity::Note, FindingKind::NoAnsweredCall, what)
             .remedy("Make a call of ten seconds and run the doctor again.")
     })
 }
@@ -182,7 +182,7 @@ fn unheard(observation: &Observation) -> Option<DoctorFinding> {
             calls.unheard,
             count(calls.talked, "answered call")
         );
-        DoctorFinding::new(FindingSeverity::Warning, "media_not_heard", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::MediaNotHeard, what)
             .remedy("`callspan replay` of a capture shows the reason for each call (verdict_reason, problems).")
     })
 }
@@ -192,7 +192,7 @@ fn sip_over_sctp(observation: &Observation) -> Option<DoctorFinding> {
     let packets = observation.decode.dropped.sip_sctp;
     (packets > 0).then(|| {
         let what = format!("{} of SIP over SCTP, which is not read", count(packets, "packet"));
-        DoctorFinding::new(FindingSeverity::Problem, "sip_over_sctp", what)
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::SipOverSctp, what)
             .remedy("Calls signalled over SCTP are not recorded. Use SIP over UDP or TCP on the mirrored side.")
     })
 }
@@ -205,7 +205,7 @@ fn rtp_over_tcp(observation: &Observation) -> Option<DoctorFinding> {
             0 => format!("{} with media over TCP, which is not recorded", count(calls, "call")),
             _ => format!("{} of RTP over TCP, which is not recorded", count(streams, "direction")),
         };
-        DoctorFinding::new(FindingSeverity::Problem, "rtp_over_tcp", what)
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::RtpOverTcp, what)
             .remedy("The calls with this media have no audio in their recording. Let the PBX use RTP over UDP.")
     })
 }
@@ -230,7 +230,7 @@ fn encrypted_media(observation: &Observation) -> Option<DoctorFinding> {
     (!parts.is_empty()).then(|| {
         DoctorFinding::new(
             FindingSeverity::Problem,
-            "encrypted_media",
+            FindingKind::EncryptedMedia,
             format!("encrypted RTP streams: {}", parts.join(", ")),
         )
         .remedy(
@@ -246,7 +246,7 @@ fn keys(observation: &Observation) -> Option<DoctorFinding> {
     let streams = observation.calls.with_keys;
     (streams > 0).then(|| {
         let what = format!("{} with keys in the signalling (SDES): decrypted", count(streams, "SRTP stream"));
-        DoctorFinding::new(FindingSeverity::Note, "srtp_with_keys", what)
+        DoctorFinding::new(FindingSeverity::Note, FindingKind::SrtpWithKeys, what)
     })
 }
 
@@ -254,7 +254,7 @@ fn codecs(observation: &Observation) -> Option<DoctorFinding> {
     let codecs = &observation.calls.unknown_codecs;
     (!codecs.is_empty()).then(|| {
         let parts: Vec<String> = codecs.iter().map(|(name, n)| format!("{name} ({})", count(*n, "stream"))).collect();
-        DoctorFinding::new(FindingSeverity::Problem, "unknown_codec", format!("codecs without a decoder: {}", parts.join(", ")))
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::UnknownCodec, format!("codecs without a decoder: {}", parts.join(", ")))
             .remedy("Their calls get the verdict `unknown_codec`. Allow codecs that can be decoded: G.711, G.722, G.726, G.729, \
                  GSM, iLBC, AMR, AMR-WB, Opus, Speex. On Asterisk, in the endpoint:")
             .command("disallow=all")
@@ -269,7 +269,7 @@ fn broken_sip(observation: &Observation) -> Option<DoctorFinding> {
     let severity = if many { FindingSeverity::Warning } else { FindingSeverity::Note };
     (rejected > 0).then(|| {
         let what = format!("{} could not be read", count(rejected, "SIP message"));
-        DoctorFinding::new(severity, "broken_sip", what).remedy(
+        DoctorFinding::new(severity, FindingKind::BrokenSip, what).remedy(
             "They are truncated, or a program sends other data to the SIP port. Inspect them in Wireshark (filter: sip).",
         )
     })

@@ -1,6 +1,6 @@
 //! The rules of the doctor. Each rule is a function that examines an observation and may return a finding.
 
-use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, host};
+use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, ObservedSource, host};
 use crate::text::count;
 
 mod machine;

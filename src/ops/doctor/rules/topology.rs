@@ -1,6 +1,6 @@
 //! Rule about IP addresses that belong to one machine, e.g. one PBX, as the engine learnt from calls.
 
-use super::{DoctorFinding, FindingSeverity, Observation, count};
+use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, count};
 use crate::call::topology::MachinePair;
 
 /// Reports each pair of IP addresses that belong to one machine according to the calls. Suggests the configuration line
@@ -20,5 +20,5 @@ fn learnt(pair: &MachinePair) -> DoctorFinding {
         "Nothing has to be done. To keep it for ever, write calls.pbx_addresses = [[\"{a}\", \"{b}\"]]. If these are two \
          machines, write [[\"{a}\"], [\"{b}\"]]."
     );
-    DoctorFinding::new(FindingSeverity::Note, "one_machine", what).remedy(remedy)
+    DoctorFinding::new(FindingSeverity::Note, FindingKind::OneMachine, what).remedy(remedy)
 }

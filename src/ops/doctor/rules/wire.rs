@@ -1,6 +1,6 @@
 //! Rules about the mirror port itself: frames, directions, tunnels, fragments, copies, truncation.
 
-use super::{DoctorFinding, FindingSeverity, Observation, ObservedSource, count, percent};
+use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, ObservedSource, count, percent};
 use crate::decode::counters::UndoneWrapper;
 use crate::ops::doctor::traffic::HostPairs;
 use crate::ops::drops::DropCounters;
@@ -37,7 +37,7 @@ pub(super) fn nothing(observation: &Observation) -> Option<DoctorFinding> {
         ObservedSource::Live { .. } => format!("no frame arrived in {:.0} s", observation.seconds),
     };
     let eth = observation.interface();
-    let finding = DoctorFinding::new(FindingSeverity::Problem, "no_frames", what);
+    let finding = DoctorFinding::new(FindingSeverity::Problem, FindingKind::NoFrames, what);
     Some(match &observation.subject {
         ObservedSource::Files => finding.remedy("The capture is empty. Capture again, for longer than one call:").command(format!(
             "tcpdump -ni {eth} -s 0 -w trunk.pcap"
@@ -59,7 +59,7 @@ fn silent_tap(observation: &Observation) -> Option<DoctorFinding> {
     let names = |taps: &[&TapReport]| taps.iter().map(|tap| tap.name.as_str()).collect::<Vec<_>>().join(", ");
     let what = format!("{} showed neither SIP nor RTP, while {} did", names(&without), names(&with));
     Some(
-        DoctorFinding::new(FindingSeverity::Warning, "silent_tap", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::SilentTap, what)
             .remedy(
                 "A call that passes the silent interface has no sound, or one side only. Check the cable and the mirror session of \
                  this interface. If there was simply no call on it, look for longer:",
@@ -74,7 +74,7 @@ fn link(observation: &Observation) -> Option<DoctorFinding> {
     (unknown > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Problem,
-            "unknown_link",
+            FindingKind::UnknownLink,
             format!("{} have an unsupported link type", frames(unknown)),
         )
         .remedy("Capture on an Ethernet interface (or `any`), not on a radio, USB or Bluetooth monitor.")
@@ -95,7 +95,7 @@ fn no_voip(observation: &Observation) -> Option<DoctorFinding> {
         count(observation.decode.frames, "frame"),
         observation.seconds
     );
-    let finding = DoctorFinding::new(FindingSeverity::Problem, "no_voip", what);
+    let finding = DoctorFinding::new(FindingSeverity::Problem, FindingKind::NoVoip, what);
     Some(
         finding
             .remedy(
@@ -146,7 +146,7 @@ pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> 
         }
         (true, false) => return None,
     };
-    let finding = DoctorFinding::new(severity, "one_direction", what);
+    let finding = DoctorFinding::new(severity, FindingKind::OneDirection, what);
     // If SIP was captured in both directions, both directions of the port are mirrored. Then the media takes another
     // path.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
@@ -183,7 +183,7 @@ fn cut(observation: &Observation) -> Option<DoctorFinding> {
         let verb = if frames_cut == 1 { "is" } else { "are" };
         let what = format!("{} ({share:.0} %) {verb} cut by the snap length{sip}", frames(frames_cut));
         return Some(
-            DoctorFinding::new(FindingSeverity::Problem, "cut_by_snaplen", what)
+            DoctorFinding::new(FindingSeverity::Problem, FindingKind::CutBySnaplen, what)
                 .remedy(
                     "Audio and the media addresses of long messages are lost behind the cut. Capture complete frames:",
                 )
@@ -192,7 +192,7 @@ fn cut(observation: &Observation) -> Option<DoctorFinding> {
     }
     let what = format!("{} shorter than the length in their header{sip}", is_are_of(datagrams, "datagram"));
     Some(
-        DoctorFinding::new(FindingSeverity::Problem, "cut_by_mirror", what)
+        DoctorFinding::new(FindingSeverity::Problem, FindingKind::CutByMirror, what)
             .remedy(
                 "The switch truncates the mirrored frames. Switch truncation off in the mirror session. On a Cisco Nexus:",
             )
@@ -215,12 +215,12 @@ fn duplicates(observation: &Observation) -> Option<DoctorFinding> {
         "{share:.0} % of the packets are copies, made by the mirror or by a sender that repeats itself ({copies})"
     );
     if observation.taps.len() > 1 {
-        return Some(DoctorFinding::new(FindingSeverity::Note, "duplicates", what).remedy(
+        return Some(DoctorFinding::new(FindingSeverity::Note, FindingKind::Duplicates, what).remedy(
             "Several interfaces show the same packets. callspan keeps the first of each, so recordings are correct.",
         ));
     }
     Some(
-        DoctorFinding::new(severity, "duplicates", what)
+        DoctorFinding::new(severity, FindingKind::Duplicates, what)
             .remedy(
                 "callspan drops the copies, so recordings are correct. But they fill the mirror port, which then loses \
                  packets. Copies arise where two mirrored ports (or a port and its VLAN) see the same packet. Mirror \
@@ -245,7 +245,7 @@ fn fragments(observation: &Observation) -> Option<DoctorFinding> {
             count(all, "IP fragment"),
             if all == 1 { "makes" } else { "make" }
         );
-        return Some(DoctorFinding::new(FindingSeverity::Note, "fragments", what));
+        return Some(DoctorFinding::new(FindingSeverity::Note, FindingKind::Fragments, what));
     }
     let what = format!(
         "{lost} of {} {} to incomplete datagrams, and {broken} cannot be used",
@@ -253,7 +253,7 @@ fn fragments(observation: &Observation) -> Option<DoctorFinding> {
         if lost == 1 { "belongs" } else { "belong" },
     );
     Some(
-        DoctorFinding::new(FindingSeverity::Warning, "fragments_incomplete", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::FragmentsIncomplete, what)
             .remedy(
                 "A long INVITE is lost when one of its fragments is lost. The mirror loses fragments, or some take a second \
                  path (a port channel): mirror all members of the channel. If the mirror port is full, mirror less. On a Cisco \
@@ -275,7 +275,7 @@ fn loss(observation: &Observation) -> Option<DoctorFinding> {
     let what =
         format!("{share:.1} % of the RTP packets ({}) are missing, and none was lost on this machine", seen.rtp_lost);
     Some(
-        DoctorFinding::new(FindingSeverity::Warning, "lost_before_us", what)
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::LostBeforeUs, what)
             .remedy(
                 "The network or the switch lost them: a mirror port that is slower than the mirrored ports silently drops \
                  packets. Check the drop counters of the switch's mirror port, and mirror fewer ports. On a Cisco switch:",
@@ -292,7 +292,7 @@ fn vlans(observation: &Observation) -> Option<DoctorFinding> {
     let parts = [(one, "one"), (two, "two"), (more, "three or more")];
     let parts: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{} with {name}", frames(*n))).collect();
-    Some(DoctorFinding::new(FindingSeverity::Note, "vlans", format!("VLAN tags: {}", parts.join(", "))))
+    Some(DoctorFinding::new(FindingSeverity::Note, FindingKind::Vlans, format!("VLAN tags: {}", parts.join(", "))))
 }
 
 fn tunnels(observation: &Observation) -> Option<DoctorFinding> {
@@ -301,7 +301,11 @@ fn tunnels(observation: &Observation) -> Option<DoctorFinding> {
         return None;
     }
     let parts: Vec<String> = kinds.iter().map(|(name, n)| format!("{name} ({})", count(*n, "packet"))).collect();
-    Some(DoctorFinding::new(FindingSeverity::Note, "tunnels", format!("the mirror uses tunnels: {}", parts.join(", "))))
+    Some(DoctorFinding::new(
+        FindingSeverity::Note,
+        FindingKind::Tunnels,
+        format!("the mirror uses tunnels: {}", parts.join(", ")),
+    ))
 }
 
 fn unknown_tunnels(observation: &Observation) -> Option<DoctorFinding> {
@@ -309,7 +313,7 @@ fn unknown_tunnels(observation: &Observation) -> Option<DoctorFinding> {
     (unknown > 0).then(|| {
         let what = format!("{} in an unsupported kind of tunnel", count(unknown, "packet"));
         let severity = if observation.traffic.plain.sip == 0 { FindingSeverity::Warning } else { FindingSeverity::Note };
-        DoctorFinding::new(severity, "unknown_tunnel", what).remedy(
+        DoctorFinding::new(severity, FindingKind::UnknownTunnel, what).remedy(
             "If the calls are in it, use another kind of mirror. The recorder undoes a plain port, VLAN tags, ERSPAN, GRE, \
              VXLAN, GENEVE, TZSP, L2TP and HP remote mirroring.",
         )
@@ -323,7 +327,7 @@ fn wrapped_sip(observation: &Observation) -> Option<DoctorFinding> {
     let severity = if observation.traffic.plain.sip == 0 { FindingSeverity::Problem } else { FindingSeverity::Warning };
     let what =
         format!("{} with SIP inside {}, which is not undone", count(wrapped.packets, "packet"), wrapper_name(wrapper));
-    let finding = DoctorFinding::new(severity, "wrapped_sip", what);
+    let finding = DoctorFinding::new(severity, FindingKind::WrappedSip, what);
     Some(if wrapper == UndoneWrapper::Hep {
         finding.remedy(
             "An agent sends the calls to a Homer server. Let it send them to this machine, too, and set \
@@ -356,7 +360,7 @@ fn encrypted_link(observation: &Observation) -> Option<DoctorFinding> {
     let frames = observation.decode.dropped.macsec;
     (frames > 0).then(|| {
         let what = format!("{} of MACsec, which cannot be read", count(frames, "frame"));
-        DoctorFinding::new(FindingSeverity::Warning, "macsec", what).remedy(
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::Macsec, what).remedy(
             "The link between two switches is encrypted and mirrored as it is. Mirror a port behind it: that of the PBX.",
         )
     })
@@ -367,7 +371,7 @@ fn encrypted_ip(observation: &Observation) -> Option<DoctorFinding> {
     (esp > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
-            "ipsec",
+            FindingKind::Ipsec,
             format!("{} of IPsec (ESP), which cannot be read", count(esp, "packet")),
         )
         .remedy("If telephones or the trunk use that tunnel, mirror behind its end: the port of the PBX itself.")
@@ -394,7 +398,7 @@ fn table(observation: &Observation) -> Option<DoctorFinding> {
     (!clauses.is_empty()).then(|| {
         let what = format!("tables are full: {}", clauses.join(", "));
         let is_media_alone = totals.table_full() == totals.rtp_not_kept && observation.traffic.plain.not_followed == 0;
-        DoctorFinding::new(FindingSeverity::Warning, "tables_full", what).remedy(if is_media_alone {
+        DoctorFinding::new(FindingSeverity::Warning, FindingKind::TablesFull, what).remedy(if is_media_alone {
             "The media of very many calls arrives without their SIP, so recordings may lack the audio before the answer. \
              Mirror the SIP too, or only the ports of the PBX."
         } else {

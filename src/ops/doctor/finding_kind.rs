@@ -1,0 +1,128 @@
+//! Kinds of findings: the names by which scripts recognise them.
+
+use serde::{Serialize, Serializer};
+
+/// Defines [`FindingKind`] with the name of each kind.
+macro_rules! finding_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// Kind of a finding, e.g. no VoIP. Its name stays the same between versions.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum FindingKind {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl FindingKind {
+            /// Returns the name of the kind for scripts, e.g. `no_voip`.
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+finding_kinds! {
+    /// The source of the packets has a warning of its own.
+    Source = "source",
+    /// The kernel dropped frames before this machine read them.
+    KernelDrops = "kernel_drops",
+    /// An interface has no link.
+    NoLink = "no_link",
+    /// An interface merges packets.
+    Offload = "offload",
+    /// The card could not be queried, because ethtool is missing.
+    NoEthtool = "no_ethtool",
+    /// The network card lost frames.
+    CardDrops = "card_drops",
+    /// Frames arrived damaged.
+    DamagedFrames = "damaged_frames",
+    /// The clock of this machine is not synchronised.
+    ClockUnsynchronised = "clock_unsynchronised",
+    /// The clock was set during the check.
+    ClockSteps = "clock_steps",
+    /// The clock of a capture file jumps ahead.
+    ClockStepAhead = "clock_step_ahead",
+    /// The clock of a capture file was not set yet.
+    ClockNotSet = "clock_not_set",
+    /// Frames are longer than Ethernet allows.
+    LongFrames = "long_frames",
+    /// Several RTP packets arrived as one.
+    JoinedRtp = "joined_rtp",
+    /// Outgoing frames are not cut into segments yet.
+    SegmentationOffload = "segmentation_offload",
+    /// No frames arrived.
+    NoFrames = "no_frames",
+    /// One of several interfaces is silent.
+    SilentTap = "silent_tap",
+    /// Frames have an unsupported link type.
+    UnknownLink = "unknown_link",
+    /// There is neither SIP nor RTP.
+    NoVoip = "no_voip",
+    /// Only one direction of the traffic is mirrored.
+    OneDirection = "one_direction",
+    /// The capture truncates frames.
+    CutBySnaplen = "cut_by_snaplen",
+    /// The mirror truncates frames.
+    CutByMirror = "cut_by_mirror",
+    /// Packets arrive more than once.
+    Duplicates = "duplicates",
+    /// Datagrams arrive in fragments.
+    Fragments = "fragments",
+    /// Fragments of datagrams are missing.
+    FragmentsIncomplete = "fragments_incomplete",
+    /// RTP packets were lost before this machine.
+    LostBeforeUs = "lost_before_us",
+    /// The frames have VLAN tags.
+    Vlans = "vlans",
+    /// The mirror uses tunnels.
+    Tunnels = "tunnels",
+    /// Packets are in a tunnel that is not undone.
+    UnknownTunnel = "unknown_tunnel",
+    /// SIP is wrapped in another protocol.
+    WrappedSip = "wrapped_sip",
+    /// Frames are encrypted with MACsec.
+    Macsec = "macsec",
+    /// Packets are encrypted with IPsec.
+    Ipsec = "ipsec",
+    /// A bounded table was full.
+    TablesFull = "tables_full",
+    /// Addresses were learnt to belong to one machine.
+    OneMachine = "one_machine",
+    /// SIP is encrypted with TLS.
+    SipOverTls = "sip_over_tls",
+    /// TLS runs at ports that may carry SIP.
+    TlsElsewhere = "tls_elsewhere",
+    /// There is RTP and no SIP.
+    RtpWithoutSip = "rtp_without_sip",
+    /// No RTP belongs to a signalled call.
+    RtpOfNoCall = "rtp_of_no_call",
+    /// There are calls and no RTP of calls.
+    SipWithoutRtp = "sip_without_rtp",
+    /// The media uses other addresses than the signalling announces.
+    MediaBehindNat = "media_behind_nat",
+    /// Calls have the media of one side only.
+    OneSide = "one_side",
+    /// No call was answered.
+    NoAnsweredCall = "no_answered_call",
+    /// RTP of calls arrived and has no sound.
+    MediaNotHeard = "media_not_heard",
+    /// SIP runs over SCTP.
+    SipOverSctp = "sip_over_sctp",
+    /// Calls have media over TCP.
+    RtpOverTcp = "rtp_over_tcp",
+    /// RTP is encrypted, and its keys are not known.
+    EncryptedMedia = "encrypted_media",
+    /// RTP is encrypted, and its keys are in the signalling.
+    SrtpWithKeys = "srtp_with_keys",
+    /// Calls use codecs without a decoder.
+    UnknownCodec = "unknown_codec",
+    /// SIP messages are malformed.
+    BrokenSip = "broken_sip",
+}
+
+impl Serialize for FindingKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
