@@ -11,8 +11,8 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::call::streams::RtpStream;
-use crate::codec::CompandingLaw;
 use crate::codec::g711::linear_values;
+use crate::codec::{Codec, DecoderKind};
 use crate::time::Timestamp;
 
 /// Loudness of a voice in one packet.
@@ -98,11 +98,9 @@ impl Engine {
 
 /// Returns the level of a packet with this encoding.
 fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
-    let values = match encoding {
-        Some("PCMA") => linear_values(CompandingLaw::A),
-        Some("PCMU") => linear_values(CompandingLaw::Mu),
-        _ => return VoiceLevel::Unmeasured,
-    };
+    let decoder = encoding.and_then(Codec::from_name).and_then(Codec::decoder);
+    let Some(DecoderKind::G711(law)) = decoder else { return VoiceLevel::Unmeasured };
+    let values = linear_values(law);
     let samples = payload.iter().take(MAX_SAMPLES);
     let count = samples.len().max(1) as f64;
     let square = samples.map(|code| f64::from(values[usize::from(*code)]).powi(2)).sum::<f64>() / count;
