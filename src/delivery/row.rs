@@ -178,11 +178,14 @@ impl JobRow {
             number: u32,
             state: StoredPartState,
         }
-        #[derive(Deserialize)]
-        struct StoredPartState {
-            is: String,
+        #[derive(PartialEq, Deserialize)]
+        #[serde(rename_all = "snake_case", tag = "is")]
+        enum StoredPartState {
+            Attached,
+            #[serde(other)]
+            Other,
         }
         let parts = serde_json::from_str::<StoredJob>(&self.body).map(|body| body.parts).unwrap_or_default();
-        parts.into_iter().filter(|p| p.state.is == "attached").map(|p| p.number).collect()
+        parts.into_iter().filter(|p| p.state == StoredPartState::Attached).map(|p| p.number).collect()
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::Error;
 use super::client::{PyrusClient, RequestTimeouts};
 use super::config::Config;
-use crate::delivery::row::DeliveryRow;
+use crate::delivery::row::{DeliveryRow, JobStage};
 use crate::delivery::{
     ActionId, CallProgress, CallUpdate, DeliveryMachine, DeliveryPolicy, DeliverySummary, DeliveryTuning, NextAction,
     RequestFailure, RequestOutcome,
@@ -573,17 +573,17 @@ fn panicked() -> RequestOutcome {
 
 fn log_row(row: &DeliveryRow) {
     match row {
-        DeliveryRow::Job(job) => match job.stage.as_str() {
-            "parked" => tracing::warn!(
+        DeliveryRow::Job(job) => match job.stage {
+            JobStage::Parked => tracing::warn!(
                 call = job.id,
                 "not delivered to Pyrus, the administrator must act: `callspan calls show` has the reason"
             ),
-            "dead" => tracing::error!(
+            JobStage::Dead => tracing::error!(
                 call = job.id,
                 "the call or its recording will be missing in Pyrus: `callspan calls show` has the reason"
             ),
-            "done" => tracing::info!(call = job.id, task = job.task_id, "delivered"),
-            stage => tracing::debug!(call = job.id, stage, task = job.task_id, "delivery"),
+            JobStage::Done => tracing::info!(call = job.id, task = job.task_id, "delivered"),
+            stage => tracing::debug!(call = job.id, stage = stage.as_str(), task = job.task_id, "delivery"),
         },
         DeliveryRow::Dropped(code) => {
             tracing::warn!(code = code.code, "the form in Pyrus lacks this field; later requests leave it out");

@@ -33,6 +33,22 @@ pub(crate) enum AuditAction {
 }
 
 impl AuditAction {
+    const ALL: [Self; 8] = [
+        Self::Played,
+        Self::Downloaded,
+        Self::Listed,
+        Self::SignedIn,
+        Self::WrongPassword,
+        Self::Changed,
+        Self::Paused,
+        Self::Noted,
+    ];
+
+    /// Returns the action for a word in the database; `None` for an unknown word.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+
     /// Returns the word by which the database names the action.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::access::Viewer;
+use super::accounts::AuditAction;
 use super::assets::SPRITE;
 use super::query::encoded;
 use super::source::ConsolePlace;
@@ -271,15 +272,15 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
 
 /// Returns the text for an action in the audit, in the language of the page.
 pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
-    match action {
-        "played" => lang.of_two("listened", "слушал"),
-        "downloaded" => lang.of_two("downloaded", "скачал"),
-        "listed" => lang.of_two("downloaded a list", "скачал список"),
-        "signed_in" => lang.of_two("signed in", "вошёл"),
-        "wrong_password" => lang.of_two("wrong password", "неверный пароль"),
-        "changed" => lang.of_two("changed", "изменил"),
-        "noted" => lang.of_two("noted", "заметил"),
-        "paused" => lang.of_two("paused or resumed", "приостановил или продолжил"),
-        other => other,
+    let Some(known) = AuditAction::from_word(action) else { return action };
+    match known {
+        AuditAction::Played => lang.of_two("listened", "слушал"),
+        AuditAction::Downloaded => lang.of_two("downloaded", "скачал"),
+        AuditAction::Listed => lang.of_two("downloaded a list", "скачал список"),
+        AuditAction::SignedIn => lang.of_two("signed in", "вошёл"),
+        AuditAction::WrongPassword => lang.of_two("wrong password", "неверный пароль"),
+        AuditAction::Changed => lang.of_two("changed", "изменил"),
+        AuditAction::Noted => lang.of_two("noted", "заметил"),
+        AuditAction::Paused => lang.of_two("paused or resumed", "приостановил или продолжил"),
     }
 }
