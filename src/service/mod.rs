@@ -20,6 +20,7 @@
 pub(crate) mod archive;
 mod call_locks;
 pub(crate) mod clock;
+mod delivered_parts;
 mod encrypt;
 mod event_batch;
 pub(crate) mod files;

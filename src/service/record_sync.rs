@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::segments::note_delivered_parts;
+use super::delivered_parts::note_delivered_parts;
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallRecord, CallVerdict, DeliveryRecord, DeliveryState};
 use crate::delivery::{CallProgress, DeliveryConsent, DeliveryPolicy};

@@ -17,13 +17,14 @@
 use std::path::Path;
 
 use super::clock::wall_clock;
+use super::delivered_parts::note_delivered_parts;
 use super::render_process::RenderFailure;
 use super::worker::CallWorker;
 use super::{files, record_sync};
 use crate::call::event::{DueSegments, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict};
-use crate::delivery::{CallProgress, DeliveryJob};
-use crate::journal::{self, CallStage, Journal};
+use crate::delivery::CallProgress;
+use crate::journal::CallStage;
 
 impl CallWorker {
     /// Renders and publishes those complete segments of a call in progress that are not published yet.
@@ -102,33 +103,6 @@ impl CallWorker {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;
         Ok(())
-    }
-}
-
-/// Writes into the record of a forbidden call how many of its segments Pyrus already has. Returns whether the record
-/// was changed.
-///
-/// A request to Pyrus that was in progress when the segments were removed may still succeed. Then this function is
-/// called again.
-pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
-    let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
-    let sent = job.map_or(0, |job| job.attached_count());
-    let reason = record.verdict_reason.take().unwrap_or_default();
-    let known = (1..=sent).find(|parts| reason.contains(&delivered_parts(*parts)));
-    let noted = match known {
-        _ if sent == 0 => reason.clone(),
-        Some(parts) => reason.replace(&delivered_parts(parts), &delivered_parts(sent)),
-        None => format!("{reason}{}", delivered_parts(sent)),
-    };
-    let is_new = noted != reason;
-    record.verdict_reason = Some(noted).filter(|reason| !reason.is_empty());
-    Ok(is_new)
-}
-
-fn delivered_parts(sent: usize) -> String {
-    match sent {
-        1 => String::from(" One part had been delivered before: delete it in Pyrus."),
-        _ => format!(" {sent} parts had been delivered before: delete them in Pyrus."),
     }
 }
 

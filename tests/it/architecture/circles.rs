@@ -1,5 +1,5 @@
 //! Finds circles between the files of one type: a file that calls methods in another file, which calls methods in the
-//! first file.
+//! first file. Also finds circles between the files of `service` that import each other.
 //!
 //! If the `impl` blocks of a type are spread over many files, a person can read them one after the other only without
 //! such circles.
@@ -24,6 +24,43 @@ fn no_circle_of_calls_in_call_has_more_than_three_files() {
     for circle in circles(&calls) {
         assert!(circle.len() <= MOST_IN_A_CIRCLE, "files that call each other in a circle: {circle:?}");
     }
+}
+
+#[test]
+fn no_files_of_service_import_each_other_in_a_circle() {
+    let source = root().join("src/service");
+    let mut paths = Vec::new();
+    walk(&source, &mut paths);
+    let name = |path: &std::path::PathBuf| path.file_stem().expect("a file").to_string_lossy().into_owned();
+    let files = paths.iter().map(|path| (name(path), read(path))).filter(|(name, _)| name != "mod");
+    let imports = imports(&files.collect());
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 20, "the imports were found");
+    assert_eq!(circles(&imports), BTreeSet::new());
+}
+
+#[test]
+fn a_circle_of_imports_is_found() {
+    let files =
+        [("a", "use super::b::B;\n"), ("b", "use super::{c, d};\n"), ("c", "fn c() { super::a::f() }\n"), ("d", "")];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let circle: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
+    assert_eq!(circles(&imports(&files)), BTreeSet::from([circle]));
+}
+
+/// Returns for each file of one folder the other files of the folder that it uses.
+fn imports(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let used = |(name, text): (&String, &String)| {
+        let code = without_comments_and_strings(before_tests(text)).replace("crate::service::", "super::");
+        let lists = code.split("super::").skip(1).map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap_or_default().to_owned(),
+            None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned(),
+        });
+        let first = |item: &str| item.trim().split("::").next().unwrap_or_default().to_owned();
+        let items: Vec<String> = lists.flat_map(|list| list.split(',').map(first).collect::<Vec<_>>()).collect();
+        let others = items.into_iter().filter(|item| item != name && files.contains_key(item)).collect();
+        (name.clone(), others)
+    };
+    files.iter().map(used).collect()
 }
 
 #[test]
