@@ -292,19 +292,22 @@ mod tests {
 
     #[test]
     fn concealment_is_silent_after_60_ms_for_any_chunk_size() {
-        let mut concealer = Concealer::new(8000);
-        concealer.note_decoded(&mut tone(8000, 200.0, 0, 800));
-        let mut generated = Vec::new();
-        for _ in 0..10 {
-            concealer.conceal(80, &mut generated);
+        let concealed = |chunk: usize| {
+            let mut concealer = Concealer::new(8000);
+            concealer.note_decoded(&mut tone(8000, 200.0, 0, 800));
+            let mut generated = Vec::new();
+            while generated.len() < 800 {
+                concealer.conceal(chunk.min(800 - generated.len()), &mut generated);
+            }
+            generated
+        };
+        let at_once = concealed(800);
+        assert!(at_once[..400].iter().any(|&s| s.abs() > 1000));
+        assert!(at_once[480..].iter().all(|&s| s == 0));
+        // Single samples, chunks that divide the 60 ms and the 10 ms of the fade, and chunks that divide neither.
+        for chunk in [1, 7, 40, 80, 81, 160, 333, 479, 481] {
+            assert_eq!(concealed(chunk), at_once, "{chunk}");
         }
-        let mut at_once = Vec::new();
-        let mut other = Concealer::new(8000);
-        other.note_decoded(&mut tone(8000, 200.0, 0, 800));
-        other.conceal(800, &mut at_once);
-        assert_eq!(generated, at_once);
-        assert!(generated[..400].iter().any(|&s| s.abs() > 1000));
-        assert!(generated[480..].iter().all(|&s| s == 0));
     }
 
     #[test]
