@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use super::sample_index::SampleIndex;
+
 /// One channel of the window. Index 0 is the first sample that was not removed yet.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelWindow {
@@ -68,8 +70,8 @@ impl LoneStream {
 /// Digital silence that a stream sent while another stream of the same channel sounded.
 #[derive(Clone, Debug)]
 struct WithheldSilence {
-    /// Position of the first silent sample in the recording.
-    at: i64,
+    /// Position of the first silent sample.
+    at: SampleIndex,
     rank: u16,
     samples: Vec<i16>,
 }
@@ -109,7 +111,7 @@ impl ChannelWindow {
 
     /// Stores digital silence until [`Self::settle_silence`] decides about it. If [`MAX_WITHHELD`] pieces are stored
     /// already, drops it: the other stream's sound stays.
-    pub(super) fn withhold(&mut self, at: i64, rank: u16, samples: &[i16]) {
+    pub(super) fn withhold(&mut self, at: SampleIndex, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });
         }
@@ -117,7 +119,7 @@ impl ChannelWindow {
 
     /// Decides about the stored silence that begins before `position`. Drops it if another stream sounds within
     /// `talks_on` samples after it; otherwise writes it. `base` is the position of sample 0 of the window.
-    pub(super) fn settle_silence(&mut self, base: i64, position: i64, talks_on: usize) {
+    pub(super) fn settle_silence(&mut self, base: SampleIndex, position: SampleIndex, talks_on: usize) {
         if self.withheld.is_empty() {
             return;
         }
@@ -125,9 +127,9 @@ impl ChannelWindow {
             std::mem::take(&mut self.withheld).into_iter().partition(|silence| silence.at < position);
         self.withheld = rest;
         for WithheldSilence { at, rank, samples } in due {
-            let skip = usize::try_from(base - at).unwrap_or(0).min(samples.len());
+            let skip = usize::try_from(base.0 - at.0).unwrap_or(0).min(samples.len());
             let samples = &samples[skip..];
-            let first = usize::try_from(at - base).unwrap_or(0);
+            let first = usize::try_from(at.0 - base.0).unwrap_or(0);
             let last = first + samples.len();
             let (window, ranks) = self.grow_with_ranks(last + talks_on);
             if ranks[last..].iter().any(|&owner| owner != 0 && owner != rank) {

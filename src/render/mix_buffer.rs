@@ -8,28 +8,30 @@
 //! of all windows.
 
 use std::io;
+use std::ops::Range;
 
 use super::answer_tone::AnswerToneSearch;
 use super::channel_window::ChannelWindow;
 use super::report::SideReport;
+use super::sample_index::SampleIndex;
 
 /// Receives the finished samples in order. Each element has the sample of the leg's caller (left) and of the callee
 /// (right).
 pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
-/// The window over both channels. Positions count samples from the start of the recording.
+/// The window over both channels.
 #[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
     /// Position of the first sample in the window, which is the first sample that was not output yet.
-    base: i64,
-    /// Number of samples per channel in the whole recording.
-    total: i64,
+    base: SampleIndex,
+    /// Position after the last sample of the whole recording.
+    total: SampleIndex,
     channels: [ChannelWindow; 2],
     /// Windows of the second and further audio m-lines, for each channel.
     further: [[ChannelWindow; FURTHER_LINES]; 2],
-    /// Ranges of positions (from, to) that are output as silence, e.g. while the recording was paused.
-    muted: Vec<(i64, i64)>,
+    /// Ranges that are output as silence, e.g. while the recording was paused.
+    muted: Vec<Range<SampleIndex>>,
     frames: Vec<[i16; 2]>,
     meters: [LevelMeter; 2],
 }
@@ -58,11 +60,11 @@ pub(super) enum MixLayer {
 
 impl MixBuffer {
     /// Returns an empty buffer for a recording of `total` samples per channel.
-    pub(super) fn new(rate_hz: u32, total: u64, muted: Vec<(i64, i64)>) -> Self {
+    pub(super) fn new(rate_hz: u32, total: u64, muted: Vec<Range<SampleIndex>>) -> Self {
         Self {
             rate_hz,
-            base: 0,
-            total: i64::try_from(total).unwrap_or(i64::MAX),
+            base: SampleIndex::default(),
+            total: SampleIndex(i64::try_from(total).unwrap_or(i64::MAX)),
             channels: [ChannelWindow::default(), ChannelWindow::default()],
             further: Default::default(),
             muted,
@@ -73,17 +75,18 @@ impl MixBuffer {
 
     /// Writes samples at a position. Drops samples outside the recording, and samples before the window. Returns how
     /// many samples lie inside the recording.
-    pub(super) fn write(&mut self, target: MixTarget, at: i64, samples: &[i16]) -> usize {
+    pub(super) fn write(&mut self, target: MixTarget, at: SampleIndex, samples: &[i16]) -> usize {
         let MixTarget { channel, layer, rank } = target;
-        let end = at.saturating_add(samples.len() as i64);
-        let inside = end.min(self.total).saturating_sub(at.max(0)).max(0) as usize;
+        let (SampleIndex(at), SampleIndex(end)) = (at, at.after(samples.len()));
+        let (SampleIndex(base), SampleIndex(total)) = (self.base, self.total);
+        let inside = end.min(total).saturating_sub(at.max(0)).max(0) as usize;
         let longest = i64::from(self.rate_hz) * MAX_WINDOW_S;
-        let from = at.max(self.base);
-        let to = end.min(self.total).min(self.base + longest);
+        let from = at.max(base);
+        let to = end.min(total).min(base + longest);
         if from >= to {
             return inside;
         }
-        let (first, last) = ((from - self.base) as usize, (to - self.base) as usize);
+        let (first, last) = ((from - base) as usize, (to - base) as usize);
         let channel = match layer {
             MixLayer::First => &mut self.channels[channel],
             MixLayer::Further { line } => &mut self.further[channel][usize::from(line).clamp(1, FURTHER_LINES) - 1],
@@ -104,7 +107,7 @@ impl MixBuffer {
                 (*slot, *owner) = (sample, rank);
             }
             if is_newest {
-                channel.withhold(from, rank, samples);
+                channel.withhold(SampleIndex(from), rank, samples);
             }
         } else if ranks.iter().all(|&owner| owner <= rank) {
             window.copy_from_slice(samples);
@@ -114,7 +117,7 @@ impl MixBuffer {
             let newest = ranks.iter().copied().max().unwrap_or(rank);
             window.copy_from_slice(samples);
             ranks.fill(rank);
-            channel.withhold(from, newest, &silence);
+            channel.withhold(SampleIndex(from), newest, &silence);
         } else {
             let window = window.iter_mut().zip(ranks);
             for ((slot, owner), &sample) in window.zip(samples).filter(|((_, owner), _)| **owner <= rank) {
@@ -129,21 +132,22 @@ impl MixBuffer {
     ///
     /// # Errors
     /// Fails if `out` fails.
-    pub(super) fn flush_until(&mut self, position: i64, out: &mut SampleSink<'_>) -> io::Result<()> {
+    pub(super) fn flush_until(&mut self, position: SampleIndex, out: &mut SampleSink<'_>) -> io::Result<()> {
         let position = position.min(self.total);
         let talks_on = (self.rate_hz / TALKS_ON_PARTS) as usize;
         for channel in self.channels.iter_mut().chain(self.further.as_flattened_mut()) {
             channel.settle_silence(self.base, position, talks_on);
         }
         while self.base < position {
-            let count = (position - self.base).min(i64::from(self.rate_hz)) as usize;
+            let base = self.base.0;
+            let count = (position.0 - base).min(i64::from(self.rate_hz)) as usize;
             let windows = self.channels.iter_mut().zip(&mut self.further);
             for ((channel_window, further), meter) in windows.zip(&mut self.meters) {
                 let samples = channel_window.grow_to(count);
                 further.iter_mut().for_each(|window| window.move_front_into(samples));
-                for &(from, to) in &self.muted {
-                    let from = (from - self.base).clamp(0, count as i64) as usize;
-                    let to = (to - self.base).clamp(0, count as i64) as usize;
+                for muted in &self.muted {
+                    let from = (muted.start.0 - base).clamp(0, count as i64) as usize;
+                    let to = (muted.end.0 - base).clamp(0, count as i64) as usize;
                     if from < to {
                         samples[from..to].fill(0);
                     }
@@ -159,13 +163,13 @@ impl MixBuffer {
             left.remove_front(count);
             right.remove_front(count);
             out(&self.frames)?;
-            self.base += count as i64;
+            self.base = self.base.after(count);
         }
         Ok(())
     }
 
-    /// Returns the number of samples per channel in the whole recording.
-    pub(super) fn total(&self) -> i64 {
+    /// Returns the position after the last sample of the whole recording.
+    pub(super) fn total(&self) -> SampleIndex {
         self.total
     }
 
@@ -298,8 +302,8 @@ mod tests {
     /// One operation of a random test: a write of a stream, or a flush up to a position.
     #[derive(Debug)]
     enum Step {
-        Write(MixTarget, i64, Vec<i16>),
-        Flush(i64),
+        Write(MixTarget, SampleIndex, Vec<i16>),
+        Flush(SampleIndex),
     }
 
     /// Returns random writes of up to three streams of a channel: mostly packet directly after packet, with gaps,
@@ -327,11 +331,11 @@ mod tests {
                 let target = MixTarget { channel: usize::from(seed.is_multiple_of(2)), layer, rank: stream as u16 + 1 };
                 let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
                 let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();
-                steps.push(Step::Write(target, *at, samples));
+                steps.push(Step::Write(target, SampleIndex(*at), samples));
                 *at += 160;
             }
             if now % 4_000 == 0 {
-                steps.push(Step::Flush(now - 48_000));
+                steps.push(Step::Flush(SampleIndex(now - 48_000)));
             }
         }
         steps
@@ -371,7 +375,7 @@ mod tests {
     fn window_of_a_lone_stream_has_the_samples_of_a_ranked_window() {
         for seed in 0..60 {
             let total = SECONDS * u64::from(RATE_HZ);
-            let plain = MixBuffer::new(RATE_HZ, total, vec![(70_000, 71_000)]);
+            let plain = MixBuffer::new(RATE_HZ, total, vec![SampleIndex(70_000)..SampleIndex(71_000)]);
             let mut ranked = plain.clone();
             ranked.channels = [(); 2].map(|()| ChannelWindow::with_ranks());
             ranked.further = [(); 2].map(|()| [(); FURTHER_LINES].map(|()| ChannelWindow::with_ranks()));

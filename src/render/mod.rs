@@ -27,6 +27,7 @@ mod player;
 mod report;
 mod resample_stage;
 mod rtp_clock;
+mod sample_index;
 mod second_look;
 mod second_pass;
 mod stats_from_spool;

@@ -2,6 +2,7 @@
 
 use super::mix_buffer::{MixBuffer, MixTarget};
 use super::resample::Resampler;
+use super::sample_index::{DecoderIndex, SampleIndex};
 
 /// Converts the sound of one decoder to the recording's sampling rate.
 pub(super) struct ResampleStage {
@@ -17,10 +18,10 @@ pub(super) struct ResampleStage {
 /// A stretch of sound without gaps that is being converted to the recording's sampling rate.
 #[derive(Clone, Copy, Debug)]
 struct ResampleRun {
-    /// Position of the next input sample, at the decoder's rate.
-    next_in: i64,
-    /// Position of the next output sample, at the recording's rate.
-    next_out: i64,
+    /// Position of the next input sample.
+    next_in: DecoderIndex,
+    /// Position of the next output sample.
+    next_out: SampleIndex,
 }
 
 impl ResampleStage {
@@ -29,23 +30,23 @@ impl ResampleStage {
         Self { from_hz, to_hz, target, resampler, run: None, scratch: Vec::new() }
     }
 
-    /// Writes sound at a position that is counted in samples at the decoder's rate.
-    pub(super) fn write(&mut self, at: i64, samples: &[i16], buffer: &mut MixBuffer) {
+    /// Writes the sound of the decoder at a position.
+    pub(super) fn write(&mut self, at: DecoderIndex, samples: &[i16], buffer: &mut MixBuffer) {
         if self.from_hz == self.to_hz {
-            buffer.write(self.target, at, samples);
+            buffer.write(self.target, SampleIndex(at.0), samples);
             return;
         }
         if self.run.is_none_or(|run| run.next_in != at) {
             self.finish(buffer);
-            let next_out = i128::from(at) * i128::from(self.to_hz) / i128::from(self.from_hz.max(1));
-            self.run = Some(ResampleRun { next_in: at, next_out: next_out as i64 });
+            let next_out = at.in_recording(self.from_hz, self.to_hz);
+            self.run = Some(ResampleRun { next_in: at, next_out });
         }
         let (Some(run), Some(resampler)) = (&mut self.run, &mut self.resampler) else { return };
         self.scratch.clear();
         resampler.push(samples, &mut self.scratch);
-        run.next_in += samples.len() as i64;
+        run.next_in = run.next_in.after(samples.len());
         buffer.write(self.target, run.next_out, &self.scratch);
-        run.next_out += self.scratch.len() as i64;
+        run.next_out = run.next_out.after(self.scratch.len());
     }
 
     /// Writes the samples that the resampler still holds, because the stretch of sound has ended.
@@ -57,7 +58,7 @@ impl ResampleStage {
     }
 
     /// Does the same as [`Self::finish`], but only if the output so far ends before a position of the recording.
-    pub(super) fn finish_before(&mut self, position: i64, buffer: &mut MixBuffer) {
+    pub(super) fn finish_before(&mut self, position: SampleIndex, buffer: &mut MixBuffer) {
         if self.run.is_some_and(|run| run.next_out < position) {
             self.finish(buffer);
         }

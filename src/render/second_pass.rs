@@ -9,6 +9,7 @@ use super::packet;
 use super::plan::RenderPlan;
 use super::player::{PlayContext, PlayPaths, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
+use super::sample_index::SampleIndex;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -63,8 +64,8 @@ struct RenderPass<'a> {
 
 impl<'a> RenderPass<'a> {
     fn new(plan: &'a RenderPlan, paths: PlayPaths) -> Self {
-        let position = |at: Timestamp| plan.position(at).clamp(-1e15, 1e15) as i64;
-        let muted = plan.pauses.iter().map(|&(from, to)| (position(from), position(to))).collect();
+        let position = |at: Timestamp| SampleIndex(plan.position(at).clamp(-1e15, 1e15) as i64);
+        let muted = plan.pauses.iter().map(|&(from, to)| position(from)..position(to)).collect();
         Self {
             plan,
             paths,
@@ -94,8 +95,8 @@ impl<'a> RenderPass<'a> {
     /// Advances all players to the time `now`, and outputs the finished samples.
     fn advance(&mut self, now: Timestamp, out: &mut SampleSink<'_>) -> Result<(), RenderError> {
         self.next_flush = now + FLUSH_INTERVAL;
-        let finished = self.plan.position(now - FLUSH_DELAY) as i64;
-        let comfort_until = self.plan.position(now - COMFORT_DELAY) as i64;
+        let finished = SampleIndex(self.plan.position(now - FLUSH_DELAY) as i64);
+        let comfort_until = SampleIndex(self.plan.position(now - COMFORT_DELAY) as i64);
         for (number, player) in &mut self.players {
             let Some(known) = self.known.streams.get(number) else { continue };
             let report = &mut self.report.sides[known.side.channel()];

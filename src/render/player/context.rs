@@ -4,6 +4,7 @@ use crate::render::mix_buffer::MixBuffer;
 use crate::render::plan::RenderPlan;
 use crate::render::report::{SideReport, SoundLoss};
 use crate::render::rtp_clock::scaled;
+use crate::render::sample_index::DecoderIndex;
 use crate::time::Timestamp;
 
 /// The plan of the leg, and the outputs of a player: mix buffer and report of its side.
@@ -17,7 +18,7 @@ pub(in crate::render) struct PlayContext<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct LossGap {
     /// Position at which the gap begins.
-    pub(super) at: i64,
+    pub(super) at: DecoderIndex,
     /// Length of the gap.
     pub(super) samples: i64,
     /// Length of the concealment at the start of the gap.
@@ -37,7 +38,7 @@ impl PlayContext<'_> {
         at >= self.plan.starts_at && at < self.plan.ends_at
     }
 
-    pub(super) fn count_sound(&mut self, at: i64, samples: usize, rate_hz: u32) {
+    pub(super) fn count_sound(&mut self, at: DecoderIndex, samples: usize, rate_hz: u32) {
         self.report.heard_us += self.inside_us(at, samples, rate_hz);
     }
 
@@ -50,7 +51,7 @@ impl PlayContext<'_> {
         let longest = packets.saturating_mul(i64::from(rate_hz) * LONGEST_PACKET_MS / 1_000);
         let length_us = self.inside_us(gap.at, gap.samples.min(longest) as usize, rate_hz);
         if length_us > 0 {
-            let from_us = gap.at.max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1));
+            let from_us = gap.at.0.max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1));
             let to_us = from_us + length_us;
             self.report.add_loss(SoundLoss { from_us, to_us, packets: gap.packets, concealed_us });
         }
@@ -58,11 +59,11 @@ impl PlayContext<'_> {
 
     /// Returns how much of some sound lies inside the recording, in microseconds. The sound has `samples` samples at
     /// the rate `rate_hz` and begins at position `at`.
-    pub(super) fn inside_us(&self, at: i64, samples: usize, rate_hz: u32) -> u64 {
+    pub(super) fn inside_us(&self, at: DecoderIndex, samples: usize, rate_hz: u32) -> u64 {
         let total = i64::try_from(self.plan.samples).ok();
         let total = total.and_then(|total| scaled(total, rate_hz.into(), self.plan.sample_rate.into()));
-        let end = at.saturating_add(samples as i64).min(total.unwrap_or(i64::MAX));
-        (end - at.max(0)).max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1))
+        let end = at.after(samples).0.min(total.unwrap_or(i64::MAX));
+        (end - at.0.max(0)).max(0) as u64 * 1_000_000 / u64::from(rate_hz.max(1))
     }
 }
 

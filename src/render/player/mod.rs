@@ -27,6 +27,7 @@ use super::plan::{ArrivedPacket, PlayoutTime, StreamPlan};
 use super::report::PayloadQuirk;
 use super::resample_stage::ResampleStage;
 use super::rtp_clock::TimestampUnwrapper;
+use super::sample_index::SampleIndex;
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
 use crate::codec::SilenceBehavior;
@@ -197,18 +198,18 @@ impl StreamPlayer {
 
     /// Plays the packets that have waited long enough for missing earlier packets. Continues comfort noise up to the
     /// position `finished`, because all sound before it has arrived.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: i64, context: &mut PlayContext<'_>) {
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, finished: SampleIndex, context: &mut PlayContext<'_>) {
         self.release(now, context);
         if let Some(cursor) = self.cursor
             && let GapFill::Comfort { generated } = cursor.after
         {
             let rate = self.decoders[cursor.decoder].output.input_hz();
-            let until = (i128::from(finished) * i128::from(rate) / i128::from(context.plan.sample_rate)) as i64;
-            let count = (until - cursor.at).min(i64::from(rate) * MAX_COMFORT_S - generated);
+            let until = finished.at_decoder(context.plan.sample_rate, rate);
+            let count = (until.0 - cursor.at.0).min(i64::from(rate) * MAX_COMFORT_S - generated);
             if count > 0 {
                 self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next: None }, context);
                 let after = GapFill::Comfort { generated: generated + count };
-                self.cursor = Some(PlayoutCursor { at: cursor.at + count, after, ..cursor });
+                self.cursor = Some(PlayoutCursor { at: cursor.at.after(count as usize), after, ..cursor });
             }
         }
         for format_decoder in &mut self.decoders {

@@ -6,6 +6,7 @@ use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, 
 use crate::codec::SilenceBehavior;
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
+use crate::render::sample_index::DecoderIndex;
 
 /// Timing of a packet that is played now: its playout time, and the number of packets that are missing before it.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,8 @@ pub(super) enum PlayOutcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayoutCursor {
     pub(super) decoder: usize,
-    /// Position of the next sample, counted at the decoder's rate.
-    pub(super) at: i64,
+    /// Position of the next sample.
+    pub(super) at: DecoderIndex,
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),
     pub(super) after: GapFill,
@@ -119,7 +120,7 @@ impl StreamPlayer {
                 && lost == 0
                 && cursor.after == GapFill::Sound
                 && (playout.media_ns - cursor.media_end_ns).abs() < SAME_MOMENT_NS
-                && (ideal - cursor.at as f64).abs() < MAX_ADJUSTMENT
+                && (ideal - cursor.at.0 as f64).abs() < MAX_ADJUSTMENT
         });
         if continues.is_none() {
             self.fill_gap(decoder, payload, turn, context);
@@ -134,12 +135,12 @@ impl StreamPlayer {
             *context.report.quirks.entry(quirk).or_default() += u64::from(context.is_inside(playout.at));
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
-        let at = continues.map_or(ideal.round() as i64, |cursor| cursor.at);
+        let at = continues.map_or(DecoderIndex(ideal.round() as i64), |cursor| cursor.at);
         if continues.is_some() {
-            adjust_length(&mut self.sound, ideal - at as f64);
+            adjust_length(&mut self.sound, ideal - at.0 as f64);
         }
-        let end = at + self.sound.len() as i64;
-        let inside = context.is_inside(playout.at) || (at < 0 && end > 0 && context.plan.samples > 0);
+        let end = at.after(self.sound.len());
+        let inside = context.is_inside(playout.at) || (at.0 < 0 && end.0 > 0 && context.plan.samples > 0);
         let comfort = format_decoder.silence == SilenceBehavior::ComfortNoise;
         context.count_sound(at, self.sound.len(), rate);
         format_decoder.output.write(at, &self.sound, context.buffer);
@@ -171,7 +172,7 @@ impl StreamPlayer {
         let Some(cursor) = self.cursor else { return };
         let last = &self.decoders[cursor.decoder];
         let rate = i64::from(last.output.input_hz());
-        let gap = context.position(playout.at, last.output.input_hz()).round() as i64 - cursor.at;
+        let gap = context.position(playout.at, last.output.input_hz()).round() as i64 - cursor.at.0;
         if gap <= 0 || cursor.after == GapFill::Nothing {
             return;
         }
@@ -201,7 +202,7 @@ impl StreamPlayer {
         if is_loss {
             // If the packet after this gap is refused, too, its gap begins where this gap ends.
             self.cursor = Some(PlayoutCursor {
-                at: cursor.at + count,
+                at: cursor.at.after(count as usize),
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),
                 concealed: cursor.concealed + count,
                 ..cursor
@@ -210,7 +211,13 @@ impl StreamPlayer {
     }
 
     /// Writes concealment or comfort noise at a position.
-    pub(super) fn fill(&mut self, decoder: usize, at: i64, gap: GapRequest<'_>, context: &mut PlayContext<'_>) {
+    pub(super) fn fill(
+        &mut self,
+        decoder: usize,
+        at: DecoderIndex,
+        gap: GapRequest<'_>,
+        context: &mut PlayContext<'_>,
+    ) {
         let format_decoder = &mut self.decoders[decoder];
         let Some(decoder) = &mut format_decoder.decoder else { return };
         self.sound.clear();
