@@ -308,7 +308,8 @@ impl Referral {
     pub(crate) fn read(
         message: &SipMessage<'_>,
         datagram: &UdpDatagram<'_>,
-        (leg, conversation): (LegKey, CallKey),
+        leg: LegKey,
+        conversation: CallKey,
     ) -> Option<Self> {
         let refer_to = ReferTo::parse(&message.header("Refer-To")?)?;
         let request = ReferRequest {

@@ -10,6 +10,15 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
+/// State of a leg in which its voices are compared with other legs. Another state makes a new comparison necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatchedState {
+    /// Version of the negotiation.
+    pub(crate) generation: u32,
+    /// Whether the leg is answered.
+    pub(crate) is_answered: bool,
+}
+
 /// The media of a leg: its RTP streams, with times and codecs.
 #[derive(Debug, Default)]
 pub(crate) struct LegMedia {
@@ -18,7 +27,7 @@ pub(crate) struct LegMedia {
     first_at: Option<Timestamp>,
     last_at: Option<Timestamp>,
     refused_packets: u64,
-    watched_state: Option<(u32, bool)>,
+    watched_state: Option<WatchedState>,
     missed_watch_at: Option<Timestamp>,
     voice_blocks: [u32; 2],
     /// Sketch of both voices, for the voice prints in the record; `None` before the first block.
@@ -105,15 +114,15 @@ impl LegMedia {
         Some((stream.side, known.replace(new.clone()), new))
     }
 
-    /// Stores the version of the negotiation, and whether the leg is answered. Returns whether this has changed, so
-    /// that the voices must be compared with other legs again.
-    pub(crate) fn note_watched_state(&mut self, state: (u32, bool)) -> bool {
+    /// Stores the state in which the voices are compared with other legs. Returns whether it has changed, so that they
+    /// must be compared again.
+    pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }
 
     /// Returns whether the voices were compared with other legs since the leg's answer.
     pub(crate) fn is_watched_as_answered(&self) -> bool {
-        self.watched_state.is_some_and(|(_, is_answered)| is_answered)
+        self.watched_state.is_some_and(|state| state.is_answered)
     }
 
     /// Stores how many blocks of each side's voice were compared with other legs.

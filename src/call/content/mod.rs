@@ -69,13 +69,23 @@ pub(crate) struct WatchedVoice<'a> {
     pub(crate) encoding: &'a str,
 }
 
+/// A leg of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RelayLeg {
+    /// Id of the leg.
+    pub(crate) id: LegId,
+    /// Key of the leg in the table of calls. Another leg may have it later.
+    pub(crate) key: LegKey,
+    pub(crate) side: Side,
+}
+
 /// A proven relay: a machine receives the sound on the leg `cause` and sends it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound: its id, its key, and the side that sent the sound.
-    pub(crate) cause: (LegId, LegKey, Side),
-    /// Leg on which the machine sent the sound on: its id, its key, and the side at which the machine is.
-    pub(crate) effect: (LegId, LegKey, Side),
+    /// Leg on which the machine received the sound. Its side is the sender of the sound.
+    pub(crate) cause: RelayLeg,
+    /// Leg on which the machine sent the sound on. Its side is that of the machine.
+    pub(crate) effect: RelayLeg,
     /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
     /// Number of matching blocks in both directions together.
@@ -337,8 +347,8 @@ impl ContentIndex {
             counts.reported = strength;
         }
         Some(ProvenRelay {
-            cause: (cause.leg, cause.slot, cause.sender),
-            effect: (effect.leg, effect.slot, effect.sender),
+            cause: RelayLeg { id: cause.leg, key: cause.slot, side: cause.sender },
+            effect: RelayLeg { id: effect.leg, key: effect.slot, side: effect.sender },
             is_proof: strength == 2,
             blocks: counts.total(),
         })

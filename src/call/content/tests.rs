@@ -76,7 +76,7 @@ fn both_directions_prove_a_relay_between_unknown_hosts() {
     // The machine received leg 1 from its caller and sent leg 2. The direction of the last block does not matter.
     let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
     let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
-    let shown = (relay.cause.0, relay.cause.2, relay.effect.0, relay.effect.2);
+    let shown = (relay.cause.id, relay.cause.side, relay.effect.id, relay.effect.side);
     assert!(shown == cause_first || shown == cause_second, "{relay:?}");
 }
 
@@ -121,7 +121,7 @@ fn a_chain_through_two_machines_proves_both_relays() {
         .play(200, speech)
         .iter()
         .filter(|relay| relay.is_proof)
-        .map(|relay| pair_key(relay.cause.0, relay.effect.0))
+        .map(|relay| pair_key(relay.cause.id, relay.effect.id))
         .map(|(a, b)| (a.0, b.0))
         .collect();
     pairs.sort_unstable();
@@ -140,7 +140,7 @@ fn a_chain_through_a_machine_with_two_addresses_proves_both_relays() {
         (stream(1, Side::Callee, 5, 1), 2, 7),
     ];
     let found = Streams::new(&chain).play(200, speech);
-    let proofs = found.iter().filter(|relay| relay.is_proof).map(|relay| pair_key(relay.cause.0, relay.effect.0));
+    let proofs = found.iter().filter(|relay| relay.is_proof).map(|relay| pair_key(relay.cause.id, relay.effect.id));
     let mut pairs: Vec<(u64, u64)> = proofs.map(|(a, b)| (a.0, b.0)).collect();
     pairs.sort_unstable();
     assert_eq!(pairs, [(1, 2), (2, 3)]);

@@ -4,11 +4,10 @@
 //! A proven relay confirms a join by numbers, or corrects a wrong join. It also joins calls that signalling could not
 //! join. If Pyrus may know both calls already, it only relates them.
 
-use crate::call::content::ProvenRelay;
+use crate::call::content::{ProvenRelay, RelayLeg};
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::AnsweredElsewhere;
-use crate::call::event::LegId;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
@@ -29,7 +28,7 @@ struct RelayEnd<'a> {
 impl Correlator<'_> {
     /// Returns the commands that follow when a machine is proven to pass voice from one leg to another (a relay).
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
-        let leg_of = |(id, key, _): (LegId, LegKey, Side)| self.table.leg(key).filter(|l| l.id == id && !l.is_closed());
+        let leg_of = |at: RelayLeg| self.table.leg(at.key).filter(|l| l.id == at.id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
         let (own, other) = (cause.call(), effect.call());
         let by = CorrelationRule::MediaContent;
@@ -48,7 +47,7 @@ impl Correlator<'_> {
             return [relate].into_iter().chain(self.answered_by_telephone(telephone, party)).collect();
         }
         // Two legs that both arrive at the machine, e.g. the legs of two callers in a conference, stay two calls.
-        let has_sent_one = relay.cause.2 == Side::Callee || relay.effect.2 == Side::Caller;
+        let has_sent_one = relay.cause.side == Side::Callee || relay.effect.side == Side::Caller;
         match self.join_calls(own, other, by) {
             merge @ Command::Merge { into, .. } if has_sent_one => {
                 let linked = self.link_by_content(relay).into_iter().chain(self.confirmations(relay));
@@ -60,7 +59,7 @@ impl Correlator<'_> {
 
     /// Returns both legs of a relay, each with the anchor leg of its call and with the leg at the other end of the relay.
     fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
-        let (cause, effect) = (relay.cause.1, relay.effect.1);
+        let (cause, effect) = (relay.cause.key, relay.effect.key);
         [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
             let (leg, partner) = (self.table.leg(key)?, self.table.leg(partner)?);
             let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
@@ -141,7 +140,7 @@ impl Correlator<'_> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
         };
-        let keys = [relay.cause.1, relay.effect.1].into_iter();
+        let keys = [relay.cause.key, relay.effect.key].into_iter();
         let open = keys.filter(move |key| self.table.leg(*key).is_some_and(is_open));
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
@@ -150,7 +149,7 @@ impl Correlator<'_> {
     /// Returns `None` if no leg was joined wrongly. Also returns `None` if these are all legs of the wrong call,
     /// because the calls can then be merged.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
-        let (cause, effect) = (relay.cause.1, relay.effect.1);
+        let (cause, effect) = (relay.cause.key, relay.effect.key);
         let joined_by = |key: LegKey| {
             let leg = self.table.leg(key)?;
             let tie = self.tie_of(leg)?;
@@ -180,8 +179,8 @@ impl Correlator<'_> {
     /// Returns the commands that record two addresses as one machine within the call, because this machine passes voice
     /// from one leg to the other. The roles of the legs depend on this.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
-        let [cause, effect] = [relay.cause, relay.effect].map(|(_, key, _)| key);
-        let (at_cause, at_effect) = (relay.cause.2.other(), relay.effect.2);
+        let [cause, effect] = [relay.cause, relay.effect].map(|leg| leg.key);
+        let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
         // The sending machine of one leg is set first, because the command about the learnt machine replaces the
@@ -197,9 +196,9 @@ impl Correlator<'_> {
 
     /// Returns the command that records two hosts as one machine, if voice is proven to pass in both directions.
     fn learn_by_content(&self, relay: ProvenRelay) -> Option<Command> {
-        let (cause, effect) = (self.table.leg(relay.cause.1)?, self.table.leg(relay.effect.1)?);
-        let hosts = (cause.signaller(relay.cause.2.other()), effect.signaller(relay.effect.2));
-        let legs = [relay.cause.1, relay.effect.1];
+        let (cause, effect) = (self.table.leg(relay.cause.key)?, self.table.leg(relay.effect.key)?);
+        let hosts = (cause.signaller(relay.cause.side.other()), effect.signaller(relay.effect.side));
+        let legs = [relay.cause.key, relay.effect.key];
         relay.is_proof.then_some(Command::LearnMachine { hosts, legs })
     }
 }

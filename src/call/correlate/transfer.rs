@@ -80,7 +80,7 @@ impl Correlator<'_> {
         datagram: &UdpDatagram<'_>,
     ) -> Option<Referral> {
         let leg = self.table.leg(key)?;
-        let mut referral = Referral::read(message, datagram, (key, leg.call()))?;
+        let mut referral = Referral::read(message, datagram, key, leg.call())?;
         referral.request.on_anchor = self.is_anchor(leg);
         let legs = self.table.legs_of(leg.call()).take(MAX_PARTY_LEGS);
         let parties = &mut referral.request.parties;

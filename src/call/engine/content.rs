@@ -11,6 +11,7 @@ use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
+use crate::call::leg_media::WatchedState;
 use crate::call::negotiation::StreamSecurity;
 use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
@@ -49,13 +50,14 @@ impl Engine {
     /// After an answer, begins this for all legs of the call, because each of them may carry the same sound.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let state = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
+        let (generation, is_answered) = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
+        let state = WatchedState { generation, is_answered };
         let was_answered = leg.media.is_watched_as_answered();
         let call = leg.call();
         if !leg.media.note_watched_state(state) {
             return;
         }
-        if state.1 && !was_answered {
+        if is_answered && !was_answered {
             self.watch_call(call);
             self.outline_doubtful_call(call);
         } else {
@@ -183,8 +185,7 @@ impl Engine {
 
     /// Records in the calls of two legs that the legs carry the same sound.
     fn note_relay(&mut self, relay: ProvenRelay, sink: &mut dyn LegSink) {
-        let [cause, effect] =
-            [relay.cause, relay.effect].map(|(id, key, _)| self.table.leg(key).filter(|l| l.id == id));
+        let [cause, effect] = [relay.cause, relay.effect].map(|at| self.table.leg(at.key).filter(|l| l.id == at.id));
         let Some((cause, effect)) = cause.zip(effect) else { return };
         let (calls, pair) = ([cause.call(), effect.call()], (cause.id, effect.id));
         for call in calls {
