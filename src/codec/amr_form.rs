@@ -47,8 +47,15 @@ pub(crate) struct AmrReading<'a> {
 pub(crate) struct AmrHistory {
     /// Alignment of the last payload.
     alignment: AmrAlignment,
-    /// Alignment of the last payloads that had stray bytes, and the number of bits in these payloads that prove it.
-    stray: (AmrAlignment, u32),
+    /// Alignment of the last payloads that had stray bytes.
+    stray: AlignmentProof,
+}
+
+/// An alignment, and the number of bits in the payloads so far that prove it.
+#[derive(Clone, Copy, Debug)]
+struct AlignmentProof {
+    alignment: AmrAlignment,
+    bits: u32,
 }
 
 impl AmrForm {
@@ -62,7 +69,8 @@ impl AmrForm {
 
     /// Returns the history of a stream before its first payload.
     pub(crate) const fn no_history(self) -> AmrHistory {
-        AmrHistory { alignment: self.announced, stray: (self.announced, 0) }
+        let stray = AlignmentProof { alignment: self.announced, bits: 0 };
+        AmrHistory { alignment: self.announced, stray }
     }
 
     /// Returns the frames of the next payload of a stream. If the frame types do not fill the payload, up to
@@ -83,19 +91,15 @@ impl AmrForm {
 
     /// Returns the frames of a payload that has stray bytes behind them. Returns `None` until [`PROVEN_BITS`] bits of
     /// this and earlier payloads agree.
-    fn reading_with_stray_bytes<'a>(
-        self,
-        payload: &'a [u8],
-        history: &mut (AmrAlignment, u32),
-    ) -> Option<AmrReading<'a>> {
+    fn reading_with_stray_bytes<'a>(self, payload: &'a [u8], history: &mut AlignmentProof) -> Option<AmrReading<'a>> {
         let found = self.near_contents(payload, *history).filter(|_| self.is_plain);
         let Some((alignment, contents, bits)) = found else {
-            history.1 = 0;
+            history.bits = 0;
             return None;
         };
-        let so_far = if alignment == history.0 { history.1 } else { 0 };
-        *history = (alignment, (so_far + bits).min(PROVEN_BITS));
-        (history.1 >= PROVEN_BITS).then(|| AmrReading { alignment, frames: &payload[..contents.bytes] })
+        let so_far = if alignment == history.alignment { history.bits } else { 0 };
+        *history = AlignmentProof { alignment, bits: (so_far + bits).min(PROVEN_BITS) };
+        (history.bits >= PROVEN_BITS).then(|| AmrReading { alignment, frames: &payload[..contents.bytes] })
     }
 
     /// Returns the alignment in which the frames fill the payload exactly. If both do, prefers the alignment in which
@@ -128,19 +132,15 @@ impl AmrForm {
 
     /// Reads a payload that is 1 to [`MAX_STRAY_BYTES`] bytes longer than its frames. Returns alignment, frames, and
     /// the number of bits that prove this reading. If both alignments are possible, returns the one with more such
-    /// bits; `so_far` bits of earlier payloads count for the alignment `last`.
-    fn near_contents(
-        self,
-        payload: &[u8],
-        (last, so_far): (AmrAlignment, u32),
-    ) -> Option<(AmrAlignment, AmrContents, u32)> {
+    /// bits. The bits of earlier payloads count for their alignment.
+    fn near_contents(self, payload: &[u8], earlier: AlignmentProof) -> Option<(AmrAlignment, AmrContents, u32)> {
         let near = |alignment| {
             let contents = AmrContents::of(payload, self.band, alignment)?;
             let is_near = (1..=MAX_STRAY_BYTES).contains(&(payload.len() - contents.bytes));
             Some((alignment, contents, contents.agreeing_bits.filter(|_| is_near)?))
         };
-        let weight = |alignment, bits: u32| if alignment == last { bits + so_far } else { bits };
-        let found = [last.other(), last].into_iter().filter_map(near);
+        let weight = |alignment, bits: u32| if alignment == earlier.alignment { bits + earlier.bits } else { bits };
+        let found = [earlier.alignment.other(), earlier.alignment].into_iter().filter_map(near);
         found.max_by_key(|(alignment, _, bits)| weight(*alignment, *bits))
     }
 
@@ -159,7 +159,7 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
     let part = form.without_zero_bytes(payload);
     let alignment = match form.fits(part) {
         true => form.alignment(part, form.announced),
-        false => form.near_contents(payload, (form.announced, 0))?.0,
+        false => form.near_contents(payload, AlignmentProof { alignment: form.announced, bits: 0 })?.0,
     };
     AmrContents::of(part, band, alignment).map(|contents| contents.frames)
 }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::stream_plan::{ArrivedPacket, MediaClocks, StreamPlan};
+use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
 use crate::call::decision::PayloadFormat;
 use crate::call::record::Side;
@@ -27,7 +27,7 @@ pub(super) struct StreamCollector {
     first_at: Timestamp,
     /// Packets that wait until the clock rate of their format is decided, oldest first.
     pending: VecDeque<PendingPacket>,
-    finders: HashMap<(PayloadType, u32), ClockRateDetector>,
+    finders: HashMap<AnnouncedClock, ClockRateDetector>,
     clocks: MediaClocks,
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet; `None` before the first packet.
@@ -49,8 +49,8 @@ struct PendingPacket {
 }
 
 impl PendingPacket {
-    fn key(&self) -> (PayloadType, u32) {
-        (self.packet.head.pt, self.clock_hz)
+    fn key(&self) -> AnnouncedClock {
+        AnnouncedClock { pt: self.packet.head.pt, clock_hz: self.clock_hz }
     }
 }
 
@@ -86,7 +86,7 @@ impl StreamCollector {
 
     /// Returns the clock of a format if it is decided and no packet waits for a clock; `None` otherwise.
     pub(super) fn settled_clock(&self, pt: PayloadType, format: &PayloadFormat) -> Option<MediaClock> {
-        self.clocks.get(&(pt, format.clock_hz)).copied().filter(|_| self.pending.is_empty())
+        self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }
 
     /// Handles a packet while the clock of its format, or of a packet before it, is not decided.
@@ -118,12 +118,12 @@ impl StreamCollector {
         }
     }
 
-    /// Decides the clock of a format from its packets so far. The key is payload type and announced clock.
-    fn fix_clock(&mut self, key: (PayloadType, u32)) -> MediaClock {
+    /// Decides the clock of a format from its packets so far.
+    fn fix_clock(&mut self, key: AnnouncedClock) -> MediaClock {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
             (ClockPolicy::Counted, Some(finder)) => finder.counted_clock(),
-            (ClockPolicy::Announced, _) | (_, None) => MediaClock::Clock(key.1),
+            (ClockPolicy::Announced, _) | (_, None) => MediaClock::Clock(key.clock_hz),
         };
         self.clocks.insert(key, clock);
         clock

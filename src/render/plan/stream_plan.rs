@@ -18,8 +18,16 @@ use crate::render::timeline::{LagTimeline, PlayoutOffset};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
+/// A payload type with the RTP clock that its format announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct AnnouncedClock {
+    pub(super) pt: PayloadType,
+    /// Announced clock rate, Hz.
+    pub(super) clock_hz: u32,
+}
+
 /// The clock by which the packets of a format are placed, for each pair of payload type and announced clock (Hz).
-pub(super) type MediaClocks = HashMap<(PayloadType, u32), MediaClock, foldhash::fast::FixedState>;
+pub(super) type MediaClocks = HashMap<AnnouncedClock, MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of the packets of one stream.
 #[derive(Clone, Debug)]
@@ -90,10 +98,11 @@ impl StreamPlan {
 
     /// Returns the wrong clocks of the stream as pairs of announced and true clock, Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
-        let clocks = self.clocks.iter().filter_map(|(&(_, announced), clock)| match clock {
-            MediaClock::Clock(hz) => Some((announced, *hz)),
-            MediaClock::Counted { .. } => None,
-        });
+        let clocks =
+            self.clocks.iter().filter_map(|(&AnnouncedClock { clock_hz: announced, .. }, clock)| match clock {
+                MediaClock::Clock(hz) => Some((announced, *hz)),
+                MediaClock::Counted { .. } => None,
+            });
         let mut wrong: Vec<(u32, u32)> = clocks.filter(|(announced, hz)| announced != hz).collect();
         wrong.sort_unstable();
         wrong
@@ -101,7 +110,10 @@ impl StreamPlan {
 
     /// Returns the clock by which packets of a format are placed.
     pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
-        self.clocks.get(&(pt, format.clock_hz)).copied().unwrap_or(MediaClock::Clock(format.clock_hz))
+        self.clocks
+            .get(&AnnouncedClock { pt, clock_hz: format.clock_hz })
+            .copied()
+            .unwrap_or(MediaClock::Clock(format.clock_hz))
     }
 }
 
