@@ -68,7 +68,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
     let signals = ServiceSignals { stop: &stop, reload: &reload };
     let sending_life = sending.as_ref().map(StoppableThread::life);
-    let ended = serve(&args, &config, (&alerts, sending_life), signals);
+    let ended = serve(&args, &config, &alerts, sending_life, signals);
     if let Err(error) = &ended {
         startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
     }
@@ -92,12 +92,13 @@ struct ServiceSignals<'a> {
 fn serve(
     args: &RunArgs,
     config: &Config,
-    (alerts, sending): (&Alerts, Option<ThreadLife>),
+    alerts: &Alerts,
+    sending: Option<ThreadLife>,
     signals: ServiceSignals<'_>,
 ) -> anyhow::Result<()> {
     let systemd = SystemdSocket::of_environment();
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
-    let mut service = RunningService::start(config, &source, (alerts.clone(), systemd))?;
+    let mut service = RunningService::start(config, &source, alerts.clone(), systemd)?;
     if let Some(life) = sending {
         service.life.supervisor.watch_helper("notify", life, PATIENT_ROUND);
     }
@@ -169,7 +170,8 @@ impl RunningService {
     fn start(
         config: &Config,
         source: &dyn CaptureSource,
-        (alerts, systemd): (Alerts, SystemdSocket),
+        alerts: Alerts,
+        systemd: SystemdSocket,
     ) -> anyhow::Result<Self> {
         raise_file_limit();
         let folders: [StorageFolder<'_>; 3] =

@@ -348,10 +348,10 @@ impl ConsoleServer {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
         };
-        let pages = (router, acceptor);
-        let listeners = (listener, metrics_listener);
+        let pages = ServedPages { listener, router, acceptor };
         let thread = StoppableThread::start_with("console", stop, ThreadLife::default(), move |life| {
-            let serve = || runtime.block_on(serve_all(&listeners, &pages, &folders, (stopped.clone(), life, place)));
+            let metrics = ServedMetrics { listener: metrics_listener.as_ref(), folders: &folders };
+            let serve = || runtime.block_on(serve_all(&pages, metrics, stopped.clone(), life, place));
             again_after_panic(serve, || is_stopped_within(&stopped, PAUSE_AFTER_PANIC));
             runtime.shutdown_background(); // does not wait for requests that hang on a disk
         });
@@ -427,17 +427,32 @@ fn bind(at: SocketAddr) -> Result<TcpListener, ConsoleError> {
     Ok(listener)
 }
 
+/// The pages of the console, and the listener at which browsers reach them.
+struct ServedPages {
+    listener: TcpListener,
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+}
+
+/// The metrics of a recorder, and the listener at which they are read; `None` if they have no listener of their own.
+#[derive(Clone, Copy)]
+struct ServedMetrics<'a> {
+    listener: Option<&'a TcpListener>,
+    folders: &'a MeasuredFolders,
+}
+
 /// Serves the console and the metrics until the console is stopped. Also reports signs of life to the supervision of
 /// threads.
 async fn serve_all(
-    (listener, metrics_listener): &(TcpListener, Option<TcpListener>),
-    (router, acceptor): &(Router, Option<TlsAcceptor>),
-    folders: &MeasuredFolders,
-    (mut stopped, life, place): (watch::Receiver<()>, &ThreadLife, ConsolePlace),
+    pages: &ServedPages,
+    metrics: ServedMetrics<'_>,
+    mut stopped: watch::Receiver<()>,
+    life: &ThreadLife,
+    place: ConsolePlace,
 ) {
     tokio::select! {
-        () = serve_on(Some(listener), router.clone(), acceptor.clone()) => {}
-        () = serve_on(metrics_listener.as_ref(), metrics::routes(folders.clone()), None) => {}
+        () = serve_on(Some(&pages.listener), pages.router.clone(), pages.acceptor.clone()) => {}
+        () = serve_on(metrics.listener, metrics::routes(metrics.folders.clone()), None) => {}
         () = give_signs_of_life(life, place) => {}
         _ = stopped.changed() => {}
     }

@@ -106,7 +106,7 @@ pub(super) async fn sign_in(
             return (StatusCode::TOO_MANY_REQUESTS, pages::sign_in(&viewer, &next, Some(rest))).into_response();
         }
     };
-    match open_session(&state, &name, (form.password, form.code), permit).await {
+    match open_session(&state, &name, SignInSecrets { password: form.password, code: form.code }, permit).await {
         Ok(Some(token)) => {
             state.pauses.forget(&name);
             let secure = if access::session_cookie(&state).starts_with("__Host-") { "; Secure" } else { "" };
@@ -118,18 +118,24 @@ pub(super) async fn sign_in(
     }
 }
 
+/// The secrets of a sign-in: the password, and the code of the second factor.
+struct SignInSecrets {
+    password: String,
+    code: String,
+}
+
 async fn open_session(
     state: &ConsoleState,
     name: &str,
-    (password, code): (String, String),
+    secrets: SignInSecrets,
     permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Option<String>, super::server::StateError> {
     let name = name.to_owned();
     state
         .with_accounts(move |accounts| {
             let _permit = permit; // held until the hash is done, even if the client disconnects
-            let user: Option<UserAccount> = accounts.check_password(&name, &password)?;
-            let is_whole = user.is_some() && accounts.check_totp(&name, &code, wall_clock())?;
+            let user: Option<UserAccount> = accounts.check_password(&name, &secrets.password)?;
+            let is_whole = user.is_some() && accounts.check_totp(&name, &secrets.code, wall_clock())?;
             let user = user.filter(|_| is_whole);
             match user {
                 Some(_) => accounts.record(&name, AuditAction::SignedIn, None, "", wall_clock())?,

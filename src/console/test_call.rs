@@ -73,7 +73,7 @@ pub(super) async fn make(
     let done = tokio::task::spawn_blocking(move || call(&program, &config, &card)).await;
     let answer = done.unwrap_or_else(|_| Err(String::from("a thread of the console panicked")));
     let is_own = state.site.interfaces.contains(&form.interface);
-    page(&viewer, (&form.interface, is_own), &answer).into_response()
+    page(&viewer, TestedCard { name: &form.interface, is_own }, &answer).into_response()
 }
 
 /// Runs the command `callspan test-call`. If the command fails, returns the end of its output as an error.
@@ -113,9 +113,16 @@ pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfT
     }
 }
 
-/// Returns the page with the result of a test call. `card` is the network card; `is_own` is true if the recorder
-/// captures on it.
-fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallAnswer, String>) -> Markup {
+/// The network card through which a test call was sent.
+#[derive(Clone, Copy)]
+struct TestedCard<'a> {
+    name: &'a str,
+    /// Whether the recorder captures on the card.
+    is_own: bool,
+}
+
+/// Returns the page with the result of a test call.
+fn page(viewer: &Viewer, card: TestedCard<'_>, answer: &Result<TestCallAnswer, String>) -> Markup {
     let t = |en, ru| viewer.lang.of_two(en, ru);
     let is_ok = answer.as_ref().is_ok_and(|answer| answer.ok);
     let (mark, title) = match is_ok {
@@ -125,8 +132,8 @@ fn page(viewer: &Viewer, (card, is_own): (&str, bool), answer: &Result<TestCallA
     let body = html! {
         p { a href="/health" { "← " (t("Health", "Состояние")) } }
         h1.answer { (pages::marked(mark, mark)) " " (title) }
-        section.card.stack { h2 { (t("Through the card", "Через карту")) " " (card) }
-            @if is_own { div.note.warn { (pages::mark("warn")) p { (t("The recorder listens at this card: the call does not prove that the mirror works.",
+        section.card.stack { h2 { (t("Through the card", "Через карту")) " " (card.name) }
+            @if card.is_own { div.note.warn { (pages::mark("warn")) p { (t("The recorder listens at this card: the call does not prove that the mirror works.",
                 "Регистратор слушает эту карту: звонок не доказывает, что зеркало работает.")) } } }
             @match answer {
                 Ok(answer) => {

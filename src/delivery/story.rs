@@ -82,7 +82,8 @@ impl AttemptedStep {
 impl DeliveryAttempt {
     /// Creates an entry for an answered request, without the time of the next request.
     pub(super) fn new(
-        (step, part): (AttemptedStep, Option<u32>),
+        step: AttemptedStep,
+        part: Option<u32>,
         at: Timestamp,
         answered_at: Timestamp,
         assessment: &OutcomeAssessment,

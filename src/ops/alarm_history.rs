@@ -22,6 +22,15 @@ pub(crate) struct AlarmHistory {
     file: Option<PathBuf>,
 }
 
+/// The moment of an alarm, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AlarmMoment {
+    /// Time of the monotonic clock, which measures the pause.
+    pub(crate) monotonic: Instant,
+    /// Time of the wall clock, which the history file stores.
+    pub(crate) wall: Timestamp,
+}
+
 /// The history of one kind of alarm: the last run of the alarm command, and the alarms held back since then.
 #[derive(Debug)]
 struct KindHistory {
@@ -83,19 +92,18 @@ impl AlarmHistory {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
 
-    /// Returns the alarm if the command may run for it now. Otherwise holds the alarm back and returns `None`. `now`
-    /// has the times of the monotonic clock and of the wall clock.
-    pub(crate) fn admit(&mut self, alarm: Alarm, now: (Instant, Timestamp), pause: Duration) -> Option<Alarm> {
-        let (instant, wall) = now;
+    /// Returns the alarm if the command may run for it now. Otherwise holds the alarm back and returns `None`.
+    pub(crate) fn admit(&mut self, alarm: Alarm, now: AlarmMoment, pause: Duration) -> Option<Alarm> {
+        let AlarmMoment { monotonic, wall } = now;
         let history = self.kinds.get_mut(&alarm.kind);
         if let Some(history) = history
-            && instant.duration_since(history.last_run) < pause
+            && monotonic.duration_since(history.last_run) < pause
         {
             history.held = Some(alarm);
             history.count += 1;
             return None;
         }
-        let begun = KindHistory { last_run: instant, last_run_at: wall, held: None, count: 0 };
+        let begun = KindHistory { last_run: monotonic, last_run_at: wall, held: None, count: 0 };
         let held_back = self.kinds.insert(alarm.kind, begun).map_or(0, |before| before.count);
         self.save_held();
         Some(Alarm { held_back, ..alarm })
@@ -103,13 +111,13 @@ impl AlarmHistory {
 
     /// Removes and returns the held-back alarms for which `pause` has passed since the last run of the command, oldest
     /// first.
-    pub(crate) fn take_due(&mut self, now: (Instant, Timestamp), pause: Duration) -> Vec<Alarm> {
-        let (instant, wall) = now;
+    pub(crate) fn take_due(&mut self, now: AlarmMoment, pause: Duration) -> Vec<Alarm> {
+        let AlarmMoment { monotonic, wall } = now;
         let mut taken = Vec::new();
-        for kind in self.kinds.values_mut().filter(|kind| instant.duration_since(kind.last_run) >= pause) {
+        for kind in self.kinds.values_mut().filter(|kind| monotonic.duration_since(kind.last_run) >= pause) {
             if let Some(alarm) = kind.held.take() {
                 taken.push(Alarm { held_back: kind.count.saturating_sub(1), ..alarm });
-                (kind.last_run, kind.last_run_at, kind.count) = (instant, wall, 0);
+                (kind.last_run, kind.last_run_at, kind.count) = (monotonic, wall, 0);
             }
         }
         taken.sort_by_key(|alarm| alarm.at);

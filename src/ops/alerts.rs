@@ -26,7 +26,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use serde::{Deserialize, Serialize};
 
 use super::alarm_cause::AlarmCause;
-use super::alarm_history::AlarmHistory;
+use super::alarm_history::{AlarmHistory, AlarmMoment};
 pub use super::alarm_kind::AlarmKind;
 use super::clock::wall_clock;
 use super::config::secret;
@@ -124,12 +124,12 @@ impl Alerts {
     ) -> std::io::Result<(Self, AlarmRunner)> {
         let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
         let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
-        let shared = (Arc::clone(&command), receivers.clone());
+        let targets = AlarmTargets { command: Arc::clone(&command), receivers: receivers.clone() };
         let life = ThreadLife::default();
         let (signs, guard) = (life.clone(), life.begin());
         let thread = std::thread::Builder::new().name(String::from("alerts")).spawn(move || {
             let _guard = guard;
-            again_after_panic(|| run_all(&shared, &alarms, (&mut history, limits), &signs), pause_after_panic);
+            again_after_panic(|| run_all(&targets, &alarms, &mut history, limits, &signs), pause_after_panic);
         })?;
         let alerts = Self { to_command: sender, command, receivers, open: Arc::default(), life };
         Ok((alerts, AlarmRunner { thread: Some(thread) }))
@@ -244,6 +244,12 @@ impl AlarmRunner {
     }
 }
 
+/// The alarm command and the other receivers, to which the thread passes each alarm.
+struct AlarmTargets {
+    command: SharedCommand,
+    receivers: Option<AlarmReceivers>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct AlarmLimits {
     pause: Duration,
@@ -257,17 +263,19 @@ impl Default for AlarmLimits {
 }
 
 fn run_all(
-    (command, receivers): &(SharedCommand, Option<AlarmReceivers>),
+    targets: &AlarmTargets,
     alarms: &Receiver<Alarm>,
-    (history, limits): (&mut AlarmHistory, AlarmLimits),
+    history: &mut AlarmHistory,
+    limits: AlarmLimits,
     life: &ThreadLife,
 ) {
     let run = |alarm: &Alarm| {
         life.tick();
-        if let Some(receivers) = receivers {
+        if let Some(receivers) = &targets.receivers {
             receivers.pass_on(alarm);
         }
-        let Some(command) = command.read().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        let command = targets.command.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(command) = command else { return };
         if let Err(error) = run_one(&command, alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
         }
@@ -279,19 +287,27 @@ fn run_all(
         let received = alarms.recv_deadline(due.map_or(round, |due| due.min(round)));
         match received {
             Ok(alarm) => {
-                if let Some(alarm) = history.admit(alarm, (now(), wall_clock()), limits.pause) {
+                if let Some(alarm) =
+                    history.admit(alarm, AlarmMoment { monotonic: now(), wall: wall_clock() }, limits.pause)
+                {
                     run(&alarm);
                 }
             }
             // The pause of a kind has ended: its newest held-back alarm is sent. It describes the current state, e.g. a
             // problem that came back after a recovery.
             Err(RecvTimeoutError::Timeout) => {
-                history.take_due((now(), wall_clock()), limits.pause).iter().for_each(run);
+                history
+                    .take_due(AlarmMoment { monotonic: now(), wall: wall_clock() }, limits.pause)
+                    .iter()
+                    .for_each(run);
             }
             // With a history file, the next start sends the held-back alarms.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
-                return history.take_due((now(), wall_clock()), Duration::ZERO).iter().for_each(run);
+                return history
+                    .take_due(AlarmMoment { monotonic: now(), wall: wall_clock() }, Duration::ZERO)
+                    .iter()
+                    .for_each(run);
             }
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn start(
             let round = std::panic::AssertUnwindSafe(|| match open() {
                 Ok(archiver) => runtime.block_on(async {
                     tokio::select! {
-                        () = run(archiver, &mut copies, (&mut health, &alerts), stop) => {}
+                        () = run(archiver, &mut copies, &mut health, &alerts, stop) => {}
                         () = give_signs_of_life(stop) => {}
                     }
                 }),
@@ -270,7 +270,8 @@ fn stored_and_removed(known: &[ArchivedObject], call: &StoredCall, rows: &[Recor
 async fn run(
     mut archiver: Archiver,
     copies: &mut SiteCopies,
-    (health, alerts): (&mut ArchiveHealth, &Alerts),
+    health: &mut ArchiveHealth,
+    alerts: &Alerts,
     stop: &StopSignal,
 ) {
     let mut reported_at = Timestamp::EPOCH;
@@ -284,7 +285,7 @@ async fn run(
             }
             Err(error) => health.record(&RoundResult::Failed(error.to_string()), alerts),
         }
-        report(&mut archiver, copies, &mut reported_at, (health, alerts)).await;
+        report(&mut archiver, copies, &mut reported_at, health, alerts).await;
     }
 }
 
@@ -304,7 +305,8 @@ async fn report(
     archiver: &mut Archiver,
     copies: &mut SiteCopies,
     reported_at: &mut Timestamp,
-    (health, alerts): (&mut ArchiveHealth, &Alerts),
+    health: &mut ArchiveHealth,
+    alerts: &Alerts,
 ) {
     let now = clock::wall_clock();
     if now.since(*reported_at) < REPORT_INTERVAL {

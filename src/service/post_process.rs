@@ -216,7 +216,7 @@ impl PostProcessor {
             let worker = worker.clone();
             let topology = TopologyFile::new(&config.journal.dir);
             let sync_every = Duration::from_secs(u64::from(config.spool.sync_seconds.max(1)));
-            move || handle_events(&worker, &events, tasks_tx, (topology, sync_every))
+            move || handle_events(&worker, &events, tasks_tx, topology, sync_every)
         })?];
         for _ in 0..render_threads() {
             let (mut pool, tasks) = (pool.clone(), tasks.clone());
@@ -341,7 +341,8 @@ fn handle_events(
     worker: &CallWorker,
     events: &Receiver<CallEvent>,
     tasks: TaskQueue,
-    (mut topology, sync_every): (TopologyFile, Duration),
+    mut topology: TopologyFile,
+    sync_every: Duration,
 ) {
     let mut next_sync = monotonic() + sync_every;
     loop {

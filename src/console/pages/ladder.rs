@@ -66,8 +66,8 @@ fn drawing(lang: Lang, ladder: &CallLadder) -> Markup {
             }
             @for (y, row) in placed {
                 @match row {
-                    LadderRow::Message(n) => (message_row(lang, ladder, n, (y, &x))),
-                    LadderRow::Sound(sound) => (sound_row(lang, sound, (y, &x))),
+                    LadderRow::Message(n) => (message_row(lang, ladder, n, y, &x)),
+                    LadderRow::Sound(sound) => (sound_row(lang, sound, y, &x)),
                 }
             }
         }
@@ -81,7 +81,7 @@ const fn row_height(row: &LadderRow<'_>) -> u32 {
     }
 }
 
-fn message_row(lang: Lang, ladder: &CallLadder, n: usize, (y, x): (u32, &dyn Fn(usize) -> u32)) -> Markup {
+fn message_row(lang: Lang, ladder: &CallLadder, n: usize, y: u32, x: &dyn Fn(usize) -> u32) -> Markup {
     let message = &ladder.messages[n];
     let (from, to) = (x(message.from), x(message.to));
     let is_right = to >= from;
@@ -96,7 +96,7 @@ fn message_row(lang: Lang, ladder: &CallLadder, n: usize, (y, x): (u32, &dyn Fn(
     }
 }
 
-fn sound_row(lang: Lang, sound: &LadderSound, (y, x): (u32, &dyn Fn(usize) -> u32)) -> Markup {
+fn sound_row(lang: Lang, sound: &LadderSound, y: u32, x: &dyn Fn(usize) -> u32) -> Markup {
     let (a, b) = (x(sound.from).min(x(sound.to)), x(sound.from).max(x(sound.to)));
     html! {
         line.rtp1 x1=(a + 6) x2=(b.saturating_sub(6)) y1=(y) y2=(y) {}

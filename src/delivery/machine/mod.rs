@@ -366,7 +366,8 @@ impl DeliveryMachine {
             RequestPurpose::Job { id, kind, codes } => {
                 self.update_token(now, flight.token, &assessment);
                 self.update_account_hold(now, endpoint, &assessment);
-                let attempt = DeliveryAttempt::new(kind.attempted(), flight.sent_at, now, &assessment);
+                let (step, part) = kind.attempted();
+                let attempt = DeliveryAttempt::new(step, part, flight.sent_at, now, &assessment);
                 self.handle_job_outcome(now, &id, &kind, assessment, &codes);
                 self.note_attempt(&id, attempt);
                 self.requeue(&id);
