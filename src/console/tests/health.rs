@@ -181,7 +181,7 @@ fn mirror_part_shows_directions_copies_tunnels_and_learnt_machines() {
 }
 
 #[test]
-fn disks_show_the_days_left_and_a_nearly_full_disk_needs_a_person() {
+fn disks_show_days_left_and_a_nearly_full_disk_needs_a_person() {
     const FULL: DiskSpace = DiskSpace { free: 3 << 30, total: 100 << 30, is_read_only: false };
     let office = Office::with_calls(&[]);
     assert!(office.get("/health?lang=en", "").body.contains("All is in order."));
