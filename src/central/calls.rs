@@ -6,10 +6,10 @@ use serde_json::Value;
 use tokio_postgres::Row as IndexRow;
 
 use super::ArchiveError;
-use super::condition::{IndexCondition, compares_texts};
+use super::condition::IndexCondition;
 use super::index::{ArchiveIndex, index_error, read_recordings};
 use crate::call::record::CallRecord;
-use crate::journal::{CallScope, CallSearch, CallStage, FoundCalls, HeardClass, StoredCall};
+use crate::journal::{CallScope, CallSearch, CallStage, ClassCounts, FoundCalls, HeardClass, MAX_IDS, StoredCall};
 use crate::time::Timestamp;
 
 /// State of a site, as the site itself reported it.
@@ -70,18 +70,12 @@ impl ArchiveIndex {
             condition.add(format!("(c.begin_at, c.id) < ({begin}, {id})"));
         }
         let count = u64::from(limit) + 1;
-        let look_up = |conditions: &String| {
-            format!(
-                "(SELECT c.site, c.id, c.begin_at FROM callspan.calls c WHERE {conditions}
-                    ORDER BY c.begin_at DESC, c.id DESC LIMIT {count})"
-            )
-        };
-        let found: Vec<String> = condition.lookups().iter().map(look_up).collect();
-        // Several look-ups may find the same call. UNION returns it once.
+        let newest = format!("ORDER BY c.begin_at DESC, c.id DESC LIMIT {count}");
+        // Several queries may find the same call. UNION returns it once.
+        let found = condition.queries("c.site, c.id, c.begin_at", count).join(" UNION ");
         let sql = format!(
-            "SELECT {COLUMNS} FROM ({}) f JOIN callspan.calls c ON c.site = f.site AND c.id = f.id
-             ORDER BY c.begin_at DESC, c.id DESC LIMIT {count}",
-            found.join(" UNION ")
+            "SELECT {COLUMNS} FROM (SELECT * FROM ({found}) c {newest}) f JOIN callspan.calls c ON c.site = f.site AND c.id = f.id
+             {newest}"
         );
         let mut rows = self.rows(&sql, &condition).await?;
         let has_more = rows.len() > limit as usize;
@@ -90,26 +84,39 @@ impl ArchiveIndex {
         Ok(FoundCalls { calls: rows.iter().map(stored).collect::<Result<_, _>>()?, next })
     }
 
-    /// Returns the number of calls that a search finds, for each class. Counts the newest calls only, at most
-    /// [`most_counted`].
+    /// Returns the number of calls that a search finds, for each class. Only the newest calls are examined, so that the
+    /// time does not grow with the archive. So the search may find calls although none is counted.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
-    pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<Vec<(HeardClass, u64)>, ArchiveError> {
+    pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<ClassCounts, ArchiveError> {
         let condition = IndexCondition::of(search);
-        let most = most_counted(search);
-        // With the low limit of a search by text, the newest calls are counted. With the high limit, sorting the calls
-        // would only take time.
-        let order = if most < MAX_COUNTED { "ORDER BY c.begin_at DESC, c.id DESC" } else { "" };
+        if let Some(extensions) = condition.looked_up() {
+            let most = MAX_LOOKED_UP / extensions.max(1) as u64;
+            return self.count_found(&condition, most).await;
+        }
+        if search.ids.is_some() {
+            return self.count_found(&condition, MAX_IDS as u64).await;
+        }
+        let (range, others) = condition.range_and_others();
+        // Without other conditions, PostgreSQL reads only the index.
+        let most = if others.is_none() { MAX_COUNTED } else { MAX_EXAMINED };
         let sql = format!(
-            "SELECT heard, count(*) FROM (SELECT c.heard FROM callspan.calls c WHERE {} {order} LIMIT {most}) c GROUP BY heard",
-            condition.sql()
+            "SELECT heard, count(*) FILTER (WHERE is_found), count(*) FROM (SELECT c.heard, {} AS is_found
+                FROM callspan.calls c WHERE {range} ORDER BY c.begin_at DESC, c.id DESC LIMIT {most}) c GROUP BY heard",
+            others.as_deref().map_or_else(|| String::from("true"), |others| format!("({others})"))
         );
         let rows = self.rows(&sql, &condition).await?;
-        let count = |row: &IndexRow| {
-            Some((HeardClass::parse(row.get::<_, &str>(0))?, u64::try_from(row.get::<_, i64>(1)).ok()?))
-        };
-        Ok(rows.iter().filter_map(count).collect())
+        let examined: u64 = rows.iter().filter_map(|row| u64::try_from(row.get::<_, i64>(2)).ok()).sum();
+        Ok(ClassCounts { by_class: read_counts(&rows), is_least: examined >= most })
+    }
+
+    /// Counts the calls that [`IndexCondition::queries`] finds. Each look-up gives at most `most` calls.
+    async fn count_found(&mut self, condition: &IndexCondition, most: u64) -> Result<ClassCounts, ArchiveError> {
+        let found = condition.queries("c.site, c.id, c.heard", most).join(" UNION ");
+        let sql = format!("SELECT heard, count(*) FROM ({found}) c GROUP BY heard");
+        let counts = ClassCounts { by_class: read_counts(&self.rows(&sql, condition).await?), is_least: false };
+        Ok(ClassCounts { is_least: counts.total() >= most, ..counts })
     }
 
     /// Returns the call with a key, if the scope includes the call. The key is `SITE~ID`, or the id alone if only one
@@ -229,10 +236,11 @@ fn stored(row: &IndexRow) -> Result<StoredCall, ArchiveError> {
     Ok(StoredCall { stage: CallStage::Complete, record })
 }
 
-/// Returns the maximum number of calls that are counted for a search. It is lower for a search by text, because such a
-/// search compares the text of each call.
-pub(crate) fn most_counted(search: &CallSearch) -> u32 {
-    if compares_texts(search) { MAX_COUNTED_BY_TEXT } else { MAX_COUNTED }
+/// Reads the number of calls of each class from rows with the columns class and number.
+fn read_counts(rows: &[IndexRow]) -> Vec<(HeardClass, u64)> {
+    let count =
+        |row: &IndexRow| Some((HeardClass::parse(row.get::<_, &str>(0))?, u64::try_from(row.get::<_, i64>(1)).ok()?));
+    rows.iter().filter_map(count).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Returns the key by which the central console names a call: `SITE~ID`.
@@ -261,11 +269,12 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
 /// Character between the site and the id in the key of a call. Sites and ids do not contain this character.
 pub(super) const SITE_MARK: char = '~';
-/// Maximum number of calls that are counted. Counting the calls of many years would take minutes.
-const MAX_COUNTED: u32 = 200_000;
-/// Maximum number of calls that are counted for a search by text, i.e. 20 pages of the list. A user who needs fewer
-/// calls enters a longer text.
-const MAX_COUNTED_BY_TEXT: u32 = 1_000;
+/// Maximum number of calls that are counted in a range of time, or of a site.
+const MAX_COUNTED: u64 = 50_000;
+/// Maximum number of calls that are examined to count those with other properties, e.g. a text in a name.
+const MAX_EXAMINED: u64 = 2_000;
+/// Maximum number of rows that are read to count the calls of extensions.
+const MAX_LOOKED_UP: u64 = 5_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;
 /// Maximum number of calls that [`ArchiveIndex::owner_conflicts`] returns.

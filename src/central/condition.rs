@@ -12,11 +12,21 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 /// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
+    /// Conditions on the time and the site. An index has the calls of each in order of time.
+    range: Vec<String>,
+    /// All other conditions.
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// The SQL condition on extensions, and an SQL expression for each extension, by which an index is searched. `None`
-    /// if the search has no extensions, too many extensions, or an extension with a wildcard.
-    plain_extensions: Option<(String, Vec<String>)>,
+    /// Extensions that an index looks up; `None` if the search has no extensions, or a pattern of too many extensions.
+    extensions: Option<LookedUpExtensions>,
+}
+
+/// Extensions of a search that an index looks up one by one.
+#[derive(Debug)]
+struct LookedUpExtensions {
+    /// SQL placeholder of the list of extensions.
+    list: String,
+    count: usize,
 }
 
 impl IndexCondition {
@@ -25,7 +35,7 @@ impl IndexCondition {
         let mut condition = Self::default();
         condition.add_extensions(&search.scope.extensions);
         condition.add_any("c.direction", search.scope.directions.iter().map(word).collect());
-        condition.add_any("c.site", search.scope.sites.clone());
+        condition.add_sites(search.scope.sites.clone());
         condition.add_times(search);
         for digits in &search.numbers {
             condition.add_number(digits);
@@ -45,7 +55,7 @@ impl IndexCondition {
         condition.add_any("c.outcome", search.outcomes.iter().map(word).collect());
         condition.add_any("c.heard", search.heard.iter().map(|class| class.as_str().to_owned()).collect());
         condition.add_any("c.delivery", search.delivery.iter().map(word).collect());
-        condition.add_any("c.site", search.site.iter().cloned().collect());
+        condition.add_sites(search.site.iter().cloned().collect());
         condition
     }
 
@@ -62,8 +72,40 @@ impl IndexCondition {
 
     /// Returns all conditions as one SQL expression; the SQL word `true` if there is no condition.
     pub(super) fn sql(&self) -> String {
-        let plain = self.plain_extensions.as_ref().map(|(condition, _)| condition.as_str());
-        joined(self.parts.iter().map(String::as_str).chain(plain))
+        let list = self.extensions.as_ref().map(|extensions| any_extension(&format!("= ANY({})", extensions.list)));
+        joined(self.range.iter().chain(&self.parts).map(String::as_str).chain(list.as_deref()))
+    }
+
+    /// Returns the conditions on time and site, and the others, as SQL expressions. `None` instead of the others if there
+    /// are none.
+    pub(super) fn range_and_others(&self) -> (String, Option<String>) {
+        let others = (!self.parts.is_empty()).then(|| joined(self.parts.iter().map(String::as_str)));
+        (joined(self.range.iter().map(String::as_str)), others)
+    }
+
+    /// Returns the number of extensions that an index looks up; `None` if it looks up none.
+    pub(super) fn looked_up(&self) -> Option<usize> {
+        self.extensions.as_ref().map(|extensions| extensions.count)
+    }
+
+    /// Returns SQL queries that together find all calls. Each gives columns of the newest calls, at most `limit`, or of
+    /// the newest `limit` calls of each extension.
+    ///
+    /// Each extension is looked up by itself in each column, because PostgreSQL would read all calls for a single query
+    /// about a rare extension. Two queries can find the same call.
+    pub(super) fn queries(&self, columns: &str, limit: u64) -> Vec<String> {
+        let query = |by: Option<&str>| {
+            format!(
+                "SELECT {columns} FROM callspan.calls c WHERE {} ORDER BY c.begin_at DESC, c.id DESC LIMIT {limit}",
+                joined(self.range.iter().chain(&self.parts).map(String::as_str).chain(by))
+            )
+        };
+        let Some(LookedUpExtensions { list, .. }) = &self.extensions else { return vec![format!("({})", query(None))] };
+        let of_column = |column: &str| {
+            let by_extension = query(Some(&format!("{column} = e.extension")));
+            format!("(SELECT f.* FROM unnest({list}::text[]) e(extension) CROSS JOIN LATERAL ({by_extension}) f)")
+        };
+        EXTENSIONS.map(of_column).to_vec()
     }
 
     /// Returns the values in the order of their placeholders.
@@ -75,7 +117,7 @@ impl IndexCondition {
         for (at, sign) in [(search.since, ">="), (search.until, "<")] {
             if let Some(at) = at {
                 let at = self.value(system_time(at));
-                self.add(format!("c.begin_at {sign} {at}"));
+                self.range.push(format!("c.begin_at {sign} {at}"));
             }
         }
         if let Some((from, to)) = search.time_of_day {
@@ -104,70 +146,58 @@ impl IndexCondition {
     }
 
     /// Adds the condition that an extension of the call matches one of the patterns. At most [`MAX_LOOKUPS`] extensions
-    /// without wildcards are looked up by an index ([`Self::lookups`]). Otherwise PostgreSQL compares row by row.
+    /// are looked up by an index ([`Self::queries`]). Otherwise PostgreSQL compares row by row.
     fn add_extensions(&mut self, patterns: &[String]) {
         if patterns.is_empty() {
             return;
         }
-        let any =
-            |compare: String| format!("({})", EXTENSIONS.map(|column| format!("{column} {compare}")).join(" OR "));
-        let Some(plain) = plain_list(patterns) else {
-            let regex = self.value(NumberPattern::new(&patterns.join(",")).to_regex());
-            return self.add(any(format!("~ {regex}")));
+        let pattern = NumberPattern::new(&patterns.join(","));
+        let Some(extensions) = pattern.numbers(MAX_LISTED) else {
+            let regex = self.value(pattern.to_regex());
+            return self.add(any_extension(&format!("~ {regex}")));
         };
-        let count = plain.len();
-        let list = self.value(plain);
-        let condition = any(format!("= ANY({list})"));
-        if self.plain_extensions.is_some() || count > MAX_LOOKUPS {
-            return self.add(condition);
+        // No text in PostgreSQL contains NUL.
+        let extensions: Vec<String> = extensions.into_iter().filter(|extension| !extension.contains('\0')).collect();
+        let count = extensions.len();
+        let list = self.value(extensions);
+        if self.extensions.is_some() || count > MAX_LOOKUPS {
+            return self.add(any_extension(&format!("= ANY({list})")));
         }
-        // PostgreSQL refuses a query that does not use all its parameters. So both forms of the condition use the same
-        // parameter, the list.
-        let each = (1..=count).map(|n| format!("({list}::text[])[{n}]")).collect();
-        self.plain_extensions = Some((condition, each));
+        self.extensions = Some(LookedUpExtensions { list, count });
     }
 
-    /// Returns one SQL condition for each index look-up, e.g. `c.extension = '101'` for the first extension. Together
-    /// the look-ups find the same calls as [`Self::sql`]. Separate look-ups are needed because PostgreSQL would read
-    /// all calls for a single query about a rare extension. Without a short list of extensions, the result is the
-    /// single condition [`Self::sql`].
-    pub(super) fn lookups(&self) -> Vec<String> {
-        let parts = || self.parts.iter().map(String::as_str);
-        let Some((_, extensions)) = &self.plain_extensions else { return vec![joined(parts())] };
-        let each = extensions.iter().flat_map(|value| EXTENSIONS.map(|column| format!("{column} = {value}")));
-        each.map(|by| joined(parts().chain([by.as_str()]))).collect()
+    fn add_sites(&mut self, sites: Vec<String>) {
+        if let Some(condition) = self.any("c.site", sites) {
+            self.range.push(condition);
+        }
     }
 
     fn add_any(&mut self, column: &str, words: Vec<String>) {
+        if let Some(condition) = self.any(column, words) {
+            self.add(condition);
+        }
+    }
+
+    /// Returns the condition that a column has one of the words; `None` if there are no words.
+    fn any(&mut self, column: &str, words: Vec<String>) -> Option<String> {
         match words.as_slice() {
-            [] => {}
+            [] => None,
             // PostgreSQL reads an index in its order only if the column is compared with a single value.
             [word] => {
                 let word = self.value(word.clone());
-                self.add(format!("{column} = {word}"));
+                Some(format!("{column} = {word}"))
             }
             _ => {
                 let words = self.value(words);
-                self.add(format!("{column} = ANY({words})"));
+                Some(format!("{column} = ANY({words})"))
             }
         }
     }
 }
 
-/// Returns whether a search may have to compare texts of many calls. For example, millions of numbers contain the same
-/// three digits.
-pub(super) fn compares_texts(search: &CallSearch) -> bool {
-    let has_wildcards = |patterns: &[String]| !patterns.is_empty() && plain_list(patterns).is_none();
-    !search.numbers.is_empty()
-        || !search.words.is_empty()
-        || has_wildcards(&search.extensions)
-        || has_wildcards(&search.scope.extensions)
-}
-
-/// Returns the extensions in a list of patterns; `None` if a pattern has wildcards.
-fn plain_list(patterns: &[String]) -> Option<Vec<String>> {
-    let plain: Vec<String> = patterns.join(",").split(',').map(|part| part.trim().to_owned()).collect();
-    plain.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).then_some(plain)
+/// Returns the SQL condition that a column with an extension of the call meets a comparison.
+fn any_extension(comparison: &str) -> String {
+    format!("({})", EXTENSIONS.map(|column| format!("{column} {comparison}")).join(" OR "))
 }
 
 /// Joins conditions by AND; returns the SQL word `true` if there is no condition.
@@ -195,8 +225,11 @@ fn escaped(text: &str) -> String {
 
 /// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up by an index. A longer list is compared row by row.
-const MAX_LOOKUPS: usize = 16;
+/// Maximum number of extensions that are looked up by an index, e.g. those of the pattern `2xx`. A longer list is compared
+/// row by row.
+const MAX_LOOKUPS: usize = 100;
+/// Maximum number of extensions in a list. A pattern of more extensions becomes a regular expression.
+const MAX_LISTED: usize = 1_000;
 /// Maximum number of digits of a number that the index looks for. Few numbers have the same last seven digits.
 const MAX_LOOKED_UP_DIGITS: usize = 7;
 /// Number of seconds in a day.
@@ -207,6 +240,17 @@ mod tests {
     use super::*;
     use crate::call::record::CallDirection;
     use crate::journal::CallScope;
+
+    #[test]
+    fn extensions_of_a_wide_pattern_are_compared_row_by_row() {
+        for (pattern, comparison) in [("xxx", "= ANY($1)"), ("2*", "~ $1"), ("xxxx", "~ $1")] {
+            let search = CallSearch { extensions: vec![String::from(pattern)], ..CallSearch::default() };
+            let condition = IndexCondition::of(&search);
+            let (range, others) = condition.range_and_others();
+            assert_eq!((range.as_str(), condition.looked_up()), ("true", None), "{pattern}");
+            assert!(others.is_some_and(|sql| sql.contains(&format!("c.to_extension {comparison}"))), "{pattern}");
+        }
+    }
 
     #[test]
     fn scope_and_filters_are_both_conditions() {
@@ -224,18 +268,22 @@ mod tests {
         };
         let condition = IndexCondition::of(&search);
         let sql = condition.sql();
-        assert!(sql.contains("c.extension ~ $1") && sql.contains("c.extension = ANY($4)"), "{sql}");
+        assert!(sql.contains("c.extension = ANY($1)") && sql.contains("c.extension = ANY($4)"), "{sql}");
         assert_eq!(sql.matches("c.direction = $").count(), 2, "{sql}");
-        let lookups = condition.lookups();
-        assert_eq!(lookups.len(), 6);
-        assert!(lookups.iter().all(|sql| sql.contains("c.extension ~ $1") && !sql.contains("ANY($4)")), "{lookups:?}");
-        assert!(lookups[4].ends_with("c.from_extension = ($4::text[])[2]"), "{lookups:?}");
+        assert_eq!(condition.looked_up(), Some(100));
+        let queries = condition.queries("c.id", 51);
+        assert_eq!(queries.len(), 3);
+        assert!(
+            queries.iter().all(|sql| sql.contains("unnest($1::text[])") && sql.contains("= ANY($4)")),
+            "{queries:?}"
+        );
+        assert!(queries[1].contains("c.from_extension = e.extension ORDER BY"), "{queries:?}");
         assert_eq!(format!("{:?}", condition.values[2]), "\"%49\\\\%5%\"");
         let long = CallSearch { numbers: vec![String::from("74951234567")], ..CallSearch::default() };
         let long = IndexCondition::of(&long);
         assert_eq!(long.sql(), "c.digits LIKE $1 AND strpos(c.digits, $2) > 0");
         assert_eq!(format!("{:?}", long.values), "[\"%1234567%\", \"74951234567\"]");
         let all = IndexCondition::of(&CallSearch::default());
-        assert_eq!((all.sql().as_str(), all.lookups()), ("true", vec![String::from("true")]));
+        assert_eq!((all.sql().as_str(), all.queries("c.id", 1).len(), all.looked_up()), ("true", 1, None));
     }
 }

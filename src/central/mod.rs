@@ -13,6 +13,7 @@ pub(crate) mod objects;
 pub(crate) mod schema;
 mod schema_copies;
 mod schema_same_day;
+mod schema_search;
 mod schema_shared;
 mod schema_voice;
 

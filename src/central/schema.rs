@@ -6,12 +6,13 @@
 
 use super::schema_copies::V4;
 use super::schema_same_day::V5;
+use super::schema_search::V7;
 use super::schema_shared::V3;
 use super::schema_voice::V6;
 
 /// SQL of the schema's migrations. The text at index n migrates from version n to n + 1. A released migration never
 /// changes.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
 
 /// SQL that creates the table of schema versions. It runs before any migration.
 pub(super) const VERSIONS: &str = "

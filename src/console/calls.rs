@@ -12,8 +12,9 @@ use super::control::refused;
 use super::pages;
 use super::query::{CallsQuery, DayRange};
 use super::server::{ConsoleState, StateError};
+use super::source::CallSource;
 use crate::call::record::CallRecord;
-use crate::journal::{CallSearch, HeardClass, MAX_IDS};
+use crate::journal::{CallSearch, ClassCounts, FoundCalls, HeardClass, MAX_IDS};
 use crate::service::clock::wall_clock;
 use crate::text::without_formula;
 
@@ -25,10 +26,7 @@ pub(super) struct FoundPage {
     /// Start (µs since the Unix epoch) and id of the last call in the page; `None` if there are no older calls.
     pub(super) next: Option<(i64, String)>,
     /// Number of calls in each class (how much can be heard). The user's filter by class does not affect these counts.
-    pub(super) counts: Vec<(HeardClass, u64)>,
-    /// Maximum number of calls that are counted. If the sum of the counts is this number, the search may find more
-    /// calls.
-    pub(super) most_counted: u64,
+    pub(super) counts: ClassCounts,
     /// Range of time that was searched.
     pub(super) range: DayRange,
     /// The search text as the console understood it, e.g. the digits of a number.
@@ -54,17 +52,7 @@ struct CallList<'a> {
 impl FoundPage {
     /// Returns the number of calls in a class (how much can be heard).
     pub(super) fn count(&self, class: HeardClass) -> u64 {
-        self.counts.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
-    }
-
-    /// Returns the number of calls in all classes.
-    pub(super) fn total(&self) -> u64 {
-        self.counts.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Returns whether the search may find more calls than were counted.
-    pub(super) fn may_have_more(&self) -> bool {
-        self.total() >= self.most_counted
+        self.counts.by_class.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
     }
 }
 
@@ -108,7 +96,7 @@ pub(super) async fn api(
     match find(&state, &viewer, &query, PageSize::Page).await {
         Ok(found) => {
             let next = found.next.as_ref().map(|(begin, id)| format!("{begin}~{id}"));
-            let (total, total_is_least) = (found.total(), found.may_have_more());
+            let (total, total_is_least) = (found.counts.total(), found.counts.is_least);
             Json(CallList { total, total_is_least, read_as: &found.read_as, next, calls: &found.calls }).into_response()
         }
         Err(error) => access::failed(&error),
@@ -128,8 +116,8 @@ pub(super) async fn report(
         Ok(found) => {
             let counts: serde_json::Map<String, serde_json::Value> =
                 HeardClass::ALL.iter().map(|class| (class.as_str().to_owned(), found.count(*class).into())).collect();
-            let mut report = serde_json::json!({ "total": found.total(), "heard": counts });
-            if found.may_have_more() {
+            let mut report = serde_json::json!({ "total": found.counts.total(), "heard": counts });
+            if found.counts.is_least {
                 report["total_is_least"] = true.into();
             }
             Json(report).into_response()
@@ -178,7 +166,7 @@ enum PageSize {
     Page,
     /// A part of a CSV file, without the counts.
     Csv,
-    /// Only the counts of all classes, without calls.
+    /// Only the counts of all classes.
     CountsOnly,
 }
 
@@ -187,7 +175,7 @@ impl PageSize {
         match self {
             Self::Page => PAGE,
             Self::Csv => CSV_PAGE,
-            Self::CountsOnly => 1,
+            Self::CountsOnly => COUNTED_CALLS,
         }
     }
 }
@@ -212,25 +200,42 @@ async fn find(
             let range = query.range(now, newest);
             (search.since, search.until) = (range.since, range.until);
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
-            let of_all_classes = CallSearch { heard: None, ..search.clone() };
-            // A CSV file contains no counts. Computing them for each page of the file would be a waste.
-            let counts = match size {
-                PageSize::Csv => Vec::new(),
-                PageSize::Page | PageSize::CountsOnly => journal.count_by_class(&of_all_classes)?,
-            };
             let found = journal.search(&search, query.before().as_ref(), size.calls())?;
+            let counts = match size {
+                // A CSV file contains no counts. Computing them for each page of the file would be a waste.
+                PageSize::Csv => ClassCounts::default(),
+                PageSize::Page | PageSize::CountsOnly => count(journal, &search, &query, &found)?,
+            };
             let read_as = search.numbers.iter().map(|digits| format!("…{digits}")).chain(search.words.iter().cloned());
             Ok(FoundPage {
                 calls: found.calls.into_iter().map(|call| call.record).collect(),
                 next: found.next,
                 counts,
-                most_counted: journal.most_counted(&of_all_classes),
                 range,
                 read_as: read_as.collect::<Vec<_>>().join(", "),
                 task_url: site.task_url.clone(),
             })
         })
         .await
+}
+
+/// Returns the number of calls in each class that a search finds. `found` is the page of the list that the query asks for.
+fn count(
+    journal: &dyn CallSource,
+    search: &CallSearch,
+    query: &CallsQuery,
+    found: &FoundCalls,
+) -> Result<ClassCounts, StateError> {
+    let on_page = ClassCounts::of(&found.calls);
+    // If the page has all calls of the search, a second query is not needed.
+    if search.heard.is_none() && query.before().is_none() && found.next.is_none() {
+        return Ok(on_page);
+    }
+    let mut counts = journal.count_by_class(&CallSearch { heard: None, ..search.clone() })?;
+    if counts.is_least {
+        counts.raise_to(&on_page);
+    }
+    Ok(counts)
 }
 
 /// Returns the ids of the calls that have all tags which a text contains (e.g. `#complaint`); `None` if the text has no
@@ -290,6 +295,9 @@ pub(super) fn csv_field(text: &str) -> String {
 const MAX_TAGS: usize = 4;
 /// Number of calls on a page of the list.
 const PAGE: u32 = 50;
+/// Number of calls that a request for the counts alone reads. If the search finds fewer, they are counted exactly even in a
+/// large archive.
+const COUNTED_CALLS: u32 = 100;
 /// Number of calls read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;
 /// Maximum number of rows in a CSV file. It suffices for a year of a small office, i.e. for some 50 MiB of text.

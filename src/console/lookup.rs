@@ -14,7 +14,7 @@ use super::query::{midnight, parse_day, parse_time, read_text};
 use super::server::{ConsoleState, StateError};
 use super::text::{Lang, clock_time, date_time, iso_day, length};
 use crate::call::record::{CallRecord, CallVerdict, DeliveryState};
-use crate::journal::{CallSearch, HeardClass};
+use crate::journal::{CallSearch, ClassCounts, HeardClass};
 use crate::service::clock::wall_clock;
 use crate::time::Timestamp;
 
@@ -40,7 +40,7 @@ struct WhyAnswer {
     /// Calls from or to this number outside the range: the nearest before it and after it.
     nearest: Vec<CallRecord>,
     /// Number of all calls in the range, from and to any number, for each class (how much can be heard).
-    others: Vec<(HeardClass, u64)>,
+    others: ClassCounts,
 }
 
 /// State of the mirror port in a range of time, concluded from the calls of that time.
@@ -86,14 +86,13 @@ impl WhyAnswer {
     }
 
     fn others(&self, classes: &[HeardClass]) -> u64 {
-        self.others.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
+        self.others.by_class.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
     /// Returns the word for the answer in the API. The range has calls of the number, or only calls of other numbers,
     /// or no calls.
     fn code(&self) -> &'static str {
-        let all = self.others.iter().map(|(_, count)| count).sum::<u64>();
-        match (self.calls.is_empty(), all) {
+        match (self.calls.is_empty(), self.others.total()) {
             (false, _) => "seen",
             (true, 0) => "nothing_seen_of_any_number",
             (true, _) => "number_not_seen",
@@ -127,8 +126,12 @@ pub(super) async fn api(
     }
     match answer(&state, &viewer, &query).await {
         Ok(Some(answer)) => {
-            let others: serde_json::Map<String, serde_json::Value> =
-                answer.others.iter().map(|(class, count)| (class.as_str().to_owned(), (*count).into())).collect();
+            let others: serde_json::Map<String, serde_json::Value> = answer
+                .others
+                .by_class
+                .iter()
+                .map(|(class, count)| (class.as_str().to_owned(), (*count).into()))
+                .collect();
             Json(serde_json::json!({
                 "answer": answer.code(), "mirror": answer.mirror().as_str(), "from": answer.range.0, "to": answer.range.1, "read_as": answer.digits,
                 "calls": answer.calls, "attempts": answer.nearest, "looked_at": others,
@@ -198,6 +201,7 @@ fn show(viewer: &Viewer, query: &WhyQuery, answer: Option<&WhyAnswer>) -> Markup
                 div.cols.even { (nearest(viewer, answer)) (causes(viewer, query, answer)) }
                 details.plain-d { summary { (t("What was looked through", "Что просмотрено")) }
                     p.muted { (t("Digits", "Цифры")) " " (answer.digits.join(", ")) ", "
+                        @if answer.others.is_least { (t("at least", "не меньше")) " " }
                         (viewer.lang.count(answer.others(&HeardClass::ALL), ["call", "calls"], ["звонок", "звонка", "звонков"]))
                         " " (t("of all numbers in this time.", "всех номеров за это время."))
                         @if !viewer.user.visible().extensions.is_empty() {

@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 
 use super::server::StateError;
 use crate::call::record::CallRecord;
-use crate::central::calls::{OtherSiteCall, most_counted};
+use crate::central::calls::OtherSiteCall;
 use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveError, ArchiveIndex, ObjectArchive};
 use crate::delivery::row::JobRow;
-use crate::journal::{CallScope, CallSearch, FoundCalls, HeardClass, Journal, StoredCall};
+use crate::journal::{CallScope, CallSearch, ClassCounts, FoundCalls, Journal, StoredCall};
 use crate::time::Timestamp;
 
 /// Whether the console shows one recorder or a central archive.
@@ -41,14 +41,8 @@ pub(super) trait CallSource {
         Ok(calls)
     }
 
-    /// Returns the number of calls that a search finds, for each class.
-    fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>>;
-
-    /// Returns the maximum number of calls that [`Self::count_by_class`] counts. If there are more, it counts the
-    /// newest.
-    fn most_counted(&self, _search: &CallSearch) -> u64 {
-        u64::MAX
-    }
+    /// Returns the number of calls that a search finds, for each class. A large archive counts the newest calls only.
+    fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts>;
 
     /// Returns the call with this id; `None` if it does not exist or is outside the scope.
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
@@ -75,8 +69,8 @@ impl CallSource for Journal {
         Ok(Self::first_calls(self, search, limit)?)
     }
 
-    fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
-        Ok(Self::count_by_class(self, search)?)
+    fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts> {
+        Ok(ClassCounts { by_class: Self::count_by_class(self, search)?, is_least: false })
     }
 
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {
@@ -141,12 +135,8 @@ impl CallSource for AccountSource<'_> {
         Ok(calls)
     }
 
-    fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
+    fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts> {
         self.source.count_by_class(search)
-    }
-
-    fn most_counted(&self, search: &CallSearch) -> u64 {
-        self.source.most_counted(search)
     }
 
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {
@@ -234,12 +224,8 @@ impl CallSource for CentralReader {
         self.ask(async |index| index.search(search, before, limit).await)
     }
 
-    fn count_by_class(&self, search: &CallSearch) -> SourceResult<Vec<(HeardClass, u64)>> {
+    fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts> {
         self.ask(async |index| index.count_by_class(search).await)
-    }
-
-    fn most_counted(&self, search: &CallSearch) -> u64 {
-        most_counted(search).into()
     }
 
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>> {

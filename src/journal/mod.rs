@@ -57,7 +57,7 @@ pub(crate) use durable::make_durable;
 pub use encrypt::EncryptedRecording;
 pub use moments::SlotCount;
 pub(crate) use retention::{DeliveryNeed, RecordingRow};
-pub use search::{CallScope, CallSearch, FoundCalls, HeardClass, MAX_IDS};
+pub use search::{CallScope, CallSearch, ClassCounts, FoundCalls, HeardClass, MAX_IDS};
 pub(crate) use sidecar::StaleRecord;
 pub(crate) use states::CallToStore;
 pub(crate) use totals::PeriodTotals;

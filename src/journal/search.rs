@@ -1,6 +1,8 @@
 //! Search of calls. The table `call_search` contains only the columns that a search compares. So it is small enough
 //! that a search reads all its rows: 200,000 calls take about 30 MiB.
 
+use std::collections::BTreeMap;
+
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{FromSqlError, Value};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -138,6 +140,39 @@ pub struct FoundCalls {
     /// Start (µs since the Unix epoch) and id of the last call in the page. The next page continues after this call;
     /// `None` if there are no older calls.
     pub next: Option<(i64, String)>,
+}
+
+/// The number of calls that a search finds, for each class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// Classes with at least one call, and the number of its calls.
+    pub by_class: Vec<(HeardClass, u64)>,
+    /// Whether the search may find more calls than were counted, because counting stopped at a limit.
+    pub is_least: bool,
+}
+
+impl ClassCounts {
+    /// Counts calls.
+    pub(crate) fn of(calls: &[StoredCall]) -> Self {
+        let mut by_class = BTreeMap::new();
+        calls.iter().for_each(|call| *by_class.entry(HeardClass::of(&call.record)).or_default() += 1);
+        Self { by_class: by_class.into_iter().collect(), is_least: false }
+    }
+
+    /// Raises the number of each class to that of some of the calls found.
+    pub(crate) fn raise_to(&mut self, found: &Self) {
+        for (class, least) in &found.by_class {
+            match self.by_class.iter_mut().find(|(known, _)| known == class) {
+                Some((_, count)) => *count = (*count).max(*least),
+                None => self.by_class.push((*class, *least)),
+            }
+        }
+    }
+
+    /// Returns the number of calls in all classes.
+    pub fn total(&self) -> u64 {
+        self.by_class.iter().map(|(_, count)| count).sum()
+    }
 }
 
 impl Journal {

@@ -64,6 +64,34 @@ impl NumberPattern {
         (spare == 0).then_some(number)
     }
 
+    /// Returns all numbers that the pattern matches, sorted; `None` if there are more than `max`.
+    pub(crate) fn numbers(&self, max: usize) -> Option<Vec<String>> {
+        let mut all = Vec::new();
+        for atoms in &self.alternatives {
+            let mut numbers = vec![String::new()];
+            for atom in atoms {
+                let ranges = match atom {
+                    PatternAtom::Literal(c) => vec![(*c, *c)],
+                    PatternAtom::Digit => vec![('0', '9')],
+                    PatternAtom::Class(ranges) => ranges.clone(),
+                    PatternAtom::One | PatternAtom::Any => return None,
+                };
+                let chars = || ranges.iter().flat_map(|(low, high)| *low..=*high);
+                if numbers.len() * chars().take(max + 1).count() > max {
+                    return None;
+                }
+                numbers = numbers.iter().flat_map(|number| chars().map(move |c| format!("{number}{c}"))).collect();
+            }
+            all.extend(numbers);
+            if all.len() > max {
+                return None;
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Some(all)
+    }
+
     /// Returns a regular expression for PostgreSQL (manual, 9.7.3) that matches the same numbers.
     pub(crate) fn to_regex(&self) -> String {
         let alternatives: Vec<String> = self.alternatives.iter().filter_map(|atoms| regex(atoms)).collect();
@@ -571,6 +599,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_a_pattern_are_those_that_it_matches() {
+        for (pattern, first, count) in [
+            ("21x", Some("210"), 10),
+            ("2[1-3]x,215", Some("210"), 30),
+            ("_NX", Some("20"), 80),
+            ("101,102", Some("101"), 2),
+            ("[9-1]", None, 0),
+            ("", None, 0),
+        ] {
+            let numbers = NumberPattern::new(pattern).numbers(100).unwrap_or_else(|| panic!("{pattern}"));
+            assert_eq!((numbers.first().map(String::as_str), numbers.len()), (first, count), "{pattern}");
+            assert!(numbers.iter().all(|number| NumberPattern::new(pattern).matches(number)), "{pattern}");
+        }
+        for pattern in ["xxx", "2*", "_2.", "_2!", "1xx,2x", "[0-9a-zA-Z]x"] {
+            assert_eq!(NumberPattern::new(pattern).numbers(100), None, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_range_is_covered_exactly() {
         for (low, high) in [(101_u32, 110), (100, 199), (123, 457), (200, 200), (1, 998)] {
             let (low_text, high_text) = (format!("{low:03}"), format!("{high:03}"));
@@ -586,7 +633,9 @@ mod tests {
         fn any_text_is_checked_without_panic(text in "[0-9xXNZ.!*#+_(){}|;,\\\\ -]{0,12}|.{0,12}", number in ".{0,12}") {
             let _ = NumberPattern::check(&text);
             let _ = NumberPattern::check_text(&text);
-            let _ = NumberPattern::new(&text).matches(&number);
+            let pattern = NumberPattern::new(&text);
+            let is_listed = pattern.numbers(100).map(|numbers| numbers.contains(&number));
+            proptest::prop_assert!(is_listed.is_none_or(|listed| listed == pattern.matches(&number)));
         }
     }
 }

@@ -38,7 +38,7 @@ pub(in super::super) fn results(viewer: &Viewer, query: &CallsQuery, found: &Fou
 fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);
-    let total = found.total();
+    let total = found.counts.total();
     let title = match (found.range.single_day(), query.q.is_empty()) {
         (Some(day), _) => day_title(lang, day),
         (None, false) => t("Found", "Найдено").to_owned(),
@@ -50,14 +50,14 @@ fn summary(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
     html! {
         section.card.day aria-labelledby="dh" {
             div.head {
-                h2 id="dh" { (title) ": " @if found.may_have_more() { (t("at least", "не меньше")) " " }
+                h2 id="dh" { (title) ": " @if found.counts.is_least { (t("at least", "не меньше")) " " }
                     (lang.count(total, ["call", "calls"], ["звонок", "звонка", "звонков"])) }
                 p {
                     (lang.grouped(answered)) " " (t("answered", "отвечено")) ", "
                     b { (lang.grouped(of(HeardClass::Both))) " " (t("heard whole", "слышно целиком")) }
                     @if of(HeardClass::Excluded) > 0 { ", " (lang.grouped(of(HeardClass::Excluded))) " " (t("excluded by rule", "исключено правилом")) }
                     @if not_whole > 0 { ", " b { (lang.grouped(not_whole)) " " (t("not whole", "не целиком")) } }
-                    @if found.may_have_more() { ". " (t("The counts are those of the newest calls", "Сосчитаны только последние звонки")) }
+                    @if found.counts.is_least { ". " (t("The counts are those of the newest calls", "Сосчитаны только последние звонки")) }
                     @if !found.read_as.is_empty() { ". " (t("Read as", "Прочитано как")) " " (found.read_as) }
                 }
             }
@@ -87,7 +87,7 @@ fn day_title(lang: Lang, day: Timestamp) -> String {
 }
 
 fn bar(found: &FoundPage) -> Markup {
-    let total = found.total().max(1) as f64;
+    let total = found.counts.total().max(1) as f64;
     let mut at = 0.0;
     let mut pieces = Vec::new();
     for class in HeardClass::ALL {
@@ -145,13 +145,13 @@ fn table(viewer: &Viewer, query: &CallsQuery, found: &FoundPage) -> Markup {
                 }
             }
             div.pager {
-                span.muted { (found.calls.len()) " " (t("of", "из")) " " (viewer.lang.grouped(found.total())) }
+                span.muted { (found.calls.len()) " " (t("of", "из")) " " (viewer.lang.grouped(found.counts.total())) }
                 @if let Some((begin, id)) = &found.next {
                     a.btn href={ (query.link("/calls", |_| {})) (if query.link("", |_| {}).is_empty() { "?" } else { "&" })
                         "cursor=" (begin) "~" (id) } { (t("Older", "Раньше")) }
                 }
                 @if viewer.user.may(AccountRight::Download) {
-                    a.btn href=(query.link("/calls.csv", |_| {})) { "CSV " (t("of", "из")) " " (viewer.lang.grouped(found.total())) }
+                    a.btn href=(query.link("/calls.csv", |_| {})) { "CSV " (t("of", "из")) " " (viewer.lang.grouped(found.counts.total())) }
                 }
             }
         }

@@ -199,7 +199,7 @@ impl Central {
         let text = format!("[archive]\n{}\nindex = \"{}\"\n", central.objects, central.postgres.url("postgres"));
         std::fs::write(central.config(), text).expect("written");
         let migrated = central.run(&["migrate"], "");
-        assert!(migrated.contains("from version 0 to 6"), "{migrated}");
+        assert!(migrated.contains("from version 0 to 7"), "{migrated}");
         assert!(central.run(&["migrate"], "").contains("already"));
         central
     }
