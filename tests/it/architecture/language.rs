@@ -192,7 +192,7 @@ fn sentences(comment: &str) -> impl Iterator<Item = &str> {
         }
         let is_end = |at: &usize| !ABBREVIATIONS.iter().any(|short| rest[..*at].ends_with(short));
         let find = |end: &&str| rest.match_indices(*end).map(|(at, _)| at).find(is_end).map(|at| (at, end.len()));
-        let end = ends.iter().filter_map(|end| find(end)).min();
+        let end = ends.iter().filter_map(find).min();
         let (at, length) = end.unwrap_or((rest.len(), 0));
         let sentence = &rest[..at];
         rest = &rest[at + length..];
