@@ -130,7 +130,7 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
-    /// Counts another clock from this packet on. `ticks` is the difference from the last timestamp, and `due_ns` is the
+    /// Counts another clock from this packet on. `ticks` is the difference from the last timestamp. `due_ns` is the
     /// media time that the packet has if its delay is that of the last packet.
     ///
     /// RFC 7160 section 4.1: the time since the last packet counts the former clock. Some senders count the new clock. So

@@ -69,7 +69,7 @@ fn rows_of_a_live_call_are_synced_as_often_as_the_spool() {
 }
 
 /// SQLite copies the log into the database from time to time. If the sync of the database fails then, Linux counts the
-/// pages as written, so a later sync would succeed although they may be missing on the disk.
+/// pages as written. So a later sync would succeed, although the pages may be missing on the disk.
 #[test]
 fn failed_sync_of_the_database_is_mended_by_the_next_write() {
     let Some(faults) =
