@@ -184,14 +184,18 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether this new leg is the second part of a click-to-call. First the PBX called an extension, and now
-    /// it calls the outside number for it. The new leg names the extension as its caller, or the first part named no
-    /// caller.
+    /// it calls the outside number for it. The numbers agree (see [`LegSignature::names_parties_of`]), or the first part
+    /// named no caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
-            && (same_number(older.from, self.to)
-                || (same_number(older.to, self.from) && self.from != self.to)
-                || older.nameless_caller)
+            && (older.nameless_caller || self.names_parties_of(older))
+    }
+
+    /// Returns whether the numbers show that this leg is the second part of a click-to-call. The new leg names the
+    /// extension of the first part as its caller, or the first part named the number that is called now.
+    pub(crate) fn names_parties_of(&self, older: &LegSignature<'_>) -> bool {
+        same_number(older.from, self.to) || (same_number(older.to, self.from) && self.from != self.to)
     }
 
     /// Returns whether the PBX sent this new leg for the caller of an older leg, who waits at the PBX. The caller may

@@ -7,10 +7,11 @@ use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::one_name::is_called_already;
 use crate::call::correlate::question::{LegQuestion, MetLeg};
-use crate::call::correlation_keys::{LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
+use crate::time::Timestamp;
 
 /// Returns the evidence of the rule `own_call`, a contradiction. The older leg is a separate call to the same address,
 /// so it did not cause the new leg.
@@ -144,14 +145,17 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
 /// Returns the evidence of the rule `click_to_call`: the PBX first called an extension, and when it answered, called
 /// the other number.
 ///
-/// If the first leg names no caller, it could belong to any call. Then the rule applies only if no other caller waits
-/// for an outgoing call.
+/// If the first leg names no caller, it could belong to any call. Then the rule applies only to an outside number, and
+/// only if no other caller waits for an outgoing call. E.g. a queue rings two extensions with a word as their caller.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
+    let to_extension = question.signature.to.is_none_or(|to| plan.is_extension(to));
+    let is_named = |leg: &Leg| !to_extension || question.signature.names_parties_of(&leg.signature());
     let met = question.met_legs().iter().map(|met| (met.key, met.leg));
-    let named: Vec<Evidence> = met.filter(|(_, leg)| is_click_to_call(question, leg)).map(clicked).collect();
-    if !named.is_empty() || question.signature.to.is_none_or(|to| plan.is_extension(to)) {
+    let met = met.filter(|(_, leg)| is_named(leg) && is_click_to_call(question, leg));
+    let named: Vec<Evidence> = met.map(clicked).collect();
+    if !named.is_empty() || to_extension {
         return named;
     }
     let nameless = table.correlation().nameless_calls_of(question.signature.hop.0).iter();
@@ -169,7 +173,9 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_lone = question.correlator.table.is_lone(leg.call());
-    let just_answered = leg.dialog.answered.is_some_and(|(at, _)| question.signature.at.since(at) <= PAIR_WINDOW);
+    let at = question.signature.at;
+    let is_just_before = |answered: Timestamp| at.since(answered) <= PAIR_WINDOW && answered.since(at) <= CLOCK_SKEW;
+    let just_answered = leg.dialog.answered.is_some_and(|(answered, _)| is_just_before(answered));
     is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
 }
 
