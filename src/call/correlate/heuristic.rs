@@ -207,7 +207,7 @@ impl<'a> MetLeg<'a> {
             key,
             leg,
             onward: onward_rule(question, leg),
-            waiting: waiting_rule(question, leg),
+            waiting: waiting_rule(question, key, leg),
             is_own_call: question.signature.is_own_call_beside(&leg.signature()),
         }
     }
@@ -245,7 +245,7 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
 ///
 /// The caller may hear ringback, music or nothing. Responses to the older leg may be missing, because the mirror port
 /// may show them late.
-fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
+fn waiting_rule(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
     let is_for_other =
         || question.correlator.is_for_other_call_of_program(own, &other) || is_called_already(question, leg);
@@ -256,7 +256,7 @@ fn waiting_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule
     } else {
         return None;
     };
-    hears_nobody(question, leg).then_some(rule)
+    hears_nobody(question, key, leg).then_some(rule)
 }
 
 /// Returns whether the PBX called outside numbers for the extension that sent this leg, and no such call was answered.
@@ -270,9 +270,17 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 }
 
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
-fn hears_nobody(question: &LegQuestion<'_>, leg: &Leg) -> bool {
-    let is_talking = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
-    !question.correlator.table.legs_of(leg.call()).any(is_talking)
+///
+/// The legs on the way from the caller to this leg do not count, e.g. the leg from the trunk to a proxy or to a border
+/// controller before the PBX.
+fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
+    let Correlator { table, .. } = question.correlator;
+    let leads_to_leg = |other: LegKey| question.correlator.caused_legs(other).contains(&key);
+    let is_talking = |other: &LegKey| {
+        let is_answered = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
+        table.leg(*other).is_some_and(is_answered) && !leads_to_leg(*other)
+    };
+    !table.keys_of(leg.call()).iter().any(is_talking)
 }
 
 impl Correlator<'_> {
