@@ -349,6 +349,16 @@ impl Referral {
         key(self) == key(other) && self.request.target == other.request.target
     }
 
+    /// Records that the machine which was asked has passed the REFER on. The machine that receives it now is asked, and
+    /// sends the INVITE. Returns false if this message has not passed the REFER on.
+    pub(crate) fn pass_on(&mut self, datagram: &UdpDatagram<'_>) -> bool {
+        let is_passed_on = datagram.src.same_host(self.request.asked) && !datagram.dst.same_host(self.request.asked);
+        if is_passed_on {
+            self.request.asked = datagram.dst;
+        }
+        is_passed_on
+    }
+
     /// Records the end of the transfer. A PBX may report success just before it calls the target, so the REFER stays
     /// valid for a moment.
     pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {

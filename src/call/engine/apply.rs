@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Stores a REFER, unless it is a retransmission. If the INVITE that it causes was captured before, joins or
+    /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores who is asked now. If the INVITE that it causes was captured before, joins or
     /// relates the call of this INVITE. Does nothing while spools are read back after a restart.
     fn note_referral(
         &mut self,
@@ -131,9 +131,11 @@ impl Engine {
         }
         let Some(mut referral) = self.correlator().read_referral(slot, message, datagram) else { return };
         self.apply(self.correlator().referred_consultation(&referral), sink);
-        let mut known = self.table.referrals().iter();
-        if known.any(|r| r.is_repeated_by(&referral)) {
-            return;
+        if let Some(known) = self.table.referral_mut(|known| known.is_repeated_by(&referral)) {
+            if !known.pass_on(datagram) {
+                return;
+            }
+            referral = known.clone();
         }
         if let Some((at, command)) = self.correlator().referred_call(&referral) {
             referral.request.spent_at = Some(at);
@@ -141,7 +143,10 @@ impl Engine {
             referral.conversation = self.table.leg(slot).map_or(referral.conversation, Leg::call);
         }
         self.store_referral(&referral, sink);
-        self.table.add_referral(referral, MAX_REFERRALS);
+        match self.table.referral_mut(|known| known.is_repeated_by(&referral)) {
+            Some(known) => known.request = referral.request,
+            None => self.table.add_referral(referral, MAX_REFERRALS),
+        }
     }
 
     /// Marks a REFER as ended, if a NOTIFY reports the end of its transfer. It is the newest REFER of this call that
