@@ -163,16 +163,17 @@ impl Conversation {
             self.relations.push(relation);
             return true;
         }
-        // If a leg could belong to several calls, content decides. So a relation found by content replaces a relation
-        // found by another rule.
+        // If a leg could belong to several calls, content decides. If a party talked in another call before, a REFER
+        // shows that it transferred this call. So such a relation replaces the relation by the other rule.
+        let is_better = |known: &RelationRecord| {
+            matches!(
+                (known.why, relation.why),
+                (CorrelationRule::Ambiguous, CorrelationRule::MediaContent)
+                    | (CorrelationRule::Consultation, CorrelationRule::ReferReplaces)
+            )
+        };
         let known = self.relations.iter_mut().find(|known| known.id == relation.id);
-        match known {
-            Some(known) if known.why == CorrelationRule::Ambiguous && relation.why == CorrelationRule::MediaContent => {
-                *known = relation;
-                true
-            }
-            _ => false,
-        }
+        known.filter(|known| is_better(known)).map(|known| *known = relation.clone()).is_some()
     }
 
     /// Returns the call record as of now. `legs` are the legs of this call, oldest first.

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::call::correlate::Correlator;
-use crate::call::correlate::sound_group::{SoundGroup, common_time, is_conversation};
+use crate::call::correlate::sound_group::{LEAST_SOUND, SoundGroup, common_time, is_conversation};
 use crate::call::correlate::tie::are_answered_together;
 use crate::call::correlation_rule::EvidenceStrength;
 use crate::call::keys::{CallKey, LegKey};
@@ -44,6 +44,15 @@ impl Correlator<'_> {
             found.extend((!legs.is_empty()).then_some(legs));
         }
         found
+    }
+
+    /// Returns the legs of an ended call with a conversation that went on after the end of the recorded leg.
+    pub(crate) fn legs_heard_after_recording(&self, call: CallKey) -> Vec<LegKey> {
+        let Some(recorded) = self.recorded_leg(call) else { return Vec::new() };
+        let times = |leg: &Leg| leg.media.last_at().zip(recorded.media.last_at());
+        let goes_on = |leg: &Leg| times(leg).is_some_and(|(own, end)| own.since(end) >= LEAST_SOUND);
+        let is_heard = |key: &&LegKey| self.table.leg(**key).is_some_and(|leg| is_conversation(leg) && goes_on(leg));
+        self.table.keys_of(call).iter().filter(is_heard).copied().collect()
     }
 
     /// Returns the leg that supplies the sound of the recording; `None` if no leg has media.

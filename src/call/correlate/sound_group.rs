@@ -151,7 +151,7 @@ fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
 
 /// Minimum length of the media of a leg with a conversation. Shorter media is the rest of a ringback tone or an
 /// announcement.
-const LEAST_SOUND: Duration = Duration::from_secs(1);
+pub(super) const LEAST_SOUND: Duration = Duration::from_secs(1);
 /// Minimum time for which two legs must have media at once to count as simultaneous. The legs of a transfer follow each
 /// other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);

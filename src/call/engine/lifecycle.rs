@@ -170,6 +170,9 @@ impl Engine {
     /// Removes a call from the table and emits [`CallEvent::Ended`] with its record. First, legs with sound that the
     /// recording lacks become separate calls.
     fn finish_call(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        if let Some(own) = self.split_transferred_legs(conversation, sink) {
+            self.finish_call(own, sink);
+        }
         for legs in self.correlator().legs_of_other_sound(conversation) {
             if let Some(own) = self.split_call(conversation, &legs, CorrelationRule::OtherSound, sink) {
                 self.finish_call(own, sink);

@@ -32,6 +32,22 @@ impl Engine {
         }
     }
 
+    /// Moves the legs that were heard after the end of the recording to a new call, if a REFER transferred the ended
+    /// call. Returns the new call. Does nothing if the recording of a related call has their sound.
+    ///
+    /// E.g. an extension connects its caller with its consultation and hangs up, and the mirror port does not show the
+    /// trunk. Then the caller talks on the leg of the consultation.
+    pub(super) fn split_transferred_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) -> Option<CallKey> {
+        let call = self.table.call(conversation)?;
+        call.relations.iter().find(|relation| relation.why == CorrelationRule::ReferReplaces)?;
+        let slots = self.correlator().legs_heard_after_recording(conversation);
+        let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max()?;
+        if self.has_anchor_at(call, heard) {
+            return None;
+        }
+        self.split_call(conversation, &slots, CorrelationRule::Survives, sink)
+    }
+
     /// Takes legs out of their call and makes a new call of them, as if they had just been captured.
     ///
     /// If the first leg of the call is among them, they stay, and all other legs move to the new call. The id of the
