@@ -239,7 +239,7 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
         li { button type="button" data-at={ (format!("{:.2}", mark.from)) } {
             span.no { (n) } time { (length(mark.from)) }
             span { @if let Some(side) = mark.side { (lang.side(side)) ": " } (words)
-                @if let Some(to) = mark.to.filter(|to| length(*to) != length(mark.from)) { " " (lang.of_two("until", "до")) " " (length(to)) }
+                @if let Some(to) = mark.to.filter(|to| to - mark.from >= 1.0) { " " (lang.of_two("until", "до")) " " (length(to)) }
                 @if let Some(detail) = &mark.detail { ", " (detail) } }
         } }
     }

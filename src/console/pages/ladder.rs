@@ -140,13 +140,29 @@ fn named(lang: Lang, name: &LadderName) -> Option<String> {
 
 /// Shortens a text with an ellipsis so that it fits a width in SVG units.
 fn fitted(text: &str, width: u32) -> String {
-    let room = (width / CHARACTER) as usize;
-    if text.chars().count() <= room {
+    if text.chars().map(character_width).sum::<u32>() <= width {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
+    let mut used = character_width('…');
+    let is_inside = |letter: &char| {
+        used += character_width(*letter);
+        used <= width
+    };
+    let mut short: String = text.chars().take_while(is_inside).collect();
     short.push('…');
     short
+}
+
+/// Returns an upper estimate of the width of a character in bold 12 px, SVG units.
+const fn character_width(letter: char) -> u32 {
+    match letter {
+        ' ' | ',' | '.' | ':' | '-' | 'i' | 'j' | 'l' => 5,
+        'm' | 'w' | 'M' | 'W' | '@' | '…' | 'ж' | 'м' | 'ф' | 'ш' | 'щ' | 'ы' | 'ю' => 13,
+        '0'..='9' => 8,
+        'a'..='z' => 7,
+        'A'..='Z' | 'а'..='я' | 'ё' => 9,
+        _ => 13,
+    }
 }
 
 fn words(lang: Lang, message: &LadderMessage) -> String {
@@ -194,10 +210,22 @@ const ROW: u32 = 24;
 const MAX_BOX: u32 = 150;
 /// Space between the box of a host and the border of its column, SVG units.
 const BOX_GAP: u32 = 4;
-/// Average width of a character in bold 12 px, SVG units.
-const CHARACTER: u32 = 7;
 /// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
 const MAX_COLUMNS: usize = 5;
 /// Minimum length of a long pause between two messages, seconds. After such a pause, an absolute time says more than
 /// the time since the previous message.
 const LONG_PAUSE_SECONDS: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_cyrillic_and_capitals_fit_their_boxes() {
+        assert_eq!(fitted("provider, caller", 114), "provider, caller");
+        assert_eq!(fitted("203.0.113.10", 114), "203.0.113.10");
+        // In bold 12 px, all letters of this name would take 161 units.
+        assert_eq!(fitted("провайдер, звонивший", 114), "провайдер, з…");
+        assert_eq!(fitted("WWWWWWWWWWWW", 114), "WWWWWWW…");
+    }
+}

@@ -149,7 +149,7 @@ pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
 const SLOTS: u32 = 96;
 /// The last hours of the strip have no time labels: the label "now" needs the space, at least on a narrow screen.
-const LABEL_MARGIN: Duration = Duration::from_secs(10_800);
+const LABEL_MARGIN: Duration = Duration::from_secs(15_000);
 
 #[cfg(test)]
 mod tests {
@@ -177,5 +177,13 @@ mod tests {
         let page = strip(Lang::En, &counts, now).into_string();
         assert!(page.contains("lost by us\"") && page.matches("url(#h2)").count() == 2, "{page}");
         assert!(label(Lang::Ru, &ranges(&[], now)).ends_with("ничего не пропало"));
+    }
+
+    #[test]
+    fn times_leave_room_for_the_word_now_on_a_telephone() {
+        // The strip is 300 pixels wide there. "сейчас" and half of "0:00" take 52 of them, which is a little over 4 h.
+        let room = Duration::from_secs(14_990);
+        let moments = (0..96).map(|n| Timestamp::from_secs(1_795_424_400) + SLOT * n);
+        assert!(moments.into_iter().all(|now| hours(now).iter().all(|at| now.since(*at) > room)));
     }
 }
