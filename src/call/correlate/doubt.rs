@@ -90,8 +90,9 @@ impl Correlator<'_> {
             return false;
         }
         let found: Vec<SoundLikeness> = group.members().map(|leg| likeness(leg, anchor)).collect();
-        let lasts_longer = group.members().any(|leg| goes_on_after(leg, anchor));
-        !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || lasts_longer)
+        let lasts_longer = || group.members().any(|leg| goes_on_after(leg, anchor));
+        let is_other = || lasts_longer() || group.is_unmatched_beside(recorded, anchor);
+        !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || is_other())
     }
 
     /// Returns the legs of a group with other sound, with the legs that belong to them. These are legs that exist

@@ -105,6 +105,21 @@ impl<'a> SoundGroup<'a> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
+    /// Returns whether the voice of this leg was compared with other legs, and the recorded leg `anchor` did not have the
+    /// same bytes, although one machine is between the two and both have G.711.
+    ///
+    /// This shows other sound only if nothing else confirms the join: some PBXs change the bytes. But they pass on the
+    /// outlines of G.711, so that only a short talk remains unconfirmed.
+    pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
+        let [(_, leg)] = self.legs.as_slice() else { return false };
+        let is_compared = |leg: &Leg| leg.media.voice_blocks().iter().any(|blocks| *blocks >= UNMATCHED_BLOCKS);
+        is_conversation(leg)
+            && !self.is_relayed
+            && machine_between(leg, anchor).is_some()
+            && self.common_codecs(other).iter().any(|codec| matches!(codec.as_str(), "PCMA" | "PCMU"))
+            && [*leg, anchor].into_iter().all(is_compared)
+    }
+
     /// Returns whether only numbers joined the two groups of legs. The group that began later was joined by the rule of
     /// its first leg, and this rule must be weak.
     fn is_weakly_tied(&self, other: &Self) -> bool {
@@ -116,12 +131,17 @@ impl<'a> SoundGroup<'a> {
 
     /// Returns whether both groups have a codec in common. Otherwise their bytes differ even if the sound is the same.
     fn has_codec_of(&self, other: &Self) -> bool {
+        !self.common_codecs(other).is_empty()
+    }
+
+    /// Returns the names of the codecs that both groups have, in upper case.
+    fn common_codecs(&self, other: &Self) -> Vec<String> {
         let codecs = |group: &Self| -> Vec<String> {
             let streams = group.members().flat_map(|leg| leg.media.streams());
             streams.filter_map(|stream| stream.voice().map(str::to_ascii_uppercase)).collect()
         };
         let others = codecs(other);
-        codecs(self).iter().any(|codec| others.contains(codec))
+        codecs(self).into_iter().filter(|codec| others.contains(codec)).collect()
     }
 }
 
@@ -158,3 +178,6 @@ const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
+/// Minimum number of blocks of one side that were compared before an unconfirmed leg without equal bytes counts as
+/// other sound: about two seconds of voice. Eight equal blocks would have proven a relay.
+const UNMATCHED_BLOCKS: u32 = 24;
