@@ -7,6 +7,8 @@
 //!   media of a PBX that announces the public address of its NAT, and of a party that announces a host name.
 //! - Addresses of a PBX behind a NAT with a separate media host, which no message names. Its packets are found by the
 //!   other party's SIP host and the port that the PBX announced.
+//! - *Heard* addresses: no message names them, and a stream of a leg has used them. They find the rest of the stream if
+//!   the other party moves its media and the mirror misses the message about it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -63,6 +65,7 @@ pub(crate) struct MediaIndex {
     /// Sides of legs behind a NAT with an unknown media host. The key is the other party's SIP host, with the port that
     /// the side announced.
     unplaced: ReceiverMap,
+    heard: ReceiverMap,
 }
 
 /// Sides of legs by the address at which they receive media.
@@ -94,7 +97,7 @@ impl MediaIndex {
 
     /// Returns the legs in the index, once for each address and side.
     pub(crate) fn legs(&self) -> impl Iterator<Item = LegKey> {
-        let maps = [&self.announced, &self.presumed, &self.unplaced].into_iter();
+        let maps = [&self.announced, &self.presumed, &self.unplaced, &self.heard].into_iter();
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
@@ -109,9 +112,19 @@ impl MediaIndex {
         &mut self.unplaced
     }
 
-    /// Returns the number of different addresses.
+    /// Returns the sides of legs by the addresses that their streams have used without an announcement.
+    pub(crate) const fn heard(&self) -> &ReceiverMap {
+        &self.heard
+    }
+
+    /// Returns the sides of legs by the addresses that their streams have used without an announcement, mutable.
+    pub(crate) const fn heard_mut(&mut self) -> &mut ReceiverMap {
+        &mut self.heard
+    }
+
+    /// Returns the number of different addresses, each counted once for each kind.
     pub(crate) fn len(&self) -> usize {
-        self.announced.by_endpoint.len() + self.presumed.by_endpoint.len() + self.unplaced.by_endpoint.len()
+        [&self.announced, &self.presumed, &self.unplaced, &self.heard].iter().map(|map| map.by_endpoint.len()).sum()
     }
 }
 

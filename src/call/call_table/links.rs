@@ -23,6 +23,9 @@ pub(crate) struct LegLinks {
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
     /// Keys in the media index of the leg's sides that are behind a NAT, if the host of their media is unknown.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
+    /// Endpoints that streams of the leg have used although no message announced them, at most
+    /// [`MAX_HEARD`](super::media::MAX_HEARD). The media index finds the leg under them.
+    pub(in crate::call::call_table) heard: Vec<Endpoint>,
     /// Version of the negotiation from which `announced` was made. It grows with each offer and answer. `None` before
     /// the first.
     pub(in crate::call::call_table) generation: Option<u32>,
@@ -39,6 +42,7 @@ impl LegLinks {
             announced: Vec::new(),
             presumed: Vec::new(),
             unplaced: Vec::new(),
+            heard: Vec::new(),
             generation: None,
         }
     }

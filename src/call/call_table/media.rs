@@ -3,6 +3,7 @@
 use crate::call::call_table::CallTable;
 use crate::call::keys::LegKey;
 use crate::call::media_index::{FlowRoute, MediaReceiver};
+use crate::call::record::Side;
 use crate::call::streams::RtpStream;
 use crate::net::Endpoint;
 
@@ -47,7 +48,16 @@ impl CallTable {
     }
 
     /// Removes all addresses of a leg from the media index.
-    pub(super) fn unannounce(&mut self, leg: LegKey) {
+    pub(super) fn remove_media(&mut self, leg: LegKey) {
+        self.unannounce(leg);
+        let Some(found) = self.legs.get_mut(leg) else { return };
+        for endpoint in std::mem::take(&mut found.links.heard) {
+            self.media.heard_mut().remove(endpoint, leg);
+        }
+    }
+
+    /// Removes the addresses of a leg that messages announced, or from which they were presumed.
+    fn unannounce(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         for endpoint in std::mem::take(&mut found.links.announced) {
             self.media.announced_mut().remove(endpoint, leg);
@@ -102,12 +112,25 @@ impl CallTable {
     }
 
     /// Adds a stream to a leg. Returns the index of the stream in the leg; `None` if the leg was removed.
-    pub(crate) fn add_stream(&mut self, leg: LegKey, stream: RtpStream) -> Option<usize> {
-        let leg = self.legs.get_mut(leg)?;
+    ///
+    /// Endpoints of the stream that nobody announced are added to the media index.
+    pub(crate) fn add_stream(&mut self, slot: LegKey, stream: RtpStream) -> Option<usize> {
+        let leg = self.legs.get_mut(slot)?;
         self.streams += 1;
+        for side in [Side::Caller, Side::Callee] {
+            let end = stream.end_of(side);
+            let is_open = !leg.is_closed() && leg.links.heard.len() < MAX_HEARD;
+            if is_open && !end.was_announced && !leg.links.heard.contains(&end.endpoint) {
+                leg.links.heard.push(end.endpoint);
+                self.media.heard_mut().add(end.endpoint, MediaReceiver { slot, side });
+            }
+        }
         Some(leg.media.add_stream(stream))
     }
 }
 
 /// Maximum number of flows that are routed to one leg. For each packet of further flows, its leg must be searched.
 const MAX_FLOWS: usize = 64;
+/// Maximum number of endpoints of a leg that are in the media index although nobody announced them. A NAT rarely gives a
+/// telephone a second port within a call.
+pub(super) const MAX_HEARD: usize = 8;

@@ -262,7 +262,7 @@ impl CallTable {
     pub(crate) fn unindex_leg(&mut self, leg: LegKey) {
         self.forget_unresolved(leg);
         self.unroute(leg);
-        self.unannounce(leg);
+        self.remove_media(leg);
         let Some(found) = self.legs.get_mut(leg) else { return };
         self.correlation.remove(leg, &std::mem::take(&mut found.links.index_keys));
         if let Some(legs) = self.by_call_id.get_mut(found.dialog.call_id()) {

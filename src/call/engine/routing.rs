@@ -79,6 +79,8 @@ impl Engine {
     /// 2. An address that is presumed: the host that sends the SIP of a side, with the port that the side announced.
     /// 3. An announced IPv4 address that is part of a NAT64 address.
     /// 4. The announced port of a side behind a NAT, with the SIP host of the other side at the far end.
+    /// 5. An address that a stream with the same SSRC has used on a leg. The stream goes on after the other party has
+    ///    moved its media, and the mirror has missed the message about it.
     pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -93,6 +95,11 @@ impl Engine {
             let key = query.far().with_port(query.near().port());
             self.best_route(&self.open_receivers(self.table.media().unplaced().at(key), query), query)
         };
+        let heard = |query: &FlowQuery| {
+            let known = self.table.media().heard().at(query.near()).iter();
+            let continued: Vec<MediaReceiver> = known.filter(|r| self.has_stream_at(r.slot, query)).copied().collect();
+            if self.is_one_call(&continued) { self.best_route(&continued, query) } else { None }
+        };
         let [to, from] = &queries;
         announced(to)
             .or_else(|| announced(from))
@@ -102,6 +109,8 @@ impl Engine {
             .or_else(|| embedded(from))
             .or_else(|| unplaced(to))
             .or_else(|| unplaced(from))
+            .or_else(|| heard(to))
+            .or_else(|| heard(from))
     }
 
     /// Returns the sides of legs in `known` that may own a flow. A side that already has media at an announced address
@@ -176,6 +185,13 @@ impl Engine {
     /// Returns whether the leg has already received this stream.
     fn leg_has_heard(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && (s.src == query.far() || s.dst == query.far());
+        self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
+    }
+
+    /// Returns whether a stream of the leg has the SSRC of the flow, and the near end of the flow at the same end.
+    fn has_stream_at(&self, slot: LegKey, query: &FlowQuery) -> bool {
+        let end = |s: &RtpStream| if query.known == KnownEnd::Source { s.src } else { s.dst };
+        let is_it = |s: &RtpStream| s.ssrc == query.ssrc && end(s) == query.near();
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 

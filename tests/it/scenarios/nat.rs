@@ -391,3 +391,49 @@ fn the_lines_of_a_recording_session_are_its_two_channels() {
         hears(play(&scene).only(), (3, 4), talks, ended);
     }
 }
+
+/// A telephone behind a NAT talks to a PBX, which moves its media to another port. The mirror misses the re-INVITE.
+#[test]
+fn a_stream_goes_on_after_a_move_that_the_mirror_missed() {
+    for is_reversed in [false, true] {
+        let mut nat = NAT_CALLS[5].reversed();
+        if !is_reversed {
+            nat = nat.reversed();
+        }
+        let mut scene = Scene::new();
+        let call = nat.begin(&mut scene);
+        scene.connect(call);
+        let flows = nat.flows();
+        let talks = scene.now();
+        scene.rtp(&flows, 2_000);
+        let moved = flows.map(|(voice, (src, dst))| (voice, (moved_port(src), moved_port(dst))));
+        for ((_, old), (_, new)) in flows.into_iter().zip(moved) {
+            *scene.sender(new) = *scene.sender(old);
+        }
+        scene.rtp(&moved, 2_000);
+        let ended = scene.bye(call, Side::Caller);
+        let played = play(&scene);
+        hears(played.only(), (1, 2), talks, ended);
+        assert_eq!(played.counters.rtp_unclaimed, 0);
+    }
+}
+
+/// Returns the endpoint of the PBX after it moved its media. The endpoint of the telephone stays.
+fn moved_port(endpoint: Endpoint) -> Endpoint {
+    if endpoint.port() == 16_000 { endpoint.with_port(16_500) } else { endpoint }
+}
+
+/// The NAT gives the port of an ended call to another telephone, whose own call the mirror does not show.
+#[test]
+fn an_unannounced_address_finds_no_stream_with_another_ssrc() {
+    let nat = &NAT_CALLS[5];
+    let mut scene = Scene::new();
+    let call = nat.begin(&mut scene);
+    scene.connect(call);
+    scene.rtp(&nat.flows(), 1_000);
+    let stranger = (endpoint("192.0.2.50:51000"), endpoint("198.51.100.10:17000"));
+    scene.rtp(&[nat.flows()[0], nat.flows()[1], (3, stranger)], 1_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    assert_eq!(played.counters.rtp_unclaimed, 50, "the stranger's packets belong to no leg");
+}
