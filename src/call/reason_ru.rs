@@ -155,6 +155,10 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Звук взят с другого плеча звонка: на плече внешнего абонента зеркало почти не показало одну сторону.",
     ),
     (
+        "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.",
+        "Звук взят с другого плеча звонка: на плече внешнего абонента зеркало потеряло секунду или больше одной стороны.",
+    ),
+    (
         "The sound of {} comes from another leg, which was the outside party's leg at that time.",
         "Звук ({}) взят с другого плеча: тогда оно было плечом внешнего абонента.",
     ),

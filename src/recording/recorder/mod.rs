@@ -1,10 +1,13 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The sound is that of the anchor leg. If this leg has sound of one side only, or none, another leg may be rendered
-//! instead. Complete segments are rendered while the call is still in progress (module `segmenter`).
+//! The sound is that of the anchor leg, or of another leg that has more of the conversation (module `leg_choice`). Complete segments are rendered while the call is still in progress (module `segmenter`).
+
+mod leg_choice;
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use leg_choice::ChosenLeg;
 
 use super::config::Config;
 use super::publish::{self, PublishGroup, SyncNeed};
@@ -18,9 +21,9 @@ use crate::call::record::{
     CallOutcome, CallProblem, CallRecord, EventKind, EventRecord, ProblemKind, RecordingFile, Side, SideRecords,
     T38_REFUSED,
 };
-use crate::render::{PayloadQuirk, RenderError, RenderReport, SideReport, UndecodableReason};
+use crate::render::{PayloadQuirk, RenderReport, SideReport, UndecodableReason};
 use crate::spool::storage::FolderMarker;
-use crate::spool::{LegSource, LegStore, SpoolError};
+use crate::spool::{LegSource, LegStore};
 use crate::time::Timestamp;
 
 /// Makes the files of calls. It keeps no state between calls, so several threads may use it at once.
@@ -261,75 +264,6 @@ impl Recorder {
         Ok(facts)
     }
 
-    /// Renders the best leg: the first leg with a side that can be heard, or a later leg with much more sound. If no
-    /// leg can be heard, returns the first leg, so that the verdict explains why the anchor leg is silent.
-    fn render_best<'a>(
-        &self,
-        legs: &'a [EndedLeg],
-        store: &dyn LegStore,
-        task: RenderTask<'_>,
-        on_unreadable: &mut dyn FnMut(SpoolError),
-    ) -> Result<Option<ChosenLeg<'a>>, RecordingError> {
-        let folder = self.folder(task.record);
-        let mut first: Option<(RenderedLeg, &EndedLeg)> = None;
-        let mut others = legs.iter();
-        for leg in others.by_ref() {
-            let Some(source) = store.source(leg) else { continue };
-            match self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to) {
-                Ok(rendered) if rendered.is_audible => {
-                    first = Some((rendered, leg));
-                    break;
-                }
-                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
-                Ok(_) => {}
-                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
-                Err(RenderError::Spool(SpoolError::Io { path, source })) if is_passing(&source) => {
-                    return Err(RecordingError { path, source });
-                }
-                Err(RenderError::Spool(error)) => on_unreadable(error),
-            }
-        }
-        let Some((rendered, leg)) = first else { return Ok(None) };
-        if let Some((source, leg)) = self.find_fuller_leg(&rendered, others, store, &task) {
-            // Dropping the first leg removes its `.part` files. The files of the better leg have the same names, so
-            // this must happen first.
-            drop(rendered);
-            let rendered =
-                self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
-            let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
-            return Ok(Some(ChosenLeg { rendered, leg, note: Some(ONE_SIDED_ANCHOR) }));
-        }
-        let is_undecodable = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
-        Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
-    }
-
-    /// Looks for a better leg if one side of the rendered leg has hardly any sound. A better leg has more sound of that
-    /// side, and in total no less than the rendered leg.
-    fn find_fuller_leg<'a>(
-        &self,
-        rendered: &RenderedLeg,
-        others: impl Iterator<Item = &'a EndedLeg>,
-        store: &dyn LegStore,
-        task: &RenderTask<'_>,
-    ) -> Option<(LegSource, &'a EndedLeg)> {
-        let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
-        let mut best = heard_time(&rendered.report);
-        if !rendered.is_heard || best.less_us * ONE_SIDED_RATIO >= length_us {
-            return None;
-        }
-        let mut found = None;
-        for leg in others {
-            let Some(source) = store.source(leg) else { continue };
-            let segmenter = self.segmenter(leg, Path::new(""), "");
-            let Ok(report) = segmenter.measure(&source, task.finished_segments, task.up_to) else { continue };
-            let here = heard_time(&report);
-            if here.less_us > 2 * best.less_us && here.sum_us >= best.sum_us {
-                (best, found) = (HeardTime { sum_us: best.sum_us, ..here }, Some((source, leg)));
-            }
-        }
-        found
-    }
-
     fn segmenter<'a>(&self, leg: &EndedLeg, folder: &'a Path, stem: &'a str) -> Segmenter<'a> {
         let format = self.config.format;
         Segmenter {
@@ -412,28 +346,6 @@ struct RenderTask<'a> {
     record: &'a CallRecord,
     finished_segments: FinishedSegments,
     up_to: RenderUpTo,
-}
-
-/// The leg chosen for the recording, with the result of its rendering.
-#[derive(Debug)]
-struct ChosenLeg<'a> {
-    rendered: RenderedLeg,
-    leg: &'a EndedLeg,
-    /// Sentence for the record that explains the choice; `None` if the anchor leg was chosen.
-    note: Option<&'static str>,
-}
-
-/// Duration of sound that a leg has, µs.
-#[derive(Clone, Copy, Debug)]
-struct HeardTime {
-    /// Duration of sound on the side with less sound, µs.
-    less_us: u64,
-    sum_us: u64,
-}
-
-fn heard_time(report: &RenderReport) -> HeardTime {
-    let [caller, callee] = &report.sides;
-    HeardTime { less_us: caller.heard_us.min(callee.heard_us), sum_us: caller.heard_us + callee.heard_us }
 }
 
 /// Returns the segments that a record already contains.
@@ -606,15 +518,6 @@ fn publish_group(files: PublishGroup) -> Result<(), RecordingError> {
 fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
-
-/// Sentence for the record if the anchor leg cannot be decoded.
-const UNDECODABLE_ANCHOR: &str =
-    "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.";
-/// Sentence for the record if the anchor leg has the sound of one side only.
-const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
-/// A side counts as missing if its sound is shorter than this part of the recording: one tenth. The few packets of such
-/// a side came before the media took another path, or are keep-alives that look like RTP.
-const ONE_SIDED_RATIO: u64 = 10;
 
 #[cfg(test)]
 mod tests;

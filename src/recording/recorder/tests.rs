@@ -166,6 +166,40 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
+/// Records a call of two legs. The first leg lacks packets 20 to 79 of the callee, the second leg lacks none and ended
+/// `earlier_ms` before the first. Returns which legs were rendered, and the record.
+fn rendered_with_gap(earlier_ms: f64) -> (Vec<bool>, CallRecord) {
+    let mut spool = SpoolBuilder::new();
+    spool.decide(at_ms(0.0), Decision::Start);
+    for side in [Side::Caller, Side::Callee] {
+        let stream = spool.stream(at_ms(0.0), side);
+        spool.payload(at_ms(0.0), stream, 0, Some(format_of("PCMU", 8_000)));
+        for n in (0..100_u16).filter(|n| side == Side::Caller || !(20..80).contains(n)) {
+            let rtp = TestRtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
+            spool.rtp(at_ms(20.0 * f64::from(n)), (stream, side), rtp);
+        }
+    }
+    spool.end(at_ms(2_000.0));
+    let (mut ended, spools) = call(vec![(spool.source(), true), (leg(&BOTH), true)]);
+    for (leg, end) in ended.record.legs.iter_mut().zip([2_000.0, 2_000.0 - earlier_ms]) {
+        (leg.answered_at, leg.ended_at) = (Some(at_ms(0.0)), Some(at_ms(end)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &spools).unwrap();
+    (record.legs.iter().map(|leg| leg.rendered).collect(), record)
+}
+
+#[test]
+fn leg_without_the_gap_of_the_first_leg_is_rendered() {
+    let (legs, record) = rendered_with_gap(0.0);
+    assert_eq!(legs, [false, true]);
+    let reason = record.verdict_reason.unwrap();
+    assert!(reason.contains("lost a second or more"), "{reason}");
+    // The second leg was over before the first, so it may lack the end of the call.
+    let (legs, _) = rendered_with_gap(1_500.0);
+    assert_eq!(legs, [true, false]);
+}
+
 #[test]
 fn late_packets_are_a_problem_in_the_record() {
     let mut spool = SpoolBuilder::new();

@@ -1,0 +1,185 @@
+//! Choice of the leg that supplies the sound of a recording.
+//!
+//! It is the anchor leg, i.e. the first leg in the list. Another leg of the call carries the same conversation and is
+//! rendered instead in three cases: the anchor leg cannot be decoded, it has hardly any sound of one side, or the mirror
+//! lost a part of one side that the other leg has.
+
+use std::io;
+use std::path::Path;
+
+use super::{Recorder, RecordingError, RenderTask, failed, is_passing, stem};
+use crate::call::event::EndedLeg;
+use crate::call::record::CallRecord;
+use crate::recording::segmenter::RenderedLeg;
+use crate::render::{RenderError, RenderReport};
+use crate::spool::{LegSource, LegStore, SpoolError};
+
+/// The leg chosen for the recording, with the result of its rendering.
+#[derive(Debug)]
+pub(super) struct ChosenLeg<'a> {
+    pub(super) rendered: RenderedLeg,
+    pub(super) leg: &'a EndedLeg,
+    /// Sentence for the record that explains the choice; `None` if the anchor leg was chosen.
+    pub(super) note: Option<&'static str>,
+}
+
+/// Duration of sound that a leg has on its two sides, µs.
+#[derive(Clone, Copy, Debug)]
+struct HeardTime {
+    /// Duration of sound on the side with less sound, µs.
+    less_us: u64,
+    /// Duration of sound on the side with more sound, µs.
+    more_us: u64,
+}
+
+impl HeardTime {
+    fn of(report: &RenderReport) -> Self {
+        let [caller, callee] = report.sides.each_ref().map(|side| side.heard_us);
+        Self { less_us: caller.min(callee), more_us: caller.max(callee) }
+    }
+
+    const fn sum_us(self) -> u64 {
+        self.less_us + self.more_us
+    }
+}
+
+/// Fault in the sound of a rendered leg for which another leg is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SoundFault {
+    /// One side has hardly any sound.
+    OneSided,
+    /// The mirror lost consecutive packets of one side, for at least [`LEAST_GAP_US`].
+    Gap,
+}
+
+impl SoundFault {
+    /// Returns the fault of a rendered leg; `None` if its sound is good enough.
+    fn of(rendered: &RenderedLeg) -> Option<Self> {
+        let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
+        let heard = HeardTime::of(&rendered.report);
+        if !rendered.is_heard {
+            None
+        } else if heard.less_us * ONE_SIDED_RATIO < length_us {
+            Some(Self::OneSided)
+        } else {
+            rendered.report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS).then_some(Self::Gap)
+        }
+    }
+
+    /// Returns whether a leg has more of the conversation than the best leg so far.
+    const fn is_mended_by(self, other: HeardTime, best: HeardTime) -> bool {
+        match self {
+            Self::OneSided => other.less_us > 2 * best.less_us && other.sum_us() >= best.sum_us(),
+            Self::Gap => other.less_us >= best.less_us + LEAST_GAP_US && other.more_us * 20 >= best.more_us * 19,
+        }
+    }
+
+    /// Returns the sentence for the record.
+    const fn note(self) -> &'static str {
+        match self {
+            Self::OneSided => ONE_SIDED_ANCHOR,
+            Self::Gap => ANCHOR_WITH_GAP,
+        }
+    }
+}
+
+impl Recorder {
+    /// Renders the best leg: the first leg with a side that can be heard, or a later leg with much more sound. If no
+    /// leg can be heard, returns the first leg, so that the verdict explains why the anchor leg is silent.
+    pub(super) fn render_best<'a>(
+        &self,
+        legs: &'a [EndedLeg],
+        store: &dyn LegStore,
+        task: RenderTask<'_>,
+        on_unreadable: &mut dyn FnMut(SpoolError),
+    ) -> Result<Option<ChosenLeg<'a>>, RecordingError> {
+        let folder = self.folder(task.record);
+        let mut first: Option<(RenderedLeg, &EndedLeg)> = None;
+        let mut others = legs.iter();
+        for leg in others.by_ref() {
+            let Some(source) = store.source(leg) else { continue };
+            match self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to) {
+                Ok(rendered) if rendered.is_audible => {
+                    first = Some((rendered, leg));
+                    break;
+                }
+                Ok(rendered) if first.is_none() => first = Some((rendered, leg)),
+                Ok(_) => {}
+                Err(RenderError::Output(error)) => return Err(failed(&folder, error)),
+                Err(RenderError::Spool(SpoolError::Io { path, source })) if is_passing(&source) => {
+                    return Err(RecordingError { path, source });
+                }
+                Err(RenderError::Spool(error)) => on_unreadable(error),
+            }
+        }
+        let Some((rendered, leg)) = first else { return Ok(None) };
+        let fault = SoundFault::of(&rendered);
+        if let Some(fault) = fault
+            && let Some((source, leg)) = self.find_fuller_leg((fault, &rendered, leg), others, store, &task)
+        {
+            // Dropping the first leg removes its `.part` files. The files of the better leg have the same names, so
+            // this must happen first.
+            drop(rendered);
+            let rendered =
+                self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
+            let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
+            return Ok(Some(ChosenLeg { rendered, leg, note: Some(fault.note()) }));
+        }
+        let is_undecodable = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
+        Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
+    }
+
+    /// Looks for a leg that has the sound that the rendered leg lacks, and in total no less.
+    fn find_fuller_leg<'a>(
+        &self,
+        (fault, rendered, rendered_leg): (SoundFault, &RenderedLeg, &EndedLeg),
+        others: impl Iterator<Item = &'a EndedLeg>,
+        store: &dyn LegStore,
+        task: &RenderTask<'_>,
+    ) -> Option<(LegSource, &'a EndedLeg)> {
+        let mut best = HeardTime::of(&rendered.report);
+        let mut found = None;
+        for leg in others {
+            if fault == SoundFault::Gap && !lasts_as_long(task.record, leg, rendered_leg) {
+                continue;
+            }
+            let Some(source) = store.source(leg) else { continue };
+            let segmenter = self.segmenter(leg, Path::new(""), "");
+            let Ok(report) = segmenter.measure(&source, task.finished_segments, task.up_to) else { continue };
+            let here = HeardTime::of(&report);
+            if fault.is_mended_by(here, best) {
+                (best, found) = (here, Some((source, leg)));
+            }
+        }
+        found
+    }
+}
+
+/// Returns whether a leg was connected for the whole time of another leg. A telephone that talked for a part of the call
+/// may have more sound than the outside party's leg, e.g. because the PBX suppresses silence, and lacks the rest.
+fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
+    let span = |leg: &EndedLeg| {
+        let leg = record.legs.get(leg.index)?;
+        Some((leg.answered_at?, leg.ended_at?))
+    };
+    span(leg).zip(span(other)).is_some_and(|((from, to), (other_from, other_to))| {
+        from.since(other_from) <= SPAN_TOLERANCE && other_to.since(to) <= SPAN_TOLERANCE
+    })
+}
+
+/// Sentence for the record if the anchor leg cannot be decoded.
+const UNDECODABLE_ANCHOR: &str =
+    "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.";
+/// Sentence for the record if the anchor leg has the sound of one side only.
+const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
+/// Sentence for the record if the anchor leg has a gap.
+const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
+/// A side counts as missing if its sound is shorter than this part of the recording: one tenth. The few packets of such
+/// a side came before the media took another path, or are keep-alives that look like RTP.
+const ONE_SIDED_RATIO: u64 = 10;
+/// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
+const LEAST_GAP_PACKETS: u64 = 50;
+/// Minimum duration of sound that the other leg must have more, µs.
+const LEAST_GAP_US: u64 = 1_000_000;
+/// Maximum time between the answers of two legs, and between their ends, if they carry the same conversation.
+const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);
