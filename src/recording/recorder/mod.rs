@@ -22,8 +22,8 @@ use crate::call::record::{
     T38_REFUSED,
 };
 use crate::render::{PayloadQuirk, RenderReport, SideReport, UndecodableReason};
+use crate::spool::LegStore;
 use crate::spool::storage::FolderMarker;
-use crate::spool::{LegSource, LegStore};
 use crate::time::Timestamp;
 
 /// Makes the files of calls. It keeps no state between calls, so several threads may use it at once.

@@ -4,6 +4,7 @@ use super::*;
 use crate::call::decision::Decision;
 use crate::call::event::LegId;
 use crate::call::record::{CallVerdict, LegRecord};
+use crate::spool::LegSource;
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use std::collections::HashMap;
 
