@@ -2,13 +2,13 @@
 //! one call.
 
 use crate::call::correlate::evidence::{Evidence, only_call};
-use crate::call::correlate::leads_on;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::retry::repeats_refused;
 use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
+use crate::net::Endpoint;
 
 /// Returns the evidence of the rule `same_dialog`: the new leg is another hop of the same dialog, which is live or has
 /// just ended.
@@ -71,25 +71,58 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// is live, or was refused and its caller tries again.
 ///
 /// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
-/// same Call-ID. If the Call-ID is so short, the two legs must also share a number. It is also enough if the receiver
-/// of one leg sent the other leg.
+/// same Call-ID. If the Call-ID is so short, the two legs must also share a number. It is also enough if a machine passed
+/// the call on from one leg to the other, and no other call fits as well.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
-    let signature = &question.signature;
-    let is_random = is_random(question.dialog.call_id());
-    let legs = || legs_with_call_id(question).filter(|(_, l)| is_random || shares_number_or_leads_on(l, signature));
-    let live = legs().find(|(_, leg)| leg.lived_at(signature.at));
-    let refused = || legs().find(|(_, leg)| repeats_refused(leg, signature));
+    let at = question.signature.at;
+    let legs = legs_that_share_call_id(question);
+    let live = legs.iter().find(|(_, leg)| leg.lived_at(at));
+    let refused = || legs.iter().find(|(_, leg)| repeats_refused(leg, &question.signature));
     live.or_else(refused)
-        .map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameCallId, leg.call(), key))
+        .map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameCallId, leg.call(), *key))
         .into_iter()
         .collect()
 }
 
-/// Returns whether two legs share the caller's number or the called number, or whether the receiver of one leg sent the
-/// other leg.
-fn shares_number_or_leads_on(leg: &Leg, new: &LegSignature<'_>) -> bool {
-    let old = leg.signature();
-    same_number(old.from, new.from) || same_number(old.to, new.to) || leads_on(old.hop, new.hop)
+/// Returns the legs with the same Call-ID, without those that may have it by chance.
+fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a Leg)> {
+    let legs: Vec<_> = legs_with_call_id(question).collect();
+    if is_random(question.dialog.call_id()) {
+        return legs;
+    }
+    let signature = &question.signature;
+    // Two telephones with the same counter may call out with the same number of the office.
+    let kinds: [&dyn Fn(&Leg) -> bool; 3] = [
+        &|leg| shares_caller(leg, signature) && shares_called(leg, signature),
+        &|leg| shares_caller(leg, signature) || shares_called(leg, signature),
+        &|leg| is_passed_on(question, leg),
+    ];
+    let fitting = kinds.map(|fits| legs.iter().filter(|(_, leg)| fits(leg)).copied().collect::<Vec<_>>());
+    // A proxy that carries the calls of two such telephones passes on both, so two calls that fit equally prove nothing.
+    let found = fitting.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
+    let first = found.first().map(|(_, leg)| leg.call());
+    if found.iter().all(|(_, leg)| Some(leg.call()) == first) { found } else { Vec::new() }
+}
+
+fn shares_caller(leg: &Leg, new: &LegSignature<'_>) -> bool {
+    same_number(leg.signature().from, new.from)
+}
+
+fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
+    same_number(leg.signature().to, new.to)
+}
+
+/// Returns whether a machine passed the call on from the older leg to the new leg, or from the new leg to a leg that was
+/// captured before it. A proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before
+/// or behind it at this machine leads to no other dialog.
+fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
+    let (old, new) = (leg.signature().hop, question.signature.hop);
+    let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {
+        let is_own = |other: &Leg| other.id != leg.id && other.dialog.caller_tag() == leg.dialog.caller_tag();
+        legs_with_call_id(question).any(|(_, other)| is_own(other) && is_beside(other.signature().hop))
+    };
+    let leads_on = old.1.same_host(new.0) && !has_hop(&|hop| hop.0.same_host(old.1));
+    leads_on || new.1.same_host(old.0) && !has_hop(&|hop| hop.1.same_host(old.0))
 }
 
 /// Returns whether a Call-ID is long enough to be unique (RFC 3261 section 8.1.1.4). A short Call-ID may be a counter.

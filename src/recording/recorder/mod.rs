@@ -1,6 +1,7 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The sound is that of the anchor leg, or of another leg that has more of the conversation (module `leg_choice`). Complete segments are rendered while the call is still in progress (module `segmenter`).
+//! The sound is that of the anchor leg, or of another leg that has more of the conversation (module `leg_choice`).
+//! Complete segments are rendered while the call is still in progress (module `segmenter`).
 
 mod leg_choice;
 

@@ -42,8 +42,22 @@ impl Hosts {
     }
 }
 
+/// Call-IDs of the calls through the proxy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallIds {
+    /// Each dialog has a Call-ID of its own.
+    Unique,
+    /// The telephones count their calls and have the same private address, so their calls have the same Call-ID. The
+    /// PBX keeps it.
+    Counted,
+}
+
 /// Plays simultaneous calls through the proxy. The mirror may miss one hop of each dialog.
 pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
+    calls_through_a_proxy(seed, mirror, CallIds::Unique)
+}
+
+fn calls_through_a_proxy(seed: u64, mirror: Mirror, call_ids: CallIds) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let v6 = rng.bool();
     let proxy = phone("", address(v6, 2, 30), 7);
@@ -51,11 +65,17 @@ pub(super) fn through_a_proxy(seed: u64, mirror: Mirror) -> Option<String> {
     let mut site = Hosts { scene: Scene::noisy(), proxy, pbx, v6 };
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
     // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all except those.
-    let hidden = [[2, 2], [0, 2], [1, 2], [2, 0], [2, 1], [0, 1], [1, 0]][rng.usize(0..7)];
+    let hidden = match call_ids {
+        CallIds::Unique => [[2, 2], [0, 2], [1, 2], [2, 0], [2, 1], [0, 1], [1, 0]][rng.usize(0..7)],
+        CallIds::Counted => [2, 2],
+    };
     let rewrites = rng.bool();
     for n in 0..rng.u8(1..=3) {
         let kind = [Kind::Inbound, Kind::Outbound, Kind::Internal][rng.usize(0..3)];
         let own = begin(&mut site, kind, n, rewrites);
+        if call_ids == CallIds::Counted && kind != Kind::Inbound {
+            own.iter().for_each(|leg| "17@192.168.1.2".clone_into(&mut site.scene.at(*leg).call_id));
+        }
         let seen: Vec<DialogId> =
             own.iter().enumerate().filter(|(i, _)| hidden[i / 2] != i % 2).map(|(_, leg)| *leg).collect();
         let scene = &mut site.scene;
@@ -142,6 +162,13 @@ fn wanted_call(kind: Kind, n: u8) -> Wanted {
 #[test]
 fn simultaneous_calls_through_a_proxy_are_one_record_each() {
     each_seed("proxy with the PBX behind it", |seed| through_a_proxy(seed, Mirror::Whole));
+}
+
+#[test]
+fn counted_call_ids_behind_a_proxy_join_no_strangers() {
+    each_seed("proxy, telephones that count their calls", |seed| {
+        calls_through_a_proxy(seed, Mirror::Whole, CallIds::Counted)
+    });
 }
 
 /// Plays simultaneous calls to different numbers that begin on the PBX's own host, e.g. of a dialler or of
