@@ -63,6 +63,18 @@ impl LegJoin {
         self.alternatives = alternatives;
     }
 
+    /// Replaces a call to which the leg could belong, because that call was merged into another call. Returns whether the
+    /// leg could belong to it.
+    pub(crate) fn replace_alternative(&mut self, from: CallKey, into: CallKey) -> bool {
+        let known = self.alternatives.len();
+        self.alternatives.retain(|call| *call != from);
+        let is_changed = self.alternatives.len() < known;
+        if is_changed && !self.alternatives.contains(&into) {
+            self.alternatives.push(into);
+        }
+        is_changed
+    }
+
     /// Records that the leg certainly belongs to its call, and is no longer ambiguous.
     pub(crate) fn resolve(&mut self) {
         self.alternatives.clear();

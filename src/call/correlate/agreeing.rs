@@ -127,6 +127,12 @@ impl Correlator<'_> {
         })
     }
 
+    /// Returns whether `cause` may have caused `effect` by their times and numbers, although they share no host.
+    pub(super) fn may_have_caused_by_numbers(&self, cause: &Leg, effect: &Leg) -> bool {
+        let found = self.agreement(cause, &effect.signature());
+        found.into_iter().flatten().any(|(order, _)| order == CauseOrder::CandidateFirst)
+    }
+
     /// Compares the new leg with a candidate leg by times, hosts and numbers. Returns which of the two may have caused
     /// the other, and how well their numbers agree.
     ///

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
+use crate::call::correlate::tie::are_answered_together;
 use crate::call::correlation_keys::{CLOCK_SKEW, RING_BURST};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
@@ -64,18 +65,18 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
     let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| leg.join.is_ambiguous()) else { return Vec::new() };
-    let (own, pbx) = (leg.call(), leg.machines().0);
-    let fitting = alternatives.iter().copied().filter(|call| correlator.explains(*call, pbx, outcome));
-    let is_own = correlator.explains_for_own(own, pbx, outcome);
+    let own = leg.call();
+    let fitting = alternatives.iter().copied().filter(|call| correlator.explains(*call, leg, outcome));
+    let is_own = correlator.explains_for_own(leg, outcome);
     let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
     let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
-    let is_separate = correlator.is_one_dialog(own);
+    let is_separate = correlator.is_root(leg);
     // The caller of another call waits in a queue. The telephone may be for this caller, who was answered before.
-    if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, pbx, outcome)) {
+    if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, leg, outcome)) {
         return Vec::new();
     }
     match calls.as_slice() {
-        [] if correlator.is_undecidable(own, pbx, outcome, &alternatives) => {
+        [] if correlator.is_undecidable(leg, outcome, &alternatives) => {
             alternatives.iter().chain([&own]).map(unassigned).collect()
         }
         [only]
@@ -94,10 +95,10 @@ impl Correlator<'_> {
     /// present call does not.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
-            let (outcome, pbx) = (RingOutcome::of_leg(leg)?, leg.machines().0);
+            let outcome = RingOutcome::of_leg(leg)?;
             let alternatives = self.live_alternatives(leg).into_iter();
-            let fitting = alternatives.filter(|c| self.explains(*c, pbx, outcome)).count();
-            Some(fitting == 1 && !self.explains_for_own(leg.call(), pbx, outcome))
+            let fitting = alternatives.filter(|c| self.explains(*c, leg, outcome)).count();
+            Some(fitting == 1 && !self.explains_for_own(leg, outcome))
         });
         is_certain == Some(true)
     }
@@ -109,27 +110,28 @@ impl Correlator<'_> {
 
     /// Returns whether a leg's present call explains why the leg stopped ringing. A cancelled leg is also explained if
     /// the caller of this call hung up.
-    fn explains_for_own(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
+    fn explains_for_own(&self, leg: &Leg, outcome: RingOutcome) -> bool {
+        let own = leg.call();
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
         let is_cancelled = matches!(outcome, RingOutcome::Cancelled(_));
-        self.explains(own, pbx, outcome) || is_cancelled && self.caller_legs(own, pbx).any(gave_up)
+        self.explains(own, leg, outcome) || is_cancelled && self.callers_of(own, leg).any(gave_up)
     }
 
     /// Returns whether a call explains why a leg stopped ringing. If the leg was answered, the call's caller must have
     /// been answered at that time. If the leg was cancelled, another telephone or the caller must have been answered at
     /// that time.
-    fn explains(&self, conversation: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
-        let caller_answered = self.caller_legs(conversation, pbx).any(|l| outcome.is_with(l.dialog.answered));
+    fn explains(&self, conversation: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
+        let caller_answered = self.callers_of(conversation, leg).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
             // If another telephone of this call answered, then the caller was answered because of that telephone, and
             // not because of this leg.
             RingOutcome::Answered(at) => {
-                let mut others = self.rung_legs(conversation, pbx).filter(|l| answered_at(l) != Some(at));
+                let mut others = self.rung_with(conversation, leg).filter(|l| answered_at(l) != Some(at));
                 caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
             }
             RingOutcome::Cancelled(_) => {
-                let mut answers = self.rung_legs(conversation, pbx).filter_map(answered_at).peekable();
+                let mut answers = self.rung_with(conversation, leg).filter_map(answered_at).peekable();
                 if answers.peek().is_none() {
                     caller_answered
                 } else {
@@ -143,21 +145,58 @@ impl Correlator<'_> {
     ///
     /// - The caller of the leg's present call was not answered.
     /// - The caller of another possible call waited in a queue when the leg was answered.
-    fn is_undecidable(&self, own: CallKey, pbx: Endpoint, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
+    fn is_undecidable(&self, leg: &Leg, outcome: RingOutcome, alternatives: &[CallKey]) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         // If the mirror port lost the 200 response to the caller, the caller's ACK shows that the caller was answered.
         let is_served =
             |l: &Leg| l.answered_by(at + PBX_REACTION) || l.dialog.answered.is_none() && l.dialog.acked_at().is_some();
-        !self.caller_legs(own, pbx).any(is_served)
-            || alternatives.iter().any(|call| self.has_queued_caller(*call, pbx, outcome))
+        !self.callers_of(leg.call(), leg).any(is_served)
+            || alternatives.iter().any(|call| self.has_queued_caller(*call, leg, outcome))
     }
 
     /// Returns whether the PBX had answered the caller of a call before a telephone answered, and no telephone of that
-    /// call had answered.
-    fn has_queued_caller(&self, call: CallKey, pbx: Endpoint, outcome: RingOutcome) -> bool {
+    /// call had answered. A telephone that could belong to that call counts if it was answered together with the caller.
+    fn has_queued_caller(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);
-        self.caller_legs(call, pbx).any(is_live) && !self.rung_legs(call, pbx).any(is_live)
+        let is_with = |caller: &Leg| outcome.is_with(caller.dialog.answered);
+        let waits = |caller: &Leg| is_live(caller) && !is_with(caller) && !self.is_served_by_ambiguous(call, caller);
+        self.callers_of(call, leg).any(waits) && !self.rung_with(call, leg).any(is_live)
+    }
+
+    /// Returns whether a telephone that could belong to this call was answered together with the caller of the call.
+    fn is_served_by_ambiguous(&self, call: CallKey, caller: &Leg) -> bool {
+        let relations = self.table.call(call).map_or(&[][..], |call| &call.relations);
+        let ambiguous = relations.iter().filter(|relation| relation.why == CorrelationRule::Ambiguous);
+        let others = ambiguous.filter_map(|relation| self.table.call_by_id(&relation.id));
+        let is_sent_for =
+            |leg: &Leg| leg.machines().0.same_host(caller.machines().1) || self.may_have_caused_by_numbers(caller, leg);
+        let serves = |leg: &Leg| are_answered_together(leg, caller) && is_sent_for(leg);
+        others.into_iter().any(|other| self.table.legs_of(other).any(serves))
+    }
+
+    /// Returns whether all legs of a leg's call are hops of its dialog, or legs that these hops caused.
+    pub(super) fn is_root(&self, leg: &Leg) -> bool {
+        let keys = self.table.keys_of(leg.call());
+        let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
+        let hops = self.hops_of(leg);
+        let caused: Vec<LegKey> = hops.iter().flat_map(|hop| self.caused_legs(*hop)).collect();
+        !had_others && keys.iter().all(|key| caused.contains(key))
+    }
+
+    /// Returns the legs of the same call that are hops of this leg's dialog, and the leg itself. All belong to one call.
+    pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
+        let keys = self.table.keys_of(leg.call()).iter().copied();
+        keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
+    }
+
+    /// Returns the legs that the sender of this leg sent for a call, e.g. to ring telephones. The sender may count as a
+    /// machine with another address in that call.
+    fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+        let is_sender = |l: &&Leg| {
+            l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
+        };
+        self.table.legs_of(conversation).filter(is_sender)
     }
 
     /// Returns whether a PBX rang another telephone together with this leg for the caller of a call, and that telephone
@@ -165,6 +204,25 @@ impl Correlator<'_> {
     fn rings_beside(&self, call: CallKey, leg: &Leg) -> bool {
         let is_beside = |other: &Leg| other.created_at.distance(leg.created_at) <= RING_BURST;
         self.rung_legs(call, leg.machines().0).any(|other| other.dialog.answered.is_some() && is_beside(other))
+    }
+
+    /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If the call has no leg at the
+    /// host that sent it, the PBX may have another address there, so legs with agreeing numbers are returned.
+    fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+        let pbx = leg.machines().0;
+        let is_here = self.table.legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
+        let is_caller = move |l: &&Leg| match is_here {
+            true => l.machines().1.same_host(pbx),
+            false => self.may_have_caused_by_numbers(l, leg),
+        };
+        self.table.legs_of(conversation).filter(is_caller)
+    }
+
+    /// Returns the other address of the PBX that sent this leg, if only numbers and the moment of the answer tie the leg to
+    /// the caller of a call.
+    pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
+        let machine = self.callers_of(call, leg).next()?.machines().1;
+        (!machine.same_host(leg.machines().0)).then_some(machine)
     }
 
     /// Returns the legs on which the caller of a call reached this PBX.

@@ -60,7 +60,7 @@ impl Correlator<'_> {
             return self.split_weak_leg(leg, subject.leg);
         }
         let is_ambiguous = subject.leg.join.is_ambiguous();
-        let is_separate = is_ambiguous && self.is_one_dialog(own);
+        let is_separate = is_ambiguous && self.is_root(subject.leg);
         match CallChoice::between(evidence) {
             CallChoice::Join(e) if e.call == own && subject.leg.join.is_weak() => {
                 vec![Command::Confirm { leg, by: e.rule }]
@@ -68,10 +68,13 @@ impl Correlator<'_> {
             CallChoice::Nothing => Vec::new(),
             CallChoice::Join(e) if e.call == own => Vec::new(),
             CallChoice::Join(e) if is_separate && e.rule == CorrelationRule::RingOutcome => {
-                vec![self.join_calls(e.call, own, e.rule)]
+                let join = self.join_calls(e.call, own, e.rule);
+                let machine = self.other_address(e.call, subject.leg).filter(|_| matches!(join, Command::Merge { .. }));
+                let alias = machine.map(|machine| Command::SetSendingMachine { leg, machine });
+                [join].into_iter().chain(alias).collect()
             }
             CallChoice::Join(e) if is_ambiguous && e.rule == CorrelationRule::RingOutcome => {
-                vec![Command::Move { legs: vec![leg], into: e.call, by: e.rule }]
+                vec![Command::Move { legs: self.hops_of(subject.leg), into: e.call, by: e.rule }]
             }
             // The leg is a separate call already, which is related to the other calls.
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) | CallChoice::Relate(_) if is_separate => Vec::new(),
@@ -86,7 +89,7 @@ impl Correlator<'_> {
 
     fn split_ambiguous_leg(&self, subject: &OpenLeg<'_>) -> Command {
         let alternatives = self.live_alternatives(subject.leg);
-        Command::Split { legs: vec![subject.key], why: CorrelationRule::Ambiguous, alternatives }
+        Command::Split { legs: self.hops_of(subject.leg), why: CorrelationRule::Ambiguous, alternatives }
     }
 
     /// Returns the commands that relate the call of an answered leg to the calls that this leg may have picked up. If

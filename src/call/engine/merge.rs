@@ -31,6 +31,10 @@ impl Engine {
         }
         let Some(old) = self.table.merge(from, into) else { return };
         self.timers.disarm_call(from);
+        related
+            .iter()
+            .filter(|call| **call != into)
+            .for_each(|call| self.replace_alternative(*call, (from, into), sink));
         let Some(call) = self.table.call_mut(into) else { return };
         let (was_paused, old_paused) = (call.pauses.paused_since(), old.pauses.paused_since());
         let newly_paused = if was_paused.is_none() && old_paused.is_some() { own_legs } else { Vec::new() };
@@ -51,6 +55,15 @@ impl Engine {
         self.outline_doubtful_call(into);
         self.apply_rules(into, sink);
         self.events.extend(old.stage.is_announced().then_some(CallEvent::Absorbed(old.id)));
+    }
+
+    /// Replaces a merged call in the legs of another call that could belong to the merged call.
+    fn replace_alternative(&mut self, call: CallKey, (from, into): (CallKey, CallKey), sink: &mut dyn LegSink) {
+        for slot in self.table.keys_of(call).to_vec() {
+            if self.table.leg_mut(slot).is_some_and(|leg| leg.join.replace_alternative(from, into)) {
+                self.store_assignment(slot, sink);
+            }
+        }
     }
 
     /// Returns the calls that are related to this call.

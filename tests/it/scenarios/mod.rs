@@ -27,6 +27,7 @@ mod rules;
 mod topology;
 mod transfers;
 mod variations;
+mod variations_crowds;
 mod variations_devices;
 mod variations_dialogs;
 mod variations_numbers;

@@ -230,3 +230,53 @@ fn a_leg_between_two_nodes_of_a_cluster_ends_at_no_party() {
     assert_eq!(record.legs.len(), 3);
     assert_eq!(played.learnt, []);
 }
+
+/// Two callers of one number come within 50 ms through a PBX with two addresses. Each is answered together with another
+/// telephone.
+#[test]
+fn the_moment_of_the_answer_parts_callers_of_one_number() {
+    let mut site = Site::new();
+    let [a, b] = site.inbound(OUTSIDE);
+    let mut e201 = phone("201", [10, 1, 0, 21], 3);
+    let c = site.scene.leg(&mut site.provider, &mut site.wan, [OUTSIDE, DID]);
+    let d = site.scene.leg(&mut site.lan, &mut e201, [OUTSIDE, "201"]);
+    for leg in [a, c, b, d] {
+        site.scene.invite(leg);
+    }
+    [a, b, c, d].into_iter().for_each(|leg| site.scene.ring(leg));
+    for pair in [[d, c], [b, a]] {
+        site.scene.wait(1_000);
+        pair.into_iter().for_each(|leg| _ = site.scene.answer(leg));
+    }
+    site.scene.sound(&[a, b, c, d].map(|leg| (1, leg, Side::Caller)), 4_000);
+    site.scene.bye_all(&[a, b], Side::Caller);
+    site.scene.wait(2_000);
+    site.scene.bye_all(&[c, d], Side::Caller);
+    let played = play_with(&site.scene, Config::default());
+    let facts = |record: &CallRecord| (record.direction, record.internal.clone(), record.legs.len());
+    let found: Vec<_> = played.calls.iter().map(|call| facts(&call.record)).collect();
+    let expected = ["200", "201"].map(|extension| (CallDirection::Inbound, Some(extension.to_owned()), 2));
+    assert_eq!(found, expected);
+}
+
+/// Both callers are answered at the same moment as both telephones, so nothing shows who talks with whom.
+#[test]
+fn answers_at_one_moment_part_no_callers() {
+    let mut site = Site::new();
+    let [a, b] = site.inbound(OUTSIDE);
+    let mut e201 = phone("201", [10, 1, 0, 21], 3);
+    let c = site.scene.leg(&mut site.provider, &mut site.wan, [OUTSIDE, DID]);
+    let d = site.scene.leg(&mut site.lan, &mut e201, [OUTSIDE, "201"]);
+    for leg in [a, c, b, d] {
+        site.scene.invite(leg);
+    }
+    site.scene.wait(1_000);
+    [b, d, a, c].into_iter().for_each(|leg| _ = site.scene.answer(leg));
+    site.scene.sound(&[a, b, c, d].map(|leg| (1, leg, Side::Caller)), 4_000);
+    site.scene.bye_all(&[a, b], Side::Caller);
+    site.scene.wait(2_000);
+    site.scene.bye_all(&[c, d], Side::Caller);
+    let played = play_with(&site.scene, Config::default());
+    let legs: Vec<usize> = played.calls.iter().map(|call| call.record.legs.len()).collect();
+    assert_eq!(legs, [1, 1, 1, 1]);
+}
