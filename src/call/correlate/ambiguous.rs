@@ -206,8 +206,8 @@ impl Correlator<'_> {
         self.rung_legs(call, leg.machines().0).any(|other| other.dialog.answered.is_some() && is_beside(other))
     }
 
-    /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If the call has no leg at the
-    /// host that sent it, the PBX may have another address there, so legs with agreeing numbers are returned.
+    /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If the call has no leg at that host,
+    /// the PBX may have another address there. Then returns the legs with agreeing numbers.
     fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_here = self.table.legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
@@ -218,8 +218,8 @@ impl Correlator<'_> {
         self.table.legs_of(conversation).filter(is_caller)
     }
 
-    /// Returns the other address of the PBX that sent this leg, if only numbers and the moment of the answer tie the leg to
-    /// the caller of a call.
+    /// Returns the other address of the PBX that sent this leg. Only numbers and the moment of the answer tie the leg to the
+    /// caller of the call.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
         let machine = self.callers_of(call, leg).next()?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)

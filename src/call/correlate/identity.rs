@@ -112,8 +112,8 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
     same_number(leg.signature().to, new.to)
 }
 
-/// Returns whether a machine passed the call on from the older leg to the new leg, or from the new leg to a leg that was
-/// captured before it. A proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before
+/// Returns whether a machine passed the call on from one leg to the other. The mirror may have shown the later leg first. A
+/// proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before
 /// or behind it at this machine leads to no other dialog.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);

@@ -105,8 +105,8 @@ impl<'a> SoundGroup<'a> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether the voice of this leg was compared with other legs, and the recorded leg `anchor` did not have the
-    /// same bytes, although one machine is between the two and both have G.711.
+    /// Returns whether the voice of this leg was compared, and the recorded leg `anchor` did not have the same bytes. One
+    /// machine is between the two legs, and both have G.711.
     ///
     /// This shows other sound only if nothing else confirms the join: some PBXs change the bytes. But they pass on the
     /// outlines of G.711, so that only a short talk remains unconfirmed.
@@ -178,6 +178,6 @@ const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum number of blocks of one side that were compared before an unconfirmed leg without equal bytes counts as
-/// other sound: about two seconds of voice. Eight equal blocks would have proven a relay.
+/// Minimum number of compared blocks of one side, about two seconds of voice. With fewer, an unconfirmed leg without equal
+/// bytes does not count as other sound. Eight equal blocks would have proven a relay.
 const UNMATCHED_BLOCKS: u32 = 24;

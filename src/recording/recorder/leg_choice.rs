@@ -1,8 +1,11 @@
 //! Choice of the leg that supplies the sound of a recording.
 //!
-//! It is the anchor leg, i.e. the first leg in the list. Another leg of the call carries the same conversation and is
-//! rendered instead in three cases: the anchor leg cannot be decoded, it has hardly any sound of one side, or the mirror
-//! lost a part of one side that the other leg has.
+//! It is the anchor leg, i.e. the first leg in the list. Another leg with the same conversation is rendered instead in three
+//! cases:
+//!
+//! - The anchor leg cannot be decoded.
+//! - The anchor leg has hardly any sound of one side.
+//! - The mirror lost a part of one side, and the other leg has this part.
 
 use std::io;
 use std::path::Path;
@@ -155,8 +158,8 @@ impl Recorder {
     }
 }
 
-/// Returns whether a leg was connected for the whole time of another leg. A telephone that talked for a part of the call
-/// may have more sound than the outside party's leg, e.g. because the PBX suppresses silence, and lacks the rest.
+/// Returns whether a leg was connected for the whole time of another leg. Otherwise it may have more sound than the outside
+/// party's leg and still lack the rest of the call, because some PBXs suppress silence.
 fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;
