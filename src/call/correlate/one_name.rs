@@ -6,7 +6,7 @@
 
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, has_digits, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
@@ -28,12 +28,34 @@ impl Correlator<'_> {
     /// Returns how well the numbers show that the leg `cause` caused the leg `effect`.
     ///
     /// A program on the PBX's own host, e.g. a dialler, names the number that the PBX must call. So if it sent `cause`,
-    /// and `effect` calls another outside number, there is no match.
+    /// and `effect` calls another outside number, there is no match. There is none either if an extension calls a
+    /// colleague, and `effect` rings this colleague for another caller.
     pub(super) fn onward_strength(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
+        let is_other_call =
+            || self.is_for_other_call_of_program(effect, cause) || self.rings_for_other_caller(effect, cause);
         match effect.onward_strength(cause) {
-            MatchStrength::OneNumber if self.is_for_other_call_of_program(effect, cause) => MatchStrength::None,
+            MatchStrength::OneNumber if is_other_call() => MatchStrength::None,
             strength => strength,
         }
+    }
+
+    /// Returns whether the leg `effect` rings a telephone for an outside number, and an extension sent the leg `cause` to the
+    /// same number. A PBX shows the calling extension to a colleague, and the number of the office to the outside only.
+    ///
+    /// The receiver must be a telephone, because a short number such as 112 may be an outside number.
+    fn rings_for_other_caller(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
+        let receiver = effect.hop.1;
+        let rings_telephone = self.plan.is_phone(receiver) || !TRUNK_PORTS.contains(&receiver.port());
+        rings_telephone
+            && effect.to.is_some_and(|to| self.plan.is_extension(to))
+            && cause.from_extension
+            && !effect.from_extension
+            && !effect.nameless_caller
+            && !effect.is_diverted_from(cause)
+            && has_digits(effect.from)
+            // Another site may be shown by a prefix before the extension.
+            && !effect.from.zip(cause.from).is_some_and(|(shown, own)| shown.ends_with(own))
+            && same_number(effect.to, cause.to)
     }
 
     /// Returns whether a program on the PBX's own host sent the leg `cause`, and the leg `effect` calls another outside
@@ -99,3 +121,6 @@ impl Correlator<'_> {
             && self.is_tied_by_one_number(leg)
     }
 }
+
+/// Ports at which PBXs, proxies and trunks receive SIP, usually 5060 to 5080. A NAT gives a telephone a higher port.
+const TRUNK_PORTS: std::ops::RangeInclusive<u16> = 5_000..=5_999;
