@@ -221,7 +221,9 @@ impl Correlator<'_> {
     /// Returns the other address of the PBX that sent this leg. Only numbers and the moment of the answer tie the leg to the
     /// caller of the call.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
-        let machine = self.callers_of(call, leg).next()?.machines().1;
+        // The call may have reached the PBX over several hops, e.g. through a border controller.
+        let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
+        let machine = answered.max_by_key(|caller| (caller.created_at, caller.id))?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)
     }
 

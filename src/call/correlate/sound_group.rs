@@ -112,12 +112,14 @@ impl<'a> SoundGroup<'a> {
     /// outlines of G.711, so that only a short talk remains unconfirmed.
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
-        let is_compared = |leg: &Leg| leg.media.voice_blocks().iter().any(|blocks| *blocks >= UNMATCHED_BLOCKS);
+        // The machine is between the two legs, so the same side of both has the same voice, if any.
+        let blocks = leg.media.voice_blocks().into_iter().zip(anchor.media.voice_blocks());
+        let is_compared = || blocks.into_iter().any(|(own, other)| own.min(other) >= UNMATCHED_BLOCKS);
         is_conversation(leg)
             && !self.is_relayed
             && machine_between(leg, anchor).is_some()
             && self.common_codecs(other).iter().any(|codec| matches!(codec.as_str(), "PCMA" | "PCMU"))
-            && [*leg, anchor].into_iter().all(is_compared)
+            && is_compared()
     }
 
     /// Returns whether only numbers joined the two groups of legs. The group that began later was joined by the rule of
