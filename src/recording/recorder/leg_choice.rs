@@ -13,7 +13,7 @@ use std::path::Path;
 use super::{Recorder, RecordingError, RenderTask, failed, is_passing, stem};
 use crate::call::event::EndedLeg;
 use crate::call::record::CallRecord;
-use crate::recording::segmenter::RenderedLeg;
+use crate::recording::segmenter::{FinishedSegments, RenderedLeg};
 use crate::render::{RenderError, RenderReport};
 use crate::spool::{LegSource, LegStore, SpoolError};
 
@@ -26,7 +26,7 @@ pub(super) struct ChosenLeg<'a> {
     pub(super) note: Option<&'static str>,
 }
 
-/// Duration of sound that a leg has on its two sides, µs.
+/// Duration of sound that a leg has on its two sides, without concealment, µs.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
     /// Duration of sound on the side with less sound, µs.
@@ -37,7 +37,7 @@ struct HeardTime {
 
 impl HeardTime {
     fn of(report: &RenderReport) -> Self {
-        let [caller, callee] = report.sides.each_ref().map(|side| side.heard_us);
+        let [caller, callee] = report.sides.each_ref().map(|side| side.heard_us.saturating_sub(side.concealed_us));
         Self { less_us: caller.min(callee), more_us: caller.max(callee) }
     }
 
@@ -51,13 +51,15 @@ impl HeardTime {
 enum SoundFault {
     /// One side has hardly any sound.
     OneSided,
-    /// The mirror lost consecutive packets of one side, for at least [`LEAST_GAP_US`].
+    /// The mirror lost consecutive packets of one side, at least [`LEAST_GAP_PACKETS`].
     Gap,
 }
 
 impl SoundFault {
     /// Returns the fault of a rendered leg; `None` if its sound is good enough.
-    fn of(rendered: &RenderedLeg) -> Option<Self> {
+    ///
+    /// If segments are finished, their gaps stay, so the rest of the call comes from the same leg.
+    fn of(rendered: &RenderedLeg, finished: FinishedSegments) -> Option<Self> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
         let heard = HeardTime::of(&rendered.report);
         if !rendered.is_heard {
@@ -65,7 +67,7 @@ impl SoundFault {
         } else if heard.less_us * ONE_SIDED_RATIO < length_us {
             Some(Self::OneSided)
         } else {
-            rendered.report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS).then_some(Self::Gap)
+            (finished.count == 0 && has_gap(&rendered.report)).then_some(Self::Gap)
         }
     }
 
@@ -73,7 +75,7 @@ impl SoundFault {
     const fn is_mended_by(self, other: HeardTime, best: HeardTime) -> bool {
         match self {
             Self::OneSided => other.less_us > 2 * best.less_us && other.sum_us() >= best.sum_us(),
-            Self::Gap => other.less_us >= best.less_us + LEAST_GAP_US && other.more_us * 20 >= best.more_us * 19,
+            Self::Gap => other.less_us >= best.less_us + LEAST_GAP_US && other.more_us + TOLERANCE_US >= best.more_us,
         }
     }
 
@@ -116,7 +118,7 @@ impl Recorder {
             }
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
-        let fault = SoundFault::of(&rendered);
+        let fault = SoundFault::of(&rendered, task.finished_segments);
         if let Some(fault) = fault
             && let Some((source, leg)) = self.find_fuller_leg((fault, &rendered, leg), others, store, &task)
         {
@@ -150,12 +152,18 @@ impl Recorder {
             let segmenter = self.segmenter(leg, Path::new(""), "");
             let Ok(report) = segmenter.measure(&source, task.finished_segments, task.up_to) else { continue };
             let here = HeardTime::of(&report);
-            if fault.is_mended_by(here, best) {
+            let is_whole = fault != SoundFault::Gap || !has_gap(&report);
+            if is_whole && fault.is_mended_by(here, best) {
                 (best, found) = (here, Some((source, leg)));
             }
         }
         found
     }
+}
+
+/// Returns whether the mirror lost many consecutive packets of one side.
+fn has_gap(report: &RenderReport) -> bool {
+    report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }
 
 /// Returns whether a leg was connected for the whole time of another leg. Otherwise it may have more sound than the outside
@@ -184,5 +192,7 @@ const ONE_SIDED_RATIO: u64 = 10;
 const LEAST_GAP_PACKETS: u64 = 50;
 /// Minimum duration of sound that the other leg must have more, µs.
 const LEAST_GAP_US: u64 = 1_000_000;
+/// Duration of sound that the other leg may lack on the side with more sound, µs.
+const TOLERANCE_US: u64 = 200_000;
 /// Maximum time between the answers of two legs, and between their ends, if they carry the same conversation.
 const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);

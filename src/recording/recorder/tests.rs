@@ -362,5 +362,5 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     assert_eq!(wav(&first[0].path).1[800..802], [left, right]);
     assert_eq!(wav(&record.recordings[1].path).1[800..802], [right, left]);
     let reason = record.verdict_reason.unwrap();
-    assert!(reason.contains("The sound of the first part is that of another leg"), "{reason}");
+    assert!(reason.contains("The sound of the first part comes from another leg"), "{reason}");
 }
