@@ -88,6 +88,9 @@ pub(super) async fn sound(
     };
     let is_encrypted = file.plain_sha256.is_some();
     let kind = if is_encrypted { "application/octet-stream" } else { audio_type(file) };
+    if query.format.is_some_and(|to| state.centre.is_some() || !may_convert(file, to)) {
+        return refused(StatusCode::UNPROCESSABLE_ENTITY, "this recording cannot be converted here");
+    }
     let path = PathBuf::from(&file.path);
     let name = match state.centre {
         None => path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned(),
@@ -108,9 +111,8 @@ pub(super) async fn sound(
         state.listenings.begin(listening, wall_clock());
     }
     match (query.format, sent.bytes) {
-        (Some(to), StoredBytes::File(path)) if may_convert(file, to) => convert::send(&state, path, file, to),
-        (Some(_), _) => refused(StatusCode::UNPROCESSABLE_ENTITY, "this recording cannot be converted here"),
-        (None, bytes) => send(SentFile { bytes, ..sent }, &headers).await,
+        (Some(to), StoredBytes::File(path)) => convert::send(&state, path, file, to),
+        (_, bytes) => send(SentFile { bytes, ..sent }, &headers).await,
     }
 }
 

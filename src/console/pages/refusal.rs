@@ -36,12 +36,16 @@ pub(in super::super) fn response(viewer: &Viewer, status: StatusCode, reason: &R
 }
 
 /// Reasons that a person can meet, in English and in Russian.
-const REASONS: [(&str, &str); 16] = [
+const REASONS: [(&str, &str); 21] = [
     ("the archive of all sites does not answer; recording goes on", "архив всех площадок не отвечает; запись идёт"),
     ("the journal does not answer; recording goes on", "журнал не отвечает; запись идёт"),
     ("the page is too old: open it again", "страница устарела: откройте её снова"),
     ("the request is too large", "запрос слишком велик"),
-    ("this address or origin is not one of the console", "этот адрес не принадлежит консоли"),
+    ("the request came too slowly", "запрос пришёл слишком медленно"),
+    (
+        "the console does not answer under this address: use its own address, or set console.public_url",
+        "консоль не отвечает по этому адресу: используйте её собственный адрес или задайте console.public_url",
+    ),
     ("not found, or outside the scope of this account", "не найдено или вне прав этой учётной записи"),
     ("the account may not make this change", "этой учётной записи такое изменение не разрешено"),
     ("the account may not download", "этой учётной записи не разрешено скачивать"),
@@ -55,5 +59,9 @@ const REASONS: [(&str, &str); 16] = [
         "the doctor or another test call is at work: wait half a minute",
         "проверка зеркала или другой проверочный звонок уже идёт: подождите полминуты",
     ),
+    ("the program does not know its own path", "программа не знает своего пути"),
+    ("the program does not know its own path or configuration", "программа не знает своего пути или конфигурации"),
+    ("the note is empty", "заметка пуста"),
+    ("the call has as many notes as a call may have", "у звонка уже предельное число заметок"),
     ("this machine has no such network card", "на этой машине нет такой сетевой карты"),
 ];
