@@ -12,7 +12,11 @@ use crate::journal::{self, Journal};
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());
-    let reason = record.verdict_reason.take().unwrap_or_default();
+    // Earlier versions wrote "delete it" of several parts.
+    let reason = record.verdict_reason.take().unwrap_or_default().replace(
+        "parts had been delivered before: delete it in Pyrus.",
+        "parts had been delivered before: delete them in Pyrus.",
+    );
     let known = (1..=sent).find(|parts| reason.contains(&delivered_parts(*parts)));
     let noted = match known {
         _ if sent == 0 => reason.clone(),
