@@ -113,13 +113,13 @@ impl<'a> SoundGroup<'a> {
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         // The machine is between the two legs, so the same side of both has the same voice, if any.
-        let blocks = leg.media.voice_blocks().into_iter().zip(anchor.media.voice_blocks());
-        let is_compared = || blocks.into_iter().any(|(own, other)| own.min(other) >= UNMATCHED_BLOCKS);
+        let mut blocks = leg.media.voice_blocks().into_iter().zip(anchor.media.voice_blocks());
+        let is_compared = blocks.any(|(own, other)| own.min(other) >= UNMATCHED_BLOCKS);
         is_conversation(leg)
             && !self.is_relayed
             && machine_between(leg, anchor).is_some()
             && self.common_codecs(other).iter().any(|codec| matches!(codec.as_str(), "PCMA" | "PCMU"))
-            && is_compared()
+            && is_compared
     }
 
     /// Returns whether only numbers joined the two groups of legs. The group that began later was joined by the rule of

@@ -75,7 +75,11 @@ impl RtpWitness {
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
-        is_step.then(|| last.due_of(packet).nanos_since(packet.stamp))
+        // Just behind a late packet, the line through the stream may show no step back.
+        let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
+        let raw_ns = spacing_ns * i64::from(steps) - passed_ns;
+        let due_ns = last.due_of(packet).nanos_since(packet.stamp);
+        is_step.then_some(if due_ns > MIN_STEP_NS { due_ns } else { raw_ns })
     }
 
     /// Returns how much earlier the timestamp of a frame is than its stream lets expect, ns. Returns `None` if the frame
