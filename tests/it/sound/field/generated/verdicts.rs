@@ -59,7 +59,7 @@ impl SideContent {
         match self {
             Self::Voice => "",
             Self::Silence => "digital silence",
-            Self::FewPackets => "ardly any media",
+            Self::FewPackets => "lmost no media",
             Self::UnknownCodec => "no decoder",
             Self::Nothing => "no media",
         }
@@ -75,7 +75,7 @@ fn expected([caller, callee]: [SideContent; 2]) -> (CallVerdict, &'static str) {
         (false, true) => (CallVerdict::CalleeOnly, caller.word()),
         _ if any(SideContent::UnknownCodec) => (CallVerdict::UnknownCodec, "no decoder"),
         _ if any(SideContent::Silence) => (CallVerdict::NoMedia, "digital silence"),
-        _ if any(SideContent::FewPackets) => (CallVerdict::NoMedia, "ardly any media"),
+        _ if any(SideContent::FewPackets) => (CallVerdict::NoMedia, "lmost no media"),
         _ => (CallVerdict::NoMedia, "no media"),
     }
 }
