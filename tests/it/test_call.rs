@@ -145,7 +145,7 @@ fn a_whole_chain_passes_and_each_cut_of_the_mirror_is_named() {
         (CALLER_ONLY, "mirror", "one-way: it shows the packets that the caller sends"),
         (CALLEE_ONLY, "mirror", "one-way: it shows the packets that the callee sends"),
         (SIGNALLING_ONLY, "media", "no RTP"),
-        (RTP_OF_CALLER_MISSING, "media", "RTP of the caller is missing"),
+        (RTP_OF_CALLER_MISSING, "media", "the SIP messages of the caller arrived, but not the RTP"),
     ] {
         office.mirror(shown);
         let (lost, why, status) = office.call(&[]);
