@@ -27,6 +27,19 @@ fn phone(user: &str, host: [u8; 4], voice: u8) -> ScenePhone {
 }
 
 impl Site {
+    /// Invites the legs of two callers with one number, the second for 201. Returns the caller's and the telephone's leg of
+    /// each call.
+    fn two_callers_of_one_number(&mut self) -> [DialogId; 4] {
+        let [a, b] = self.inbound(OUTSIDE);
+        let mut e201 = phone("201", [10, 1, 0, 21], 3);
+        let c = self.scene.leg(&mut self.provider, &mut self.wan, [OUTSIDE, DID]);
+        let d = self.scene.leg(&mut self.lan, &mut e201, [OUTSIDE, "201"]);
+        for leg in [a, c, b, d] {
+            self.scene.invite(leg);
+        }
+        [a, b, c, d]
+    }
+
     fn new() -> Self {
         Self {
             scene: Scene::new(),
@@ -236,13 +249,7 @@ fn a_leg_between_two_nodes_of_a_cluster_ends_at_no_party() {
 #[test]
 fn the_moment_of_the_answer_parts_callers_of_one_number() {
     let mut site = Site::new();
-    let [a, b] = site.inbound(OUTSIDE);
-    let mut e201 = phone("201", [10, 1, 0, 21], 3);
-    let c = site.scene.leg(&mut site.provider, &mut site.wan, [OUTSIDE, DID]);
-    let d = site.scene.leg(&mut site.lan, &mut e201, [OUTSIDE, "201"]);
-    for leg in [a, c, b, d] {
-        site.scene.invite(leg);
-    }
+    let [a, b, c, d] = site.two_callers_of_one_number();
     [a, b, c, d].into_iter().for_each(|leg| site.scene.ring(leg));
     for pair in [[d, c], [b, a]] {
         site.scene.wait(1_000);
@@ -263,13 +270,7 @@ fn the_moment_of_the_answer_parts_callers_of_one_number() {
 #[test]
 fn answers_at_one_moment_part_no_callers() {
     let mut site = Site::new();
-    let [a, b] = site.inbound(OUTSIDE);
-    let mut e201 = phone("201", [10, 1, 0, 21], 3);
-    let c = site.scene.leg(&mut site.provider, &mut site.wan, [OUTSIDE, DID]);
-    let d = site.scene.leg(&mut site.lan, &mut e201, [OUTSIDE, "201"]);
-    for leg in [a, c, b, d] {
-        site.scene.invite(leg);
-    }
+    let [a, b, c, d] = site.two_callers_of_one_number();
     site.scene.wait(1_000);
     [b, d, a, c].into_iter().for_each(|leg| _ = site.scene.answer(leg));
     site.scene.sound(&[a, b, c, d].map(|leg| (1, leg, Side::Caller)), 4_000);
