@@ -47,7 +47,7 @@ pub(crate) struct AmrReading<'a> {
 pub(crate) struct AmrHistory {
     /// Alignment of the last payload.
     alignment: AmrAlignment,
-    /// Alignment of the last payloads that had stray bytes.
+    /// Alignment of the last payloads with stray bytes, and the number of bits that prove it.
     stray: AlignmentProof,
 }
 

@@ -57,7 +57,7 @@ pub(super) struct ClockRateDetector {
 }
 
 impl ClockRateDetector {
-    /// Returns a detector for a format without packets so far.
+    /// Returns a detector for a format that had no packet so far.
     pub(super) fn new(format: &PayloadFormat) -> Self {
         let (announced_hz, is_continuous) = (format.clock_hz, !format.is(Codec::ComfortNoise));
         Self {
@@ -147,8 +147,8 @@ impl ClockRateDetector {
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // A burst proves no clock, i.e. packets that are closer than the minimum. Nor do packets that a sender sends
-        // two at a time: their median and mean differ.
+        // Packets that arrive closer than the minimum are a burst and prove no clock. Median and mean differ if a
+        // sender sends two packets at a time, which proves no clock either.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }

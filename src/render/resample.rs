@@ -77,8 +77,8 @@ impl Resampler {
 
 impl FftConverter {
     fn new(from_hz: u32, to_hz: u32) -> Option<Self> {
-        // A block is a multiple of the smallest whole-numbered ratio. The multiple is even; otherwise the delay would
-        // not be a whole number of samples.
+        // The block length is an even multiple of the reduced ratio of the rates. Otherwise the delay would not be a
+        // whole number of samples.
         let smallest = 2 * (from_hz / gcd(from_hz, to_hz)) as usize;
         let wanted = (from_hz as usize * BLOCK_MS / 1000).next_multiple_of(smallest);
         if wanted > LONGEST_BLOCK || wanted as u64 * u64::from(to_hz) / u64::from(from_hz) > LONGEST_BLOCK as u64 {

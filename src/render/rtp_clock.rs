@@ -130,11 +130,11 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
-    /// Counts another clock from this packet on. `ticks` is the difference from the last timestamp. `due_ns` is the
-    /// media time that the packet has if its delay is that of the last packet.
+    /// Switches to another clock rate from this packet on. `ticks` is the difference from the last timestamp. `due_ns`
+    /// is the media time that the packet has if its delay is that of the last packet.
     ///
-    /// RFC 7160 section 4.1: the time since the last packet counts the former clock. Some senders count the new clock. So
-    /// the clock that agrees better with the arrival is used.
+    /// By RFC 7160 section 4.1, the difference is in ticks of the former clock. Some senders give it in ticks of the
+    /// new clock. So the clock that agrees better with the arrival time is used.
     #[cold]
     fn change_clock(&mut self, clock_hz: u32, ticks: i64, due_ns: i64) {
         let former_hz = self.clock_hz;

@@ -72,8 +72,8 @@ impl TimelineFit {
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
-        // Counting cannot measure the length of a pause, so each pause begins a new track. Then only the lags between
-        // pauses are compared.
+        // A clock that counts packets cannot measure the length of a pause, so each pause begins a new track. Then only
+        // the lags between pauses are compared.
         let is_steadier_between_pauses = self.tracks <= other.tracks + other.pauses
             && other.run_wander_ns > JITTER_NS
             && self.run_wander_ns * 2 < other.run_wander_ns;

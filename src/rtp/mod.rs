@@ -1,8 +1,8 @@
 //! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps statistics of streams
 //! ([`stats`]).
 //!
-//! Many random payloads can be parsed as RTP. So callers must not treat a packet as RTP because it can be parsed, but
-//! because a session description announced its address.
+//! Many payloads of other protocols can be parsed as RTP, too. So callers treat a packet as RTP only if a session
+//! description announced its address.
 
 mod neighbours;
 pub mod redundancy;

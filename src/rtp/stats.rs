@@ -183,9 +183,8 @@ impl StreamStats {
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // Some senders restart after each hold with the same sequence numbers and timestamps. After a long silence, an
-        // equal packet is therefore new, not a duplicate. So is the second packet after a jump, which confirms the
-        // restart.
+        // Some senders restart with the same sequence numbers and timestamps after each hold. So an equal packet after
+        // a long silence is new and no duplicate. It is new, too, if it confirms a jump as the second packet after it.
         let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
@@ -224,8 +223,8 @@ impl StreamStats {
 
     fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
         // If timestamp and sequence number advanced by the same number of packets, the packets between were lost. That
-        // happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, it would be a
-        // restart of the sender.
+        // happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, the jump would
+        // be a restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {

@@ -17,7 +17,8 @@ pub(crate) struct G729Decoder {
     concealer: FrameConcealer,
     /// Whether the last payload had a stray byte after its frames.
     has_stray_byte: bool,
-    /// Whether an earlier payload had a stray byte behind speech. Then a silence descriptor alone may have one, too.
+    /// Whether an earlier payload had a stray byte behind speech. Then a stray byte may follow a lone silence
+    /// descriptor, too.
     had_stray_byte: bool,
 }
 

@@ -67,7 +67,7 @@ pub trait SpeechDecoder: Send {
     fn conceal(&mut self, samples: usize, next: Option<&[u8]>, out: &mut Vec<i16>);
 
     /// Returns whether the sender may be silent on purpose after the last decoded payload, so that `conceal` fills the
-    /// time until the next one. A codec without descriptors of silence says yes.
+    /// time until the next payload. Always true for a codec without silence descriptors.
     fn may_pause(&self) -> bool {
         true
     }

@@ -32,7 +32,8 @@ pub(super) struct StreamCollector {
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet; `None` before the first packet.
     format: Option<Arc<PayloadFormat>>,
-    /// Whether the format of the last packet has several packings, as G.726 has.
+    /// Whether the format of the last packet has several packings, i.e. orders of the code words in a byte. Only G.726
+    /// has.
     has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,

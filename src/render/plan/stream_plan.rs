@@ -63,7 +63,8 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // The track has only a few late packets, so the packet gets its place in the track around them.
+            // This track consists of a few late packets of another track, so the packet gets its position on that other
+            // track.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };
@@ -85,7 +86,7 @@ impl StreamPlan {
         self.corrections.is_empty()
     }
 
-    /// Returns the keys that apply within [`KEYS_AHEAD`] after a time; `None` if no new keys follow.
+    /// Returns the keys that come into force within [`KEYS_AHEAD`] after a time; `None` if no new keys do.
     pub(in crate::render) fn coming_keys(&self, at: Timestamp) -> Option<&SrtpContext> {
         let is_soon = |since: Timestamp| since > at && since.since(at) < KEYS_AHEAD;
         self.keys.iter().find(|(since, _)| is_soon(*since)).map(|(_, context)| context)
@@ -167,6 +168,6 @@ pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) segment: (usize, usize),
 }
 
-/// Maximum time by which a sender may use keys before they apply. It may send with new keys from its offer on, and a
+/// Maximum time for which a sender uses new keys before they come into force. It may use them from its offer on, and a
 /// slow user answers a re-INVITE within seconds.
 const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

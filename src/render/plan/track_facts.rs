@@ -1,5 +1,5 @@
-//! Computes facts about the tracks of a stream (groups of packets with about the same delay). They are late packets
-//! that form a track of their own, and the drift of the sender's clock.
+//! Computes facts about the tracks of a stream (groups of packets with about the same delay): finds the tracks of late
+//! packets, and measures the drift of the sender's clock.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,8 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// Minimum number of packets in a track that are a talk spurt. Fewer packets are late packets of another track.
+/// Minimum number of packets in a track that counts as a talk spurt. A track with fewer packets consists of late
+/// packets of another track.
 const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of tracks before and after a late track that are searched for the track to which its packets belong.
 const NEIGHBOURS: usize = 4;

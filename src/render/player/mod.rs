@@ -138,8 +138,7 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // The plan must get late and undecodable packets, too: the first pass got them, and both passes must get
-            // the same packets.
+            // The plan must get late and undecodable packets, too, because both passes must pass it the same packets.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }

@@ -63,7 +63,7 @@ impl SequenceOrder {
                 .before_restart
                 .is_some_and(|(before_restart, _)| step_to(sequence, before_restart).abs() < step.abs());
         if returns || step.abs() > MAX_DROPOUT || (step <= 0 && self.is_restart(step, mark)) {
-            // The new numbers begin in the cycle after next, so that no packet counts as lost or late.
+            // The new numbers skip one whole cycle of 65,536 numbers, so that no packet counts as lost or late.
             let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence.0);
             self.before_restart = Some((newest, extended + MAX_MISORDER as u64));
             return Some(self.set_newest(extended, mark));
@@ -118,7 +118,7 @@ fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
 const MAX_DROPOUT: i64 = 3_000;
 /// Maximum step back of a late packet, in packets: 2 s at 20 ms (RFC 3550 appendix A.1). A larger step is a restart.
 const MAX_MISORDER: i64 = 100;
-/// Maximum delay of a packet with which the spool reader still sorts it into its place.
+/// Maximum delay of a packet that the spool reader still sorts into its place.
 const MAX_LATENESS: Duration = Duration::from_secs(5);
 /// Added to the first sequence number of a stream, so that packets from before it have positive numbers, too.
 const FIRST_CYCLE: u64 = 0x10_0000;

@@ -35,7 +35,7 @@ pub(super) struct PlayoutCursor {
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),
     pub(super) after: GapFill,
-    /// Number of samples of concealment since the last decoded packet. It limits concealment to [`CONCEAL_MS`] a gap,
+    /// Number of samples of concealment since the last decoded packet. A gap has at most [`CONCEAL_MS`] of concealment,
     /// even if several packets in the gap are refused.
     pub(super) concealed: i64,
 }
@@ -179,13 +179,14 @@ impl StreamPlayer {
         let longest = rate * CONCEAL_MS / 1_000 - cursor.concealed;
         let (count, next) = match (cursor.after, last.silence) {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
-            // A sender that stops without a descriptor, e.g. for a hold, does not talk on. So nothing is concealed, and
-            // its next frame continues its last frame.
+            // This codec has silence descriptors, and no packet was lost. A sender that stops without a descriptor,
+            // e.g. for a hold, has no more to say. So nothing is concealed, and the decoder continues with the next
+            // frame as if it followed directly.
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => {
                 let may_pause = last.decoder.as_ref().is_some_and(|decoder| decoder.may_pause());
                 (if may_pause { gap.min(rate * MAX_COMFORT_S) } else { 0 }, None)
             }
-            // Forward error correction in the next packet restores the sound directly before it.
+            // The next packet may contain a copy of the sound directly before it (forward error correction).
             _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
             _ => return,
@@ -200,7 +201,7 @@ impl StreamPlayer {
         }
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if is_loss {
-            // If the packet after this gap is refused, too, its gap begins where this gap ends.
+            // If the packet after this gap is refused, too, the next gap begins where this gap ends.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at.after(count as usize),
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),

@@ -245,8 +245,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Maximum number of keys of one stream, offered at once or before a re-INVITE. A packet that cannot be decrypted tries
-/// all of them.
+/// Maximum number of keys of one stream, former keys included. A packet that cannot be decrypted tries all of them.
 const MAX_KEYS: usize = 8;
 
 /// Maximum number of SSRCs of one stream. Beyond it, the oldest is forgotten; its rollover count can be guessed again.

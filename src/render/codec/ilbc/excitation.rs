@@ -24,7 +24,7 @@ pub(super) fn residual(frame: &IlbcFrame, filters: &[LpcCoefficients]) -> Vec<f3
             to += length;
         }
         GrowthDirection::Back => {
-            // The part before is decoded in reversed time, as the encoder coded it.
+            // The part before the start state is decoded in reversed time, as the encoder coded it.
             let known = CodebookMemory::of(residual[from..to].iter(), memory);
             let before = &mut residual[from - length..from];
             known.vector(shape, before);
