@@ -89,7 +89,8 @@ pub(crate) fn convert(
     }
 }
 
-/// An output that cannot go back. A WAV file of the expected length is written without going back.
+/// An output in which a writer cannot seek. The header of a WAV file is written a second time only if the file is
+/// longer or shorter than expected.
 struct Forward<W>(W);
 
 impl<W: Write> Write for Forward<W> {

@@ -35,7 +35,7 @@ pub struct RemovalCandidate {
 pub(crate) enum RemovalCost {
     /// Nothing is lost: Pyrus has the recordings.
     Nothing,
-    /// The only copy is lost, but it is not to be delivered.
+    /// The only copy is lost. The recordings are not to be delivered to Pyrus.
     OnlyCopy,
     /// Recordings are lost that Pyrus is still to get.
     Owed,
@@ -85,8 +85,8 @@ pub struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// Returns whether both limits of disk space hold, so that the list of calls need not be read. Always false if
-    /// there is an age limit.
+    /// Returns whether both limits of disk space hold and there is no age limit. Then the list of calls need not be
+    /// read.
     pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0
             && excess_bytes(config, self.kept_bytes) == 0

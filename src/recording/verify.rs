@@ -187,8 +187,8 @@ fn decode_pcm(
     Ok(())
 }
 
-/// Decodes an Opus file. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2). The last packet tells how many
-/// samples to trim at the end.
+/// Decodes an Opus file. `delay` is the pre-skip at 48 kHz (RFC 7845 section 4.2). The last granule position gives the
+/// number of samples to trim at the end.
 fn decode_opus(
     reader: &mut dyn FormatReader,
     codec: &AudioCodecParameters,

@@ -21,12 +21,12 @@ use crate::net::Transport;
 #[derive(Default)]
 pub struct SipFramer {
     buffer: Vec<u8>,
-    /// Index in `buffer` of the first unread byte, i.e. the first byte of no finished message.
+    /// Index in `buffer` of the first unread byte, i.e. the first byte that is not part of a finished message.
     at: usize,
     /// Number of unread bytes that were already searched for the end of the headers.
     searched: usize,
     state: FramerState,
-    /// Number of bytes of no message since the last message.
+    /// Number of bytes since the last message that belong to no message.
     lost_for: usize,
     skipped: u64,
     /// Number of messages since the last `take_oversized` that were too long to be stored whole.
@@ -80,7 +80,8 @@ impl SipFramer {
         self.push(data, out);
     }
 
-    /// Returns whether the start of the next message is unknown. The next segment begins with a start line.
+    /// Returns whether the start of the next message is unknown, so that the start line with which `segment` begins may
+    /// start a message.
     fn is_start_unknown(&mut self, segment: &[u8]) -> bool {
         match self.state {
             FramerState::Resync(_) => true,
