@@ -43,7 +43,7 @@ pub(crate) fn find(
             pyrus.security_key = Some(SecretString::from(key.as_str()));
         }
     } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL))
-        // If it is unknown whether the credential exists, reading it is tried. So the error is reported.
+        // If it is unknown whether the credential exists, it is read all the same, so that the error is reported.
         && path.try_exists().unwrap_or(true)
     {
         pyrus.security_key = key_file("pyrus.security_key, the systemd credential", &path, None, findings);

@@ -23,7 +23,7 @@ macro_rules! finding_kinds {
 }
 
 finding_kinds! {
-    /// The source of the packets has a warning of its own.
+    /// The source of the packets (interface or capture file) gave a warning.
     Source = "source",
     /// The kernel dropped frames before this machine read them.
     KernelDrops = "kernel_drops",
@@ -43,13 +43,13 @@ finding_kinds! {
     ClockSteps = "clock_steps",
     /// The clock of a capture file jumps ahead.
     ClockStepAhead = "clock_step_ahead",
-    /// The clock of a capture file was not set yet.
+    /// The machine that wrote a capture file had not set its clock yet.
     ClockNotSet = "clock_not_set",
     /// Frames are longer than Ethernet allows.
     LongFrames = "long_frames",
     /// Several RTP packets arrived as one.
     JoinedRtp = "joined_rtp",
-    /// Outgoing frames are not cut into segments yet.
+    /// Outgoing frames were captured before the network card cut them into segments.
     SegmentationOffload = "segmentation_offload",
     /// No frames arrived.
     NoFrames = "no_frames",
@@ -77,7 +77,7 @@ finding_kinds! {
     Vlans = "vlans",
     /// The mirror uses tunnels.
     Tunnels = "tunnels",
-    /// Packets are in a tunnel that is not undone.
+    /// Packets are in a kind of tunnel that callspan does not remove.
     UnknownTunnel = "unknown_tunnel",
     /// SIP is wrapped in another protocol.
     WrappedSip = "wrapped_sip",
@@ -105,7 +105,7 @@ finding_kinds! {
     OneSide = "one_side",
     /// No call was answered.
     NoAnsweredCall = "no_answered_call",
-    /// RTP of calls arrived and has no sound.
+    /// RTP of calls arrived, but a recording would have no sound.
     MediaNotHeard = "media_not_heard",
     /// SIP runs over SCTP.
     SipOverSctp = "sip_over_sctp",
