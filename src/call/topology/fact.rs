@@ -19,14 +19,15 @@ pub struct MachinePair {
     /// Number of calls that showed both addresses to belong to one machine. A call that proved it by media content
     /// counts twice. At first, calls between the same numbers count once.
     pub seen: u32,
-    /// Number of calls that showed the opposite, since the counts were last reset.
+    /// Number of calls that showed the addresses to belong to two machines. `seen` and `against` begin again at 0 when
+    /// `distrusted_until` is set.
     pub against: u32,
     /// Wall-clock time of the first call that showed both addresses to belong to one machine.
     pub first_at: Timestamp,
     /// Wall-clock time of the newest call that showed both addresses to belong to one machine.
     pub last_at: Timestamp,
-    /// Wall-clock time until which the addresses do not count as one machine, because calls showed the opposite; `None`
-    /// if no call did.
+    /// Wall-clock time until which the addresses do not count as one machine, because calls showed two machines. `None`
+    /// if no calls did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }
@@ -53,7 +54,7 @@ impl MachinePair {
     }
 
     /// Counts a call that shows both addresses to belong to one machine. A call that proves it by media content counts
-    /// twice, so two such calls are enough. Counts nothing for some time after too many calls have shown the opposite.
+    /// twice, so two such calls are enough for [`MachinePair::is_believed`]. Counts nothing until `distrusted_until`.
     pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
@@ -70,8 +71,8 @@ impl MachinePair {
         self.seen = self.seen.saturating_add(weight);
     }
 
-    /// Counts a call that shows that the addresses belong to two machines. After too many of them, the addresses no
-    /// longer count as one machine for some time.
+    /// Counts a call that shows that the addresses belong to two machines. After too many such calls, the addresses do
+    /// not count as one machine for [`DISTRUST`].
     pub(super) fn contradict(&mut self, at: Timestamp) {
         self.against = self.against.saturating_add(1);
         if self.against >= TOO_MANY_AGAINST || self.against.saturating_mul(LEAST_SEEN_FOR_ONE_AGAINST) > self.seen {

@@ -50,7 +50,7 @@ pub(crate) enum TopologyChange {
 struct PairHistory {
     fact: MachinePair,
     /// Hashes of the numbers of the calls that showed both hosts to be one machine, so that calls between the same
-    /// numbers count once. Empty when the hosts count as one machine.
+    /// numbers count once. Empty as soon as the hosts count as one machine.
     parties: Vec<u64>,
 }
 
@@ -68,7 +68,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Adds the pairs of hosts that an earlier process learnt, without those that are too old at the time `now`.
+    /// Adds the pairs of hosts that an earlier process learnt. Leaves out a pair that no call has confirmed in the
+    /// [`FORGET`] before `now`.
     pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
         for fact in facts.iter().take(MAX_PAIRS) {
             if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
@@ -80,8 +81,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns the endpoint that stands for a machine. All addresses of the machine give the same address; the port is
-    /// kept.
+    /// Returns the endpoint that stands for the machine of `endpoint`. It has one address for all addresses of the
+    /// machine, and the port of `endpoint`.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }
@@ -159,7 +160,7 @@ impl Topology {
     }
 
     /// Returns whether both hosts may belong to a machine with several addresses. A host that is configured as a
-    /// machine of its own may not.
+    /// machine of its own may not, nor may a loopback or unspecified address.
     fn is_learnable(&self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_alone = |ip: &IpAddr| self.configured.iter().any(|list| list.as_slice() == [*ip]);
         ![a, b].iter().any(|ip| is_alone(ip) || ip.is_loopback() || ip.is_unspecified())
@@ -180,8 +181,8 @@ impl Topology {
         oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
     }
 
-    /// Groups the hosts into machines. The configured lists and the pairs of hosts that count as one machine are used.
-    /// If two of them share a host, they form one machine.
+    /// Groups the hosts into machines. Each configured list is a machine, and so is each pair of hosts that counts as
+    /// one machine. Lists and pairs that share a host form one machine.
     fn group_hosts(&mut self) -> TopologyChange {
         let mut groups: Vec<Vec<IpAddr>> = Vec::new();
         for list in &self.configured {

@@ -21,7 +21,7 @@ fn is_regrouped(change: &TopologyChange) -> bool {
     matches!(change, TopologyChange::Machines(_))
 }
 
-/// Counts calls of different parties as evidence for a pair of hosts.
+/// Counts `calls` calls of different parties that show two hosts to be one machine.
 fn observe(topology: &mut Topology, (a, b): (&str, &str), calls: u64, at: Timestamp) {
     for parties in 0..calls {
         topology.observe((host(a), host(b)), parties, at);
