@@ -114,7 +114,8 @@ struct BlockSeen {
     tag: u32,
     /// Capture time of the block, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the last but one comparison that found this block, or of the only one; 0 if the entry is empty.
+    /// Number of the last but one comparison that found this block; if only one comparison found it, the number of that
+    /// comparison. 0 if the entry is empty.
     before: u32,
     /// Number of the last comparison that found this block, or [`VOID`] if the block proves nothing.
     last: u32,
@@ -139,8 +140,8 @@ struct LegContent {
     voice_blocks: [u32; 2],
 }
 
-/// Numbers of equal blocks of two legs. Index 0: the block arrived on the first leg and left on the second. Index 1:
-/// the opposite direction.
+/// Counts of the equal blocks of two legs. The leg with the lower id is the first leg. Index 0: the block arrived on
+/// the first leg and left on the second leg. Index 1: the opposite direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
@@ -247,8 +248,8 @@ impl ContentIndex {
         (self.watches.len(), self.pairs.len())
     }
 
-    /// Counts the blocks that an earlier process probably compared before it ended. `elapsed` is the time since it
-    /// began the comparison.
+    /// Counts the blocks that an earlier process probably compared before it ended. `elapsed` is the time since that
+    /// process began the comparison.
     pub(crate) fn count_elapsed(&mut self, watch: StreamWatch, elapsed: Duration) {
         if let Some(watch) = self.watches.get_mut(&watch.id.get()) {
             let spent = elapsed.as_millis() * u128::from(WATCH_BUDGET) / USUAL_WATCH.as_millis();
@@ -320,8 +321,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block that two streams have in common. Returns the relay between them if it is now proven, or proven
-    /// better than before.
+    /// Counts a block that two streams have in common. Returns the relay between the streams if this block proves it,
+    /// or makes its evidence stronger.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -391,11 +392,11 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether equal blocks point to these two legs only. They do not if a third leg has at least half as many
-    /// equal blocks with one of the two in the same seconds.
+    /// Returns whether no third leg competes with these two legs. A third leg competes if it has at least half as many
+    /// equal blocks with one of the two legs in the same seconds.
     ///
-    /// The third leg counts only if its equal blocks are at the same side of that leg. A leg between two machines has
-    /// equal blocks at both sides.
+    /// A leg between two machines has equal blocks with other legs at both its sides. So a third leg does not compete
+    /// if the machine that relays to it is at the other side.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -412,15 +413,14 @@ impl ContentIndex {
     }
 }
 
-/// Returns the side of each leg at which the machine is that passes the sound on. The leg with the lower id comes
-/// first.
+/// Returns the side of each leg at which the relaying machine is. The leg with the lower id comes first.
 fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     let sides = [cause.sender.other(), effect.sender];
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
 /// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both have the same
-/// sender, receiver or leg, because then the sound of one is not passed on as the other.
+/// sender, receiver or leg. Then no machine passes the sound of one stream on as the other stream.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -429,7 +429,7 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
-/// Returns whether two ends of streams have the same host in one of their addresses.
+/// Returns whether the ends `a` and `b` of two streams have a host in common.
 fn meets(a: [Endpoint; 2], b: [Endpoint; 2]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.same_host(*b)))
 }
@@ -440,16 +440,17 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
 
 /// Returns whether a block in three streams was passed on twice: from `before` to `last`, and from `last` to `own`.
 ///
-/// This is so if the receiver of `last` sent `own`. It is also so if the sender of `own` has an unknown address, which
-/// may be another address of that receiver. Otherwise one machine sent the block twice, as in a conference.
+/// This is so if the receiver of `last` sent `own`. It is also so if the sender of `own` has neither an address of the
+/// receiver of `before` nor of the sender of `last`. Its address may then be another address of the receiver of `last`.
+/// Otherwise one machine sent the block twice, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));
     meets(last.to, own.from) || is_elsewhere
 }
 
-/// Returns the number of bytes of 10 ms, for a codec with a constant bit rate. Returns 0 for a codec whose whole
-/// payloads are compared, and `None` for a codec that proves nothing.
+/// Returns the length of a block in bytes: 10 ms of a codec with a constant bit rate. Returns 0 if whole payloads of
+/// the codec are compared, and `None` if the codec proves nothing.
 ///
 /// Blocks of 10 ms are equal even if the machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
@@ -494,7 +495,8 @@ const STEADY_DELAY_MS: u32 = 100;
 const BLOCKS_OF_PROOF: u32 = 8;
 /// Minimum number of equal blocks in each direction for a proof.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Maximum time between equal blocks with two different legs, so that the two legs compete and neither is proven.
+/// Time in which equal blocks with two other legs compete. If a leg has equal blocks with both within this time,
+/// neither relay is proven.
 const SAME_TIME: Duration = Duration::from_secs(5);
 /// Maximum number of other legs with equal blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
@@ -504,7 +506,8 @@ const MAX_WATCHES: usize = 65_536;
 const LEAST_BLOCK: usize = 10;
 /// Seed of the hashes. It is constant, so that every run finds the same relays.
 const HASH_SEED: u64 = 5;
-/// Odd factor by which the first bytes of a block decide its upper bits (2^64 divided by the golden ratio).
+/// Odd factor that mixes the first bytes of a block (2^64 divided by the golden ratio). The upper bits of the product
+/// decide whether the block is selected.
 const SELECTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Sketches of voices. A *sketch* has the blocks of a whole voice with the lowest hashes (bottom-k sketch). So two
-//! recorders choose the same blocks of the same voice, even if one of them heard more of the call. The record stores
-//! these hashes as *voice prints*.
+//! Sketches of voices. A *sketch* contains some blocks of a whole voice: the blocks with the lowest hashes (bottom-k
+//! sketch). So two recorders choose the same blocks of the same voice, even if one of them heard more of the call. The
+//! record stores these hashes as *voice prints*.
 //!
 //! Invariants:
 //! - A sketch depends only on the blocks of the voice and on their first times. The order of arrival does not matter.
