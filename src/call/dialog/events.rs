@@ -1,4 +1,5 @@
-//! Facts about a dialog for the call record only: user agents, reasons, session timer and events.
+//! Facts about a dialog that only the call record uses: user agents, the reason of the end, and events. This module
+//! also reads the session timer.
 
 use super::Dialog;
 use crate::call::record::{EventKind, EventRecord, Side, T38_REFUSED};
@@ -14,7 +15,7 @@ pub(super) struct DialogNotes {
 }
 
 impl DialogNotes {
-    /// Forgets reasons, session timer and events. The user agents stay.
+    /// Forgets the reason of the end and the events. The user agents stay.
     pub(super) fn forget_events(&mut self) {
         self.reason = None;
         self.events.clear();

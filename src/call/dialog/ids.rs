@@ -1,4 +1,4 @@
-//! Identifiers of a dialog: Call-ID, tags, and the Via branches of its first INVITEs.
+//! Identifiers of a dialog: Call-ID, tags, and the Via branches of its newest INVITEs without To tag.
 
 use crate::sip::SipMessage;
 

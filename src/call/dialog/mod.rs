@@ -1,6 +1,6 @@
 //! The state of one dialog, as its captured messages show it (RFC 3261 sections 12 to 15).
 //!
-//! Any message may be missing, doubled or out of order. So a field has the time of the first (or last) message of a
+//! Any message may be missing, doubled or out of order. So the times are those of the first (or last) message of each
 //! kind. A later message never undoes the effect of an earlier message.
 
 mod events;
@@ -452,7 +452,8 @@ impl Dialog {
         }
     }
 
-    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the side that sent the request, and its CSeq number.
+    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the side that sent the request, and the CSeq number
+    /// of the request.
     fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
         match status {
             ..=199 => {

@@ -16,8 +16,8 @@ pub(super) struct DialogTimes {
     /// Session interval in seconds (Session-Expires, RFC 4028), and the capture time of its last refresh; `None`
     /// without a session timer.
     pub(super) session_timer: Option<(u32, Timestamp)>,
-    /// Whether a provisional response was captured, including 100. Without one, the sender gives up the INVITE after 32
-    /// s (Timer B, RFC 3261 section 17.1.1.2).
+    /// Whether a provisional response was captured, including 100. Without a response, the sender gives up the INVITE
+    /// after 32 s (Timer B, RFC 3261 section 17.1.1.2).
     pub(super) is_tried: bool,
     /// Capture time of the newest message.
     pub(super) last_at: Timestamp,
