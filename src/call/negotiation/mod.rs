@@ -6,7 +6,7 @@
 //!
 //! A description is *in force* when it applies to the media. An offer in a re-INVITE is in force after its answer; a
 //! refused offer never is (RFC 3264 sections 4 and 8). Before the answer, only two parts of the offer are used: its
-//! addresses, and its payload types that have no other meaning.
+//! addresses, and the payload types that no description in force defines.
 
 mod audio_description;
 mod audio_line_use;
@@ -129,8 +129,8 @@ impl Negotiation {
 
     /// Updates the agreed media after a complete offer and answer.
     ///
-    /// If the offer was `sendrecv`, `sendonly` or `inactive` in the answer means a hold. Otherwise the answer had to
-    /// follow the offer, and its direction means nothing (RFC 3264 section 6.1).
+    /// After an offer of `sendrecv`, an answer of `sendonly` or `inactive` is a hold. After any other offer, the
+    /// direction of the answer follows from the offer and means nothing (RFC 3264 section 6.1).
     pub(crate) fn settle(&mut self, offerer: Side) {
         let direction = |side| self.line(side).map_or(MediaDirection::SendRecv, |line| line.direction);
         let holds = [Side::Caller, Side::Callee]
@@ -215,7 +215,7 @@ impl Negotiation {
         }
     }
 
-    /// Returns the version of the negotiation. It grows with every change, so that users can notice a change.
+    /// Returns the version of the negotiation. It grows with every change, so that a caller can notice a change.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }
@@ -225,7 +225,7 @@ impl Negotiation {
         self.announced[side.channel()].as_ref()
     }
 
-    /// Returns the m-line of a side that both sides use for audio.
+    /// Returns the first audio m-line that neither side refuses, as described by `side`.
     fn line(&self, side: Side) -> Option<&AudioLine> {
         self.announced(side)?.line(self.announced(side.other()))
     }
@@ -244,8 +244,8 @@ impl Negotiation {
         out
     }
 
-    /// Returns whether the sides agreed on media over TCP (RFC 4571). If the mirror showed one description only, it
-    /// decides alone.
+    /// Returns whether the sides agreed on media over TCP (RFC 4571). If the mirror showed one description only, this
+    /// description decides alone.
     pub(crate) fn is_media_over_tcp(&self) -> bool {
         let [caller, callee] = [Side::Caller, Side::Callee].map(|side| self.announced(side));
         let lines = [(caller, callee), (callee, caller)].map(|(own, other)| own.and_then(|own| own.line(other)));
