@@ -19,13 +19,13 @@ pub(crate) use pattern::NumberPattern;
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Users that have registered, without the configured extensions.
+    /// Users that have registered, except configured extensions.
     registered: HashMap<String, UserRegistration>,
     /// Hosts of telephones from which extensions have registered.
     phones: HashSet<IpAddr>,
     /// Hosts that are known to be PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts for which the mirror port shows the calls to extensions.
+    /// PBX hosts for which the mirror port shows the PBX's calls to its extensions.
     ringing: HashSet<IpAddr>,
     country_code: String,
     national_prefix: String,
@@ -243,8 +243,8 @@ impl NumberPlan {
     }
 }
 
-/// Returns whether `number` is a feature code of the PBX, e.g. for mailbox or pickup. If it is longer, a code and an
-/// outside number were dialled.
+/// Returns whether `number` is a feature code of the PBX, e.g. for mailbox or pickup. A longer text is a code with an
+/// outside number after it.
 pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }

@@ -142,8 +142,8 @@ fn number_atoms(text: &str) -> Vec<PatternAtom> {
     out
 }
 
-/// Returns whether a pattern has only characters of Asterisk's dial patterns. Otherwise `N` in a name like `Nina` would
-/// stand for a digit.
+/// Returns whether a pattern has only characters of Asterisk's dial patterns. In any other text, e.g. the name `Nina`,
+/// the letter `N` stands for itself.
 fn is_dial_pattern(text: &str) -> bool {
     let body = text.strip_prefix('_').unwrap_or(text);
     !body.is_empty() && body.chars().all(|c| c.is_ascii_digit() || "xXnNzZ+*#.![]-".contains(c))
@@ -285,7 +285,7 @@ fn whole_problem(text: &str) -> Option<PatternProblem> {
     Some(regex_problem(first, from_regex(text)))
 }
 
-/// Returns a telephone number without its spaces, dashes and brackets; `None` if the text is no such number.
+/// Returns a telephone number without its spaces, dashes and brackets; `None` if the text is no telephone number.
 fn telephone_number(text: &str) -> Option<String> {
     let number = text.trim();
     let separated = number.contains([' ', '(', ')']) || number.matches('-').count() > 1;
@@ -478,7 +478,7 @@ fn problem(what: impl Into<String>, remedy: String) -> PatternProblem {
     PatternProblem { what: what.into(), remedy }
 }
 
-/// Digit of an example wherever any digit matches. No usual number plan has a prefix with this digit.
+/// Digit that an example has wherever any digit matches. No usual number plan has a prefix with this digit.
 const EXAMPLE_DIGIT: char = '2';
 /// A regular expression that matches nothing, for patterns that can never match.
 const NEVER: &str = "x^";
