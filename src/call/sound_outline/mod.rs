@@ -6,7 +6,8 @@
 //! outline shows when packets came.
 //!
 //! Invariants:
-//! - A leg is heard only while somebody doubts that it carries the sound of its call ([`SoundOutline::listen`]).
+//! - A leg is heard only for some seconds, if it is doubtful whether it carries the sound of its call
+//!   ([`SoundOutline::listen`]).
 //! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
 //! - Each point is stored in the spool once, so that an outline survives a restart (module [`piece`]).
 
@@ -32,7 +33,7 @@ pub(crate) struct SoundOutline {
 pub(crate) enum SoundLikeness {
     /// Both are the same sound.
     Same,
-    /// The sounds differ, or the second one lacks the first one.
+    /// The sounds differ, or the other leg sent nothing while this sound was heard.
     Different,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
@@ -55,7 +56,7 @@ enum SideSound {
     Measured {
         /// Mean amplitude in dB above 1 of 32,768; at least [`LEAST_DB`].
         db: u8,
-        /// Zero crossings of 255 samples.
+        /// Number of zero crossings in 255 samples.
         crossings: u8,
     },
 }
@@ -71,7 +72,7 @@ struct SoundSum {
 }
 
 impl SoundOutline {
-    /// Listens for [`LISTEN_TIME`] from `at` on, after what was heard before.
+    /// Begins to listen to the leg for [`LISTEN_TIME`] from `at` on. Earlier points stay.
     pub(crate) fn listen(&mut self, at: Timestamp) {
         self.until = self.until.max(at + LISTEN_TIME);
     }
@@ -96,7 +97,7 @@ impl SoundOutline {
         self.sums[side.channel()].add(payload, values);
     }
 
-    /// Adds the tenth of a second of a side that is over to the points.
+    /// Ends the current tenth of a second of a side: adds its sound to the points.
     fn close_sum(&mut self, side: Side) {
         let sum = self.sums[side.channel()];
         let Some(sound) = sum.sound() else { return };
@@ -136,8 +137,8 @@ impl SoundOutline {
         }
     }
 
-    /// Returns whether a side was heard for seconds in which a side of another leg, which was heard before and after
-    /// them, sent nothing.
+    /// Returns whether a side of another leg sent almost nothing during seconds in which this side was loud. Only times
+    /// count between the first and the last point of the other leg.
     fn is_missing_in(&self, side: Side, other: &Self, other_side: Side) -> bool {
         let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
         let heard = self.points.iter().filter(|point| {
@@ -184,7 +185,7 @@ impl SoundSum {
 }
 
 impl SideSound {
-    /// Returns whether there is more than the noise of a quiet line, as far as it was measured.
+    /// Returns whether the sound is louder than the noise of a quiet line. Sound that was not measured counts as loud.
     const fn is_loud(self) -> bool {
         match self {
             Self::Unmeasured => true,
@@ -193,7 +194,7 @@ impl SideSound {
     }
 }
 
-/// Returns whether the sound of a window is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
+/// Returns whether a window of one sound is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
 /// there is too little sound.
 fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, other_side: Side) -> Option<bool> {
     let (first, last) = (window.first()?.tenth, window.last()?.tenth);
@@ -256,7 +257,8 @@ const LEAST_POINTS: usize = 32;
 const LEAST_LOUD: usize = 10;
 /// Minimum number of windows that differ before two sounds count as different: 6 s.
 const LEAST_WINDOWS: usize = 2;
-/// A side counts as missing in the other leg if at most one of this number of its points is heard there.
+/// Divisor: a side is missing in the other leg if that leg sent packets at no more than a tenth of the side's loud
+/// points.
 const MISSING_SHARE: usize = 10;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;

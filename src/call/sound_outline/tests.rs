@@ -9,7 +9,7 @@ fn packet(half_period: usize, amplitude: u8, seed: u64) -> Vec<u8> {
     wave.map(|sign| (sign | (amplitude + rng.u8(0..2))) ^ 0x55).collect()
 }
 
-/// Returns the outline of a side that says 20 ms packets, beginning at a capture time in ms.
+/// Returns the outline of a side that sends packets of 20 ms, beginning at a capture time in ms.
 fn outline_of(side: Side, from_ms: i64, packets: impl IntoIterator<Item = Vec<u8>>) -> SoundOutline {
     let mut outline = SoundOutline::default();
     add(&mut outline, side, from_ms, packets);
