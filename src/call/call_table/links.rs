@@ -21,13 +21,13 @@ pub(crate) struct LegLinks {
     /// Presumed endpoints at which the leg receives media: the host that sends the SIP, with the announced port. The
     /// media index finds the leg under them.
     pub(in crate::call::call_table) presumed: Vec<Endpoint>,
-    /// Keys in the media index of the leg's sides that are behind a NAT, if the host of their media is unknown.
+    /// Keys in the media index for sides of the leg that are behind a NAT, while the host of their media is unknown.
     pub(in crate::call::call_table) unplaced: Vec<Endpoint>,
     /// Endpoints that streams of the leg have used although no message announced them, at most
     /// [`MAX_HEARD`](super::media::MAX_HEARD). The media index finds the leg under them.
     pub(in crate::call::call_table) heard: Vec<Endpoint>,
-    /// Version of the negotiation from which `announced` was made. It grows with each offer and answer. `None` before
-    /// the first.
+    /// Version of the negotiation from which `announced` was made. The version grows with each offer and answer. `None`
+    /// before the first announcement.
     pub(in crate::call::call_table) generation: Option<u32>,
 }
 

@@ -56,7 +56,7 @@ impl CallTable {
         }
     }
 
-    /// Removes the addresses of a leg that messages announced, or from which they were presumed.
+    /// Removes the announced and the presumed addresses of a leg from the media index.
     fn unannounce(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         for endpoint in std::mem::take(&mut found.links.announced) {
@@ -129,7 +129,8 @@ impl CallTable {
     }
 }
 
-/// Maximum number of flows that are routed to one leg. For each packet of further flows, its leg must be searched.
+/// Maximum number of flows that are routed to one leg. Further flows get no route, so the leg must be searched for each
+/// of their packets.
 const MAX_FLOWS: usize = 64;
 /// Maximum number of endpoints of a leg that are in the media index although nobody announced them. A NAT rarely gives a
 /// telephone a second port within a call.

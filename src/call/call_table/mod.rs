@@ -2,7 +2,7 @@
 //!
 //! Invariants, which [`CallTable::check`] asserts in tests:
 //! - Each leg belongs to exactly one call. The legs of a call are sorted by (time, id).
-//! - Each call has a leg, unless no event has announced it yet.
+//! - After each input, each call has at least one leg.
 //! - An open leg is in all indexes, under its current keys. A closed leg is in no index.
 //! - A flow is routed only to an open leg that lists the flow.
 //! - The number of streams is the sum over all legs.
@@ -30,8 +30,8 @@ use crate::net::Endpoint;
 /// The table of all legs and calls, with all indexes of both.
 #[derive(Debug, Default)]
 pub(crate) struct CallTable {
-    /// All legs by key. A slot map never shrinks, so each leg has its own allocation. Its memory becomes free again
-    /// after a flood of INVITEs.
+    /// All legs by key. A slot map never shrinks, so each leg has its own allocation. So the memory of legs becomes
+    /// free again after a flood of INVITEs.
     legs: SlotMap<LegKey, Box<Leg>>,
     calls: SlotMap<CallKey, Box<Conversation>>,
     next_leg: u64,
