@@ -17,7 +17,8 @@ pub(crate) struct ArchiveBacklog {
     pub(crate) refused: u64,
 }
 
-/// The calls of a period that are to be sent to the archive: only those that it lacks, or all.
+/// Selects the calls of a period that are to be sent to the archive: only the calls that the archive lacks, or all
+/// calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveExtent {
     /// Only the calls that the archive does not have, according to the journal.
@@ -115,8 +116,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds `by` to the change number of a call. The archive accepts a call only with a higher change number than the
-    /// one in its database. If the call changes at the same time, that change remains to be sent.
+    /// Adds `by` to the change number of a call, which grows with each change of the call. The archive accepts a call
+    /// only with a higher change number than the number in its database. If the call changes at the same time, that
+    /// change remains to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -96,8 +96,8 @@ impl Journal {
         })
     }
 
-    /// Replaces the encrypted file of kept packets by the plain file, in the list of leftovers. Kept packets have no
-    /// row that must change.
+    /// Lists the plain copy of a call's packets as a leftover, instead of the encrypted copy. Such copies exist only
+    /// with `recording.keep_pcap`. The journal has no row for them, so only the list of leftovers changes.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.

@@ -90,8 +90,8 @@ pub struct CallScope {
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
-    /// Sites in the central archive that the account may see; an empty list allows every site. The console of a single
-    /// recorder shows no calls to an account that has sites.
+    /// Sites in the central archive that the account may see; an empty list allows every site. If the list is not
+    /// empty, the console of a single recorder shows no calls to the account.
     pub sites: Vec<String>,
 }
 
@@ -159,7 +159,8 @@ impl ClassCounts {
         Self { by_class: by_class.into_iter().collect(), is_least: false }
     }
 
-    /// Raises the number of each class to that of some of the calls found.
+    /// Raises the number of each class to at least its number in `found`. A count that stopped at a limit may be
+    /// smaller than the number of calls that the page shows.
     pub(crate) fn raise_to(&mut self, found: &Self) {
         for (class, least) in &found.by_class {
             match self.by_class.iter_mut().find(|(known, _)| known == class) {

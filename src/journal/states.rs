@@ -12,9 +12,9 @@
 //!   So [`Journal::write`] copies the log into the database and empties it before it begins the next commit. Spools are
 //!   removed and requests are sent to Pyrus only after a confirmed commit. A write that fails has changed nothing, so
 //!   its caller can repeat it.
-//! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a file tells
-//!   them, until the log is emptied. This file need not survive a power cut, because the log then shows which pages are
-//!   lost.
+//! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a marker file
+//!   shows the failure to the other processes, until the log is emptied. This file need not survive a power cut,
+//!   because the log then shows which pages are lost.
 
 use std::fs::File;
 use std::io;
@@ -172,7 +172,7 @@ impl LogSync {
         self.has_failed || self.mark.exists()
     }
 
-    /// Records that a sync has failed. The marker file tells it to the other processes.
+    /// Records that a sync has failed. The marker file shows this to the other processes.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
         if let Err(error) = File::create(&self.mark) {

@@ -60,7 +60,7 @@ impl Journal {
         Ok(totals)
     }
 
-    /// Returns the average size of the recordings of a day in the last week, bytes. If the oldest recording is younger
+    /// Returns the average size of one day's recordings over the last week, bytes. If the oldest recording is younger
     /// than a week, the average covers only the days since then. Returns `None` without recordings.
     ///
     /// # Errors
