@@ -330,9 +330,9 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
 
 /// First bytes of a custom block that is a tag. Decisions begin with other bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Number in a tag: the blocks after the tag belong to this leg.
+/// Kind of a tag which says that the blocks after the tag belong to the leg in the tag.
 const LEG_TAG: u32 = 1;
-/// Number in a tag: this leg is removed.
+/// Kind of a tag which says that the leg in the tag is removed.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error number (errno) of an append to a file that does not exist any more.

@@ -107,7 +107,7 @@ enum DiskLegStage {
 }
 
 impl DiskLegStage {
-    /// Returns the size of the blocks that only the rolling file has, bytes.
+    /// Returns the size of the leg's blocks that are only in the rolling file, bytes; 0 if the leg has a file.
     fn rolling_bytes(&self) -> usize {
         match self {
             Self::Pending(pending) => pending.bytes(),
@@ -430,8 +430,8 @@ impl LegSink for DiskSpool {
 
     fn prefetch(&self, leg: LegId) {
         let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), tracker, .. }) = self.legs.get(&leg) else { return };
-        // `packet` needs these three numbers, which are in different cache lines. The reads run while the engine waits
-        // for the memory of the stream. Without `black_box` the compiler would remove them.
+        // Prefetches three numbers that `packet` needs, from different cache lines. The engine meanwhile waits for the
+        // memory of the stream. Without `black_box` the compiler would remove these reads.
         std::hint::black_box((chunk.bytes.len(), tracker.length, tracker.index.last_media_ns));
     }
 

@@ -451,8 +451,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // Timestamps are out of order by at most the early window. So no entry in the rest of the span is earlier than
-        // this time.
+        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So no entry in the rest of the span is
+        // earlier than this time.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
