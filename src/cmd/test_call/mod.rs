@@ -159,8 +159,8 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     Ok((newer_report(state)?, key))
 }
 
-/// Waits for the next status report of the service. Its counters include all frames from before the call, so that these
-/// do not count as frames of the call. Fails if no report comes within [`REPORT_PATIENCE`].
+/// Waits for the next status report of the service. Its counters include every frame from before the call. So a
+/// comparison with a later report counts only frames of the call. Fails if no report comes within [`REPORT_PATIENCE`].
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
 fn newer_report(state: &Path) -> Result<ServiceReport, String> {
     let asked_at = wall_clock();
