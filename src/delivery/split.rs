@@ -1,7 +1,7 @@
 //! Splits recordings into slices if the server refuses them as too large. Each slice is uploaded as a separate WAV
 //! file; the recording on disk stays whole.
 //!
-//! A proxy in front of Pyrus may have a lower limit than Pyrus, and its error does not tell the limit. So the upload
+//! A proxy in front of Pyrus may have a lower limit than Pyrus, and its error does not state the limit. So the upload
 //! size is halved until the server accepts a file. Later files are split to the same size.
 
 use serde::{Deserialize, Serialize};

@@ -283,7 +283,7 @@ pub enum WorldChange {
     EnableWebhook,
     /// The virtual clock advances by this time.
     ClockAdvance(#[serde(with = "seconds")] Duration),
-    /// Another client of this login fetches a token, which may revoke the oldest one.
+    /// Another client with this login fetches a token. If the login has too many tokens, its oldest token is revoked.
     IssueToken(String),
     /// The security key of a user changes. The user's tokens are revoked.
     SecurityKey {

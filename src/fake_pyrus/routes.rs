@@ -1,7 +1,7 @@
 //! The endpoints `auth` and `files/upload` of the fake. (The module `telephony` has the others.)
 //!
-//! Every endpoint checks a request in this order. Path, token, rate limit, body and account come first. Then come
-//! whether calls are accepted, required parameters, the named task or call, file, and form fields.
+//! Every endpoint checks a request in this order: path, token, rate limit, body, account, and whether the account
+//! accepts calls. Then it checks the required parameters, the named task or call, the file, and the form fields.
 
 use std::time::Duration;
 
