@@ -175,8 +175,8 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
 
 /// Number of bytes of voice. Each packet takes a part of them.
 const VOICE_BYTES: usize = 65_536;
-/// Number of packets at the beginning of a call that content evidence surely examines. It examines one of eight blocks,
-/// up to 48 blocks, and a packet has two.
+/// Number of packets at the beginning of a call in which content evidence certainly still examines the voice. It
+/// examines every eighth block of a voice, up to 48 blocks; a packet has two blocks.
 const WATCHED_PACKETS: u64 = 150;
 
 fn hot_path(c: &mut Criterion) {

@@ -12,7 +12,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 /// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
-    /// Conditions on the time and the site. An index has the calls of each in order of time.
+    /// Conditions on the time and the site. PostgreSQL indexes list the calls, also those of each site, in order of
+    /// time.
     range: Vec<String>,
     /// All other conditions.
     parts: Vec<String>,
@@ -88,8 +89,8 @@ impl IndexCondition {
         self.extensions.as_ref().map(|extensions| extensions.count)
     }
 
-    /// Returns SQL queries that together find all calls. Each gives columns of the newest calls, at most `limit`, or of
-    /// the newest `limit` calls of each extension.
+    /// Returns SQL queries that together find all calls. Each query returns the columns of the newest calls: at most
+    /// `limit` calls, or at most `limit` calls of each extension.
     ///
     /// Each extension is looked up by itself in each column, because PostgreSQL would read all calls for a single query
     /// about a rare extension. Two queries can find the same call.
@@ -133,8 +134,8 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that a number of the call contains these digits. The index looks for the last ones only, because
-    /// each group of three costs a look-up, and many numbers begin alike.
+    /// Adds the condition that a number of the call contains these digits. Only the last digits are looked up in the
+    /// index, because each group of three digits costs a look-up. Also, the first digits of many numbers are equal.
     fn add_number(&mut self, digits: &str) {
         let (begin, _) = digits.char_indices().rev().take(MAX_LOOKED_UP_DIGITS).last().unwrap_or_default();
         let like = self.value(format!("%{}%", escaped(&digits[begin..])));

@@ -12,7 +12,7 @@ use crate::journal::{self, Journal};
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());
-    // Earlier versions wrote "delete it" of several parts.
+    // Earlier versions wrote "delete it" even about several parts.
     let reason = record.verdict_reason.take().unwrap_or_default().replace(
         "parts had been delivered before: delete it in Pyrus.",
         "parts had been delivered before: delete them in Pyrus.",

@@ -75,15 +75,16 @@ impl RtpWitness {
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
-        // Just behind a late packet, the line through the stream may show no step back.
+        // After a late packet, the line through the timestamps may show no step. Then the distance to this packet
+        // decides.
         let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
         let raw_ns = spacing_ns * i64::from(steps) - passed_ns;
         let due_ns = last.due_of(packet).nanos_since(packet.stamp);
         is_step.then_some(if due_ns > MIN_STEP_NS { due_ns } else { raw_ns })
     }
 
-    /// Returns how much earlier the timestamp of a frame is than its stream lets expect, ns. Returns `None` if the frame
-    /// is no later packet of a stream with constant spacing.
+    /// Returns how much earlier the timestamp of a frame is than expected from the earlier packets of its stream, ns.
+    /// Returns `None` if the frame is not a later packet of a stream with constant spacing.
     pub(super) fn earliness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;

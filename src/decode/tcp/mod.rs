@@ -439,8 +439,9 @@ impl TcpStreamPhase {
                         if start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Gap, sink);
                         }
-                        // In the middle of a stream, the newest bytes are passed on by themselves, because a message
-                        // may begin at the start of a segment. At its start, the held bytes begin the message.
+                        // If the SYN was captured, a message begins with the held bytes, so all bytes are passed on
+                        // together. Otherwise a message may begin at the start of the newest segment. So the bytes of
+                        // this segment are passed on separately.
                         if from > 0 && start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Data(&held[..from]), sink);
                             to.emit(at, TcpStreamEvent::Data(bytes), sink);
