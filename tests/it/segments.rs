@@ -229,7 +229,8 @@ fn assert_whole(record: &CallRecord, wire: MirroredTraffic) {
     );
 }
 
-/// Checks that the folder has no unknown file: each file is named in the record, has peaks, or is the record itself.
+/// Checks that the folder has no unknown file. Each file must be a recording that the record names, the peaks of such a
+/// recording, or the record itself.
 fn assert_no_strangers(place: &SegmentSetup, record: &CallRecord) {
     let mut known: Vec<PathBuf> = record.recordings.iter().map(|r| PathBuf::from(&r.path)).collect();
     let peaks: Vec<PathBuf> = known.iter().map(|path| path.with_extension("peaks")).collect();

@@ -264,9 +264,9 @@ fn a_search_in_many_calls_counts_the_newest_only() {
     check("ext=1*", 1_999, true);
     check("ext=2*", 1, false);
     check("delivery=dead", 0, false);
-    // No call with this number is among those examined, but a page has fifty.
+    // None of the 2,000 examined calls has this number, but the page of the list has fifty such calls.
     check("q=5550001", 50, true);
-    // Extensions are looked up, and share 5,000 rows.
+    // Extensions are looked up in an index. Together, at most 5,000 rows are read for the extensions of a search.
     check("ext=101", 2_102, false);
     check("ext=10x", 500, true);
     check("ext=20x", 1, false);
@@ -305,7 +305,7 @@ fn each_filter_of_the_list_has_an_index_in_its_order() {
 fn equal_ids_at_two_sites_have_separate_pages_and_notes() {
     let central = Central::start();
     let (_north, _south, [shared, own, _]) = two_sites(&central);
-    // A copied machine sends calls of another site under its own name.
+    // The site south sends a call of north under its own name, as a copied machine does.
     let copy = CallRecord { from: Some(String::from("+1")), recordings: Vec::new(), ..own.clone() };
     let copy = serde_json::to_string(&copy).expect("JSON");
     let put = format!("SELECT callspan.put_call(1, '{copy}', '[]')");

@@ -751,7 +751,7 @@ fn an_index_that_lost_rows_gets_them_again() {
     assert!(text(&restored).contains("1 of 2 calls restored"), "{}", text(&restored));
     assert!(text(&restored).contains("call unknown: the archive has no such call"), "{}", text(&restored));
     assert_eq!(std::fs::read_dir(&out).expect("restored").count(), 2);
-    // If the journal says that a row is not archived yet, but it is, verify reports a difference.
+    // Verify reports a difference if the index has a row that, according to the journal, is not archived yet.
     forget_job(&north, &calls[1].id);
     let found = text(&central.verify(&north));
     assert!(found.contains(&format!("call {}: the journal does not know", calls[1].id)), "{found}");
@@ -854,7 +854,7 @@ impl Moto {
         self.check_rights_after(0);
     }
 
-    /// Changes users and rights while the server checks access rights, which it does not meanwhile.
+    /// Changes users and rights. The server does not check access rights during the change, and checks them afterwards.
     fn change_rights(&self, change: impl FnOnce()) {
         self.check_rights_after(1_000_000);
         change();

@@ -77,8 +77,8 @@ fn pairs(central: &Central) -> Vec<String> {
 fn call_behind_a_border_controller_is_related_by_its_voices() {
     let central = Central::start();
     let (north, south) = (central.add("north"), central.add("south"));
-    // North hears the whole call. The telephone in south gets it after eight seconds of a menu; its clock is two seconds
-    // ahead. At the same time two strangers hear one announcement (voice 99), one at each site.
+    // North hears the whole call. The telephone in south gets the call after eight seconds of a menu, and the clock of
+    // south is two seconds ahead. At the same time two strangers hear one announcement (voice 99), one at each site.
     let at_north = hear(
         &north,
         &[
@@ -167,7 +167,7 @@ fn voices_are_the_same_in_both_directions_at_the_same_time_only() {
 fn records_have_prints_for_an_archive_only_and_excluded_calls_have_none() {
     let call = HeardCall { number: 1, at_ms: 0, seconds: 5, voices: [(1, 0), (1, 0)] };
     let archive = "[archive]\nsite = \"north\"\nobjects = \"file:///nowhere\"\nindex = \"postgresql:///nothing\"\n";
-    // The rule matches when the call is answered by an extension, i.e. from the beginning.
+    // The rule matches as soon as extension 102 answers, i.e. from the beginning of the sound.
     let exclude = format!("{archive}[[rules]]\naction = \"exclude\"\nextension = \"102\"\n");
     for (sections, verdict, prints) in
         [("", CallVerdict::BothSides, 0), (archive, CallVerdict::BothSides, 8), (&*exclude, CallVerdict::Excluded, 0)]

@@ -254,7 +254,7 @@ fn lost_g711_is_concealed_as_well_as_by_appendix_i() {
     for (losses, reference) in [("fe10.g192", "f2_10.raw"), ("fe10_2.g192", "f2_10_2.raw")] {
         let speech = corpus(&format!("{folder}/f2.le"));
         let speech = words(&speech);
-        // Each bit tells whether a frame of 10 ms is lost. The pattern repeats.
+        // Each bit says whether a frame of 10 ms is lost. The pattern repeats.
         let lost: Vec<bool> =
             words(&corpus(&format!("{folder}/{losses}"))).iter().map(|&word| word == 0x6B20).collect();
         let reference = words(&corpus(&format!("{folder}/{reference}")));

@@ -14,7 +14,7 @@ use crate::support::captures::fixture;
 /// Size of the recording of the fixture call, bytes: 8.1 s at 8,000 Hz with two channels of 16 bits.
 const WAV_BYTES: u64 = 200_000;
 
-/// A capture in which the leg of a stranger leaves the call that its number joined it to.
+/// A capture in which a stranger's leg joins a call by its number and leaves the call later.
 const STRANGER: &str = "cases/calls/92b_caller_of_an_unseen_trunk_while_a_colleague_leaves_a_message.pcap.gz";
 
 fn expect_whole(place: &FaultSetup, station: &TestRecorder) {
@@ -69,7 +69,8 @@ fn a_read_only_recording_folder_makes_the_call_wait_across_a_restart() {
     station.stop();
 }
 
-/// A stranger's leg leaves its call when this call ends. Its spool is closed by then and still names the first call.
+/// A stranger's leg leaves its call when this call ends. By then the spool of the leg is closed and still names this
+/// call.
 #[test]
 #[cfg_attr(not(may_mount), ignore = "needs root: mounts a file system")]
 fn legs_that_left_an_ending_call_stay_apart_across_restart() {

@@ -1,8 +1,8 @@
 //! Tests a complete `callspan run` on a virtual interface: alarms about the mirror port, and the webhook of finished
 //! calls.
 //!
-//! An alarm is raised after two windows and ends after one. The shortest window is a minute, so each test takes four
-//! minutes.
+//! An alarm is raised after two windows (`alerts.mirror_window_minutes`) and ends after one window. The shortest window
+//! is a minute, so each test takes four minutes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;

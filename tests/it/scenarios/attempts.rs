@@ -365,7 +365,7 @@ fn refused_invite_retried_with_a_new_call_id_is_one_call() {
 #[test]
 fn a_person_who_dials_again_makes_another_call() {
     let (refused, answered) = (CallOutcome::Failed, CallOutcome::Answered);
-    // The second attempt is a call of its own if it comes 3 s later, because no machine waits so long. It is also one
+    // The second attempt is a call of its own if it comes 3 s later, because no machine waits so long. The same is true
     // if the called person was busy (486), declined (603) or did not answer (480 from the same host).
     assert_eq!(tried_again(488, 3_000, 1, "+79990000001"), [refused, answered]);
     assert_eq!(tried_again(486, 300, 1, "+79990000001"), [CallOutcome::Busy, answered]);

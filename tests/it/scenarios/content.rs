@@ -302,7 +302,7 @@ fn media_through_a_separate_relay_joins_too() {
 }
 
 /// The telephone's leg is captured before the leg of the border controller that caused it. By their numbers, both legs
-/// are one call. The voices of the provider's leg leave the border controller on its leg to the PBX.
+/// are one call. The border controller forwards the voices of the provider's leg unchanged on its own leg to the PBX.
 #[test]
 fn a_call_whose_legs_cannot_be_parted_is_joined_as_a_whole() {
     let mut site = RewritingPbx::new(Scene::noisy());

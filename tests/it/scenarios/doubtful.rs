@@ -13,8 +13,8 @@ fn office() -> Office {
     Office { scene: Scene::speaking(), ..Office::new() }
 }
 
-/// The caller of leg `a` is in the voice menu, and a stranger with the same number (voice 4) talks with 200 (voice 2). The
-/// mirror shows the stranger only on these legs. All are heard for `ms`.
+/// Plays two conversations for `ms`. The caller of leg `a` listens to the voice menu. A stranger with the same number
+/// (voice 4) talks with 200 (voice 2); the mirror shows this talk only on the legs `stranger`.
 fn menu_beside_stranger(scene: &mut Scene, a: DialogId, stranger: &[DialogId], ms: i64) {
     let mut speakers = vec![(1, a, Side::Caller), (MUSIC, a, Side::Callee)];
     for d in stranger {
@@ -23,8 +23,8 @@ fn menu_beside_stranger(scene: &mut Scene, a: DialogId, stranger: &[DialogId], m
     scene.sound(&speakers, ms);
 }
 
-/// Makes a call in the voice menu, and beside it 14 s of a stranger with the same number on the leg of 200. Returns the scene,
-/// both legs, and the ms of the answer by 200.
+/// Makes a call in the voice menu. Beside it, a stranger with the same number talks for 14 s on the leg of 200. Returns
+/// the scene, both legs, and the ms of the answer by 200.
 pub(super) fn stranger_beside_menu() -> (Scene, [DialogId; 2], i64) {
     let mut office = office();
     let (a, b) = (office.inbound(), office.rings_200());
@@ -182,7 +182,7 @@ fn records_with_tone_after_the_call(tone_ms: i64) -> usize {
     scene.bye(a, Side::Caller);
     scene.sound(&[(MUSIC, b, Side::Caller), (2, b, Side::Callee)], tone_ms);
     scene.bye(b, Side::Callee);
-    // Nothing is rendered, because the sound is none of this codec.
+    // Nothing is rendered, because the sound of the scene is not encoded in this codec.
     records_with_kill(&scene.packets(), scene.now() + 30_000, 0).len()
 }
 

@@ -146,7 +146,7 @@ fn ports_reused_by_the_very_next_call_belong_to_it() {
     hears(one, (1, 2), bye - 2_000, bye);
     hears(two, (3, 4), talks, ended);
     assert_eq!(one.record.ended_at, Some(crate::support::scenario::at(bye)));
-    // Each side of each call has 2 s of packets of 20 ms. The late packets of the first call are in none.
+    // Each side of each call has 2 s of packets of 20 ms. The late packets of the first call count for neither call.
     for call in [one, two] {
         assert_eq!([call.record.sides.caller.packets, call.record.sides.callee.packets], [100, 100]);
         assert!(call.record.related.is_empty());

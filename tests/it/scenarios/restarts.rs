@@ -320,8 +320,8 @@ impl LegSink for StoredStates {
     fn discard(&mut self, _: LegId, _: DiscardReason) {}
 }
 
-/// Restores two related calls of one leg each. The first has this relay. Returns its relays as they are stored at the end of
-/// the second call.
+/// Restores two related calls of one leg each. The stored state of the first call has `relay`: the names of two legs
+/// with the same sound. Returns the relays in the state of the first call at the end of the second call.
 fn relays_after_a_kill(relay: [&str; 2]) -> Vec<(String, String)> {
     let mut scene = Scene::new();
     let a = scene.dialog(&mut ScenePhone::new(OUTSIDE, 1), &mut ScenePhone::new(DID, 9));

@@ -80,8 +80,8 @@ fn a_call_that_must_not_be_registered_is_recorded_all_the_same() {
     assert!(played.announced.iter().all(|(_, live)| live.registration == RegistrationPolicy::Forbidden));
 }
 
-/// Plays a direct inbound call with the header of `callspan test-call`, signed with the key `key`. The recorder has
-/// another key, unless `key` is 7.
+/// Plays a direct inbound call with the header of `callspan test-call`, signed with the key number `key`. The recorder
+/// has the key number 7.
 fn test_call(order: TestCallOrder, key: u8) -> PlayedScene {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);

@@ -198,8 +198,7 @@ fn registrations(scene: &Scene, legs: &[DialogId], moment: i64) -> Vec<ScenePack
         for side in [0, 1] {
             let user = &dialog.users[side];
             let is_extension = user.len() == 3 && user.bytes().all(|b| b.is_ascii_digit());
-            // The user part is also that of the extension on other hosts, e.g. on the provider's. Those hosts are
-            // excluded.
+            // Other hosts, e.g. the provider's, also use the user part of the extension. These hosts are excluded.
             let is_provider = [false, true].map(|v6| address(v6, 1, 200)).contains(&dialog.sip[side]);
             let is_telephone = is_extension
                 && !is_provider

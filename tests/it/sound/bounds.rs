@@ -242,8 +242,8 @@ fn what_was_late_lost_in_a_row_and_clipped_is_counted() {
 
 #[test]
 fn sequence_numbers_that_restart_at_each_hold_lose_nothing() {
-    // The sender repeats its sequence numbers, once within the 10 s in which duplicates are recognised, and once after
-    // them. In half of the cases the timestamps are repeated, too.
+    // The sender repeats its sequence numbers: once within the 10 s in which duplicates are recognised, and once after
+    // these 10 s. In half of the cases the timestamps are repeated, too.
     for (first_ms, stamps_too) in [(6_000.0, false), (6_000.0, true), (24_000.0, false), (24_000.0, true)] {
         let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
         (talks[0].phone.sequence, talks[0].phone.time) = (0, 0);

@@ -1,8 +1,8 @@
-//! The level of every case, and of every shipped call with a codec of its own, against ffmpeg's decoder of the same
-//! packets.
+//! Compares the level of recordings with ffmpeg's decoder of the same packets. The recordings are those of every case,
+//! and of every shipped call with a codec of its own.
 //!
-//! Both decode the same frames, so the energy of the recording must be that of ffmpeg's output, wherever the sound lies.
-//! The test knows the coding of each side by itself: many cases announce another one.
+//! Both decoders decode the same frames. So the recording must have the energy of ffmpeg's output, wherever the sound
+//! lies. This file lists the coding of each side, because the signalling of many cases announces another coding.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ const CALLS: &[(&str, PayloadCoding)] = &[
     ("srtp_sdes_direct", Mulaw),
 ];
 
-/// Cases without a truth; their codec has no decoder.
+/// Cases without an expected sound, because their codec has no decoder.
 const WITHOUT_SOUND: &[&str] = &["pcmu_on_pt93"];
 
 /// Maximum difference of the level if both decoders decode the same frames, dB.
@@ -115,7 +115,8 @@ struct SidePacket {
 fn packets_of(capture: &[u8], sender: &str) -> Vec<SidePacket> {
     let mut keys = keys(capture);
     let (mut first_pt, mut plain) = (None, Vec::new());
-    // By source in the order of appearance, and by the distance from its first sequence number.
+    // Sources in the order of their appearance: SSRC, first sequence number, and packets by the distance from that
+    // number.
     let mut sources: Vec<(u32, u16, BTreeMap<i16, SidePacket>)> = Vec::new();
     for frame in read_pcap(capture) {
         let Some((src, _, bytes)) = udp_of(&frame.data).filter(|(src, ..)| src == sender) else { continue };
@@ -150,7 +151,7 @@ fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().unwrap())
 }
 
-/// Returns the decryption with all keys in the signalling; `None` if there are none.
+/// Returns a decryption with all SRTP keys in the signalling; `None` if there are no keys.
 fn keys(capture: &[u8]) -> Option<SrtpStream> {
     let text = String::from_utf8_lossy(capture);
     let lines = text.lines().filter_map(|line| line.trim_end().strip_prefix("a=crypto:1 ")?.split_once(" inline:"));
@@ -161,7 +162,7 @@ fn keys(capture: &[u8]) -> Option<SrtpStream> {
 }
 
 impl PayloadCoding {
-    /// Returns what ffmpeg makes of the payloads, mono.
+    /// Returns the mono samples that ffmpeg decodes from the payloads.
     fn decoded(self, packets: &[SidePacket], rate_hz: u32) -> Vec<i16> {
         let payloads = || packets.iter().map(|packet| packet.payload.as_slice());
         let joined = |head: &[u8], part: &dyn Fn(&[u8]) -> Vec<u8>| {
@@ -179,7 +180,7 @@ impl PayloadCoding {
             G729 => ("g729", &[], joined(b"", &|payload| payload[..payload.len() / 10 * 10].to_vec())),
             Ilbc30 => ("ilbc", &[], plain(b"#!iLBC30\n")),
             AmrBits => ("amr", &[], joined(b"#!AMR\n", &amr_storage)),
-            // The file has the entry of the table of contents and the frame, without the request.
+            // The file has the entry of the table of contents and the frame, without the mode request.
             AmrOctets => ("amr", &[], joined(b"#!AMR\n", &|payload| payload[1..].to_vec())),
             AmrWbOctets => ("amr", &[], joined(b"#!AMR-WB\n", &|payload| payload[1..].to_vec())),
             Opus => ("ogg", &["-c:a", "opus"], ogg::opus(payloads(), 960)),
@@ -203,7 +204,7 @@ fn amr_storage(payload: &[u8]) -> Vec<u8> {
     std::iter::once(byte(&bits[4..10])).chain(frame.chunks(8).map(byte)).collect()
 }
 
-/// Returns the differences of both levels from ffmpeg's, dB.
+/// Returns the level of each side relative to ffmpeg's output, dB.
 fn level_differences(capture: &str, senders: [&str; 2], codings: [PayloadCoding; 2]) -> [f64; 2] {
     let replayed = replay_files(&[fixture(capture)]);
     let [recording] = replayed.only().recordings.as_slice() else { panic!("{capture}: one recording") };

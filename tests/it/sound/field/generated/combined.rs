@@ -64,7 +64,7 @@ impl StreamQuirk {
         }
     }
 
-    /// Returns a quirk that goes with every other one.
+    /// Returns a quirk that can be combined with every other quirk.
     fn of_packets(random: &mut Rng) -> Self {
         match random.bool() {
             true => Self::Lost(random.usize(25..60)),
@@ -72,7 +72,7 @@ impl StreamQuirk {
         }
     }
 
-    /// Returns whether a voice with pauses can have the quirk: nobody knows how long a pause is without timestamps.
+    /// Returns whether a voice with pauses can have the quirk. Without timestamps, nobody knows how long a pause is.
     fn leaves_pauses(self) -> bool {
         !matches!(self, Self::Leaps { .. } | Self::NoStamps)
     }

@@ -100,8 +100,8 @@ fn keep_alives_on_the_media_flow_are_no_sound_and_no_loss() {
     assert_none(&wrong);
 }
 
-/// Puts pauses into a voice, which goes on where it stopped. Each begins with a descriptor of comfort noise (RFC 3389), or
-/// has one every `each_ms`. Returns the packets, and the time at which they end.
+/// Puts pauses into a voice, which continues after each pause where it stopped. Each pause begins with a descriptor of
+/// comfort noise (RFC 3389), or has a descriptor every `each_ms`. Returns the packets, and the time at which they end.
 pub fn with_pauses(voice: Vec<FieldPacket>, each_ms: f64, hz: u32, random: &mut Rng) -> (Vec<FieldPacket>, f64) {
     let (mut out, mut later_ms): (Vec<FieldPacket>, f64) = (Vec::new(), 0.0);
     let step_ms = voice[1].spoken_ms - voice[0].spoken_ms;

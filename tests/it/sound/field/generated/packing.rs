@@ -9,9 +9,9 @@ use super::setting::CallSetting;
 /// How the number of frames in a packet changes during a call.
 #[derive(Clone, Copy, Debug)]
 enum FrameCount {
-    /// From this packet on there are so many frames; one before.
+    /// The packets before number `at` have one frame each. From number `at` on, each packet has `then` frames.
     Changes { at: usize, then: usize },
-    /// Each packet has any number of frames up to this one.
+    /// Each packet has a random number of frames, from 1 to this maximum.
     Varies(usize),
 }
 

@@ -187,7 +187,8 @@ impl NetworkFault {
     }
 }
 
-/// Numbers packets as those of the source of `last`. The first of them has the timestamp of `last` plus `step`.
+/// Continues the SSRC and the sequence numbers of `last` in later packets. The first of these packets gets the
+/// timestamp of `last` plus `step`.
 fn go_on_after(last: &FieldPacket, step: u32, packets: &mut [FieldPacket]) {
     let (sequence, time) = (packets[0].sequence, packets[0].time);
     for packet in packets.iter_mut() {
