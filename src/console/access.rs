@@ -160,7 +160,7 @@ enum Credentials {
     Token(String),
     /// The user name in the header of the trusted proxy.
     Proxy(String),
-    /// The cookie of a session. It holds `None` if the request has no credentials at all.
+    /// The cookie of a session; `None` if the request has no credentials at all.
     Cookie(Option<String>),
 }
 

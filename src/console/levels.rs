@@ -26,7 +26,7 @@ struct LivePages {
     next_page: u64,
 }
 
-/// The calls that the capture thread measures, and the one that comes next.
+/// The calls that the capture thread measures, and the call that it measures next.
 #[derive(Debug, Default)]
 struct LevelTurn {
     /// Whether a live page is open, so that levels must be measured.

@@ -41,7 +41,8 @@ pub(super) struct Listenings {
 }
 
 impl Listenings {
-    /// Returns whether a request belongs to a listening that already has a row in the audit. If so, renews its time.
+    /// Returns whether a request belongs to a listening that already has a row in the audit. If so, stores `now` as
+    /// the time of the listening's last request.
     pub(super) fn goes_on(&self, key: &ListeningKey, now: Timestamp) -> bool {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(key) {

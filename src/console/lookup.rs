@@ -54,7 +54,7 @@ enum MirrorState {
     Silent,
     /// Some calls can be heard on both sides, others lack a side or all sound.
     Partial,
-    /// No call of the time has sound, or could have it.
+    /// No call of the time should have sound, e.g. because no call was answered.
     Unknown,
 }
 

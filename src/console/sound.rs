@@ -27,7 +27,7 @@ use crate::service::clock::wall_clock;
 /// Query parameters of a request for sound.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SoundQuery {
-    /// If present, the browser saves the file and does not play it.
+    /// If this parameter is present, the browser saves the file and does not play it.
     download: Option<String>,
     /// Format into which the recording is converted; `None` to send the file as it is. A conversion is a download.
     #[serde(rename = "as")]
@@ -38,7 +38,8 @@ pub(super) struct SoundQuery {
 enum StoredBytes {
     /// The bytes are in a file on this machine.
     File(PathBuf),
-    /// The bytes are an object of the central archive. Holds the archive, the key of the object, and its size in bytes.
+    /// The bytes are an object of the central archive. The values are the archive, the key of the object, and the
+    /// object's size in bytes.
     Object(Arc<CentralArchive>, String, u64),
 }
 

@@ -48,12 +48,12 @@ pub(crate) enum AccountError {
     /// SQLite reported an error.
     #[error("the accounts of the console: {0}")]
     Sql(#[from] rusqlite::Error),
-    /// A newer callspan wrote the database; holds its version.
+    /// A newer callspan wrote the database. The value is the version of the database.
     #[error(
         "the accounts of the console have version {0}, which is newer than this callspan: install the newer one again"
     )]
     Newer(i64),
-    /// A name or password is not acceptable. Holds the reason.
+    /// A name or password is not acceptable, for this reason.
     #[error("{0}")]
     Refused(&'static str),
     /// A pattern of extensions in a scope can never match.

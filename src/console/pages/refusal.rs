@@ -35,7 +35,7 @@ pub(in super::super) fn response(viewer: &Viewer, status: StatusCode, reason: &R
     (status, shell(viewer, t("Not done", "Не выполнено"), NavEntry::Other, &[], &body)).into_response()
 }
 
-/// Reasons that a person can meet, in English and in Russian.
+/// Reasons of refused requests that a person can meet, in English and in Russian.
 const REASONS: [(&str, &str); 21] = [
     ("the archive of all sites does not answer; recording goes on", "архив всех площадок не отвечает; запись идёт"),
     ("the journal does not answer; recording goes on", "журнал не отвечает; запись идёт"),

@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn times_leave_room_for_the_word_now_on_a_telephone() {
-        // The strip is 300 pixels wide there. "сейчас" and half of "0:00" take 52 of them, which is a little over 4 h.
+        // On a narrow screen the strip is 300 pixels wide. "сейчас" and half of "0:00" take 52 pixels, which is a
+        // little over 4 h.
         let room = Duration::from_secs(14_990);
         let moments = (0..96).map(|n| Timestamp::from_secs(1_795_424_400) + SLOT * n);
         assert!(moments.into_iter().all(|now| hours(now).iter().all(|at| now.since(*at) > room)));
