@@ -30,7 +30,7 @@ impl AmrAlignment {
 pub(crate) struct AmrForm {
     band: AmrBand,
     pub(crate) announced: AmrAlignment,
-    /// False if the format has frame CRCs or robust sorting. Then the announced alignment is not checked.
+    /// Whether the format has neither frame CRCs nor robust sorting. Only then the announced alignment is checked.
     is_plain: bool,
 }
 

@@ -7,9 +7,9 @@
 //!
 //! - Raising an alarm never blocks. A separate thread runs the command, one run at a time, for at most [`MAX_RUN`].
 //! - The command gets at most one alarm of a kind in [`PAUSE`]. Further alarms of this kind are held back. When the
-//!   pause ends, the command gets the last held-back alarm, with the number of the others. If a history file is used,
-//!   the pause continues after a restart. Without a history file, the command gets held-back alarms at the end of the
-//!   program.
+//!   pause ends, the command gets the last held-back alarm, with the number of the other held-back alarms. If a history
+//!   file is used, the pause continues after a restart. Without a history file, the command gets held-back alarms at
+//!   the end of the program.
 //! - Webhook, mail and Telegram ([`super::notify`]) get the same alarms as the command, at the same time.
 //! - No phone number and no secret leaves the process.
 

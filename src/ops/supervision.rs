@@ -105,7 +105,7 @@ impl Supervisor {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }
 
-    /// Adds a thread that is not needed to record and deliver calls. If it stalls, that is reported but causes no
+    /// Adds a thread that is not needed to record and deliver calls. A stall of this thread is reported but causes no
     /// restart.
     pub(crate) fn watch_helper(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: false, seen: 0, changed_at: None });

@@ -62,8 +62,8 @@ impl DecidedStreams {
                 if let Some(known) = self.streams.get(stream)
                     && known.ssrc != *ssrc
                 {
-                    // The stream continues with another SSRC. Another stream may use the former SSRC by now; then that
-                    // entry stays.
+                    // The stream continues with another SSRC, so the entry of its former SSRC is removed. The entry
+                    // stays if another stream uses that SSRC by now.
                     let former = (*src, *dst, known.ssrc);
                     if self.by_flow.get(&former) == Some(stream) {
                         self.by_flow.remove(&former);

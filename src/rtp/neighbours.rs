@@ -45,7 +45,8 @@ impl<T: Clone> NeighbourSearch<T> {
     }
 }
 
-/// Maximum number of packets that are compared with the next one: 160 ms at 20 ms. Networks rarely reorder over more.
+/// Maximum number of recent packets with which a new packet is compared: 160 ms at 20 ms a packet. Networks rarely
+/// delay a packet behind more packets.
 const MAX_RECENT: usize = 8;
 
 #[cfg(test)]

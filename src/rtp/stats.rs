@@ -176,7 +176,7 @@ impl StreamStats {
     }
 
     /// Returns the highest extended sequence number of this run. A run starts at 65536 plus its first sequence number,
-    /// so reordered packets from before the first one have positive numbers, too.
+    /// so reordered packets from before the first packet have positive numbers, too.
     #[cfg(test)]
     pub(crate) const fn extended_sequence(&self) -> u64 {
         self.run.highest
@@ -385,8 +385,8 @@ const MAX_DROPOUT: u16 = 3_000;
 /// 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Number of packets after a jump that are remembered until two consecutive ones confirm it. At 20 ms, they allow for
-/// 100 ms of disorder and for duplicates.
+/// Number of packets after a jump that are remembered until two consecutive packets confirm the jump. At 20 ms, they
+/// allow for 100 ms of disorder and for duplicates.
 const JUMPS: usize = 8;
 
 /// Maximum change of the transit time that counts as jitter, ms. With a larger change, the sender moved its RTP clock,

@@ -146,7 +146,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     match tried {
         Ok(_) => {
-            // If this fails, an empty file remains, which does no harm.
+            // If the removal fails, an empty file remains, which does no harm.
             let _ = std::fs::remove_file(&probe);
             None
         }

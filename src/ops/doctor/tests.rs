@@ -94,8 +94,8 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     );
     let text = report::text(&report::report(&observation, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
-    // No finding `silent_tap` if neither interface shows a call. With a single interface, the report also has no line
-    // about it.
+    // There is no finding `silent_tap` if neither interface shows a call. With a single interface, the report also has
+    // no line about the interface.
     observation.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&observation).is_empty());
     observation.taps = vec![tap("eth7", 990)];
@@ -334,7 +334,7 @@ fn silent_call_with_several_causes_counts_once() {
         tally.handle_event(&CallEvent::Ended(Box::new(ended)));
     }
     assert_eq!((tally.talked, tally.silent, tally.behind_nat, tally.over_tcp), (4, 4, 1, 2));
-    // The causes account for all silent calls but one, so the number of the others is not below zero.
+    // Of four silent calls, one is behind a NAT and two have media over TCP. So one call is left without a cause.
     let mut observation = healthy();
     observation.calls = tally;
     let found = examined(&observation).into_iter().find(|finding| finding.kind == FindingKind::SipWithoutRtp).unwrap();

@@ -36,10 +36,10 @@ pub(super) struct MessageText<'a> {
 /// Reason why a receiver did not accept a message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
-    /// The receiver cannot be reached or is busy. Holds the reason.
+    /// The receiver cannot be reached or is busy, for this reason.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message, or the configuration is wrong. Holds the reason.
+    /// The receiver refuses the message, or the configuration is wrong, for this reason.
     #[error("{0}")]
     Refused(String),
 }

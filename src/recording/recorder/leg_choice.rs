@@ -134,7 +134,7 @@ impl Recorder {
         Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
     }
 
-    /// Looks for a leg that has the sound that the rendered leg lacks, and in total no less.
+    /// Looks for a leg with the sound that the rendered leg lacks, and with at least as much sound in total.
     fn find_fuller_leg<'a>(
         &self,
         (fault, rendered, rendered_leg): (SoundFault, &RenderedLeg, &EndedLeg),
@@ -185,8 +185,8 @@ const UNDECODABLE_ANCHOR: &str =
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
 /// Sentence for the record if the anchor leg has a gap.
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
-/// A side counts as missing if its sound is shorter than this part of the recording: one tenth. The few packets of such
-/// a side came before the media took another path, or are keep-alives that look like RTP.
+/// A side counts as missing if the recording is more than this many times longer than the side's sound. The few packets
+/// of such a side came before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
 const LEAST_GAP_PACKETS: u64 = 50;

@@ -16,8 +16,8 @@ pub const COMFORT_S: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Concealer {
     rate_hz: u32,
-    /// The last sound of the stream. It holds [`HISTORY_MS`] to twice that length, so that samples are not moved for
-    /// every packet.
+    /// The last sound of the stream. Its length is between [`HISTORY_MS`] and twice that, so that samples are not moved
+    /// for every packet.
     history: Vec<i16>,
     gap: Option<ConcealedGap>,
 }

@@ -109,8 +109,8 @@ impl PlanPass {
         }
     }
 
-    /// Examines streams with a doubtful timeline again with other clocks. Uses another clock if its timeline is clearly
-    /// steadier.
+    /// Examines streams with a doubtful timeline again, with other clocks. Keeps another clock for a stream if the
+    /// timeline is clearly steadier with it.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
         let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());

@@ -18,8 +18,8 @@ pub(super) struct SequenceOrder {
     /// Arrival and media time of the newest packet that had a playout time; `None` before the first such packet.
     mark: Option<SequenceMark>,
     next: Option<u64>,
-    /// Set by a restart of the sequence: the newest number before the restart, and the number after which the restart
-    /// is forgotten.
+    /// The newest number before the last restart of the sequence, and the number after which the restart is forgotten.
+    /// `None` without a recent restart.
     before_restart: Option<(u64, u64)>,
     /// Number of packets without sound since the last played packet. They count as lost.
     silent: u64,
@@ -120,5 +120,6 @@ const MAX_DROPOUT: i64 = 3_000;
 const MAX_MISORDER: i64 = 100;
 /// Maximum delay of a packet that the spool reader still sorts into its place.
 const MAX_LATENESS: Duration = Duration::from_secs(5);
-/// Added to the first sequence number of a stream, so that packets from before it have positive numbers, too.
+/// Number that is added to the first sequence number of a stream, so that packets from before it have positive numbers,
+/// too.
 const FIRST_CYCLE: u64 = 0x10_0000;

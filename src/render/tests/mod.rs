@@ -186,7 +186,8 @@ fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
         // the ends it is 1 ms more.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
-        // Only single samples are removed or inserted, so no position moves by more.
+        // Only single samples are removed or inserted. So two clicks are 120 ms (960 samples) apart, give or take a
+        // sample.
         let steps = got.windows(2).map(|pair| ((pair[1] - pair[0]) * 8.0).round() as i64);
         assert!(steps.clone().all(|samples| (959..=961).contains(&samples)));
         let silent = frames.iter().skip(80).take(28_000_000).filter(|frame| frame[0] == 0).count();

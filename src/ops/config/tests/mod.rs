@@ -58,8 +58,8 @@ fn reference_defaults_equal_the_defaults_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // If the file sets the sources of numbers, the record keeps their headers. In this file these are the two headers
-    // of the default.
+    // If the file sets the sources of numbers, the record keeps the headers of these sources. The sources in this file
+    // are the defaults, which have two headers.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
