@@ -91,8 +91,8 @@ impl CallOrigin {
         }
     }
 
-    /// Adds the origin of a call that is merged into this call: whether it continues an ended call. A known origin of
-    /// this call is kept.
+    /// Takes over the origin `Continues` of a call that is merged into this call. Does nothing if this call has another
+    /// origin than `Seen`.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;

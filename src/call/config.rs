@@ -180,7 +180,7 @@ impl Default for NumbersConfig {
 pub struct CallRule {
     /// Condition on the direction of the call; `None` accepts every direction.
     pub direction: Option<CallDirection>,
-    /// Condition on the caller's or the called number: a pattern that one of them must match; `None` accepts all
+    /// Condition on the caller's and the called number: a pattern that one of the two must match; `None` accepts all
     /// numbers.
     pub number: Option<String>,
     /// Condition on the extension: a pattern that it must match; `None` accepts every extension.

@@ -145,7 +145,7 @@ impl Conversation {
     }
 
     /// Records the gap that a restart left in the recording. If the legs have different gaps, the record has the
-    /// longest.
+    /// longest gap.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let problem = self.notes.note_problem(ProblemKind::RestartGap);
@@ -163,8 +163,9 @@ impl Conversation {
             self.relations.push(relation);
             return true;
         }
-        // If a leg could belong to several calls, content decides. If a party talked in another call before, a REFER
-        // shows that it transferred this call. So such a relation replaces the relation by the other rule.
+        // A relation by content replaces the relation by the rule `ambiguous`, because content decides between the
+        // calls. A relation by a REFER replaces the relation by the rule `consultation`, because it says more: the
+        // party of both calls made a transfer.
         let is_better = |known: &RelationRecord| {
             matches!(
                 (known.why, relation.why),
@@ -402,8 +403,8 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Adds the number of missing RTP packets to the problems. After a loss of frames or a restart of this machine they
-/// count as lost by this machine. Otherwise they were lost before they reached it.
+/// Adds the number of missing RTP packets to the problems. If this machine lost frames, or the recorder was restarted,
+/// the packets count as lost by this machine. Otherwise they were lost before they reached it.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {

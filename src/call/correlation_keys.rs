@@ -184,16 +184,16 @@ impl LegSignature<'_> {
     }
 
     /// Returns whether this new leg is the second part of a click-to-call. First the PBX called an extension, and now
-    /// it calls the outside number for it. The numbers agree (see [`LegSignature::names_parties_of`]), or the first part
-    /// named no caller.
+    /// it calls the outside number for this extension. The numbers agree (see [`LegSignature::names_parties_of`]), or
+    /// the first part named no caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
             && (older.nameless_caller || self.names_parties_of(older))
     }
 
-    /// Returns whether the numbers show that this leg is the second part of a click-to-call. The new leg names the
-    /// extension of the first part as its caller, or the first part named the number that is called now.
+    /// Returns whether the numbers show that this leg is the second part of a click-to-call. The caller of the new leg
+    /// is the extension of the first part, or its called number is the caller of the first part.
     pub(crate) fn names_parties_of(&self, older: &LegSignature<'_>) -> bool {
         same_number(older.from, self.to) || (same_number(older.to, self.from) && self.from != self.to)
     }
@@ -349,8 +349,8 @@ impl Referral {
         key(self) == key(other) && self.request.target == other.request.target
     }
 
-    /// Records that the machine which was asked has passed the REFER on. The machine that receives it now is asked, and
-    /// sends the INVITE. Returns false if this message has not passed the REFER on.
+    /// Records that the receiver of the REFER has passed it on to another machine. From now on, that machine is
+    /// expected to send the INVITE. Returns false if this message has not passed the REFER on.
     pub(crate) fn pass_on(&mut self, datagram: &UdpDatagram<'_>) -> bool {
         let is_passed_on = datagram.src.same_host(self.request.asked) && !datagram.dst.same_host(self.request.asked);
         if is_passed_on {
@@ -366,7 +366,7 @@ impl Referral {
         self.request.over_at = Some(self.request.over_at.map_or(over, |known| known.min(over)));
     }
 
-    /// Returns whether the caller of a leg is a party of the REFER's call, or is not named.
+    /// Returns whether the caller of a leg is a party of the REFER's call, or the leg has no caller's number.
     fn is_in_name_of_party(&self, signature: &LegSignature<'_>) -> bool {
         let mut parties = self.request.parties.iter();
         !has_digits(signature.from) || parties.any(|party| same_number(Some(party), signature.from))
@@ -417,8 +417,8 @@ pub(crate) struct CorrelationIndex {
 }
 
 impl CorrelationIndex {
-    /// Adds a leg. Returns its index keys, by which [`CorrelationIndex::remove`] finds it again. They must be stored,
-    /// because the headers of the leg may change.
+    /// Adds a leg. Returns its index keys, by which [`CorrelationIndex::remove`] finds it again. The caller must store
+    /// the keys, because the headers of the leg may change.
     pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {

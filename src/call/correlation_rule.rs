@@ -149,7 +149,7 @@ impl CorrelationRule {
     }
 
     /// Returns whether answers at the same time confirm a join by this rule. The leg and another leg of the call must
-    /// be answered at once.
+    /// be answered within a moment.
     pub(crate) const fn is_confirmed_by_answer(self) -> bool {
         matches!(
             self,
@@ -158,7 +158,7 @@ impl CorrelationRule {
     }
 
     /// Returns whether rules about numbers must not join the new call to another call later. This rule relates the new
-    /// call to an earlier one, so its cause is known, or it could belong to several calls.
+    /// call to an earlier call. So the cause of the new call is known, or it could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

@@ -107,7 +107,8 @@ pub struct LegAssignment {
     /// Rule that confirmed the join; `None` if it is not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address that the sending machine of the leg has on another leg, if it has several addresses; `None` otherwise.
+    /// Address that the sending machine of the leg has on another leg of the conversation. `None` if the machine has
+    /// one address only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of other conversations to which the leg could belong.
@@ -143,8 +144,8 @@ pub struct ConversationState {
     /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown_machines: Vec<(IpAddr, IpAddr)>,
-    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs. A name is empty if its
-    /// leg belonged to another conversation, which has ended.
+    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs. A name is empty if
+    /// its leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
     /// Whether a leg of the conversation has ended without a spool, because nobody answered it.
@@ -267,7 +268,7 @@ pub enum Decision {
         /// Side that sends the stream.
         side: Side,
     },
-    /// How a stream began. Written only if something about it is unusual, because the packets do not show this.
+    /// How a stream began, if something about it is unusual that the packets do not show.
     StreamOrigin {
         /// Number of the stream in this leg.
         stream: u32,
@@ -332,7 +333,7 @@ pub enum Decision {
         /// Time between the last packet of the leg and the restart, milliseconds.
         away_ms: u64,
     },
-    /// The recording of the leg begins. The time of this decision is the time of its first sample.
+    /// The recording of the leg begins. The time of this decision is the time of the recording's first sample.
     Start,
     /// The recording of the leg ends at the time of this decision.
     End {

@@ -20,13 +20,13 @@ pub enum KeptBytes {
     Header(u16),
 }
 
-/// Stores the packets and decisions of legs. A spool file has the order of these calls. A packet of early media may be
-/// older than the packet before it, by at most [`EARLY_WINDOW`].
+/// Stores the packets and decisions of legs. A spool file contains them in the order in which these methods are called.
+/// A packet of early media may be older than the packet before it, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
     /// Opens the file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
-    /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs reads the memory of
-    /// the leg now, because the engine waits for other memory meanwhile. The default does nothing.
+    /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs can load the memory
+    /// of the leg into the cache now, while the engine waits for other memory. The default does nothing.
     fn prefetch(&self, _leg: LegId) {}
     /// Stores a SIP or media packet in the file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);

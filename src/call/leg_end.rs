@@ -44,11 +44,11 @@ pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 
         if side == party {
             return party_at(host, party_number(leg, legs, plan), plan);
         }
-        // The far end is a PBX in three cases: it called the party, it passes calls on, or it is known as a PBX.
+        // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX.
         if party == Side::Callee || passes_calls_on(host, legs) || plan.is_pbx(host) {
             return LegEnd { role: LegEndRole::Pbx, number: None };
         }
-        // The call has only this leg, so its far end may be a PBX or a telephone. It is a telephone if the called
+        // The call has only this leg, so its other end may be a PBX or a telephone. It is a telephone if the called
         // number is an extension; otherwise it is unknown.
         let number = leg.parties.to.as_deref();
         let role = if is_extension(number, plan) { LegEndRole::Extension } else { LegEndRole::Unknown };

@@ -63,8 +63,8 @@ impl LegJoin {
         self.alternatives = alternatives;
     }
 
-    /// Replaces a call to which the leg could belong, because that call was merged into another call. Returns whether the
-    /// leg could belong to it.
+    /// Replaces a call to which the leg could belong, because that call was merged into another call. Returns whether
+    /// the leg could belong to the merged call.
     pub(crate) fn replace_alternative(&mut self, from: CallKey, into: CallKey) -> bool {
         let known = self.alternatives.len();
         self.alternatives.retain(|call| *call != from);

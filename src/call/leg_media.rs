@@ -84,8 +84,8 @@ impl LegMedia {
         self.refused_packets
     }
 
-    /// Reuses a stream of this flow for another SSRC: the one that has had no packet for the longest time. Returns its
-    /// index; `None` if all have had packets recently.
+    /// Reuses a stream of this flow for another SSRC: the stream that has had no packet for the longest time. Returns
+    /// its index; `None` if all streams have had packets recently.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -114,8 +114,8 @@ impl LegMedia {
         Some((stream.side, known.replace(new.clone()), new))
     }
 
-    /// Stores the state in which the voices are compared with other legs. Returns whether it has changed, so that they
-    /// must be compared again.
+    /// Stores the state in which the voices are compared with other legs. Returns whether the state has changed, so
+    /// that the voices must be compared again.
     pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }
@@ -171,8 +171,8 @@ impl LegMedia {
         self.outline.as_deref().is_some_and(|outline| outline.is_listening(at))
     }
 
-    /// Adds a packet of a stream to the outline of the leg's sound. Returns the newest seconds of the outline, if they are
-    /// to be stored in the spool.
+    /// Adds a packet of a stream to the outline of the leg's sound. Returns the newest seconds of the outline, if they
+    /// are to be stored in the spool.
     pub(crate) fn outline_packet(
         &mut self,
         stream: usize,

@@ -339,8 +339,8 @@ fn without_dialled_codes(value: &str) -> String {
     out
 }
 
-/// Returns a number without the pause in it and the digits behind it. The pause may be percent-encoded. Any other text is
-/// returned as it is.
+/// Returns a number without the pause in it and the digits behind it. The pause may be percent-encoded. Any other text
+/// is returned as it is.
 fn without_code(number: &str) -> Cow<'_, str> {
     let decoded = percent_decode(number);
     let kept = without_post_dial(&decoded);
@@ -374,7 +374,8 @@ const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 const POST_DIAL_PARAMETER: &str = ";postd=";
 /// Schemes of the addresses in a header.
 const SCHEMES: [&str; 3] = ["sip:", "sips:", "tel:"];
-/// Minimum length of a number in a header before a pause, characters. So the seconds of a time are no number.
+/// Minimum length of a number in a header before a pause, characters. A shorter text before a comma is no number, e.g.
+/// the seconds of a time.
 const MIN_NUMBER_CHARS: usize = 3;
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";

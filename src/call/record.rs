@@ -214,7 +214,8 @@ text_enum! {
         BrokenStamps = "broken_stamps",
         /// RTP timestamps jump every few packets, so the positions of the sound in the recording are unreliable.
         ScatteredStamps = "scattered_stamps",
-        /// AMR payloads were octet-aligned although bit packing was announced, or the reverse (RFC 4867).
+        /// AMR payloads were octet-aligned although the bandwidth-efficient mode was announced, or the reverse (RFC
+        /// 4867).
         AmrAlignment = "amr_alignment",
         /// G.726 payloads had another order of code words than announced.
         G726Packing = "g726_packing",
@@ -572,7 +573,7 @@ pub struct DeliveryRecord {
     /// Person who is responsible for the task in Pyrus; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub responsible: Option<String>,
-    /// Numbers of the segments that Pyrus has. Absent if Pyrus has all.
+    /// Numbers of the segments that Pyrus has. Absent if Pyrus has every segment.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
     /// Explanation for an administrator; `None` if there is nothing to explain.
@@ -581,8 +582,8 @@ pub struct DeliveryRecord {
 }
 
 impl CallRecord {
-    /// Copies the segments that were finished during the call from the record `earlier`, and for each leg whether they
-    /// contain its sound.
+    /// Copies from the record `earlier` the segments that were finished during the call. Also copies for each leg
+    /// whether these segments contain its sound.
     pub(crate) fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -706,7 +707,8 @@ pub struct CallRecord {
     /// Finished files of the recording, one for each segment.
     #[serde(default)]
     pub recordings: Vec<RecordingFile>,
-    /// Media statistics of the leg that supplies the sound of the recording. Before rendering, those of the anchor leg.
+    /// Media statistics of the leg that supplies the sound of the recording. Before rendering, the statistics of the
+    /// anchor leg.
     #[serde(default)]
     pub sides: SideRecords,
     /// Legs (SIP dialogs) of the call, oldest first.

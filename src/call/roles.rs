@@ -154,8 +154,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. Either nobody whom the PBX called has answered. Or
-    /// the PBX called nobody, and the mirror port would show its calls.
+    /// Returns whether the PBX answered the call and no person did. There are two such cases. The PBX called parties,
+    /// and none of them answered. Or the PBX called nobody, although the mirror port shows the calls of this PBX.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.click_to_call || self.operator.is_some() || self.reached_outside() {
             return false;
@@ -302,8 +302,8 @@ fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
 
 /// Returns the end of a leg at which its party is. The other end is the PBX.
 ///
-/// The sender is the PBX, so that the party is the callee, in two cases. Another leg leads to the sender, or the sender
-/// sent several legs to different hosts.
+/// The sender of a leg is the PBX if another leg leads to the sender, or if the sender sent several legs to different
+/// hosts. Then the party is the callee.
 pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     let (sender, receiver) = leg.machines();
     if legs.first().is_some_and(|first| is_pickup(leg, first)) {
@@ -311,8 +311,8 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     }
     let others = || legs.iter().filter(|l| l.id != leg.id);
     let leads_here = others().any(|o| o.machines().1.same_host(sender) && !o.machines().0.same_host(receiver));
-    // If the PBX sends an extension's call back, the leg from the extension is the first, even if it was captured
-    // second.
+    // In a hairpin, the PBX sends an extension's call back to the proxy. The leg from the proxy is then the first leg,
+    // even if it was captured second.
     let is_back = |a: &Leg, b: &Leg| a.signature().is_hairpin_of(&b.signature());
     let came_back = legs.iter().any(|o| {
         let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
@@ -371,8 +371,8 @@ fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
 }
 
-/// Returns whether a leg calls a short outside number, e.g. an emergency number. The PBX sends it for an extension to a
-/// provider's host, with an outside number as caller.
+/// Returns whether a leg calls a short outside number, e.g. an emergency number. The PBX sends such a leg for an
+/// extension to a provider's host, with an outside number as caller.
 fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     leg.id != first.id
         && party_end(leg, legs) == PartyEnd::Callee

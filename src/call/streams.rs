@@ -24,8 +24,8 @@ pub(crate) struct RtpStream {
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
-    /// Side that is heard in this stream, i.e. its channel in the recording. It is the sender, except for the second
-    /// m-line of a recording session (SIPREC).
+    /// Side that is heard in this stream, i.e. its channel in the recording. It is the side that sends the stream,
+    /// except for the second m-line of a recording session (SIPREC).
     pub(crate) side: Side,
     /// Side that sends the stream's packets.
     pub(crate) sender: Side,
@@ -89,7 +89,8 @@ impl PayloadFormats {
 /// Other streams in which the same packets may arrive.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamCopies {
-    /// Leg that received this stream before, and the time until which copies of its packets may arrive.
+    /// Leg to which this stream belonged before, and the capture time until which copies of its earlier packets may
+    /// arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an earlier stream of the leg with the same SSRC and side on another flow. Both may have the same
     /// packets, if the mirror shows packets before and after a NAT or relay.
@@ -136,7 +137,7 @@ struct PayloadUse {
     pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
-    /// Version of the negotiation from which `format` was read. It grows with each change.
+    /// Version of the negotiation from which `format` was read. The version grows with each change.
     generation: u32,
     secret: bool,
     /// Payload types within redundant audio (RFC 2198), the primary encoding first. Empty for all other formats.
@@ -292,7 +293,8 @@ impl RtpStream {
         }
     }
 
-    /// Returns the linear values of the code words in the packet that was handled last; `None` unless it is plain G.711.
+    /// Returns the linear values of the code words in the packet that was handled last; `None` unless it is plain
+    /// G.711.
     pub(crate) fn linear_values(&self) -> Option<&'static [i16; 256]> {
         let voice = self.plain_voice().filter(|_| !self.is_protected())?;
         match Codec::from_name(voice.encoding)? {
@@ -322,7 +324,8 @@ impl RtpStream {
         (self.src, self.dst)
     }
 
-    /// Returns whether a sequence number is near the newest one of the stream. False if the stream has no packet yet.
+    /// Returns whether a sequence number is less than MAX_DROPOUT (RFC 3550 appendix A.1) away from the newest sequence
+    /// number of the stream. Returns false if the stream has no packet yet.
     pub(crate) fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.received.stats.is_near(sequence)
     }
@@ -575,8 +578,9 @@ impl RtpStream {
         self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
-    /// Begins a comparison of possible formats for a payload type, if there is doubt. There is doubt if the sender's
-    /// description gives it another format than the receiver's, or if it is not announced as audio.
+    /// Begins a comparison of possible formats for a payload type, if there is doubt. There is doubt if the
+    /// descriptions of sender and receiver give the payload type different formats. There is also doubt if the payload
+    /// type is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
         if self.formats.doubt.judges.iter().any(|judge| judge.pt() == pt && judge.has_announced(announced)) {
             return;
@@ -674,8 +678,8 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
 /// Maximum time into the past for which a newly found format applies, ns. The reader of the spool can sort entries that
 /// are this late.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Time without a packet after which a stream may be reused for another SSRC. By then no old packet is in transit, and
-/// rendering takes no new packet for a late one.
+/// Time without a packet after which a stream may be reused for another SSRC. By then no packet of the old SSRC is in
+/// transit. So rendering takes no packet of the new SSRC for a late packet.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of payload types in doubt. A device offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;

@@ -62,7 +62,7 @@ impl TimedOutDialogs {
         self.dialogs.insert(id, (dialog, ReturningMedia::default()));
     }
 
-    /// Counts an RTP packet of no live call.
+    /// Counts an RTP packet that belongs to no live call.
     ///
     /// When enough packets have come back to a dialog, removes and returns the dialog. Also returns the capture time of
     /// the first of these packets.

@@ -132,6 +132,6 @@ impl CallTable {
 /// Maximum number of flows that are routed to one leg. Further flows get no route, so the leg must be searched for each
 /// of their packets.
 const MAX_FLOWS: usize = 64;
-/// Maximum number of endpoints of a leg that are in the media index although nobody announced them. A NAT rarely gives a
-/// telephone a second port within a call.
+/// Maximum number of endpoints of a leg that are in the media index although nobody announced them. A NAT rarely gives
+/// a telephone a second port within a call.
 pub(super) const MAX_HEARD: usize = 8;

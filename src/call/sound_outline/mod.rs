@@ -1,9 +1,9 @@
 //! The outline of a leg's sound: loudness and pitch of both sides in each tenth of a second, for some seconds.
 //!
 //! A PBX may change the bytes of a voice on its way from one leg to another (other codec, gain, mixing). Then the
-//! fingerprints of [`content`](super::content) prove nothing. But loudness and pitch stay about the same, so two legs are
-//! compared by them. The pitch is given by the number of zero crossings. Only G.711 is measured. For other codecs an
-//! outline shows when packets came.
+//! fingerprints of [`content`](super::content) prove nothing. But loudness and pitch stay about the same, so two legs
+//! are compared by them. The pitch is given by the number of zero crossings. Only G.711 is measured. For other codecs
+//! an outline shows when packets came.
 //!
 //! Invariants:
 //! - A leg is heard only for some seconds, if it is doubtful whether it carries the sound of its call
@@ -217,8 +217,8 @@ fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, oth
     (!results.is_empty()).then(|| results.contains(&true))
 }
 
-/// Returns whether two sounds are the same, given the loudness and the zero crossings of both in each tenth of a second.
-/// Returns `None` if there is too little sound.
+/// Returns whether two sounds are the same, given the loudness and the zero crossings of both in each tenth of a
+/// second. Returns `None` if there is too little sound.
 fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     let is_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.max(*b) >= f64::from(LOUD_DB);
     if points.len() < LEAST_POINTS || points.iter().filter(is_loud).count() < LEAST_LOUD {
@@ -235,7 +235,8 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     if is_varied && product(0, 1) >= LEAST_CORRELATION * deviations[0] * deviations[1] {
         return Some(true);
     }
-    // The loudness of music or of a tone says little, so its pitch is compared. The noise of a quiet line is steady, too.
+    // The loudness of music or of a tone says little, so its pitch is compared. The noise of a quiet line is steady,
+    // too.
     let are_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.min(*b) >= f64::from(LOUD_DB);
     let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB)
         && points.iter().filter(are_loud).count() >= LEAST_LOUD;
