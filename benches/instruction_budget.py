@@ -26,7 +26,7 @@ STAGES = [
 ]
 TOLERANCE = 0.05
 # memcpy and others have a form for each kind of processor. Without these features, all x86-64 machines use the same.
-PLAIN_FUNCTIONS = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-ERMS,-FSRM"
+PLAIN_FUNCTIONS = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-ERMS,-FSRM,-AVX_Fast_Unaligned_Load"
 
 
 def program():

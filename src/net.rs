@@ -48,6 +48,20 @@ impl Endpoint {
         Self { addr: [(addr >> 64) as u64, addr as u64], port }
     }
 
+    /// Returns the four bytes of an IPv4 address; `None` for IPv6.
+    pub(crate) const fn ipv4_octets(self) -> Option<[u8; 4]> {
+        match self.addr {
+            [0, low] if low >> 32 == 0xffff => Some((low as u32).to_be_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Returns the 16 bytes of the address. An IPv4 address is IPv4-mapped (RFC 4291 section 2.5.5.2).
+    pub(crate) fn ipv6_octets(self) -> [u8; 16] {
+        let [high, low] = self.addr;
+        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+    }
+
     /// Returns the IP address. An IPv4-mapped address is returned as IPv4.
     pub fn ip(self) -> IpAddr {
         let [high, low] = self.addr;

@@ -7,8 +7,6 @@
 //! A decision is a custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`], the length of the
 //! JSON, and the JSON.
 
-use std::net::IpAddr;
-
 use crate::call::decision::TimedDecision;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -53,8 +51,8 @@ pub(crate) fn put_header(out: &mut Vec<u8>) {
 pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let payload = &packet.payload[..packet.payload.len().min(MAX_PAYLOAD)];
     let wire_len = (packet.wire_len as usize).clamp(payload.len(), MAX_PAYLOAD);
-    let (src, dst) = (packet.src.ip(), packet.dst.ip());
-    let ip_len = if matches!((src, dst), (IpAddr::V4(_), IpAddr::V4(_))) { IPV4_LEN } else { IPV6_LEN };
+    let ipv4 = packet.src.ipv4_octets().zip(packet.dst.ipv4_octets());
+    let ip_len = if ipv4.is_some() { IPV4_LEN } else { IPV6_LEN };
     let captured = ip_len + UDP_LEN + payload.len();
     let total = EPB_OVERHEAD + padded(captured);
     let ticks = packet.at.as_nanos().max(0) as u64;
@@ -66,9 +64,9 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
         [ENHANCED_PACKET, total as u32, interface, (ticks >> 32) as u32, ticks as u32, captured as u32, original],
     );
     let at = out.len();
-    match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => put_ipv4(out, src.octets(), dst.octets(), UDP_LEN + wire_len),
-        (src, dst) => put_ipv6(out, ipv6_octets(src), ipv6_octets(dst), UDP_LEN + wire_len),
+    match ipv4 {
+        Some((src, dst)) => put_ipv4(out, src, dst, UDP_LEN + wire_len),
+        None => put_ipv6(out, packet.src.ipv6_octets(), packet.dst.ipv6_octets(), UDP_LEN + wire_len),
     }
     let [s0, s1] = packet.src.port().to_be_bytes();
     let [d0, d1] = packet.dst.port().to_be_bytes();
@@ -140,13 +138,6 @@ fn put_ipv6(out: &mut Vec<u8>, src: [u8; 16], dst: [u8; 16], udp_len: usize) {
     out.extend([UDP, TTL]);
     out.extend(src);
     out.extend(dst);
-}
-
-fn ipv6_octets(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// Returns the sum of the big-endian 16-bit words of at most 64 KiB, folded to 16 bits. The loop adds 32-bit words in

@@ -426,14 +426,7 @@ impl FrameDecoder {
             return self.enter_tunnel(context, found, sink);
         }
         self.counters.udp += 1;
-        if !looks_like_rtp(body) {
-            let offset = payload.packet.len().saturating_sub(payload.bytes.len());
-            if self.is_copy(context, payload.packet, Some((17, offset))) {
-                return;
-            }
-            self.counters.wrapped.note_datagram(port(2), body);
-        }
-        let mut datagram = UdpDatagram {
+        let datagram = UdpDatagram {
             at: context.at,
             src: payload.src.with_port(port(0)),
             dst: payload.dst.with_port(port(2)),
@@ -441,7 +434,28 @@ impl FrameDecoder {
             wire_len: wire_len as u32,
             interface: context.interface,
         };
-        if let Some(relayed) = self.turn.handle((datagram.src, datagram.dst), body, wire_len) {
+        if looks_like_rtp(body) {
+            return sink(DecodedItem::Datagram(datagram));
+        }
+        self.no_rtp(context, payload, datagram, sink);
+    }
+
+    /// Handles a datagram that is no RTP: drops it if it is a duplicate, and unwraps it if a TURN server relays media in
+    /// it.
+    fn no_rtp(
+        &mut self,
+        context: PacketContext,
+        payload: &IpPayload<'_>,
+        mut datagram: UdpDatagram<'_>,
+        sink: &mut DecodedSink<'_>,
+    ) {
+        let body = datagram.payload;
+        let offset = payload.packet.len().saturating_sub(payload.bytes.len());
+        if self.is_copy(context, payload.packet, Some((17, offset))) {
+            return;
+        }
+        self.counters.wrapped.note_datagram(datagram.dst.port(), body);
+        if let Some(relayed) = self.turn.handle((datagram.src, datagram.dst), body, datagram.wire_len as usize) {
             self.counters.tunnels.turn += 1;
             (datagram.src, datagram.dst) = (relayed.src, relayed.dst);
             (datagram.payload, datagram.wire_len) = (relayed.payload, relayed.wire_len as u32);
