@@ -208,7 +208,8 @@ fn hot_path(c: &mut Criterion) {
             assert!(engine.counters().rtp_packets > 0, "the packets found their calls");
             assert_eq!(engine.counters().rtp_unclaimed, 0);
         });
-        // Long calls with voices, and the first seconds of calls, when each voice is examined for content evidence.
+        // Measures long calls with voices. Then measures the first seconds of calls, in which content evidence examines
+        // each voice.
         group.bench_function(BenchmarkId::new("decode_lookup_voice", calls), |b| {
             let mut engine = Engine::new(endless(), "bench");
             let mut world = World::new(calls, &mut engine, &mut Nowhere);

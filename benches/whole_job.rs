@@ -78,7 +78,7 @@ fn shape(arg: &str) -> Option<Trunk> {
     let length = Duration::from_secs(seconds.parse().ok()?);
     let spread = match spread {
         Some(spread) => Duration::from_secs(spread.parse().ok()?),
-        // With this value, two fifths of the calls are in progress at once.
+        // With this time between the first and the last INVITE, two fifths of the calls are in progress at once.
         None => length * 5 / 2,
     };
     Some(Trunk { calls: calls.parse().ok()?, length, spread })

@@ -340,7 +340,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
         let call_id = CallFrames { number: *number, length: LENGTH }.call_id();
         let of_it: Vec<_> = records.iter().filter(|r| r.legs.iter().any(|l| l.sip_call_id == call_id)).collect();
         assert!(of_it.len() <= 1, "seed {seed}: {call_id} has {} records", of_it.len());
-        // The run of the service that captured the INVITE. The last run is not killed, so it is not in the list.
+        // Finds the run of the service that captured the INVITE. The list lacks the last run, which is not killed.
         let Some((_, killed)) = lives.iter().find(|(from, to)| sent.begun >= *from && sent.begun + ON_ITS_WAY < *to)
         else {
             continue;
@@ -350,7 +350,7 @@ fn the_service_killed_at_random_moments_loses_no_call_that_it_heard() {
             let age = killed.saturating_duration_since(sent.begun);
             panic!("seed {seed}: {call_id} was heard for {heard:?}, killed at an age of {age:?}, and has no record");
         };
-        // Each kill during a call may lose the last second before it.
+        // Each kill during a call may lose the last second before the kill.
         let kills = lives.iter().filter(|(_, to)| *to > sent.begun && *to < sent.ended + ON_ITS_WAY).count();
         let kept = PACKET * u32::try_from(record.sides.caller.packets).expect("few");
         let lost = heard.saturating_sub(kept + STARTING);

@@ -198,7 +198,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
     let console = CentralConsole::start(&central);
     check_search_and_sound(&console, &calls);
 
-    // These pages exist only on a recorder.
+    // These pages exist on the console of a recorder, but not at the centre.
     for path in ["/live", "/health", "/api/v1/status", "/metrics"] {
         assert_eq!(console.get(path).status, 404, "{path}");
     }
@@ -238,7 +238,7 @@ fn calls_of_all_sites_are_found_heard_and_related() {
 fn a_search_in_many_calls_counts_the_newest_only() {
     let central = Central::start();
     let (_north, _south, [shared, ..]) = two_sites(&central);
-    // Without triggers, which would search each copy for the same call at other sites.
+    // Triggers are switched off, because they would search each copied row for the same call at other sites.
     let copies = format!(
         "SET session_replication_role = replica;
          INSERT INTO callspan.calls (site, id, change, begin_at, direction, outcome, extension, digits, call_ids, session_ids, record)

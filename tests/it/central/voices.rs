@@ -123,7 +123,8 @@ fn voices_are_the_same_in_both_directions_at_the_same_time_only() {
     central.add("south");
     let begin = 1_772_359_200_u32;
     let print = |n: u32, second: u32| format!("\"{:08x}{:08x}\"", begin + second, n.wrapping_mul(0x9e37_79b9));
-    // Prints number FIRST to FIRST + 7, one every three seconds from the second LATE on.
+    // Returns eight prints with the numbers from `first` on, one every three seconds, beginning `late` seconds after
+    // the call.
     let voice = |first: u32, late: u32| (0..8).map(|n| print(first + n, late + 3 * n)).collect::<Vec<_>>().join(",");
     let put = |site: &str, id: &str, caller: &str, callee: &str| {
         let record = format!(

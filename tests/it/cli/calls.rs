@@ -246,7 +246,7 @@ fn calls_behind_a_refused_login_name_the_remedy() {
 fn a_retry_is_taken_up_by_the_next_start() {
     let replayed = DeliveredCapture::delivered();
     let id = replayed.record().id;
-    // Sets the state of a delivery to that after Pyrus refused the recording permanently.
+    // Sets the delivery to the state that it has after Pyrus refused the recording permanently.
     let journal = replayed.journal();
     let mut row = journal.job(&id).expect("readable").expect("registered");
     let mut job: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");

@@ -288,7 +288,7 @@ fn a_clock_set_ahead_is_reported_and_a_hold_is_not() {
         report["findings"].to_string().contains("about 7200 s")
             || report["findings"].to_string().contains("about 7199 s")
     );
-    // The silence is the same, but the senders' RTP clocks continue during it: 7,200 s at 8 kHz.
+    // Now the pause is a hold: the RTP clocks of the senders continue during it, by 7,200 s at 8 kHz.
     for p in &mut packets[half..] {
         if !is_sip(&p.data) && is_ipv4_udp(&p.data) && p.data.len() > 200 {
             let time = u32::from_be_bytes(p.data[46..50].try_into().expect("four bytes"));

@@ -106,8 +106,8 @@ fn codecs_with_normative_arithmetic_are_bit_exact_with_independent_decoders() {
         ("g726_40", "G726-40"),
         ("aal2_g726_24", "AAL2-G726-24"),
         ("aal2_g726_32", "AAL2-G726-32"),
-        // All code words, full scale and random bytes. Speech never has these values; with them, rounding, limits and
-        // overflow matter.
+        // These fixtures have all code words, full scale, and random bytes. Speech never has such values, for which
+        // rounding, limits and overflow matter.
         ("pcma_all", "PCMA"),
         ("pcmu_all", "PCMU"),
         ("g722_hard", "G722"),
@@ -169,8 +169,7 @@ fn amr_wb_is_within_40_db_in_every_mode_and_packing() {
 
 #[test]
 fn ilbc_is_within_60_db_of_the_rfcs_own_decoder() {
-    // The reference decoder computes in floating point as callspan does, but in another order. Its enhancer is also
-    // used.
+    // Both decoders compute in floating point, but in another order. Both use the enhancer.
     for (name, fmtp) in [("ilbc_20", "mode=20"), ("ilbc_30", "mode=30")] {
         let (got, expected) = decode_fixture(name, &mut *decoder("iLBC", 8000, fmtp));
         assert_eq!(got.len(), expected.len(), "{name}");
@@ -202,7 +201,7 @@ fn opus_hears_a_lost_packet_again_from_the_next() {
         }
         assert_eq!(out.len(), expected.len());
     }
-    // Speech changes, so concealment is far worse than the copy at a low bit rate.
+    // The next packet has a copy of the lost packet at a low bit rate. This copy is far better than concealment.
     let lost = |samples: &[i16]| -> Vec<i16> { samples.chunks(320).skip(5).step_by(10).flatten().copied().collect() };
     let (with, without) = (snr_db(&lost(&expected), &lost(&with)), snr_db(&lost(&expected), &lost(&without)));
     assert!(with > without + 3.0 && with > 3.0, "with {with:.1} dB, without {without:.1} dB");

@@ -14,7 +14,7 @@ pub fn file(packets: &[(Vec<u8>, u64)]) -> Vec<u8> {
         };
         let mut page =
             [&b"OggS\0"[..], &[kind], &samples.to_le_bytes(), &SERIAL, &number.to_le_bytes(), &[0; 4]].concat();
-        // Lengths of 255 bytes continue; a shorter one ends the packet.
+        // The length of a packet is written as bytes of 255 and a last byte below 255.
         page.push((packet.len() / 255 + 1) as u8);
         page.extend(std::iter::repeat_n(255, packet.len() / 255));
         page.push((packet.len() % 255) as u8);
@@ -28,7 +28,7 @@ pub fn file(packets: &[(Vec<u8>, u64)]) -> Vec<u8> {
 
 /// Returns an Opus file (RFC 7845) of packets of `packet_samples` samples at 48 kHz.
 pub fn opus<'a>(payloads: impl Iterator<Item = &'a [u8]>, packet_samples: u64) -> Vec<u8> {
-    // Version 1, two channels, nothing skipped, 48 kHz, no gain, one stream.
+    // The fields of the header are: version 1, two channels, nothing skipped, 48 kHz, no gain, one stream.
     let head = [&b"OpusHead\x01\x02\0\0"[..], &48_000_u32.to_le_bytes(), &[0; 3]].concat();
     let tags = [&b"OpusTags"[..], &[0; 8]].concat();
     file(&with_heads([head, tags], payloads, packet_samples))

@@ -271,7 +271,7 @@ fn a_rebuilt_journal_finds_encrypted_recordings_of_older_records() {
     let file = &record.recordings[0];
     let plain = Path::new(&file.path).with_extension("");
     let lose = || std::fs::write(place.config.journal.dir.join("journal.sqlite"), [0xA5; 8_192]).expect("written");
-    // First case: the state stays as it is.
+    // First case: only the journal is lost, and the files stay as they are.
     lose();
     let station = TestRecorder::start(&place);
     assert!(station.alarm.is_some());

@@ -113,7 +113,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn leg_that_ends_the_decoder_is_excluded_and_others_are_heard() {
     let mut place = FaultSetup::new();
-    // The address in the caller's leg, which would be rendered first.
+    // The fault is in the media from the caller's address, i.e. in the leg that would be rendered first.
     let caller = "10.9.0.11:";
     place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
     place.workers = Some(workers(place.dir.path()));

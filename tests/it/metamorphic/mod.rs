@@ -57,8 +57,8 @@ impl ComparableCall {
 
     /// Checks that two calls are equal. If not, prints a readable message.
     fn assert_same(&self, other: &Self, what: &str) {
-        // Other differences of the records explain more than a hash, so the hash is left out here. The sound is
-        // compared itself.
+        // Other differences of the records explain more than a hash of the sound, so the hash is left out here. The
+        // sound itself is compared, too.
         let records = |e: &Self| -> Vec<CallRecord> {
             let mut records = e.records.clone();
             records.iter_mut().flat_map(|r| &mut r.recordings).for_each(|f| f.sha256.clear());

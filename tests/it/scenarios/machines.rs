@@ -231,7 +231,7 @@ fn a_leg_that_ends_alone_is_split_off_with_its_sound() {
 #[test]
 fn the_extension_comes_along_with_a_session_id() {
     let mut site = TwoAddresses::new();
-    // The PBX changes both numbers, so only the header shows that the legs belong together.
+    // The PBX changes both numbers, so only the header Session-ID shows that the legs belong together.
     let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
     for d in [a, b] {
         let header = "Session-ID: 0123456789abcdef0123456789abcdef;remote=00000000000000000000000000000000";

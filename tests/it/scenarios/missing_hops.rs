@@ -284,8 +284,8 @@ fn an_extensions_call_whose_first_hop_is_captured_last_is_outbound() {
 
 #[test]
 fn hop_between_two_nodes_belongs_to_the_call_when_captured_last() {
-    // A cluster with two nodes: the trunk ends at host 9, but the telephone is registered at host 98. The cluster sends
-    // the call from 97 to 98.
+    // A cluster has two nodes. The trunk ends at host 9, and the telephone is registered at host 98. The cluster sends
+    // the call from its host 97 to host 98.
     let mut scene = Scene::mute();
     let [mut outside, mut trunk, mut inner, mut node, mut phone] =
         [(OUTSIDE, 1), (DID, 9), ("", 97), ("", 98), ("200", 2)].map(|(user, host)| ScenePhone::new(user, host));

@@ -64,7 +64,8 @@ fn calls_through_a_proxy(seed: u64, mirror: Mirror, call_ids: CallIds) -> Option
     let pbx = phone(DID, address(v6, 2, 10), 7);
     let mut site = Hosts { scene: Scene::noisy(), proxy, pbx, v6 };
     let (mut wanted, mut legs, mut end) = (Vec::new(), Vec::new(), 0);
-    // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all except those.
+    // The mirror misses the same hops of all calls: none, one, those at the PBX's port, or all except those at the
+    // PBX's port.
     let hidden = match call_ids {
         CallIds::Unique => [[2, 2], [0, 2], [1, 2], [2, 0], [2, 1], [0, 1], [1, 0]][rng.usize(0..7)],
         CallIds::Counted => [2, 2],

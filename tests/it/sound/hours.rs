@@ -151,7 +151,7 @@ fn segments_of_a_four_hour_call_abut_to_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, sample_rate, part_s) = (folder.path().join("parts"), Some(8_000), (PART / 1e3) as u64);
     let config = RecordingConfig { dir, sample_rate, part_hours: 24, ..RecordingConfig::default() };
-    // 32,000 bytes a second, and some bytes for the header.
+    // The limit of a segment allows 32,000 bytes a second, and some bytes for the header.
     let recorder = Recorder::new(config.clone(), FolderLayout::Flat, Some(part_s * 32_000 + 16_000));
     assert_eq!(recorder.segment_seconds(), part_s);
     let engine_config = Config { part_s, hold_s: 14_400, ..Config::default() };

@@ -139,8 +139,8 @@ fn the_newer_of_two_streams_is_heard_until_it_ends() {
     let (mut wire, mut talks) = (MirroredTraffic::answered(), both());
     talks[0].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
     talks[1].run(&mut wire, (1_020.0, 15_000.0), 0.0, |_| PacketFate::default());
-    // For some time the PBX sends music from the telephone's address, with a clock of its own. It is the telephone's
-    // voice from 10 min later.
+    // For some time the PBX sends music from the telephone's address, with a clock of its own. The music is a later
+    // part of the callee's noise, from minute 10 on.
     let mut music = SpokenSide::new(Side::Callee);
     (music.phone.ssrc, music.phone.sequence, music.phone.time, music.phone.said) = (0x5555, 9, 77, 4_800_000);
     music.run(&mut wire, (6_007.0, 10_007.0), 0.0, |_| PacketFate::default());

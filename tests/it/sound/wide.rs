@@ -143,8 +143,8 @@ fn changes_between_g722_and_g711_stay_aligned() {
 
 #[test]
 fn g722_and_g711_with_wrong_clocks_keep_their_place() {
-    // For G.722, session description and timestamps should have 8000 Hz (RFC 3551 section 4.5.2). Senders have 16000 in
-    // one of them, the other, or both.
+    // For G.722, session description and timestamps should have 8000 Hz (RFC 3551 section 4.5.2). Some senders use
+    // 16000 Hz in the session description, in the timestamps, or in both.
     for (announced, ticks) in [(8_000, 16), (16_000, 16), (16_000, 8), (8_000, 8)] {
         let sdp = |side| {
             let lines = format!("RTP/AVP 9 8\r\na=rtpmap:9 G722/{announced}\r\na=rtpmap:8 PCMA/8000");

@@ -379,7 +379,7 @@ fn judge(world: &TenantWorld, calls: &[EndedCall], heard: &HashMap<LegId, BTreeS
                 own.iter().map(|c| c.record.relations.iter().map(|r| r.why).collect::<Vec<_>>()).collect();
             assert_eq!(own.len(), 1, "{}: records of one conversation; relations {rules:?}", truth.kind);
         }
-        // The voices must be in the rendered leg. It is the next leg if the mirror does not show the anchor leg.
+        // The voices must be in the rendered leg. If the mirror does not show the anchor leg, the next leg is rendered.
         let rendered: BTreeSet<u8> = own
             .iter()
             .filter_map(|c| c.legs.first())

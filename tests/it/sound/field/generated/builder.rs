@@ -339,7 +339,7 @@ pub fn with_pt(mut packets: Vec<FieldPacket>, pt: u8) -> Vec<FieldPacket> {
 
 /// Marks the frames that a sender leaves out while nobody speaks. A pause skips no sequence number (RFC 3551 section 4.1).
 pub fn leave_out_pauses(packets: &mut [FieldPacket], name: &str) {
-    // Frames that are not sent: nothing of G.729, one byte of Opus and Speex, frame type 15 of AMR.
+    // A frame that is not sent has no bytes in G.729, one byte in Opus and Speex, and the frame type 15 in AMR.
     let most = if name.starts_with("amr") { 2 } else { 1 };
     packets.iter_mut().filter(|packet| packet.payload.len() <= most).for_each(|packet| packet.is_lost = true);
     renumber(packets);

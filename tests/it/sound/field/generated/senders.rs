@@ -371,7 +371,8 @@ fn opus_durations(packets: &[FieldPacket]) -> Vec<FieldPacket> {
         rest = after;
         let mut packet = some[0].clone();
         if count > 1 {
-            // Code 3 with a length before each frame but the last. All frames have the configuration of the first.
+            // The packet has code 3, i.e. a length before each frame but the last. All frames have the configuration of
+            // the first.
             packet.payload = vec![packet.payload[0] & 0xFC | 3, 0x80 | count as u8];
             some[..count - 1].iter().for_each(|part| packet.payload.extend(opus_length(part.payload.len() - 1)));
             some.iter().for_each(|part| packet.payload.extend(&part.payload[1..]));
@@ -402,7 +403,8 @@ const EVENTS: u8 = 120;
 #[test]
 fn senders_that_change_within_the_call_are_heard_behind_any_network() {
     let mut wrong = Vec::new();
-    // Seeds 5 and 71: a longer delay soon after the beginning of a stream. Seeds 18 and 23: another clock rate.
+    // These seeds are always played. Seeds 5 and 71 have a longer delay soon after the beginning of a stream. Seeds 18
+    // and 23 have another clock rate.
     for seed in seeds(20).chain([23, 71]) {
         let mut random = Rng::with_seed(30_000 + seed);
         let senders = [Side::Caller, Side::Callee].map(|side| FieldSender::random(side, &mut random));

@@ -42,7 +42,7 @@ impl ProtectionChange {
             *random.choice(&[OfferEnd::Pending, OfferEnd::Refused, OfferEnd::Answered, OfferEnd::Answered]).unwrap();
         let mut change_ms = || match end {
             OfferEnd::Pending | OfferEnd::Refused => f64::MAX,
-            // The side that sends the offer may use its new keys from then on.
+            // The side that sends the offer may use its new keys from the moment of the offer on.
             OfferEnd::Answered if to.is_some() && random.u8(0..4) == 0 => {
                 asked_ms + (ends_ms - asked_ms) * random.f64()
             }
