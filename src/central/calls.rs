@@ -99,7 +99,8 @@ impl ArchiveIndex {
             return self.count_found(&condition, MAX_IDS as u64).await;
         }
         let (range, others) = condition.range_and_others();
-        // Without other conditions, PostgreSQL reads only the index.
+        // Without conditions other than time and site, PostgreSQL reads only an index and no rows. So it can count more
+        // calls.
         let most = if others.is_none() { MAX_COUNTED } else { MAX_EXAMINED };
         let sql = format!(
             "SELECT heard, count(*) FILTER (WHERE is_found), count(*) FROM (SELECT c.heard, {} AS is_found

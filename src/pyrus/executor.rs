@@ -362,8 +362,8 @@ impl DeliveryDriver {
             if let Some(waiting) = &mut waiting {
                 waiting.update_patience(&self.machine, self.clock.now());
             }
-            // If the waiting thread's patience is over, no further request is sent. It then waits only for requests in
-            // flight, e.g. a long upload.
+            // If the waiting thread's patience is over, no further request is sent. The loop then waits only for
+            // requests in flight, e.g. a long upload.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_due_requests().await,

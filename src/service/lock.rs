@@ -96,8 +96,8 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Creates a folder with access for one user only, if the folder does not exist. This is the user of the process; if
-/// that is root, the owner of the parent folder.
+/// Creates a folder to which only one user has access, if the folder does not exist. This user is the user of the
+/// process; for root, it is the owner of the parent folder.
 pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     recording::make_private_folder(folder)
 }

@@ -71,8 +71,8 @@ impl MemorySpool {
             Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
             Some(MemoryLegStage::Closed(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.chunks.recycle(chunks),
-                // Another reader still uses these chunks, and frees their memory when it ends. Their space in the file
-                // is not reused.
+                // Another reader still uses these chunks, and frees their memory when that reader ends. Their space in
+                // the file is not reused.
                 Err(chunks) => self.chunks.used -= chunks.memory(),
             },
             Some(MemoryLegStage::Pending(_)) | None => {}

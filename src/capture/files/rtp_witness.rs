@@ -253,8 +253,8 @@ const MAX_TAGS: usize = 2;
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. Far fewer are needed to prove a step.
 const SLOTS: usize = 1_024;
-/// Maximum number of packets that decide the spacing of a stream and the time of its newest packet: half a second at
-/// 20 ms. More would not follow a changed delay.
+/// Maximum number of packets that decide the spacing of a stream and the time of its newest packet: half a second at 20
+/// ms. With more packets, the line would follow a changed network delay too slowly.
 const FITTED_PACKETS: i64 = 24;
 /// Maximum difference of sequence numbers with which a packet proves a clock step: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;

@@ -236,8 +236,8 @@ fn two_files_with_the_same_clock_step_share_it() {
     let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
     let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
     let (frames, steps, _) = read_all(&[a, b]);
-    // File b jumps from 1001 to 403, and file a shows that the clock was set back by 600 s. Both files report the same
-    // step, so it is returned once: at the first jump in the merge, in file b at 1001.
+    // The timestamps of file b jump from 1001 s to 403 s, and file a shows that the clock was set back by 600 s. Both
+    // files report the same step, so it is returned once: at the first jump in the merge, in file b at 1001 s.
     assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
     assert_eq!(frames.len(), 6);
     assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);

@@ -76,7 +76,8 @@ fn first_message_split_anywhere_reaches_the_framer_whole() {
             let DecodedContent::Data(bytes) = record.what else { panic!("{record:?}") };
             framer.push_segment(&bytes, &mut |message| found.push(message.to_vec()));
         }
-        // `VITE sip:…` at the beginning of a segment would be taken for a message of its own.
+        // The rest of a cut INVITE (e.g. `VITE sip:…`) must not be taken for a message of its own, although a segment
+        // begins with it.
         assert_eq!(found, [INVITE.to_vec()], "cut at {cut}");
     }
 }

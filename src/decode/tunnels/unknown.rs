@@ -22,7 +22,8 @@ impl WrappedSip {
                 self.packets += 1;
                 self.wrapper.get_or_insert(UndoneWrapper::Hep);
             }
-            // SIP itself, other text, and RTCP.
+            // Other datagrams may have an unknown header. SIP and other text begin with a letter, and RTCP with version
+            // 2.
             Some(first) if !first.is_ascii_alphabetic() && first >> 6 != 2 => {
                 self.note(UndoneWrapper::UdpPort(port), payload);
             }

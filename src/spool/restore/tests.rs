@@ -139,7 +139,7 @@ fn torn_file_is_indexed_up_to_its_last_whole_block() {
         assert_found(&found);
         let expected = if cut < 116_000 { 7 } else { 5 };
         assert_eq!(entries(std::slice::from_ref(&found)).len(), expected, "cut {cut}");
-        // An index that is built by reading the whole file must have the same length.
+        // An index that is built by reading the whole file must give the same length of the complete blocks.
         let tracker = whole_of(&torn);
         assert_eq!((length_of(&found), found.last_media_at.map(Timestamp::as_nanos)), tracker, "cut {cut}");
         let padded = [&whole[..whole.len() - cut], &[0; 9_000]].concat();
