@@ -16,8 +16,8 @@ pub(super) struct ChannelWindow {
     lone: Option<LoneStream>,
     /// Rank of the stream that wrote each sample, 0 if no stream did. Empty while only one stream has written.
     ranks: Vec<u16>,
-    /// Pieces of digital silence that wait for a decision. Another stream of the channel sounds at the same time; if it
-    /// stops, the silence is written.
+    /// Pieces of digital silence that are neither written nor dropped yet, because another stream of the channel sounds
+    /// at the same time. If that stream stops, the silence is written.
     withheld: Vec<WithheldSilence>,
     /// Number of removed samples that are still at the front of `samples`. They are dropped once they are more than
     /// half of it, so that a sample is moved at most once.
@@ -84,7 +84,7 @@ impl Default for ChannelWindow {
 }
 
 impl ChannelWindow {
-    /// Returns an empty window that has a rank for each sample from the beginning.
+    /// Returns an empty window that always stores a rank for each sample, even while only one stream writes.
     #[cfg(test)]
     pub(super) fn with_ranks() -> Self {
         Self { lone: None, ..Self::default() }
@@ -165,8 +165,8 @@ impl ChannelWindow {
         (&mut self.samples[range.clone()], &mut self.ranks[range])
     }
 
-    /// Adds this window's first samples to `samples`, which is part of another window, and removes them from this
-    /// window. Does nothing if no stream wrote to this window.
+    /// Adds the first samples of this window to `samples`, a part of another window. Removes them from this window.
+    /// Does nothing if no stream wrote to this window.
     pub(super) fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;
@@ -200,6 +200,6 @@ impl ChannelWindow {
     }
 }
 
-/// Maximum number of pieces of silence that a channel stores: one for each packet of 10 ms over the longest window, for
-/// three streams.
+/// Maximum number of pieces of silence that a channel stores: those of three streams with packets of 10 ms over the
+/// longest window.
 const MAX_WITHHELD: usize = 4_800;

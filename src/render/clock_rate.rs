@@ -258,7 +258,8 @@ mod tests {
         for (ticks, expected) in [(160, MediaClock::Clock(8_000)), (20, MediaClock::Clock(1_000))] {
             let mut finder = ClockRateDetector::new(&format("OPUS", 8_000));
             for place in 0..60_u32 {
-                // The first of each three packets arrives after the second: no packet directly follows its predecessor.
+                // Of each three packets, the first two are swapped, so no packet arrives directly after its
+                // predecessor.
                 let n = place / 3 * 3 + [1, 0, 2][place as usize % 3];
                 finder.handle_packet(ClockObservation {
                     at_ns: i64::from(place) * 20_000_000,

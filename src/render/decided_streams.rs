@@ -34,7 +34,8 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
-    /// Formats of comfort noise as the decisions have them. In `formats` their clock may be that of the speech.
+    /// Formats of comfort noise as the decisions announce them. In `formats`, the same format may have the clock of the
+    /// speech instead.
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
@@ -131,7 +132,8 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
-    /// Gives comfort noise the clock of the stream's speech if no speech has the clock of the noise.
+    /// Sets the clock of comfort noise to the clock of the stream's speech, if no speech has the announced clock of the
+    /// noise.
     ///
     /// Quirk `noise_clock`: RFC 3389 section 4 reserves payload type 13 for speech with a clock of 8000 Hz. A device
     /// uses it beside Opus, and its timestamps count the clock of Opus.

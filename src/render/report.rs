@@ -79,7 +79,7 @@ pub struct SideReport {
     pub decoded: u64,
     /// Number of packets that gave no sound, by reason.
     pub silent: BTreeMap<UndecodableReason, u64>,
-    /// Number of lost packets with sound that a later packet repeated and so restored (RFC 2198).
+    /// Number of lost packets that were restored, because a later packet repeated their sound (RFC 2198).
     pub repaired: u64,
     /// Number of packets with a payload that the engine did not keep.
     pub withheld: u64,

@@ -38,7 +38,7 @@ pub(super) struct LagTrack {
     bins: Vec<LagBin>,
     last_lag: i64,
     packets: u32,
-    /// Index of the first packet after the last jump of the lag that ended a bin, and its arrival, ns.
+    /// The last jump of the lag that ended a bin: index and arrival (ns) of the first packet after the jump.
     last_split: (u32, i64),
 }
 
@@ -286,17 +286,17 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
 /// Distance in time over which the smallest lag is searched before and after a packet, ns. Longer delays are rare, and
 /// clock drift (500 ppm) is only 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
-/// Minimum time without a packet that is a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag may be
-/// different.
+/// Minimum time without packets that counts as a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag
+/// may be different.
 const PAUSE_NS: i64 = 200_000_000;
 /// Maximum length of a bin, ns.
 const BIN_NS: i64 = 500_000_000;
-/// Minimum lasting change of the lag that is a step, ns. A smaller change counts as clock drift.
+/// Minimum change of the lag that counts as a step if it lasts, ns. A smaller change counts as clock drift.
 const STEP_NS: i64 = 20_000_000;
-/// Minimum change of the lag between two packets that ends a bin, ns. So a bin ends at a possible step.
+/// Minimum change of the lag between two packets that ends a bin, ns, so that bins end at possible steps.
 const JUMP_NS: i64 = 15_000_000;
 /// Minimum number of packets between two changes of the lag that end a bin. Otherwise jitter would make a bin of each
-/// packet. It is also the minimum for a bin that shows how the lag changes.
+/// packet. Bins with fewer packets do not count when the change of the lag over a track is measured.
 const MIN_BIN_PACKETS: u32 = 5;
 /// Minimum time between two changes of the lag that end a bin, ns. So a flood of packets makes at most 27 bins a second.
 const MIN_BIN_NS: i64 = 40_000_000;

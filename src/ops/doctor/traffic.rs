@@ -20,7 +20,7 @@ pub(crate) struct TrafficMonitor {
     plain: DatagramCounts,
     streams: HashMap<(Endpoint, Endpoint, Ssrc), RtpFlow, foldhash::fast::RandomState>,
     signalling: HashMap<(Endpoint, Endpoint), [u64; 2], foldhash::fast::RandomState>,
-    /// Number of DTLS packets between two endpoints. Each key has its two endpoints in sorted order.
+    /// Number of DTLS packets for each pair of endpoints. The endpoints of a pair are in sorted order.
     handshakes: HashMap<(Endpoint, Endpoint), u64, foldhash::fast::RandomState>,
     last_at: Option<Timestamp>,
     /// Start and length of the newest period of at least [`SILENCE`] without any datagram; `None` if there was no such

@@ -58,7 +58,8 @@ enum SoundFault {
 impl SoundFault {
     /// Returns the fault of a rendered leg; `None` if its sound is good enough.
     ///
-    /// If segments are finished, their gaps stay, so the rest of the call comes from the same leg.
+    /// A gap is no fault if segments are finished: the gaps in them stay, so the rest of the call comes from the same
+    /// leg.
     fn of(rendered: &RenderedLeg, finished: FinishedSegments) -> Option<Self> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
         let heard = HeardTime::of(&rendered.report);
@@ -190,9 +191,9 @@ const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on 
 const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
 const LEAST_GAP_PACKETS: u64 = 50;
-/// Minimum duration of sound that the other leg must have more, µs.
+/// Minimum duration by which the sound of the other leg must exceed that of the rendered leg, µs.
 const LEAST_GAP_US: u64 = 1_000_000;
-/// Duration of sound that the other leg may lack on the side with more sound, µs.
+/// Maximum duration by which the other leg may have less sound on the side with more sound, µs.
 const TOLERANCE_US: u64 = 200_000;
 /// Maximum time between the answers of two legs, and between their ends, if they carry the same conversation.
 const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -253,7 +253,7 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
-            // Without an end of the leg in the spool, the stream times come from the record. There they are wall-clock
+            // If the spool has no end of the leg, the times of the streams come from the record. These are wall-clock
             // times already.
             let is_from_spool = rendered.plan.ended.is_some();
             let segments = apply_rendered(rendered, leg, record, &mut facts);

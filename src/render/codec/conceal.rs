@@ -304,7 +304,8 @@ mod tests {
         let at_once = concealed(800);
         assert!(at_once[..400].iter().any(|&s| s.abs() > 1000));
         assert!(at_once[480..].iter().all(|&s| s == 0));
-        // Single samples, chunks that divide the 60 ms and the 10 ms of the fade, and chunks that divide neither.
+        // The lengths are single samples, divisors of the 60 ms and of the 10 ms of the fade, and lengths that divide
+        // neither.
         for chunk in [1, 7, 40, 80, 81, 160, 333, 479, 481] {
             assert_eq!(concealed(chunk), at_once, "{chunk}");
         }

@@ -135,8 +135,8 @@ impl Enhancer {
         for (back, sample) in before.into_iter().enumerate() {
             let place = &mut self.past[edge - 1 - back];
             let weight = (back + 1) as f32 / (length + 1) as f32;
-            // The limit of the gain is lifted gradually towards the new frame, so that there is no click at its
-            // beginning.
+            // The limit of the gain rises to 1 shortly before the new frame, so that there is no click at the beginning
+            // of the frame.
             let limit = factor + (1.0 - factor) * (1.0 - back as f32 / LIMIT_ENDS).max(0.0);
             *place = weight * *place + (1.0 - weight) * limit * sample;
         }
@@ -238,7 +238,7 @@ const OVERHANG: f32 = 2.0;
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
 /// Maximum energy of the change of a block, as a share of the block's energy.
 const CHANGE: f32 = 0.05;
-/// Number of samples before the new frame over which the limit of the gain is lifted.
+/// Number of samples before the new frame over which the limit of the gain rises to 1.
 const LIMIT_ENDS: f32 = 10.0;
 
 #[cfg(test)]
