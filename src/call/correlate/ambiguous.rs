@@ -59,8 +59,8 @@ impl RingOutcome {
 /// E.g. the telephone answered at the moment at which the caller of one of these calls was answered. Then the leg moves
 /// to that call. If no other call explains the outcome, the leg usually stays in its call.
 ///
-/// A cancelled leg never moves. A PBX may stop ringing a telephone at the moment at which an unrelated call is
-/// answered. An exception is a separate call of a telephone of a ring group, another telephone of which answered.
+/// A cancelled leg moves in one case only: it is a separate call, and another telephone of its ring group answered.
+/// Otherwise the PBX may, by chance, have stopped ringing the telephone when an unrelated call was answered.
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
@@ -154,8 +154,9 @@ impl Correlator<'_> {
             || alternatives.iter().any(|call| self.has_queued_caller(*call, leg, outcome))
     }
 
-    /// Returns whether the PBX had answered the caller of a call before a telephone answered, and no telephone of that
-    /// call had answered. A telephone that could belong to that call counts if it was answered together with the caller.
+    /// Returns whether the caller of a call waited in a queue when this leg was answered. The PBX had answered the
+    /// caller before, and no telephone of that call had answered. An ambiguous telephone of another call counts, too,
+    /// if it was answered together with the caller.
     fn has_queued_caller(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);
@@ -175,7 +176,8 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether all legs of a leg's call are hops of its dialog, or legs that these hops caused.
+    /// Returns whether this leg's dialog is the origin of its call. So all legs of the call are hops of the dialog, or
+    /// legs that these hops caused.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
@@ -184,14 +186,15 @@ impl Correlator<'_> {
         !had_others && keys.iter().all(|key| caused.contains(key))
     }
 
-    /// Returns the legs of the same call that are hops of this leg's dialog, and the leg itself. All belong to one call.
+    /// Returns the legs of the same call that are hops of this leg's dialog, and the leg itself. All belong to one
+    /// call.
     pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
         let keys = self.table.keys_of(leg.call()).iter().copied();
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
     }
 
-    /// Returns the legs that the sender of this leg sent for a call, e.g. to ring telephones. The sender may count as a
-    /// machine with another address in that call.
+    /// Returns the legs that the sender of this leg sent for a call, e.g. to ring telephones. In that call, the sender
+    /// may count as a machine with another address.
     fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
@@ -206,8 +209,9 @@ impl Correlator<'_> {
         self.rung_legs(call, leg.machines().0).any(|other| other.dialog.answered.is_some() && is_beside(other))
     }
 
-    /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If the call has no leg at that host,
-    /// the PBX may have another address there. Then returns the legs with agreeing numbers.
+    /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If no leg of the call leads
+    /// to the host of this PBX, the PBX may have another address. Then returns the legs of the call with agreeing
+    /// numbers.
     fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_here = self.table.legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
@@ -218,8 +222,8 @@ impl Correlator<'_> {
         self.table.legs_of(conversation).filter(is_caller)
     }
 
-    /// Returns the other address of the PBX that sent this leg. Only numbers and the moment of the answer tie the leg to the
-    /// caller of the call.
+    /// Returns the other address of the PBX that sent this leg. At this address, the PBX received a caller who was
+    /// answered together with the leg. Returns `None` if the PBX used one address for both.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
         // The call may have reached the PBX over several hops, e.g. through a border controller.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));

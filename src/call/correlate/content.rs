@@ -57,7 +57,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns both legs of a relay, each with the anchor leg of its call and with the leg at the other end of the relay.
+    /// Returns both legs of a relay, each with the anchor leg of its call and with the leg at the other end of the
+    /// relay.
     fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
@@ -68,8 +69,9 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the end of a relay that is a telephone with a talk of its own. The telephone also talks with the outside
-    /// party of its call, e.g. while a second customer is in call waiting. The other end must be another outside party.
+    /// Returns the end of a relay that is a telephone with two conversations, e.g. while a second customer is in call
+    /// waiting. The telephone talks with the outside party of its own call and, as the relay shows, with another
+    /// outside party.
     fn telephone_of_two(&self, relay: ProvenRelay) -> Option<RelayEnd<'_>> {
         self.ends_of(relay).find(|RelayEnd { leg, partner, anchor, .. }| {
             let relays = self.table.call(leg.call()).map_or(&[][..], |call| call.notes.relays());
@@ -90,8 +92,8 @@ impl Correlator<'_> {
         self.served_by(party.call(), telephone, at)
     }
 
-    /// Returns the command that records the extension of a telephone as the one that answered a call at this time. Returns
-    /// `None` if the extension is not known.
+    /// Returns the command that records the extension of a telephone as the party that answered a call at this time.
+    /// Returns `None` if the extension is not known.
     fn served_by(&self, call: CallKey, telephone: &Leg, at: Timestamp) -> Option<Command> {
         let extension = Some(self.extension_at(telephone)?.to_owned());
         Some(Command::MarkAnsweredElsewhere { call, by: AnsweredElsewhere { at, extension } })
@@ -103,8 +105,9 @@ impl Correlator<'_> {
         party_number(leg, &legs, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
-    /// Returns the commands that move a leg to another call whose sound it carries now. The other party of its first
-    /// call has hung up. E.g. an agent's telephone stays connected while one customer follows another.
+    /// Returns the commands that move a leg to another call, because the leg carries the sound of that call now. The
+    /// other party of the leg's first call has hung up. E.g. an agent's telephone stays connected while one customer
+    /// follows another.
     ///
     /// The first call keeps the agent's extension.
     fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
@@ -165,7 +168,7 @@ impl Correlator<'_> {
     }
 
     /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This
-    /// confirms only joins by certain rules `by`.
+    /// confirms only joins by some rules ([`CorrelationRule::is_confirmed_by_answer`]).
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
         let mut others = self.table.legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);

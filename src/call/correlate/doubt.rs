@@ -1,5 +1,5 @@
-//! Doubtful legs: a number joined them to a call, and nothing else shows that they belong to it. Their sound is compared
-//! with that of the recorded leg.
+//! Doubtful legs: a number joined them to a call, and nothing else shows that they belong to it. Their sound is
+//! compared with the sound of the recorded leg.
 //!
 //! A PBX that passes a call on also passes the answer and the BYE on, within milliseconds. A caller in a queue, a voice
 //! menu or a voice mail was answered before, so the answer of a telephone proves nothing. A second caller may have the
@@ -47,8 +47,9 @@ impl Correlator<'_> {
         self.table.keys_of(call).iter().filter_map(|key| self.doubt_about(*key)).collect()
     }
 
-    /// Returns the leg as a doubtful leg if both sides talk, and nothing but numbers shows that it belongs to its call. Of
-    /// a recording session (SIPREC) without names, not even numbers do. Otherwise returns `None`.
+    /// Returns the leg as a doubtful leg if both sides talk, and nothing but numbers shows that it belongs to its call.
+    /// Also returns a recording session (SIPREC) without names, for which not even numbers show this. Otherwise returns
+    /// `None`.
     fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
         // The mirror may have lost the answer.
         let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();
@@ -68,8 +69,8 @@ impl Correlator<'_> {
         (!keys.iter().any(confirms)).then_some(DoubtfulLeg { key, effects })
     }
 
-    /// Returns whether a group of legs, or the recorded group that it caused, is doubtful, and the recording lacks the
-    /// sound of the group.
+    /// Returns whether a group of legs is doubtful, and the recording lacks its sound. The recorded group may be the
+    /// doubtful group instead, if this group caused it.
     pub(super) fn has_foreign_sound(
         &self,
         group: &SoundGroup<'_>,
@@ -95,8 +96,8 @@ impl Correlator<'_> {
         !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || is_other())
     }
 
-    /// Returns the legs of a group with other sound, with the legs that belong to them. These are legs that exist
-    /// because of the same doubtful leg, and telephones that stopped ringing when this leg was answered.
+    /// Returns the legs of a group with other sound, and further legs that belong to the group. The further legs exist
+    /// because of the same doubtful leg, or are telephones that stopped ringing when the doubtful leg was answered.
     pub(super) fn with_effects(
         &self,
         group: &SoundGroup<'_>,
@@ -120,8 +121,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether a telephone stopped ringing because another one, to which the same PBX called for the same caller,
-/// answered.
+/// Returns whether a telephone stopped ringing because another telephone answered, which the same PBX rang for the same
+/// caller.
 fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
     let same_sender = leg.machines().0.same_host(answered.machines().0);
     let at = answered.dialog.answered.map(|(at, _)| at);
@@ -133,8 +134,8 @@ fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
         && at.zip(ended).is_some_and(|(at, ended)| ended >= at && ended.since(at) <= PBX_REACTION)
 }
 
-/// Compares the sound of a leg with that of the recorded leg. If the machine between them is known, it is known which sides
-/// have the same voice. But a recording session (SIPREC) may list both voices in either order.
+/// Compares the sound of a leg with the sound of the recorded leg. If one machine is between the two legs, the same
+/// sides have the same voice. Otherwise, and in a recording session (SIPREC), the sides may also be swapped.
 fn likeness(leg: &Leg, anchor: &Leg) -> SoundLikeness {
     let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return SoundLikeness::Unknown };
     let compare = |is_straight: bool| {
@@ -161,6 +162,6 @@ fn goes_on_after(leg: &Leg, anchor: &Leg) -> bool {
     leg.media.last_at().zip(anchor.media.last_at()).is_some_and(|(own, other)| own.since(other) >= LEAST_REST)
 }
 
-/// Minimum time for which a leg is heard after the end of the recorded leg, before its sound counts as missing. Some PBXs
-/// play a busy tone to a telephone before they end its leg.
+/// Minimum time for which a leg is heard after the end of the recorded leg, before its sound counts as missing. Some
+/// PBXs play a busy tone to a telephone before they end its leg.
 const LEAST_REST: Duration = Duration::from_secs(10);

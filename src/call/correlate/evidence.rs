@@ -49,7 +49,7 @@ pub(super) enum CallChoice {
     Nothing,
     /// The leg belongs to this call.
     Join(Evidence),
-    /// The leg could belong to several calls. It joins the most probable one, and the list has the others.
+    /// The leg could belong to several calls. It joins the most probable call, and the list contains the other calls.
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence favours none.
     Ambiguous(Vec<Evidence>),
@@ -111,7 +111,7 @@ pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<Call
     }
 }
 
-/// Returns one piece of evidence for each call: the first.
+/// Returns the first piece of evidence for each call.
 fn one_for_each_call(evidence: impl Iterator<Item = Evidence>) -> Vec<Evidence> {
     let mut evidence: Vec<Evidence> = evidence.collect();
     evidence.sort_by_key(|e| e.call);

@@ -146,7 +146,8 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
 /// the other number.
 ///
 /// If the first leg names no caller, it could belong to any call. Then the rule applies only to an outside number, and
-/// only if no other caller waits for an outgoing call. E.g. a queue rings two extensions with a word as their caller.
+/// only if no other caller waits for an outgoing call. Such a leg need not be a click-to-call: a queue, too, may ring
+/// an extension with a word as its caller.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
@@ -223,7 +224,7 @@ impl LegQuestion<'_> {
 }
 
 /// Returns the rule by which the PBX received the older leg and at once sent the new leg. If the new leg was captured
-/// late, the PBX may have received the new leg and sent the older one.
+/// late, the PBX may have received the new leg and sent the older leg.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
@@ -271,8 +272,8 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
 ///
-/// The legs on the way from the caller to this leg do not count. An example is the leg from the trunk to a proxy before the
-/// PBX.
+/// The legs on the way from the caller to this leg do not count. An example is the leg from the trunk to a proxy before
+/// the PBX.
 fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let leads_to_leg = |other: LegKey| question.correlator.caused_legs(other).contains(&key);
@@ -287,7 +288,7 @@ impl Correlator<'_> {
     /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and is the
     /// only leg of its call.
     ///
-    /// This examines all legs, but only if a leg looks like a click-to-call without a caller's name.
+    /// This examines all legs. So it is asked only for a leg that looks like a click-to-call without a caller's name.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
         let is_lone = |c: CallKey| self.table.is_lone(c);
         self.table.legs().any(|(_, l)| {

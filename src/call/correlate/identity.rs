@@ -71,8 +71,8 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// is live, or was refused and its caller tries again.
 ///
 /// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
-/// same Call-ID. If the Call-ID is so short, the two legs must also share a number. It is also enough if a machine passed
-/// the call on from one leg to the other, and no other call fits as well.
+/// same Call-ID. With such a short Call-ID, the two legs must also share a number. Or a machine must have passed the
+/// call on from one leg to the other. Both count only if no other call fits as well.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let at = question.signature.at;
     let legs = legs_that_share_call_id(question);
@@ -98,7 +98,8 @@ fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a L
         &|leg| is_passed_on(question, leg),
     ];
     let fitting = kinds.map(|fits| legs.iter().filter(|(_, leg)| fits(leg)).copied().collect::<Vec<_>>());
-    // A proxy that carries the calls of two such telephones passes on both, so two calls that fit equally prove nothing.
+    // A proxy that carries the calls of two such telephones passes on both, so two calls that fit equally prove
+    // nothing.
     let found = fitting.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
     let first = found.first().map(|(_, leg)| leg.call());
     if found.iter().all(|(_, leg)| Some(leg.call()) == first) { found } else { Vec::new() }
@@ -112,9 +113,9 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
     same_number(leg.signature().to, new.to)
 }
 
-/// Returns whether a machine passed the call on from one leg to the other. The mirror may have shown the later leg first. A
-/// proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before
-/// or behind it at this machine leads to no other dialog.
+/// Returns whether a machine passed the call on from one leg to the other. The mirror may have shown the later leg
+/// first. A proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before or behind
+/// it at this machine leads to no other dialog.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);
     let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {

@@ -118,9 +118,9 @@ impl Correlator<'_> {
 }
 
 /// Returns the evidence of the rule `late_sibling`: another leg, which is alone in its call, now matches the call of
-/// the subject.
+/// the leg `subject`.
 ///
-/// When the subject was answered or ended, the PBX reacted by sending the other leg. The mirror port may show the
+/// When `subject` was answered or ended, the PBX reacted by sending the other leg. The mirror port may show the
 /// reaction first.
 pub(super) fn late_sibling(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;

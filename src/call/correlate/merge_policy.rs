@@ -8,8 +8,8 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - Content, and the outcome of an ambiguous leg, may join a call until Pyrus may know it. All other rules may join
-    ///   it only until events announce it.
+    /// - Content, and the outcome of an ambiguous leg, may join a call as long as Pyrus cannot know it. All other rules
+    ///   may join it only as long as no event has announced it.
     /// - Rules about numbers must not join a call with a known cause, or a call that could belong to several others.
     /// - If an earlier process announced the call and its spool is gone, nothing may join it.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
@@ -24,7 +24,7 @@ impl Correlator<'_> {
     }
 
     /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
-    /// because of its content, or if all are hops of one ambiguous leg.
+    /// because of its content, or if all its legs are hops of one ambiguous leg.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {
             CorrelationRule::MediaContent => true,

@@ -11,8 +11,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
-/// Returns whether the older leg cannot have caused the new leg, because the PBX already serves it. The PBX calls the
-/// number that the older leg called, with the same caller's number. The new leg calls another outside number.
+/// Returns whether the older leg cannot have caused the new leg, because the PBX has already sent a leg for it. That
+/// leg calls the number of the older leg, with the same caller's number. The new leg calls another outside number.
 pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());
@@ -27,9 +27,9 @@ pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool
 impl Correlator<'_> {
     /// Returns how well the numbers show that the leg `cause` caused the leg `effect`.
     ///
-    /// A program on the PBX's own host, e.g. a dialler, names the number that the PBX must call. So if it sent `cause`,
-    /// and `effect` calls another outside number, there is no match. There is none either if an extension calls a
-    /// colleague, and `effect` rings this colleague for another caller.
+    /// A program on the PBX's own host, e.g. a dialler, names the number that the PBX must call. So if such a program
+    /// sent `cause`, and `effect` calls another outside number, the legs do not match. Nor do they match if an
+    /// extension calls a colleague, and `effect` rings this colleague for another caller.
     pub(super) fn onward_strength(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let is_other_call =
             || self.is_for_other_call_of_program(effect, cause) || self.rings_for_other_caller(effect, cause);
@@ -39,8 +39,9 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the leg `effect` rings a telephone for an outside number, and an extension sent the leg `cause` to the
-    /// same number. A PBX shows the calling extension to a colleague, and the number of the office to the outside only.
+    /// Returns whether the leg `effect` rings a telephone with an outside number as caller, although an extension sent
+    /// the leg `cause` to the same number. A PBX shows the calling extension to a colleague, and the number of the
+    /// office to the outside only.
     ///
     /// The receiver must be a telephone, because a short number such as 112 may be an outside number.
     fn rings_for_other_caller(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
@@ -53,7 +54,7 @@ impl Correlator<'_> {
             && !effect.nameless_caller
             && !effect.is_diverted_from(cause)
             && has_digits(effect.from)
-            // Another site may be shown by a prefix before the extension.
+            // The PBX may show an extension of another site with a prefix before it.
             && !effect.from.zip(cause.from).is_some_and(|(shown, own)| shown.ends_with(own))
             && same_number(effect.to, cause.to)
     }

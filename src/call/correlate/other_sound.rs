@@ -65,8 +65,8 @@ impl Correlator<'_> {
 
     /// Returns whether a telephone that only numbers joined to the call talks with another caller.
     ///
-    /// This is so if the PBX answered the call's caller together with a second telephone, and answered this telephone
-    /// at another time. Both telephones must talk at once for some seconds.
+    /// This is so if a second telephone was answered together with the call's caller, and this telephone at another
+    /// time. Both telephones must talk at once for some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
             leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();

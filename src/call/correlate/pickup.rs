@@ -95,7 +95,7 @@ impl Correlator<'_> {
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows no calls from the PBX to telephones, one of these may have answered unseen.
+        // If the mirror port shows no calls from the PBX to telephones, a telephone may have answered unseen.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
             |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());
@@ -126,7 +126,7 @@ impl Correlator<'_> {
 
     /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. This is so if
     /// the caller was answered. It is also so if the PBX cancelled the call's telephones with a Reason header that says
-    /// this.
+    /// that the call was answered elsewhere.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

@@ -90,7 +90,7 @@ impl<'a> SoundGroup<'a> {
         calls.any(|own| other.members().any(|other| is_beside(own, other)))
     }
 
-    /// Returns whether this leg is known to carry another sound than the other group.
+    /// Returns whether this group is a single leg that is known to carry another sound than the other group.
     ///
     /// Both voices of the leg were compared for long enough, and no other leg had the same bytes. The machine at one
     /// end of the leg passes on the sound of the other group unchanged.
@@ -105,14 +105,14 @@ impl<'a> SoundGroup<'a> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether the voice of this leg was compared, and the recorded leg `anchor` did not have the same bytes. One
-    /// machine is between the two legs, and both have G.711.
+    /// Returns whether this group is a single leg, and the comparison of its voice found no equal bytes in the recorded
+    /// leg `anchor`. One machine is between the two legs, and both groups have G.711.
     ///
-    /// This shows other sound only if nothing else confirms the join: some PBXs change the bytes. But they pass on the
-    /// outlines of G.711, so that only a short talk remains unconfirmed.
+    /// Some PBXs change the bytes of the same sound. So this counts only if the outlines of both sounds
+    /// (`sound_outline`) show nothing, e.g. because the talk was short.
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
-        // The machine is between the two legs, so the same side of both has the same voice, if any.
+        // The machine is between the two legs. So if they have the same sound, the same sides have the same voice.
         let mut blocks = leg.media.voice_blocks().into_iter().zip(anchor.media.voice_blocks());
         let is_compared = blocks.any(|(own, other)| own.min(other) >= UNMATCHED_BLOCKS);
         is_conversation(leg)
@@ -180,6 +180,6 @@ const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum number of compared blocks of one side, about two seconds of voice. With fewer, an unconfirmed leg without equal
-/// bytes does not count as other sound. Eight equal blocks would have proven a relay.
+/// Minimum number of compared blocks of one side, about two seconds of voice. With fewer blocks, an unconfirmed leg
+/// without equal bytes does not count as other sound. Eight equal blocks would have proven a relay.
 const UNMATCHED_BLOCKS: u32 = 24;

@@ -47,8 +47,8 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
     }
 
-    /// Returns whether a leg may still be joined to a cause. The dialog of the leg has no known cause, and all other
-    /// legs of its call follow from this dialog. Rules about numbers may join the call.
+    /// Returns whether a leg may still be joined to a cause. The dialog of the leg must have no known cause, and all
+    /// other legs of its call must follow from this dialog. Rules about numbers must be allowed to join the call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
@@ -100,7 +100,7 @@ pub(super) fn is_end_of(machine: Endpoint, leg: &Leg) -> bool {
     leg.machines().0.same_host(machine) || leg.machines().1.same_host(machine)
 }
 
-/// Returns whether one of the legs arrives at a machine and another one leaves it.
+/// Returns whether one of the legs arrives at a machine and another leg leaves it.
 pub(super) fn pass_through<'a>(machine: Endpoint, legs: impl Iterator<Item = &'a Leg> + Clone) -> bool {
     legs.clone().any(|leg| leg.machines().1.same_host(machine))
         && legs.clone().any(|leg| leg.machines().0.same_host(machine))

@@ -90,8 +90,8 @@ impl Correlator<'_> {
         Some(referral)
     }
 
-    /// Returns the command that relates the consultation call of an attended transfer. The Refer-To header names a
-    /// dialog of that call.
+    /// Returns the command that relates the REFER's call to the consultation call of an attended transfer. The Refer-To
+    /// header names a dialog of the consultation call.
     pub(crate) fn referred_consultation(&self, referral: &Referral) -> Option<Command> {
         let leg = self.table.with_call_id(referral.request.replaces.as_ref()?).first()?;
         let evidence = Evidence::about_leg(CorrelationRule::ReferReplaces, self.table.leg(*leg)?.call(), *leg);
