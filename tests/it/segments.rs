@@ -30,7 +30,7 @@ const PART_MS: f64 = 32_000.0;
 const ANSWER_MS: f64 = 1_000.0;
 /// Time from the end of a segment to its rendering, ms.
 const SETTLE_MS: f64 = 30_000.0;
-/// Time of the BYE, ms. There are four full segments and one of 17 s.
+/// Time of the BYE, ms. There are four full segments and a last segment of 17 s.
 const BYE_MS: f64 = 146_000.0;
 
 struct SegmentSetup {
@@ -197,8 +197,8 @@ fn long_call() -> MirroredTraffic {
     wire
 }
 
-/// Returns the time at which a segment is rendered, ms. A packet must come after the segment is due, and the test sends
-/// one a second later.
+/// Returns the time at which a segment is rendered, ms. A packet must come after the segment is due, so the test sends
+/// a packet a second later.
 fn due_ms(part: u32) -> f64 {
     ANSWER_MS + PART_MS * f64::from(part) + SETTLE_MS + 1_500.0
 }

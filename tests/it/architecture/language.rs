@@ -33,7 +33,7 @@ const MOST_LONG: usize = 5;
 /// Papers in which no sentence has more than [`MOST_WORDS`] words.
 const PAPERS: &[&str] = &["README.md", "CONTRIBUTING.md", "deploy/RUNBOOK.md", "tests/README.md"];
 
-/// Abbreviations with a full stop, without it. They do not end a sentence.
+/// Abbreviations that do not end a sentence, written here without their last full stop.
 const ABBREVIATIONS: &[&str] = &["e.g", "i.e"];
 
 /// Type names that may exist in several modules. In other projects, a share of the type names exists more than once:

@@ -123,8 +123,8 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Returns two sites with calls in the archive. Both sites captured the first call, and the site "north" captured one
-/// more.
+/// Returns two sites with calls in the archive. Both sites captured the first call, and the site "north" captured
+/// another call.
 fn two_sites(central: &Central) -> (Site, Site, [CallRecord; 3]) {
     let (north, south) = (central.add("north"), central.add("south"));
     let shared = north.record(1, "shared@trunk", b"0123456789 north");

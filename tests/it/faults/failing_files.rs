@@ -108,6 +108,6 @@ fn build(library: &Path) {
 
 /// Offset in the mapped file of the library's counter of syncs, bytes.
 const SYNCS_AT: u64 = 1_020;
-/// Offset in the mapped file of the mark that only the syncs of one file count, bytes.
+/// Offset in the mapped file of a mark, bytes. The mark means that only the syncs of one file are counted.
 const IS_FILE_AT: u64 = 1_024;
 const CONTROL: &str = "CALLSPAN_FAULTS";

@@ -136,7 +136,7 @@ fn flood(wire: &VethPair, invites: u32, first: u32) -> SentFlood {
     SentFlood { ended: begin + ended, flooded: Instant::now() }
 }
 
-/// Returns an INVITE of the scanner, or the response to one, as a frame.
+/// Returns an INVITE of the scanner, or the response to such an INVITE, as a frame.
 fn attempt(n: u64, start: &str, is_response: bool) -> Vec<u8> {
     let tag = if is_response { ";tag=r" } else { "" };
     let text = format!(

@@ -113,8 +113,8 @@ impl Drop for LiveService {
     }
 }
 
-/// Name of an environment variable. It has the path of a file into which the sender writes the time of each frame, ns
-/// since the epoch, one in a line.
+/// Name of an environment variable with the path of a file. The sender writes the time of each frame into this file, ns
+/// since the epoch, with one time in a line.
 const SENT: &str = "CALLSPAN_TEST_SENT";
 
 /// Name of an environment variable with the process id of the service. The sender suspends the service in the middle of

@@ -45,7 +45,8 @@ fn proxied_call_without_its_hop_to_the_pbx_is_one_call() {
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
 }
 
-/// Makes a scene in which a dialler on the PBX's host calls two numbers. It shows the office's number as the caller.
+/// Makes a scene in which a dialler on the PBX's host calls two numbers. The dialler shows the office's number as the
+/// caller.
 fn campaign() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();
     let (mut pbx, mut provider) = (ScenePhone::new(DID, 9), ScenePhone::new("", 1));
@@ -56,7 +57,7 @@ fn campaign() -> (Scene, [DialogId; 4]) {
     (scene, [one[0], one[1], two[0], two[1]])
 }
 
-/// Makes a scene in which a PBX behind a border controller calls two numbers. It shows the office's number as the
+/// Makes a scene in which a PBX behind a border controller calls two numbers. The PBX shows the office's number as the
 /// caller.
 fn two_calls_through_a_border_controller() -> (Scene, [DialogId; 4]) {
     let mut scene = Scene::mute();

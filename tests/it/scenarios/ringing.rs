@@ -651,8 +651,8 @@ fn two_callers_through_a_proxy_to_one_number_are_two_calls() {
     assert_eq!(froms, [(Some(OUTSIDE), 1), (Some("+79990000777"), 2)]);
 }
 
-/// Plays two calls from one number. First 200 rings for the first call, then 201 for one of them, then 202 for the
-/// second call.
+/// Plays two calls from one number. First 200 rings for the first call, then 201 for one of the two calls, then 202 for
+/// the second call.
 ///
 /// `taken` is the index in [200, 201, 202] of the telephone that answers. Returns the legs of both trunks, then those
 /// of the three telephones.

@@ -66,7 +66,7 @@ impl Site {
         self.scene.wait(3_000);
     }
 
-    /// Plays calls of three callers. From them the engine learns that both addresses are one machine.
+    /// Plays calls of three callers. From them the engine learns that both addresses of the PBX are one machine.
     fn teach(&mut self) {
         for n in 0..3 {
             self.answered_call(&format!("+7999111000{n}"));

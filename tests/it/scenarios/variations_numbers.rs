@@ -261,8 +261,8 @@ fn call_and_its_siprec_session_are_one_record() {
     each_seed("SIPREC", |seed| recorded_elsewhere(seed, Mirror::Whole));
 }
 
-/// Plays calls with a session description in a multipart body, possibly a nested one, or with an address only in its
-/// ICE candidates.
+/// Plays calls with a session description in a multipart body, possibly nested, or with an address only in its ICE
+/// candidates.
 pub(super) fn bodies(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let mut office = Office::draw(&mut rng);

@@ -51,7 +51,7 @@ fn said(packets: &[SentDatagram], from_ms: f64, to_ms: f64) -> Vec<Vec<u8>> {
 }
 
 /// Checks a pause from `from_ms` to `to_ms`. Both channels must be silent, the spool must not have the sound, and the
-/// record must report the pause. The second before and the second after must be there.
+/// record must report the pause. The sound of the second before the pause and of the second after it must be recorded.
 fn assert_paused(recorded: &RecordedCall, wire: &[SentDatagram], (from_ms, to_ms): (f64, f64)) {
     let frame = |ms: f64| ((ms - 1_000.0) * 8.0) as usize;
     let silent = &recorded.frames[frame(from_ms)..frame(to_ms)];

@@ -60,7 +60,8 @@ pub fn write_pcap(link: u16, packets: &[CapturedFrame]) -> Vec<u8> {
 }
 
 /// Returns a pcapng file with two interfaces. Every other packet is an Ethernet frame with us timestamps on the first
-/// interface. The others are raw IP with ns timestamps on the second. All timestamps are cut to microseconds.
+/// interface. The other packets are raw IP with ns timestamps on the second interface. All timestamps are cut to
+/// microseconds.
 pub fn write_pcapng_two_interfaces(packets: &[CapturedFrame]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);

@@ -127,8 +127,8 @@ impl MirroredTraffic {
         self.message(ms + 6.0, Side::Caller, "ACK sip:102@10.0.0.2 SIP/2.0", (number, "ACK", ";tag=b"), "", ("", ""));
     }
 
-    /// Adds an INVITE of the caller with the session description `body`. The first one begins the call, others are
-    /// re-INVITEs.
+    /// Adds an INVITE of the caller with the session description `body`. The first INVITE begins the call; all later
+    /// INVITEs are re-INVITEs.
     pub fn offer(&mut self, ms: f64, body: &str) {
         let to_tag = if self.cseq == 0 { "" } else { ";tag=b" };
         self.cseq += 1;

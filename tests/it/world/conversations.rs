@@ -446,7 +446,7 @@ fn menu(
     vec![ExpectedRecord { direction: None, outcomes: vec![CallOutcome::Answered, CallOutcome::Abandoned], ..truth }]
 }
 
-/// Plays a forwarded call: the PBX forwards a call to a mobile telephone, by another trunk or by the same one.
+/// Plays a forwarded call: the PBX forwards a call to a mobile telephone, by another trunk or by the same trunk.
 fn sent_on(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
@@ -550,7 +550,8 @@ fn replaces(scene: &Scene, target: &str, replaced: DialogId) -> String {
     format!("<sip:{target}?Replaces={id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}>")
 }
 
-/// Plays an attended transfer: the first extension consults the second one through the PBX, and then leaves the call.
+/// Plays an attended transfer: the first extension consults the second extension through the PBX, and then leaves the
+/// call.
 fn attended(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,
