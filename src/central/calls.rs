@@ -272,7 +272,7 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
 pub(super) const SITE_MARK: char = '~';
 /// Maximum number of calls that are counted in a range of time, or of a site.
 const MAX_COUNTED: u64 = 50_000;
-/// Maximum number of calls that are examined to count those with other properties, e.g. a text in a name.
+/// Maximum number of calls that are examined for conditions other than time and site, e.g. a text in a name.
 const MAX_EXAMINED: u64 = 2_000;
 /// Maximum number of rows that are read to count the calls of extensions.
 const MAX_LOOKED_UP: u64 = 5_000;

@@ -77,8 +77,8 @@ impl IndexCondition {
         joined(self.range.iter().chain(&self.parts).map(String::as_str).chain(list.as_deref()))
     }
 
-    /// Returns the conditions on time and site, and the others, as SQL expressions. `None` instead of the others if there
-    /// are none.
+    /// Returns two SQL expressions: the conditions on time and site, and all other conditions. The second is `None` if
+    /// there are no other conditions.
     pub(super) fn range_and_others(&self) -> (String, Option<String>) {
         let others = (!self.parts.is_empty()).then(|| joined(self.parts.iter().map(String::as_str)));
         (joined(self.range.iter().map(String::as_str)), others)

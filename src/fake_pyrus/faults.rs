@@ -184,7 +184,8 @@ pub enum PyrusFault {
     #[serde(rename = "message_202")]
     Message202,
     /// The listener of the endpoint refuses connections for this time. For `upload` it is the listener of the files
-    /// host. It begins when the step becomes the first in the queue, because a refused connection is not a request.
+    /// host. This time begins when the step becomes the first in the queue, and not at a request, because a refused
+    /// connection is no request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// The reply to `auth` names these URLs.
     HttpApiUrl {

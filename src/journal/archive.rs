@@ -58,8 +58,8 @@ impl Journal {
         })
     }
 
-    /// Adds the complete calls that began in a period to the list, including those recorded before an archive was
-    /// configured. Returns the number of calls that are now to be sent.
+    /// Adds the complete calls that began in a period to the list of calls to be archived. Calls that were recorded
+    /// before an archive was configured are included. Returns the number of calls that are now to be sent.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -13,9 +13,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Switches a database to write-ahead logging and makes each commit durable before it returns.
 ///
-/// Two programs can switch the same new database at the same time, or one can open it while the other closes it. Then
-/// SQLite does not wait but fails at once (SQLite, "Write-Ahead Logging", section 9). So this function tries the switch
-/// again and again for [`BUSY_TIMEOUT`].
+/// Two programs can switch the same new database at the same time, or one program can open the database while the other
+/// closes it. Then SQLite does not wait but fails at once (SQLite, "Write-Ahead Logging", section 9). So this function
+/// tries the switch again and again for [`BUSY_TIMEOUT`].
 ///
 /// # Errors
 /// Fails if SQLite fails, or if another program keeps the lock for longer than [`BUSY_TIMEOUT`].

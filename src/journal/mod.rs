@@ -240,8 +240,8 @@ impl Journal {
         self.damage.get().map(String::as_str)
     }
 
-    /// Marks the journal as damaged: the next start renames it and creates a new one. The mark is needed because damage
-    /// found in use may not show in the integrity check at start-up.
+    /// Marks the journal as damaged: the next start renames the damaged journal and creates a new journal. The mark is
+    /// needed because damage found in use may not show in the integrity check at start-up.
     ///
     /// # Errors
     /// Fails if the mark cannot be written.

@@ -164,7 +164,7 @@ CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE s
 CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
 ";
 
-/// Replaces the index of calls by time: the new one also sorts calls of which no INVITE was captured.
+/// Replaces the index of calls by time. The new index also sorts calls of which no INVITE was captured.
 const V5: &str = "
 DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);

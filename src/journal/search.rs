@@ -127,8 +127,8 @@ pub struct CallSearch {
     pub min_s: Option<u32>,
     /// Maximum length of the call, seconds; `None` for no maximum.
     pub max_s: Option<u32>,
-    /// Name of the site that recorded the call, for a search in the central archive. The journal contains one site only
-    /// and ignores the name.
+    /// Name of the site that recorded the call, for a search in the central archive. The journal contains the calls of
+    /// one site only and ignores the name.
     pub site: Option<String>,
 }
 

@@ -389,7 +389,7 @@ impl DeliveryDriver {
         self.stop().await;
     }
 
-    /// Sends all requests that are due. Returns the time until the next one is due.
+    /// Sends all requests that are due. Returns the time until the next request is due.
     async fn send_due_requests(&mut self) -> Option<Duration> {
         loop {
             let now = self.clock.now();

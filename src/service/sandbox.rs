@@ -38,7 +38,7 @@ pub(super) fn enter(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
 }
 
 /// Drops every capability of the process. The systemd unit may forbid this change. Then the process has no capability
-/// anyway, because the service does not pass its own to child processes ([`keep_from_children`]).
+/// anyway, because the service does not pass its own capabilities to child processes ([`keep_from_children`]).
 fn drop_capabilities() -> rustix::io::Result<()> {
     keep_from_children();
     let none = CapabilitySet::empty();

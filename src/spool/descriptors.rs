@@ -60,8 +60,8 @@ pub(super) fn max_open_files() -> usize {
     (limit / 4).clamp(MIN_OPEN, MAX_OPEN)
 }
 
-/// Number of reserved descriptors. One is enough to write all files one after the other. With more, fewer files must be
-/// closed and opened again.
+/// Number of reserved descriptors. One descriptor is enough to write all files one after the other. With more
+/// descriptors, fewer files must be closed and opened again.
 const RESERVED: usize = 8;
 /// Maximum number of files kept open: half of the usual limit of 1,024 per process.
 const MAX_OPEN: usize = 512;

@@ -88,8 +88,8 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
     payload.first().is_some_and(|byte| byte >> 6 == 2)
 }
 
-/// Maximum size of the first messages of a leg, bytes: about ten messages. Many dialogs never get media, e.g. those of
-/// scanners, so each may take only little memory.
+/// Maximum size of the first messages of a leg, bytes: about ten messages. Many legs never get media, e.g. the legs of
+/// scanners, so each leg may take only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
 /// Maximum size of the newest messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;

@@ -97,8 +97,8 @@ impl ClockSteps {
         self.files.get(file)?.get(head.interface as usize).copied().flatten()
     }
 
-    /// Creates the clock state of a new interface as a copy of the newest in the same file. If several captures were
-    /// appended to one file, each declares its interfaces again.
+    /// Creates the clock state of a new interface as a copy of the newest clock state in the same file. If several
+    /// captures were appended to one file, each declares its interfaces again.
     fn new_clock(&mut self, file: usize, head: &FileFrameHeader) -> InterfaceClock {
         let newest = self.files.get(file).and_then(|clocks| clocks.iter().flatten().max_by_key(|l| l.last));
         let (last, step_ns) = newest.map_or((head.stamp, 0), |clock| (clock.last, clock.step_ns));

@@ -158,8 +158,8 @@ impl WitnessedStream {
         Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
     }
 
-    /// Fits the line to another packet, which is `late_ns` later than the line. The factors are those of a least-squares
-    /// line through the packets so far.
+    /// Moves the line so that it also fits `packet`, which came `late_ns` after its time on the line. The factors are
+    /// those of a least-squares line through the packets so far.
     fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
         let count = (self.fitted + 1).min(FITTED_PACKETS);
         let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));

@@ -51,8 +51,8 @@ impl CaptureTimeline {
         self.last
     }
 
-    /// Converts a kernel timestamp that is near the previous one. No clock step lies between both, so no clock need be
-    /// read. Returns `None` if it is too far away.
+    /// Converts a kernel timestamp that is near the previous timestamp. No clock step lies between the two, so no clock
+    /// need be read. Returns `None` if the two timestamps are too far apart.
     pub(super) fn convert_near(&mut self, stamp: Timestamp) -> Option<Timestamp> {
         let at = stamp.offset(-self.steps_ns);
         if at.nanos_since(self.last).abs() >= STEP_NS {

@@ -2,9 +2,9 @@
 //! is lost.
 //!
 //! The command sends the packets of a made-up call through a network card. The packets are SIP messages of both sides,
-//! and RTP with a tone for each side. Then it looks for the call in the journal of the running service. The recorder
-//! recognizes a test call by a SIP header ([`crate::call::test_call`]). It registers such a call in Pyrus only with
-//! `--deliver`.
+//! and RTP with a tone for each side. Then the command looks for the call in the journal of the running service. The
+//! recorder recognizes a test call by a SIP header ([`crate::call::test_call`]), and registers such a call in Pyrus
+//! only with `--deliver`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

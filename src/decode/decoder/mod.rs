@@ -556,7 +556,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// Type of an SCTP chunk with user data.
 const SCTP_DATA: u8 = 0;
-/// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one may occur twice.
+/// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one of these types may
+/// occur twice.
 const MAX_EXTENSIONS: usize = 8;
 /// Maximum plausible time until the next search for expired state. Frames of several interfaces differ by less. A
 /// larger value comes from a wrong timestamp.

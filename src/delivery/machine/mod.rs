@@ -516,7 +516,8 @@ impl DeliveryMachine {
 }
 
 impl JobRequest {
-    /// Returns the purpose of the request for the story, and the number of the recording if the request concerns one.
+    /// Returns the purpose of the request for the story, and the number of the recording if the request concerns a
+    /// recording.
     const fn attempted(&self) -> (AttemptedStep, Option<u32>) {
         match self {
             Self::Register(_) => (AttemptedStep::Register, None),

@@ -109,7 +109,7 @@ impl SpoolInput {
         self.free_if_unused(bytes.buffer);
     }
 
-    /// Returns the total size of the held buffers except the current one, bytes.
+    /// Returns the total size of the held buffers except the current buffer, bytes.
     pub(super) const fn held_bytes(&self) -> usize {
         self.held
     }

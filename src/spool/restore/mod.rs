@@ -494,8 +494,8 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset in an index block of the bytes that mark it as an index.
 const INDEX_MAGIC_AT: usize = 12;
-/// Distances from the end of the file, bytes, in which an index is searched, one after the other. The first is an index
-/// interval plus a chunk. The last is twice the longest interval.
+/// Distances from the end of the file, bytes, in which an index is searched, one after the other. The first distance is
+/// an index interval plus a chunk. The last distance is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// Number of bytes of a file's first span that are read to identify the leg.
 const FIRST_BYTES: u64 = 128 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Bytes are output in the order of their sequence numbers, each at most once.
-//! - Of overlapping segments the first one received wins.
+//! - Where segments overlap, the bytes of the segment that was received first are output.
 //! - A *hole* is a range of bytes that was not captured, while later bytes were.
 //! - Segments behind a hole never overlap, and their size is limited by [`MAX_WAITING_BYTES`].
 //! - Sequence numbers are extended to 64 bits, so a wrap needs no special case.
@@ -194,8 +194,8 @@ impl SegmentReorderer {
     }
 }
 
-/// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323), but those of SIP
-/// are smaller than this.
+/// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323), but the windows
+/// of SIP connections are smaller than this maximum.
 const MAX_WINDOW: u64 = 4 << 20;
 /// Maximum number of bytes that wait after a hole: a few SIP messages. More bytes are a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
