@@ -59,7 +59,7 @@ struct AlignmentProof {
 }
 
 impl AmrForm {
-    /// Returns the form for the parameters of a `fmtp` line.
+    /// Returns the announced alignment, with the other facts in the parameters of a `fmtp` line.
     pub(crate) fn new(band: AmrBand, parameters: &str) -> Self {
         let on = |name| fmtp(parameters, name).is_some_and(|value| value != "0");
         let is_plain = !on("crc") && !on("robust-sorting");
@@ -131,7 +131,7 @@ impl AmrForm {
     }
 
     /// Reads a payload that is 1 to [`MAX_STRAY_BYTES`] bytes longer than its frames. Returns alignment, frames, and
-    /// the number of bits that prove this reading. If both alignments are possible, returns the one with more such
+    /// the number of bits that prove this reading. If both alignments are possible, returns the reading with more such
     /// bits. The bits of earlier payloads count for their alignment.
     fn near_contents(self, payload: &[u8], earlier: AlignmentProof) -> Option<(AmrAlignment, AmrContents, u32)> {
         let near = |alignment| {

@@ -35,7 +35,7 @@ pub(super) struct FoundPage {
     pub(super) task_url: Option<String>,
 }
 
-/// A page of the list of calls in the form of the JSON API.
+/// A page of the list of calls, as the JSON API returns it.
 #[derive(Debug, Serialize)]
 struct CallList<'a> {
     total: u64,

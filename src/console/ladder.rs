@@ -209,8 +209,8 @@ fn display_name(record: &CallRecord, numbers: &[String]) -> Option<String> {
     }
 }
 
-/// Returns the index of the outermost answered leg of a side at the time `at`. It is the leg with a host on that side,
-/// e.g. a telephone, which no other leg has. Returns `None` if there is no such leg or more than one.
+/// Returns the index of the outermost answered leg of a side at the time `at`. The host at the end of this leg, e.g. a
+/// telephone, takes part in no other leg. Returns `None` if there is no such leg or more than one.
 fn outermost(record: &CallRecord, side: Side, at: Timestamp) -> Option<usize> {
     let is_open =
         |leg: &&LegRecord| leg.answered_at.is_some_and(|from| from <= at) && leg.ended_at.is_none_or(|to| at <= to);

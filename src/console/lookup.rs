@@ -239,8 +239,8 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
     }
 }
 
-/// Returns the sentence about the mirror port at the time of the question. It proves whether the call could have been
-/// seen.
+/// Returns the sentence about the mirror port at the time of the question. The sentence shows whether the missing call
+/// could have been captured.
 fn mirror_sentence(lang: Lang, answer: &WhyAnswer) -> String {
     let t = |en, ru| lang.of_two(en, ru);
     let calls = |n, ru| lang.count(n, ["call", "calls"], ru);

@@ -92,7 +92,7 @@ pub(super) struct ConsoleState {
     /// Secret from which the CSRF tokens are made if the trusted proxy signs users in. Each start makes a new secret.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
-    /// Function that returns the space of a folder's file system. Tests use made numbers.
+    /// Function that returns the space of a folder's file system. In tests, the function returns invented numbers.
     pub(super) read_disk: DiskReader,
     /// The central archive; `None` if the console shows one recorder.
     pub(super) centre: Option<Arc<CentralArchive>>,

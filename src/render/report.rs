@@ -147,7 +147,7 @@ impl SideReport {
     }
 }
 
-/// Maximum number of places with missing packets of a side. A list of more places is not read by a person.
+/// Maximum number of places with missing packets of a side. Nobody reads a longer list.
 const MAX_LOSSES: usize = 20;
 /// Distance of two places with missing packets, microseconds, below which they are one place.
 const SAME_LOSS_US: u64 = 1_000_000;

@@ -68,7 +68,7 @@ impl Resampler {
         (self.taken, self.given) = (0, 0);
     }
 
-    /// Returns the number of output samples that last as long as all input so far.
+    /// Returns the number of output samples that have the same duration as all input so far.
     fn due(&self) -> u64 {
         let (from, to) = (u128::from(self.from_hz), u128::from(self.to_hz));
         ((u128::from(self.taken) * to + from / 2) / from) as u64

@@ -117,7 +117,7 @@ impl TimestampUnwrapper {
             TimingUnit::Packets(length_ns) => {
                 base.rebase();
                 let steps = i64::from(timing.sequence.wrapping_sub(last.sequence) as i16);
-                // The distance between two packets is the duration of the earlier one.
+                // The distance between two packets is the duration of the earlier packet.
                 let earlier_ns = match last.unit {
                     TimingUnit::Packets(last_ns) if steps > 0 => last_ns,
                     _ => length_ns,

@@ -40,7 +40,7 @@ pub(crate) struct StreamStats {
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
-    /// Increase of the RTP timestamp between the two packets that were last in sequence, in ticks of the RTP clock.
+    /// Increase of the RTP timestamp between the last two packets that arrived in sequence, in ticks of the RTP clock.
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
@@ -184,7 +184,8 @@ impl StreamStats {
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
         // Some senders restart with the same sequence numbers and timestamps after each hold. So an equal packet after
-        // a long silence is new and no duplicate. It is new, too, if it confirms a jump as the second packet after it.
+        // a long silence is new and no duplicate. It is new, too, if it is the second packet after a jump and confirms
+        // the jump.
         let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());

@@ -101,7 +101,7 @@ impl CardLosses {
     fn ask(name: &str) -> Self {
         let count = |what: &str| sys::<u64>(name, &format!("statistics/{what}")).unwrap_or(0);
         Self {
-            // Each driver counts frames that were lost because of a full ring in another counter. So the largest of
+            // Drivers use different counters for the frames that were lost because the ring was full. So the largest of
             // these counters is used.
             no_room: count("rx_missed_errors").max(count("rx_fifo_errors")).max(count("rx_over_errors")),
             damaged: count("rx_crc_errors").max(count("rx_frame_errors")),

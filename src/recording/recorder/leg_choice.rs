@@ -167,8 +167,8 @@ fn has_gap(report: &RenderReport) -> bool {
     report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }
 
-/// Returns whether a leg was connected for the whole time of another leg. Otherwise it may have more sound than the outside
-/// party's leg and still lack the rest of the call, because some PBXs suppress silence.
+/// Returns whether a leg was connected for the whole time of another leg. A leg that was not lacks a part of the call. It
+/// may still have more sound, because some PBXs suppress silence on the leg of the outside party.
 fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;
@@ -186,7 +186,7 @@ const UNDECODABLE_ANCHOR: &str =
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
 /// Sentence for the record if the anchor leg has a gap.
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
-/// A side counts as missing if the recording is more than this many times longer than the side's sound. The few packets
+/// A side counts as missing if the recording is more than this many times as long as the side's sound. The few packets
 /// of such a side came before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.

@@ -38,7 +38,7 @@ impl G729Decoder {
     /// Decodes one frame: speech (10 bytes), a silence descriptor (2 bytes) or a lost frame (0 bytes).
     fn frame(&mut self, frame: &[u8], out: &mut Vec<i16>) {
         let mut samples = [0; FRAME];
-        // The library refuses only frames of another length. Then the frame is silent.
+        // The library refuses only a frame of a wrong length. Such a frame becomes silence.
         if self.codec.decode_to_buffer(frame, &mut samples).is_err() {
             samples.fill(0);
         }

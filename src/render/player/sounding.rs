@@ -181,7 +181,7 @@ impl StreamPlayer {
             (GapFill::Comfort { generated }, _) => (gap.min(rate * MAX_COMFORT_S - generated), None),
             // This codec has silence descriptors, and no packet was lost. A sender that stops without a descriptor,
             // e.g. for a hold, has no more to say. So nothing is concealed, and the decoder continues with the next
-            // frame as if it followed directly.
+            // frame as if no time had passed.
             (_, SilenceBehavior::OwnDescriptor) if lost == 0 => {
                 let may_pause = last.decoder.as_ref().is_some_and(|decoder| decoder.may_pause());
                 (if may_pause { gap.min(rate * MAX_COMFORT_S) } else { 0 }, None)

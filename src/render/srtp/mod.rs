@@ -248,7 +248,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 /// Maximum number of keys of one stream, former keys included. A packet that cannot be decrypted tries all of them.
 const MAX_KEYS: usize = 8;
 
-/// Maximum number of SSRCs of one stream. Beyond it, the oldest is forgotten; its rollover count can be guessed again.
+/// Maximum number of SSRCs of one stream. If there are more, the oldest SSRC is forgotten; its rollover count can be
+/// guessed again.
 const MAX_SOURCES: usize = 16;
 
 /// Maximum rollover count that is guessed when the recorder joins in mid-call. At 50 packets/s the count rises each 22
