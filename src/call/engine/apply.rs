@@ -90,7 +90,8 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Returns the call that a new leg joins, because it caused a leg of this call. Numbers alone had joined that leg.
+    /// Returns the call that a new leg joins, because the new leg caused a leg of this call. Numbers alone had joined
+    /// that leg.
     ///
     /// The new leg is the hop between two nodes of a cluster. Its sender and the receiver of the caller's leg now count
     /// as one machine. Before, the sender of the caused leg counted as this machine.
@@ -117,8 +118,9 @@ impl Engine {
         }
     }
 
-    /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores who is asked now. If the INVITE that it causes was captured before, joins or
-    /// relates the call of this INVITE. Does nothing while spools are read back after a restart.
+    /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores the new receiver. If the
+    /// INVITE that the REFER causes was captured before, joins or relates the call of this INVITE. Does nothing while
+    /// spools are read back after a restart.
     fn note_referral(
         &mut self,
         slot: LegKey,
@@ -183,7 +185,7 @@ impl Engine {
     }
 
     /// Updates the headers by which a leg is correlated, because its INVITE was captured after its first response. If
-    /// the INVITE has a Replaces header, relates the call that it names.
+    /// the INVITE has a Replaces header, relates the leg's call to the call that this header names.
     pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
         let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
         let command = self.correlator().late_replaces(own, &keys);

@@ -132,7 +132,8 @@ impl Engine {
     }
 
     /// Begins or ends the sketch of a stream's voice, from which the voice prints in the record are made. Encrypted
-    /// media prove nothing, and test calls have the same voices at every site.
+    /// media gets no sketch, because its bytes prove nothing. Test calls get none, because they have the same voices at
+    /// every site.
     fn sketch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
         if !self.settings.config.has_voice_prints {
             return;

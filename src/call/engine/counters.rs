@@ -72,8 +72,8 @@ pub struct EngineCounters {
     pub pause_orders: u64,
 }
 
-/// Number of entries in each of the engine's tables. Each table has a maximum size. When no call is live, all fields
-/// except the last five are zero.
+/// Number of entries in each of the engine's tables. Each table has a maximum size. When no call is live, only
+/// `unanswered_legs`, `framers`, `tombstones`, `timed_out`, `early_bytes` and `events` can be above zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableSizes {
     /// Number of legs in the call table, including ended legs of live calls.

@@ -100,8 +100,8 @@ impl Engine {
     }
 
     /// Returns the call of an earlier process that a leg with this Call-ID continues. Also returns the rule by which
-    /// the leg had joined it there. The first leg creates the call in the table. Returns `None` if the Call-ID is
-    /// unknown.
+    /// the leg had joined the call in that process. The first leg creates the call in the table. Returns `None` if the
+    /// Call-ID is unknown.
     pub(super) fn continue_left_call(
         &mut self,
         call_id: &str,

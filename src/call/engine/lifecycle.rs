@@ -130,8 +130,8 @@ impl Engine {
         });
     }
 
-    /// Ends a call if all its legs are closed. If the main legs are closed and others are open, sets a timer for the
-    /// others.
+    /// Ends a call if all its legs are closed. If its first leg and its anchor leg are closed and others are open, sets
+    /// a timer for the others.
     ///
     /// While spools are read back after a restart, the call only waits for its end.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// Makes a call with closed legs wait until all spools are read. If waiting calls fill too much of the table of
-    /// legs, ends those that have waited longest.
+    /// legs, ends the calls that have waited longest.
     fn wait_with_end(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);
@@ -240,7 +240,7 @@ impl Engine {
     }
 }
 
-/// Maximum number of legs in a call whose unanswered legs stay in the table. A usual ring group has fewer.
+/// Number of legs up to which a call keeps its ended unanswered legs in the table. A usual ring group has fewer.
 const KEPT_LEGS: usize = 16;
 /// Time after the end of a call's first leg and anchor leg within which its other legs end: a round trip and some
 /// retransmissions.
@@ -248,5 +248,5 @@ pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from
 /// Maximum number of flows that are stored for a leg that ended by a media timeout. The newest flows are stored.
 const MAX_REMEMBERED_FLOWS: usize = 8;
 /// Divisor of the maximum number of legs. Calls that wait until all spools are read may use at most half of the table
-/// of legs. Even a large site has fewer of them.
+/// of legs. Even a large site has fewer such calls.
 const WAITING_SHARE: usize = 2;

@@ -21,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// Merges the call `from` into the call `into`. The call `from` disappears, and if an event had announced it, a
-    /// further event says so.
+    /// Merges the call `from` into the call `into`. The call `from` disappears. If an event had announced it, a further
+    /// event reports this.
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let related = self.calls_related_to(from);
@@ -57,7 +57,7 @@ impl Engine {
         self.events.extend(old.stage.is_announced().then_some(CallEvent::Absorbed(old.id)));
     }
 
-    /// Replaces a merged call in the legs of another call that could belong to the merged call.
+    /// Replaces the merged call `from` by the call `into` in those legs of another call that could belong to `from`.
     fn replace_alternative(&mut self, call: CallKey, (from, into): (CallKey, CallKey), sink: &mut dyn LegSink) {
         for slot in self.table.keys_of(call).to_vec() {
             if self.table.leg_mut(slot).is_some_and(|leg| leg.join.replace_alternative(from, into)) {
@@ -134,8 +134,8 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Stores the rule `by` for each leg of a call without a rule, and removes the rule of the first leg. Writes
-    /// changed legs to their spools, but not the legs in `entering`.
+    /// Stores the rule `by` for each leg of a call that has no rule yet, and removes the rule of the first leg. Writes
+    /// the changed rules to the spools of the legs, except for the legs in `entering`.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,

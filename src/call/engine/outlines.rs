@@ -9,7 +9,7 @@ use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Begins to listen to all legs of a call if a leg in it is doubtful. If none is, the outlines are dropped.
+    /// Begins to listen to all legs of a call if a leg in it is doubtful. If no leg is doubtful, drops the outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         if self.earlier.restore.is_reading() {
             return;

@@ -165,7 +165,7 @@ impl Engine {
     /// Begins a new stream of a leg. Returns its index.
     ///
     /// If there are too many streams, a stream of this flow without recent packets is reused. Returns `None` if there
-    /// is none.
+    /// is no such stream.
     #[cold]
     fn begin_stream(
         &mut self,
@@ -271,8 +271,8 @@ impl Engine {
         }
     }
 
-    /// Marks a leg as answered if an ACK was captured and then media: the mirror port has lost the 2xx response. If the ACK
-    /// is lost, too, media of both sides may still show a conversation.
+    /// Marks a leg as answered if an ACK was captured and then media: the mirror port has lost the 2xx response. If the
+    /// ACK is lost, too, media of both sides may still show a conversation.
     fn note_lost_answer(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.dialog.state() == DialogState::Inviting

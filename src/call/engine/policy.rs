@@ -102,7 +102,7 @@ impl Engine {
     /// Discards the spool of a leg, and withdraws the segments of the call that events have announced.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        // The spool of a leg that has ended is closed, but the prints of its voices would be in the record.
+        // If the leg has ended, its spool is closed already. But without this, its voice prints would be in the record.
         leg.media.forget_sketch();
         if !leg.spool.is_open() {
             return;

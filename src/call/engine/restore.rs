@@ -141,8 +141,8 @@ impl Engine {
         legs.sort_by_key(|leg| std::cmp::Reverse(leg.begun_at));
     }
 
-    /// Adds relations of a call that has ended, as the journal has them. The spools may lack those that the end of the
-    /// call brought.
+    /// Adds relations of a call that has ended, as the journal has them. The spools may lack relations that were found
+    /// at the end of the call.
     pub(crate) fn handle_restored_relations(&mut self, id: &str, relations: Vec<RelationRecord>) {
         self.earlier.restore.relations.insert(id.to_owned(), relations);
     }

@@ -1,5 +1,5 @@
-//! Continuation of calls that ended by a media timeout. If media of such a dialog comes back, the dialog becomes a leg
-//! of a new call, which is related to the ended call.
+//! Continuation of calls that ended by a media timeout. If media comes back to a dialog of such a call, the dialog
+//! becomes a leg of a new call. The new call is related to the ended call.
 
 use std::time::Duration;
 

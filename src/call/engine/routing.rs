@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// leg with the greatest value is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RoutePriority {
-    /// Whether the leg received this stream and has just ended. Its last packets may still be in transit.
+    /// Whether the leg received this stream and has just ended. The last packets of the stream may still be in transit.
     is_late: bool,
     /// Whether the leg announced both endpoints of the flow.
     announced_both: bool,
@@ -116,7 +116,7 @@ impl Engine {
     /// Returns the sides of legs in `known` that may own a flow. A side that already has media at an announced address
     /// is left out.
     ///
-    /// If sides of several calls remain, the reverse flow or the host at the far end must decide. Otherwise none is
+    /// If sides of several calls remain, the reverse flow or the host at the far end must decide. Otherwise no side is
     /// returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
@@ -136,7 +136,7 @@ impl Engine {
         if self.is_one_call(&told) { told } else { Vec::new() }
     }
 
-    /// Returns whether all of these belong to one call.
+    /// Returns whether the legs of all these receivers belong to one call.
     fn is_one_call(&self, receivers: &[MediaReceiver]) -> bool {
         let mut calls = receivers.iter().filter_map(|r| self.table.leg(r.slot).map(|leg| leg.call()));
         let first = calls.next();
@@ -188,7 +188,8 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns whether a stream of the leg has the SSRC of the flow, and the near end of the flow at the same end.
+    /// Returns whether a stream of the leg has the SSRC of the flow, and has the near end as the same end (source or
+    /// destination).
     fn has_stream_at(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let end = |s: &RtpStream| if query.known == KnownEnd::Source { s.src } else { s.dst };
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && end(s) == query.near();

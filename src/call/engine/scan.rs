@@ -33,7 +33,7 @@ struct SourceRate {
     scan: Option<ScanAttempts>,
 }
 
-/// The calls of a scan that ended unanswered (*attempts*), for one source address, since its last record.
+/// The calls from one source address that ended unanswered (*attempts*), since the last record of this scan.
 #[derive(Debug)]
 struct ScanAttempts {
     /// Call record of the first attempt.

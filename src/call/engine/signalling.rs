@@ -210,7 +210,7 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // If a rule about numbers joins the leg to a call, no REFER asked for this leg.
+        // A leg that a rule about numbers joins to a call was not caused by a REFER, so no REFER is used up.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }
@@ -271,7 +271,7 @@ impl Engine {
     }
 }
 
-/// Returns the part of a message that may be stored. The body of an INFO or NOTIFY may contain DTMF digits, so only the
+/// Returns the part of a message that may be stored. The body of an INFO or NOTIFY may contain DTMF digits, so only its
 /// header is stored.
 fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {

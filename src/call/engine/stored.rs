@@ -49,7 +49,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call again when the first of its legs has closed that leaves no spool.
+    /// Writes the state of a call again after one of its legs has closed without a spool. Does this only for the first
+    /// such leg.
     pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
         let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
@@ -91,8 +92,9 @@ impl Engine {
         Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
     }
 
-    /// Returns pairs of legs of a call by the names of the legs. A leg of a pair may belong to another call. If that call
-    /// has ended, the name is empty: it is still known that the remaining leg has a relay.
+    /// Returns the pairs in `relays` that contain a leg of this call, as names of legs. A leg of a pair may belong to
+    /// another call. If that call has ended, the name is empty. The pair still shows that the remaining leg has a
+    /// relay.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
         let mut names: Vec<(LegId, &str)> =
             self.table.legs_of(conversation).map(|leg| (leg.id, leg.name.as_str())).collect();
@@ -133,7 +135,7 @@ impl Engine {
             self.restore_adopted_leg(conversation, name, *by);
         }
         let id_of = |name: &str| Some(self.table.leg(self.earlier.restore.slot_of(name)?)?.id);
-        // If one leg of a pair is gone, the pair of the other leg with itself says that it has a relay.
+        // If one leg of a pair is gone, the other leg is paired with itself. This pair stores that the leg has a relay.
         let pair_of = |a: &str, b: &str| id_of(a).or_else(|| id_of(b)).zip(id_of(b).or_else(|| id_of(a)));
         let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| pair_of(a, b)).collect();
         if let Some(call) = self.table.call_mut(conversation) {

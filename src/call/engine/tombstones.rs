@@ -23,7 +23,8 @@ pub(super) struct DialogTombstone {
     pub until: Timestamp,
     /// CSeq number of the newest INVITE in the dialog.
     pub invite_cseq: u32,
-    /// Hashed From tags of the last two dialogs with this Call-ID.
+    /// Hashes of two tags: the caller's tags of the last two dialogs with this Call-ID. If the caller of a dialog is
+    /// unknown, both tags of this dialog.
     pub tags: [u64; 2],
     /// Hashed Via branches of the last two INVITEs, if the dialog was answered.
     pub branches: [Option<u64>; 2],
@@ -76,8 +77,8 @@ impl Engine {
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
     }
 
-    /// Remembers an ended dialog, so that its late messages begin no new call. `tags` are the tags of both sides, in
-    /// any order.
+    /// Remembers an ended dialog, so that its late messages begin no new call. `tags` is the caller's tag twice; or the
+    /// tags of both sides, if it is unknown which side is the caller.
     pub(super) fn add_tombstone(
         &mut self,
         call_id: &str,

@@ -48,10 +48,11 @@ impl Engine {
         }
     }
 
-    /// Returns whether the announcement of a call must wait, because more may show soon that it belongs to another call.
+    /// Returns whether the announcement of a call must wait, because it may soon be found to belong to another call.
     ///
-    /// The call has one leg, and the content of its media is being compared. Or a telephone rings, and it is not known for
-    /// which of several calls. Those calls are announced themselves.
+    /// There are two cases. The call has one leg, and the content of its media is being compared. Or a telephone rings
+    /// in a call of its own, and it is not known for which of several other calls. Those calls are announced
+    /// themselves.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let Some(leg) = call.legs().first().and_then(|slot| self.table.leg(*slot)) else { return false };
@@ -72,7 +73,7 @@ impl Engine {
         true
     }
 
-    /// Returns whether a call is one dialog that could belong to several other calls that are live.
+    /// Returns whether a call is a single dialog that could belong to several other live calls.
     fn is_separate_ambiguous(&self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let is_live = |relation: &RelationRecord| self.table.call_by_id(&relation.id).is_some();
