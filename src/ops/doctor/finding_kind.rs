@@ -71,7 +71,7 @@ finding_kinds! {
     Fragments = "fragments",
     /// Fragments of datagrams are missing.
     FragmentsIncomplete = "fragments_incomplete",
-    /// RTP packets were lost before this machine.
+    /// RTP packets were lost before they reached this machine.
     LostBeforeUs = "lost_before_us",
     /// The frames have VLAN tags.
     Vlans = "vlans",

@@ -140,7 +140,7 @@ impl StreamCollector {
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    /// Assigns the packets that still wait for their clock to tracks.
+    /// Decides the clocks of the packets that still wait for a clock, and adds these packets to their tracks.
     pub(super) fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();
