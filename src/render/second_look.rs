@@ -93,8 +93,7 @@ const MIN_PACKETS: u64 = 50;
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Change of the lag, ns, that does no harm to a timeline with far fewer tracks, even if the lag of the other timeline
-/// is steadier.
+/// Change of the lag, ns, that does no harm to a timeline with far fewer tracks, even if the other timeline is steadier.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (runs of packets with a steady lag) of a scattered stream. Holds and resets of a usual call
 /// make fewer.
