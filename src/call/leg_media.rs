@@ -19,6 +19,16 @@ pub(crate) struct WatchedState {
     pub(crate) is_answered: bool,
 }
 
+/// Another codec in the stream of a side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CodecChange {
+    pub(crate) side: Side,
+    /// Name of the side's codec before; `None` for the first codec of the side.
+    pub(crate) earlier: Option<String>,
+    /// Name of the codec from now on.
+    pub(crate) new: String,
+}
+
 /// The media of a leg: its RTP streams, with times and codecs.
 #[derive(Debug, Default)]
 pub(crate) struct LegMedia {
@@ -105,13 +115,13 @@ impl LegMedia {
         self.refused_packets += 1;
     }
 
-    /// Records the codec of a stream as the newest codec of its side. If it differs from the codec before, returns the
-    /// side, the earlier codec and the new codec.
-    pub(crate) fn note_codec(&mut self, stream: usize) -> Option<(Side, Option<String>, String)> {
+    /// Records the codec of a stream as the newest codec of its side. Returns the change if it differs from the codec
+    /// before.
+    pub(crate) fn note_codec(&mut self, stream: usize) -> Option<CodecChange> {
         let stream = self.streams.get(stream)?;
         let known = &mut self.last_codecs[stream.side.channel()];
         let new = stream.voice().filter(|new| known.as_deref() != Some(*new))?.to_owned();
-        Some((stream.side, known.replace(new.clone()), new))
+        Some(CodecChange { side: stream.side, earlier: known.replace(new.clone()), new })
     }
 
     /// Stores the state in which the voices are compared with other legs. Returns whether the state has changed, so

@@ -21,6 +21,7 @@ use crate::journal::{CallSearch, HeardClass, SlotCount};
 use crate::ops::alarm_ru::{self, ALARMS};
 use crate::ops::alarm_text;
 use crate::ops::alerts::{Alarm, AlarmKind};
+use crate::ops::disk::{DiskSpace, FolderSpace};
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
@@ -45,8 +46,8 @@ struct HealthFacts {
     blocked: Option<String>,
     /// Total size of all recordings, bytes.
     kept_bytes: u64,
-    /// Name of each folder, with the free and the total bytes of its file system.
-    disks: Vec<(&'static str, u64, u64)>,
+    /// The folders of recordings and spools, each with the space of its file system.
+    disks: Vec<FolderSpace>,
     /// Average size of the recordings of a day, bytes; `None` without recordings.
     bytes_a_day: Option<u64>,
     /// Facts about the mirror port.
@@ -88,7 +89,7 @@ async fn facts(state: &ConsoleState) -> Result<HealthFacts, StateError> {
                 journal.load_jobs()?.iter().filter(|job| !job.is_settled() && job.stage != JobStage::Parked).count();
             let newest = journal.search(&CallSearch::default(), None, 1)?;
             let disk = |(name, folder): (&'static str, &std::path::PathBuf)| {
-                read_disk(folder).ok().map(|space| (name, space.free, space.total))
+                read_disk(folder).ok().map(|space| FolderSpace { folder: name, space })
             };
             let report = ServiceReport::read(&home).unwrap_or_default();
             let mut alarms = report.alarms.clone();
@@ -188,10 +189,13 @@ impl HealthFacts {
             "callspan calls retry --all",
         );
         let has_alarm = self.has_alarm(&[AlarmKind::DiskLow, AlarmKind::DiskFull]);
-        let full = self.disks.iter().filter(|(_, free, total)| *total > 0 && free * 100 / total < LOW_PERCENT);
-        for (name, ..) in full.filter(|_| !has_alarm) {
+        let full = self
+            .disks
+            .iter()
+            .filter(|disk| disk.space.total > 0 && disk.space.free * 100 / disk.space.total < LOW_PERCENT);
+        for FolderSpace { folder, .. } in full.filter(|_| !has_alarm) {
             let what = lang.of_two("is nearly full", "почти заполнен");
-            add("bad", html! { (lang.of_two("The disk", "Диск")) " (" (name) ") " (what) }, "recording.max_disk_gib");
+            add("bad", html! { (lang.of_two("The disk", "Диск")) " (" (folder) ") " (what) }, "recording.max_disk_gib");
         }
         tasks
     }
@@ -299,11 +303,11 @@ fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
     let t = |en, ru| lang.of_two(en, ru);
     html! {
         section.card.stack { h2 { (t("Disks", "Диски")) }
-            @for (name, free, total) in &facts.disks { div {
-                p.head { b { (if *name == "spool" { t("Spool", "Буфер") } else { t("Recordings", "Записи") }) } span { (size(lang, *free)) " " (t("free", "свободно")) } }
+            @for FolderSpace { folder, space: DiskSpace { free, total, .. } } in &facts.disks { div {
+                p.head { b { (if *folder == "spool" { t("Spool", "Буфер") } else { t("Recordings", "Записи") }) } span { (size(lang, *free)) " " (t("free", "свободно")) } }
                 @let used = if *total > 0 { 100 - free * 100 / total } else { 0 };
                 svg.bar aria-hidden="true" { rect.s-none width="100%" height="12" {} rect.s-caller width={ (used) "%" } height="12" {} }
-                @if let Some(left) = facts.days_left(lang, name, *free) { p.small { (left) } }
+                @if let Some(left) = facts.days_left(lang, folder, *free) { p.small { (left) } }
             } }
             p.small.muted { (size(lang, facts.kept_bytes)) " " (t("of recordings", "записей")) }
         }

@@ -16,7 +16,7 @@ use axum::routing::get;
 use super::access::{self, PeerAddress};
 use super::control::refused;
 use crate::ops::config::Config;
-use crate::ops::disk::disk_space;
+use crate::ops::disk::{FolderSpace, disk_space};
 use crate::ops::metrics::{self, MeasuredFacts};
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
@@ -42,10 +42,9 @@ impl MeasuredFolders {
 
     fn facts(&self) -> MeasuredFacts {
         let folders = [("recording", &self.recording), ("spool", &self.spool), ("state", &self.state)];
-        let disks = folders.into_iter().filter_map(|(name, path)| {
-            let space = disk_space(path).ok()?;
-            Some((name, space.free, space.total))
-        });
+        let disks = folders
+            .into_iter()
+            .filter_map(|(name, path)| Some(FolderSpace { folder: name, space: disk_space(path).ok()? }));
         MeasuredFacts {
             report: ServiceReport::read(&self.state).unwrap_or_default(),
             disks: disks.collect(),

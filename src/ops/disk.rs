@@ -33,6 +33,14 @@ pub(crate) struct DiskSpace {
     pub(crate) is_read_only: bool,
 }
 
+/// A folder that the service writes to, and the space of its file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FolderSpace {
+    /// Name of the folder in metrics and on pages, e.g. `spool`.
+    pub(crate) folder: &'static str,
+    pub(crate) space: DiskSpace,
+}
+
 /// A change of the level of a folder's file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskChange {

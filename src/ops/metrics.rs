@@ -4,6 +4,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::disk::FolderSpace;
 use super::self_test::SelfTestResult;
 use super::status::ServiceReport;
 use super::taps::TapReport;
@@ -16,8 +17,8 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) struct MeasuredFacts {
     /// State of the service with its counters.
     pub(crate) report: ServiceReport,
-    /// For each folder its name, and the free and the total bytes of its file system.
-    pub(crate) disks: Vec<(&'static str, u64, u64)>,
+    /// The folders of the service, each with the space of its file system.
+    pub(crate) disks: Vec<FolderSpace>,
     /// Result of the last test call that was made with `--alarm`; `None` if there was none.
     pub(crate) test_call: Option<SelfTestResult>,
 }
@@ -38,12 +39,13 @@ pub(crate) fn text(facts: &MeasuredFacts) -> String {
     out.0
 }
 
-fn disks(out: &mut MetricsText, disks: &[(&'static str, u64, u64)]) {
+fn disks(out: &mut MetricsText, disks: &[FolderSpace]) {
+    let label = |disk: &FolderSpace| format!("{{folder=\"{}\"}}", disk.folder);
     let (free, size) = ("callspan_disk_free_bytes", "callspan_disk_size_bytes");
     out.family(free, "gauge", "Free space of the disk of each folder.");
-    disks.iter().for_each(|(folder, bytes, _)| out.sample(free, &format!("{{folder=\"{folder}\"}}"), bytes));
+    disks.iter().for_each(|disk| out.sample(free, &label(disk), disk.space.free));
     out.family(size, "gauge", "Size of the disk of each folder.");
-    disks.iter().for_each(|(folder, _, bytes)| out.sample(size, &format!("{{folder=\"{folder}\"}}"), bytes));
+    disks.iter().for_each(|disk| out.sample(size, &label(disk), disk.space.total));
 }
 
 fn info(out: &mut MetricsText, report: &ServiceReport) {
@@ -154,6 +156,7 @@ const MICROS: i64 = 1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::disk::DiskSpace;
     use crate::time::Timestamp;
 
     /// Returns facts for which every metric has a value, so that a test sees all metrics.
@@ -166,7 +169,7 @@ mod tests {
                 last_rtp_at: at,
                 ..ServiceReport::default()
             },
-            disks: vec![("spool", 1, 2)],
+            disks: vec![FolderSpace { folder: "spool", space: DiskSpace { free: 1, total: 2, is_read_only: false } }],
             test_call: Some(SelfTestResult { at: Timestamp::from_secs(7), ok: true, detail: String::from("+7495") }),
         }
     }

@@ -63,6 +63,15 @@ pub(crate) enum AnswerEvidence {
     MidCall,
 }
 
+/// A request within a dialog, to which a response belongs.
+#[derive(Clone, Copy, Debug)]
+struct InDialogRequest {
+    /// The side that sent the request.
+    by: Side,
+    /// Number in the request's CSeq header (RFC 3261 section 20.16).
+    cseq: u32,
+}
+
 /// The state of a dialog (RFC 3261 section 12) at one hop.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
@@ -362,7 +371,12 @@ impl Dialog {
                 self.handle_invite_response(at, message, status);
             }
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
-                self.handle_in_dialog_response(at, message, status, (requester, cseq.number));
+                self.handle_in_dialog_response(
+                    at,
+                    message,
+                    status,
+                    InDialogRequest { by: requester, cseq: cseq.number },
+                );
             }
             // A 2xx to a BYE shows that a BYE was sent, even if it was not captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
@@ -452,23 +466,28 @@ impl Dialog {
         }
     }
 
-    /// Handles a response to a re-INVITE, UPDATE or PRACK. `of` is the side that sent the request, and the CSeq number
-    /// of the request.
-    fn handle_in_dialog_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16, of: (Side, u32)) {
+    /// Handles a response to a re-INVITE, UPDATE or PRACK.
+    fn handle_in_dialog_response(
+        &mut self,
+        at: Timestamp,
+        message: &SipMessage<'_>,
+        status: u16,
+        request: InDialogRequest,
+    ) {
         match status {
             ..=199 => {
                 if message.sdp().is_some() {
-                    self.negotiation.accept(of.0);
+                    self.negotiation.accept(request.by);
                 }
-                self.announce(message, of.0.other(), None);
+                self.announce(message, request.by.other(), None);
             }
             200..=299 => {
                 if message.transaction_method() != Some(&SipMethod::Prack) {
                     self.note_session_timer(at, message);
                 }
-                self.announce(message, of.0.other(), None);
-                if self.negotiation.commit(of.0, of.1) {
-                    self.note_refused_fax(at, of.0);
+                self.announce(message, request.by.other(), None);
+                if self.negotiation.commit(request.by, request.cseq) {
+                    self.note_refused_fax(at, request.by);
                 }
                 if self.start == DialogStart::MidCall {
                     self.presume_answer(at, AnswerEvidence::MidCall);
@@ -476,8 +495,9 @@ impl Dialog {
             }
             _ => {
                 // These statuses do not refuse the fax: the side sends the request again, or the dialog is gone.
-                if self.negotiation.rollback(of.0, of.1) && !matches!(status, 401 | 407 | 408 | 481 | 491) {
-                    self.note_refused_fax(at, of.0);
+                if self.negotiation.rollback(request.by, request.cseq) && !matches!(status, 401 | 407 | 408 | 481 | 491)
+                {
+                    self.note_refused_fax(at, request.by);
                 }
             }
         }

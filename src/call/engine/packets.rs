@@ -299,9 +299,10 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
 
 /// Updates the codec of the stream's side, and records an event if the codec has changed.
 fn update_codec(leg: &mut Leg, stream: usize, at: Timestamp) -> CodecContinuity {
-    let Some((side, old, new)) = leg.media.note_codec(stream) else { return CodecContinuity::AsBefore };
-    if let Some(old) = old {
-        leg.dialog.note_event_with_detail(at, EventKind::CodecChange, Some(side), Some(format!("{old} to {new}")));
+    let Some(change) = leg.media.note_codec(stream) else { return CodecContinuity::AsBefore };
+    if let Some(earlier) = change.earlier {
+        let detail = format!("{earlier} to {}", change.new);
+        leg.dialog.note_event_with_detail(at, EventKind::CodecChange, Some(change.side), Some(detail));
     }
     CodecContinuity::Changed
 }
