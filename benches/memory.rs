@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Memory of the process at different times, bytes.
 #[derive(Default)]
 struct Seen {
-    /// After the first packet. By then the generator and the tables of fixed size are allocated.
+    /// Memory after the first packet. By then the generator and the tables of fixed size are allocated.
     before: Option<u64>,
     most: u64,
     queued: usize,

@@ -358,7 +358,8 @@ fn trailing_bytes_are_ignored_in_datagrams_but_parsed_in_streams() {
 #[cfg_attr(not(has_corpus_torture), ignore = "needs CALLSPAN_CORPUS with torture")]
 fn the_stream_fixtures_give_the_same_messages_however_they_are_cut() {
     let folder = folder("stream-fixtures");
-    // The expected numbers are those of start lines. They were counted in the files by a regular expression.
+    // The expected numbers of messages are the numbers of start lines. They were counted in the files by a regular
+    // expression.
     for (name, count) in [("generic.txt", 227), ("lioneagle-sipparser.txt", 26)] {
         let bytes = fs::read(folder.join(name)).unwrap();
         let messages = |piece: usize| {

@@ -59,7 +59,8 @@ fn hear(site: &Site, calls: &[HeardCall]) -> Vec<String> {
     ids
 }
 
-/// Returns the pairs of `same_calls` as `SITE ID OTHER_SITE OTHER_ID WHY`, and checks that the table of pairs has the same.
+/// Returns the pairs of `same_calls` as `SITE ID OTHER_SITE OTHER_ID WHY`. Checks that the table `shared_calls` has the
+/// same pairs.
 fn pairs(central: &Central) -> Vec<String> {
     let sql = |sql: &str| -> Vec<String> {
         central.postgres.sql("postgres", sql).expect("answers").lines().map(str::to_owned).collect()

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::process::is_own_process_with;
 
-/// Controls which file operations fail. The preloaded library maps the same file into memory.
+/// Controls which file operations fail, by a file that the preloaded library maps into memory, too.
 pub(crate) struct FileFaults {
     control: File,
 }

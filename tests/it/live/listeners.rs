@@ -199,6 +199,6 @@ const LISTENERS: u32 = 50;
 const TALK: Duration = Duration::from_secs(5);
 /// Number of bytes of a range: one second of a recording.
 const RANGE: u64 = 32_000;
-/// Maximum processor time of the capture thread with listeners, as a multiple of the time without. With a live page it
-/// also measures the levels, in five packets a second of each voice.
+/// Maximum processor time of the capture thread with listeners, as a multiple of the time without listeners. With a
+/// live page the thread also measures the levels, in five packets a second of each voice.
 const MOST_MORE: f64 = 1.3;

@@ -226,7 +226,7 @@ fn a_telephone_that_rings_late_is_found_by_its_content() {
 }
 
 /// The trunk's leg names no extension. When it is answered, delivery registers an outbound call. The voices prove that
-/// the extension's leg is the same call, but only after that.
+/// the extension's leg is the same call, but only after the registration.
 #[test]
 fn registered_outbound_call_is_related_and_not_absorbed() {
     let mut site = RewritingPbx::new(Scene::noisy());

@@ -226,7 +226,7 @@ fn simultaneous_calls_between_the_same_numbers_are_never_merged() {
     let calls = parallel(false);
     let legs: Vec<Vec<&str>> = calls.iter().map(|(legs, _)| legs.iter().map(String::as_str).collect()).collect();
     assert_eq!(legs, [["call-0@scene", "call-2@scene"], ["call-1@scene", "call-3@scene"]]);
-    // No call may have legs of two callers. So a leg that could belong to either becomes a call of its own.
+    // No call may have legs of two callers. So a leg that could belong to either call becomes a call of its own.
     let calls = parallel(true);
     assert_eq!(calls.iter().map(|(legs, _)| legs.len()).sum::<usize>(), 4, "{calls:?}");
     assert_eq!(calls.len(), 4, "{calls:?}");

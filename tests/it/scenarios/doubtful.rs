@@ -105,7 +105,7 @@ fn the_caller_who_leaves_the_menu_for_a_telephone_stays_one_call() {
 }
 
 /// The PBX sends the stranger's call through two border controllers. Their legs are answered together with the PBX's
-/// leg, because it caused them.
+/// leg, because that leg caused them.
 #[test]
 fn a_leg_is_not_confirmed_by_the_answers_of_legs_it_caused() {
     for hops in [1, 2] {

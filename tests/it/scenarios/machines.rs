@@ -244,7 +244,7 @@ fn the_extension_comes_along_with_a_session_id() {
 }
 
 /// Makes an outbound call through a proxy on host 8 and the PBX behind it on host 9. The proxy forwards the calls of
-/// both telephones and trunk, so the call passes it twice. Returns the four legs.
+/// both telephones and trunk, so the call passes the proxy twice. Returns the four legs.
 fn hairpin(scene: &mut Scene, phone: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 4] {
     let (mut proxy, mut pbx) = (ScenePhone::new("proxy", 8), ScenePhone::new(DID, 9));
     let number = outside.user.clone();

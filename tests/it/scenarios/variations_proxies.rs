@@ -48,7 +48,7 @@ enum CallIds {
     /// Each dialog has a Call-ID of its own.
     Unique,
     /// The telephones count their calls and have the same private address, so their calls have the same Call-ID. The
-    /// PBX keeps it.
+    /// PBX keeps the Call-ID.
     Counted,
 }
 

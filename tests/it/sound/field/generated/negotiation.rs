@@ -159,7 +159,7 @@ enum StampsAtChange {
     Continue,
     /// The timestamps begin at a random value.
     Anywhere,
-    /// The time since the first packet is counted with the other clock.
+    /// The time since the first packet is counted with the clock of the other codec.
     Converted,
     /// The other codec has an SSRC, sequence numbers and timestamps of its own.
     OtherSource,

@@ -122,7 +122,7 @@ impl SenderStory {
         }
     }
 
-    /// Returns the voices that can be sent in this way.
+    /// Returns the voices that a sender with this behaviour can send.
     fn voices(self) -> &'static [&'static str] {
         match self {
             Self::PacketTimes => &WITHOUT_HEADER,
