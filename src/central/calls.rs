@@ -52,8 +52,9 @@ pub(crate) struct OwnerConflict {
 }
 
 impl ArchiveIndex {
-    /// Returns a page of the calls that a search finds, newest first. All are older than `before`. In these records,
-    /// the field `appliance` is the name of the site, and the paths of recordings are keys in the object store.
+    /// Returns a page of the calls that a search finds, newest first. All these calls are older than `before`. In these
+    /// records, the field `appliance` is the name of the site, and the paths of recordings are keys in the object
+    /// store.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
@@ -112,7 +113,7 @@ impl ArchiveIndex {
         Ok(ClassCounts { by_class: read_counts(&rows), is_least: examined >= most })
     }
 
-    /// Counts the calls that [`IndexCondition::queries`] finds. Each look-up gives at most `most` calls.
+    /// Counts the calls that [`IndexCondition::queries`] finds. Each query returns at most `most` calls.
     async fn count_found(&mut self, condition: &IndexCondition, most: u64) -> Result<ClassCounts, ArchiveError> {
         let found = condition.queries("c.site, c.id, c.heard", most).join(" UNION ");
         let sql = format!("SELECT heard, count(*) FROM ({found}) c GROUP BY heard");

@@ -17,7 +17,7 @@ pub struct DecodeCounters {
     pub(crate) vlan_depth: [u64; 4],
     /// Number of IPv4 packets. A packet in a tunnel and the packet around it count as two.
     pub(crate) ipv4: u64,
-    /// Number of IPv6 packets, counted like IPv4 packets.
+    /// Number of IPv6 packets. A packet in a tunnel and the packet around it count as two.
     pub(crate) ipv6: u64,
     /// Number of UDP datagrams, without those that carry a tunnel.
     pub(crate) udp: u64,

@@ -38,7 +38,7 @@ pub enum TcpStreamEvent<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TcpStreamChunk<'a> {
     /// Capture time of the segment with these bytes. Bytes that waited for an earlier segment keep their own time, so
-    /// it can be up to 3 s before the current frame.
+    /// this time can be up to 3 s before the current frame.
     pub at: Timestamp,
     /// Endpoint that sends the stream.
     pub src: Endpoint,

@@ -58,7 +58,8 @@ pub struct FakeOptions {
     pub orphan_ttl: Duration,
     /// Whether a request to attach still fills the form fields if the file format is refused.
     pub bad_format_applies_mappings: bool,
-    /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say it.
+    /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say
+    /// whether it does.
     pub fields_without_file: bool,
     /// Maximum number of attachments of a task (`too_many_attachments`).
     pub max_attachments: usize,

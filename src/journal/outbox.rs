@@ -196,8 +196,8 @@ fn restrict(path: &Path) {
 const FILE_NAME: &str = "outbox.sqlite";
 /// Maximum number of damaged outbox files that are kept. A further damaged file replaces the last of them.
 const MAX_ASIDE: u32 = 9;
-/// Maximum number of messages, about 100 MB. A busy office produces as many in a day on which a receiver does not
-/// answer.
+/// Maximum number of messages, about 100 MB. A busy office produces that many messages in a day on which a receiver
+/// does not answer.
 const MAX_MESSAGES: u32 = 20_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (

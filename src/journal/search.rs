@@ -177,8 +177,8 @@ impl ClassCounts {
 }
 
 impl Journal {
-    /// Returns a page of at most `limit` calls that a search finds, newest first. All are older than `before` (start in
-    /// µs and id of a call).
+    /// Returns a page of at most `limit` calls that a search finds, newest first. All these calls are older than
+    /// `before` (start in µs and id of a call).
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -1,6 +1,7 @@
 //! Copies the audit of the console and the learnt topology of this site to the central archive.
 //!
-//! Both are small and can be sent twice without harm. So after a restart the audit is sent from the beginning.
+//! The audit and the topology are small and can be sent twice without harm. So after a restart the audit is sent from
+//! the beginning.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

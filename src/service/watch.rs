@@ -68,7 +68,7 @@ pub fn disks(config: &Config) -> DiskWatch {
     ])
 }
 
-/// Checks the disks. Raises an alarm for each disk that has got another level, e.g. from low to full.
+/// Checks the disks. Raises an alarm for each disk whose level has changed since the last check, e.g. from low to full.
 pub(crate) fn check_disks(disks: &mut DiskWatch, alerts: &Alerts) {
     for change in disks.check() {
         let kind = match change.level {

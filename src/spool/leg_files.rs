@@ -429,8 +429,8 @@ fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     bytes[..end].to_vec()
 }
 
-/// Returns the error number (errno) of an error. An error without a number means that the file is not a spool; it
-/// becomes EIO.
+/// Returns the error number (errno) of an error. An error without a number means that the file is not a spool. Such an
+/// error becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     let number = error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),

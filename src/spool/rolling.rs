@@ -340,8 +340,8 @@ const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
 /// Minimum size of the file for a rebuild, bytes. The file must also have doubled since the last rebuild. So rebuilds
 /// at most double the number of bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum size of the blocks that wait for the writer, bytes. Above it, e.g. in a flood of INVITEs, waiting blocks are
-/// dropped and the file is rebuilt.
+/// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
+/// blocks are dropped and the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
 /// Time until the row of an ended call is in the journal. The removal delay is this time plus twice the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);

@@ -29,8 +29,9 @@ pub struct DecoderLimits {
     pub fragment_bytes: usize,
     /// Maximum number of datagrams that wait for missing fragments.
     pub fragment_datagrams: usize,
-    /// Maximum age of an incomplete datagram. Its fragments are sent together. RFC 8200 allows 60 s, but IP ids repeat
-    /// after 65,536 datagrams, so fragments of different datagrams would be joined.
+    /// Maximum age of an incomplete datagram. A sender sends the fragments of a datagram together, so a few seconds are
+    /// enough. RFC 8200 allows 60 s, but IP ids repeat after 65,536 datagrams. With such an age, fragments of different
+    /// datagrams would be joined.
     pub fragment_age: Duration,
     /// Maximum number of TCP streams with a state, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,
@@ -567,7 +568,8 @@ const MAX_COUNTED_INTERFACES: usize = 64;
 /// Maximum number of tunnels around a packet. Three occur, e.g. a remote mirror over an overlay network over an access
 /// tunnel.
 const MAX_TUNNEL_DEPTH: u8 = 8;
-/// Interval between searches for expired state. A live source returns a tick as often while no frames arrive.
+/// Interval between searches for expired state. A live source returns a tick at the same interval while no frames
+/// arrive.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! - The pieces of a datagram are sorted and never overlap.
 //! - Memory is limited in bytes and datagrams, and incomplete datagrams have a maximum age.
 //! - A missing fragment delays no other datagram.
-//! - Of overlapping IPv4 fragments, the bytes of the first are used. An IPv6 datagram with overlapping fragments is
-//!   dropped.
+//! - Of overlapping IPv4 fragments, the bytes of the fragment received first are used. An IPv6 datagram with
+//!   overlapping fragments is dropped.
 //! - An exact duplicate of a fragment is ignored.
 
 use std::collections::{HashMap, VecDeque};
@@ -40,7 +40,7 @@ pub(super) struct IpFragment<'a> {
     pub(super) offset: u32,
     /// Whether further fragments follow ("more fragments" flag).
     pub(super) more: bool,
-    /// Protocol number of the payload. Only that of the first fragment counts.
+    /// Protocol number of the payload. Only the number in the first fragment counts.
     pub(super) protocol: u8,
     pub(super) bytes: &'a [u8],
 }
@@ -288,7 +288,7 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 /// Estimated memory that a piece takes besides its bytes, bytes.
 const PIECE_OVERHEAD: usize = 48;
-/// Maximum number of pieces of a datagram. A datagram of 64 KiB over the smallest usual MTU (576) has 119.
+/// Maximum number of pieces of a datagram. A datagram of 64 KiB over the smallest usual MTU (576) has 119 pieces.
 const MAX_PIECES: usize = 256;
 
 #[cfg(test)]

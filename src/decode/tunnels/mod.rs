@@ -258,8 +258,8 @@ pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     Some(DetectedTunnel::new(TunnelKind::Pppoe, inner))
 }
 
-/// Parses an MPLS label stack (RFC 3032). MPLS does not name its payload. If its first four bits are 4 or 6, it is IP
-/// (RFC 4928). Otherwise it is an Ethernet pseudowire with or without control word (RFC 4448).
+/// Parses an MPLS label stack (RFC 3032). MPLS does not name its payload. If the first four bits of the payload are 4
+/// or 6, the payload is IP (RFC 4928). Otherwise it is an Ethernet pseudowire with or without control word (RFC 4448).
 pub(super) fn mpls(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let bottom = (0..MAX_LABELS).find(|i| be32(data, i * 4).is_none_or(|label| label & 0x100 != 0))?;
     let payload = data.get((bottom + 1) * 4..)?;
