@@ -18,12 +18,12 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Creates evidence about a whole call. Its strength is that of the rule.
+    /// Creates evidence about a whole call, with the strength of the rule.
     pub(super) const fn about_call(rule: CorrelationRule, call: CallKey) -> Self {
         Self { call, leg: None, rule, strength: rule.strength() }
     }
 
-    /// Creates evidence based on one leg of a call. Its strength is that of the rule.
+    /// Creates evidence based on one leg of a call, with the strength of the rule.
     pub(super) const fn about_leg(rule: CorrelationRule, call: CallKey, leg: LegKey) -> Self {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }

@@ -130,7 +130,8 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
     let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
-    // The PBX rings the telephones of a group within a short time. Until then further legs of the group may follow.
+    // The PBX rings all telephones of a group within a short time. So after a leg that was just sent, further legs of
+    // the group may follow.
     let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
     let is_unserved = |call: CallKey| rung(call).max_by_key(|l| l.created_at).is_none_or(is_just_rung);
     let mut unserved = candidates.iter().filter(|e| is_unserved(e.call));

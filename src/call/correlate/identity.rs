@@ -84,14 +84,15 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns the legs with the same Call-ID, without those that may have it by chance.
+/// Returns the legs with the same Call-ID, except legs that may have it by chance.
 fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a Leg)> {
     let legs: Vec<_> = legs_with_call_id(question).collect();
     if is_random(question.dialog.call_id()) {
         return legs;
     }
     let signature = &question.signature;
-    // Two telephones with the same counter may call out with the same number of the office.
+    // Legs that share both numbers are preferred, because two telephones with the same counter may call out with the
+    // same number of the office.
     let kinds: [&dyn Fn(&Leg) -> bool; 3] = [
         &|leg| shares_caller(leg, signature) && shares_called(leg, signature),
         &|leg| shares_caller(leg, signature) || shares_called(leg, signature),

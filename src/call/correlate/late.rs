@@ -37,7 +37,7 @@ impl Correlator<'_> {
         let mut targets: Vec<_> = caused.iter().map(|l| l.machines().1).collect();
         targets.sort_unstable();
         targets.dedup();
-        // Two legs to the same telephone may belong to two callers.
+        // Two legs to the same telephone may belong to two callers, so none is joined.
         if targets.len() != caused.len() || !caused.iter().all(may_join) {
             return Vec::new();
         }

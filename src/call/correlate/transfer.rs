@@ -138,5 +138,5 @@ impl Correlator<'_> {
     }
 }
 
-/// Maximum number of legs whose numbers are stored with a REFER. A call that is transferred has fewer legs.
+/// Maximum number of legs for which numbers are stored with a REFER. A call that is transferred has fewer legs.
 const MAX_PARTY_LEGS: usize = 16;

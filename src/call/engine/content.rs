@@ -46,8 +46,8 @@ impl ContentEvidence {
 }
 
 impl Engine {
-    /// Begins to compare the voices of a leg with those of other legs, if it was answered or its media has changed.
-    /// After an answer, begins this for all legs of the call, because each of them may carry the same sound.
+    /// Begins to compare the voices of a leg with the voices of other legs, if it was answered or its media has
+    /// changed. After an answer, begins this for all legs of the call, because each of them may carry the same sound.
     pub(super) fn watch_changed_leg(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (generation, is_answered) = (leg.dialog.negotiation.generation(), leg.dialog.answered.is_some());
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Begins to compare the voices of all legs of a call with those of other legs, e.g. after a REFER.
+    /// Begins to compare the voices of all legs of a call with the voices of other legs, e.g. after a REFER.
     pub(super) fn watch_call(&mut self, conversation: CallKey) {
         for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
@@ -196,7 +196,7 @@ impl Engine {
         }
     }
 
-    /// Begins comparisons of voices again at fixed intervals. They are for legs that are alone in their calls, and for
+    /// Begins comparisons of voices again at fixed intervals. Compared are legs that are alone in their calls, and
     /// calls with a leg that only numbers joined. So a match is found even if the first comparison found none.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {

@@ -20,8 +20,7 @@ impl Engine {
         if !is_used {
             return false;
         }
-        // RTCP has other values at the position of the SSRC. So if the SSRC is that of a known stream, the packet is
-        // RTP.
+        // RTCP has other values at the position of the SSRC. So if a known stream has this SSRC, the packet is RTP.
         stream.is_some_and(|stream| stream.is_near(packet.sequence))
             || match RtcpForm::of(datagram.payload, datagram.wire_len) {
                 RtcpForm::Compound => false,

@@ -198,7 +198,7 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // For a restored leg, the earlier process has already decided this.
+        // The earlier process has already released the strangers of a restored leg.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }

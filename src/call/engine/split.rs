@@ -1,5 +1,5 @@
-//! Makes separate calls of legs. Legs that still have media after the end of their call become a call, which is related
-//! to the ended call. Legs whose real cause was captured late leave their call.
+//! Makes separate calls of legs, in two cases. Legs that still have media after the end of their call become a call,
+//! which is related to the ended call. Legs with another cause, captured late, leave their call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;

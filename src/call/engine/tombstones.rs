@@ -61,7 +61,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // If the dialog was remembered anew in the meantime, its memory is kept.
+        // If the tombstone was renewed in the meantime, it is kept.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }
