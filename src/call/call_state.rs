@@ -270,8 +270,8 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that are no longer in the call table. They were compacted, or left no spool
-    /// before a restart.
+    /// Returns whether the call had legs that are no longer in the call table. These legs were compacted, or left no
+    /// spool before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }

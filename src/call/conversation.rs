@@ -164,8 +164,8 @@ impl Conversation {
             return true;
         }
         // A relation by content replaces the relation by the rule `ambiguous`, because content decides between the
-        // calls. A relation by a REFER replaces the relation by the rule `consultation`, because it says more: the
-        // party of both calls made a transfer.
+        // calls. A relation by a REFER replaces the relation by the rule `consultation`, because the consultation led
+        // to a transfer.
         let is_better = |known: &RelationRecord| {
             matches!(
                 (known.why, relation.why),

@@ -247,7 +247,7 @@ pub enum Decision {
     Conversation(Box<ConversationState>),
     /// A REFER was captured on the leg, or the state of the REFER changed.
     Refer(Box<ReferRequest>),
-    /// The leg's conversation is related to another conversation. Only earlier versions wrote this.
+    /// The leg's conversation is related to another conversation. Only earlier versions wrote this decision.
     Relate {
         /// Id of the related conversation.
         conversation: String,
@@ -278,7 +278,7 @@ pub enum Decision {
         /// the stream began.
         announced: [bool; 2],
     },
-    /// The stream belongs to a further audio m-line of its side. Its sound is mixed with that of the first m-line.
+    /// The stream belongs to a further audio m-line of its side. Its sound is mixed with the sound of the first m-line.
     FurtherLine {
         /// Number of the stream in this leg.
         stream: u32,

@@ -32,7 +32,7 @@ pub trait LegSink {
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
-    /// Closes the file of a leg. Nothing is added after this.
+    /// Closes the file of a leg. No packet or decision is added afterwards.
     fn close(&mut self, leg: LegId);
     /// Deletes the file of a leg, and forgets the leg.
     fn discard(&mut self, leg: LegId, reason: DiscardReason);

@@ -348,8 +348,8 @@ impl Leg {
         presumed.filter(|(endpoint, _)| !claims.iter().any(|(claim, _)| claim == endpoint)).collect()
     }
 
-    /// Returns the sides behind a NAT whose media may come from an unknown host. Each has a key for the media index:
-    /// the host that sends the other side's SIP, with the port that the side announced.
+    /// Returns the sides behind a NAT that may send their media from an unknown host. Each has a key for the media
+    /// index: the host that sends the other side's SIP, with the port that the side announced.
     pub(crate) fn unplaced_receivers(&self, claims: &[(Endpoint, Side)]) -> Vec<(Endpoint, Side)> {
         let is_translated = |(claim, side): &&(Endpoint, Side)| {
             is_private(self.signaller(*side).ip()) && !is_private(claim.ip()) && !claim.ip().is_multicast()

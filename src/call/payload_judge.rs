@@ -96,7 +96,7 @@ impl PayloadJudge {
         })
     }
 
-    /// Returns the payload type whose format is in doubt.
+    /// Returns the payload type with the doubtful format.
     pub(crate) const fn pt(&self) -> PayloadType {
         self.pt
     }

@@ -74,7 +74,7 @@ impl<'a> CallRoles<'a> {
         };
         let candidates: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
         let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, click_to_call) };
-        // The mirror may show no leg of the caller, only those of the telephones that the PBX rings.
+        // The mirror may show no leg of the caller, only the legs of the telephones that the PBX rings.
         let is_first_rung = click_to_call || party_end(first, legs) == PartyEnd::Callee;
         let rung: Vec<&Leg> = legs
             .iter()
@@ -318,7 +318,7 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
         let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
         o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
     });
-    // The mirror port may show the legs in the wrong order. If a host sent several of them, it is the PBX.
+    // The mirror port may show the legs in the wrong order. If a host sent several legs, it is the PBX.
     let sent = |from: Endpoint, to: Endpoint| {
         legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
     };
@@ -336,8 +336,8 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }
 
-/// Returns whether the PBX sent a leg for an extension whose own leg was captured a moment later. Both legs call the
-/// same number, and the mirror misses the hop that links them.
+/// Returns whether the PBX sent a leg for an extension, and the extension's own leg was captured a moment later. Both
+/// legs call the same number, and the mirror misses the hop that links them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| is_extension(l.parties.from.as_deref(), plan);
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;

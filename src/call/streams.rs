@@ -61,8 +61,8 @@ struct ReceivedPackets {
 #[derive(Clone, Debug, Default)]
 struct PayloadFormats {
     uses: Vec<PayloadUse>,
-    /// Earlier audio codecs of payload types whose format was changed. RFC 3264 section 8.3.2 forbids the change, but
-    /// some devices do it.
+    /// Earlier audio codecs of payload types, if the format of a payload type was changed. RFC 3264 section 8.3.2
+    /// forbids the change, but some devices do it.
     former: Vec<String>,
     /// Index in `uses` of the newest packet's payload type.
     current: usize,
@@ -100,7 +100,8 @@ pub(crate) struct StreamCopies {
 /// Facts that put the announced formats of a stream's payload types in doubt.
 #[derive(Clone, Debug, Default)]
 struct PayloadDoubt {
-    /// Whether the sender uses the payload types of its own description instead of those in the receiver's description.
+    /// Whether the sender uses the payload types of its own description instead of the payload types in the receiver's
+    /// description.
     own_numbers: bool,
     /// For each payload type in doubt, the comparison of its possible formats.
     judges: Vec<PayloadJudge>,
@@ -153,8 +154,8 @@ struct PayloadUse {
 /// Changes of a stream, which the engine writes to the spool as decisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamUpdate {
-    /// Payload types and their formats. The payload type of the newest packet comes last, after those within redundant
-    /// audio.
+    /// Payload types and their formats. The payload type of the newest packet comes last, after the payload types
+    /// within redundant audio.
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
     /// Capture time in the past from which the formats apply; `None` if they apply from now on.
     pub(crate) payloads_since: Option<Timestamp>,
@@ -366,8 +367,8 @@ impl RtpStream {
         self.formats.sketched.filter(|voice| voice.pt == pt)
     }
 
-    /// Makes the next packet count as consecutive, although packets before it are missing. They are in the spool of the
-    /// time before a restart, and rendering counts them.
+    /// Makes the next packet count as consecutive, although packets before it are missing. The missing packets were
+    /// captured before a restart: they are in the spool, and rendering counts them.
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;

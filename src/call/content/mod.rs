@@ -84,7 +84,7 @@ pub(crate) struct RelayLeg {
 pub(crate) struct ProvenRelay {
     /// Leg on which the machine received the sound. Its side is the sender of the sound.
     pub(crate) cause: RelayLeg,
-    /// Leg on which the machine sent the sound on. Its side is that of the machine.
+    /// Leg on which the machine sent the sound on. Its side is the side of the machine.
     pub(crate) effect: RelayLeg,
     /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
@@ -141,7 +141,7 @@ struct LegContent {
 }
 
 /// Counts of the equal blocks of two legs. The leg with the lower id is the first leg. Index 0: the block arrived on
-/// the first leg and left on the second leg. Index 1: the opposite direction.
+/// the first leg and left on the second leg. Index 1: it arrived on the second leg and left on the first leg.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
@@ -224,7 +224,7 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg: ends the comparisons of its streams, and forgets which blocks equal those of other legs.
+    /// Removes a leg: ends the comparisons of its streams, and forgets which of its blocks equal blocks of other legs.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -292,8 +292,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves nothing if it repeats, or if its own stream has it again. It also proves nothing if a third
-        // stream has it to which no machine passes it on.
+        // The block proves nothing if it recurs in its own stream. It also proves nothing if a third stream contains
+        // the block, and no machine passes the block on to this stream.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -500,7 +500,8 @@ const BLOCKS_OF_DIRECTION: u32 = 3;
 const SAME_TIME: Duration = Duration::from_secs(5);
 /// Maximum number of other legs with equal blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
-/// Maximum number of streams that are compared at once: those of 16,000 calls that begin within four seconds.
+/// Maximum number of streams that are compared at once: four streams of each of 16,000 calls that begin within four
+/// seconds.
 const MAX_WATCHES: usize = 65_536;
 /// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;

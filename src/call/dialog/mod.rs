@@ -1,6 +1,6 @@
 //! The state of one dialog, as its captured messages show it (RFC 3261 sections 12 to 15).
 //!
-//! Any message may be missing, doubled or out of order. So the times are those of the first (or last) message of each
+//! Any message may be missing, doubled or out of order. So each stored time belongs to the first (or last) message of a
 //! kind. A later message never undoes the effect of an earlier message.
 
 mod events;

@@ -15,7 +15,8 @@ impl Negotiation {
     /// 1. The m-line of the flow, because each m-line has its own payload types. It is searched in the description of
     ///    the receiver (RFC 3264 section 5.1), in the receiver's early dialogs, and in the description of the sender.
     ///    Some devices use the payload types of their own description.
-    /// 2. The whole description of the receiver, then that of the sender, each followed by the early dialogs.
+    /// 2. The whole description of the receiver, then the whole description of the sender, each followed by the early
+    ///    dialogs.
     /// 3. The unanswered offers of the receiver and of the sender.
     /// 4. The static payload types of RFC 3551.
     pub(crate) fn payload_format(

@@ -56,7 +56,8 @@ impl Negotiation {
         }
     }
 
-    /// Returns the encryption of an m-line. `own` is the description of its sender, `other` that of the other side.
+    /// Returns the encryption of an m-line. `own` is the description of the m-line by its sender, `other` the
+    /// description by the other side.
     fn security_of_line(&self, own: Option<&AudioLine>, other: Option<&AudioLine>) -> StreamSecurity {
         if self.zrtp {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);

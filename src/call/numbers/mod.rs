@@ -145,7 +145,7 @@ impl NumberPlan {
         self.ringing.contains(&host.ip())
     }
 
-    /// Returns the direction of a call by its hosts, for a call whose numbers do not show it. A call to a PBX is
+    /// Returns the direction of a call by its hosts, if its numbers do not show the direction. A call to a PBX is
     /// inbound. If no PBX is known, a call from a public to a private address is inbound.
     pub(crate) fn direction_by_hosts(&self, caller: Endpoint, callee: Endpoint) -> CallDirection {
         let between = |caller: bool, callee: bool| match (caller, callee) {

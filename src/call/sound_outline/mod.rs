@@ -120,7 +120,7 @@ impl SoundOutline {
         }
     }
 
-    /// Compares the sound of one side with that of a side of another leg.
+    /// Compares the sound of one side with the sound of a side of another leg.
     pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
         let windows = self.points.windows(WINDOW).step_by(WINDOW / 2);
         let compared = windows.filter_map(|window| is_same_window(window, side, other, other_side));
@@ -129,7 +129,7 @@ impl SoundOutline {
             (same, all) = (same + usize::from(is_same), all + 1);
         }
         match (same, all) {
-            // One window of two different speeches may look alike.
+            // By chance, one window of two different speeches may look alike. So two windows must match.
             (2.., _) => SoundLikeness::Same,
             _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Different,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
@@ -235,8 +235,8 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     if is_varied && product(0, 1) >= LEAST_CORRELATION * deviations[0] * deviations[1] {
         return Some(true);
     }
-    // The loudness of music or of a tone says little, so its pitch is compared. The noise of a quiet line is steady,
-    // too.
+    // The loudness of a steady sound, e.g. a tone, shows little, so its pitch is compared. The sound must be louder
+    // than the noise of a quiet line, which is steady, too.
     let are_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.min(*b) >= f64::from(LOUD_DB);
     let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB)
         && points.iter().filter(are_loud).count() >= LEAST_LOUD;

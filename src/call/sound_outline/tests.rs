@@ -89,7 +89,7 @@ fn four_seconds_that_look_alike_are_no_proof() {
 
 #[test]
 fn the_noise_of_a_quiet_line_is_no_tone_of_another_leg() {
-    // The amplitude is 48 dB below full scale, and the pitch that of the tone.
+    // The amplitude of the noise is 48 dB below full scale, and its pitch equals the pitch of the tone.
     let noise: Vec<Vec<u8>> = (0..400).map(|n| packet(4, 4, n)).collect();
     assert_eq!(likeness(&tone(4, 8), &noise, 0), SoundLikeness::Different);
     assert_eq!(likeness(&noise, &tone(4, 8), 0), SoundLikeness::Different);
@@ -124,7 +124,7 @@ fn an_outline_stays_within_its_bounds() {
     let newest = outline_of(Side::Caller, 9_000_000, speech(1, 9));
     assert_eq!(newest.compare(Side::Caller, &outline, Side::Caller), SoundLikeness::Same);
     assert_eq!(outline.points.len(), MAX_POINTS);
-    // Times that go back, empty payloads and unknown codecs.
+    // Times that go back, empty payloads and unknown codecs must not cause a panic.
     outline.add(Side::Caller, Timestamp::EPOCH, &[], None);
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MAX), &[], None);
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MIN), &[1], None);

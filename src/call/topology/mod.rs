@@ -32,7 +32,7 @@ pub(crate) struct Topology {
     machines: MachineTable,
 }
 
-/// For each address of a machine with several addresses: the one address that stands for the machine in comparisons.
+/// For each address of a machine with several addresses: the address that stands for the machine in comparisons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 
@@ -170,8 +170,8 @@ impl Topology {
         self.pairs.retain(|_, known| !is_over(known));
     }
 
-    /// Makes room for a new pair of hosts: forgets the pair that was confirmed longest ago, among those that do not
-    /// count as one machine. Returns false if there is none.
+    /// Makes room for a new pair of hosts. Of the pairs that do not count as one machine, forgets the pair that was
+    /// confirmed longest ago. Returns false if there is no such pair.
     fn make_room(&mut self) -> bool {
         if self.pairs.len() < MAX_PAIRS {
             return true;
@@ -230,8 +230,8 @@ impl PairHistory {
     }
 }
 
-/// Adds hosts to the group of addresses that contains one of them, and merges groups that share a host. Does nothing if
-/// the group would become too large.
+/// Adds hosts to the group that contains one of these hosts, and merges groups that share a host. Does nothing if the
+/// group would become too large.
 fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     let (touched, mut rest): (Vec<_>, Vec<_>) =
         std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));
@@ -258,7 +258,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
 
 /// Number of calls between different numbers after which two hosts count as one machine.
 pub const CALLS_TO_BELIEVE: u32 = 3;
-/// Time for which two hosts do not count as one machine after calls have shown the opposite.
+/// Time for which two hosts do not count as one machine after calls have shown two machines.
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Time after which a pair of hosts that no call confirms is forgotten. A site that was idle for so long may have been
 /// rebuilt.
