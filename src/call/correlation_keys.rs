@@ -127,9 +127,9 @@ impl LegSignature<'_> {
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
             strength => strength,
         };
-        // If the new leg goes back to the sender of the older leg, it is usually a call in the opposite direction.
-        // There are two exceptions. Both numbers are the same: a proxy is in front of the PBX. Or the call was
-        // forwarded over the same trunk: the caller is the same, or there is a Diversion header.
+        // A new leg back to the sender of the older leg is usually a call in the opposite direction. There are two
+        // exceptions. Both numbers agree, because a proxy is in front of the PBX. Or the call was forwarded over the
+        // same trunk, as an equal caller or a Diversion header shows.
         let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None

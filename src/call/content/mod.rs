@@ -12,8 +12,8 @@
 //! - A watch ends after [`WATCH_BUDGET`] selected blocks, or after [`WATCH_TIME`] if the stream is mostly silent.
 //! - The table of blocks has a fixed size. If a row (bucket) of the table is full, evidence is lost, but no wrong
 //!   evidence arises.
-//! - A match is withdrawn if its block appears again in its own stream, or in a third stream to which the relay cannot
-//!   continue.
+//! - A match is withdrawn if its block recurs in its own stream. It is also withdrawn if a third stream contains the
+//!   block, and no machine passes the block on to this stream.
 
 mod sketch;
 
@@ -440,9 +440,9 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
 
 /// Returns whether a block in three streams was passed on twice: from `before` to `last`, and from `last` to `own`.
 ///
-/// This is so if the receiver of `last` sent `own`. It is also so if the sender of `own` has neither an address of the
-/// receiver of `before` nor of the sender of `last`. Its address may then be another address of the receiver of `last`.
-/// Otherwise one machine sent the block twice, as in a conference.
+/// This is so if the receiver of `last` sent `own`. It may also be so if the sender of `own` is unknown, i.e. neither
+/// received `before` nor sent `last`. This sender may be another address of the receiver of `last`. In all other cases
+/// one machine sent the block twice, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));
@@ -471,8 +471,8 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at once, it has
-/// 15,000 blocks.
+/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at once, it holds
+/// about 15,000 of its 65,536 blocks.
 const BUCKETS: usize = 16_384;
 /// Value that marks a block as proving nothing. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;

@@ -114,9 +114,9 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
     same_number(leg.signature().to, new.to)
 }
 
-/// Returns whether a machine passed the call on from one leg to the other. The mirror may have shown the later leg
-/// first. A proxy passes a dialog on as its next hop, with the same From tag. So a leg with such a hop before or behind
-/// it at this machine leads to no other dialog.
+/// Returns whether a machine passed the call on from one leg to the other, in either order of capture. If a proxy
+/// passes a dialog on, the next hop has the same From tag. So if a leg has such a hop at this machine, the leg leads to
+/// no other dialog.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);
     let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {

@@ -239,8 +239,8 @@ impl Dialog {
         self.times.ringing_at
     }
 
-    /// Returns the capture time of the last ACK to an INVITE without a captured final response; `None` if there is
-    /// none.
+    /// Returns the capture time of the last ACK, if it acknowledges an INVITE without a captured final response; `None`
+    /// otherwise.
     pub(crate) const fn acked_at(&self) -> Option<Timestamp> {
         self.times.acked_at
     }

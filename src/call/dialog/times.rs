@@ -9,7 +9,7 @@ pub(super) struct DialogTimes {
     pub(super) invited_at: Option<Timestamp>,
     /// Capture time of the first provisional response other than 100.
     pub(super) ringing_at: Option<Timestamp>,
-    /// Capture time of the last ACK to an INVITE without a captured final response.
+    /// Capture time of the last ACK that acknowledges an INVITE without a captured final response.
     pub(super) acked_at: Option<Timestamp>,
     /// Capture time of the first CANCEL.
     pub(super) cancelled_at: Option<Timestamp>,

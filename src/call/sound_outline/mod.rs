@@ -246,7 +246,7 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 
 /// Length of a tenth of a second, ns.
 const TENTH_NS: i64 = 100_000_000;
-/// Time for which a leg is heard after an answer. Within it both parties speak.
+/// Time for which a leg is heard after an answer. In this time, both parties usually speak.
 const LISTEN_TIME: Duration = Duration::from_secs(20);
 /// Maximum number of points of an outline: four answers in one call. A further point replaces the oldest.
 const MAX_POINTS: usize = 800;
