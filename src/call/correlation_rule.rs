@@ -149,7 +149,7 @@ impl CorrelationRule {
     }
 
     /// Returns whether answers at the same time confirm a join by this rule. The leg and another leg of the call must
-    /// be answered within a moment.
+    /// be answered at about the same time.
     pub(crate) const fn is_confirmed_by_answer(self) -> bool {
         matches!(
             self,

@@ -39,8 +39,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Records why an answered leg has no media: it was sent over TCP, or a NAT has probably changed its addresses. The
-    /// evidence for a NAT is stored packets without a known leg between the hosts of this leg, from its last seconds.
+    /// Records why an answered leg has no media: it was sent over TCP, or a NAT has probably changed its addresses. A
+    /// NAT is assumed if packets of no known leg went between the hosts of this leg in its last seconds.
     pub(in crate::call::engine) fn note_missing_media(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
         let is_answered = leg.dialog.answered.is_some();

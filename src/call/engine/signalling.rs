@@ -198,7 +198,7 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // The earlier process has already released the strangers of a restored leg.
+        // The earlier process has already taken legs with another cause out of the call of a restored leg.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }

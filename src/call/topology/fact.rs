@@ -26,8 +26,8 @@ pub struct MachinePair {
     pub first_at: Timestamp,
     /// Wall-clock time of the newest call that showed both addresses to belong to one machine.
     pub last_at: Timestamp,
-    /// Wall-clock time until which the addresses do not count as one machine, because calls showed two machines. `None`
-    /// if no calls did.
+    /// Wall-clock time until which the addresses do not count as one machine, because calls showed that they belong to
+    /// two. `None` if no calls did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }

@@ -258,7 +258,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
 
 /// Number of calls between different numbers after which two hosts count as one machine.
 pub const CALLS_TO_BELIEVE: u32 = 3;
-/// Time for which two hosts do not count as one machine after calls have shown two machines.
+/// Time for which two hosts do not count as one machine after calls have shown that they are two machines.
 const DISTRUST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Time after which a pair of hosts that no call confirms is forgotten. A site that was idle for so long may have been
 /// rebuilt.
