@@ -123,8 +123,8 @@ impl Call {
         &self.other
     }
 
-    /// Returns the next step of a call and the time until then. The step before it was made `at` after the start of the
-    /// call.
+    /// Returns the step of a call after `step`, and the time until then. `at` is the time of `step`, counted from the
+    /// start of the call.
     fn next(&self, step: Step, at: Duration, length: Duration) -> Option<(Step, Duration)> {
         let us = Duration::from_micros;
         Some(match step {

@@ -115,8 +115,8 @@ fn every_packet_twice_is_half_copies_whichever_kind_it_is() {
 #[test]
 fn frames_cut_by_the_snap_length_ask_for_whole_frames() {
     let mut pcap = Vec::from(&packets::write_pcap(packets::ETHERNET, &[])[..]);
-    // A snap length of 96 bytes was the default of old versions of tcpdump. RTP loses its sound, and SIP loses its
-    // session description.
+    // A snap length of 96 bytes was the default of old versions of tcpdump. It cuts the sound off RTP packets and the
+    // session description off SIP messages.
     for p in call() {
         let kept = p.data.len().min(96);
         pcap.extend(((p.at_ns / 1_000_000_000) as u32).to_le_bytes());

@@ -66,7 +66,8 @@ fn a_token_that_is_always_refused_makes_no_storm() {
     let summary = handle.run_until_settled(Duration::from_secs(2));
     assert_eq!((summary.done, summary.owed), (0, 10));
     let [auths, calls, ..] = world.requests();
-    // At most 5 logins at once, then one each 100 ms in these tests (10 s in the product). In 2 s these are 25.
+    // At most 5 logins at once, then one each 100 ms in these tests (10 s in the product). So 25 logins are possible in
+    // 2 s.
     assert!(auths <= 27, "{auths} auths in two seconds");
     assert!(calls <= auths * 5, "{calls} tries with {auths} tokens");
 }

@@ -1,5 +1,5 @@
-//! Tests of worker processes that crash, hang or use too much memory while they render. A decoder for tests does so if
-//! the payload contains a command.
+//! Tests of worker processes that crash, hang or use too much memory while they render. A payload with a command makes
+//! a decoder for tests do this.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

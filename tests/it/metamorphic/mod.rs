@@ -460,7 +460,7 @@ fn media_before_the_invite_is_of_the_call() {
 #[test]
 fn the_answer_before_the_invite_is_an_answer() {
     let name = "g711a_direct";
-    // In the capture the 200 comes 1.210 s after the INVITE. INVITE and 1xx are delayed by 5 ms more, so they arrive
+    // In the capture the 200 comes 1.210 s after the INVITE. INVITE and 1xx are delayed by 1.215 s, so they arrive
     // after the 200.
     let late = |p: &CapturedFrame| begins(p, "INVITE") || begins(p, "SIP/2.0 1");
     let shown = replay_packets(&rewrite::delayed(&frames(name), 1_215 * MS, late));

@@ -163,6 +163,7 @@ fn clock_drift_of_500_ppm_stays_aligned_for_4_hours() {
     assert_in_step("500 ppm for 4 hours", 4.0, [500.0, -500.0], BOUND_MS);
 }
 
-/// Maximum error of the time of a piece of speech, ms. The smallest lag is searched over 2 s each way and averaged over
-/// the same time, which makes 1 ms at 500 ppm. The beginning of the call adds another 1 ms.
+/// Maximum error of the time of a piece of speech, ms. Rendering searches the smallest lag within 2 s before and after
+/// a packet, and averages it over the same time. At 500 ppm the lag changes by 1 ms in 2 s. At the beginning of the
+/// call, where no earlier packets exist, the error is another 1 ms.
 const BOUND_MS: f64 = 3.0;

@@ -243,7 +243,8 @@ fn queue(site: &mut HostedSite, tenant: usize, rng: &mut fastrand::Rng) -> Expec
     site.scene.answer(b);
     site.talk(a, b, rng);
     site.hang_up(a, b, rng);
-    // The caller's leg can be joined only if its direction is unknown, i.e. if both its hosts are public.
+    // The telephone rings after the caller was answered. So only the address of the PBX and the caller's number can
+    // show that the legs are one call.
     let is_joinable = site.trunk.sip.ip() == site.towards[tenant].sip.ip() && site.style == NumberStyle::Same;
     ExpectedConversation { is_joinable, ..site.expect("queue", &[a, b], &[left, right]) }
 }
