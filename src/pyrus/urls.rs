@@ -190,7 +190,7 @@ mod tests {
         assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
         assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
         assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
-        // Foreign are hosts that share only a top-level domain, and IP addresses of the same network.
+        // Hosts that share only a top-level domain are foreign. So are IP addresses of the same network.
         assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
         assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
     }

@@ -305,8 +305,8 @@ impl PostProcessor {
     pub(crate) fn stop_within(mut self, limit: Duration) {
         let threads = std::mem::take(&mut self.threads);
         if !join_within(threads, limit) {
-            // From now on, each thread ends after its current call. If this takes too long, the process ends before.
-            // The next start then removes the half-written files and renders the call again.
+            // From now on, each thread ends after its current call. If this takes too long, the process ends before the
+            // threads do. The next start then removes the half-written files and renders the call again.
             self.pool.is_abandoned.store(true, Ordering::Relaxed);
             tracing::warn!("not every call is rendered: the next start goes on with them");
         }

@@ -232,8 +232,8 @@ const MAX_INDEX_SHARE: u64 = 32;
 /// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in the gap costs less than
 /// another span.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Above it, the nearest
-/// spans are merged, so a restart reads some RTP that it does not need.
+/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Above this number, the
+/// nearest spans are merged, so a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
 /// Maximum length of a conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;

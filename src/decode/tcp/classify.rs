@@ -126,7 +126,7 @@ enum MediaFraming {
 }
 
 /// Examines the first packets of a stream. Two RTP packets of one source with successive numbers prove media. A STUN
-/// packet does so, too: ICE sends STUN before the RTP (RFC 6544 section 3).
+/// packet proves media, too: ICE sends STUN before the RTP (RFC 6544 section 3).
 fn media_framing(data: &[u8]) -> MediaFraming {
     let (mut rest, mut last) = (data, None);
     for _ in 0..MAX_FRAMES {

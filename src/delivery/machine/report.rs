@@ -23,7 +23,7 @@ pub struct DeliverySummary {
     /// the newest.
     pub dead: Vec<TroubledCall>,
     /// Number of requests that were repeated because the outcome of the first attempt was unknown. Pyrus may have
-    /// executed both.
+    /// executed both attempts.
     pub possible_duplicates: u64,
     /// The reason why no call can be delivered at present, as a sentence for the administrator; `None` if calls can be
     /// delivered.
