@@ -482,7 +482,7 @@ const WATCH_BUDGET: u16 = 48;
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Maximum duration of a comparison. If a talker is silent for so long, a later comparison hears the talker.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of the newest blocks of a stream among which a repetition is searched.
+/// Number of the newest blocks of a stream with which a new block is compared to find a repetition.
 const RECENT_BLOCKS: usize = 32;
 /// Maximum time in which a machine passes a packet on, milliseconds. Machines that do not transcode are faster.
 const RELAY_WINDOW_MS: u32 = 200;

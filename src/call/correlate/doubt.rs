@@ -1,6 +1,8 @@
 //! Doubtful legs: a number joined them to a call, and nothing else shows that they belong to it. Their sound is
 //! compared with the sound of the recorded leg.
 //!
+//! A *group* is a set of legs that carry the same sound. The *recorded group* contains the recorded leg.
+//!
 //! A PBX that passes a call on also passes the answer and the BYE on, within milliseconds. A caller in a queue, a voice
 //! menu or a voice mail was answered before, so the answer of a telephone proves nothing. A second caller may have the
 //! same number as the first caller. If the mirror misses the leg of the second caller, the telephone that the PBX rings
