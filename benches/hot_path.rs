@@ -173,7 +173,8 @@ fn udp(src: Address, dst: Address, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Number of bytes of voice. Each packet takes a part of them.
+/// Number of random bytes that serve as voice. The payload of each packet is 160 of these bytes, from a position of its
+/// own.
 const VOICE_BYTES: usize = 65_536;
 /// Number of packets at the beginning of a call in which content evidence certainly still examines the voice. It
 /// examines every eighth block of a voice, up to 48 blocks; a packet has two blocks.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// An IP address and a port. IPv4 is stored as IPv4-mapped IPv6. So `::ffff:192.0.2.2` in an SDP and `192.0.2.2` in an
 /// RTP packet are equal (RFC 5118 section 4.9).
 ///
-/// The fields are as small as they can be, because the map of all flows is read for each media packet.
+/// The fields are as small as possible, to keep the map of all flows small. This map is searched for each media packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The IPv6 address as two numbers: its first and its last 8 bytes.

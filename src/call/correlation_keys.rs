@@ -417,8 +417,8 @@ pub(crate) struct CorrelationIndex {
 }
 
 impl CorrelationIndex {
-    /// Adds a leg. Returns its index keys, by which [`CorrelationIndex::remove`] finds it again. The caller must store
-    /// the keys, because the headers of the leg may change.
+    /// Adds a leg. Returns its index keys, by which [`CorrelationIndex::remove`] finds it again. Store these keys with
+    /// the leg, because its headers may change before it is removed.
     pub(crate) fn add(&mut self, leg: LegKey, keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {

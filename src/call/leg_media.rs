@@ -40,7 +40,8 @@ pub(crate) struct LegMedia {
     watched_state: Option<WatchedState>,
     missed_watch_at: Option<Timestamp>,
     voice_blocks: [u32; 2],
-    /// Sketch of both voices, for the voice prints in the record; `None` before the first block.
+    /// Sketch of both voices: the blocks from which the voice prints in the record are made. `None` before the first
+    /// block.
     sketch: Option<Box<VoiceSketch>>,
     outline: Option<Box<SoundOutline>>,
 }
@@ -145,7 +146,8 @@ impl LegMedia {
         self.voice_blocks
     }
 
-    /// Adds a voice packet that this side sent to the sketch of the leg's voices.
+    /// Adds a voice packet of this side to the sketch, i.e. the selected blocks of both voices from which voice prints
+    /// are made.
     pub(crate) fn sketch_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
         self.sketch.get_or_insert_default().handle_payload(side, voice, payload, at);
     }

@@ -27,8 +27,8 @@ pub(crate) struct MediaReceiver {
     pub(crate) side: Side,
 }
 
-/// Index of a stream among the streams of its leg. It is small, because the map of all flows is read for each media
-/// packet; a leg has at most some thousand streams.
+/// Index of a stream among the streams of its leg. A leg has at most some thousand streams, so 32 bits are enough. They
+/// keep the map of all flows small, because this map is searched for each media packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamIndex(u32);
 
@@ -80,7 +80,7 @@ impl MediaIndex {
         &self.announced
     }
 
-    /// Returns the sides of legs by their announced addresses, so that the caller can change the table.
+    /// Returns the sides of legs by their announced addresses, to change them.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }

@@ -103,7 +103,7 @@ struct PayloadDoubt {
     /// Whether the sender uses the payload types of its own description instead of the payload types in the receiver's
     /// description.
     own_numbers: bool,
-    /// For each payload type in doubt, the comparison of its possible formats.
+    /// The comparisons of possible formats, one for each payload type with a doubtful announced format.
     judges: Vec<PayloadJudge>,
     /// Number of packets with another format than the receiver announced for their payload type.
     mistaken: u64,
@@ -679,10 +679,12 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
 /// Maximum time into the past for which a newly found format applies, ns. The reader of the spool can sort entries that
 /// are this late.
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
-/// Time without a packet after which a stream may be reused for another SSRC. By then no packet of the old SSRC is in
-/// transit. So rendering takes no packet of the new SSRC for a late packet.
+/// Time without a packet after which another SSRC on the same flow may continue the stream. After this time, no packet
+/// of the old SSRC is still in transit. So rendering does not mistake a packet of the new SSRC for a late packet of the
+/// old.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
-/// Maximum number of payload types in doubt. A device offers two or three dynamic payload types.
+/// Maximum number of payload types of a stream for which the true format is determined from the payloads. A device
+/// offers two or three dynamic payload types.
 const MAX_JUDGES: usize = 8;
 /// Maximum number of payload types of a stream. If there are more, the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;

@@ -37,7 +37,7 @@ pub(crate) struct TimedOutDialogs {
     next: u64,
 }
 
-/// Packets that have come back to a dialog so far.
+/// The packets that have arrived at the addresses of a dialog since its media timeout.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReturningMedia {
     packets: u32,
@@ -145,10 +145,10 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
     (x.same_host(a) && y.same_host(b)) || (x.same_host(b) && y.same_host(a))
 }
 
-/// Maximum number of dialogs that are stored, about 4 KiB each. Lost BYEs and people who are silent for minutes are
-/// rare.
+/// Maximum number of dialogs that are stored, about 4 KiB each. A dialog is stored only after a lost BYE or minutes
+/// without media, and both are rare.
 const MAX_TIMED_OUT: usize = 512;
-/// Number of packets that must come back before a call continues: 200 ms of voice.
+/// Number of packets that must arrive for a timed-out dialog before its call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Maximum time between two packets that come back to a dialog.
+/// Maximum time between two packets that arrive for a timed-out dialog.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

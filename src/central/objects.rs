@@ -265,7 +265,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
 /// Time that the store may take to answer after the transfer, seconds.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Time limit for one recording, in addition to the time of its transfer.
+/// Time limit for storing one recording: to connect and to wait for the answer. The time of the transfer is added to
+/// it.
 const PATIENCE: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + SLOWEST_ANSWER_S);
 /// Maximum time for one request: the transfer of [`MAX_SINGLE_PUT`] bytes over the slowest line, plus the time for the
 /// answer.

@@ -25,7 +25,7 @@ pub(super) struct MirrorFacts {
 }
 
 impl MirrorFacts {
-    /// Returns the facts as a table of the interfaces and a list.
+    /// Returns the HTML of these facts: a table of the interfaces, and a list of the other facts.
     pub(super) fn html(&self, lang: Lang, interfaces: &[String], status: &ServiceStatus, now: Timestamp) -> Markup {
         let t = |en, ru| lang.of_two(en, ru);
         html! {

@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Age up to which calls of two sites are listed: a day.
+/// Maximum age of a call in the list of conflicts between sites: a day.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

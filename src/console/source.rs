@@ -20,7 +20,7 @@ pub(super) enum ConsolePlace {
     /// One recorder, with its journal, its live calls and its health.
     #[default]
     Recorder,
-    /// A central archive with the calls of all sites, without live calls and without changes of calls.
+    /// A central archive with the calls of all sites. It has no live calls, and its calls cannot be changed.
     Centre,
 }
 

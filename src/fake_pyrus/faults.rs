@@ -183,9 +183,9 @@ pub enum PyrusFault {
     /// The fake replies with status 202 and `{"Message":…}`, as old servers on premises reply to unknown paths.
     #[serde(rename = "message_202")]
     Message202,
-    /// The listener of the endpoint refuses connections for this time. For `upload` it is the listener of the files
-    /// host. This time begins when the step becomes the first in the queue, and not at a request, because a refused
-    /// connection is no request.
+    /// The listener of the endpoint (for `upload`: of the files host) refuses connections for this time. The time
+    /// begins when the step becomes the first in the queue. It cannot begin at a request, because a refused connection
+    /// carries none.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// The reply to `auth` names these URLs.
     HttpApiUrl {

@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::text::hex;
 
-/// The parsed part of an upload's body.
+/// The body of an upload, as far as it was parsed.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
     /// Headers of the parts, in order.

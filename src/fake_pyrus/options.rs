@@ -216,9 +216,9 @@ pub enum ResponsibleEmpty {
     /// The reply does not have the member `responsible_person`.
     #[default]
     Absent,
-    /// The value of the member is the literal `null`.
+    /// The value of `responsible_person` is the literal `null`.
     Null,
-    /// The value of the member is the empty object `{}`.
+    /// The value of `responsible_person` is the empty object `{}`.
     Object,
 }
 

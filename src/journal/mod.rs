@@ -4,10 +4,10 @@
 //!
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
 //!    `external_id` in Pyrus and the beginning of the call's file names.
-//! 2. **A request is announced before it is sent.** Before the first byte of a request is sent, the row of the delivery
-//!    says "registering" or "attaching". The row is durable (WAL, `synchronous=FULL`). The answer is durable before the
-//!    next request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may
-//!    or may not have carried out the request. Every other row says exactly what Pyrus has.
+//! 2. **A request is announced before it is sent.** Before the first byte of a request leaves, the delivery's row says
+//!    "registering" or "attaching". The row is durable (WAL, `synchronous=FULL`). The answer is durable before the next
+//!    request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may or
+//!    may not have carried out the request. Every other row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file.** A recording gets its row after its rename and the fsync of its
 //!    folder. The row has the size and the SHA-256. A file to be removed is marked in the journal first. Encryption
 //!    gives a file a new name. Then the row has the new name, and the list of leftovers (files to be removed) has the

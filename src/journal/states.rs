@@ -11,7 +11,7 @@
 //!   the error once, and then counts the pages as written. When SQLite reads the log, it stops at the first lost page.
 //!   So [`Journal::write`] copies the log into the database and empties it before it begins the next commit. Spools are
 //!   removed and requests are sent to Pyrus only after a confirmed commit. A write that fails has changed nothing, so
-//!   its caller can repeat it.
+//!   it can be repeated.
 //! - A failed sync concerns every process that writes the journal, e.g. a command beside the service. So a marker file
 //!   shows the failure to the other processes, until the log is emptied. This file need not survive a power cut,
 //!   because the log then shows which pages are lost.

@@ -14,7 +14,7 @@ pub enum UploadVia {
     /// The host that the `auth` response names for files; the API host if the response names none.
     #[default]
     Auto,
-    /// The same host as with [`UploadVia::Auto`].
+    /// The same as [`UploadVia::Auto`], i.e. the host for files.
     Files,
     /// Recordings always go to the API host.
     Api,

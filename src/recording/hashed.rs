@@ -4,8 +4,8 @@
 //! boundaries.
 //!
 //! A WAV header contains the length of the file, so it is written twice: first a preliminary header, at the end the
-//! final one. The caller passes the expected final header in advance, and the hash starts with it. If the final header
-//! differs, the hash is useless, and the file must be read again.
+//! final one. The writer of the recording passes the expected final header in advance, and the hash starts with it. If
+//! the final header differs, the hash is useless, and the file must be read again.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -42,7 +42,8 @@ struct FileHashState {
 }
 
 impl HashedFile {
-    /// Wraps an empty file. `expected` is the expected final header. The caller may write the header a second time.
+    /// Wraps an empty file. `expected` is the expected final header. The header may be written a second time, at the
+    /// end.
     pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {

@@ -147,8 +147,8 @@ const MAX_BYTES: u64 = 8 + 4 * 28_800;
 mod tests {
     use super::*;
 
-    /// Finds the peaks by a slow and simple method, directly from the definition of a piece. The test compares the fast
-    /// method with it.
+    /// Finds the peaks slowly but simply: computes for each sample the piece to which it belongs. The test compares
+    /// [`PeakFinder`] with this function.
     fn plain(frames: &[[i16; 2]], expected: u64, pieces: u64) -> [Vec<(i16, i16)>; 2] {
         let pieces = pieces.min(expected);
         let mut out = [vec![(i16::MAX, i16::MIN); pieces as usize], vec![(i16::MAX, i16::MIN); pieces as usize]];

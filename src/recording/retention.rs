@@ -6,8 +6,8 @@
 //!   after all others.
 //! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
 //!
-//! The functions of this module only plan removals. The caller writes each removal into the journal before it removes
-//! files.
+//! The functions of this module only plan removals. Each removal must be written into the journal before its files are
+//! removed.
 
 use std::collections::HashSet;
 use std::io;

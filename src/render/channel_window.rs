@@ -200,6 +200,6 @@ impl ChannelWindow {
     }
 }
 
-/// Maximum number of pieces of silence that a channel stores: those of three streams with packets of 10 ms over the
-/// longest window.
+/// Maximum number of pieces of digital silence that a channel stores. It suffices for three streams with packets of 10
+/// ms over the longest window.
 const MAX_WITHHELD: usize = 4_800;

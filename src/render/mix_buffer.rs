@@ -283,8 +283,7 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Divisor of a second: after a pause of a tenth of a second, a stream counts as silent. A stream that sounds again
-/// sooner was never silent.
+/// Divisor that gives a tenth of a second. A stream counts as silent only after a pause of this length.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
 /// or four.

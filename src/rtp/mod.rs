@@ -1,7 +1,7 @@
 //! Parses RTP packets (RFC 3550), classifies packets on a media port (RFC 7983), and keeps statistics of streams
 //! ([`stats`]).
 //!
-//! Many payloads of other protocols can be parsed as RTP, too. So callers treat a packet as RTP only if a session
+//! Many payloads of other protocols can be parsed as RTP, too. So other modules treat a packet as RTP only if a session
 //! description announced its address.
 
 mod neighbours;

@@ -321,7 +321,8 @@ const MIN_STRIKES: u32 = 2;
 const MIN_CALLS: u64 = 3;
 /// Minimum number of pairs of hosts with RTP for the finding that only one direction is captured.
 const MIN_PAIRS: u64 = 2;
-/// If a window has fewer than [`MIN_CALLS`] calls, calls are counted for this time instead.
+/// Maximum time over which calls are counted. The count continues over several windows until it has [`MIN_CALLS`] calls
+/// or this time is over.
 const CALLS_FOR: Duration = Duration::from_secs(3600);
 /// Minimum length of a call that must have media. The rules of the doctor use the same length.
 const MIN_TALK: Duration = Duration::from_secs(2);

@@ -87,8 +87,8 @@ fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyho
     Ok(journal.records_refreshed(std::slice::from_ref(stale))?)
 }
 
-/// Starts the thread that rewrites out-of-date records. When the thread is stopped, it rewrites them a last time. So
-/// delivery must end before this thread is stopped.
+/// Starts the thread that rewrites out-of-date records. When the thread is stopped, it rewrites them a last time. Stop
+/// delivery before this thread, because records must also show the last changes of delivery.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.

@@ -79,7 +79,7 @@ impl MemorySpool {
         }
     }
 
-    /// Writes the spool of a closed leg to a file of its own, for another process. The caller removes the file.
+    /// Writes the spool of a closed leg to a file of its own, for another process. The file must be removed after use.
     ///
     /// # Errors
     /// Fails if the file cannot be written, or the spool cannot be read.

@@ -184,7 +184,8 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Passes on each event as soon as its legs are written. The events of each call stay in order.
+    /// Sends each held call event to its receiver, if the files of its legs are written. The events of each call stay
+    /// in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;

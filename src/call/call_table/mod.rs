@@ -180,7 +180,7 @@ impl CallTable {
 
 /// Methods that add, move and remove legs and calls.
 impl CallTable {
-    /// Adds a call without legs. The caller must then add its first leg.
+    /// Adds a call without legs. The code that calls this function must then add the first leg of the call.
     pub(crate) fn insert_call(&mut self, call: Conversation) -> CallKey {
         let id = call.id.clone();
         let key = self.calls.insert(Box::new(call));

@@ -117,7 +117,7 @@ struct BlockSeen {
     /// Number of the last but one comparison that found this block; if only one comparison found it, the number of that
     /// comparison. 0 if the entry is empty.
     before: u32,
-    /// Number of the last comparison that found this block, or [`VOID`] if the block proves nothing.
+    /// Number of the last comparison that found this block, or [`VOID`] if the block cannot prove a relay.
     last: u32,
 }
 
@@ -125,7 +125,8 @@ struct BlockSeen {
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes of the newest compared blocks of the stream. If a block is among them, it repeats and proves nothing.
+    /// Hashes of the newest compared blocks of the stream. If a block is among them, it repeats and cannot prove a
+    /// relay.
     recent: [u32; RECENT_BLOCKS],
     /// Number of blocks compared so far, at most [`WATCH_BUDGET`].
     spent: u16,
@@ -175,8 +176,8 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins the comparison of a stream with other streams, in place of the comparison `old`. Returns `None` if the
-    /// codec can prove nothing, or if too many streams are compared.
+    /// Begins the comparison of a stream with other streams, in place of the comparison `old`. Returns `None` if blocks
+    /// of this codec cannot prove a relay, or if too many streams are compared.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -292,8 +293,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves nothing if it recurs in its own stream. It also proves nothing if a third stream contains
-        // the block, and no machine passes the block on to this stream.
+        // The block proves no relay if it recurs in its own stream. It also proves none if a third stream contains the
+        // block, and no machine passes the block on to this stream.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -450,7 +451,7 @@ fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<St
 }
 
 /// Returns the length of a block in bytes: 10 ms of a codec with a constant bit rate. Returns 0 if whole payloads of
-/// the codec are compared, and `None` if the codec proves nothing.
+/// the codec are compared, and `None` if blocks of the codec cannot prove a relay.
 ///
 /// Blocks of 10 ms are equal even if the machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
@@ -474,7 +475,7 @@ fn is_selected(block: &[u8]) -> bool {
 /// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at once, it holds
 /// about 15,000 of its 65,536 blocks.
 const BUCKETS: usize = 16_384;
-/// Value that marks a block as proving nothing. It stands in place of the number of a comparison.
+/// Value that marks a block that cannot prove a relay. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;
 /// Number of blocks after which a comparison is over: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;

@@ -24,7 +24,7 @@ pub(crate) struct SketchedVoice {
 }
 
 impl SketchedVoice {
-    /// Returns the voice for a sketch. Returns `None` if its codec can prove nothing.
+    /// Returns the voice for a sketch. Returns `None` if equal blocks of its codec do not show an equal voice.
     pub(crate) fn of(voice: WatchedVoice<'_>) -> Option<Self> {
         Some(Self { pt: voice.pt, block: block_bytes(voice.encoding)? })
     }

@@ -91,18 +91,18 @@ fn one_direction_proves_a_relay_only_through_a_known_machine() {
 #[test]
 fn what_leaves_or_arrives_twice_is_no_relay() {
     let play = |streams: &[(StreamEnds, u64, i64)]| Streams::new(streams).play(200, speech);
-    // Music on hold proves nothing: the same host sends it to two telephones.
+    // Music on hold proves no relay: the same host sends it to two telephones.
     assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
-    // The same file proves nothing: two telephones play it to one host.
+    // A file that two telephones play to one host proves no relay.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
-    // A conference proves nothing: the voice of one talker goes to two others.
+    // A conference proves no relay: its host sends the voice of one talker to two other telephones.
     let fan_out = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Callee, 5, 2), 1, 1),
         (stream(3, Side::Callee, 5, 3), 1, 1),
     ];
     assert!(play(&fan_out).is_empty());
-    // An echo test proves nothing: both directions belong to one leg.
+    // An echo test proves no relay, because both directions belong to one leg.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 1, 0), (stream(1, Side::Callee, 5, 1), 1, 20)]).is_empty());
 }
 

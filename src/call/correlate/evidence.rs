@@ -28,7 +28,8 @@ impl Evidence {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }
 
-    /// Returns this evidence with a lower strength: it relates the two calls, and joins no leg.
+    /// Weakens this evidence: it only relates the new leg's call to the call of the evidence, and does not join the
+    /// two.
     pub(super) const fn relating(self) -> Self {
         Self { strength: EvidenceStrength::Relation, ..self }
     }

@@ -11,7 +11,7 @@ use crate::call::leg::Leg;
 
 /// A leg that already belongs to a call, and about which rules are asked again.
 pub(super) struct OpenLeg<'a> {
-    /// The facts from which the rules decide.
+    /// The call table and the knowledge about the site, from which the correlation rules decide.
     pub(super) correlator: Correlator<'a>,
     /// Key of the leg in the call table.
     pub(super) key: LegKey,

@@ -21,8 +21,8 @@ use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Returns the evidence of the rule `directed_pickup`: the dialled pickup code ends with an extension, and these calls
-/// ring at this extension.
+/// Returns the evidence of the rule `directed_pickup`: the new leg dials a pickup code that ends with an extension. The
+/// returned calls ring at this extension.
 pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
@@ -38,16 +38,16 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
-/// Returns the evidence of the rule `group_pickup`: these ringing calls were picked up when the PBX answered the pickup
-/// code on this leg.
+/// Returns the evidence of the rule `group_pickup`: the leg `subject` dials a pickup code. The returned calls rang, and
+/// were picked up when the PBX answered this leg.
 pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();
     calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
 }
 
-/// Returns the evidence of the rule `forwarded_outside`: the PBX forwarded these calls to the outside telephone of this
-/// leg.
+/// Returns the evidence of the rule `forwarded_outside`: by the leg `subject`, the PBX forwarded a call to an outside
+/// telephone. The returned calls are those that it may have forwarded.
 pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();

@@ -132,8 +132,8 @@ impl Engine {
     }
 
     /// Begins or ends the sketch of a stream's voice, from which the voice prints in the record are made. Encrypted
-    /// media gets no sketch, because its bytes prove nothing. Test calls get none, because they have the same voices at
-    /// every site.
+    /// media gets no sketch, because its bytes say nothing about the voice. Test calls get none, because they have the
+    /// same voices at every site.
     fn sketch_stream(&mut self, StreamRef { slot, index }: StreamRef) {
         if !self.settings.config.has_voice_prints {
             return;
@@ -170,7 +170,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // An empty list allocates no memory, and most packets prove nothing.
+        // An empty list allocates no memory, and most packets prove no relay.
         let mut relays = Vec::new();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
             && let Some(stream) =

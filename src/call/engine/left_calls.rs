@@ -21,11 +21,11 @@ use crate::time::Timestamp;
 /// The left calls (live calls of an earlier process without a spool) that may still continue.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
-    /// Calls of an earlier process that left no spool, by id.
+    /// Left calls, by id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Legs of these calls, by Call-ID.
+    /// Legs of the left calls, by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Earliest capture time at which one of these calls ends; `None` if there are none.
+    /// Earliest capture time at which a left call ends; `None` if there are no left calls.
     next_at: Option<Timestamp>,
 }
 
@@ -70,8 +70,8 @@ impl LeftCalls {
 }
 
 impl Engine {
-    /// Adds a call of an earlier process that left no spool. A later leg with one of its Call-IDs continues it. If no
-    /// such leg comes in time, the call ends with the event `ended`.
+    /// Adds a left call: a call that was live in an earlier process and has no spool. A later leg with one of its
+    /// Call-IDs continues the call. If no such leg comes in time, the call ends with the event `ended`.
     pub fn handle_left_call(&mut self, ended: EndedCall, now: Timestamp) {
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.clock.wall_offset_ns.saturating_neg()));
         let ends_at = match (capture(ended.record.answered_at), capture(ended.record.invited_at)) {

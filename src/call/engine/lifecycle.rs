@@ -152,7 +152,8 @@ impl Engine {
         while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call(sink) {}
     }
 
-    /// Ends the call that has waited longest, unless one of its legs is open again. Returns false if no call waits.
+    /// Takes the first call out of the queue of calls that wait until all spools are read. Finishes the call, unless
+    /// one of its legs is open again. Returns false if the queue is empty.
     pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {

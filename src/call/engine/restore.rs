@@ -66,7 +66,7 @@ pub(super) struct RestoreState {
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,
-    /// Keys of calls with closed legs only, in the order in which they closed.
+    /// Keys of the calls that wait until all spools are read, in the order in which their last legs closed.
     over: VecDeque<CallKey>,
     /// Relations of calls that have ended, by id of the call. The journal has them.
     relations: HashMap<String, Vec<RelationRecord>, foldhash::fast::RandomState>,

@@ -73,7 +73,8 @@ impl Engine {
     }
 }
 
-/// Maximum time between two packets of a call, unless it is silent.
+/// Time, in addition to [`SEGMENT_SETTLE`], for a packet that shows that a segment is complete. If none comes, the call
+/// is silent.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year: the maximum length of a segment.
 const YEAR_S: u64 = 366 * 86_400;

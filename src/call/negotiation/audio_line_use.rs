@@ -36,8 +36,8 @@ impl Negotiation {
         }
     }
 
-    /// Returns the m-lines that both sides use for audio. Each is a pair: as described by `sender`, and as described by
-    /// the other side.
+    /// Returns the m-lines that both sides use for audio. The first value of each pair is the description by `sender`,
+    /// the second the description by the other side.
     pub(super) fn common_lines(&self, sender: Side) -> Vec<(&AudioLine, &AudioLine)> {
         let (Some(own), Some(other)) = (self.announced(sender), self.announced(sender.other())) else {
             return Vec::new();
@@ -46,8 +46,9 @@ impl Negotiation {
         own.lines.iter().filter_map(|line| Some((line, theirs(line)?))).collect()
     }
 
-    /// Returns the m-line of a flow (source, destination): as described by `sender`, and as described by the other
-    /// side. If both sides use only one m-line, every flow belongs to it.
+    /// Returns the m-line to which a flow (source, destination) belongs. The first value is its description by
+    /// `sender`, the second its description by the other side. If both sides use only one m-line, every flow belongs to
+    /// it.
     pub(super) fn lines_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> Option<(&AudioLine, &AudioLine)> {
         let common = self.common_lines(sender);
         let line = line_of(&common, flow).or((common.len() == 1).then_some(0))?;

@@ -74,8 +74,8 @@ impl Negotiation {
         self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
     }
 
-    /// Records the offer in an in-dialog request of the side `by`. The caller must have called [`Negotiation::begin`]
-    /// for this request.
+    /// Records the offer in an in-dialog request of the side `by`. [`Negotiation::begin`] must have been called for
+    /// this request before.
     pub(crate) fn offer(&mut self, by: Side, description: AudioDescription) {
         let is_first = self.announced(by).is_none();
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };

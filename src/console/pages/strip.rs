@@ -146,7 +146,7 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 
 /// Length of a slot: a quarter of an hour.
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
-/// Number of slots in a strip. The last slot begins less than a quarter of an hour ago.
+/// Number of slots in a strip: those of 24 hours. The last slot is the current quarter of an hour.
 const SLOTS: u32 = 96;
 /// The last hours of the strip have no time labels: the label "now" needs the space, at least on a narrow screen.
 const LABEL_MARGIN: Duration = Duration::from_secs(15_000);

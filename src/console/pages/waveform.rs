@@ -38,7 +38,7 @@ pub(in super::super) enum MarkKind {
     /// Missing packets of one side, drawn as a bar in the lane of the side: number of packets, and duration of the
     /// concealment in milliseconds.
     Loss { packets: u64, concealed_ms: u64 },
-    /// Any other event, drawn as a dashed line.
+    /// An event for which there is no separate kind of mark, drawn as a dashed line.
     Event(EventKind),
 }
 

@@ -71,7 +71,7 @@ fn page_and_api_tell_each_request_with_its_time_and_answer() {
         (&serde_json::json!(9), &serde_json::json!("no response"))
     );
     assert!(api["alarm"].as_str().is_some_and(|text| text.starts_with("Pyrus cannot be reached")), "{api}");
-    // A listener sees the requests. Only an administrator sees the reasons of failures, and the reason why no call can
+    // A listener sees which requests to Pyrus failed. Only an administrator sees why they failed, and why no call can
     // be delivered.
     assert!(api["attempts"][1]["reason"].is_string());
     office.add("anna", AccountRole::Admin, &[]);

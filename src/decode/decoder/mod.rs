@@ -153,7 +153,7 @@ impl FrameDecoder {
     }
 
     /// Drops fragments and TCP state that have waited too long. [`Self::handle_frame`] calls this method. While no
-    /// frames arrive, the caller must call it whenever the capture source returns a tick.
+    /// frames arrive, call it whenever the capture source returns a tick.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut DecodedSink<'_>) {
         self.next_expiry = now + EXPIRY_INTERVAL;
         self.tcp.expire(now, &mut self.counters, sink);
@@ -503,7 +503,7 @@ impl FrameDecoder {
         self.tcp.handle(&segment, &mut self.counters, sink);
     }
 
-    /// Finds TURN messages in a segment, and passes on the media in them.
+    /// Finds TURN messages in a segment, and outputs the media in them as datagrams.
     fn relayed_over_tcp(&mut self, segment: &TcpSegment<'_>, sink: &mut DecodedSink<'_>) {
         let TcpFlow { src, dst } = segment.flow;
         if !self.turn.may_relay((src, dst), segment.payload) {

@@ -45,7 +45,7 @@ pub(super) struct IpFragment<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The payload of a complete datagram. The caller gives its buffer back by [`FragmentReassembler::recycle`].
+/// The payload of a complete datagram. After use, [`FragmentReassembler::recycle`] takes its buffer back.
 #[derive(Debug)]
 pub(super) struct ReassembledPayload {
     pub(super) protocol: u8,

@@ -82,7 +82,7 @@ struct TcpDirection {
 enum TcpStreamPhase {
     /// The bytes so far do not show yet whether the stream is SIP.
     Classifying { held: Vec<u8>, start: TcpStreamStart },
-    /// The stream is SIP: its bytes are passed on.
+    /// The stream is SIP: its bytes are output.
     Followed,
     /// The stream is not SIP: its bytes are dropped.
     Ignored,
@@ -108,8 +108,7 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment may be needed. If not, the caller need not check whether it is a
-    /// duplicate.
+    /// Returns whether the bytes of this segment may be needed. If not, the check for duplicates can be skipped.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -118,7 +117,7 @@ impl TcpReassembler {
                 .is_none_or(|s| !matches!(s.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed))
     }
 
-    /// Handles a segment: puts its bytes in order, and passes them on if the stream is SIP.
+    /// Handles a segment: puts its bytes in order, and outputs them if the stream is SIP.
     pub(super) fn handle(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if segment.flags & RST != 0 {
             return self.reset(segment, sink);
@@ -181,7 +180,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Passes on all bytes that wait behind holes. Called at the end of the capture.
+    /// Gives up all holes at the end of the capture, and outputs the bytes that wait behind them.
     pub(super) fn give_up_all_holes(&mut self, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         for flow in std::mem::take(&mut self.holes) {
             let Some(stream) = self.streams.get_mut(&flow) else { continue };
@@ -408,7 +407,8 @@ impl ClassificationCounts {
 }
 
 impl TcpStreamPhase {
-    /// Handles bytes that are in order: passes them on, or classifies the stream first.
+    /// Handles bytes that are in order. Outputs them if the stream is known to be SIP; otherwise first classifies the
+    /// stream.
     fn take(
         &mut self,
         piece: OrderedPiece<'_>,

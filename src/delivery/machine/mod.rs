@@ -72,8 +72,8 @@ pub enum NextAction {
     Idle,
 }
 
-/// The state machine of delivery. It performs no I/O. The documentation of [`crate::delivery`] lists the rules that its
-/// caller must follow.
+/// The state machine of delivery. It performs no I/O. The documentation of [`crate::delivery`] lists the rules for the
+/// code that executes its actions.
 #[derive(Debug)]
 pub struct DeliveryMachine {
     policy: DeliveryPolicy,

@@ -39,9 +39,9 @@ pub(crate) struct ReportCounts {
     pub(crate) sip_messages: u64,
     /// Number of RTP streams, whether or not they belong to a known call.
     pub(crate) rtp_streams: u64,
-    /// Number of RTP packets of these streams. The same packet delivered twice counts once.
+    /// Number of packets in the RTP streams. The same packet delivered twice counts once.
     pub(crate) rtp_packets: u64,
-    /// Number of RTP packets missing in these streams, by their sequence numbers.
+    /// Number of packets missing in the RTP streams, according to the sequence numbers.
     pub(crate) rtp_lost: u64,
     /// Number of packets that the mirror port delivered more than once, of RTP and other protocols.
     pub(crate) duplicates: u64,

@@ -80,7 +80,7 @@ pub(crate) struct DatagramCounts {
 pub(crate) struct HostPairs {
     /// Number of pairs with enough packets to say whether a direction is missing.
     pub(crate) pairs: u64,
-    /// Number of these pairs with traffic in one direction only.
+    /// Number of pairs, among those in `pairs`, with traffic in one direction only.
     pub(crate) one_way: u64,
     /// The busiest pair with traffic in one direction only: sender and receiver.
     pub(crate) example: Option<(IpAddr, IpAddr)>,

@@ -129,8 +129,8 @@ impl AlarmReceivers {
 /// Adds a finished call to the outbox.
 ///
 /// # Errors
-/// Fails if the outbox cannot be written. Then the caller must try again later. It does not fail if the outbox is full:
-/// then the oldest message is dropped.
+/// Fails if the outbox cannot be written. Then the call must be added again later. If the outbox is full, the oldest
+/// message is dropped, and the function succeeds.
 pub(crate) fn add_call(outbox: &Outbox, record: &CallRecord, now: Timestamp) -> anyhow::Result<()> {
     let body = serde_json::to_string(&messages::CallMessage::new(record))?;
     if outbox.add(NotifyRoute::CallWebhook.name(), &record.id, &body, now)? {

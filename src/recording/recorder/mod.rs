@@ -162,7 +162,8 @@ impl Recorder {
         Ok(records.pop().unwrap_or_else(|| ended.record.clone()))
     }
 
-    /// Renders an ended call like [`Recorder::record`], but does not publish its files. The caller must publish them.
+    /// Renders an ended call like [`Recorder::record`], but does not publish its files. The returned [`PreparedCalls`]
+    /// must be published.
     ///
     /// # Errors
     /// Fails if a file cannot be written.
@@ -196,8 +197,8 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Writes the call record under its temporary name and adds the file to `files`, which the caller publishes.
-    /// Returns its final path.
+    /// Writes the call record under its temporary name and adds the file to `files`, which is to be published. Returns
+    /// the final path of the record.
     fn write_record_part(&self, record: &CallRecord, files: &mut PublishGroup) -> Result<PathBuf, RecordingError> {
         let path = self.folder(record).join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;
@@ -277,7 +278,7 @@ impl Recorder {
         }
     }
 
-    /// Adds segments to the record. Returns their files, for the caller to publish.
+    /// Adds segments to the record. Returns their files, which are still to be published.
     fn complete(
         &self,
         segments: Vec<NewSegment>,

@@ -37,7 +37,7 @@ use crate::codec::{Codec, DecoderKind, fmtp};
 
 pub(crate) use duration::{duration_ns, duration_of_bytes};
 
-/// Reason why a payload gave no sound. Callers count it and continue.
+/// Reason why a payload gave no sound. Rendering counts such payloads and continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The length of the payload fits no frame of the codec.

@@ -1,5 +1,5 @@
-//! Computes facts about the tracks of a stream (groups of packets with about the same delay): finds the tracks of late
-//! packets, and measures the drift of the sender's clock.
+//! Computes facts about the tracks of a stream, i.e. groups of packets with about the same lag. Finds the tracks of
+//! late packets, and measures the drift of the sender's clock.
 
 use std::collections::HashMap;
 

@@ -25,7 +25,7 @@ pub enum BadSrtpContext {
     NoKey,
 }
 
-/// Reason why a packet was not decrypted. Callers count it and continue.
+/// Reason why a packet was not decrypted. Rendering counts such packets and continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SrtpError {
     /// The bytes are not an RTP packet, or too short for the authentication tag.

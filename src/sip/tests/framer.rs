@@ -129,7 +129,7 @@ fn lost_bytes_affect_only_their_own_messages() {
     let mut found = Vec::new();
     framer.push(&plain[..plain.len() - 20], &mut |m| found.push(m.to_vec()));
     assert!(found.is_empty());
-    // The headers are complete, so the message is passed on with a truncated body.
+    // The headers are complete, so the framer returns the message with a truncated body.
     framer.gap(&mut |m| found.push(m.to_vec()));
     assert!(SipMessage::parse(&found[0], SipFraming::Stream).unwrap().body_cut());
     framer.push(plain, &mut |m| found.push(m.to_vec()));
@@ -142,7 +142,7 @@ fn wrong_content_length_does_not_block_the_stream() {
     assert_eq!(framed(&mut SipFramer::default(), &[absurd]).len(), 2);
     let negative = b"SIP/2.0 200 OK\r\ni: x\r\nl: -1\r\n\r\nBYE sip:a SIP/2.0\r\ni: y\r\n\r\n";
     assert_eq!(framed(&mut SipFramer::default(), &[negative]).len(), 2);
-    // The body is long but valid. The message is passed on without it, and exactly the body is skipped.
+    // The body is long but valid. The framer returns the message without its body, and skips exactly the body.
     let long = MAX_STREAM_BUFFER;
     let mut bytes = format!("SIP/2.0 200 OK\r\ni: x\r\nl: {long}\r\n\r\n").into_bytes();
     bytes.extend(std::iter::repeat_n(b'\n', long));

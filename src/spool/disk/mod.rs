@@ -188,7 +188,7 @@ impl DiskSpool {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
-            // While the disk is too slow, nothing more is sent.
+            // If too many bytes already wait for the disk, no further chunk is sent.
             if self.queued_bytes() >= self.limit {
                 break;
             }
@@ -201,7 +201,7 @@ impl DiskSpool {
     /// process is killed, no message is lost, and the next process knows every call and the addresses of its media.
     pub(crate) fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
-            // While the disk is too slow, the leg is skipped; its chunk is sent later.
+            // If too many bytes already wait for the disk, the chunk of this leg stays in memory and is sent later.
             if self.queued_bytes() < self.limit {
                 self.send_leg(leg);
             }

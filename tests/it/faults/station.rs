@@ -247,7 +247,7 @@ impl TmpfsMount {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Writes a file that takes all free space. The caller removes it to free the space.
+    /// Writes a file that takes all free space. Returns its path; removing the file frees the space.
     pub(crate) fn fill(&self) -> PathBuf {
         use std::io::Write as _;
         let path = self.at.join("filler");

@@ -71,7 +71,7 @@ fn a_recording_disk_that_is_not_mounted_is_noticed() {
     assert_eq!(child.wait().expect("ours").code(), Some(1), "{log}");
     assert!(log.contains("recording folder") && log.contains(&format!("{} is not mounted", calls.display())), "{log}");
     assert_eq!(below(&calls), Vec::<PathBuf>::new(), "nothing is written underneath");
-    // Another disk is mounted there. It is used only after a person allows it.
+    // Another disk is mounted at the recording folder. The service uses this disk only after a person allows it.
     let _other = TmpfsMount::new(&calls, 1_024);
     let mut child = run(&config);
     log.clear();

@@ -181,7 +181,8 @@ fn calls_of_one_caller_or_a_lone_address_teach_nothing() {
 #[test]
 fn callers_who_wait_while_the_pair_is_learnt_are_served() {
     let mut site = Site::new();
-    // One caller waits at the WAN address of the PBX, and an extension calls at its LAN address.
+    // Two callers wait in the queue: one from outside at the WAN address of the PBX, and extension 201 at its LAN
+    // address.
     let [a, b] = site.inbound(OUTSIDE);
     site.wait_in_queue(a, 500);
     let mut e201 = phone("201", [10, 1, 0, 21], 3);

@@ -268,7 +268,7 @@ impl RtpPhone {
         (self.said..self.said + u64::from(self.samples())).map(|n| encode(voice(self.side, n))).collect()
     }
 
-    /// Advances sequence number and timestamp by one packet. The caller decides whether to send that packet.
+    /// Advances sequence number and timestamp by one packet, whether or not the test sends this packet.
     pub fn advance(&mut self) {
         self.sequence = self.sequence.wrapping_add(1);
         self.time = self.time.wrapping_add(self.samples());

@@ -29,8 +29,8 @@ impl ReadBuffer {
         Self { input, bytes: Vec::new(), unread: 0..0, taken: 0 }
     }
 
-    /// Reads until `wanted` bytes are available or the input ends. The caller must limit `wanted`, because the buffer
-    /// grows to it.
+    /// Reads until `wanted` bytes are available or the input ends. `wanted` must be limited before the call, because
+    /// the buffer grows to this size.
     pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<FillOutcome> {
         while self.unread.len() < wanted {
             self.make_room(wanted);
@@ -79,7 +79,7 @@ impl ReadBuffer {
         self.taken
     }
 
-    /// Returns the unread bytes and the rest of the input, so that the caller can continue without this buffer.
+    /// Returns the unread bytes and the rest of the input, so that another reader can continue without this buffer.
     pub(super) fn into_parts(self) -> (Vec<u8>, Box<dyn Read + Send>) {
         (self.bytes[self.unread].to_vec(), self.input)
     }

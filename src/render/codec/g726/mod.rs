@@ -1,5 +1,5 @@
-//! Decodes G.726: ADPCM at 16, 24, 32 and 40 kbit/s, in both packings, i.e. orders of the code words in a byte (ITU-T
-//! G.726; RFC 3551 section 4.5.4).
+//! Decodes G.726, i.e. ADPCM at 16, 24, 32 and 40 kbit/s (ITU-T G.726). Supports both packings, i.e. orders of the code
+//! words in a byte (RFC 3551 section 4.5.4).
 //!
 //! Written from the formulas of the Recommendation's blocks (clause 4.2). Names in capitals are those blocks and
 //! signals. Where the Recommendation counts modulo a power of two, two's complement gives the same result.

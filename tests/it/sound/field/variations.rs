@@ -1,8 +1,8 @@
 //! Tests with good calls that are changed as the senders and networks of bug reports would change them. The sound must
 //! not move.
 //!
-//! The recording of the unchanged call is the expected sound. A seed varies each change: the codec, the side, the time
-//! and the amount.
+//! The recording of the unchanged call is the expected sound. For each change, a seed chooses the codec, and the side,
+//! time and extent of the change.
 
 use std::ops::Range;
 

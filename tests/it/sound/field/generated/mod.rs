@@ -1,7 +1,8 @@
 //! Tests with calls made from the codec fixtures. They are sent as the devices and networks of bug reports send them.
 //!
-//! The expected sound is made by an independent decoder from the fixtures, and placed at the times of the packets. A
-//! seed varies each kind of call: the codec, the side, the time, the amount. [`builder`] makes the calls.
+//! The expected sound is made by an independent decoder from the fixtures, and placed at the times of the packets. For
+//! each kind of call, a seed chooses the codec, and the side, time and extent of the deviation. [`builder`] makes the
+//! calls.
 
 mod builder;
 mod combined;
