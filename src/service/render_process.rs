@@ -8,12 +8,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::process::PidfdFlags;
 
 use super::clock::monotonic;
+use super::processor_time;
 use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
 use crate::call::event::{DueSegments, EndedCall, LegId};
 use crate::call::record::{CallRecord, ProblemKind};
@@ -30,23 +31,25 @@ pub(crate) struct CallRenderer {
     ticks: TickCounter,
 }
 
-/// Settings for starting worker processes: the program, and the time limit for a call.
+/// Settings for starting worker processes: the program, and the limits for a call.
 #[derive(Clone, Debug)]
 pub struct RenderWorkers {
     /// Path of the program that is started as a worker process, i.e. of callspan itself.
     pub program: PathBuf,
-    /// Time limit for rendering a short call. Longer calls get more time.
+    /// Maximum processor time that a worker may use for a short call. Longer calls get more.
     pub base_limit: Duration,
+    /// Maximum duration of a rendering, as a multiple of its maximum processor time.
+    pub patience: u32,
 }
 
 impl RenderWorkers {
     /// Returns the settings that start workers from the running program, even after an upgrade has replaced its file.
     pub(crate) fn of_this_program() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT }
+        Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT, patience: PATIENCE }
     }
 }
 
-/// Program, time limit and settings of the worker processes.
+/// Program, limits and settings of the worker processes.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSetup {
     pub(crate) workers: RenderWorkers,
@@ -156,7 +159,7 @@ impl CallRenderer {
             }
             let Some(process) = worker.as_mut() else { continue };
             leg = None;
-            match process.ask(request, setup.workers.base_limit, &self.ticks, &mut leg) {
+            match process.ask(request, &setup.workers, &self.ticks, &mut leg) {
                 Ok(RenderReply::Done(record)) => {
                     return self.checked(*record, request).map(|record| RenderAttempt::Done(Some(Box::new(record))));
                 }
@@ -255,15 +258,14 @@ impl WorkerProcess {
     fn ask(
         &mut self,
         request: &RenderRequest,
-        base: Duration,
+        workers: &RenderWorkers,
         ticks: &TickCounter,
         leg: &mut Option<u64>,
     ) -> Result<RenderReply, String> {
         let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         line.push(b'\n');
         self.requests.write_all(&line).map_err(|error| error.to_string())?;
-        let limit = base + Duration::from_secs(request.bytes() / SLOWEST_BYTES_PER_S);
-        let until = monotonic() + limit;
+        let limits = RenderLimits::begin(workers, request.bytes(), self.child.id());
         loop {
             ticks.tick();
             match self.replies.recv_timeout(WAIT_ROUND) {
@@ -273,10 +275,7 @@ impl WorkerProcess {
                     reply => return reply.map_err(|error| error.to_string()),
                 },
                 Err(RecvTimeoutError::Disconnected) => return Err(String::from("it ended")),
-                Err(RecvTimeoutError::Timeout) if monotonic() >= until => {
-                    return Err(format!("it took longer than {} s", limit.as_secs()));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => limits.check()?,
             }
         }
     }
@@ -291,6 +290,39 @@ impl WorkerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         how.to_owned()
+    }
+}
+
+/// The limits of one rendering. The limit of processor time finds a decoder that hangs. A busy machine gives a worker
+/// little processor time, so the limit of the duration is far higher. It finds a worker that waits for ever.
+struct RenderLimits {
+    worker: u32,
+    /// Processor time that the worker may have used at the end of this rendering, with all renderings before.
+    processor: Option<Duration>,
+    allowed: Duration,
+    until: Instant,
+    duration: Duration,
+}
+
+impl RenderLimits {
+    /// Returns the limits for a call with a spool of this size, in bytes. `worker` is the id of the worker process.
+    fn begin(workers: &RenderWorkers, bytes: u64, worker: u32) -> Self {
+        let allowed = workers.base_limit + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S);
+        let duration = allowed.saturating_mul(workers.patience);
+        let processor = processor_time::used_by(worker).map(|used| used + allowed);
+        Self { worker, processor, allowed, until: monotonic() + duration, duration }
+    }
+
+    /// Checks both limits. The error says which limit the worker exceeded.
+    fn check(&self) -> Result<(), String> {
+        let used = processor_time::used_by(self.worker);
+        if used.zip(self.processor).is_some_and(|(used, most)| used >= most) {
+            return Err(format!("it used the processor for more than {} s", self.allowed.as_secs()));
+        }
+        if monotonic() >= self.until {
+            return Err(format!("it gave no result within {} s", self.duration.as_secs()));
+        }
+        Ok(())
     }
 }
 
@@ -330,8 +362,12 @@ const TRIES: usize = 2;
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 /// Maximum time to wait for a reply before this thread gives a sign of life to the supervision of threads.
 const WAIT_ROUND: Duration = Duration::from_millis(500);
-/// Minimum time limit for rendering a call. It suffices even on a machine that swaps.
+/// Maximum processor time that a worker may use for a short call. It is about a thousand times as much as rendering
+/// needs.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Assumed minimum speed of rendering, bytes of the spool per second. The time limit of a long call is computed from
-/// it. A processor core of 2015 is ten times as fast.
+/// Maximum duration of a rendering, as a multiple of its maximum processor time. A worker with a low priority beside busy
+/// programs gets at least 1 % of a processor core.
+const PATIENCE: u32 = 30;
+/// Assumed minimum speed of rendering, bytes of the spool per second of processor time. The limits of a long call are
+/// computed from it. A processor core of 2015 is ten times as fast.
 const SLOWEST_BYTES_PER_S: u64 = 1 << 20;

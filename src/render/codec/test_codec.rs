@@ -1,4 +1,4 @@
-//! A faulty decoder for tests: if a payload begins with a command, it aborts, hangs or allocates memory. Debug builds
+//! A faulty decoder for tests: if a payload begins with a command, it aborts, hangs, waits or allocates memory. Debug builds
 //! only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,9 @@ impl SpeechDecoder for FaultyDecoder {
             Some(b"TESTABRT") => std::process::abort(),
             Some(b"TESTHANG") => loop {
                 std::hint::spin_loop();
+            },
+            Some(b"TESTWAIT") => loop {
+                std::thread::park();
             },
             Some(b"TESTMEMO") => {
                 let mut eaten = Vec::new();

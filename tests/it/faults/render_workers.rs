@@ -1,5 +1,5 @@
-//! Tests of worker processes that crash, hang or use too much memory while they render. A payload with a command makes
-//! a decoder for tests do this.
+//! Tests of worker processes that crash, hang, wait or use too much memory while they render. A payload with a command
+//! makes a decoder for tests do this.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,11 +18,18 @@ use crate::support::packets::write_pcap;
 
 /// Returns render workers that use the decoder for tests.
 fn workers(dir: &Path) -> RenderWorkers {
+    let program = script(dir, "");
+    RenderWorkers { program, base_limit: Duration::from_secs(5), patience: 60 }
+}
+
+/// Writes a script that runs the shell command `first`, and then becomes a worker with the decoder for tests.
+fn script(dir: &Path, first: &str) -> PathBuf {
     let script = dir.join("worker.sh");
-    let text = format!("#!/bin/sh\nCALLSPAN_TEST_CODEC=1 exec {} \"$@\"\n", env!("CARGO_BIN_EXE_callspan"));
+    let worker = env!("CARGO_BIN_EXE_callspan");
+    let text = format!("#!/bin/sh\n{first}\nCALLSPAN_TEST_CODEC=1 exec {worker} \"$@\"\n");
     std::fs::write(&script, text).expect("written");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    RenderWorkers { program: script, base_limit: Duration::from_secs(5) }
+    script
 }
 
 /// Writes the capture of a call with a command to the test decoder in the middle of the call.
@@ -45,7 +52,10 @@ fn faulty_capture_of(dir: &Path, call: &str, order: &[u8; 8], host: &str) -> Pat
 }
 
 /// Returns the records of the faulty call and of another call.
-fn rendered_with(order: &[u8; 8]) -> (FaultSetup, CallRecord, CallRecord) {
+fn rendered_with(
+    order: &[u8; 8],
+    workers: impl FnOnce(&Path) -> RenderWorkers,
+) -> (FaultSetup, CallRecord, CallRecord) {
     let mut place = FaultSetup::new();
     let another = fixture("calls/gsm_direct/capture.pcap");
     place.captures = vec![faulty_capture(place.dir.path(), order), another];
@@ -61,8 +71,8 @@ fn rendered_with(order: &[u8; 8]) -> (FaultSetup, CallRecord, CallRecord) {
     (place, faulty[0].clone(), sound[0].clone())
 }
 
-fn assert_only_the_faulty_call_is_lost(order: &[u8; 8]) {
-    let (place, faulty, sound) = rendered_with(order);
+fn assert_only_the_faulty_call_is_lost(order: &[u8; 8], workers: impl FnOnce(&Path) -> RenderWorkers) {
+    let (place, faulty, sound) = rendered_with(order, workers);
     assert_eq!((sound.verdict, sound.recordings.len()), (Some(CallVerdict::BothSides), 1), "{sound:#?}");
     assert_eq!((faulty.verdict, faulty.recordings.len()), (Some(CallVerdict::Failed), 0), "{faulty:#?}");
     assert!(faulty.problems.iter().any(|p| p.kind == ProblemKind::RenderError), "{:?}", faulty.problems);
@@ -75,19 +85,43 @@ fn assert_only_the_faulty_call_is_lost(order: &[u8; 8]) {
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_aborts_the_decoder_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTABRT");
+    assert_only_the_faulty_call_is_lost(b"TESTABRT", workers);
 }
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_hangs_the_decoder_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTHANG");
+    assert_only_the_faulty_call_is_lost(b"TESTHANG", workers);
 }
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_eats_the_memory_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTMEMO");
+    assert_only_the_faulty_call_is_lost(b"TESTMEMO", workers);
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn payload_for_which_the_decoder_waits_costs_its_call_alone() {
+    // The decoder uses no processor time, so only the limit of the duration ends it: 4 × 2 s for each attempt.
+    let impatient = |dir: &Path| RenderWorkers { base_limit: Duration::from_secs(2), patience: 4, ..workers(dir) };
+    assert_only_the_faulty_call_is_lost(b"TESTWAIT", impatient);
+}
+
+#[test]
+fn worker_that_gets_no_processor_time_is_not_set_aside() {
+    let mut place = FaultSetup::new();
+    place.captures = vec![capture()];
+    // A worker that sleeps is like a worker of a busy machine. It sleeps longer than it may use the processor.
+    let program = script(place.dir.path(), "sleep 4");
+    place.workers = Some(RenderWorkers { program, base_limit: Duration::from_secs(2), patience: 60 });
+    let mut recorder = TestRecorder::start(&place);
+    recorder.hear(ALL);
+    let journal = recorder.journal.clone();
+    recorder.stop();
+    let record = super::station::call(&journal).expect("a call").record;
+    assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
+    assert!(place.alarms().is_empty(), "{:?}", place.alarms());
 }
 
 #[test]
@@ -96,7 +130,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
         let mut place = FaultSetup::new();
         place.captures = vec![capture()];
         let program = PathBuf::from(env!("CARGO_BIN_EXE_callspan"));
-        place.workers = has_workers.then(|| RenderWorkers { program, base_limit: Duration::from_secs(60) });
+        place.workers = has_workers.then(|| RenderWorkers { program, base_limit: Duration::from_secs(60), patience: 10 });
         let mut recorder = TestRecorder::start(&place);
         recorder.hear(ALL);
         let journal = recorder.journal.clone();
