@@ -1,8 +1,13 @@
 //! Sends a recording in another format than its own. The conversion runs on a thread of its own and waits for the
 //! client, so it needs little memory.
+//!
+//! # Invariant
+//! A conversion occupies the processor only while it converts. While it waits for its client, another conversion has its
+//! turn. So a client that does not read stops no other download.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -10,17 +15,38 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::control::refused;
-use super::server::ConsoleState;
 use crate::call::record::RecordingFile;
 use crate::recording::convert::{DownloadFormat, convert};
 use crate::recording::verify::VerifyError;
 
-/// Responds with a recording, converted to the format `to`. Only [`MAX_CONVERSIONS`] conversions run at a time.
-pub(super) fn send(state: &ConsoleState, path: PathBuf, recording: &RecordingFile, to: DownloadFormat) -> Response {
-    let Ok(permit) = state.conversions.clone().try_acquire_owned() else {
+/// Permits for conversions. Clones share the permits.
+#[derive(Clone)]
+pub(super) struct ConversionPermits {
+    /// Permits to have a thread, also while the thread waits for its client or for its turn.
+    threads: Arc<Semaphore>,
+    /// Permits to use the processor.
+    processor: Arc<Semaphore>,
+}
+
+impl Default for ConversionPermits {
+    fn default() -> Self {
+        Self { threads: Arc::new(Semaphore::new(MAX_THREADS)), processor: Arc::new(Semaphore::new(MAX_RUNNING)) }
+    }
+}
+
+/// Responds with a recording, converted to the format `to`. Further conversions wait while [`MAX_RUNNING`] of them use
+/// the processor.
+pub(super) fn send(
+    permits: &ConversionPermits,
+    path: PathBuf,
+    recording: &RecordingFile,
+    to: DownloadFormat,
+) -> Response {
+    let Ok(thread_permit) = permits.threads.clone().try_acquire_owned() else {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "other recordings are being converted: try again later");
     };
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("recording").replace(['"', '\\'], "_");
@@ -30,11 +56,13 @@ pub(super) fn send(state: &ConsoleState, path: PathBuf, recording: &RecordingFil
         DownloadFormat::Opus => "audio/ogg",
     };
     let (chunks, received) = mpsc::channel(CHUNKS);
-    let (runtime, recording) = (Handle::current(), recording.clone());
+    let (processor, recording) = (permits.processor.clone(), recording.clone());
+    let writer = ChunkWriter { chunks, runtime: Handle::current(), processor, turn: None };
     let work = move || {
-        let _permit = permit;
-        let mut out = BufWriter::with_capacity(CHUNK, ChunkWriter { chunks, runtime });
-        let result = convert(&path, &recording, to, &mut out).and_then(|()| Ok(out.flush()?));
+        let _thread_permit = thread_permit;
+        let mut out = BufWriter::with_capacity(CHUNK, writer);
+        let begun = out.get_mut().take_turn().map_err(VerifyError::from);
+        let result = begun.and_then(|()| convert(&path, &recording, to, &mut out)).and_then(|()| Ok(out.flush()?));
         if let Err(error) = result {
             tracing::warn!(part = recording.part, "a recording could not be converted: {error}");
             // The connection ends without the last chunk, so the client notices that the file is not whole.
@@ -60,17 +88,44 @@ pub(super) fn send(state: &ConsoleState, path: PathBuf, recording: &RecordingFil
 struct ChunkWriter {
     chunks: mpsc::Sender<io::Result<Bytes>>,
     runtime: Handle,
+    processor: Arc<Semaphore>,
+    /// Permit to use the processor; `None` while this output waits for its client.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl ChunkWriter {
-    fn put(&self, chunk: io::Result<Bytes>) -> io::Result<()> {
-        let sent = self.runtime.block_on(self.chunks.send_timeout(chunk, PATIENCE));
-        sent.map_err(|_| io::Error::other("the client does not take the recording"))
+    /// Waits for a permit to use the processor, or until the client is gone.
+    fn take_turn(&mut self) -> io::Result<()> {
+        let permit = self.runtime.block_on(async {
+            tokio::select! {
+                permit = self.processor.clone().acquire_owned() => permit.ok(),
+                () = self.chunks.closed() => None,
+            }
+        });
+        self.turn = Some(permit.ok_or_else(client_is_gone)?);
+        Ok(())
     }
 
-    fn fail(&self, error: VerifyError) {
+    fn put(&mut self, chunk: io::Result<Bytes>) -> io::Result<()> {
+        match self.chunks.try_send(chunk) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(client_is_gone()),
+            Err(TrySendError::Full(chunk)) => {
+                self.turn = None; // another conversion may use the processor meanwhile
+                let sent = self.runtime.block_on(self.chunks.send_timeout(chunk, PATIENCE));
+                sent.map_err(|_| client_is_gone())?;
+                self.take_turn()
+            }
+        }
+    }
+
+    fn fail(&mut self, error: VerifyError) {
         let _ = self.put(Err(io::Error::other(error))); // the client may be gone
     }
+}
+
+fn client_is_gone() -> io::Error {
+    io::Error::other("the client does not take the recording")
 }
 
 impl Write for ChunkWriter {
@@ -84,8 +139,11 @@ impl Write for ChunkWriter {
     }
 }
 
-/// Maximum number of conversions at a time. Capture and rendering need the processor more.
-pub(super) const MAX_CONVERSIONS: usize = 2;
+/// Maximum number of conversions that use the processor at a time. Capture and rendering need the processor more.
+const MAX_RUNNING: usize = 2;
+/// Maximum number of conversions, with those that wait. Each conversion has a thread, an open file and less than a MiB of
+/// memory.
+const MAX_THREADS: usize = 32;
 /// Size of a chunk of the response, bytes.
 const CHUNK: usize = 64 * 1024;
 /// Number of chunks that wait for the client. If there are more, the conversion waits.

@@ -22,7 +22,7 @@ use super::access::{self, PeerAddress, Viewer};
 use super::accounts::password::new_token;
 use super::accounts::{AccountError, Accounts, AuditAction};
 use super::control::{self, MAX_REQUESTS, PauseRequest, ServiceStatus};
-use super::convert::MAX_CONVERSIONS;
+use super::convert::ConversionPermits;
 use super::levels::LevelBoard;
 use super::listening::Listenings;
 use super::live::LiveCallCache;
@@ -88,7 +88,7 @@ pub(super) struct ConsoleState {
     /// Permit to run the doctor or a test call. There is one permit, so only one of these commands runs at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Permits to convert recordings for downloads.
-    pub(super) conversions: Arc<Semaphore>,
+    pub(super) conversions: ConversionPermits,
     /// Secret from which the CSRF tokens are made if the trusted proxy signs users in. Each start makes a new secret.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
@@ -334,7 +334,7 @@ impl ConsoleServer {
             levels: Arc::clone(&levels),
             live_calls: Arc::default(),
             doctor: Arc::new(Semaphore::new(1)),
-            conversions: Arc::new(Semaphore::new(MAX_CONVERSIONS)),
+            conversions: ConversionPermits::default(),
             proxy_secret: new_token()?,
             journals: Arc::default(),
             read_disk,

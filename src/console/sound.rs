@@ -112,7 +112,7 @@ pub(super) async fn sound(
         state.listenings.begin(listening, wall_clock());
     }
     match (query.format, sent.bytes) {
-        (Some(to), StoredBytes::File(path)) => convert::send(&state, path, file, to),
+        (Some(to), StoredBytes::File(path)) => convert::send(&state.conversions, path, file, to),
         (_, bytes) => send(SentFile { bytes, ..sent }, &headers).await,
     }
 }

@@ -1,6 +1,9 @@
 //! Tests of downloads in another format than that of the recording.
 
+use futures_util::StreamExt as _;
+
 use super::*;
+use crate::console::convert::{self, ConversionPermits};
 use crate::recording::convert::{DownloadFormat, convert};
 
 /// Returns the body of a response with chunked transfer encoding, or `None` if its last chunk is missing.
@@ -81,6 +84,38 @@ fn conversion_needs_the_right_to_download_and_leaves_a_row() {
     office.accounts().put_user(&user, "correct horse", wall_clock()).expect("put");
     let cookie = office.sign_in("boris");
     assert_eq!(download(&office, &format!("/calls/{id}/sound/1?as=opus"), &cookie).0, 404, "may only play");
+}
+
+#[test]
+fn listeners_who_do_not_read_stop_no_other_download() {
+    let office = Office::with_calls(&["120"]);
+    office.write_tones("120");
+    office.convert_recording("120");
+    let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
+    let file = journal.call(OWN).expect("read").expect("a call").record.recordings[0].clone();
+    let permits = ConversionPermits::default();
+    let send = || convert::send(&permits, file.path.clone().into(), &file, DownloadFormat::Wav);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        // Somebody reads the first chunk of these bodies, and then nothing, so their conversions wait.
+        let mut unread = [send(), send()].map(|response| response.into_body().into_data_stream());
+        let mut first = 0;
+        for body in &mut unread {
+            first += body.next().await.expect("a chunk").expect("sent").len();
+        }
+        let whole = axum::body::to_bytes(send().into_body(), 4 << 20);
+        let whole = tokio::time::timeout(std::time::Duration::from_secs(15), whole).await;
+        let length = 44 + 60 * 8_000 * 4; // the header, and 60 s of two channels
+        assert_eq!(whole.expect("it does not wait for the others").expect("a whole body").len(), length);
+        // The others continue as soon as somebody reads.
+        let mut rest = 0;
+        for body in &mut unread {
+            while let Some(chunk) = body.next().await {
+                rest += chunk.expect("sent").len();
+            }
+        }
+        assert_eq!(first + rest, 2 * length);
+    });
 }
 
 #[test]
