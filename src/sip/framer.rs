@@ -13,7 +13,7 @@
 
 use super::header::is_token;
 use super::message::{MAX_BODY_BYTES, MAX_HEADER_BYTES, announced_length};
-use super::start_line::{MAX_START_LINE, looks_like_sip};
+use super::start_line::{MAX_START_LINE, is_start_line, looks_like_sip};
 use super::websocket::{self, WebSocketDecoder};
 use crate::net::Transport;
 
@@ -83,16 +83,16 @@ impl SipFramer {
     /// Returns whether the start of the next message is unknown, so that the start line with which `segment` begins may
     /// start a message.
     fn is_start_unknown(&mut self, segment: &[u8]) -> bool {
-        match self.state {
-            FramerState::Resync(_) => true,
-            FramerState::Sip => {
-                // A line end at the beginning of the segment may end the header section.
-                let is_between_lines =
-                    self.unread().ends_with(b"\n") && !matches!(segment.first(), Some(b'\r' | b'\n'));
-                line_length(self.unread()).is_none() || is_between_lines && self.head_length().is_none()
-            }
-            _ => false,
+        let is_resync = matches!(self.state, FramerState::Resync(_));
+        if !is_resync && !matches!(self.state, FramerState::Sip) {
+            return false;
         }
+        if line_length(self.unread()).is_none() {
+            return !completes_start_line(self.unread(), segment);
+        }
+        // A line end at the beginning of the segment may end the header section.
+        let is_between_lines = self.unread().ends_with(b"\n") && !matches!(segment.first(), Some(b'\r' | b'\n'));
+        is_resync || is_between_lines && self.head_length().is_none()
     }
 
     /// Adds the next bytes of the stream. Passes each complete message to `out`.
@@ -399,11 +399,20 @@ fn line_length(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(..MAX_START_LINE).unwrap_or(bytes)).map(|end| end + 1)
 }
 
-/// Returns whether the bytes begin with a SIP start line and a header line, after optional keep-alives.
+/// Returns whether the bytes begin with a start line and a header line, after optional keep-alives. A piece of a start
+/// line is no start line.
 fn begins_message(bytes: &[u8]) -> bool {
     let bytes = bytes.get(keep_alives(bytes)..).unwrap_or_default();
     let Some(line) = line_length(bytes) else { return false };
-    bytes.get(..line).is_some_and(looks_like_sip) && bytes.get(line..).is_some_and(is_header)
+    bytes.get(..line).is_some_and(is_start_line) && bytes.get(line..).is_some_and(is_header)
+}
+
+/// Returns whether an unfinished line and the beginning of the next segment are one start line. `PR` and `ACK sip:…` are
+/// the start line of a PRACK.
+fn completes_start_line(unfinished: &[u8], segment: &[u8]) -> bool {
+    let begin = unfinished.get(keep_alives(unfinished)..).unwrap_or_default();
+    let rest = segment.get(..line_length(segment).unwrap_or_default()).unwrap_or_default();
+    is_start_line(&[begin, rest].concat())
 }
 
 /// Returns whether the bytes begin with a header name and a colon, as each header line does.

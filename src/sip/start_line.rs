@@ -27,6 +27,16 @@ pub fn looks_like_sip(bytes: &[u8]) -> bool {
     is_version(last_word(head.get(..end).unwrap_or_default()))
 }
 
+/// Returns whether a line is certainly a start line: a status line, or a request line with a known method and a URI
+/// without blanks. [`looks_like_sip`] also accepts a piece of a start line, e.g. `.1 SIP/2.0`.
+pub(super) fn is_start_line(line: &[u8]) -> bool {
+    match parse_start(line) {
+        Ok(StartLine::Request { method: SipMethod::Other(_), .. }) | Err(_) => false,
+        Ok(StartLine::Request { uri, .. }) => !uri.contains([' ', '\t']),
+        Ok(StartLine::Response { reason, .. }) => !reason.contains("SIP/2.0"),
+    }
+}
+
 /// The method of a request (RFC 3261 and its extensions).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SipMethod {

@@ -81,6 +81,33 @@ fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
 }
 
 #[test]
+fn segments_split_at_any_byte_yield_the_same_messages() {
+    // Parts of the first message look like the start of a message: `NVITE sip:…`, `.1 SIP/2.0`, `SIP/2.0`.
+    let first =
+        b"INVITE sip:100@10.0.0.1 SIP/2.0\r\nSubject: a\r\n b SIP/2.0\r\nCall-ID: x\r\nContent-Length: 0\r\n\r\n";
+    let second = b"PRACK sip:100 SIP/2.0\r\nCall-ID: x\r\nContent-Length: 0\r\n\r\n"; // `ACK sip:100 SIP/2.0`
+    let bytes = [&first[..], second, &trunk()].concat();
+    let whole = framed(&mut SipFramer::default(), &[&bytes]);
+    assert_eq!(whole.len(), 14);
+    let seen = |cut: usize, has_gap: bool| {
+        let (mut framer, mut found) = (SipFramer::default(), Vec::new());
+        if has_gap {
+            framer.gap(&mut |_| panic!("nothing was heard yet"));
+        } else {
+            found = framed(&mut framer, &[first]);
+        }
+        for segment in [&bytes[..cut], &bytes[cut..]] {
+            framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
+        }
+        found
+    };
+    for cut in 0..bytes.len() {
+        assert_eq!(seen(cut, false)[1..], whole, "cut at {cut}");
+        assert_eq!(seen(cut, true), whole, "cut at {cut} after lost bytes");
+    }
+}
+
+#[test]
 fn stream_seen_from_the_middle_is_read_from_the_next_message() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);
