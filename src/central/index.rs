@@ -16,7 +16,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::ArchiveError;
 use super::config::Config;
-use super::schema::{MIGRATIONS, VERSIONS};
 use crate::archive::{ArchiveFailure, ArchiveJob, ArchiveOutcome};
 use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
@@ -150,42 +149,6 @@ impl ArchiveIndex {
             transaction.batch_execute(rebuild).await.map_err(|e| index_error(&e))?;
         }
         transaction.commit().await.map_err(|e| index_error(&e))
-    }
-
-    /// Updates the schema to the newest version, in one transaction. Returns the versions before and after.
-    ///
-    /// # Errors
-    /// Fails if the index does not answer, refuses, or was migrated by a newer callspan.
-    pub(crate) async fn migrate(&mut self) -> Result<(usize, usize), ArchiveError> {
-        self.client().await?;
-        let Some(client) = &mut self.client else { return Err(ArchiveError::Index(String::from("not connected"))) };
-        let transaction = client.transaction().await.map_err(|e| index_error(&e))?;
-        // A migration may take longer than the usual time limit of a statement. The lock below makes a second recorder
-        // wait until the first has finished its migration.
-        transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(|e| index_error(&e))?;
-        transaction.batch_execute("SELECT pg_advisory_xact_lock(7264773)").await.map_err(|e| index_error(&e))?;
-        transaction.batch_execute(VERSIONS).await.map_err(|e| index_error(&e))?;
-        let row = transaction
-            .query_one("SELECT coalesce(max(version), 0) FROM callspan.versions", &[])
-            .await
-            .map_err(|e| index_error(&e))?;
-        let found = usize::try_from(row.get::<_, i32>(0)).unwrap_or_default();
-        if found > MIGRATIONS.len() {
-            return Err(ArchiveError::Index(format!(
-                "the schema has version {found}, this callspan knows versions up to {}: install the newer callspan",
-                MIGRATIONS.len()
-            )));
-        }
-        for (step, version) in MIGRATIONS.iter().zip(1_i32..).skip(found) {
-            transaction.batch_execute(step).await.map_err(|e| index_error(&e))?;
-            let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
-            transaction
-                .execute("INSERT INTO callspan.versions (version, written_by) VALUES ($1, $2)", &[&version, &by])
-                .await
-                .map_err(|e| index_error(&e))?;
-        }
-        transaction.commit().await.map_err(|e| index_error(&e))?;
-        Ok((found, MIGRATIONS.len()))
     }
 
     /// Adds a site, and the PostgreSQL role by which the site writes. If the site already exists, its role gets the new

@@ -9,6 +9,7 @@ mod condition;
 pub(crate) mod config;
 mod copies;
 pub(crate) mod index;
+mod migrate;
 pub(crate) mod objects;
 pub(crate) mod schema;
 mod schema_copies;

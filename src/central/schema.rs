@@ -10,9 +10,33 @@ use super::schema_search::V7;
 use super::schema_shared::V3;
 use super::schema_voice::V6;
 
-/// SQL of the schema's migrations. The text at index n migrates from version n to n + 1. A released migration never
+/// A step from one version of the schema to the next.
+pub(super) enum Migration {
+    /// SQL that runs in one transaction. It may lock tables, so it must be short if the tables are large.
+    Transaction(&'static str),
+    /// Indexes of the table of calls, which are built while sites write and the centre shows calls.
+    Indexes(&'static [IndexDefinition]),
+}
+
+/// An index that a migration builds. It replaces an older index of the same name.
+pub(super) struct IndexDefinition {
+    /// Name of the index, without its schema.
+    pub(super) name: &'static str,
+    /// SQL after `CREATE INDEX … ON`: the table, its columns, and a condition.
+    pub(super) on: &'static str,
+}
+
+/// The schema's migrations. The migration at index n migrates from version n to n + 1. A released migration never
 /// changes.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration::Transaction(V1),
+    Migration::Transaction(V2),
+    Migration::Transaction(V3),
+    Migration::Transaction(V4),
+    Migration::Transaction(V5),
+    Migration::Transaction(V6),
+    Migration::Indexes(V7),
+];
 
 /// SQL that creates the table of schema versions. It runs before any migration.
 pub(super) const VERSIONS: &str = "

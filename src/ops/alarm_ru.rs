@@ -398,6 +398,7 @@ mod tests {
             include_str!("panics.rs"),
             include_str!("../archive/job.rs"),
             include_str!("../central/index.rs"),
+            include_str!("../central/migrate.rs"),
             include_str!("../central/mod.rs"),
             include_str!("../central/objects.rs"),
             include_str!("../service/archive.rs"),
@@ -450,7 +451,10 @@ mod tests {
         ];
         // `DropCounters` puts a number and a noun before these words.
         let events = ["refused (", "dropped in favour", "of no known call", "of TCP streams", "in fragments dropped"];
-        let is_sql = literal.contains("callspan.") || literal.contains("statement_timeout");
+        let statements = ["BEGIN; ", "SELECT ", "CREATE INDEX ", "DROP INDEX "];
+        let is_sql = literal.contains("callspan.")
+            || literal.contains("statement_timeout")
+            || statements.iter().any(|statement| literal.starts_with(statement));
         let is_part = parts.iter().any(|part| literal.contains(part));
         is_sql
             || literal.starts_with("{INDEXED_CALL}")

@@ -6,6 +6,7 @@ mod branches;
 mod console;
 mod fault_store;
 mod faults;
+mod migration;
 mod store_faults;
 mod voices;
 

@@ -1,0 +1,97 @@
+//! Updates the schema of the index to the newest version.
+//!
+//! # Invariants
+//! - An interrupted update continues at the next start of the command: each version is entered when it is complete.
+//! - Indexes are built while sites write and the centre shows calls. Each new index gets another name, until all are
+//!   ready. Until then the old indexes serve.
+//! - One process updates at a time. The lock belongs to the session, because an index that is built without a lock on its
+//!   table cannot be built in a transaction (PostgreSQL manual, CREATE INDEX, "Building Indexes Concurrently").
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use super::ArchiveError;
+use super::index::{ArchiveIndex, index_error};
+use super::schema::{IndexDefinition, MIGRATIONS, Migration, VERSIONS};
+
+impl ArchiveIndex {
+    /// Updates the schema to the newest version. Returns the versions before and after.
+    ///
+    /// # Errors
+    /// Fails if the index does not answer, refuses, or was migrated by a newer callspan.
+    pub(crate) async fn migrate(&mut self) -> Result<(usize, usize), ArchiveError> {
+        let migrated = migrate(self.client().await?).await;
+        self.forget_connection(); // the end of the session releases the lock, and an open transaction
+        migrated
+    }
+}
+
+async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
+    // A migration may take longer than the usual time limit of a statement.
+    run(client, "SET statement_timeout = 0").await?;
+    while !first_column::<bool>(client, "SELECT pg_try_advisory_lock(7264773)", &[]).await?.unwrap_or_default() {
+        pause().await;
+    }
+    run(client, VERSIONS).await?;
+    let newest = "SELECT coalesce(max(version), 0) FROM callspan.versions";
+    let found =
+        usize::try_from(first_column::<i32>(client, newest, &[]).await?.unwrap_or_default()).unwrap_or_default();
+    if found > MIGRATIONS.len() {
+        return Err(ArchiveError::Index(format!(
+            "the schema has version {found}, this callspan knows versions up to {}: install the newer callspan",
+            MIGRATIONS.len()
+        )));
+    }
+    for (migration, version) in MIGRATIONS.iter().zip(1_u32..).skip(found) {
+        let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
+        let entry = format!("INSERT INTO callspan.versions (version, written_by) VALUES ({version}, '{by}')");
+        match migration {
+            Migration::Transaction(sql) => run(client, &format!("BEGIN; {sql}; {entry}; COMMIT")).await?,
+            Migration::Indexes(indexes) => build(client, indexes, &entry).await?,
+        }
+    }
+    Ok((found, MIGRATIONS.len()))
+}
+
+/// Builds indexes, and replaces older indexes of the same names. Enters the version with the statement `entry`.
+async fn build(client: &Client, indexes: &[IndexDefinition], entry: &str) -> Result<(), ArchiveError> {
+    for IndexDefinition { name, on } in indexes {
+        let new = format!("callspan.{name}_new");
+        let state = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
+        match first_column::<bool>(client, state, &[&new]).await? {
+            Some(true) => continue, // an interrupted update built it
+            Some(false) => run(client, &format!("DROP INDEX CONCURRENTLY {new}")).await?,
+            None => {}
+        }
+        run(client, &format!("CREATE INDEX CONCURRENTLY {name}_new ON {on}")).await?;
+    }
+    for IndexDefinition { name, .. } in indexes {
+        run(client, &format!("DROP INDEX CONCURRENTLY IF EXISTS callspan.{name}")).await?;
+    }
+    let rename = |index: &IndexDefinition| format!("ALTER INDEX callspan.{0}_new RENAME TO {0};", index.name);
+    let renames: String = indexes.iter().map(rename).collect();
+    run(client, &format!("BEGIN; {renames} {entry}; COMMIT")).await
+}
+
+async fn run(client: &Client, sql: &str) -> Result<(), ArchiveError> {
+    client.batch_execute(sql).await.map_err(|error| index_error(&error))
+}
+
+/// Returns the first column of a query's only row; `None` if there is no row.
+async fn first_column<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Option<T>, ArchiveError> {
+    let row = client.query_opt(sql, parameters).await.map_err(|error| index_error(&error))?;
+    row.map(|row| row.try_get(0)).transpose().map_err(|error| index_error(&error))
+}
+
+/// Waits a moment for another process that updates the schema. PostgreSQL cannot wait instead: a statement that waits for
+/// the lock would keep the other process from completing an index.
+#[expect(clippy::disallowed_methods, reason = "an IO module: another process is waited for")]
+async fn pause() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
