@@ -19,7 +19,7 @@ use crate::support::packets::write_pcap;
 /// Returns render workers that use the decoder for tests.
 fn workers(dir: &Path) -> RenderWorkers {
     let program = script(dir, "");
-    RenderWorkers { program, base_limit: Duration::from_secs(5), patience: 60 }
+    RenderWorkers { program, base_limit: Duration::from_secs(2), patience: 60 }
 }
 
 /// Writes a script that runs the shell command `first`, and then becomes a worker with the decoder for tests.
@@ -130,7 +130,8 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
         let mut place = FaultSetup::new();
         place.captures = vec![capture()];
         let program = PathBuf::from(env!("CARGO_BIN_EXE_callspan"));
-        place.workers = has_workers.then(|| RenderWorkers { program, base_limit: Duration::from_secs(60), patience: 10 });
+        place.workers =
+            has_workers.then(|| RenderWorkers { program, base_limit: Duration::from_secs(60), patience: 10 });
         let mut recorder = TestRecorder::start(&place);
         recorder.hear(ALL);
         let journal = recorder.journal.clone();
