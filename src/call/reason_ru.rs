@@ -228,7 +228,11 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Texts that earlier versions wrote into call records, in English and Russian. The journal keeps such records.
-const EARLIER_REASONS: &[(&str, &str)] = &[
+pub(crate) const EARLIER_REASONS: &[(&str, &str)] = &[
+    (
+        "Every media packet was cut short by the capture: raise its snap length.",
+        "Захват обрезал все пакеты звука: увеличьте длину захвата (snap length).",
+    ),
     (
         "Packets of both sides came, but the {}'s are silent throughout (one-way audio): check that telephone.",
         "Пакеты обеих сторон пришли, но у {} в них только тишина (односторонний звук): проверьте этот телефон.",
@@ -265,7 +269,7 @@ const EARLIER_REASONS: &[(&str, &str)] = &[
 ];
 
 /// Phrases that earlier versions inserted into sentences, in English and Russian.
-const EARLIER_PHRASES: &[(&str, &str)] = &[
+pub(crate) const EARLIER_PHRASES: &[(&str, &str)] = &[
     (
         "the {}'s packets contain digital silence throughout (one-way audio): check that telephone",
         "в пакетах {} только цифровая тишина (односторонний звук): проверьте этот телефон",

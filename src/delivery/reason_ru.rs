@@ -224,7 +224,15 @@ pub(crate) const DELIVERY_PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Reasons that earlier versions wrote, in English and Russian. The journal keeps such reasons.
-const EARLIER_SENTENCES: &[(&str, &str)] = &[
+pub(crate) const EARLIER_SENTENCES: &[(&str, &str)] = &[
+    (
+        "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; a new key in security_key_file takes effect at once, other changes after a restart",
+        "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; новый ключ в security_key_file действует сразу, остальное — после перезапуска",
+    ),
+    (
+        "the task of the call is gone or was moved in Pyrus: the call is registered again by itself; after that, run callspan calls retry",
+        "задачи звонка в Pyrus больше нет или она перенесена: звонок регистрируется снова сам; после этого выполните callspan calls retry",
+    ),
     (
         "Pyrus refuses the login: check login and security_key in [pyrus] (the bot's profile in Pyrus shows the key), and set person_id if the login has several accounts; after the change, run systemctl reload callspan",
         "Pyrus не принимает вход: проверьте login и security_key в [pyrus] (ключ показан в профиле бота в Pyrus) и задайте person_id, если у логина несколько учётных записей; после изменения выполните systemctl reload callspan",

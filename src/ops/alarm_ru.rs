@@ -3,12 +3,14 @@
 //! # Invariant
 //! Every description that the service words itself has a translation. A test compares the table with the sources. The
 //! texts of errors that a description quotes stay English, e.g. those of the operating system or of a failed start.
+//! Alarms are stored with their sentence, so a sentence of an earlier version keeps its translation ([`super::earlier_ru`]).
 
 use super::alerts::AlarmKind;
 use super::doctor::russian::{FINDING_NOUNS, FINDING_PHRASES, FINDING_SENTENCES};
+use super::earlier_ru::{EARLIER_ALARM_PHRASES, EARLIER_ALARMS};
 use crate::call::phrasebook::Phrasebook;
-use crate::call::reason_ru::{REASON_PHRASES, REASON_SENTENCES};
-use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES};
+use crate::call::reason_ru::{EARLIER_PHRASES, EARLIER_REASONS, REASON_PHRASES, REASON_SENTENCES};
+use crate::delivery::reason_ru::{DELIVERY_PHRASES, DELIVERY_SENTENCES, EARLIER_SENTENCES};
 
 /// Translations of the descriptions of alarms and of the steps of a test call. Some alarms quote other texts: a finding
 /// of the doctor, or the reason why a delivery waits. So the translations of these texts are included.
@@ -19,9 +21,19 @@ pub(crate) const ALARMS: Phrasebook = Phrasebook {
         DELIVERY_SENTENCES,
         REASON_SENTENCES,
         FINDING_SENTENCES,
+        EARLIER_ALARMS,
+        EARLIER_SENTENCES,
+        EARLIER_REASONS,
         ARCHIVE_SENTENCES,
     ],
-    phrases: &[ALARM_PHRASES, REASON_PHRASES, FINDING_PHRASES, DELIVERY_PHRASES],
+    phrases: &[
+        ALARM_PHRASES,
+        REASON_PHRASES,
+        FINDING_PHRASES,
+        DELIVERY_PHRASES,
+        EARLIER_ALARM_PHRASES,
+        EARLIER_PHRASES,
+    ],
     nouns: FINDING_NOUNS,
 };
 

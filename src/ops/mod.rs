@@ -11,6 +11,7 @@ pub mod config;
 pub mod disk;
 pub(crate) mod doctor;
 pub mod drops;
+pub(crate) mod earlier_ru;
 pub(crate) mod heap;
 pub mod log;
 pub(crate) mod metrics;
