@@ -27,6 +27,7 @@ use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::mirror_report::MirrorReport;
 use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
+use crate::ops::tap_flow::set_rates;
 use crate::ops::thread::StoppableThread;
 use crate::ops::{log, output, panics};
 use crate::service::life_signs::LifeSigns;
@@ -463,8 +464,12 @@ impl RunningService {
         if now.since(self.status.at) < REPORT_INTERVAL {
             return;
         }
+        let pbxs = self.pipeline.engine.number_plan().pbx_hosts();
+        self.pipeline.taps.set_pbxs(pbxs);
         let engine = &self.pipeline.engine;
         let counters = *engine.counters();
+        let mut taps = self.pipeline.taps.report(source.taps(), &self.pipeline.decoder);
+        set_rates(&mut taps, &self.status.taps, (self.status.at, now));
         let last = |before: u64, after: u64, at: Option<Timestamp>| if after > before { Some(now) } else { at };
         let old = &self.status;
         self.status = ServiceReport {
@@ -473,7 +478,7 @@ impl RunningService {
             frames: self.reported.frames,
             dropped_by_kernel: self.reported.dropped_by_kernel,
             dropped_by_interface: self.reported.dropped_by_interface,
-            taps: self.pipeline.taps.report(source.taps(), &self.pipeline.decoder),
+            taps,
             spool_lost: self.spool.lost_packets(),
             mirror: MirrorReport::of(self.mirror.directions(), &counters, self.pipeline.decoder.counters()),
             sip_messages: counters.sip_messages,

@@ -22,6 +22,7 @@ use crate::ops::disk::disk_space;
 use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
+use crate::ops::tap_flow::TapFlow;
 use crate::ops::taps::TapReport;
 use crate::ops::{output, totals};
 use crate::service::clock::wall_clock;
@@ -244,14 +245,21 @@ fn directions(counts: DirectionCounts) -> String {
 fn tap_line(tap: &TapReport) -> String {
     let state = if tap.is_up { "" } else { " DOWN," };
     format!(
-        "tap        {}:{state} {} frames, {} SIP, {} RTP, {} copies, {} lost",
+        "tap        {}:{state} {} frames, {} SIP, {} RTP, {} copies, {} lost{}",
         printable(&tap.name),
         tap.frames,
         tap.sip,
         tap.rtp,
         tap.copies,
-        tap.lost()
+        tap.lost(),
+        tap.flow.map(flow_text).unwrap_or_default()
     )
+}
+
+/// Formats packets a second at a tap, all and by direction.
+fn flow_text(flow: TapFlow) -> String {
+    let TapFlow { frames_per_s, to_pbx, from_pbx } = flow;
+    format!("; {frames_per_s} frames/s, {}/s to the PBX, {}/s from the PBX", to_pbx.per_s, from_pbx.per_s)
 }
 
 /// Formats the time since `at` in the largest suitable unit, e.g. `3 h`.

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no live call has this id; 503: too busy |
-//! | `GET /api/status` | 200, [`ServiceStatus`] |
+//! | `GET /api/status` | 200, [`ServiceStatus`], and the ports of the mirror |
 //!
 //! A request to pause or resume reaches the capture thread through a bounded channel. The capture thread polls the
 //! channel and never waits for it.
@@ -26,6 +26,8 @@ use super::server::ConsoleState;
 use crate::call::pause::PauseAction;
 use crate::journal::Journal;
 use crate::ops::drops::DropCounters;
+use crate::ops::status::ServiceReport;
+use crate::ops::taps::TapReport;
 
 /// Counters of the service since its start, as `GET /api/status` returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -54,6 +56,15 @@ pub(crate) struct ServiceStatus {
     pub(crate) owed: Option<usize>,
 }
 
+/// Answer to `GET /api/status`: the counters of the service, and the counters of each capture interface.
+#[derive(Serialize)]
+struct StatusAnswer {
+    #[serde(flatten)]
+    status: ServiceStatus,
+    /// Counters and packets a second of each capture interface, at most five seconds old.
+    ports: Vec<TapReport>,
+}
+
 /// A pause or resume request that waits for the capture thread.
 #[derive(Debug)]
 pub(crate) struct PauseRequest {
@@ -79,12 +90,15 @@ pub(super) async fn status(State(shared): State<ConsoleState>, Extension(viewer)
     }
     let mut status = *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
     let journal = shared.journal_config.clone();
-    let owed = tokio::task::spawn_blocking(move || {
+    let home = shared.site.state_folder.clone();
+    let read = tokio::task::spawn_blocking(move || {
         let jobs = Journal::open_read_only(&journal).and_then(|journal| journal.load_jobs());
-        jobs.ok().map(|jobs| jobs.iter().filter(|job| !job.is_settled()).count())
+        let owed = jobs.ok().map(|jobs| jobs.iter().filter(|job| !job.is_settled()).count());
+        (owed, ServiceReport::read(&home).map(|report| report.taps).unwrap_or_default())
     });
-    status.owed = owed.await.unwrap_or_default();
-    Json(status).into_response()
+    let (owed, ports) = read.await.unwrap_or_default();
+    status.owed = owed;
+    Json(StatusAnswer { status, ports }).into_response()
 }
 
 pub(super) async fn pause(state: State<ConsoleState>, viewer: Extension<Viewer>, id: Path<String>) -> Response {

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use maud::{Markup, html};
 
 use super::control::ServiceStatus;
+use super::pages;
 use super::text::{Lang, date_time, length};
 use crate::call::topology::MachinePair;
 use crate::ops::mirror_report::DirectionCounts;
 use crate::ops::status::ServiceReport;
+use crate::ops::tap_flow::DirectionFlow;
 use crate::ops::taps::TapReport;
 use crate::time::Timestamp;
 
@@ -30,7 +32,7 @@ impl MirrorFacts {
         let t = |en, ru| lang.of_two(en, ru);
         html! {
             h2 { (t("Mirror", "Зеркало")) }
-            @if !self.report.taps.is_empty() { (taps(lang, &self.report.taps)) }
+            @if !self.report.taps.is_empty() { (self.taps(lang, now)) }
             dl.facts {
                 @if self.report.taps.is_empty() { (fact(t("Ports", "Порты"), &ports(lang, interfaces))) }
                 (fact(t("Frames", "Кадров"), &lang.grouped(status.frames)))
@@ -54,6 +56,52 @@ impl MirrorFacts {
                 }
             }
         }
+    }
+
+    /// Returns the table of the capture interfaces, with packets a second to and from the PBX.
+    fn taps(&self, lang: Lang, now: Timestamp) -> Markup {
+        let t = |en, ru| lang.of_two(en, ru);
+        let heads = [
+            t("Port", "Порт"),
+            t("To the PBX", "К АТС"),
+            t("From the PBX", "От АТС"),
+            t("All frames", "Все кадры"),
+            t("Lost here", "Потеряно здесь"),
+        ];
+        html! {
+            table.keep role="table" {
+                caption.vh { (t("Capture interfaces: packets a second", "Карты захвата: пакетов в секунду")) }
+                thead role="rowgroup" { tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } } }
+                tbody role="rowgroup" { @for tap in &self.report.taps { tr role="row" {
+                    th role="rowheader" scope="row" { (tap.name)
+                        @if !tap.is_up { span.sub.bad { (t("down", "не работает")) } }
+                        span.sub { "SIP " (lang.grouped(tap.sip)) ", RTP " (lang.grouped(tap.rtp)) ", " (t("copies", "копий")) " " (lang.grouped(tap.copies)) }
+                    }
+                    @for cell in self.flow_cells(lang, tap, now) { td role="cell" { (cell) } }
+                    td role="cell" { (lang.grouped(tap.lost())) }
+                } } }
+            }
+        }
+    }
+
+    /// Returns the cells of a capture interface about packets a second: to the PBX, from the PBX, and all frames.
+    fn flow_cells(&self, lang: Lang, tap: &TapReport, now: Timestamp) -> [Markup; 3] {
+        let Some(flow) = tap.flow else { return [(); 3].map(|()| html! { "–" }) };
+        let all = html! { (per_second(lang, flow.frames_per_s)) };
+        if self.report.pbx_hosts.is_empty() {
+            let unknown = html! { span.muted { (lang.of_two("no PBX learnt yet", "АТС ещё не узнана")) } };
+            return [unknown, html! { "–" }, all];
+        }
+        let since_start = now.since(self.report.started_at).as_secs_f64();
+        let direction = |own: DirectionFlow, other: DirectionFlow| {
+            let silent = if own.packets == 0 { Some(since_start) } else { own.silent_s(now) };
+            let Some(silent) = silent else { return html! { (per_second(lang, own.per_s)) } };
+            let words = format!("{}, {} {}", per_second(lang, 0), lang.of_two("for", "уже"), length(silent));
+            // If only the other direction has packets, the mirror port probably shows one direction.
+            let is_bad = other.per_s > 0 && silent > ONE_WAY_AFTER_S;
+            html! { @if is_bad { span.v.bad { (pages::mark("bad")) span { (words) } } } @else { span.muted { (words) } } }
+        };
+        [direction(flow.to_pbx, flow.from_pbx), direction(flow.from_pbx, flow.to_pbx), all]
     }
 
     fn repeated(&self, lang: Lang) -> String {
@@ -91,19 +139,9 @@ impl MirrorFacts {
     }
 }
 
-fn taps(lang: Lang, taps: &[TapReport]) -> Markup {
-    let t = |en, ru| lang.of_two(en, ru);
-    let heads = [t("Port", "Порт"), "SIP", "RTP", t("Copies", "Копий"), t("Lost here", "Потеряно здесь")];
-    html! {
-        table.keep role="table" {
-            caption.vh { (t("Capture interfaces", "Карты захвата")) }
-            thead role="rowgroup" { tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } } }
-            tbody role="rowgroup" { @for tap in taps { tr role="row" {
-                th role="rowheader" scope="row" { (tap.name) @if !tap.is_up { span.sub.bad { (t("down", "не работает")) } } }
-                @for number in [tap.sip, tap.rtp, tap.copies, tap.lost()] { td role="cell" { (lang.grouped(number)) } }
-            } } }
-        }
-    }
+/// Formats a number of packets a second, e.g. `2,410/s`.
+fn per_second(lang: Lang, packets: u64) -> String {
+    format!("{}{}", lang.grouped(packets), lang.of_two("/s", "/с"))
 }
 
 fn fact(name: &str, value: &str) -> Markup {
@@ -146,6 +184,9 @@ fn ports(lang: Lang, names: &[String]) -> String {
     }
 }
 
+/// Time without packets in one direction after which the page marks it, seconds. Signs of life between telephones and
+/// the PBX come more often.
+const ONE_WAY_AFTER_S: f64 = 60.0;
 /// Number of learnt machines that are shown at once. More are shown on request.
 const SHOWN_MACHINES: usize = 3;
 /// Maximum number of learnt machines that are shown on request.

@@ -84,6 +84,10 @@ fn document() -> Value {
             },
             "schemas": {
                 "Error": { "type": "object", "required": ["error"], "properties": { "error": { "type": "string" } } },
+                "Status": { "type": "object", "properties": {
+                    "ports": { "type": "array", "items": { "$ref": "#/components/schemas/Port" } } } },
+                "Port": port(),
+                "Direction": direction(),
             },
         },
         "paths": paths,
@@ -103,11 +107,13 @@ fn described(operation: &ApiOperation) -> Value {
     parameters.extend(query.map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } })));
     let problem = json!({ "description": "the reason",
         "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } } });
+    let has_schema = operation.path == "/api/v1/status";
+    let content = if has_schema { json!({ "schema": { "$ref": "#/components/schemas/Status" } }) } else { json!({}) };
     let mut answer = json!({
         "summary": operation.does[0],
         "parameters": parameters,
         "responses": {
-            "200": { "description": "done", "content": { operation.answer: {} } },
+            "200": { "description": "done", "content": { operation.answer: content } },
             "401": problem, "403": problem, "404": problem,
         },
     });
@@ -117,6 +123,35 @@ fn described(operation: &ApiOperation) -> Value {
         answer["requestBody"] = json!({ "content": { "application/x-www-form-urlencoded": { "schema": schema } } });
     }
     answer
+}
+
+/// Returns the schema of a mirror port, i.e. of a capture interface.
+fn port() -> Value {
+    let count = |what: &str| json!({ "type": "integer", "description": format!("{what} since the start") });
+    json!({ "type": "object", "properties": {
+        "name": { "type": "string", "description": "name of the interface" },
+        "is_up": { "type": "boolean" },
+        "frames": count("frames"),
+        "sip": count("SIP messages"),
+        "rtp": count("RTP packets"),
+        "copies": count("packets that another port had shown before"),
+        "dropped_by_kernel": count("frames lost by the kernel"),
+        "dropped_by_interface": count("frames lost by the interface"),
+        "flow": { "type": "object", "properties": {
+            "frames_per_s": { "type": "integer", "description": "frames a second, in the last five seconds" },
+            "to_pbx": { "$ref": "#/components/schemas/Direction" },
+            "from_pbx": { "$ref": "#/components/schemas/Direction" },
+        } },
+    } })
+}
+
+/// Returns the schema of one direction at a mirror port.
+fn direction() -> Value {
+    json!({ "type": "object", "properties": {
+        "packets": { "type": "integer", "description": "SIP and RTP packets since the start" },
+        "per_s": { "type": "integer", "description": "packets a second, in the last five seconds" },
+        "last_at": { "type": "string", "format": "date-time", "description": "when packets last arrived" },
+    } })
 }
 
 const JSON: &str = "application/json";
@@ -263,7 +298,10 @@ const OPERATIONS: &[ApiOperation] = &[
     operation(
         "get",
         "/api/v1/status",
-        ["Returns the counters of the service.", "Возвращает счётчики службы."],
+        [
+            "Returns the counters of the service, and packets a second of each mirror port to and from the PBX.",
+            "Возвращает счётчики службы и пакеты в секунду на каждом порту зеркала, к АТС и от АТС.",
+        ],
         &[],
         JSON,
     ),

@@ -23,6 +23,7 @@ pub(crate) mod self_test;
 pub(crate) mod state_file;
 pub(crate) mod status;
 pub mod supervision;
+pub(crate) mod tap_flow;
 pub(crate) mod taps;
 pub(crate) mod thread;
 pub(crate) mod totals;

@@ -1,20 +1,31 @@
 //! Counts the traffic of each capture interface (*tap*), for the status, the metrics and the doctor.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::tap_flow::TapFlow;
 use crate::capture::TapCounters;
 use crate::decode::{DecodedItem, FrameDecoder, TcpStreamEvent};
+use crate::net::Endpoint;
 use crate::{rtp, sip};
 
 /// Counts of SIP and RTP packets, one entry for each capture interface (tap).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TapTraffic(Vec<TapTally>);
+pub(crate) struct TapTraffic {
+    taps: Vec<TapTally>,
+    /// Addresses of the PBXs, sorted. Packets to and from them are counted by direction; `None` if the directions are
+    /// not counted.
+    pbxs: Option<Vec<IpAddr>>,
+}
 
 /// Counts of SIP and RTP packets of one capture interface (tap).
 #[derive(Clone, Copy, Debug, Default)]
 struct TapTally {
     sip: u64,
     rtp: u64,
+    to_pbx: u64,
+    from_pbx: u64,
 }
 
 /// Counters of one capture interface (tap) since the start of the service.
@@ -38,22 +49,32 @@ pub(crate) struct TapReport {
     pub(crate) dropped_by_kernel: u64,
     /// Number of frames dropped by the network interface.
     pub(crate) dropped_by_interface: u64,
+    /// Traffic by direction, and packets a second; `None` if the directions are not counted, e.g. by the doctor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flow: Option<TapFlow>,
 }
 
 impl TapTraffic {
+    /// Sets the addresses of the PBXs, sorted. From now on packets to and from them are counted by direction.
+    pub(crate) fn set_pbxs(&mut self, pbxs: Vec<IpAddr>) {
+        self.pbxs = Some(pbxs);
+    }
+
     /// Counts one datagram or stream piece that the decoder delivered.
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => match rtp::classify(datagram.payload) {
-                rtp::MediaPacketKind::Rtp => self.count(datagram.interface, |tally| tally.rtp += 1),
+                rtp::MediaPacketKind::Rtp => {
+                    self.count(datagram.interface, (datagram.src, datagram.dst), |tally| tally.rtp += 1);
+                }
                 rtp::MediaPacketKind::Other if sip::looks_like_sip(datagram.payload) => {
-                    self.count(datagram.interface, |tally| tally.sip += 1);
+                    self.count(datagram.interface, (datagram.src, datagram.dst), |tally| tally.sip += 1);
                 }
                 _ => {}
             },
             // The decoder delivers only TCP streams that carry SIP.
             DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
-                self.count(chunk.interface, |tally| tally.sip += 1);
+                self.count(chunk.interface, (chunk.src, chunk.dst), |tally| tally.sip += 1);
             }
             DecodedItem::Stream(_) => {}
         }
@@ -62,7 +83,8 @@ impl TapTraffic {
     /// Returns a report for each capture interface (tap) of a source.
     pub(crate) fn report(&self, taps: Vec<TapCounters>, decoder: &FrameDecoder) -> Vec<TapReport> {
         let report = |(interface, tap): (u32, TapCounters)| {
-            let tally = self.0.get(interface as usize).copied().unwrap_or_default();
+            let tally = self.taps.get(interface as usize).copied().unwrap_or_default();
+            let flow = self.pbxs.as_ref().map(|_| TapFlow::of_packets(tally.to_pbx, tally.from_pbx));
             TapReport {
                 name: tap.name,
                 is_up: tap.is_up,
@@ -72,20 +94,27 @@ impl TapTraffic {
                 copies: decoder.copies_at(interface),
                 dropped_by_kernel: tap.dropped_by_kernel,
                 dropped_by_interface: tap.dropped_by_interface,
+                flow,
             }
         };
         (0..).zip(taps).map(report).collect()
     }
 
-    fn count(&mut self, interface: u32, add: impl FnOnce(&mut TapTally)) {
+    /// Counts a packet of an interface between two endpoints: the sender and the receiver.
+    fn count(&mut self, interface: u32, (src, dst): (Endpoint, Endpoint), add: impl FnOnce(&mut TapTally)) {
         let index = interface as usize;
         if index >= MAX_TAPS {
             return;
         }
-        if index >= self.0.len() {
-            self.0.resize(index + 1, TapTally::default());
+        if index >= self.taps.len() {
+            self.taps.resize(index + 1, TapTally::default());
         }
-        add(&mut self.0[index]);
+        let pbxs = self.pbxs.as_deref().unwrap_or_default();
+        let is_pbx = |endpoint: Endpoint| !pbxs.is_empty() && pbxs.binary_search(&endpoint.ip()).is_ok();
+        let tally = &mut self.taps[index];
+        tally.to_pbx += u64::from(is_pbx(dst));
+        tally.from_pbx += u64::from(is_pbx(src));
+        add(tally);
     }
 }
 
@@ -113,6 +142,7 @@ mod tests {
     #[test]
     fn each_tap_counts_its_own_sip_and_rtp() {
         let mut traffic = TapTraffic::default();
+        traffic.set_pbxs(vec![[10, 0, 0, 2].into()]);
         let rtp: Vec<u8> = [&[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7], [0; 160].as_slice()].concat();
         let sip = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: x\r\n\r\n";
         for (interface, payload) in [(0, &sip[..]), (1, &rtp), (1, &rtp), (u32::MAX, &rtp)] {
@@ -129,5 +159,8 @@ mod tests {
         let taps = traffic.report(vec![tap("eth1"), tap("eth2"), tap("eth3")], &FrameDecoder::new());
         let counts: Vec<_> = taps.iter().map(|tap| (tap.sip, tap.rtp, tap.shows_calls())).collect();
         assert_eq!(counts, [(1, 0, true), (0, 2, true), (0, 0, false)]);
+        let ways: Vec<_> =
+            taps.iter().filter_map(|tap| tap.flow).map(|f| (f.to_pbx.packets, f.from_pbx.packets)).collect();
+        assert_eq!(ways, [(1, 0), (2, 0), (0, 0)]);
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::ops::alerts::{Alarm, AlarmKind};
 use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
+use crate::ops::tap_flow::{DirectionFlow, TapFlow};
 use crate::ops::taps::TapReport;
 use std::time::Duration;
 
@@ -138,6 +139,53 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
 }
 
+/// Returns the report of a capture interface that shows packets to the PBX only, since ten minutes.
+fn tap() -> TapReport {
+    let last_at = Some(wall_clock() - Duration::from_secs(600));
+    let flow = TapFlow {
+        frames_per_s: 2_500,
+        to_pbx: DirectionFlow { packets: 800, per_s: 2_410, last_at: Some(wall_clock()) },
+        from_pbx: DirectionFlow { packets: 100, per_s: 0, last_at },
+    };
+    TapReport { name: String::from("eth1"), is_up: true, sip: 40, rtp: 900, flow: Some(flow), ..TapReport::default() }
+}
+
+#[test]
+fn ports_show_packets_a_second_in_both_directions() {
+    let office = Office::with_calls(&[]);
+    let report = |pbxs: &[&str]| ServiceReport {
+        at: wall_clock(),
+        taps: vec![tap()],
+        pbx_hosts: pbxs.iter().map(|pbx| String::from(*pbx)).collect(),
+        ..ServiceReport::default()
+    };
+    write_report(&report(&["10.20.0.5"]), office.dir.path());
+    let english = office.get("/health?lang=en", "").body;
+    for words in ["To the PBX", "2,410/s", "0/s, for 10:00", "2,500/s", "SIP 40, RTP 900, copies 0"] {
+        assert!(english.contains(words), "{words}: {english}");
+    }
+    let russian = office.get("/health?lang=ru", "").body;
+    for words in ["К АТС", "2\u{202f}410/с", "0/с, уже 10:00"] {
+        assert!(russian.contains(words), "{words}: {russian}");
+    }
+    let answer = office.get("/api/v1/status", "").body;
+    let status: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+    let port = &status["ports"][0];
+    assert_eq!((port["name"].as_str(), port["flow"]["to_pbx"]["per_s"].as_u64()), (Some("eth1"), Some(2_410)));
+    assert_eq!((port["rtp"].as_u64(), port["flow"]["from_pbx"]["per_s"].as_u64()), (Some(900), Some(0)));
+    let description = office.get("/api/v1/openapi.json", "").body;
+    let description: serde_json::Value = serde_json::from_str(&description).expect("JSON");
+    let content = &description["paths"]["/api/v1/status"]["get"]["responses"]["200"]["content"]["application/json"];
+    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Status");
+    let port_schema = &description["components"]["schemas"]["Port"]["properties"];
+    for field in port.as_object().expect("an object").keys() {
+        assert!(port_schema.get(field).is_some(), "{field} is not described");
+    }
+    // Directions are counted from the first packet of a known PBX on.
+    write_report(&report(&[]), office.dir.path());
+    assert!(office.get("/health?lang=en", "").body.contains("no PBX learnt yet"));
+}
+
 #[test]
 fn mirror_part_shows_directions_copies_tunnels_and_learnt_machines() {
     let office = Office::with_calls(&[]);
@@ -145,7 +193,7 @@ fn mirror_part_shows_directions_copies_tunnels_and_learnt_machines() {
         at: wall_clock(),
         last_sip_at: Some(wall_clock() - Duration::from_secs(600)),
         frames: 1_000,
-        taps: vec![TapReport { name: String::from("eth1"), is_up: true, sip: 40, rtp: 900, ..TapReport::default() }],
+        taps: vec![tap()],
         mirror: MirrorReport {
             directions: Some(MirrorDirections {
                 sip: DirectionCounts { pairs: 12, one_way: 0 },
