@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench whole_job` measures 1,000 calls of 8 s and 300 calls of 3 min. The argument `-- 1000x8` selects
 //! other numbers, and `-- --in DIR` keeps the captures in a folder. With `1000x8@1` all calls begin within one second,
-//! so that they are in progress at once. `--write` only writes the captures (`benches/speed.sh`).
+//! so that they are in progress at the same time. `--write` only writes the captures (`benches/speed.sh`).
 //!
 //! CPU time is that of the process in user and system mode. Other programs influence it less than wall-clock time. The
 //! bench only prints its results and compares them with nothing.
@@ -78,7 +78,8 @@ fn shape(arg: &str) -> Option<Trunk> {
     let length = Duration::from_secs(seconds.parse().ok()?);
     let spread = match spread {
         Some(spread) => Duration::from_secs(spread.parse().ok()?),
-        // With this time between the first and the last INVITE, two fifths of the calls are in progress at once.
+        // With this time between the first and the last INVITE, two fifths of the calls are in progress at the same
+        // time.
         None => length * 5 / 2,
     };
     Some(Trunk { calls: calls.parse().ok()?, length, spread })

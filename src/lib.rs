@@ -41,8 +41,10 @@
 //! - **hop**: one pair of hosts that exchange the SIP messages of a dialog, e.g. provider and PBX.
 //! - **machine**: one PBX, proxy or telephone; it may have several IP addresses (*hosts*). Which addresses belong to one
 //!   machine is configured or learnt.
+//! - **topology**: the knowledge which hosts belong to one machine ([`call::topology`]).
 //! - **mirror port**: the switch port (SPAN) that copies the traffic to the recorder. It can lose, double, cut or reorder
 //!   frames.
+//! - **recorder**: the computer that runs callspan. Outside of `call`, comments also call it *this machine*.
 //! - **tap**: one source of live frames: a network interface, or the socket for HEP agents.
 //! - **hole**: bytes of a TCP stream that were not captured, while later bytes were.
 //!
@@ -62,6 +64,7 @@
 //! - **evidence**: the finding of one rule of correlation that a leg belongs to a conversation. A **weak join** rests on
 //!   numbers alone; until other evidence confirms it, the leg can leave the conversation again.
 //! - **announced** call: an event has reported the call to journal and delivery.
+//! - **left call**: a live call of an earlier process that has no spool. A leg with one of its Call-IDs continues it.
 //! - **recording session**: a call in which an SBC or telephone sends the sound of another call to a recorder (SIPREC).
 //! - **anchor leg**: the leg that supplies sound and times of the conversation.
 //! - **extension**: a number of our own PBX; **outside** numbers are all others.
@@ -70,6 +73,8 @@
 //!   `sendonly`, `inactive` or the address 0.0.0.0.
 //! - **early media**: RTP before the 2xx to the INVITE.
 //! - **print** of a voice: the hash of a short block of its payload ([`call::voice_prints`]).
+//! - **sketch** of a voice: the blocks of its payload with the lowest hashes. The prints are made from them.
+//! - **relay**: a machine sends the voice of one leg on another leg. Equal bytes of voice on both legs prove it.
 //! - **stream**: the RTP packets of one SSRC on one flow ([`call::streams::RtpStream`]).
 //! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec. **payload format**: the codec
 //!   with its clock and parameters.
@@ -85,6 +90,7 @@
 //! - **decision**: a result of the engine about a leg, stored in its spool file, so that rendering repeats no signalling
 //!   logic ([`call::decision::Decision`]).
 //! - **spool**: the pcapng files with the packets and decisions of the legs.
+//! - **rolling file**: the file of the spool with the signalling of all legs that have no media yet.
 //! - **render worker**: a process without rights that decodes the packets of one call.
 //! - **segment**: one file of a long recording (`part` in the call record).
 //! - **record**, **call record**: the JSON description of a call ([`call::record::CallRecord`]).

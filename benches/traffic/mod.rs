@@ -123,8 +123,8 @@ impl Call {
         &self.other
     }
 
-    /// Returns the step of a call after `step`, and the time until then. `at` is the time of `step`, counted from the
-    /// start of the call.
+    /// Returns the step of a call that follows `step`, and the time between both steps. `at` is the time of `step`,
+    /// counted from the start of the call.
     fn next(&self, step: Step, at: Duration, length: Duration) -> Option<(Step, Duration)> {
         let us = Duration::from_micros;
         Some(match step {

@@ -59,8 +59,8 @@ pub(crate) enum ArchiveStep {
 pub(crate) enum ArchiveFailure {
     /// The archive does not answer, or denies access. A later attempt may succeed.
     Passing(String),
-    /// The file is missing, or its checksum is not the one in the journal. A missing file may appear later, when its
-    /// disk is mounted again.
+    /// The file is missing, or its checksum differs from the checksum in the journal. A missing file may appear later,
+    /// when its disk is mounted again.
     File(String),
     /// The archive can never accept this state of the call.
     Unacceptable(String),

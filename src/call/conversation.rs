@@ -56,9 +56,9 @@ pub(crate) struct Conversation {
 pub(crate) struct LiveSnapshot {
     /// Caller's number, called number and extension; `None` where unknown.
     pub(crate) numbers: [Option<String>; 3],
-    /// Capture time of the answer; `None` before it.
+    /// Capture time of the answer; `None` before the answer.
     pub(crate) answered_at: Option<Timestamp>,
-    /// Capture time at which a person answered the call; `None` before it.
+    /// Capture time at which a person answered the call; `None` before that answer.
     pub(crate) operator_answered_at: Option<Timestamp>,
     /// Whether a telephone rings now or rang before the answer.
     pub(crate) rings: bool,
@@ -403,8 +403,8 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Adds the number of missing RTP packets to the problems. If this machine lost frames, or the recorder was restarted,
-/// the packets count as lost by this machine. Otherwise they were lost before they reached it.
+/// Adds the number of missing RTP packets to the problems. If the recorder lost frames, or was restarted, the packets
+/// count as lost by the recorder. Otherwise they were lost before they reached the recorder.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {
@@ -464,5 +464,5 @@ const IDLE_AGENT: Duration = Duration::from_secs(5);
 const MAX_RELATED: usize = 16;
 /// Maximum time until a PBX repeats an event, e.g. a hold, on another leg.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
-/// Problems by which this machine lost packets. They explain gaps in the RTP sequence numbers.
+/// Problems by which the recorder lost packets. They explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

@@ -190,8 +190,8 @@ pub struct ReferRequest {
     /// `None` before the NOTIFY.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_at: Option<Timestamp>,
-    /// Capture time of the first INVITE that the REFER caused; `None` before it. Later only INVITEs of the same ring
-    /// group belong to the REFER.
+    /// Capture time of the first INVITE that the REFER caused; `None` before this INVITE. Later only INVITEs of the
+    /// same ring group belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
     /// Whether the REFER was sent on the anchor leg of its call. If so, the new leg becomes a separate, related call.
@@ -201,9 +201,9 @@ pub struct ReferRequest {
 
 /// Loudness and pitch of both sides of a leg in consecutive tenths of a second.
 ///
-/// Each tenth of a second of a side has four hexadecimal digits. Two are for the mean amplitude in dB, and two for the
-/// zero crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that their sound was not
-/// measured.
+/// Each tenth of a second of a side has four hexadecimal digits. Two are for the mean amplitude in dB above 1 of
+/// 32,768, and two for the zero crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that
+/// their sound was not measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinePiece {
     /// Capture time of the first entry, in tenths of a second since the Unix epoch.

@@ -23,18 +23,18 @@ pub enum KeptBytes {
 /// Stores the packets and decisions of legs. A spool file contains them in the order in which these methods are called.
 /// A packet of early media may be older than the packet before it, by at most [`EARLY_WINDOW`].
 pub trait LegSink {
-    /// Opens the file of a leg. `name` is the file name without extension.
+    /// Opens the spool file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
     /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs can load the memory
     /// of the leg into the cache now, while the engine waits for other memory. The default does nothing.
     fn prefetch(&self, _leg: LegId) {}
-    /// Stores a SIP or media packet in the file of a leg.
+    /// Stores a SIP or media packet in the spool file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.
     fn decide(&mut self, leg: LegId, at: Timestamp, decision: &Decision);
     /// Closes the file of a leg. No packet or decision is added afterwards.
     fn close(&mut self, leg: LegId);
-    /// Deletes the file of a leg, and forgets the leg.
+    /// Deletes the spool file of a leg, and forgets the leg.
     fn discard(&mut self, leg: LegId, reason: DiscardReason);
 }
 

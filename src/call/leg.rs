@@ -103,27 +103,27 @@ enum LegState {
 /// State of the spool file of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegSpoolState {
-    /// The file is not open yet, or a rule excludes the call from recording.
+    /// The spool file is not open yet, or a rule excludes the call from recording.
     Shut,
-    /// The file is open, so packets are added to it.
+    /// The spool file is open, so packets are added to the file.
     Open {
-        /// Time of the decision `Start` in the file; `None` before the recording begins.
+        /// Time of the decision `Start` in the spool file; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
-    /// The file was closed or discarded.
+    /// The spool file was closed or discarded.
     Closed {
-        /// Time of the decision `Start` in the file; `None` if the recording did not begin.
+        /// Time of the decision `Start` in the spool file; `None` if the recording did not begin.
         started_at: Option<Timestamp>,
     },
 }
 
 impl LegSpoolState {
-    /// Returns whether the file is open for packets.
+    /// Returns whether the spool file is open for packets.
     pub(crate) const fn is_open(self) -> bool {
         matches!(self, Self::Open { .. })
     }
 
-    /// Returns the time of the decision `Start` in the file; `None` if the file has none.
+    /// Returns the time of the decision `Start` in the spool file; `None` if the file has no such decision.
     pub(crate) const fn started_at(self) -> Option<Timestamp> {
         match self {
             Self::Shut => None,
@@ -131,7 +131,7 @@ impl LegSpoolState {
         }
     }
 
-    /// Closes the file if it is open.
+    /// Marks the spool file as closed, if it is open.
     pub(crate) const fn close(&mut self) {
         if let Self::Open { started_at } = *self {
             *self = Self::Closed { started_at };

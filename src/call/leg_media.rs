@@ -63,7 +63,7 @@ impl LegMedia {
         self.streams.len() - 1
     }
 
-    /// Returns the capture time of the first packet; `None` before it.
+    /// Returns the capture time of the first packet; `None` before the first packet.
     pub(crate) const fn first_at(&self) -> Option<Timestamp> {
         self.first_at
     }

@@ -80,7 +80,7 @@ impl MediaIndex {
         &self.announced
     }
 
-    /// Returns the sides of legs by their announced addresses, to change them.
+    /// Returns the sides of legs by their announced addresses, mutable.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }

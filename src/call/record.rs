@@ -144,7 +144,7 @@ pub enum CallVerdict {
     UnknownCodec,
     /// No media packet of the call was captured.
     NoMedia,
-    /// Rendering or storing failed on this machine.
+    /// Rendering or storing the recording failed.
     Failed,
 }
 
@@ -181,9 +181,9 @@ macro_rules! text_enum {
 text_enum! {
     /// A defect of the recording or of the record.
     ProblemKind {
-        /// This machine lost packets of the call, in the kernel, in the network card, or in the queue of the spool.
+        /// The recorder lost packets of the call: in its network card, in the kernel, or in the queue of the spool.
         LostByUs = "lost_by_us",
-        /// Packets were lost before they reached this machine: by the network or by the mirror port.
+        /// Packets were lost before they reached the recorder: by the network or by the mirror port.
         LostBeforeUs = "lost_before_us",
         /// The recorder was not running during a part of the call.
         RestartGap = "restart_gap",
@@ -194,7 +194,7 @@ text_enum! {
         MediaBehindNat = "media_behind_nat",
         /// The parties agreed on media over TCP, which is not recorded.
         MediaOverTcp = "media_over_tcp",
-        /// A side sent audio on several m-lines at once. Their sound is mixed.
+        /// A side sent audio on several m-lines at the same time. Their sound is mixed.
         SecondAudioLine = "second_audio_line",
         /// The wall clock was set during the call, so times before and after it cannot be compared.
         ClockStep = "clock_step",
@@ -472,7 +472,7 @@ pub struct LegRecord {
     /// Wall-clock time of the leg's end; `None` while it is open.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
-    /// Status code of the final response to the first INVITE; `None` before it.
+    /// Status code of the final response to the first INVITE; `None` before this response.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
     /// Voice prints of an ended leg, by which a central archive finds the call at other sites. Empty without an
@@ -686,7 +686,7 @@ pub struct CallRecord {
     pub duration_s: Option<f64>,
     /// Outcome of the call attempt, e.g. answered or busy.
     pub outcome: CallOutcome,
-    /// Status code of the final response to the first INVITE; `None` before it.
+    /// Status code of the final response to the first INVITE; `None` before this response.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sip_status: Option<u16>,
     /// Reason header of the BYE, CANCEL or final response (RFC 3326).

@@ -305,7 +305,7 @@ impl RtpStream {
         }
     }
 
-    /// Returns the capture time of the first packet; `None` before it.
+    /// Returns the capture time of the first packet; `None` before the first packet.
     pub(crate) fn first_at(&self) -> Option<Timestamp> {
         self.received.stats.first_at()
     }
@@ -574,7 +574,8 @@ impl RtpStream {
         self.formats.doubt.mistaken
     }
 
-    /// Returns the format that a comparison found for a payload type; `None` if there was no doubt, or no result yet.
+    /// Returns the format that a comparison of possible formats found for a payload type. Returns `None` if there was
+    /// no doubt, or no result yet.
     fn judged_format(&self, pt: PayloadType) -> Option<&PayloadFormat> {
         self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }

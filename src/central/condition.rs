@@ -12,8 +12,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 /// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
-    /// Conditions on the time and the site. PostgreSQL indexes list the calls, also those of each site, in order of
-    /// time.
+    /// Conditions on the time and the site. PostgreSQL has indexes for them: all calls in order of time, and the calls
+    /// of each site in order of time.
     range: Vec<String>,
     /// All other conditions.
     parts: Vec<String>,

@@ -26,7 +26,7 @@ use crate::text::{error_chain, hex};
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
-    /// Time limit for one recording, in addition to the time of its transfer over the slowest line.
+    /// Time limit for one recording, in addition to the time of its transfer over the slowest supported line.
     patience: Duration,
 }
 
@@ -183,7 +183,7 @@ impl ObjectArchive {
     }
 }
 
-/// Sends a file in pieces. Fails at the end if its checksum is not the one in the journal.
+/// Sends a file in pieces. Fails at the end if its checksum differs from the checksum in the journal.
 async fn send_pieces(
     upload: &mut WriteMultipart,
     file: &mut std::fs::File,
@@ -232,7 +232,7 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
     Ok(Arc::new(builder.build().map_err(|e| store_error(&e))?))
 }
 
-/// Reads a file. Fails if its checksum is not the one in the journal.
+/// Reads a file. Fails if its checksum differs from the checksum in the journal.
 fn read_checked(object: &ArchivedObject) -> Result<PutPayload, ArchiveFailure> {
     let content = std::fs::read(Path::new(&object.path)).map_err(|e| file_failure(object, &e.to_string()))?;
     if hex(&Sha256::digest(&content)) != object.sha256 {

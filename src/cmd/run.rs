@@ -556,7 +556,7 @@ impl RunningService {
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceUp, text));
                 }
                 CaptureWarning::InterfaceDown(text) => {
-                    // Tells the engine that packets may now be missing in calls in progress, because this machine lost
+                    // Tells the engine that packets may now be missing in calls in progress, because the recorder lost
                     // them.
                     self.pipeline.engine.handle_local_loss();
                     self.alerts.raise(&AlarmCause::Described(AlarmKind::InterfaceDown, text));

@@ -460,7 +460,8 @@ async fn serve_all(
 
 /// Reports a sign of life to the supervision of threads once a second. At a recorder, the threads for blocking work do
 /// it. If all of them wait for a disk, the signs stop and an alarm is raised. In a central console, the thread of the
-/// server does it. There, missing signs would restart the service, which does not help if the database does not answer.
+/// server does it. In a central console, missing signs would restart the service, which does not help if the database
+/// does not answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {
@@ -500,7 +501,8 @@ async fn serve_on(listener: Option<&TcpListener>, router: Router, tls: Option<Tl
     }
 }
 
-/// Accepts connections, at most `limit` at once. Closes a connection if the client sends its request head too slowly.
+/// Accepts connections, at most `limit` at the same time. Closes a connection if the client sends its request head too
+/// slowly.
 #[expect(clippy::disallowed_methods, reason = "a pause while no file descriptor is left")]
 async fn accept(listener: tokio::net::TcpListener, router: Router, tls: Option<TlsAcceptor>, limit: usize) {
     let places = Arc::new(Semaphore::new(limit));

@@ -296,7 +296,8 @@ impl FakeWorld {
     }
 }
 
-/// Fills the form fields of a task. Returns the codes that the form does not have.
+/// Fills the form fields of a task with the `mappings` of a request. Returns the codes in the request for which the
+/// form has no field.
 fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowed: &[String]) -> Vec<String> {
     let mut bad = Vec::new();
     for mapping in body.get("mappings").and_then(Value::as_array).into_iter().flatten() {

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// Class of a call by how much of it can be heard. The console shows calls by these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeardClass {
-    /// Both sides can be heard, and this machine lost no packets of the call.
+    /// Both sides can be heard, and the recorder lost no packets of the call.
     Both,
     /// Only one of the two sides can be heard.
     One,
@@ -24,7 +24,7 @@ pub enum HeardClass {
     Nothing,
     /// Nothing can be heard, because the media is encrypted.
     Locked,
-    /// This machine lost a part of the media or all of it.
+    /// The recorder lost a part of the media or all of it.
     Lost,
     /// A rule excludes the call from recording.
     Excluded,
@@ -465,7 +465,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Kinds of problems that mean: this machine lost a part of the media.
+/// Kinds of problems that mean: the recorder lost a part of the media.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,

@@ -39,7 +39,7 @@ pub enum AlarmKind {
     SiteSilent,
     /// Every site reports to the central archive again.
     SiteSilentOver,
-    /// The kernel or a network card of this machine lost frames before callspan could read them.
+    /// The kernel or a network card of the recorder lost frames before callspan could read them.
     CaptureDrops,
     /// A bounded table is full and calls or packets are dropped, for example by a flood of INVITEs.
     TablesFull,

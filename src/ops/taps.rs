@@ -124,7 +124,7 @@ impl TapReport {
         self.sip + self.rtp + self.copies > 0
     }
 
-    /// Returns the number of frames of this interface that the kernel or the network card of this machine lost.
+    /// Returns the number of frames of this interface that the kernel or the network card of the recorder lost.
     pub(crate) const fn lost(&self) -> u64 {
         self.dropped_by_kernel + self.dropped_by_interface
     }

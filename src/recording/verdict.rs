@@ -26,7 +26,7 @@ pub(crate) struct VerdictFacts {
     pub(crate) fax: Option<FaxKind>,
     /// The error with which rendering failed; `None` if it succeeded.
     pub(crate) failure: Option<String>,
-    /// Why this machine did not keep all packets of the call; `None` if it kept all.
+    /// Why the recorder did not keep all packets of the call; `None` if it kept all.
     pub(crate) spool_loss: Option<String>,
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     if let Some(failure) = &facts.failure {
         return (CallVerdict::Failed, format!("The call was heard, but the recording failed: {failure}."));
     }
-    // A loss by this machine is named first. Otherwise a person would look for the fault at the switch.
+    // A loss by the recorder is named first. Otherwise a person would look for the fault at the switch.
     if let Some(loss) = &facts.spool_loss {
         return (CallVerdict::Failed, format!("No sound of the call could be kept: {loss}."));
     }

@@ -1,7 +1,7 @@
 //! Mixes the streams of both sides in a window of some seconds over the two channels of the recording.
 //!
-//! Sound may be written in any order within the window. If two streams of one side sound at once, the later stream
-//! wins, sample by sample. So a new SSRC replaces the old one, and the recording does not become longer. Digital
+//! Sound may be written in any order within the window. If two streams of one side sound at the same time, the later
+//! stream wins, sample by sample. So a new SSRC replaces the old one, and the recording does not become longer. Digital
 //! silence does not replace the sound of another stream that continues.
 //!
 //! Each audio m-line of a side has a window of its own, so its streams replace only each other. The channel is the sum
@@ -42,7 +42,7 @@ pub(super) struct MixTarget {
     /// Index of the channel: 0 is left, 1 is right.
     pub(super) channel: usize,
     pub(super) layer: MixLayer,
-    /// Rank of the stream. If two streams of one m-line sound at once, the higher rank is heard.
+    /// Rank of the stream. If two streams of one m-line sound at the same time, the higher rank is heard.
     pub(super) rank: u16,
 }
 

@@ -14,7 +14,8 @@ impl SampleIndex {
         Self(self.0 + samples as i64)
     }
 
-    /// Returns this position in the sound of a decoder, for the sampling rates of recording and decoder, Hz.
+    /// Converts this position to a position in the sound of a decoder. The sampling rates of recording and decoder are
+    /// in Hz.
     pub(super) fn at_decoder(self, recording_hz: u32, decoder_hz: u32) -> DecoderIndex {
         DecoderIndex(at_other_rate(self.0, recording_hz, decoder_hz))
     }
@@ -32,7 +33,7 @@ impl DecoderIndex {
         Self(self.0 + samples as i64)
     }
 
-    /// Returns this position in the recording, for the sampling rates of decoder and recording, Hz.
+    /// Converts this position to a position in the recording. The sampling rates of decoder and recording are in Hz.
     pub(super) fn in_recording(self, decoder_hz: u32, recording_hz: u32) -> SampleIndex {
         SampleIndex(at_other_rate(self.0, decoder_hz, recording_hz))
     }

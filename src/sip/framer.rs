@@ -143,8 +143,8 @@ impl SipFramer {
         }
     }
 
-    /// Returns the number of messages since the last call that were too long. Their bodies, or the whole messages, were
-    /// skipped.
+    /// Returns the number of too long messages since the last call of this function. Their bodies, or the whole
+    /// messages, were skipped.
     pub(crate) fn take_oversized(&mut self) -> u64 {
         let own = std::mem::take(&mut self.oversized);
         match &mut self.state {

@@ -74,7 +74,7 @@ impl WebSocketDecoder {
         *self = Self { lost: true, skipped: self.skipped, oversized: self.oversized, ..Self::default() };
     }
 
-    /// Returns the number of messages since the last call that were too long.
+    /// Returns the number of too long messages since the last call of this function.
     pub(super) fn take_oversized(&mut self) -> u64 {
         std::mem::take(&mut self.oversized)
     }

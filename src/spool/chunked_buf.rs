@@ -102,7 +102,7 @@ impl ChunkedBuf {
 
 /// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
-/// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at once take 80 MiB.
+/// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at the same time take 80 MiB.
 pub(super) const SMALL_CHUNK_BYTES: usize = 8 * 1024;
 /// Minimum free space of a chunk to which another block is appended, bytes. It exceeds a packet of one Ethernet frame,
 /// so a chunk rarely has to grow.

@@ -53,7 +53,7 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Returns how many spool files may be open at once: a quarter of the descriptors that the process may have.
+/// Returns how many spool files may be open at the same time: a quarter of the descriptors that the process may have.
 pub(super) fn max_open_files() -> usize {
     let limit =
         getrlimit(Resource::Nofile).current.map_or(MAX_OPEN, |limit| usize::try_from(limit).unwrap_or(MAX_OPEN));

@@ -649,10 +649,10 @@ const BETWEEN: Duration = Duration::from_millis(700);
 /// Time from the network to the spool, which includes the kernel's ring buffer on a slow machine. Frames that are on
 /// their way are lost in a kill.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// Maximum duration of sound that a kill may lose.
+/// Maximum duration of the sound that is missing directly before the service is killed.
 const LAST_SECOND: Duration = Duration::from_secs(1);
-/// Maximum duration of sound that a start may lose. The service reports that it captures slightly before the test
-/// stores the time.
+/// Maximum duration of the sound that is missing directly after the service starts. The test stores the time of the
+/// start slightly after the service has reported that it captures.
 const STARTING: Duration = Duration::from_millis(200);
 /// Duration of the sound in an RTP packet.
 const PACKET: Duration = Duration::from_millis(20);

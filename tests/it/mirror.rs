@@ -215,7 +215,8 @@ fn real_calls_decode_the_same_under_tags_tunnels_and_fragments() {
     }
 }
 
-/// A kind of mirror that makes duplicates: name, delay of a duplicate in ns, and the function that changes it.
+/// A kind of mirror that makes duplicates: name, delay of a duplicate in ns, and the function that changes the
+/// duplicate.
 type DuplicateKind = (&'static str, i64, fn(&[u8]) -> Vec<u8>);
 
 #[test]

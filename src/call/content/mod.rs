@@ -176,8 +176,9 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins the comparison of a stream with other streams, in place of the comparison `old`. Returns `None` if blocks
-    /// of this codec cannot prove a relay, or if too many streams are compared.
+    /// Begins to compare the voice of a stream with the voices of other streams. Ends the earlier comparison `old` of
+    /// the same stream. Returns `None` if equal blocks of this codec prove no relay, or if too many streams are being
+    /// compared.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -472,8 +473,8 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at once, it holds
-/// about 15,000 of its 65,536 blocks.
+/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at the same time, it
+/// holds about 15,000 of its 65,536 blocks.
 const BUCKETS: usize = 16_384;
 /// Value that marks a block that cannot prove a relay. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;
@@ -481,7 +482,7 @@ const VOID: u32 = u32::MAX;
 const WATCH_BUDGET: u16 = 48;
 /// Usual duration of a comparison if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
-/// Maximum duration of a comparison. If a talker is silent for so long, a later comparison hears the talker.
+/// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
 const WATCH_TIME: Duration = Duration::from_secs(30);
 /// Number of the newest blocks of a stream with which a new block is compared to find a repetition.
 const RECENT_BLOCKS: usize = 32;
@@ -501,8 +502,8 @@ const BLOCKS_OF_DIRECTION: u32 = 3;
 const SAME_TIME: Duration = Duration::from_secs(5);
 /// Maximum number of other legs with equal blocks that are stored for one leg.
 const MAX_PARTNERS: usize = 4;
-/// Maximum number of streams that are compared at once: four streams of each of 16,000 calls that begin within four
-/// seconds.
+/// Maximum number of streams that are compared at the same time: four streams of each of 16,000 calls that begin within
+/// four seconds.
 const MAX_WATCHES: usize = 65_536;
 /// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;

@@ -136,7 +136,7 @@ mod tests {
         let same = sketch((0..3_000).rev().map(|n| (n, speech(1, n))));
         assert_eq!(same, whole, "whatever the order");
         assert_eq!(common(&whole, &sketch((0..3_000).map(|n| (n, speech(2, n))))), 0);
-        // Packets of 30 ms have the same blocks of 10 ms.
+        // The packets of 30 ms contain the same blocks of 10 ms as the packets of 20 ms.
         let bytes: Vec<u8> = (0..3_000).flat_map(|n| speech(1, n)).collect();
         let longer = sketch(bytes.chunks(240).zip(0..).map(|(payload, n)| (n * 3 / 2, payload.to_vec())));
         assert!(common(&whole, &longer) >= MAX_PRINTS - 1, "{whole:?} {longer:?}");

@@ -1,8 +1,8 @@
 //! Calls with the same caller's number: a PBX makes many calls with the number of the office. So an equal caller's
 //! number proves little.
 //!
-//! E.g. a campaign or a dialler calls several outside numbers at once with one caller's number. Only the called number
-//! distinguishes these calls.
+//! E.g. a campaign or a dialler calls several outside numbers at the same time with one caller's number. Only the
+//! called number distinguishes these calls.
 
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};

@@ -66,7 +66,7 @@ impl Correlator<'_> {
     /// Returns whether a telephone that only numbers joined to the call talks with another caller.
     ///
     /// This is so if a second telephone was answered together with the call's caller, and this telephone at another
-    /// time. Both telephones must talk at once for some seconds.
+    /// time. Both telephones must talk at the same time for some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
             leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();
@@ -113,6 +113,6 @@ impl Correlator<'_> {
     }
 }
 
-/// Minimum time for which two telephones of a PBX must talk at once to count as two conversations. After a blind
-/// transfer, two telephones are connected at once for a moment.
+/// Minimum time for which two telephones of a PBX must talk at the same time to count as two conversations. After a
+/// blind transfer, two telephones are connected at once for a moment.
 const TALK_AT_ONCE: Duration = Duration::from_secs(3);

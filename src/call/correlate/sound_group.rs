@@ -174,8 +174,8 @@ fn span(leg: &Leg) -> Option<(Timestamp, Timestamp)> {
 /// Minimum length of the media of a leg with a conversation. Shorter media is the rest of a ringback tone or an
 /// announcement.
 pub(super) const LEAST_SOUND: Duration = Duration::from_secs(1);
-/// Minimum time for which two legs must have media at once to count as simultaneous. The legs of a transfer follow each
-/// other with a short overlap.
+/// Minimum time for which two legs must have media at the same time to count as simultaneous. The legs of a transfer
+/// follow each other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.

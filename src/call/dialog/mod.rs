@@ -87,12 +87,13 @@ pub(crate) struct Dialog {
     state: DialogState,
     /// Offers and answers of the dialog, from which the agreed media follows.
     pub(crate) negotiation: Negotiation,
-    /// The agreed media when the events hold and media move were last recorded. The next change is found by comparison.
+    /// The agreed media when the events hold and media move were last recorded. The next change is found by comparison
+    /// with this state.
     agreed: AgreedMedia,
     times: DialogTimes,
     /// Capture time of the answer, and the fact that proves it; `None` if the dialog was not answered.
     pub(crate) answered: Option<(Timestamp, AnswerEvidence)>,
-    /// Status code of the last final response to the first INVITE; `None` before it.
+    /// Status code of the last final response to the first INVITE; `None` before a final response.
     pub(crate) status: Option<u16>,
     notes: DialogNotes,
 }
@@ -154,7 +155,8 @@ impl Dialog {
         }
     }
 
-    /// Continues a dialog that ended by a media timeout. Keeps the agreed media, and clears times and events.
+    /// Continues a dialog that ended by a media timeout. The agreed media stays. The dialog now counts as captured from
+    /// the middle on: the earlier times, status and events are forgotten.
     pub(crate) fn resume_after_timeout(&mut self, at: Timestamp) {
         self.state = DialogState::Established;
         self.start = DialogStart::MidCall;
@@ -348,7 +350,8 @@ impl Dialog {
             Side::Callee => EndedBy::Callee,
         };
         match &mut self.state {
-            // Both sides may hang up at once, and two capture interfaces may swap the messages. The earlier BYE counts.
+            // Both sides may hang up at the same time, and two capture interfaces may swap the messages. The earlier
+            // BYE counts.
             DialogState::Ended { at: known, by: known_by } if matches!(known_by, EndedBy::Caller | EndedBy::Callee) => {
                 if at < *known {
                     (*known, *known_by) = (at, by);

@@ -21,7 +21,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Capture time at which the next comparison begins for legs that are alone in their calls.
+    /// Capture time of the next repeated comparison of voices. It is repeated for legs that are alone in their calls,
+    /// and for calls with a leg that only numbers joined.
     listen_at: Timestamp,
 }
 
@@ -223,7 +224,7 @@ impl Engine {
     }
 }
 
-/// Maximum number of streams of a leg that are compared at once. The newest streams are compared.
+/// Maximum number of streams of a leg that are compared at the same time. The newest streams are compared.
 const MAX_WATCHED_STREAMS: usize = 4;
 /// Time between the starts of two comparisons for a leg that is alone in its call. A comparison takes about four
 /// seconds.

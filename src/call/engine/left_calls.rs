@@ -132,6 +132,6 @@ const LONGEST_SETUP: Duration = Duration::from_secs(4 * 60);
 /// Maximum time between two messages of an answered call. The usual session of 1,800 s is refreshed after half of that
 /// time (RFC 4028 section 7.2).
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Maximum number of calls of an earlier process that are stored, about 5 KiB each. Few sites have so many calls at
-/// once.
+/// Maximum number of calls of an earlier process that are stored, about 5 KiB each. Few sites have so many calls at the
+/// same time.
 const MAX_LEFT_CALLS: usize = 4_000;

@@ -116,7 +116,7 @@ const FRESH: Duration = Duration::from_millis(1_000);
 const MAX_SAMPLES: usize = 160;
 /// Amplitude of a 16-bit sample at full scale.
 const FULL_SCALE: f64 = 32_768.0;
-/// Range of levels that is shown, dB. Quieter sound is noise.
+/// Lowest level that is shown, dB below full scale. Quieter sound is noise.
 const RANGE_DB: f64 = 60.0;
 
 #[cfg(test)]

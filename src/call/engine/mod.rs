@@ -302,7 +302,7 @@ impl Engine {
         self.table.calls().map(|(_, c)| c.id.as_str())
     }
 
-    /// Records that this machine lost frames, so that each live call may lack packets.
+    /// Records that the recorder lost frames, so that each live call may lack packets.
     pub fn handle_local_loss(&mut self) {
         for (_, conversation) in self.table.calls_mut() {
             conversation.notes.note_problem(ProblemKind::LostByUs);

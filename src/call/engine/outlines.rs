@@ -1,4 +1,4 @@
-//! Outlines of sounds in the engine: legs are heard while it is doubtful whether they carry the sound of their call.
+//! Outlines of sounds in the engine: the sound of a leg is measured while it may not be the sound of its call.
 
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
@@ -9,7 +9,8 @@ use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Begins to listen to all legs of a call if a leg in it is doubtful. If no leg is doubtful, drops the outlines.
+    /// Begins to measure the sound of all legs of a call if a leg in it is doubtful. If no leg is doubtful, drops the
+    /// outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         if self.earlier.restore.is_reading() {
             return;
@@ -20,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// Begins to listen to all legs of a call if this leg is doubtful and has sound of both sides, but no answer. The
-    /// mirror may have lost the answer, and the ACK shows it only at the end of the leg.
+    /// Begins to measure the sound of all legs of a call if this leg is doubtful and has sound of both sides, but no
+    /// answer. The mirror may have lost the answer, and the ACK shows it only at the end of the leg.
     pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
         let talks = |leg: &&Leg| leg.dialog.answered.is_none() && leg.dialog.ended().is_none() && leg.has_both_sides();
         if let Some(call) = self.table.leg(slot).filter(talks).map(Leg::call) {

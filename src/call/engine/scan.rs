@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // With this limit, ten calls a minute are allowed, and ten calls at once.
+        // With this limit, ten calls a minute are allowed, and ten calls at the same time.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

@@ -49,8 +49,8 @@ impl Engine {
         }
     }
 
-    /// Writes the state of a call again after one of its legs has closed without a spool. Does this only for the first
-    /// such leg.
+    /// Stores in the spools of a call that one of its legs has ended without a spool. Does nothing if the spools say so
+    /// already, because of an earlier leg.
     pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
         let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
@@ -192,7 +192,7 @@ impl Leg {
 }
 
 impl Conversation {
-    /// Returns the state of a call for the spools of its legs. The caller adds the adopted legs and the relays.
+    /// Returns the state of a call for the spools of its legs, without the adopted legs and the relays.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),

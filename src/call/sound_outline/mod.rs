@@ -6,8 +6,8 @@
 //! an outline shows when packets came.
 //!
 //! Invariants:
-//! - A leg is heard only for some seconds, if it is doubtful whether it carries the sound of its call
-//!   ([`SoundOutline::listen`]).
+//! - The sound of a leg is measured only for some seconds, if it is doubtful whether the leg carries the sound of its
+//!   call ([`SoundOutline::listen`]).
 //! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
 //! - Each point is stored in the spool once, so that an outline survives a restart (module [`piece`]).
 
@@ -33,7 +33,7 @@ pub(crate) struct SoundOutline {
 pub(crate) enum SoundLikeness {
     /// Both are the same sound.
     Same,
-    /// The sounds differ, or the other leg sent nothing while this sound was heard.
+    /// The sounds differ, or nothing was sent on the other leg at the time of this sound.
     Different,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
@@ -246,11 +246,11 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 
 /// Length of a tenth of a second, ns.
 const TENTH_NS: i64 = 100_000_000;
-/// Time for which a leg is heard after an answer. In this time, both parties usually speak.
+/// Time for which the sound of a leg is measured after an answer. In this time, both parties usually speak.
 const LISTEN_TIME: Duration = Duration::from_secs(20);
 /// Maximum number of points of an outline: four answers in one call. A further point replaces the oldest.
 const MAX_POINTS: usize = 800;
-/// Number of points that are compared at once: 4 s of speech have enough pauses and syllables.
+/// Number of points of a window, i.e. of one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
 /// Minimum number of points of a window that both legs have.
 const LEAST_POINTS: usize = 32;
@@ -263,11 +263,13 @@ const LEAST_WINDOWS: usize = 2;
 const MISSING_SHARE: usize = 10;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;
-/// Mean amplitude below which differences are not audible, dB: 60 dB below full scale.
+/// Minimum mean amplitude of a point, dB above 1 of 32,768. Quieter sound gets this value, because its differences are
+/// not audible. The value is 60 dB below full scale.
 const LEAST_DB: u8 = 30;
-/// Mean amplitude from which on a sound is no line noise, dB: 48 dB below full scale.
+/// Minimum mean amplitude of a loud point, dB above 1 of 32,768. Line noise is quieter. The value is 48 dB below full
+/// scale.
 const LOUD_DB: u8 = 42;
-/// Minimum standard deviation of a loudness that can be compared, dB.
+/// Minimum standard deviation of the loudness within a window, dB. A steadier loudness cannot be compared.
 const VARIED_DB: f64 = 2.0;
 /// Maximum standard deviation of the loudness of a steady sound, dB.
 const STEADY_DB: f64 = 4.0;

@@ -72,7 +72,8 @@ impl SideSound {
     }
 }
 
-/// Number of points in a usual piece: two seconds. A kill loses at most as much of an outline.
+/// Number of points in a usual piece: two seconds. If the recorder is killed, at most two seconds of an outline are
+/// lost.
 const PIECE: usize = 20;
 /// Maximum length of a piece, tenths of a second.
 const MAX_PIECE: usize = 64;

@@ -107,7 +107,7 @@ fn a_voice_that_the_other_leg_does_not_send_is_different() {
     let voice = outline_of(Side::Callee, 1_000_000, tone(4, 5));
     let mut other = outline_of(Side::Caller, 1_000_000, tone(6, 8));
     assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Different);
-    // The other leg had ended or was not heard yet: nothing shows that the voice is missing.
+    // The other leg had ended or was not measured yet: nothing shows that the voice is missing.
     other = outline_of(Side::Caller, 1_004_000, tone(6, 8));
     assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Unknown);
 }
@@ -130,7 +130,8 @@ fn an_outline_stays_within_its_bounds() {
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MIN), &[1], None);
 }
 
-/// Adds packets of both sides, the callee's for a shorter time. Returns the pieces as the spool stores them.
+/// Adds packets of both sides to an outline; the callee stops after 200 packets. Returns the pieces of the outline as
+/// JSON, as the spool stores them.
 fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> Vec<String> {
     outline.listen(Timestamp::from_micros(from_ms * 1_000));
     let mut pieces = Vec::new();
@@ -150,7 +151,7 @@ fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> V
 fn an_outline_is_put_together_from_its_pieces() {
     let mut outline = SoundOutline::default();
     let mut pieces = pieces_of(&mut outline, 1_000_000, &speech(1, 0));
-    // After a pause of minutes the leg is heard again.
+    // After a pause of minutes the sound of the leg is measured again.
     pieces.extend(pieces_of(&mut outline, 1_200_000, &speech(2, 0)));
     assert!(pieces.iter().all(|piece| piece.len() < 700), "{pieces:?}");
     let mut restored = SoundOutline::default();

@@ -68,7 +68,8 @@ impl RtpWitness {
         };
     }
 
-    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove a step.
+    /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove a clock
+    /// step.
     pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;
@@ -251,7 +252,7 @@ const UDP: u8 = 17;
 const MAX_TAGS: usize = 2;
 /// Assumed spacing of a stream of which only one packet was captured, ns (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
-/// Number of streams that the table can hold. Far fewer are needed to prove a step.
+/// Number of streams that the table can hold. A clock step is proven with far fewer streams.
 const SLOTS: usize = 1_024;
 /// Maximum number of packets that decide the spacing of a stream and the time of its newest packet: half a second at 20
 /// ms. With more packets, the line would follow a changed network delay too slowly.

@@ -392,7 +392,7 @@ impl TapBuffer {
 }
 
 impl LiveInterface {
-    /// Adds the frames dropped since the last call to the totals.
+    /// Adds the frames that were dropped since the last call of this function to the totals.
     fn read_counters(&mut self) {
         let InterfaceState::Up(handle) = &mut self.state else { return };
         let Ok(stat) = handle.capture.stats() else { return };

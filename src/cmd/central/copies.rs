@@ -9,8 +9,8 @@ use crate::ops::output;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Compares the audit and the topology in the folder of a site's journal with the index. Prints each difference, and
-/// returns the number of differences.
+/// Compares the audit and the topology of a site with their copies in the index. `folder` is the folder of the site's
+/// journal. Prints each difference, and returns the number of differences.
 pub(super) async fn compare(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
     Ok(compare_audit(index, folder, site).await? + compare_topology(index, folder, site).await?)
 }

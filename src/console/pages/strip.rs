@@ -18,7 +18,7 @@ enum SlotState {
     Heard,
     /// In most calls of the slot, one side or all sound was missing.
     OneSided,
-    /// This machine lost a part of at least one call of the slot.
+    /// The recorder lost a part of at least one call of the slot.
     Lost,
 }
 

@@ -25,7 +25,7 @@ macro_rules! finding_kinds {
 finding_kinds! {
     /// The source of the packets (interface or capture file) gave a warning.
     Source = "source",
-    /// The kernel dropped frames before this machine read them.
+    /// The kernel of the recorder dropped frames before callspan read them.
     KernelDrops = "kernel_drops",
     /// An interface has no link.
     NoLink = "no_link",
@@ -37,7 +37,7 @@ finding_kinds! {
     CardDrops = "card_drops",
     /// Frames arrived damaged.
     DamagedFrames = "damaged_frames",
-    /// The clock of this machine is not synchronised.
+    /// The clock of the recorder is not synchronised.
     ClockUnsynchronised = "clock_unsynchronised",
     /// The clock was set during the check.
     ClockSteps = "clock_steps",
@@ -71,7 +71,7 @@ finding_kinds! {
     Fragments = "fragments",
     /// Fragments of datagrams are missing.
     FragmentsIncomplete = "fragments_incomplete",
-    /// RTP packets were lost before they reached this machine.
+    /// RTP packets were lost before they reached the recorder.
     LostBeforeUs = "lost_before_us",
     /// The frames have VLAN tags.
     Vlans = "vlans",

@@ -1,5 +1,5 @@
-//! State of this machine's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the
-//! machine. Separate functions without side effects parse the answers.
+//! State of the recorder's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the kernel
+//! and `ethtool`. Separate functions without side effects parse the answers.
 
 use std::process::Command;
 
@@ -37,7 +37,7 @@ pub(crate) enum EthtoolAnswer {
 /// An offload feature that merges several packets into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OffloadFeature {
-    /// Short name that `ethtool -K` accepts, e.g. `gro`, `lro`, `rx-gro-hw`.
+    /// Name of the feature in the command `ethtool -K`, e.g. `gro`, `lro`, `rx-gro-hw`.
     pub(crate) name: &'static str,
     /// Whether the card allows switching the feature off.
     pub(crate) can_change: bool,

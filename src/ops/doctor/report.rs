@@ -33,7 +33,7 @@ pub(crate) struct DoctorReport<'a> {
 pub(crate) struct ReportCounts {
     /// Number of frames captured during the observation.
     pub(crate) frames: u64,
-    /// Number of frames that the kernel or the network card of this machine lost.
+    /// Number of frames that the kernel or the network card of the recorder lost.
     pub(crate) frames_lost_here: u64,
     /// Number of SIP messages that were parsed.
     pub(crate) sip_messages: u64,

@@ -27,7 +27,8 @@ use crate::spool::LegStore;
 use crate::spool::storage::FolderMarker;
 use crate::time::Timestamp;
 
-/// Makes the files of calls. It keeps no state between calls, so several threads may use it at once.
+/// Makes the files of calls. It keeps no state from one call to another, so several threads may use it at the same
+/// time.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: Config,

@@ -326,7 +326,8 @@ impl DiskSpool {
         }
     }
 
-    /// Makes the writer rebuild the rolling file from the legs that have no file of their own.
+    /// Tells the writer thread to write the rolling file anew. It then contains only the signalling of legs that have
+    /// no file of their own.
     pub(super) fn rebuild_rolling_file(&mut self) {
         let last = self.rolling.take_blocks();
         if !last.is_empty() {

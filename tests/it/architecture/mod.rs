@@ -26,9 +26,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spool", &["capture", "decode", "rtp", "call"]),
     ("render", &["rtp", "call", "spool"]),
     ("recording", &["call", "spool", "render"]),
-    // The state machine of delivery, without effects. It declares the rows in which its state is stored.
+    // The state machine of delivery, without side effects. It declares the rows in which its state is stored.
     ("delivery", &["call"]),
-    // The state machine of the central archive, without effects.
+    // The state machine of the central archive, without side effects.
     ("archive", &[]),
     // Stores the rows that delivery and archive declare.
     ("journal", &["call", "recording", "delivery", "archive"]),

@@ -16,8 +16,8 @@ use crate::support::call_frames::CallFrames;
 use crate::support::configuration::configuration;
 use callspan::fake_pyrus::FakeOptions;
 
-/// Returns the number of calls of each recorder, which are in progress at once. It is `CALLSPAN_BRANCH_CALLS`, or 12
-/// (100 in `.ci/long`).
+/// Returns the number of calls of each recorder, which are in progress at the same time. It is `CALLSPAN_BRANCH_CALLS`,
+/// or 12 (100 in `.ci/long`).
 fn calls() -> u32 {
     std::env::var("CALLSPAN_BRANCH_CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// Name of the environment variable with the number of a recorder's first call.
 const FIRST: &str = "CALLSPAN_TEST_FIRST";
 
-/// Plays the calls of a recorder at once onto `tap0`.
+/// Plays the calls of a recorder at the same time onto `tap0`.
 #[test]
 #[ignore = "a helper: it sends, and needs an interface to send on"]
 fn talker() {

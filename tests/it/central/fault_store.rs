@@ -9,19 +9,19 @@ use std::time::Duration;
 /// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreFault {
-    /// Status 500, without an effect.
+    /// The answer is status 500, and the request is not carried out.
     InternalError,
-    /// Status 503 with the code SlowDown, without an effect.
+    /// The answer is status 503 with the code SlowDown, and the request is not carried out.
     SlowDown,
-    /// Status 403, without an effect.
+    /// The answer is status 403, and the request is not carried out.
     AccessDenied,
     /// The connection is reset while the request is sent.
     Reset,
-    /// The request has its effect, but the connection closes without an answer.
+    /// The request is carried out, but the connection closes without an answer.
     AnswerLost,
-    /// The request has its effect, but the answer ends in its middle.
+    /// The request is carried out, but the answer ends in its middle.
     AnswerCut,
-    /// The server waits, and then closes the connection without an effect.
+    /// The server waits, and then closes the connection. The request is not carried out.
     Stall,
 }
 

@@ -365,7 +365,7 @@ fn one_call_heard_at_two_sites_is_found() {
     assert!(north.push().status.success() && south.push().status.success());
     let pairs = central.postgres.sql("postgres", "SELECT site, other_site, why FROM callspan.same_calls ORDER BY site");
     assert_eq!(pairs.expect("answers"), "north|south|call_id\nsouth|north|call_id");
-    // A pair of shared calls is one row, whichever site sends its call last.
+    // The view `shared_calls` has one row for a call that two sites captured, whichever site sends its call last.
     let shared = || {
         let sql = "SELECT site, other_site, registered, other_registered FROM callspan.shared_calls";
         central.postgres.sql("postgres", sql).expect("answers")

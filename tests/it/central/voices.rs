@@ -104,7 +104,7 @@ fn call_behind_a_border_controller_is_related_by_its_voices() {
 fn machines_that_talk_alike_in_many_calls_relate_none() {
     let central = Central::start();
     let (north, south) = (central.add("north"), central.add("south"));
-    // A dialling machine calls both sites at once, and their voice menus answer alike.
+    // A dialling machine calls both sites at the same time, and their voice menus answer alike.
     let robot = |number: u32| HeardCall { number, at_ms: 0, seconds: 10, voices: [(50, 0), (51, 0)] };
     hear(&north, &[robot(1), robot(2)]);
     hear(&south, &[robot(3)]);

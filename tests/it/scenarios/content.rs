@@ -53,7 +53,7 @@ impl RewritingPbx {
     }
 }
 
-/// Plays the voices of two bridged calls at once.
+/// Plays the voices of two bridged calls at the same time.
 fn bridge_both(scene: &mut Scene, [a, b]: [DialogId; 2], [c, d]: [DialogId; 2], ms: i64) {
     let voices = |scene: &Scene, a, b| (scene.get(a).voices[0], scene.get(b).voices[1]);
     let ((l, r), (l2, r2)) = (voices(scene, a, b), voices(scene, c, d));

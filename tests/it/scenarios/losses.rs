@@ -1,4 +1,4 @@
-//! Tests of lost packets and of the reported cause: the network, this machine, or a step of the clock.
+//! Tests of lost packets and of the reported cause: the network, the recorder, or a step of the wall clock.
 
 use callspan::call::Engine;
 use callspan::call::config::Config;

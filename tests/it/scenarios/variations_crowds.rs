@@ -65,7 +65,7 @@ fn legs(scene: &mut Scene, topology: Topology, numbers: [&str; 2], n: u8) -> Vec
     out
 }
 
-/// Plays two or three callers at once. The PBX answers each caller together with another telephone.
+/// Plays two or three callers at the same time. The PBX answers each caller together with another telephone.
 fn crowd(seed: u64, mirror: Mirror) -> Option<String> {
     let mut rng = Rng::with_seed(seed);
     let topology = TOPOLOGIES[rng.usize(0..TOPOLOGIES.len())];

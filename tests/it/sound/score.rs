@@ -111,8 +111,8 @@ impl SpeechScore {
         20.0 * mean.abs().max(1e-6).log10()
     }
 
-    /// Searches the packets of a piece in the recording. `heard` returns samples of both channels from a position of
-    /// the recording.
+    /// Searches the sound of consecutive packets (a piece of 200 ms) in the recording, and adds the result to the
+    /// score. `heard` returns samples of both channels from a position of the recording.
     pub fn judge<'a>(
         &mut self,
         (side, length): (Side, usize),

@@ -178,7 +178,7 @@ impl Scene {
         Self { voices: SceneVoices::Speech, ..Self::default() }
     }
 
-    /// Returns the time in ms of the scene.
+    /// Returns the current time of the scene, ms.
     pub fn now(&self) -> i64 {
         self.now_ms
     }

@@ -107,7 +107,7 @@ pub(crate) fn any(scene: &mut Scene, rng: &mut fastrand::Rng, phones: Conversati
     make(&kinds, scene, rng, phones)
 }
 
-/// Makes a conversation of a random kind that can occur several times at once with the same numbers.
+/// Makes a conversation of a random kind that can occur several times at the same time with the same numbers.
 pub(crate) fn of_a_crowd(
     scene: &mut Scene,
     rng: &mut fastrand::Rng,

@@ -263,8 +263,8 @@ fn fragments(observation: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing RTP packets if this machine lost no frames. Then the packets were lost before they reached this
-/// machine.
+/// Reports missing RTP packets if the recorder lost no frames. Then the packets were lost before they reached the
+/// recorder.
 fn loss(observation: &Observation) -> Option<DoctorFinding> {
     let seen = &observation.traffic;
     let share = percent(seen.rtp_lost, seen.rtp_lost + seen.rtp_packets);
