@@ -8,8 +8,9 @@
 //!   (renders segments of calls in progress). Also [`record_sync`] (writes delivery states into call records) and
 //!   [`rerender`] (renders a call again).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
-//!   `render_worker` (the worker process), `sandbox` (limits the rights of that process), `processor_time` (how much of
-//!   the processor a worker has used). For `replay`: `parallel_render` (threads instead of processes) and `render_marker` (a file that names the calls being rendered).
+//!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). Also `processor_time` (the
+//!   processor time that a worker has used). For `replay`: `parallel_render` (threads instead of processes) and
+//!   `render_marker` (a file that names the calls being rendered).
 //! - Supervision: [`maintenance`] (retention), `encrypt` (encryption at rest), [`watch`] (alarms about disks and
 //!   delivery), `startup_failure` (the alarm about a failed start), `reload` (SIGHUP), `systemd`, `life_signs`.
 //! - `state_files`: writes small files, so that the capture thread need not wait for the disk.
