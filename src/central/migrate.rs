@@ -4,9 +4,8 @@
 //! - An interrupted update continues at the next start of the command: each version is entered when it is complete.
 //! - Indexes are built while sites write and the centre shows calls. Each new index gets another name, until all are
 //!   ready. Until then the old indexes serve.
-//! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason: an
-//!   index that is built without a lock on its table cannot be built in a transaction (PostgreSQL manual, CREATE INDEX,
-//!   "Building Indexes Concurrently").
+//! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason is
+//!   that `CREATE INDEX CONCURRENTLY` is not allowed in a transaction (PostgreSQL manual, CREATE INDEX).
 
 use std::time::Duration;
 

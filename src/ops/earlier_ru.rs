@@ -1,7 +1,7 @@
 //! Russian translations of sentences that earlier versions wrote into alarms, findings of the doctor and test calls.
 //!
-//! Three kinds of texts are stored as English sentences: alarms that are held back, the result of the last test call,
-//! and reports of the sites in the central archive. An upgrade must not turn them into English texts on a Russian page.
+//! Held-back alarms and the result of the last test call are stored as English sentences. So are the reports of the
+//! sites in the central archive. An upgrade must not turn them into English texts on a Russian page.
 //!
 //! # Invariant
 //! A sentence that is reworded moves from its own table to this table, with its translation. The file
