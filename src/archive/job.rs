@@ -71,7 +71,7 @@ pub(crate) enum ArchiveFailure {
 /// The outcome of a step of an archiving job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveOutcome {
-    /// The step succeeded: the object is stored, the objects are equal, or the row is written.
+    /// The step succeeded: the store has the object, the compared file and object are equal, or the row is written.
     Done,
     /// The store already has an object with this key.
     AlreadyThere,

@@ -157,7 +157,7 @@ fn recording_that_is_sent_again_stays_stored_if_its_file_goes() {
     job.set_objects(Vec::new());
     job.keep_removed(saved.clone());
     assert_eq!((job.next_step(now), job.objects.len()), (Some(ArchiveStep::Index), 1));
-    // If the file still exists, it is sent again exactly once.
+    // In a second copy of the job, the file of the recording still exists. So the file is sent again, exactly once.
     let mut job = ArchiveJob { change: 1, objects: saved, ..ArchiveJob::default() };
     job.set_objects(vec![recording("call", 1, 0)]);
     job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Done, now);

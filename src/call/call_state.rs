@@ -188,8 +188,8 @@ impl CallRecording {
         self.segments
     }
 
-    /// Records that events have announced this number of segments, and that delivery may now register the call. Returns
-    /// whether delivery was not allowed to register it before.
+    /// Records that events have announced this number of segments, and that delivery may register the call from now on.
+    /// Returns false if the permission to register was recorded before.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()

@@ -107,8 +107,8 @@ pub struct LegAssignment {
     /// Rule that confirmed the join; `None` if it is not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address that the sending machine of the leg has on another leg of the conversation. `None` if the machine has
-    /// one address only.
+    /// Address of the machine that sent this leg, on another leg of the conversation. `None` if the machine has one
+    /// address only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of other conversations to which the leg could belong.

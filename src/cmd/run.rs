@@ -156,7 +156,7 @@ struct RunningService {
     drop_alarms: DropAlarms,
 }
 
-/// Capture times of the last rounds of periodic work, e.g. of the last check.
+/// Capture times at which each kind of periodic work was last done, e.g. the check of losses.
 #[derive(Clone, Copy)]
 struct LastRounds {
     /// Capture time at which chunks of the spool were last written.

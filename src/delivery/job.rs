@@ -240,7 +240,7 @@ pub(crate) enum JobStatus {
 pub(crate) struct RetryCounts {
     /// Number of consecutive failures of the current request, e.g. of an upload.
     pub(crate) attempts: u32,
-    /// Number of consecutive failures of the current request with an error after which only a few repeats are allowed.
+    /// Number of failures of the current request with an error that allows few repeats, e.g. an invalid file name.
     pub(crate) limited: u32,
     /// Number of consecutive attempts of the current request that failed because Pyrus refused the access token.
     pub(crate) reauthorised: u32,

@@ -195,7 +195,7 @@ pub enum PyrusFault {
         #[serde(default)]
         files_url: Option<String>,
     },
-    /// The state of the fake changes. The request is served normally.
+    /// The fake changes its state, e.g. it removes a file, and handles the request normally.
     #[serde(untagged)]
     Change(WorldChange),
 }

@@ -164,7 +164,8 @@ impl Alerts {
         open.iter().filter(|alarm| now.since(alarm.at) < OPEN_FOR).cloned().collect()
     }
 
-    /// Adds an alarm to the open alarms, or removes the open alarms that it ends. [`Alerts::open_alarms`] returns them.
+    /// Updates the list that [`Alerts::open_alarms`] returns. Removes the alarms that `kind` ends, e.g. after a
+    /// recovery. Adds an alarm of this kind, unless the kind is a recovery.
     fn note_open(&self, kind: AlarmKind, detail: &str, call: Option<&str>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|alarm| !kind.ends().contains(&alarm.kind));

@@ -137,8 +137,8 @@ where
     Ok(removals.calls)
 }
 
-/// Chooses calls to remove until `bytes` are freed. Calls with the smallest loss come first, and among these the oldest
-/// calls.
+/// Chooses calls to remove until `bytes` are freed. Calls with the smallest removal cost come first, and among these
+/// the oldest calls.
 fn choose_removals<I, E>(
     removals: &mut RemovalPlan,
     walk: &mut impl FnMut() -> I,

@@ -112,8 +112,8 @@ impl WrittenSegment {
 }
 
 impl SegmentSpec {
-    /// Returns the expected header of the finished file. Returns no bytes if the format never writes its header a
-    /// second time.
+    /// Returns the expected header of the finished file; no bytes for Ogg Opus, because its writer never changes the
+    /// header afterwards.
     fn head(self) -> Vec<u8> {
         let laws = |law| u32::try_from(self.samples).map(|samples| g711::header(law, self.sample_rate, samples));
         match self.format {

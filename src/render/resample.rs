@@ -176,7 +176,7 @@ mod tests {
                     let got = resampled(from, to, &tone(from, hz, 0.4), 160);
                     let expected = tone(to, hz, 0.4);
                     assert_eq!(got.len(), expected.len(), "{from} to {to}");
-                    // Rounding to 16 bits alone limits the ratio for this tone to 88 dB.
+                    // Rounding to 16 bits alone limits the signal-to-noise ratio of this tone to 88 dB.
                     let snr = snr_db(to, &expected, &got);
                     assert!(snr > 60.0, "{from} to {to} at {hz} Hz: {snr:.1} dB");
                 }

@@ -114,8 +114,8 @@ impl StreamStats {
         self.jitter.forget();
     }
 
-    /// Returns whether a packet with this sequence number and RTP timestamp is among the recent packets of the current
-    /// run.
+    /// Returns whether the packet is a duplicate: a recent packet since the last jump has this sequence number and RTP
+    /// timestamp.
     pub(crate) fn has_seen(&self, sequence: SequenceNumber, time: RtpTime) -> bool {
         let behind = self.run.highest_sequence().wrapping_sub(sequence);
         let known = self.run.highest > 0 && usize::from(behind) < WINDOW;

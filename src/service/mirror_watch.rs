@@ -234,7 +234,7 @@ struct SipSilence {
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
-    /// Whether `days` is to be written to its file.
+    /// Whether `days` has changed and is to be written to its file.
     is_due: bool,
     is_raised: bool,
 }

@@ -127,8 +127,8 @@ fn names(ids: &[String]) -> String {
 /// Name of the folder, in the output folder, that contains the marker file and the journal of a replay.
 const FOLDER: &str = ".callspan";
 const NAME: &str = "rendering";
-/// Maximum number of suspects. If there are more, only the newest are kept. A run that crashes or is killed adds at
-/// most one for each thread.
+/// Maximum number of suspect calls in the file. If there are more, only the newest are kept. A run that crashes or is
+/// killed adds at most one for each thread.
 const MAX_SUSPECTS: usize = 256;
 
 #[cfg(test)]

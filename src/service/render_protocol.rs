@@ -64,8 +64,8 @@ pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of complete segments of a call in progress to render; `None` if the call has ended and is rendered as a
-    /// whole.
+    /// Number of complete segments to render, if the call is in progress. `None` if the call has ended and is rendered
+    /// as a whole.
     pub(super) parts: Option<u32>,
 }
 

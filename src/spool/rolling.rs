@@ -82,7 +82,7 @@ impl RollingBuffer {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
 
-    /// Allows changes of the file. Before that, the file that an earlier process left must have been read.
+    /// Allows changes of the rolling file from now on. The file of an earlier process must have been read before.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
@@ -361,7 +361,7 @@ mod tests {
     use crate::call::decision::{Decision, TimedDecision};
     use crate::spool::pending_leg::PendingLeg;
 
-    /// Size of the blocks of a leg with the largest messages, bytes.
+    /// Size of one leg's blocks in bytes, if the leg has very large SIP messages.
     const LARGE: usize = 48 * 1024;
 
     fn block(at_ns: i64) -> Vec<u8> {

@@ -397,8 +397,8 @@ impl ContentIndex {
     /// Returns whether no third leg competes with these two legs. A third leg competes if it has at least half as many
     /// equal blocks with one of the two legs in the same seconds.
     ///
-    /// A leg between two machines has equal blocks with other legs at both its sides. So a third leg does not compete
-    /// if the machine that relays to it is at the other side.
+    /// If both ends of a leg are machines that relay, the leg has equal blocks with a leg beyond each end. So a third
+    /// leg beyond the other end does not compete.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {

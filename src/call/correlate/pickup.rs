@@ -38,8 +38,8 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     found
 }
 
-/// Returns the evidence of the rule `group_pickup`: the leg `subject` dials a pickup code. The returned calls rang, and
-/// were picked up when the PBX answered this leg.
+/// Returns the evidence of the rule `group_pickup`: the leg `subject` dials a pickup code. The evidence names the calls
+/// that stopped ringing elsewhere when the PBX answered this leg.
 pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.picked_up_calls(subject.leg, at).into_iter();

@@ -90,10 +90,11 @@ impl<'a> SoundGroup<'a> {
         calls.any(|own| other.members().any(|other| is_beside(own, other)))
     }
 
-    /// Returns whether this group is a single leg that is known to carry another sound than the other group.
+    /// Returns whether this group is a single leg, and its sound is known to differ from the sound of the other group.
     ///
-    /// Both voices of the leg were compared for long enough, and no other leg had the same bytes. The machine at one
-    /// end of the leg passes on the sound of the other group unchanged.
+    /// This is known if both voices of the leg were compared for long enough, and no other leg had the same bytes. A
+    /// machine at an end of the leg must also relay the other group without a change of its bytes. So it would not have
+    /// changed the bytes of this leg either.
     fn is_heard_to_differ_from(&self, other: &Self) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();

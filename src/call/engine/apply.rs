@@ -242,7 +242,7 @@ impl Engine {
         }
     }
 
-    /// Reviews all legs with a pending review, because the capture ends.
+    /// Does the pending reviews of answered legs at once, because the capture ends.
     pub(super) fn review_all_answers(&mut self, sink: &mut dyn LegSink) {
         let open = self.timers.iter().filter_map(|timer| match timer {
             EngineTimer::AnswerReview(slot) => Some(slot),

@@ -252,7 +252,8 @@ impl Engine {
     /// The time without a recorder does not count as silence of the calls. The record of each live call gets a problem
     /// with the length of this time.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
-        // Legs that had just ended are closed later, and their calls end then.
+        // A leg that ended just before the restart is still open. Its timer closes it later, so its call does not end
+        // here.
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
             self.restore_relations(call);
         }

@@ -35,7 +35,7 @@ impl SoundOutline {
         }
     }
 
-    /// Returns the tenths of a second before `end` with points that are not stored yet.
+    /// Returns the times of the points before `end` that are not in the spool yet, newest first, in tenths of a second.
     fn unstored_before(&self, end: i64) -> impl Iterator<Item = i64> + '_ {
         let newest_first = self.points.iter().rev().map(|point| point.tenth);
         newest_first.take_while(|tenth| Some(*tenth) > self.stored).filter(move |tenth| *tenth < end)

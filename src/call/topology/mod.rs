@@ -81,8 +81,7 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Returns the endpoint that stands for the machine of `endpoint`. It has one address for all addresses of the
-    /// machine, and the port of `endpoint`.
+    /// Replaces the address of `endpoint` by the address that stands for all addresses of its machine. The port stays.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         self.machines.machine_of(endpoint)
     }

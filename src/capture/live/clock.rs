@@ -45,7 +45,7 @@ impl CaptureTimeline {
         Some(moved_ns)
     }
 
-    /// Returns the time of this reading on the timeline. The result never decreases.
+    /// Converts a clock reading to a time on the capture timeline. The result never decreases.
     pub(super) fn now(&mut self, at: ClockReading) -> Timestamp {
         self.last = self.last.max(at.wall.offset(-self.steps_ns));
         self.last

@@ -90,8 +90,8 @@ impl TapOrder {
 /// Number of frames of other taps between two reads of an empty tap. They take far less than the 100 ms of disorder
 /// that the engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
-/// Maximum plausible age of frames in a ring. If timestamps are further apart, the wall clock was set in between. Then
-/// the frame that was read first is returned first.
+/// Maximum plausible time for which a frame waits in the ring buffer of its tap. If the timestamps of two waiting
+/// frames differ by more, the wall clock was set in between. Then the frame that was read first is returned first.
 const MAX_BACKLOG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

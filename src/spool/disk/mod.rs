@@ -38,7 +38,7 @@ pub struct DiskSpool {
     recycled: Receiver<Vec<u8>>,
     writer_state: Arc<WriterState>,
     limit: usize,
-    /// Closed legs that have a file. An entry is removed when the end of the leg's call is forwarded.
+    /// Closed legs that have a file. The event about the end of a call removes the entries of its legs.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs that have no file because they had no media.
     rolling: RollingBuffer,

@@ -409,8 +409,7 @@ impl<'a> RestoreSequence<'a> {
 
     /// Returns the next entry and the index of its leg.
     ///
-    /// # Errors
-    /// Fails with the index of a leg if its file cannot be read. The sequence can still be continued for the other
+    /// # Errors Fails with the index of a leg if its file cannot be read. Further calls return the entries of the other
     /// legs.
     pub(crate) fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()

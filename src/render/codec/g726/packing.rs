@@ -22,7 +22,7 @@ pub(crate) struct PackingJudge {
 #[derive(Debug)]
 struct JudgedPacking {
     decoder: G726Decoder,
-    /// Number of samples of loud payloads compared so far.
+    /// Number of samples in the loud payloads that were decoded with this packing so far.
     samples: u64,
     payloads: u64,
     /// Sum of the prediction errors of all loud payloads. The error of a payload is the logarithm (nepers) of the share

@@ -135,8 +135,8 @@ impl Enhancer {
         for (back, sample) in before.into_iter().enumerate() {
             let place = &mut self.past[edge - 1 - back];
             let weight = (back + 1) as f32 / (length + 1) as f32;
-            // The limit of the gain rises to 1 shortly before the new frame, so that there is no click at the beginning
-            // of the frame.
+            // In the last samples before the new frame, the limit of the gain rises to 1. A jump of the gain at the
+            // beginning of the frame would be a click.
             let limit = factor + (1.0 - factor) * (1.0 - back as f32 / LIMIT_ENDS).max(0.0);
             *place = weight * *place + (1.0 - weight) * limit * sample;
         }

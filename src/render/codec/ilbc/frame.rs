@@ -96,7 +96,7 @@ type ClassBits = [u8; 3];
 #[derive(Debug)]
 pub(super) struct FrameLayout {
     spectra: &'static [ClassBits],
-    /// Position, alignment and peak of the start state.
+    /// Bits of the position, the alignment and the peak of the start state.
     start: [ClassBits; 3],
     /// Number of samples that the start state has.
     levels: usize,

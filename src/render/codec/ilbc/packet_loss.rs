@@ -99,7 +99,8 @@ fn gain(samples: usize) -> f32 {
     }
 }
 
-/// Minimum and maximum pitch lag, samples: 67 to 400 Hz. The longest lag leaves [`WINDOW`] samples in a frame of 20 ms.
+/// Minimum and maximum pitch lag, samples at 8000 Hz: a pitch of 400 to 80 Hz. The longest lag leaves [`WINDOW`]
+/// samples in a frame of 20 ms.
 const LAGS: (usize, usize) = (20, 100);
 /// Number of samples that the pitch search compares.
 const WINDOW: usize = 60;
