@@ -115,7 +115,7 @@ pub(crate) enum ScanState {
     /// The call does not count: it was answered, or its first INVITE was not captured.
     #[default]
     Uncounted,
-    /// The call counts for the rate of this source address.
+    /// The call is counted in the call rate of this source address.
     Counted(IpAddr),
     /// The source address sends so many unanswered INVITEs that this call may be part of a scan.
     Suspect(IpAddr),

@@ -77,7 +77,8 @@ impl Default for Config {
 pub enum RegistrationMoment {
     /// When the call is announced to delivery, shortly after the INVITE.
     Invite,
-    /// When the first telephone rings. Also in each case of [`RegistrationMoment::PersonKnown`].
+    /// When the first telephone rings, or when the condition of [`RegistrationMoment::PersonKnown`] holds without
+    /// ringing.
     Ringing,
     /// When a 2xx response answers the call.
     Answer,

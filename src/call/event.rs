@@ -52,8 +52,8 @@ pub enum DiscardReason {
 /// Time for which RTP of unknown calls is stored. So the packets of a spool file are out of order by at most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Time between the end of a segment and its rendering. By then all late packets have arrived ([`EARLY_WINDOW`]), and
-/// so have the packets after the segment that rendering needs.
+/// Time between the end of a segment and its rendering. By then all late packets of the segment have arrived
+/// ([`EARLY_WINDOW`]). Rendering also needs some packets after the segment, and these have arrived, too.
 pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A change of a call, for journal, recording and delivery.

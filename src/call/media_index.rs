@@ -112,12 +112,13 @@ impl MediaIndex {
         &mut self.unplaced
     }
 
-    /// Returns the sides of legs by the addresses that their streams have used without an announcement.
+    /// Returns the map of addresses that streams have used although no SDP announced them, with the sides of legs.
     pub(crate) const fn heard(&self) -> &ReceiverMap {
         &self.heard
     }
 
-    /// Returns the sides of legs by the addresses that their streams have used without an announcement, mutable.
+    /// Returns the map of addresses that streams have used although no SDP announced them, with the sides of legs,
+    /// mutable.
     pub(crate) const fn heard_mut(&mut self) -> &mut ReceiverMap {
         &mut self.heard
     }

@@ -250,9 +250,9 @@ impl<'a> CallRoles<'a> {
         self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
 
-    /// Returns the leg of the extension that talked last, e.g. the target of a blind transfer. This is the leg that
-    /// ended last, whenever it was answered. A leg that transferred the call counts as ended, although the mirror may
-    /// not show its BYE.
+    /// Returns the leg of the extension that talked last, e.g. the target of a blind transfer. This is the answered leg
+    /// with the latest end. A leg that transferred the call is left out, because the mirror may not show its BYE. If no
+    /// leg was answered after the leg `operator`, returns `operator`.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
         let talked = self.rung.iter().filter(|l| l.is_answered_for_certain() && !self.has_transferred(l));

@@ -17,7 +17,7 @@ use crate::text::hex;
 pub enum TestCallOrder {
     /// The call is recorded, but not registered in Pyrus.
     RecordOnly,
-    /// The call is recorded and registered like any other call.
+    /// The call is recorded and registered in Pyrus like any other call.
     Deliver,
 }
 

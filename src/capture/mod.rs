@@ -76,7 +76,7 @@ pub enum CaptureEvent<'a> {
     /// A step of the wall clock relative to the monotonic clock. The capture timeline continues without a step. The
     /// wall-clock time of new calls is the timeline plus the sum of all steps.
     ClockStep {
-        /// Time at which the step was noticed, on the capture timeline.
+        /// Capture time at which the clock step was noticed.
         at: Timestamp,
         /// Size of the step in ns; positive if the wall clock was set forward.
         by_ns: i64,

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// Facts about the mirror port that the health page shows.
 #[derive(Debug, Default)]
 pub(super) struct MirrorFacts {
-    /// The status file of the service; empty if there is none.
+    /// Contents of the status file that the service writes; empty if the file does not exist.
     pub(super) report: ServiceReport,
     /// Pairs of IP addresses that belong to one machine, as the recorder learnt from calls.
     pub(super) machines: Vec<MachinePair>,

@@ -278,9 +278,9 @@ pub enum WorldChange {
     DropAllTokens,
     /// The file with this id is removed. `null` removes all files that no task uses.
     DeleteFile(Option<String>),
-    /// The owners of all accounts switch the acceptance of calls off.
+    /// The owner of each account disables its webhook, so that Pyrus refuses calls.
     DisableWebhook,
-    /// The owners of all accounts switch the acceptance of calls on.
+    /// The owner of each account enables its webhook, so that Pyrus accepts calls.
     EnableWebhook,
     /// The virtual clock advances by this time.
     ClockAdvance(#[serde(with = "seconds")] Duration),

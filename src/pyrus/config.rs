@@ -35,7 +35,7 @@ pub struct Config {
     pub security_key_file: Option<PathBuf>,
     /// Id of the person (account) to log in as. Required only if the login has several Pyrus accounts.
     pub person_id: Option<u64>,
-    /// `account_id` of the telephony extension that is connected to the form.
+    /// `account_id` that Pyrus shows in the settings of the form's telephony extension (a plug-in of Pyrus).
     pub account_id: String,
     /// The moment of a call at which it is registered in Pyrus, e.g. when it rings.
     pub register_at: RegisterAt,

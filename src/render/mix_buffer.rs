@@ -28,7 +28,7 @@ pub(super) struct MixBuffer {
     /// Position after the last sample of the whole recording.
     total: SampleIndex,
     channels: [ChannelWindow; 2],
-    /// Windows of the second and further audio m-lines, for each channel.
+    /// Samples of the second and further audio m-lines that were not output yet, for each channel.
     further: [[ChannelWindow; FURTHER_LINES]; 2],
     /// Ranges that are output as silence, e.g. while the recording was paused.
     muted: Vec<Range<SampleIndex>>,

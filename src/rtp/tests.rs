@@ -56,7 +56,8 @@ proptest! {
 
 #[test]
 fn truncated_packet_keeps_its_header() {
-    // The padding length is the last byte. It is cut off here, so another byte is read, and its value is impossible.
+    // The last byte of a packet is the padding length. Here it is cut off, so the parser reads the byte before the cut,
+    // which is no valid padding length.
     assert_eq!(RtpPacket::parse(&FULL[..30]).err(), Some(RtpParseError::Padding));
     let cut = RtpPacket::parse_cut(&FULL[..30]).unwrap();
     assert_eq!(

@@ -162,7 +162,7 @@ impl Archiver {
 /// The result of one round, in which all due calls were tried once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveRound {
-    /// Number of calls that the round tried to send.
+    /// Number of due calls that the thread tried to send.
     pub(crate) calls: u32,
     /// Number of calls that the archive now has completely.
     pub(crate) archived: u32,

@@ -153,7 +153,7 @@ fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // removes the incomplete copy
     })?;
-    // The spool is removed next, so the copy must be on the disk now.
+    // The spool is removed next. So the new name of the copy must be on the disk before.
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 

@@ -118,7 +118,7 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // Probably retention removed these recordings. Only the lost journal had the reason.
+    // Retention has probably removed the files of these recordings. The exact reason was only in the lost journal.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;

@@ -124,8 +124,8 @@ fn find_legs(spool: &DiskSpool, earlier: &dyn EarlierCalls) -> Result<Vec<Restor
 
 /// Restores a leg of the earlier process in the engine. The first INVITE identifies the leg.
 ///
-/// A leg that was split off at the end of its call has a closed spool, which names the call that the leg left. So the
-/// journal says to which call such a leg belongs.
+/// A leg that left its call at the end of the call has a closed spool, which still names the old call. So for a closed
+/// spool, the call of the leg is read from the journal.
 fn recall_leg(engine: &mut Engine, leg: &RestorableLeg, earlier: &dyn EarlierCalls) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();

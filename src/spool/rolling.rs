@@ -51,7 +51,8 @@ struct RemovedLeg {
     leg: LegId,
     /// Capture time at which the leg was removed.
     since: Timestamp,
-    /// Size of the leg's blocks that a rebuild must keep, bytes; 0 if the leg has a file with these blocks.
+    /// Size of the leg's blocks that the next rebuild of the rolling file must copy, bytes. It is 0 if the leg's own
+    /// file has these blocks.
     kept_bytes: usize,
 }
 
@@ -190,7 +191,7 @@ impl RollingBuffer {
 /// Contents of the rolling file when it is rebuilt.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
-    /// Blocks of all pending legs, in the form of the new file.
+    /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each leg.
     pub(super) bytes: Vec<u8>,
     /// Removed legs with blocks that must be copied from the old file.
     kept: HashSet<u64>,

@@ -90,8 +90,8 @@ fn mask_packet(block: &mut [u8]) {
 /// Overwrites the secret in a line. `start` is the position of the secret; if it is `None`, the secret is searched for.
 /// Returns whether there was a secret.
 fn mask_line(line: &mut [u8], start: Option<usize>) -> bool {
-    // The bytes before the first line of the message are IP and UDP headers. So in the first line, the name of a secret
-    // header may be at any position.
+    // IP and UDP headers precede the first line of the message without a line end. So the name of a secret header is
+    // searched for at any position of the line.
     let found = || {
         let starts = SECRET_LINES.iter().filter_map(|name| {
             let at = line.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;

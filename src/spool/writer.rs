@@ -23,8 +23,8 @@ use crate::call::record::CallProblem;
 
 /// Messages from the capture thread to the writer. They are handled in order.
 pub(super) enum WriterMessage {
-    /// Create the file of a leg, or continue the file that an earlier process left. Then `length` is the length of the
-    /// complete blocks in it, bytes.
+    /// Create the file of a leg, or continue the file that an earlier process left. `length` is the size of the
+    /// complete blocks in a continued file, bytes; `None` for a new file.
     OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Append these blocks to the leg's file.
     Write { leg: LegId, bytes: Vec<u8> },

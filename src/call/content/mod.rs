@@ -53,8 +53,8 @@ pub(crate) struct StreamEnds {
     pub(crate) slot: LegKey,
     /// Side of the leg that sends the stream.
     pub(crate) sender: Side,
-    /// Two addresses of the sender: of its media, and of its signalling. Each is the address that stands for its
-    /// machine (see `LegLinks::machines`).
+    /// Two addresses of the sender: of its media, and of its signalling. If a machine has several addresses, one of
+    /// them stands for all.
     pub(crate) from: [Endpoint; 2],
     /// Two addresses of the receiver: of its media, and of its signalling.
     pub(crate) to: [Endpoint; 2],
@@ -267,7 +267,8 @@ impl ContentIndex {
         }
     }
 
-    /// Compares one block of voice with other streams. Returns false if the comparison of this stream is over.
+    /// Compares one block of a stream's voice with the stored blocks of other streams. Returns false if the stream
+    /// needs no further comparison.
     fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
@@ -473,8 +474,8 @@ fn is_selected(block: &[u8]) -> bool {
     head.wrapping_mul(SELECTOR) >> 61 == 0 && head != head.rotate_left(8)
 }
 
-/// Number of rows in the table of blocks of voice, which takes 1 MiB. If 1,000 calls are compared at the same time, it
-/// holds about 15,000 of its 65,536 blocks.
+/// Number of rows in the table of blocks of voice. A row has places for four blocks, and the table takes 1 MiB. While
+/// 1,000 calls are compared, about 15,000 of the 65,536 places are used.
 const BUCKETS: usize = 16_384;
 /// Value that marks a block that cannot prove a relay. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;

@@ -24,7 +24,8 @@ pub(crate) struct SketchedVoice {
 }
 
 impl SketchedVoice {
-    /// Returns the voice for a sketch. Returns `None` if equal blocks of its codec do not show an equal voice.
+    /// Returns the payload type and block length of a voice. Returns `None` if equal blocks of its codec do not prove
+    /// an equal voice.
     pub(crate) fn of(voice: WatchedVoice<'_>) -> Option<Self> {
         Some(Self { pt: voice.pt, block: block_bytes(voice.encoding)? })
     }

@@ -22,8 +22,8 @@ pub(super) fn own_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     beside.map(|met| Evidence::about_leg(CorrelationRule::OwnCall, met.leg.call(), met.key)).collect()
 }
 
-/// Returns the evidence of the rule `already_ringing`, a contradiction. The call already rings the same telephone and
-/// number from the same host. So the new leg rings this telephone for another call.
+/// Returns contradictions of the rule `already_ringing`: calls that already ring the same telephone and number from the
+/// same host. The new leg rings this telephone for another call.
 ///
 /// The rule does not apply if the new leg rings another device of the same number.
 pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {

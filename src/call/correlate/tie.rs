@@ -47,8 +47,9 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
     }
 
-    /// Returns whether a leg may still be joined to a cause. The dialog of the leg must have no known cause, and all
-    /// other legs of its call must follow from this dialog. Rules about numbers must be allowed to join the call.
+    /// Returns whether a cause may still be found for a leg. The dialog of the leg must have no known cause, and every
+    /// other leg of the call must have one in this call. Rules about numbers must be allowed to join this call to
+    /// another call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());

@@ -114,7 +114,7 @@ impl RestoreState {
         self.over.push_back(call);
     }
 
-    /// Removes and returns the call with closed legs that was added first.
+    /// Removes and returns the oldest of the calls that `add_over_call` added.
     pub(super) fn pop_over_call(&mut self) -> Option<CallKey> {
         self.over.pop_front()
     }

@@ -82,8 +82,8 @@ impl ScanTracker {
         if source.level > f64::from(rate) { CallSuspicion::Scan } else { CallSuspicion::None }
     }
 
-    /// Counts an answered call from a source address, which lowers the measured rate of this address. `rate` is the
-    /// allowed number of calls in a minute.
+    /// Lowers the measured call rate of a source address, because one of its calls was answered. `rate` is the allowed
+    /// number of calls per minute; the measured rate falls to `-rate` at most.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
             source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));

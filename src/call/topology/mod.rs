@@ -49,7 +49,7 @@ pub(crate) enum TopologyChange {
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the numbers of the calls that showed both hosts to be one machine, so that calls between the same
+    /// Hashes of the parties' numbers in the calls that confirmed this pair. Thus several calls between the same
     /// numbers count once. Empty as soon as the hosts count as one machine.
     parties: Vec<u64>,
 }

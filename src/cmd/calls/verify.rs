@@ -269,7 +269,7 @@ fn stray(
             Some(String::from("is left over from an interrupted encryption; the service removes it"))
         }
         _ if is_sound(&name) && !rows.contains(path) => match journal.call(call_of(&name))? {
-            // The file may be newer than the rows that were read before. So the call is looked up again.
+            // The service may have added the file after the journal's rows were read. So the journal is asked again.
             Some(call) if call.record.recordings.iter().any(|r| Path::new(&r.path) == path) => None,
             _ => Some(String::from("belongs to no call of the journal")),
         },

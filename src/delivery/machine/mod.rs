@@ -410,8 +410,8 @@ impl DeliveryMachine {
         NextAction::Send(self.start_request(now, token, PyrusRequest::Auth, RequestPurpose::Auth))
     }
 
-    /// Starts the next request of a job, and changes the job's row so that it announces the request. Returns `None` if
-    /// no request can be sent now, e.g. because a file was split instead.
+    /// Starts the next request of a job, and records in the job's row that the request is being sent. Returns `None` if
+    /// no request can be sent now, e.g. because the file is too large and was split.
     fn start_job_request(&mut self, now: Timestamp, id: &str, token: TokenId) -> Option<DeliveryAction> {
         let dropped: BTreeSet<String> = self.dropped_codes.keys().cloned().collect();
         let job = &mut self.jobs.get_mut(id).expect("what is ready is a job").job;

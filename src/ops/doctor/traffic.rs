@@ -262,8 +262,8 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // If a late packet was sent before the first captured packet, it is not in `expected` yet. So it is
-                    // added here.
+                    // A late packet may have been sent before the first captured packet. Then `expected` does not
+                    // include it yet, and is raised.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
