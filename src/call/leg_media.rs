@@ -10,7 +10,8 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// State of a leg in which its voices are compared with other legs. Another state makes a new comparison necessary.
+/// The facts about a leg at the time when its voices were last compared with other legs. If one of them changes, a new
+/// comparison is necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedState {
     /// Version of the negotiation.

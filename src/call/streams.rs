@@ -30,7 +30,7 @@ pub(crate) struct RtpStream {
     /// Side that sends the stream's packets.
     pub(crate) sender: Side,
     /// Number of the audio m-line to which the stream belongs, counted from 0. It is also 0 for the second m-line of a
-    /// recording session.
+    /// recording session, because that m-line is the main sound of the other party.
     pub(crate) line: u8,
     received: ReceivedPackets,
     formats: PayloadFormats,
@@ -113,7 +113,7 @@ struct PayloadDoubt {
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether `last` may change, because the sender's session description was not captured yet.
+    /// Whether `last` is a guess, because the sender's session description was not captured yet.
     is_unsettled: bool,
 }
 
@@ -361,7 +361,8 @@ impl RtpStream {
         self.formats.sketched = voice;
     }
 
-    /// Returns the voice in packets of this payload type that goes into the leg's sketch; `None` if none does.
+    /// Returns the voice of this stream that goes into the leg's sketch, if packets of payload type `pt` carry it;
+    /// `None` otherwise.
     #[inline]
     pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
         self.formats.sketched.filter(|voice| voice.pt == pt)

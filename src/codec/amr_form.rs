@@ -167,8 +167,8 @@ pub(super) fn frames(band: AmrBand, parameters: &str, payload: &[u8]) -> Option<
 /// Maximum number of bytes after the last frame that are ignored. Devices pad a payload to a multiple of 2 or 4 bytes.
 const MAX_STRAY_BYTES: usize = 3;
 /// Number of agreeing bits ([`AmrContents::agreeing_bits`]) that prove that the bytes after the last frame are stray,
-/// even if they are not zero. Three frames in one packet have as many. Of 100,000 payloads of random bytes, e.g. of an
-/// unknown encryption, at most 10 reach this number.
+/// even if they are not zero. A packet with three frames of one type reaches this number. Of 100,000 payloads of random
+/// bytes, e.g. of an unknown encryption, at most 10 reach it.
 const PROVEN_BITS: u32 = 16;
 
 #[cfg(test)]

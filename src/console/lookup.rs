@@ -89,8 +89,8 @@ impl WhyAnswer {
         self.others.by_class.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns the word for the answer in the API. The range has calls of the number, or only calls of other numbers,
-    /// or no calls.
+    /// Returns the result of the search as a word for the API. The searched period has calls of the number, or only
+    /// calls of other numbers, or no calls.
     fn code(&self) -> &'static str {
         match (self.calls.is_empty(), self.others.total()) {
             (false, _) => "seen",

@@ -458,10 +458,11 @@ async fn serve_all(
     }
 }
 
-/// Reports a sign of life to the supervision of threads once a second. At a recorder, the threads for blocking work do
-/// it. If all of them wait for a disk, the signs stop and an alarm is raised. In a central console, the thread of the
-/// server does it. In a central console, missing signs would restart the service, which does not help if the database
-/// does not answer.
+/// Reports a sign of life to the supervision of threads once a second.
+///
+/// At a recorder, a thread for blocking work reports it. If all these threads wait for a disk, the signs stop and an
+/// alarm is raised. In a central console, the thread of the server reports it. There, missing signs would restart the
+/// service, and a restart does not help if the database does not answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {

@@ -163,7 +163,7 @@ fn blank(packet: &mut [u8], at: &[usize]) {
 /// Maximum time between a packet and its duplicate. Real duplicates follow within a few ms. SIP is retransmitted after
 /// T1 at the earliest, which is ten times as long.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
-/// Size of the ring buffer, bytes: 50 ms at 600 Mbit/s without RTP.
+/// Size of the ring buffer, bytes. It has room for 50 ms of traffic at 600 Mbit/s; RTP packets are not stored in it.
 const RING_BYTES: usize = 4 << 20;
 /// Maximum number of stored packets: 50 ms at 160,000 packets/s.
 const MAX_ENTRIES: usize = 8192;

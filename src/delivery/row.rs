@@ -157,7 +157,7 @@ impl JobRow {
 
     /// Returns the requests of the delivery so far, with their answers.
     pub(crate) fn story(&self) -> DeliveryStory {
-        /// The member of the job's JSON that contains the story.
+        /// The member of the job's JSON that contains the requests and their answers.
         #[derive(Deserialize)]
         struct StoredStory {
             #[serde(default)]

@@ -95,8 +95,8 @@ const JITTER_NS: i64 = 12_000_000;
 const MAX_DRIFT_PPM: i64 = 500;
 /// Change of the lag, ns, that does no harm to a timeline with far fewer tracks, even if the other timeline is steadier.
 const CALM_NS: i64 = 40_000_000;
-/// Minimum number of tracks (runs of packets with a steady lag) of a scattered stream. Holds and resets of a usual call
-/// make fewer.
+/// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
+/// clock resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
 /// A stream with fewer packets per track than this, on average, is scattered: a fifth of a second at 20 ms.
 const FEW_PACKETS: u64 = 10;

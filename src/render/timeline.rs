@@ -61,7 +61,7 @@ struct TimelineSegment {
 pub(super) struct PlayoutOffset {
     /// Playout time, ns since the stream's first packet.
     pub(super) playout_ns: i64,
-    /// Number of the segment in the track. Within a segment, sound continues without a step.
+    /// Number of the segment in the track. A segment is a part of the track in which playout times have no step.
     pub(super) segment: usize,
 }
 

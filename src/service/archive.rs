@@ -183,7 +183,7 @@ impl ArchiveRound {
     }
 }
 
-/// Result of a round for the alarm: whether the archive works.
+/// Result of one round of sending, from which the alarm about a failing archive is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
     /// Unknown: no call was sent, e.g. because all calls still wait for their encryption.

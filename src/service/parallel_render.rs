@@ -213,8 +213,8 @@ const MAX_GROUP_CALLS: usize = 32;
 /// Maximum number of files of a group that stay open until their fsync. All [`MAX_THREADS`] groups together stay below
 /// 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
-/// Maximum time for which a rendered call waits for its group. When a capture comes slowly through a pipe, calls appear
-/// without a long delay.
+/// Maximum time for which a rendered call waits for further calls to be published with it. So calls appear without a
+/// long delay, even if the capture comes slowly through a pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -295,8 +295,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // The block proves no relay if it recurs in its own stream. It also proves none if a third stream contains the
-        // block, and no machine passes the block on to this stream.
+        // A block that recurs in its own stream proves no relay. Neither does a block of three streams, unless machines
+        // relayed it from the first to the second, and from the second to the third.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID

@@ -164,7 +164,7 @@ impl Correlator<'_> {
         ]
     }
 
-    /// Returns how well the numbers of two legs agree that share no host.
+    /// Returns how well the numbers of two legs agree, if the legs have no host in common.
     ///
     /// If both callers are outside numbers, these must be equal. If only one caller is an extension, equal called
     /// numbers are enough, because a PBX replaces the extension's number by an outside number.

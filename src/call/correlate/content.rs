@@ -106,10 +106,10 @@ impl Correlator<'_> {
     }
 
     /// Returns the commands that move a leg to another call, because the leg carries the sound of that call now. The
-    /// other party of the leg's first call has hung up. E.g. an agent's telephone stays connected while one customer
-    /// follows another.
+    /// other party of the leg's first call must have hung up. E.g. an agent's telephone stays connected while one
+    /// customer follows another.
     ///
-    /// The first call keeps the agent's extension.
+    /// The record of the first call keeps the extension of the agent, although the leg is moved.
     fn carry_on(&self, relay: ProvenRelay) -> Option<Vec<Command>> {
         self.ends_of(relay).find_map(|RelayEnd { key, leg, partner, anchor }| {
             let (from, into) = (leg.call(), partner.call());

@@ -216,8 +216,8 @@ impl<'a> MetLeg<'a> {
 }
 
 impl LegQuestion<'_> {
-    /// Returns the older legs that explain the new leg. The PBX received such a leg, and sent the new leg at once or
-    /// later for the waiting caller.
+    /// Returns the older legs that explain the new leg: the PBX received the older leg and sent the new leg because of
+    /// it. It sent the new leg at once, or later while the older leg's caller waited.
     fn explaining_legs(&self) -> impl Iterator<Item = &MetLeg<'_>> {
         let explains = |met: &&MetLeg<'_>| met.onward.is_some() || met.waiting.is_some();
         self.met_legs().iter().filter(explains)

@@ -11,8 +11,8 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 
-/// Returns whether the older leg cannot have caused the new leg, because the PBX has already sent a leg for it. That
-/// leg calls the number of the older leg, with the same caller's number. The new leg calls another outside number.
+/// Returns whether the older leg cannot have caused the new leg, because the PBX already sent another leg for the older
+/// leg. The other leg has both numbers of the older leg. The new leg calls a different outside number.
 pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let (own, other) = (&question.signature, older.signature());

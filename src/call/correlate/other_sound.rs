@@ -63,10 +63,11 @@ impl Correlator<'_> {
         heard.min_by_key(|leg| roles.render_rank(leg.id))
     }
 
-    /// Returns whether a telephone that only numbers joined to the call talks with another caller.
+    /// Returns whether the telephone on `leg` talks with another caller than the caller of this call. The leg must
+    /// belong to the call by numbers alone.
     ///
-    /// This is so if a second telephone was answered together with the call's caller, and this telephone at another
-    /// time. Both telephones must talk at the same time for some seconds.
+    /// This is so if a second telephone answered when the caller on `anchor` was answered, and the telephone on `leg`
+    /// answered at another moment. Both telephones must talk at the same time for some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
             leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();

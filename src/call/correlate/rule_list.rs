@@ -83,8 +83,9 @@ pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORD
 
 /// The stages with rules about hosts, numbers and times.
 ///
-/// They are asked with the facts as of the time of the INVITE, and then with the facts as of now. If a leg is alone in
-/// its call, they are asked again when another leg is answered or ends.
+/// The rules first use the facts at the time of the INVITE. If they find no call then, they use the facts as of now,
+/// because an INVITE may be processed late. If a leg is alone in its call, the rules are asked again when another leg
+/// is answered or ends.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
 /// The stages for a leg that no other rule explains. They are asked last.

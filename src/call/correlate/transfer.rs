@@ -98,8 +98,8 @@ impl Correlator<'_> {
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Returns the command that joins the call that a REFER caused to the REFER's call, or relates the two. Also
-    /// returns the time of the caused call's INVITE, which was captured shortly before the REFER.
+    /// Finds the call that a REFER caused, although its INVITE was captured shortly before the REFER. Returns the time
+    /// of this INVITE, and the command that joins or relates this call to the call of the REFER.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.request.target.as_deref()?;
         let is_caused = |l: &Leg| {

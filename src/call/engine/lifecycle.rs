@@ -144,8 +144,8 @@ impl Engine {
         }
     }
 
-    /// Makes a call with closed legs wait until all spools are read. If waiting calls fill too much of the table of
-    /// legs, ends the calls that have waited longest.
+    /// Makes a call with closed legs wait until all spools are read, before it ends. If the table has too many legs
+    /// meanwhile, ends the calls that have waited longest.
     fn wait_with_end(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         self.timers.disarm(EngineTimer::Segment(conversation));
         self.earlier.restore.add_over_call(conversation);

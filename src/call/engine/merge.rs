@@ -135,8 +135,9 @@ impl Engine {
         self.emit_update(into, sink);
     }
 
-    /// Stores the rule `by` for each leg of a call that has no rule yet, and removes the rule of the first leg. Writes
-    /// the changed rules to the spools of the legs, except for the legs in `entering`.
+    /// Stores by which rule each leg joined its call: the rule `by` if the leg has none yet. The first leg gets no
+    /// rule, because it began the call. Writes the changed rules to the spools of the legs, except for the legs in
+    /// `entering`.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,

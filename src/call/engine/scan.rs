@@ -43,7 +43,7 @@ struct ScanAttempts {
     began_at: Timestamp,
     /// Capture time at which the newest attempt began.
     last_at: Timestamp,
-    /// Capture time at which an attempt last ended.
+    /// Capture time of the newest end of an attempt.
     ended_at: Timestamp,
 }
 

@@ -1,7 +1,7 @@
 //! The outline of a leg's sound: loudness and pitch of both sides in each tenth of a second, for some seconds.
 //!
-//! A PBX may change the bytes of a voice on its way from one leg to another (other codec, gain, mixing). Then the
-//! fingerprints of [`content`](super::content) prove nothing. But loudness and pitch stay about the same, so two legs
+//! A PBX may change the bytes of a voice on its way from one leg to another (other codec, gain, mixing). Then
+//! [`content`](super::content) finds no equal blocks of voice. But loudness and pitch stay about the same, so two legs
 //! are compared by them. The pitch is given by the number of zero crossings. Only G.711 is measured. For other codecs
 //! an outline shows when packets came.
 //!

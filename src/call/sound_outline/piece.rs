@@ -7,7 +7,7 @@ use crate::call::sound_outline::{LEAST_DB, SideSound, SoundOutline, TENTH_NS};
 impl SoundOutline {
     /// Returns the points that are not stored yet, if there are enough of them.
     pub(crate) fn take_due_piece(&mut self) -> Option<OutlinePiece> {
-        // The sound of the other side in the newest tenth of a second may be missing.
+        // The newest tenth of a second is left out, because packets of the other side may still add to it.
         let newest = self.points.last()?.tenth;
         let is_due = self.points.len() >= PIECE && self.unstored_before(newest).count() >= PIECE;
         if is_due { self.take_piece_before(newest) } else { None }

@@ -159,8 +159,9 @@ impl WitnessedStream {
         Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
     }
 
-    /// Moves the line so that it also fits `packet`, which came `late_ns` after its time on the line. The factors are
-    /// those of a least-squares line through the packets so far.
+    /// Moves the line through the timestamps of the stream, so that it also fits `packet`. The line has its newest
+    /// point at `due`, and the packet came `late_ns` later. The factors are those of a least-squares line through the
+    /// packets so far.
     fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
         let count = (self.fitted + 1).min(FITTED_PACKETS);
         let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));
@@ -254,8 +255,8 @@ const MAX_TAGS: usize = 2;
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. A clock step is proven with far fewer streams.
 const SLOTS: usize = 1_024;
-/// Maximum number of packets that decide the spacing of a stream and the time of its newest packet: half a second at 20
-/// ms. With more packets, the line would follow a changed network delay too slowly.
+/// Maximum number of packets to which the line of a stream is fitted: half a second at 20 ms. With more packets, the
+/// line would follow a changed network delay too slowly.
 const FITTED_PACKETS: i64 = 24;
 /// Maximum difference of sequence numbers with which a packet proves a clock step: 1 s at 20 ms.
 const MAX_STEPS: u16 = 50;

@@ -141,7 +141,8 @@ struct ReadyKey {
 enum RequestUrgency {
     /// Registration of a call that rings or is in progress. The task must appear on the operator's screen at once.
     Ringing,
-    /// Any other request of an answered call. It is sent before requests of unanswered calls, which may be very many.
+    /// Any other request about an answered call. It is sent before requests about unanswered calls, because a scan can
+    /// cause very many of them.
     Answered,
     Normal,
 }
@@ -516,8 +517,8 @@ impl DeliveryMachine {
 }
 
 impl JobRequest {
-    /// Returns the purpose of the request for the story, and the number of the recording if the request concerns a
-    /// recording.
+    /// Returns the purpose of the request, as the list of a call's requests shows it. Also returns the number of the
+    /// recording that the request concerns; `None` for other requests.
     const fn attempted(&self) -> (AttemptedStep, Option<u32>) {
         match self {
             Self::Register(_) => (AttemptedStep::Register, None),

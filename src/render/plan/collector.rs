@@ -203,7 +203,8 @@ fn corrections(
     found.collect()
 }
 
-/// Maximum number of packets that wait for their clock. It is three times the number that decides a clock.
+/// Maximum number of packets that wait until their clock rate is decided. It is three times the usual number of packets
+/// until this decision.
 const MAX_PENDING: usize = 100;
 /// Maximum number of G.726 formats of a stream for which the packing is judged. A call has one or two.
 const MAX_PACKINGS: usize = 4;

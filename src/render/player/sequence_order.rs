@@ -18,8 +18,8 @@ pub(super) struct SequenceOrder {
     /// Arrival and media time of the newest packet that had a playout time; `None` before the first such packet.
     mark: Option<SequenceMark>,
     next: Option<u64>,
-    /// The newest number before the last restart of the sequence, and the number after which the restart is forgotten.
-    /// `None` without a recent restart.
+    /// The newest number before the last restart of the sequence numbers, and the number from which on the restart is
+    /// forgotten. `None` without a recent restart.
     before_restart: Option<(u64, u64)>,
     /// Number of packets without sound since the last played packet. They count as lost.
     silent: u64,

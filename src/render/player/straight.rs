@@ -2,8 +2,8 @@
 //!
 //! Nearly all packets of a call take this path. It requires that the packet is the next in sequence, no earlier packet
 //! is still awaited, and only an unencrypted payload follows the fixed header. Also, an earlier packet of the same
-//! format took the general path. For all other packets [`StreamPlayer::straight_payload`] returns `None`, and they take
-//! the general path. Both paths decode and write in the same way.
+//! format took the general path, which created the decoder. For all other packets [`StreamPlayer::straight_payload`]
+//! returns `None`, and they take the general path. Both paths decode and write in the same way.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::spool::reader::PacketEntry;
 pub(in crate::render) enum PlayPaths {
     /// Each packet takes the straight path if it can, and the general path otherwise.
     All,
-    /// All packets take the general path, for comparison.
+    /// All packets take the general path. Tests compare its output with that of the straight path.
     #[cfg(test)]
     GeneralOnly,
 }

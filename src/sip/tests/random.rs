@@ -89,8 +89,8 @@ proptest! {
         cuts in prop::collection::vec(1..200usize, 1..40),
     ) {
         let bytes = messages.concat();
-        // A piece that begins with a WebSocket frame is meant to change the state of the framer. These bytes contain
-        // none.
+        // The split must not matter for these bytes. It would matter for bytes with WebSocket frames, because a piece
+        // that begins with such a frame changes the framer's state.
         let whole = framed(&mut SipFramer::default(), &[&bytes]);
         let mut framer = SipFramer::default();
         let (mut found, mut rest) = (Vec::new(), bytes.as_slice());

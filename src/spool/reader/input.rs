@@ -11,7 +11,7 @@ use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
-    /// Indexes of the buffers that are neither held nor current. They are reused.
+    /// Indexes of the buffers that can be reused: no reader needs a packet in them, and the next block is not in them.
     free: Vec<usize>,
     /// Index of the buffer with the next block. The field `from` is the position in this buffer.
     at: usize,

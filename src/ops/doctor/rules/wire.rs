@@ -147,8 +147,8 @@ pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> 
         (true, false) => return None,
     };
     let finding = DoctorFinding::new(severity, FindingKind::OneDirection, what);
-    // If SIP was captured in both directions, both directions of the port are mirrored. Then the media takes another
-    // path.
+    // SIP in both directions proves that both directions of the port are mirrored. Then one direction of the media
+    // takes a path beside this port.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding

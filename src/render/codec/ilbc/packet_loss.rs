@@ -129,7 +129,8 @@ mod tests {
         assert!((first[30] - 5_000.0).abs() < 1.0 && (first[110] - 4_750.0).abs() < 1.0, "{first:?}");
         let rest: Vec<f32> = (0..8).map(|_| energy(&loss.conceal())).collect();
         assert!(rest.is_sorted_by(|a, b| a >= b), "{rest:?}");
-        // 1,280 samples are eight frames, including the first above.
+        // The ninth concealed frame is silence. It begins after 1,280 samples, i.e. after `first` and seven frames of
+        // `rest`.
         assert_eq!(rest[7], 0.0);
     }
 
