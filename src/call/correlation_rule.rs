@@ -157,8 +157,8 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether rules about numbers must not join the new call to another call later. This rule relates the new
-    /// call to an earlier call. So the cause of the new call is known, or it could belong to several calls.
+    /// Returns whether rules about numbers must not join a call later, after this rule related it to an earlier call.
+    /// The cause of the related call is then known, or its leg could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

@@ -20,7 +20,7 @@ pub(crate) struct WatchedState {
     pub(crate) is_answered: bool,
 }
 
-/// Another codec in the stream of a side.
+/// A change of the codec that a side sends, or the first codec of a side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CodecChange {
     pub(crate) side: Side,

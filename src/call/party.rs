@@ -241,7 +241,8 @@ fn uri_text(uri: &SipUri) -> String {
         if kept.len() < user.len() && shown.contains(user) {
             shown = shown.replacen(user, kept, 1);
         } else if kept.len() < user.len() {
-            // The pause may be percent-encoded (%2C), so the URI is built from its decoded parts.
+            // The text has the user part percent-encoded, e.g. %2C for the comma of a pause. So the URI is built from
+            // its decoded parts.
             shown = format!("sip:{kept}@{}", uri.host);
         }
     }

@@ -446,7 +446,7 @@ impl RtpStream {
         self.formats.current().is_some_and(|p| p.packets == 1)
     }
 
-    /// Returns whether the stream is encrypted, by the facts that were reported last.
+    /// Returns whether the stream is encrypted according to the last report to the engine.
     pub(crate) fn is_protected(&self) -> bool {
         self.security.last != StreamSecurity::Plain
     }

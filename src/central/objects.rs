@@ -81,8 +81,8 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // With an access key that may only write, this check is denied. Then the object is sent, perhaps twice.
-                // That does no harm, because the key contains the checksum of the content.
+                // The store denies this check to an access key that may only write. Then the object is sent, perhaps a
+                // second time. That does no harm, because the object's key contains the checksum of the content.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }

@@ -103,7 +103,7 @@ pub(super) async fn api(
     }
 }
 
-/// Responds, as JSON, with the number of found calls in each class (how much can be heard).
+/// Responds with the number of found calls in each class, as JSON. The class says how much of a call can be heard.
 pub(super) async fn report(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,

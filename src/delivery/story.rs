@@ -149,8 +149,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries of a story. It suffices for a call of a whole day: 24 segments of an hour have two entries
-/// each.
+/// Maximum number of entries of a story. It suffices for a call of a whole day: 24 segments of an hour need two
+/// requests each (upload and attach).
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

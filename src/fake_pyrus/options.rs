@@ -77,7 +77,7 @@ pub struct FakeOptions {
     pub seed: Option<u64>,
     /// The users who can log in.
     pub users: Vec<FakeUser>,
-    /// The telephony extensions that are connected to forms.
+    /// The telephony extensions (plug-ins of Pyrus) that are connected to forms.
     pub accounts: Vec<FakeAccount>,
     /// The people in Pyrus who can become responsible for a call.
     pub people: Vec<FakePerson>,

@@ -121,8 +121,8 @@ impl StrictChecker {
     }
 }
 
-/// The real time at which a request arrived, and the real time after a reply 429 in which further requests are
-/// tolerated.
+/// The real time at which a request arrived, and the duration in real time for which further requests are tolerated
+/// after a reply 429.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,

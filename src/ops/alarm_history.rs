@@ -35,7 +35,7 @@ pub(crate) struct AlarmMoment {
 #[derive(Debug)]
 struct KindHistory {
     last_run: Instant,
-    /// Wall-clock time of the last run, which the history file stores.
+    /// Wall-clock time of the last run of the alarm command. The history file stores it.
     last_run_at: Timestamp,
     /// Newest alarm that is held back, i.e. was not passed to the command yet; `None` if no alarm is held back.
     held: Option<Alarm>,

@@ -146,7 +146,7 @@ impl LagTrack {
         between as u64 + self.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
     }
 
-    /// Computes the playout times of the track from its bins.
+    /// Computes the playout times of the track from the smallest lags of its bins (pieces of up to half a second).
     pub(super) fn timeline(&self) -> LagTimeline {
         let segments = segments(&self.bins).into_iter();
         LagTimeline {

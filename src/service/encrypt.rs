@@ -90,8 +90,8 @@ impl Encryptor {
                 if monotonic() >= until {
                     return Ok(EncryptionProgress::More);
                 }
-                // The position moves before the try. Otherwise a call that cannot be encrypted would block all calls
-                // after it.
+                // The position in the list advances before the attempt. Otherwise a call that cannot be encrypted would
+                // block all calls after it.
                 self.after.clone_from(&id);
                 if !self.skipped.contains(&id) {
                     self.encrypt_or_skip(worker, &id)?;

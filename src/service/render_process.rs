@@ -297,7 +297,8 @@ impl WorkerProcess {
 /// little processor time, so the limit of the duration is far higher. It finds a worker that waits for ever.
 struct RenderLimits {
     worker: u32,
-    /// Processor time that the worker may have used at the end of this rendering, with all renderings before.
+    /// Limit of the processor time that the worker process has used since its start, including earlier renderings.
+    /// `None` if the used time is unknown.
     processor: Option<Duration>,
     allowed: Duration,
     until: Instant,

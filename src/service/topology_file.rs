@@ -20,7 +20,7 @@ use crate::call::topology::MachinePair;
 enum StoredFact {
     /// Two IP addresses belong to one machine.
     OneMachine(MachinePair),
-    /// Another version of callspan wrote the fact, and this version does not understand it.
+    /// A kind of fact that this version of callspan does not know. Another version wrote it.
     #[serde(other)]
     Unknown,
 }

@@ -93,7 +93,8 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
 /// Maximum size of the newest messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
-/// Maximum size of one of the first messages, bytes: four times a large INVITE.
+/// Maximum size of a single message among the first messages, bytes: four times a large INVITE. The end of a longer
+/// message is cut off.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
 /// Maximum size of the decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions fit, which is
 /// more than such a leg gets.

@@ -218,8 +218,8 @@ impl Correlator<'_> {
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // A leg without a cause is the caller's leg, captured after the leg that it caused. It is compared with the leg
-        // that it caused.
+        // A leg without a cause in its call is the caller's leg, which was captured late. So it is compared with the
+        // legs that it caused.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();

@@ -119,7 +119,8 @@ impl Correlator<'_> {
             // A consultation before a transfer stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            // If the anchor leg had no sound, the sound of the old call is on this leg only. So the leg must stay.
+            // If the anchor leg of the call `from` had no sound, only this leg has the sound of `from`. So it must stay
+            // there.
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }

@@ -77,7 +77,8 @@ impl<'a> SoundGroup<'a> {
     }
 
     /// Returns whether one telephone made two calls, one in each group. Both dialogs go from the same host and number
-    /// to the same host, with different called numbers. A host that received a leg of the call (`all`) is no telephone.
+    /// to the same host, with different called numbers. A sender that also received one of the legs `all` of the call
+    /// is a PBX or proxy, and no telephone.
     fn is_second_call_beside(&self, other: &Self, all: &[&Leg]) -> bool {
         let is_telephone = |leg: &Leg| !all.iter().any(|cause| cause.machines().1.same_host(leg.machines().0));
         let is_beside = |own: &Leg, other: &Leg| {

@@ -68,7 +68,7 @@ impl Engine {
         self.finish_if_over(from, sink);
     }
 
-    /// Records which machine sent a leg, by the address that the machine has on another leg.
+    /// Records that a machine sent a leg. `machine` is the address that the machine has on another leg of the call.
     pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);

@@ -92,7 +92,8 @@ pub struct TableSizes {
     pub referrals: usize,
     /// Number of timers that are set for legs and calls.
     pub timers: usize,
-    /// Number of INVITEs without a response. The oldest is removed when the table of legs is full.
+    /// Length of the queue of legs without a response to their INVITE. If the table of legs is full, the oldest of
+    /// these legs is removed.
     pub unanswered_legs: usize,
     /// Number of TCP streams with SIP. Each direction of a connection is a stream.
     pub framers: usize,

@@ -9,8 +9,8 @@ use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Begins to measure the sound of all legs of a call if a leg in it is doubtful. If no leg is doubtful, drops the
-    /// outlines.
+    /// Begins to measure the sound of all legs of a call if one of its legs is doubtful, i.e. may carry the sound of
+    /// another call. Otherwise drops the measured outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         if self.earlier.restore.is_reading() {
             return;
@@ -21,8 +21,8 @@ impl Engine {
         }
     }
 
-    /// Begins to measure the sound of all legs of a call if this leg is doubtful and has sound of both sides, but no
-    /// answer. The mirror may have lost the answer, and the ACK shows it only at the end of the leg.
+    /// Begins to measure the sound of all legs of a doubtful call if this leg has sound of both sides, but no answer.
+    /// The mirror may have lost the answer, and the ACK shows it only at the end of the leg.
     pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
         let talks = |leg: &&Leg| leg.dialog.answered.is_none() && leg.dialog.ended().is_none() && leg.has_both_sides();
         if let Some(call) = self.table.leg(slot).filter(talks).map(Leg::call) {

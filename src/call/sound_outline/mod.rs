@@ -77,7 +77,7 @@ impl SoundOutline {
         self.until = self.until.max(at + LISTEN_TIME);
     }
 
-    /// Returns whether a packet that was captured at this time is to be added.
+    /// Returns whether the outline still measures the sound of packets at this capture time.
     #[inline]
     pub(crate) fn is_listening(&self, at: Timestamp) -> bool {
         at < self.until
@@ -252,7 +252,7 @@ const LISTEN_TIME: Duration = Duration::from_secs(20);
 const MAX_POINTS: usize = 800;
 /// Number of points of a window, i.e. of one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
-/// Minimum number of points of a window that both legs have.
+/// Minimum number of points (tenths of a second) of a window at which both legs were measured.
 const LEAST_POINTS: usize = 32;
 /// Minimum number of loud points in a window.
 const LEAST_LOUD: usize = 10;

@@ -40,7 +40,7 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
             "rules.number: \"{one}\" does not match outside numbers as they are stored: {dialled} becomes {stored} ([numbers] country_code)"
         );
         let remedy = stored_form(one, &dialled, &stored);
-        // The suggested pattern keeps the old part, because that part may also be meant for extensions.
+        // The suggestion adds a pattern and keeps the configured one, because that may also be meant for extensions.
         let add = |stored: String| format!("write \"{one},{stored}\"");
         Some((what, remedy.map_or_else(|| String::from("add a pattern that begins with +"), add)))
     })

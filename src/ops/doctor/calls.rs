@@ -50,8 +50,8 @@ pub(crate) struct CallTally {
     pub(crate) zrtp: u64,
     /// Number of SRTP streams with keys that the mirror port did not show.
     pub(crate) no_keys: u64,
-    /// Streams in `no_keys` that may still get keys, because the SDP answer was not captured yet. Each entry has the
-    /// leg and the number of the stream within the leg.
+    /// Streams counted in `no_keys` that may still get keys, because the SDP answer was not captured yet. Each entry
+    /// has the leg and the number of the stream within the leg.
     pub(super) keyless: BTreeSet<(LegId, u32)>,
     /// Number of streams for each codec without a decoder, by encoding name.
     pub(crate) unknown_codecs: BTreeMap<String, u64>,

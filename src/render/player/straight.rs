@@ -44,7 +44,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Returns the decoder and the payload of a packet that may take the straight path; `None` for other packets.
+    /// Returns the decoder and the payload of a packet that may go straight to its decoder, without queue and copy.
+    /// Returns `None` for other packets.
     pub(super) fn straight_payload<'a>(
         &mut self,
         packet: &PacketEntry<'a>,
