@@ -38,8 +38,8 @@ impl Default for ConversionPermits {
     }
 }
 
-/// Responds with a recording, converted to the format `to`. Further conversions wait while [`MAX_RUNNING`] of them use
-/// the processor.
+/// Responds with a recording, converted to the format `to`. At most [`MAX_RUNNING`] conversions use the processor at a
+/// time, and further conversions wait.
 pub(super) fn send(
     permits: &ConversionPermits,
     path: PathBuf,

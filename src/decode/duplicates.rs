@@ -117,8 +117,8 @@ impl DuplicateFilter {
         }
         let start = if self.head + len <= RING_BYTES { self.head } else { 0 };
         if start < self.head {
-            // The oldest packets lie between the head and the end of the ring, so they are removed before the head
-            // moves to the start.
+            // The packets from the head to the end of the ring are the oldest. They are removed before the head moves
+            // back to the start of the ring.
             while self.entries.front().is_some_and(|e| e.start >= self.head) {
                 self.forget_oldest();
             }

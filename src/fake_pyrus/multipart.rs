@@ -1,5 +1,5 @@
-//! A streaming parser of `multipart/form-data` (RFC 7578). It needs constant memory, in addition to the content of the
-//! file if that is kept.
+//! A streaming parser of `multipart/form-data` (RFC 7578). It needs constant memory, plus memory for the content of the
+//! file if the content is kept.
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;

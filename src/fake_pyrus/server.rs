@@ -398,7 +398,8 @@ pub(super) async fn read_small(conn: &mut HttpConnection, head: &RequestHead) ->
 
 /// Maximum number of connections. It is below 1,024, the usual limit of file descriptors of a process.
 const MAX_CONNECTIONS: usize = 900;
-/// Maximum time to wait until a listener is closed. If it takes longer, the listener was already closed.
+/// Maximum time to wait until listeners report that they have closed. A listener that was already closed reports
+/// nothing.
 const CLOSING: Duration = Duration::from_secs(3);
 const BACKLOG: u32 = 1024;
 const RECEIVE_BUFFER: u32 = 128 * 1024;

@@ -227,7 +227,7 @@ mod tests {
             .collect()
     }
 
-    /// Returns the ids in a plan, sorted.
+    /// Returns the call ids of the planned removals, sorted.
     fn ids(planned: &[(String, RemovalReason)]) -> Vec<&str> {
         let mut ids: Vec<&str> = planned.iter().map(|(id, _)| id.as_str()).collect();
         ids.sort_unstable();

@@ -130,8 +130,9 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
-    /// Switches to another clock rate from this packet on. `ticks` is the difference from the last timestamp. `due_ns`
-    /// is the media time that the packet has if its delay is that of the last packet.
+    /// Switches to another clock rate from this packet on. `ticks` is the difference between the RTP timestamps of this
+    /// packet and the last packet. `due_ns` is the media time of this packet if its lag equals the lag of the last
+    /// packet.
     ///
     /// By RFC 7160 section 4.1, the difference is in ticks of the former clock. Some senders give it in ticks of the
     /// new clock. So the clock that agrees better with the arrival time is used.

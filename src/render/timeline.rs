@@ -131,7 +131,8 @@ impl LagTrack {
         wander_ns(&self.bins)
     }
 
-    /// Returns the largest change of the bins' smallest lag between two consecutive pauses of the sender, ns.
+    /// Returns how much the lag changes at most between two consecutive pauses of the sender, ns. The lag of a bin is
+    /// the smallest lag of its packets.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
         self.bins
             .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)

@@ -202,7 +202,8 @@ impl DeliveryAlarms {
             }
             troubles.insert(trouble.id.clone());
         }
-        // Calls that have recovered are not in the new list. If such a call fails again, a new alarm is raised.
+        // Calls whose delivery works again are not in the new set. If the delivery of such a call fails again, a new
+        // alarm is raised.
         self.troubles = troubles;
     }
 }

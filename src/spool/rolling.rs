@@ -143,7 +143,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds a tag for each removed leg, so that a reader skips its blocks.
+    /// Adds a tag for each removed leg to the rolling file. A reader of the file skips the blocks of a leg with this
+    /// tag.
     pub(super) fn put_removed(&mut self) {
         while !self.removed.is_empty() {
             self.put_oldest_removed();

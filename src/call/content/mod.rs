@@ -441,11 +441,12 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a block in three streams was passed on twice: from `before` to `last`, and from `last` to `own`.
+/// Returns whether a block in three streams was passed on twice in a row: from `before` to `last`, then from `last` to
+/// `own`.
 ///
-/// This is so if the receiver of `last` sent `own`. It may also be so if the sender of `own` is unknown, i.e. neither
-/// received `before` nor sent `last`. This sender may be another address of the receiver of `last`. In all other cases
-/// one machine sent the block twice, as in a conference.
+/// This is certain if the receiver of `last` sent `own`. It is assumed if the sender of `own` neither received `before`
+/// nor sent `last`: this sender may be another address of the receiver of `last`. Otherwise one machine sent the block
+/// on both `last` and `own`, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));

@@ -45,7 +45,8 @@ pub(super) struct MetLeg<'a> {
     pub(super) leg: &'a Leg,
     /// Rule by which the PBX received the older leg and then sent the new leg; `None` if no rule matches.
     pub(super) onward: Option<CorrelationRule>,
-    /// Rule by which the PBX sent the new leg for the caller of the older leg, who waits; `None` if no rule matches.
+    /// Rule by which the PBX sent the new leg because the caller of the older leg waits, e.g. in a queue. `None` if no
+    /// rule matches.
     pub(super) waiting: Option<CorrelationRule>,
     /// Whether the older leg is a separate call to the same address, and so cannot have caused the new leg.
     pub(super) is_own_call: bool,

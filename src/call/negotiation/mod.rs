@@ -215,7 +215,7 @@ impl Negotiation {
         }
     }
 
-    /// Returns the version of the negotiation. It grows with every change, so that a caller can notice a change.
+    /// Returns the version of the negotiation. It grows with every change, so that other code can notice a change.
     pub(crate) const fn generation(&self) -> u32 {
         self.generation
     }

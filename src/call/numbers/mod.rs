@@ -318,7 +318,7 @@ const CLOSED_PLANS: [(&str, usize); 13] = [
     ("996", 9),
     ("998", 9),
 ];
-/// Maximum length of a feature code, characters: a code and an extension.
+/// Maximum length of a feature code with an extension after it, e.g. of a directed pickup, characters.
 const MAX_CODE_CHARS: usize = 8;
 /// Maximum number of digits of an international number (ITU-T E.164 section 6).
 const MAX_E164_DIGITS: usize = 15;

@@ -13,8 +13,8 @@ impl SoundOutline {
         if is_due { self.take_piece_before(newest) } else { None }
     }
 
-    /// Returns points that are not stored yet, also for a tenth of a second that is not over. At the end of the leg, it
-    /// is called until it returns `None`.
+    /// Returns points that are not stored yet, including the unfinished tenth of a second. At the end of the leg, this
+    /// function must be repeated until it returns `None`.
     pub(crate) fn take_last_piece(&mut self) -> Option<OutlinePiece> {
         [Side::Caller, Side::Callee].into_iter().for_each(|side| self.close_sum(side));
         self.take_piece_before(i64::MAX)

@@ -11,7 +11,8 @@ use crate::time::Timestamp;
 /// The clock steps of all interfaces of all files.
 #[derive(Debug, Default)]
 pub(super) struct ClockSteps {
-    /// The clock states. The first index is the file, the second is the number of the interface within the file.
+    /// State of the clock of each interface. The first index is the file, the second is the number of the interface
+    /// within the file.
     files: Vec<Vec<Option<InterfaceClock>>>,
     clocks: u32,
     /// Different sums of clock steps that interfaces have had, ns, the newest last.

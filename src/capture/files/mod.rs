@@ -74,7 +74,7 @@ pub struct FileSource {
     /// The next frame of each file: its time and the index of the file. The smallest entry is the next frame of the
     /// merge; at equal times, the file that was named first.
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    /// Index of the file with the frame that was returned last. The following frame is read next.
+    /// Index of the file with the frame that was returned last. The next frame of this file is not in `heads` yet.
     handed_out: Option<usize>,
     /// File index and time of a frame that waits while the clock step before it is returned; `None` if no frame waits.
     held_back: Option<(usize, Timestamp)>,

@@ -78,7 +78,7 @@ pub(crate) struct DatagramCounts {
 /// Counts of pairs of hosts by the directions that were captured between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostPairs {
-    /// Number of pairs with enough packets to say whether a direction is missing.
+    /// Number of pairs of hosts with enough packets to decide whether a direction is missing.
     pub(crate) pairs: u64,
     /// Number of pairs, among those in `pairs`, with traffic in one direction only.
     pub(crate) one_way: u64,

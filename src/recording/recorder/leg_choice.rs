@@ -167,8 +167,9 @@ fn has_gap(report: &RenderReport) -> bool {
     report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }
 
-/// Returns whether a leg was connected for the whole time of another leg. A leg that was not lacks a part of the call.
-/// It may still have more sound, because some PBXs suppress silence on the leg of the outside party.
+/// Returns whether a leg was connected for the whole time of another leg. Otherwise the leg lacks a part of the call,
+/// even if it has more sound than the other leg. Some PBXs suppress silence on the leg of the outside party, so its
+/// sound is shorter.
 fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;

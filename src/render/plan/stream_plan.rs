@@ -129,7 +129,7 @@ pub(in crate::render) struct ArrivedPacket {
 }
 
 impl ArrivedPacket {
-    /// Returns the arrival of a packet for which the plan needs no duration.
+    /// Returns the arrival of a packet without the duration of its sound, which the plan does not need for this packet.
     pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
         Self { at: packet.at, head, length_ns: None }
     }

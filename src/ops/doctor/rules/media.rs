@@ -278,7 +278,8 @@ fn broken_sip(observation: &Observation) -> Option<DoctorFinding> {
 /// Minimum number of RTP packets without a call for a finding: two seconds at 20 ms a packet. Fewer packets may belong
 /// to a call that was cut off by the start or end of the observation.
 const MIN_UNCLAIMED: u64 = 100;
-/// Minimum number of packets that count as a key agreement. A DTLS handshake takes four exchanges.
+/// Minimum number of packets that count as a key agreement. A DTLS handshake has at least four flights (RFC 6347
+/// section 4.2.4), each of at least one packet.
 const MIN_HANDSHAKE: u64 = 4;
 /// Minimum number of unreadable SIP messages for a warning. A few are normal, because scanners of attackers send
 /// malformed messages.
