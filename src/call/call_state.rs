@@ -112,7 +112,7 @@ impl CallOrigin {
 /// sends many INVITEs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ScanState {
-    /// The call does not count: it was answered, or its first INVITE was not captured.
+    /// The call does not count for a call rate: it was answered, or its first INVITE was not captured.
     #[default]
     Uncounted,
     /// The call is counted in the call rate of this source address.
@@ -270,8 +270,8 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that are no longer in the call table. These legs were compacted, or left no
-    /// spool before a restart.
+    /// Returns whether the call had legs that are no longer in the call table. They were unanswered and were removed to
+    /// save memory, or they left no spool before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }

@@ -201,9 +201,9 @@ pub struct ReferRequest {
 
 /// Loudness and pitch of both sides of a leg in consecutive tenths of a second.
 ///
-/// Each tenth of a second of a side has four hexadecimal digits. Two are for the mean amplitude in dB above 1 of
-/// 32,768, and two for the zero crossings of 255 samples. The digits 0000 mean that no packets came, and 0001 that
-/// their sound was not measured.
+/// Each tenth of a second of a side has four hexadecimal digits. The first two are the mean amplitude in dB, where 0 dB
+/// is one step of a 16-bit sample. The others are the mean number of zero crossings in 255 samples. The digits 0000
+/// mean that no packets came, and 0001 that their sound was not measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinePiece {
     /// Capture time of the first entry, in tenths of a second since the Unix epoch.

@@ -102,7 +102,8 @@ impl<'a> CallRoles<'a> {
         })
     }
 
-    /// Records that the PBX also rang extensions on compacted legs. None of these extensions answered.
+    /// Records that the PBX also rang extensions on legs that are no longer in the call table. None of these extensions
+    /// answered.
     pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self

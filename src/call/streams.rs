@@ -404,7 +404,7 @@ impl RtpStream {
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
-            // No negotiation has this version, so the format is looked up again.
+            // No negotiation has the version `u32::MAX`, so the format is looked up again.
             (payload.is_reported, payload.generation) = (false, u32::MAX);
         }
     }

@@ -47,7 +47,8 @@ pub(crate) struct OwnerConflict {
     pub(crate) sites: [String; 2],
     /// Ids of the call at the two sites, in the order of `sites`.
     pub(crate) ids: [String; 2],
-    /// Whether both sites registered the call in Pyrus. If false, neither site registered it.
+    /// Whether both sites registered the call in Pyrus, so that it has two tasks. If false, neither site registered it,
+    /// and it has none.
     pub(crate) is_double: bool,
 }
 

@@ -18,7 +18,8 @@ pub(super) struct IndexCondition {
     /// All other conditions.
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// Extensions that an index looks up; `None` if the search has no extensions, or a pattern of too many extensions.
+    /// Extensions of the search that an index looks up. `None` if the search names no extension, or if its pattern
+    /// matches too many extensions.
     extensions: Option<LookedUpExtensions>,
 }
 

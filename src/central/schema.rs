@@ -176,7 +176,7 @@ REVOKE ALL ON FUNCTION callspan.own_site(), callspan.put_call(bigint, jsonb, jso
     callspan.report_site(text, bigint, bigint) FROM PUBLIC;
 ";
 
-/// Adds the columns by which the central console searches, the health of sites, and correlation headers. Makes
+/// Adds columns for the searches of the central console, for the health of sites, and for correlation headers. Makes
 /// PostgreSQL sort ids by bytes, as the journal's SQLite does.
 const V2: &str = r#"
 DROP VIEW callspan.pyrus_owners;

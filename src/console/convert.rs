@@ -26,7 +26,8 @@ use crate::recording::verify::VerifyError;
 /// Permits for conversions. Clones share the permits.
 #[derive(Clone)]
 pub(super) struct ConversionPermits {
-    /// Permits to have a thread, also while the thread waits for its client or for its turn.
+    /// Permits to have a thread. A conversion keeps its permit while its thread waits for the client or for the
+    /// processor.
     threads: Arc<Semaphore>,
     /// Permits to use the processor.
     processor: Arc<Semaphore>,

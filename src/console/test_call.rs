@@ -117,7 +117,7 @@ pub(super) fn section(state: &ConsoleState, viewer: &Viewer, last: Option<&SelfT
 #[derive(Clone, Copy)]
 struct TestedCard<'a> {
     name: &'a str,
-    /// Whether the recorder captures on the card.
+    /// Whether the recorder captures the traffic of this card.
     is_own: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct DeliveryTuning {
     pub backoff_max: Duration,
     /// Pause when a job is parked for the first time. It doubles each time the job is parked again.
     pub park: Duration,
-    /// Maximum pause of a parked job.
+    /// Maximum pause before a parked job is tried again.
     pub park_max: Duration,
     /// Pause after a "too many requests" response that does not say how long to wait. It doubles with each further
     /// response of this kind.

@@ -14,7 +14,8 @@ pub(super) struct StrictChecker {
     violations: Vec<String>,
     /// Number of violations that were not stored, because there were too many.
     uncounted: u64,
-    /// Logins with a token that no reply has refused yet. Another `auth` request of such a login is a mistake.
+    /// Logins that have a valid token, because no reply has refused it yet. Another `auth` request of such a login is a
+    /// mistake.
     content: HashSet<String>,
     /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,

@@ -343,7 +343,8 @@ struct SettleWaiter {
 }
 
 impl SettleWaiter {
-    /// Updates the time of delivery's last progress, and whether the thread has waited long enough.
+    /// Records the time `now` if delivery made progress or is held back by a rate limit. Then decides whether there was
+    /// no progress for the time `patience`.
     fn update_patience(&mut self, machine: &DeliveryMachine, now: Timestamp) {
         let successes = machine.successes();
         if self.successes != successes || machine.is_rate_limited(now) {

@@ -37,7 +37,7 @@ pub(crate) enum RemovalCost {
     Nothing,
     /// The only copy is lost. The recordings are not to be delivered to Pyrus.
     OnlyCopy,
-    /// Recordings are lost that Pyrus is still to get.
+    /// Recordings are lost that are not delivered to Pyrus yet.
     Owed,
     /// Removal is forbidden, because a person put the call on hold, or because the call has not ended yet.
     Held,
@@ -261,7 +261,8 @@ mod tests {
             RemovalCost::Nothing,
         ]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
-        // On day 10 with a limit of 6 days, the calls c0 to c3 are older than day 4.
+        // On day 10 with a limit of 6 days, the calls c0 to c3 are older than day 4. Of these, c0 is still to be
+        // delivered and c2 is on hold, so they stay.
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, now, None)), ["c1", "c3"]);
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, ClockTrust::Unknown, None)), [""; 0]);
         assert_eq!(ids(&plan(&config(0, 0, 0), &calls, now, None)), [""; 0]);

@@ -46,7 +46,7 @@ pub(super) struct MixTarget {
     pub(super) rank: u16,
 }
 
-/// The audio m-line of a side. The sound of all m-lines is added.
+/// The audio m-line of a side to which sound belongs. If a side has several m-lines, their sound is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MixLayer {
     /// The sound of the first or only m-line.
@@ -283,7 +283,7 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Divisor that gives a tenth of a second. A stream counts as silent only after a pause of this length.
+/// Part of a second, as a divisor of the sampling rate, after which a stream without sound counts as silent: a tenth.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
 /// or four.

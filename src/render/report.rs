@@ -187,7 +187,8 @@ mod tests {
             concealed_us: 20_000,
         };
         let mut side = SideReport::default();
-        // Places in any order; the place at 10 s is within a second of the place at 10.5 s.
+        // The order of the losses does not matter. The losses at 10 s and 10.5 s are less than a second apart, so they
+        // become one place.
         let half = SoundLoss { from_us: 10_500_000, to_us: 10_520_000, ..at(10) };
         for loss in [at(30), at(10), half, at(20)] {
             side.add_loss(loss);

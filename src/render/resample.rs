@@ -223,7 +223,8 @@ mod tests {
     fn full_scale_input_does_not_overflow() {
         let square: Vec<i16> = (0..4_000).map(|n| if n / 20 % 2 == 0 { i16::MAX } else { i16::MIN }).collect();
         let out = resampled(8_000, 16_000, &square, 160);
-        // The middle of each half wave has the sign of the input.
+        // In the middle of each half wave of 20 samples, the output has the sign of the input. An overflow would change
+        // the sign.
         for n in (20..3_980).step_by(20).filter(|n| n % 20 == 0) {
             let (at, sign) = (n + 10, if n / 20 % 2 == 0 { 1 } else { -1 });
             assert!(i32::from(out[2 * at]) * sign > 25_000, "{at}: {}", out[2 * at]);

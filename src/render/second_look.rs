@@ -24,7 +24,7 @@ pub(super) enum ClockPolicy {
 }
 
 impl ClockPolicy {
-    /// The policies that are tried for a doubtful stream, in this order.
+    /// Other ways to find the clock, in the order in which they are tried for a doubtful stream.
     pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
 }
 

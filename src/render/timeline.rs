@@ -38,7 +38,7 @@ pub(super) struct LagTrack {
     bins: Vec<LagBin>,
     last_lag: i64,
     packets: u32,
-    /// The last jump of the lag that ended a bin: index and arrival (ns) of the first packet after the jump.
+    /// The newest jump of the lag, at which a new bin began: index and arrival (ns) of the first packet after the jump.
     last_split: (u32, i64),
 }
 
@@ -275,8 +275,8 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
         let sum: i128 = window.iter().map(|&lag| i128::from(lag)).sum();
         let lag = (sum / window.len().max(1) as i128) as i64; // lies between the smallest and the largest lag
         let media = bin.first_media.midpoint(bin.last_media);
-        // Reordered packets can swap the centres of two bins. Media time must increase along the line, so the second of
-        // them is left out.
+        // Reordered packets can swap the centres of two bins. Media time must increase from point to point of the
+        // result, so the second of the two bins is left out.
         if knots.last().is_none_or(|&(last, _)| media > last) {
             knots.push((media, lag));
         }

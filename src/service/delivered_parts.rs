@@ -1,11 +1,11 @@
-//! Notes in the record of a forbidden call how many of its segments Pyrus already has.
+//! For a call that a rule now forbids to record: notes in its record how many of its segments Pyrus already has.
 
 use crate::call::record::CallRecord;
 use crate::delivery::DeliveryJob;
 use crate::journal::{self, Journal};
 
-/// Writes into the record of a forbidden call how many of its segments Pyrus already has. Returns whether the record
-/// was changed.
+/// Writes into the record of a call how many of its segments Pyrus already has, although a rule now forbids to record
+/// the call. Returns whether the record was changed.
 ///
 /// A request to Pyrus that was in progress when the segments were removed may still succeed. Then this function is
 /// called again.

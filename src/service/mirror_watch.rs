@@ -2,9 +2,9 @@
 //! one direction only, media without signalling.
 //!
 //! Traffic is counted in *windows* of equal length. At the end of each window the rules of `callspan doctor` examine
-//! its counters. If two consecutive windows have the same finding, an alarm is raised; a single odd call does not
-//! suffice. A window without the finding ends the alarm. A file in the state folder stores at which hours of the last
-//! days there was SIP.
+//! its counters. An alarm is raised if two windows in a row have the same finding; a single odd call does not suffice.
+//! A window without the finding ends the alarm. A window without traffic and without a finding changes nothing. A file
+//! in the state folder stores at which hours of the last days there was SIP.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +54,7 @@ pub(crate) struct MirrorTimes {
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Number of consecutive windows in which this fault was found.
+    /// Number of windows with this fault since the last window that had traffic and not this fault.
     strikes: u32,
     is_raised: bool,
 }
@@ -203,8 +203,8 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Updates the alarm at the end of a window. With a finding the alarm begins or goes on, without a finding it ends.
-    /// A window without traffic and without a finding changes nothing.
+    /// Updates the alarm about this fault at the end of a window. The alarm begins after `MIN_STRIKES` windows with a
+    /// finding. It ends with the first window that has traffic and no finding.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {

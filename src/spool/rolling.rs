@@ -351,8 +351,8 @@ const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
 /// longest sync interval. In a flood, the delay of the oldest legs is cut short.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
-/// In a flood, the delay of the oldest legs is cut short. Otherwise the writer would copy gigabytes while media waits
-/// for it.
+/// In a flood, the oldest ended legs are removed before their removal delay is over. Otherwise the writer would copy
+/// gigabytes while media waits for it.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
 /// Minimum time between two rebuilds. With 40,000 pending legs a rebuild can write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);

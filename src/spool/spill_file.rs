@@ -19,7 +19,7 @@ pub(super) struct SpillFile {
     end: u64,
 }
 
-/// The place of a chunk in the file: its slots.
+/// Position of a chunk in the file: its first slot, and its length in bytes.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,

@@ -93,8 +93,9 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns the two addresses that count as one machine, if the new leg joins `call` by its numbers. The new leg
-    /// shares no host with this call.
+    /// Returns two addresses of one machine: it received a leg of `call` at one address and sent the new leg from the
+    /// other. In the reverse case, it received the new leg and sent the other leg. Numbers alone join the new leg to
+    /// this call, and the two share no host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // If several candidates match equally well, `max_by_key` chooses the last.
@@ -200,8 +201,8 @@ impl Correlator<'_> {
             // number of the whole site, so it proves nothing.
             return false;
         }
-        // The candidate matches only if its receiver has sent no other leg yet, or only further legs of the same ring
-        // group.
+        // The machine that received the candidate may have passed the call on already. So every leg that it sent in
+        // this call must belong to the same ring group as the new leg.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.join.by() == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)

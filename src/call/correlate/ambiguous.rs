@@ -176,8 +176,8 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether this leg's dialog is the origin of its call. So all legs of the call are hops of the dialog, or
-    /// legs that these hops caused.
+    /// Returns whether this leg's dialog is the origin of its call: all legs of the call are hops of the dialog, or legs
+    /// that these hops caused.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
@@ -193,8 +193,8 @@ impl Correlator<'_> {
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
     }
 
-    /// Returns the legs that the sender of this leg sent for a call, e.g. to ring telephones. In that call, the sender
-    /// may count as a machine with another address.
+    /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. Addresses
+    /// and machines are compared, because the sender may count as a machine with another address in that call.
     fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
@@ -210,8 +210,8 @@ impl Correlator<'_> {
     }
 
     /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If no leg of the call leads
-    /// to the host of this PBX, the PBX may have another address. Then returns the legs of the call with agreeing
-    /// numbers.
+    /// to the host of this PBX, the PBX may have another address. Then the result is the legs of the call that may have
+    /// caused this leg by their numbers and times.
     fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_here = self.table.legs_of(conversation).any(|l| l.machines().1.same_host(pbx));

@@ -26,7 +26,7 @@ pub(crate) enum Command {
         /// Rule that moved the legs.
         by: CorrelationRule,
     },
-    /// Makes some legs of a call a new call, which is related to the old call and to the `alternatives`.
+    /// Moves some legs of a call to a new call, which is related to the old call and to the `alternatives`.
     Split {
         /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,

@@ -187,7 +187,7 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The sending machine of one leg is set first, because the command about the learnt machine replaces the
+        // The sending machine of one leg must be set first. The second command, about the learnt machine, replaces the
         // addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,

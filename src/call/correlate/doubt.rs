@@ -58,7 +58,8 @@ impl Correlator<'_> {
         let leg = self.table.leg(key).filter(talks)?;
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
-        // The first hop of a dialog shows why the dialog is in the call.
+        // The first hop of a dialog shows why the dialog is in the call: further hops join it by their Call-ID. So each
+        // hop is examined.
         let is_weak = |key: &LegKey| self.table.leg(*key).is_some_and(|hop| self.is_tied_weakly(hop));
         if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
             return None;
@@ -98,8 +99,9 @@ impl Correlator<'_> {
         !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || is_other())
     }
 
-    /// Returns the legs of a group with other sound, and further legs that belong to the group. The further legs exist
-    /// because of the same doubtful leg, or are telephones that stopped ringing when the doubtful leg was answered.
+    /// Returns the legs of `group`, which has other sound than the recording, and the further legs that must stay with
+    /// it. The further legs exist because of the same doubtful leg, or are telephones that stopped ringing when the
+    /// doubtful leg was answered.
     pub(super) fn with_effects(
         &self,
         group: &SoundGroup<'_>,
@@ -164,6 +166,6 @@ fn goes_on_after(leg: &Leg, anchor: &Leg) -> bool {
     leg.media.last_at().zip(anchor.media.last_at()).is_some_and(|(own, other)| own.since(other) >= LEAST_REST)
 }
 
-/// Minimum time for which a leg is heard after the end of the recorded leg, before its sound counts as missing. Some
-/// PBXs play a busy tone to a telephone before they end its leg.
+/// Minimum time for which a leg has media after the last media of the recorded leg, before its sound counts as missing
+/// in the recording. Some PBXs play a busy tone to a telephone before they end its leg.
 const LEAST_REST: Duration = Duration::from_secs(10);

@@ -115,8 +115,8 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
 }
 
 /// Returns whether a machine passed the call on from one leg to the other, in either order of capture. If a proxy
-/// passes a dialog on, the next hop has the same From tag. So if a leg has such a hop at this machine, the leg leads to
-/// no other dialog.
+/// passes a dialog on, the next hop has the same From tag. If a leg has such a next hop at this machine, the machine
+/// did not pass it on to another dialog.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);
     let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {

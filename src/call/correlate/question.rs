@@ -43,7 +43,8 @@ pub(super) struct MetLeg<'a> {
     pub(super) key: LegKey,
     /// The older leg.
     pub(super) leg: &'a Leg,
-    /// Rule by which the PBX received the older leg and then sent the new leg; `None` if no rule matches.
+    /// Rule by which the new leg continues the call of the older leg: the PBX received the older leg and then sent the
+    /// new leg. `None` if no rule matches.
     pub(super) onward: Option<CorrelationRule>,
     /// Rule by which the PBX sent the new leg because the caller of the older leg waits, e.g. in a queue. `None` if no
     /// rule matches.

@@ -118,9 +118,11 @@ impl Engine {
         }
     }
 
-    /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores the new receiver. If the
-    /// INVITE that the REFER causes was captured before, joins or relates the call of this INVITE. Does nothing while
-    /// spools are read back after a restart.
+    /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores the new receiver. Does
+    /// nothing while spools are read back after a restart.
+    ///
+    /// The INVITE that the REFER asked for may have been captured before the REFER. Then joins the call of this INVITE
+    /// with the call of the REFER, or relates the two.
     fn note_referral(
         &mut self,
         slot: LegKey,

@@ -198,8 +198,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Sets a timer for the legs that are still open after the end of the first leg and the anchor leg, e.g. after a
-    /// transfer.
+    /// Sets a timer if the first leg and the anchor leg have ended, e.g. after a transfer. When the timer fires, the
+    /// other legs end, or become a separate call if they still have media.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let over = CallRoles::from_legs(&legs, &self.site.plan)

@@ -83,8 +83,8 @@ impl Engine {
     ) -> Option<CallKey> {
         let first = self.table.leg(*slots.first()?)?;
         let left = self.table.call(from)?;
-        // The id of the old call may be a hash of this leg's identifiers. So the new id is a hash of these and of the
-        // old id, and differs from the old id.
+        // The id of the old call may be a hash of the Call-ID and the From tag of this leg. So the hash for the new id
+        // also includes the old id, and the two ids differ.
         let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
         let (at, call_id) = (first.created_at, first.dialog.call_id());
         let id = conversation_id(&self.settings.config.appliance, call_id, Some(&tag), at);

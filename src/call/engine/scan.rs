@@ -232,8 +232,8 @@ impl ScanAttempts {
 
 /// Number of unanswered calls that one answered call outweighs. A source with one answer in 20 calls is no scanner.
 const ANSWER_CREDIT: f64 = 20.0;
-/// Time without a call after which a scan is over. It is longer than the wait for an answer to an INVITE (timer C of
-/// RFC 3261 is three minutes).
+/// Time without a call from the source address after which its scan is over. It is longer than the wait for an answer
+/// to an INVITE (timer C of RFC 3261 is three minutes).
 const SCAN_QUIET: Duration = Duration::from_secs(300);
 /// Maximum time that one record of a scan covers. A longer scan gets further records, so that somebody notices it.
 const MAX_SCAN_RECORD: Duration = Duration::from_secs(3_600);

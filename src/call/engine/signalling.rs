@@ -210,7 +210,8 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // A leg that a rule about numbers joins to a call was not caused by a REFER, so no REFER is used up.
+        // A REFER explains one new leg at most, and is then marked as used. A leg that joins a call by numbers was not
+        // caused by a REFER, so none is marked.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }

@@ -1,5 +1,5 @@
-//! Makes separate calls of legs, in two cases. Legs that still have media after the end of their call become a call,
-//! which is related to the ended call. Legs with another cause, captured late, leave their call.
+//! Moves legs of a call to a new call, in two cases. Legs that still have media after the end of their call move to a
+//! call that is related to it. Legs also move if their true cause is captured only after they joined the call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;
@@ -79,8 +79,10 @@ impl Engine {
     }
 
     /// Keeps the ids of the live calls that are related to an ended call. The record of the ended call names these ids,
-    /// so no merge may remove them. An ambiguous telephone that still rings or talks does not belong to the call that
-    /// is over. So the two are no longer related.
+    /// so no merge may remove them.
+    ///
+    /// If a related call is an ambiguous leg that is not over, this leg does not belong to the ended call. Then the two
+    /// calls are no longer related.
     pub(super) fn keep_related_calls(&mut self, over: CallKey, sink: &mut dyn LegSink) {
         let relations = self.table.call(over).map_or(&[][..], |call| &call.relations).to_vec();
         for relation in relations {

@@ -152,7 +152,7 @@ impl Engine {
         }
     }
 
-    /// Restores that a closed leg was moved to this call. The spool of the leg still names the old call.
+    /// Moves a closed leg to this call again, as an earlier process did. The spool of the leg still names the old call.
     fn restore_adopted_leg(&mut self, into: CallKey, name: &str, by: Option<CorrelationRule>) {
         let Some(slot) = self.earlier.restore.slot_of(name) else { return };
         let Some(from) = self.table.leg(slot).map(Leg::call).filter(|from| *from != into) else { return };

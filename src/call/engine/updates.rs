@@ -50,9 +50,9 @@ impl Engine {
 
     /// Returns whether the announcement of a call must wait, because it may soon be found to belong to another call.
     ///
-    /// There are two cases. The call has one leg, and the content of its media is being compared. Or a telephone rings
-    /// in a call of its own, and it is not known for which of several other calls. Those calls are announced
-    /// themselves.
+    /// There are two cases. In the first, the call has one leg, and the content of its media is being compared. In the
+    /// second, the call is an ambiguous leg: a telephone that rings for one of several other calls. The other calls are
+    /// announced without this wait.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let Some(leg) = call.legs().first().and_then(|slot| self.table.leg(*slot)) else { return false };

@@ -50,7 +50,7 @@ struct OutlinePoint {
 /// The sound of one side in a tenth of a second in which it sent packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SideSound {
-    /// Packets came, and their sound was not measured.
+    /// Packets arrived, but their sound was not measured, e.g. because their code words have no known linear values.
     Unmeasured,
     /// The sound was measured.
     Measured {
@@ -72,7 +72,8 @@ struct SoundSum {
 }
 
 impl SoundOutline {
-    /// Begins to listen to the leg for [`LISTEN_TIME`] from `at` on. Earlier points stay.
+    /// Extends the time in which the sound of the leg is measured to [`LISTEN_TIME`] after `at`. Earlier measurements
+    /// stay.
     pub(crate) fn listen(&mut self, at: Timestamp) {
         self.until = self.until.max(at + LISTEN_TIME);
     }
@@ -279,7 +280,8 @@ const LEAST_CORRELATION: f64 = 0.8;
 const MAX_PITCH_DIFFERENCE: f64 = 0.15;
 /// Maximum number of samples of a packet that are measured: 10 ms at 8 kHz.
 const PACKET_SAMPLES: usize = 80;
-/// Maximum number of samples of a tenth of a second that are measured. A flood of packets must not cost more.
+/// Maximum number of samples of one side that are measured in a tenth of a second, so that a flood of packets costs no
+/// more.
 const MAX_SAMPLES: u32 = 1_600;
 
 #[cfg(test)]

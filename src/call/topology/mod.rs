@@ -39,7 +39,7 @@ pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 /// Effect of a call on the known machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// The machines stay the same. The counts of calls may have changed.
+    /// The known machines stay the same. At most the numbers of calls that show a machine changed.
     Counts,
     /// The machines changed. Contains the machines before the change.
     Machines(MachineTable),

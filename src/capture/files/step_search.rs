@@ -92,5 +92,5 @@ const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Maximum jump back that disorder between processor cores or interfaces can cause, ns. A smaller jump needs an RTP
 /// stream or [`ENOUGH_FRAMES`] as proof.
 const MAX_DISORDER_NS: i64 = 150_000_000;
-/// Number of frames after a small jump that prove a clock step without an RTP stream.
+/// Number of later frames with the new time that prove a small clock step, if no RTP stream shows the step.
 const ENOUGH_FRAMES: usize = 16;

@@ -39,7 +39,7 @@ impl TapOrder {
         self.taps.len()
     }
 
-    /// Returns whether this tap must be read before the next frame is chosen for return.
+    /// Returns whether this tap must be read now, before a waiting frame of any tap is returned.
     pub(super) fn is_due(&self, tap: usize) -> bool {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }

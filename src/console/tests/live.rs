@@ -71,7 +71,7 @@ fn both_voices_of_a_call_have_a_level_if_it_is_wanted() {
     assert!(opus.iter().any(|call| call.sides == [Some(VoiceLevel::Unmeasured); 2]));
 }
 
-/// Number of the call in which people talk.
+/// Number of the only call that is answered and has media.
 const TALKING: u32 = 9_999;
 
 /// Sends datagrams between the hosts 10.9.0.11 and 10.9.0.12 to an engine.

@@ -1,4 +1,4 @@
-//! An office for tests: its calls are replayed captures, which are delivered to a fake Pyrus.
+//! A console for tests with the calls of replayed captures, which were delivered to a fake Pyrus.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::journal::{CallSearch, CallStage, Journal};
 use crate::ops::config::Config;
 
 impl Office {
-    /// Creates an office with a call of each capture in [`CAPTURES`].
+    /// Creates a test console with the calls of each capture in [`CAPTURES`].
     pub(super) fn with_replayed_calls() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let options = FakeOptions::default();

@@ -77,7 +77,8 @@ pub(crate) struct Observation {
     pub(crate) subject: ObservedSource,
     /// Names of the observed interfaces or files.
     pub(crate) source: String,
-    /// Capture time of the first event; `None` if nothing was captured.
+    /// Capture time of the first event of the source: a frame, or a tick while no frames arrive. `None` if there was no
+    /// event.
     pub(crate) first_at: Option<Timestamp>,
     /// Duration of the observation: seconds from the first to the last event.
     pub(crate) seconds: f64,

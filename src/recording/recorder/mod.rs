@@ -44,7 +44,7 @@ pub struct Recorder {
 pub enum FolderLayout {
     /// All files are in one folder (`replay`).
     Flat,
-    /// Files are in subfolders `YYYY/MM/DD/` by the start of the call (`run`).
+    /// Files are in subfolders `YYYY/MM/DD/` by the day on which the call began (`run`).
     ByDay,
 }
 

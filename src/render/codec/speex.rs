@@ -336,7 +336,8 @@ const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
 
-/// Lengths of Speex messages in bits. The index is half the message number.
+/// Lengths of Speex messages in bits. Two consecutive message numbers have the same length, so the index is half the
+/// message number.
 const MESSAGE_BITS: [usize; 8] = [1, 4, 4, 4, 8, 16, 32, 64];
 
 #[cfg(test)]

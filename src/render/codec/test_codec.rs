@@ -59,5 +59,5 @@ pub(crate) fn is_on() -> bool {
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
-/// Length in bytes of a command in a payload.
+/// Length in bytes of a command at the beginning of a payload, e.g. `TESTHANG`.
 const ORDER_BYTES: usize = 8;

@@ -55,7 +55,7 @@ fn every_decoder() -> impl Iterator<Item = (&'static str, Box<dyn SpeechDecoder>
     })
 }
 
-/// One call of a decoder in a random test.
+/// One invocation of a decoder in a random test.
 #[derive(Clone, Debug)]
 enum DecoderCall {
     Decode(Vec<u8>),

@@ -17,7 +17,7 @@ pub(in crate::render) struct PlayContext<'a> {
 /// A gap between two packets of a stream, where packets are missing. All lengths are in samples.
 #[derive(Clone, Copy)]
 pub(super) struct LossGap {
-    /// Position at which the gap begins.
+    /// Position at which the gap begins, at the sampling rate of the decoder.
     pub(super) at: DecoderIndex,
     /// Length of the gap.
     pub(super) samples: i64,

@@ -24,7 +24,7 @@ pub(in crate::render) enum PlayPaths {
     GeneralOnly,
 }
 
-/// A format with packets that may take the straight path.
+/// A payload type with packets that may take the straight path, its format, and the index of its decoder.
 #[derive(Clone, Debug)]
 pub(super) struct StraightRun {
     pt: PayloadType,

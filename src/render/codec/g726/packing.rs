@@ -31,7 +31,7 @@ struct JudgedPacking {
 }
 
 impl PackingJudge {
-    /// Returns a judge for a format; `None` if the format is not G.726.
+    /// Creates the comparison of both packings for a format. Returns `None` if the format is not G.726.
     pub(crate) fn new(format: &PayloadFormat) -> Option<Self> {
         let DecoderKind::G726(rate, packing) = format.codec()?.decoder()? else { return None };
         let other = match packing {

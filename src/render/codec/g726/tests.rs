@@ -40,8 +40,8 @@ fn every_itu_sequence_gives_the_recommended_output() {
     };
     let mut compared = 0;
     for (rate, kbit) in [(G726Rate::Two, 16), (G726Rate::Three, 24), (G726Rate::Four, 32), (G726Rate::Five, 40)] {
-        // Names of the sequences: rn is normal and rv is overload; a is A-law and m is mu-law. They decode to the same
-        // law, or to the other law (x, c).
+        // In the names of the sequences, `rn` is normal level and `rv` is overload. The inputs `fa` and `fm` are in
+        // A-law and mu-law. The outputs `fa` and `fc` are in A-law, `fm` and `fx` in mu-law.
         for kind in ["rn", "rv"] {
             for (input, output, law) in [
                 ("fa", "fa", CompandingLaw::A),

@@ -24,7 +24,8 @@ pub(super) const STATE_LEVELS: [f32; 8] =
 /// no table.
 pub(super) const GAINS_3: [f32; 8] = [-1.0, -0.659973, -0.330017, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// Low-pass filter for the second half of the codebook. Its taps are for the samples from 3 before to 4 after.
+/// Low-pass filter for the second half of the codebook. Its taps weight the samples from 3 before to 4 after the
+/// filtered sample.
 pub(super) const CODEBOOK_FILTER: [f32; 8] =
     [-0.033691, 0.08374, -0.144043, 0.713379, 0.806152, -0.184326, 0.108887, -0.03418];
 
