@@ -24,7 +24,7 @@ pub(crate) struct WatchedState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CodecChange {
     pub(crate) side: Side,
-    /// Name of the side's codec before; `None` for the first codec of the side.
+    /// Name of the side's previous codec; `None` for the first codec of the side.
     pub(crate) earlier: Option<String>,
     /// Name of the codec from now on.
     pub(crate) new: String,

@@ -375,8 +375,8 @@ const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 const POST_DIAL_PARAMETER: &str = ";postd=";
 /// Schemes of the addresses in a header.
 const SCHEMES: [&str; 3] = ["sip:", "sips:", "tel:"];
-/// Minimum length of a number in a header before a pause, characters. A shorter text before a comma is no number, e.g.
-/// the seconds of a time.
+/// Minimum length of a number that is followed by a pause (e.g. a comma) and further digits, characters. A shorter text
+/// before a comma is no number, e.g. the seconds of a time.
 const MIN_NUMBER_CHARS: usize = 3;
 /// Beginning of a URN that names a service instead of a user (RFC 5031).
 const SERVICE_URN: &str = "urn:service:";

@@ -24,7 +24,7 @@ pub(crate) type Translations = [(&'static str, &'static str)];
 /// Russian translations of the texts of one subject.
 #[derive(Debug)]
 pub(crate) struct Phrasebook {
-    /// Sentences that may stand alone. The first one that matches is used.
+    /// Sentences that may stand alone. The first sentence that matches a text is used.
     pub(crate) sentences: &'static [&'static Translations],
     /// Phrases that are inserted into sentences.
     pub(crate) phrases: &'static [&'static Translations],

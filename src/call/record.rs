@@ -241,7 +241,7 @@ text_enum! {
 }
 
 impl ProblemKind {
-    /// Returns a problem of this kind without an extent.
+    /// Returns a problem of this kind without its extent, i.e. without a number of packets or a duration.
     pub const fn problem(self) -> CallProblem {
         CallProblem { kind: self, packets: None, ms: None, errno: None }
     }

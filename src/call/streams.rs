@@ -177,7 +177,7 @@ struct PacketSpacing {
 pub(crate) enum CodecContinuity {
     /// The codec is the same as before, or unknown.
     AsBefore,
-    /// The codec differs from the codec before.
+    /// The codec differs from the codec of the packets before.
     Changed,
 }
 

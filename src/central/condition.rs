@@ -85,7 +85,8 @@ impl IndexCondition {
         (joined(self.range.iter().map(String::as_str)), others)
     }
 
-    /// Returns the number of extensions that an index looks up; `None` if it looks up none.
+    /// Returns the number of extensions of the search that an index looks up one by one; `None` if no index looks them
+    /// up.
     pub(super) fn looked_up(&self) -> Option<usize> {
         self.extensions.as_ref().map(|extensions| extensions.count)
     }

@@ -365,5 +365,6 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
 
 /// Maximum number of shown calls from or to the requested number.
 const MAX_CALLS: u32 = 20;
-/// Number of nearest calls shown before the range, and as many after it.
+/// Maximum number of shown calls before the requested range of time, and of shown calls after it; the nearest are
+/// shown.
 const NEAREST: u32 = 3;

@@ -152,7 +152,7 @@ impl Journal {
 pub(super) struct LogSync {
     /// Whether a sync failed in this process and the log was not emptied afterwards.
     has_failed: bool,
-    /// Path of a marker file. It exists from a failed sync in any process until the log is emptied.
+    /// Path of a marker file. It exists from a failed sync in any process until the write-ahead log is emptied.
     mark: PathBuf,
     /// The open file of the log, for syncs without a commit; `None` before the first sync. It stays open, because Linux
     /// reports a failed write to every open file. A file that is opened later gets the report only if nobody got it

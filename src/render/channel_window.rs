@@ -109,8 +109,8 @@ impl ChannelWindow {
         true
     }
 
-    /// Stores digital silence until [`Self::settle_silence`] decides about it. If [`MAX_WITHHELD`] pieces are stored
-    /// already, drops it: the other stream's sound stays.
+    /// Stores digital silence of a stream until [`Self::settle_silence`] writes or drops it. If [`MAX_WITHHELD`] pieces
+    /// are already stored, drops the silence at once, so that the sound of the other stream stays.
     pub(super) fn withhold(&mut self, at: SampleIndex, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });

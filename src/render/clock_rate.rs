@@ -19,7 +19,8 @@ use crate::rtp::{NeighbourSearch, SequenceNeighbours};
 pub(super) enum MediaClock {
     /// By the RTP timestamps, which have this clock rate in Hz.
     Clock(u32),
-    /// By counting packets: sequence numbers and packet durations give the time, because the timestamps are useless.
+    /// By counting packets, because the RTP timestamps are useless: sequence numbers and packet durations give the
+    /// media time.
     Counted {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,

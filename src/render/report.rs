@@ -81,7 +81,7 @@ pub struct SideReport {
     pub silent: BTreeMap<UndecodableReason, u64>,
     /// Number of lost packets that were restored, because a later packet repeated their sound (RFC 2198).
     pub repaired: u64,
-    /// Number of packets with a payload that the engine did not keep.
+    /// Number of packets with a payload that the engine did not keep, e.g. because the recording was paused.
     pub withheld: u64,
     /// Number of packets that are telephone-events (keys).
     pub events: u64,

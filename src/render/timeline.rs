@@ -32,7 +32,7 @@ struct LagBin {
     sum_lag: i128,
 }
 
-/// Collects the bins of one track, i.e. of packets with about the same lag.
+/// Collects one track, i.e. the packets with about the same lag, in bins of up to half a second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LagTrack {
     bins: Vec<LagBin>,

@@ -7,7 +7,7 @@ use crate::net::SequenceNumber;
 /// The last few packets of a stream, each with a value.
 #[derive(Clone, Debug)]
 pub(crate) struct NeighbourSearch<T> {
-    /// Sequence numbers and values, oldest arrival first.
+    /// Sequence number and value of each packet, in the order of arrival.
     packets: VecDeque<(SequenceNumber, T)>,
 }
 

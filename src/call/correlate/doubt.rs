@@ -72,8 +72,8 @@ impl Correlator<'_> {
         (!keys.iter().any(confirms)).then_some(DoubtfulLeg { key, effects })
     }
 
-    /// Returns whether a group of legs is doubtful, and the recording lacks its sound. The recorded group may be the
-    /// doubtful group instead, if this group caused it.
+    /// Returns whether a group of legs has sound that the recording lacks and that may belong to another call. Either
+    /// the group is doubtful, or the recorded group is doubtful and this group caused it.
     pub(super) fn has_foreign_sound(
         &self,
         group: &SoundGroup<'_>,

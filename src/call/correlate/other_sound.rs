@@ -46,7 +46,8 @@ impl Correlator<'_> {
         found
     }
 
-    /// Returns the legs of an ended call with a conversation that went on after the end of the recorded leg.
+    /// Returns the legs of an ended call with sound of both sides and later media than the recorded leg. The last media
+    /// must be at least a second later.
     pub(crate) fn legs_heard_after_recording(&self, call: CallKey) -> Vec<LegKey> {
         let Some(recorded) = self.recorded_leg(call) else { return Vec::new() };
         let times = |leg: &Leg| leg.media.last_at().zip(recorded.media.last_at());

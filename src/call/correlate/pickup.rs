@@ -46,8 +46,8 @@ pub(super) fn group_pickup(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     calls.map(|call| Evidence::about_call(CorrelationRule::GroupPickup, call)).collect()
 }
 
-/// Returns the evidence of the rule `forwarded_outside`: by the leg `subject`, the PBX forwarded a call to an outside
-/// telephone. The returned calls are those that it may have forwarded.
+/// Returns the evidence of the rule `forwarded_outside`: the PBX sent the leg `subject` to an outside telephone, to
+/// forward a call. Each piece of evidence names a call that the PBX may have forwarded.
 pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let Some((at, _)) = subject.leg.dialog.answered.filter(|_| !subject.leg.dials_code()) else { return Vec::new() };
     let calls = subject.correlator.forwarded_calls(subject.leg, at).into_iter();

@@ -37,7 +37,7 @@ pub(super) struct LegQuestion<'a> {
     device: OnceCell<Option<CallKey>>,
 }
 
-/// An older leg that shares a host with the new leg, and the rules by which it may explain the new leg.
+/// An older leg that shares a host with the new leg, and the rules by which it may be the cause of the new leg.
 pub(super) struct MetLeg<'a> {
     /// Key of the older leg in the call table.
     pub(super) key: LegKey,

@@ -148,8 +148,8 @@ impl Engine {
         }
     }
 
-    /// Returns whether this packet was already handled in another stream. The other stream belongs to the leg that
-    /// received the packets before, or to this leg and has the same SSRC.
+    /// Returns whether this packet was already handled in another stream. That stream belongs to the leg that had this
+    /// flow before, or it is a stream of this leg with the same SSRC.
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);

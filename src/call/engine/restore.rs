@@ -61,8 +61,8 @@ pub(super) struct RestoreState {
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions about legs that wait for their first message to be read, by name of the leg. A decision may have the
-    /// same time as the first message, and is then read before it.
+    /// Decisions that were read before the first message of their leg, by name of the leg. This happens if both have
+    /// the same time. The decisions wait until that message is read.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,

@@ -20,7 +20,8 @@ struct RoutePriority {
     is_late: bool,
     /// Whether the leg announced both endpoints of the flow.
     announced_both: bool,
-    /// Whether the leg had received this stream, although it no longer announces the other endpoint of the flow.
+    /// Whether the leg has already received this stream, although it does not (or no longer) announce the endpoint at
+    /// the other end of the flow.
     keeps_stream: bool,
     /// Capture time at which the call began. The newest call is preferred.
     created_at: Timestamp,

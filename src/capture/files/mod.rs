@@ -91,7 +91,8 @@ pub struct FileSource {
 struct CaptureFile {
     path: PathBuf,
     state: CaptureFileState,
-    /// Recent RTP streams of the file. They prove small clock steps.
+    /// Recent RTP streams of the file. Their packets have an order, so they can prove that the clock was set back by
+    /// less than five seconds.
     witness: RtpWitness,
 }
 

@@ -236,8 +236,8 @@ fn two_files_with_the_same_clock_step_share_it() {
     let a = classic(0xa1b2_c3d4, false, &[(1000, 0, b"a"), (1002, 0, b"a"), (402, 0, b"a"), (404, 0, b"a")]);
     let b = classic(0xa1b2_c3d4, false, &[(1001, 0, b"b"), (403, 0, b"b")]);
     let (frames, steps, _) = read_all(&[a, b]);
-    // The timestamps of file b jump from 1001 s to 403 s, and file a shows that the clock was set back by 600 s. Both
-    // files report the same step, so it is returned once: at the first jump in the merge, in file b at 1001 s.
+    // In file b the timestamps jump from 1001 s to 403 s (-598 s), in file a from 1002 s to 402 s (-600 s). Both jumps
+    // are the same clock step, so only the first jump in the merge is returned: that of file b.
     assert_eq!(steps, [(1001 * SEC, -598 * SEC)]);
     assert_eq!(frames.len(), 6);
     assert_eq!(frames.last().unwrap().0, (404 + 598) * SEC);

@@ -4,7 +4,8 @@
 //! of a stream show whether it is SIP (`classify`). If it is not, only this result is stored.
 //!
 //! A *hole* is a range of sequence numbers that was not captured, while later bytes were. If the receiver acknowledged
-//! its bytes, the mirror lost them, and waiting for them ends soon. Otherwise the sender will retransmit them.
+//! the bytes of a hole, the mirror lost them, and waiting for them ends soon. Otherwise the sender will retransmit
+//! them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

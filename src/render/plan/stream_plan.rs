@@ -26,7 +26,7 @@ pub(super) struct AnnouncedClock {
     pub(super) clock_hz: u32,
 }
 
-/// The clock by which the packets of a format are placed, for each pair of payload type and announced clock (Hz).
+/// The clock that gives the media times of packets, for each pair of payload type and announced clock rate (Hz).
 pub(super) type MediaClocks = HashMap<AnnouncedClock, MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of the packets of one stream.

@@ -108,8 +108,8 @@ impl SequenceOrder {
     }
 }
 
-/// Returns the difference between a sequence number and an extended number. The 16-bit number may be before or after
-/// it; the nearer of both is assumed.
+/// Returns by how many packets a 16-bit sequence number is ahead of an extended number; negative if it is behind. Of
+/// all extended numbers for which the 16-bit number can stand, the nearest is assumed.
 fn step_to(sequence: SequenceNumber, from: u64) -> i64 {
     i64::from(sequence.distance_from(SequenceNumber(from as u16)))
 }

@@ -45,7 +45,8 @@ fn compare(source: &LegSource) {
     assert_same_by_general_path(source, &plan, (&report.unwrap(), &frames));
 }
 
-/// Renders all legs of a capture by both paths. Returns the number of legs.
+/// Renders all legs of a capture by the straight path and by the general path, and compares both. Returns the number of
+/// legs.
 #[cfg(feature = "service")]
 fn compare_capture(capture: &Path) -> usize {
     use crate::capture::{CaptureEvent, CaptureSource as _};

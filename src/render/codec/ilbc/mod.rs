@@ -190,8 +190,8 @@ impl IlbcState {
         }
     }
 
-    /// Synthesizes samples from the residual. Its first `late` subframes belong to the last frame, because the enhancer
-    /// delays; the others belong to this frame.
+    /// Synthesizes samples from the residual. The first `late` subframes of the residual belong to the last frame,
+    /// because the enhancer delays its output; the others belong to this frame.
     fn synthesize(&mut self, residual: &[f32], late: usize, filters: Vec<LpcCoefficients>, out: &mut Vec<i16>) {
         let last = std::mem::replace(&mut self.filters, filters);
         let filters = last[last.len() - late..].iter().chain(&self.filters);
