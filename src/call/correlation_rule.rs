@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Weight of the evidence of a rule, from weakest to strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
-    /// The leg does not belong to this call.
+    /// The rule proves that the leg does not belong to this call.
     Contradiction,
     /// The call of the leg is related to this call. The leg does not join it.
     Relation,

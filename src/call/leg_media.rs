@@ -126,8 +126,8 @@ impl LegMedia {
         Some(CodecChange { side: stream.side, earlier: known.replace(new.clone()), new })
     }
 
-    /// Stores the state in which the voices are compared with other legs. Returns whether the state has changed, so
-    /// that the voices must be compared again.
+    /// Stores the state in which the voices of this leg are compared with the voices of other legs. Returns whether it
+    /// differs from the stored state, so that they must be compared again.
     pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }

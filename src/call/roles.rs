@@ -337,8 +337,8 @@ pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
     if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
 }
 
-/// Returns whether the PBX sent a leg for an extension, and the extension's own leg was captured a moment later. Both
-/// legs call the same number, and the mirror misses the hop that links them.
+/// Returns whether the PBX sent a leg for the call of an extension, although the extension's own leg was captured a
+/// moment later. Both legs call the same number, and the mirror misses the hop that links them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| is_extension(l.parties.from.as_deref(), plan);
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;

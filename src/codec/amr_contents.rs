@@ -12,8 +12,8 @@ pub(super) struct AmrContents {
     pub(super) bytes: usize,
     /// Whether the quality bit of a frame marks it as damaged (RFC 4867 section 4.3.2).
     pub(super) has_damage: bool,
-    /// Number of bits of this payload that speak for this reading, e.g. padding bits that are 0. `None` if a padding
-    /// bit is 1 or a frame is marked as damaged: then this reading proves nothing.
+    /// Number of bits of this payload that speak for the alignment in which it was read, e.g. padding bits that are 0.
+    /// `None` if a padding bit is 1 or a frame is marked as damaged: then the payload proves nothing.
     pub(super) agreeing_bits: Option<u32>,
 }
 

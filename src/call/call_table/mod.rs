@@ -248,8 +248,8 @@ impl CallTable {
         }
     }
 
-    /// Removes the relations of a call by the rule `ambiguous`, in both calls of each relation. The call of the
-    /// ambiguous leg is known now.
+    /// Removes the relations that the rule `ambiguous` made between a call and other calls, from both calls of each
+    /// relation. The relations are wrong now, because the call of the ambiguous leg is known.
     pub(crate) fn forget_ambiguity(&mut self, call: CallKey) {
         let Some(id) = self.calls.get(call).map(|call| call.id.clone()) else { return };
         let is_ambiguous = |relation: &RelationRecord| relation.why == CorrelationRule::Ambiguous;

@@ -186,8 +186,7 @@ impl Correlator<'_> {
         !had_others && keys.iter().all(|key| caused.contains(key))
     }
 
-    /// Returns the legs of the same call that are hops of this leg's dialog, and the leg itself. All belong to one
-    /// call.
+    /// Returns this leg and the other hops of its dialog, as far as they belong to the same call.
     pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
         let keys = self.table.keys_of(leg.call()).iter().copied();
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()

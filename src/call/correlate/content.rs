@@ -137,9 +137,10 @@ impl Correlator<'_> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the commands that confirm the joins of two legs, if content is able to prove these joins wrong.
+    /// Returns the commands that confirm the joins of the two legs of a relay. Only joins by rules that media content
+    /// can prove wrong need this.
     ///
-    /// A confirmed leg stays in its call, even if its voice is later passed on to another call.
+    /// Afterwards the legs stay in their call, even if a relay to another call is proven later.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)

@@ -13,7 +13,7 @@ use crate::net::Endpoint;
 /// Returns the evidence of the rule `same_dialog`: the new leg is another hop of the same dialog, which is live or has
 /// just ended.
 ///
-/// If a later call uses the same identifiers again, its leg comes first.
+/// The evidence about the newest leg comes first, in case a later call used the same identifiers again.
 pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let hops = hops(question).filter(|(_, leg)| !leg.was_over_at(question.signature.at));
     hops.map(|(key, leg)| Evidence::about_leg(CorrelationRule::SameDialog, leg.call(), key)).collect()

@@ -65,7 +65,8 @@ impl Correlator<'_> {
         cause.hop.0.same_host(cause.hop.1) && self.calls_elsewhere(cause, effect)
     }
 
-    /// Returns whether the leg `effect` calls another outside number than the leg `cause`, and was not diverted to it.
+    /// Returns whether the leg `effect` calls an outside number that differs from the number that the leg `cause`
+    /// calls. Returns false if a diversion explains the difference.
     fn calls_elsewhere(&self, cause: &LegSignature<'_>, effect: &LegSignature<'_>) -> bool {
         !same_number(effect.to, cause.to)
             && !effect.is_diverted_from(cause)

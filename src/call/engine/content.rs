@@ -197,8 +197,8 @@ impl Engine {
         }
     }
 
-    /// Begins comparisons of voices again at fixed intervals. Compared are legs that are alone in their calls, and
-    /// calls with a leg that only numbers joined. So a match is found even if the first comparison found none.
+    /// Compares voices again at fixed intervals, so that a match is found even if the first comparison found none.
+    /// Compares legs that are alone in their calls, and calls with a leg that only numbers joined.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;

@@ -20,7 +20,7 @@ pub(super) struct TapOrder {
     next_number: u64,
 }
 
-/// The state of one tap: a frame of it waits, or not.
+/// Whether a frame of one tap waits to be returned.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
     /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.

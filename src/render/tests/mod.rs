@@ -64,7 +64,8 @@ impl TestSender {
     }
 }
 
-/// The mu-law value of the click: +32124. The levels of the payloads are far from it and from silence.
+/// The mu-law value of the click, linear +32124. The other values in the payloads are far from it and from silence, so
+/// that a test recognises the click.
 const CLICK: u8 = 0x80;
 
 fn level(number: u32) -> u8 {
