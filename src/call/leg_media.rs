@@ -127,7 +127,7 @@ impl LegMedia {
     }
 
     /// Stores the state in which the voices of this leg are compared with the voices of other legs. Returns whether it
-    /// differs from the stored state, so that they must be compared again.
+    /// differs from the state stored before, so that they must be compared again.
     pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }

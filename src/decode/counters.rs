@@ -40,7 +40,7 @@ pub struct DecodeCounters {
     pub(crate) dropped: DecodeDrops,
 }
 
-/// SIP that was found behind a header that the decoder does not undo. A mirror, or an access network, may have added
+/// SIP that was found behind a header that the decoder cannot remove. A mirror, or an access network, may have added
 /// the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WrappedSip {
@@ -50,7 +50,7 @@ pub(crate) struct WrappedSip {
     pub(crate) wrapper: Option<UndoneWrapper>,
 }
 
-/// A header around packets that the decoder does not undo.
+/// A header around packets that the decoder cannot remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UndoneWrapper {
     /// A protocol directly above the link layer, by its EtherType.

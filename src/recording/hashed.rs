@@ -91,7 +91,8 @@ impl Seek for HashedFile {
 }
 
 impl FileHash {
-    /// Returns the size in bytes and the SHA-256 (lower-case hexadecimal) of the file; `None` if the hash is useless.
+    /// Returns the size in bytes and the SHA-256 (lower-case hexadecimal) of the file. Returns `None` if the hash is
+    /// wrong, because bytes were written out of order or the header is not the expected one.
     pub(super) fn finish(&self) -> Option<(u64, String)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = !state.is_broken && state.head == state.expected;

@@ -17,8 +17,8 @@ use crate::spool::reader::PacketEntry;
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<SourceOnFlow, u32, foldhash::fast::FixedState>,
-    /// The last two streams that were looked up, with their flows: usually one of each side. They save most look-ups in
-    /// `by_flow`, one for each packet of both passes.
+    /// The last two streams that were looked up, with their flows: usually one of each side. With them, most packets
+    /// need no look-up in `by_flow`.
     recent: [Option<(SourceOnFlow, u32)>; 2],
     pub(super) streams: HashMap<u32, DecidedStream, foldhash::fast::FixedState>,
     keys: u32,

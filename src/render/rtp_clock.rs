@@ -40,7 +40,7 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,
-    /// How the distance from this packet to the next is measured.
+    /// How the media time from this packet to the next is measured.
     pub(super) unit: TimingUnit,
 }
 

@@ -126,7 +126,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the change that the file needs now. The buffer then counts it as done.
+    /// Returns the change that the file needs now. Bytes to append are removed from the buffer and count as part of the
+    /// file.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
             self.put_oldest_removed();

@@ -357,7 +357,7 @@ impl CallTable {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
 
-    /// Adds an ambiguous leg that has stopped ringing.
+    /// Adds a leg to the list of the ambiguous legs that have stopped ringing.
     pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
         self.unresolved.push(leg);
     }

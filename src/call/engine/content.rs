@@ -197,8 +197,9 @@ impl Engine {
         }
     }
 
-    /// Compares voices again at fixed intervals, so that a match is found even if the first comparison found none.
-    /// Compares legs that are alone in their calls, and calls with a leg that only numbers joined.
+    /// Restarts comparisons of voices at fixed intervals, so that a match is found even if the first comparison found
+    /// none. The voices are those of legs that are alone in their calls, and of calls with a leg that only numbers
+    /// joined.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;

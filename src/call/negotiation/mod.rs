@@ -96,8 +96,8 @@ impl Negotiation {
         }
     }
 
-    /// Accepts the descriptions of a successful in-dialog request, so that they stay. Returns whether the request
-    /// offered T.38 fax and the answer refused it.
+    /// Keeps the descriptions of an in-dialog request that succeeded. Returns whether the request offered T.38 fax and
+    /// the answer refused it.
     pub(crate) fn commit(&mut self, by: Side, cseq: u32) -> bool {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             self.accept(by);

@@ -178,5 +178,5 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
 
 /// Number of bytes of day and month at the beginning of a date, e.g. of `29.11`.
 const DAY_AND_MONTH: usize = 5;
-/// Maximum delay of a registration that is shown, seconds. A longer delay is not shown.
+/// Maximum delay from INVITE to registration that the page shows, seconds. It leaves out longer delays.
 const NEAR_SECONDS: f64 = 100.0;
