@@ -268,7 +268,7 @@ pub enum Decision {
         /// Side that sends the stream.
         side: Side,
     },
-    /// How a stream began, if something about it is unusual that the packets do not show.
+    /// Facts about the beginning of a stream that are unusual and that its packets do not show.
     StreamOrigin {
         /// Number of the stream in this leg.
         stream: u32,

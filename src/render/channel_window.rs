@@ -57,7 +57,8 @@ impl LoneStream {
         }
     }
 
-    /// Returns the ranks of `count` samples, the first at sample `from`; 0 if no stream wrote a sample.
+    /// Returns, for each of `count` samples from sample `from` on, the rank of the stream that wrote it; 0 if no stream
+    /// did.
     fn ranks(&self, from: usize, count: usize) -> Vec<u16> {
         let mut ranks = vec![0; count];
         for (begin, end) in &self.spans {

@@ -107,11 +107,11 @@ impl<'a> SoundGroup<'a> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether this group is a single leg, and the comparison of its voice found no equal bytes in the recorded
-    /// leg `anchor`. One machine is between the two legs, and both groups have G.711.
+    /// Returns whether this group is a single leg and shares no bytes of voice with the recorded leg `anchor`, although
+    /// both were compared. One machine must be between the two legs, and both groups must use G.711.
     ///
-    /// Some PBXs change the bytes of the same sound. So this counts only if the outlines of both sounds
-    /// (`sound_outline`) show nothing, e.g. because the talk was short.
+    /// Some PBXs change the bytes of a sound that they pass on. So the result counts only if the outlines of both
+    /// sounds (`sound_outline`) decide nothing, e.g. because the talk was short.
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         // The machine is between the two legs. So if they have the same sound, the same sides have the same voice.

@@ -92,7 +92,8 @@ impl Dialog {
         self.ids.branches
     }
 
-    /// Returns the hash of a message's Via branch; `None` if the branch is not unique.
+    /// Returns the hash of a message's Via branch; `None` if the branch may not be unique, because it lacks the prefix
+    /// `z9hG4bK`.
     pub(crate) fn branch_of(message: &SipMessage<'_>) -> Option<u64> {
         branch_hash(message)
     }

@@ -35,8 +35,8 @@ impl Engine {
     /// Moves the legs that were heard after the end of the recording to a new call, if a REFER transferred the ended
     /// call. Returns the new call. Does nothing if the recording of a related call has their sound.
     ///
-    /// E.g. an extension connects its caller with its consultation and hangs up, and the mirror port does not show the
-    /// trunk. Then the caller talks on the leg of the consultation.
+    /// E.g. an extension connects its caller with the party of a consultation call and hangs up, while the mirror port
+    /// does not show the trunk. Then the caller talks on the leg of the consultation.
     pub(super) fn split_transferred_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) -> Option<CallKey> {
         let call = self.table.call(conversation)?;
         call.relations.iter().find(|relation| relation.why == CorrelationRule::ReferReplaces)?;

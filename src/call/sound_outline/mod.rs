@@ -249,7 +249,8 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 const TENTH_NS: i64 = 100_000_000;
 /// Time for which the sound of a leg is measured after an answer. In this time, both parties usually speak.
 const LISTEN_TIME: Duration = Duration::from_secs(20);
-/// Maximum number of points of an outline: four answers in one call. A further point replaces the oldest.
+/// Maximum number of points (tenths of a second) of an outline: [`LISTEN_TIME`] after each of four answers in one call.
+/// A further point replaces the oldest.
 const MAX_POINTS: usize = 800;
 /// Number of points of a window, i.e. of one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;

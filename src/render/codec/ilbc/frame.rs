@@ -79,8 +79,8 @@ impl IlbcFrame {
     }
 }
 
-/// Expands a 7-bit codebook index of the first coded subframe to an 8-bit index. Its later stages use 128 of the 256
-/// entries: 44 at the beginning, 64 around the middle, 20 at the end.
+/// Expands a 7-bit codebook index to an 8-bit index, for the second and third stage of the first coded subframe. These
+/// stages use 128 of the 256 entries: 44 at the beginning, 64 around the middle, 20 at the end.
 fn widen(index: usize) -> usize {
     match index {
         0..44 => index,
