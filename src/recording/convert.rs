@@ -89,8 +89,8 @@ pub(crate) fn convert(
     }
 }
 
-/// An output in which a writer cannot seek. The header of a WAV file is written a second time only if the file is
-/// longer or shorter than expected.
+/// An output in which a writer cannot seek. A WAV writer seeks only to correct the lengths in its header, if the
+/// recording is longer or shorter than its record says. Then the conversion fails.
 struct Forward<W>(W);
 
 impl<W: Write> Write for Forward<W> {

@@ -303,5 +303,5 @@ const MIN_BIN_PACKETS: u32 = 5;
 const MIN_BIN_NS: i64 = 40_000_000;
 /// Minimum number of packets with the larger lag before or after a step. Fewer can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;
-/// Number of packets among which at least one arrives nearly without jitter.
+/// Number of packets from which on at least one is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

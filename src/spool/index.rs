@@ -50,7 +50,7 @@ pub(super) enum BlockKind {
     Signalling,
     /// A media packet of which only the header was kept, e.g. DTMF. A restart reads it.
     CutMedia,
-    /// A decision. A restart reads it and the next packet.
+    /// A decision. A restart reads it and the next packet, which triggered the decision.
     Decision,
     /// A media packet. A restart reads it only directly after a decision.
     Media,

@@ -90,11 +90,11 @@ impl Engine {
         Some((into, by))
     }
 
-    /// Returns the call that a new leg joins, because the new leg caused a leg of this call. Numbers alone had joined
-    /// that leg.
+    /// Returns the call that a new leg joins, because the new leg caused a leg that only numbers had joined to this
+    /// call.
     ///
-    /// The new leg is the hop between two nodes of a cluster. Its sender and the receiver of the caller's leg now count
-    /// as one machine. Before, the sender of the caused leg counted as this machine.
+    /// The new leg is the hop between two nodes of a cluster. Until now, the sender of the caused leg counted as the
+    /// machine that received the caller's leg. From now on, the sender of the new leg counts as that machine.
     fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;

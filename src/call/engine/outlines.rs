@@ -1,4 +1,5 @@
-//! Outlines of sounds in the engine: the sound of a leg is measured while it may not be the sound of its call.
+//! Outlines of sounds in the engine: the sound of a leg is measured while it is doubtful whether the leg belongs to its
+//! call.
 
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};

@@ -83,5 +83,5 @@ const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;
 const DIGITS: usize = 4;
 /// Entry of a tenth of a second without packets.
 const NOTHING: u16 = 0;
-/// Entry of a tenth of a second with packets, if their sound was not measured.
+/// Entry of a tenth of a second in which packets arrived, but their sound was not measured.
 const UNMEASURED: u16 = 1;
