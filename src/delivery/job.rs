@@ -263,7 +263,8 @@ pub(crate) enum EndNotice {
     /// The request with the end was sent and has no response yet. After a restart of the service it is not repeated,
     /// because a repeat could add a second comment to the task.
     Sending,
-    /// Pyrus knows the end, or it refused the request with the end, which is then not repeated.
+    /// Pyrus knows the end of the call, or it refused the request that reports the end. A refused request is not
+    /// repeated.
     #[default]
     Settled,
 }

@@ -251,7 +251,8 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
-                    // Usually all samples of a piece are in one slice, so this case is fast.
+                    // The tone is searched only in pieces whose samples are all in one slice. Usually these are all
+                    // pieces, and a skipped piece does not end a tone.
                     if now.len() == piece as usize {
                         self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
                     }

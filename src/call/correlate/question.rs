@@ -87,7 +87,7 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns the same question, as of now.
+    /// Returns the same question for the current capture time, with the facts about the other legs at this time.
     pub(super) fn as_of_now(&self) -> Self {
         Self {
             at: self.correlator.now,

@@ -144,8 +144,8 @@ impl Engine {
         calls.all(|call| Some(call) == first)
     }
 
-    /// Returns the side that sends a flow. If both sides announced the near end, e.g. a multicast group, the SIP
-    /// decides. The side that sends its SIP from the source host of the flow is returned.
+    /// Returns the side that sends a flow. Both sides may have announced the endpoint by which the leg was found, e.g.
+    /// a multicast group. Then the side that sends its SIP from the source host of the flow is returned.
     fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
         let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
         let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.0);

@@ -91,7 +91,7 @@ impl CodebookMemory {
     }
 
     /// Returns an entry of the adaptive codebook (section 3.6.3). The entries are segments of the memory and blends of
-    /// two segments, then the same from the filtered memory.
+    /// two segments. The same entries follow again, made from the filtered memory.
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
         // Only codebooks for whole subframes have blended entries.
