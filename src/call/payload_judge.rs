@@ -44,7 +44,7 @@ struct JudgedPacket {
     readings: Vec<PayloadReading>,
 }
 
-/// A payload, read in a possible format.
+/// Result of reading a payload in one of the possible formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadReading {
     /// The payload is not valid in this format, or its duration is unknown.

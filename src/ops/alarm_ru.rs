@@ -200,7 +200,8 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Russian texts for the failures of the central archive. They are searched last, because some fit other sentences, too.
+/// Russian texts for the failures of the central archive. They are searched last, because general patterns such as
+/// `index: {}` match other sentences, too.
 const ARCHIVE_SENTENCES: &[(&str, &str)] = &[
     ("object store: no answer within {} s", "хранилище объектов: нет ответа за {} с"),
     ("object store: {}", "хранилище объектов: {}"),

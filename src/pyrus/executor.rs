@@ -336,7 +336,8 @@ struct SettleWaiter {
     patience: Duration,
     /// Number of successful requests when progress was last checked.
     successes: u64,
-    /// Time at which `successes` last changed. While a rate limit holds requests back, it is the current time.
+    /// Time at which `successes` last changed. A wait for a rate limit counts as progress, so the time is moved on
+    /// during this wait.
     progress_at: Timestamp,
     patience_is_over: bool,
     answer: Sender<DeliverySummary>,

@@ -85,7 +85,8 @@ impl Default for ChannelWindow {
 }
 
 impl ChannelWindow {
-    /// Returns an empty window that always stores a rank for each sample, even while only one stream writes.
+    /// Returns an empty window that always stores for each sample the rank of its stream, even while only one stream
+    /// writes.
     #[cfg(test)]
     pub(super) fn with_ranks() -> Self {
         Self { lone: None, ..Self::default() }

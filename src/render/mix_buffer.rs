@@ -317,7 +317,7 @@ mod tests {
         while now < SECONDS as i64 * i64::from(RATE_HZ) {
             now += 160;
             for (stream, at) in at.iter_mut().enumerate().take(streams) {
-                // Each stream pauses for seconds, so that only one other stream is in the window.
+                // Each stream pauses in turn for some seconds, so that the window is left to the other streams.
                 if (now / 40_000 + stream as i64) % 3 == 1 && streams > 1 {
                     continue;
                 }

@@ -41,7 +41,8 @@ impl CallWorker {
         if let Some(outbox) = &self.outbox {
             notify::add_call(outbox, &record, wall_clock())?;
         }
-        // The legs are written again, because the journal may not have been writable when the call ended.
+        // The rows of the legs were first written when the call ended. They are written again here, because that write
+        // may have failed.
         let announce_as = self.is_delivering().then_some(call.registration);
         self.journal.put_complete_call(&record, &leg_rows(&call), announce_as)?;
         self.update_delivery(&record, CallProgress::Complete, call.registration);

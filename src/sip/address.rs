@@ -259,8 +259,8 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
 
 /// Returns the index of the first `wanted` byte outside quoted strings.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // `find_outside` also skips text in angle brackets. It finds a bracket itself, because it first checks for the
-    // wanted byte.
+    // `find_outside` also skips text in angle brackets. But it first checks for the wanted byte, so it also finds a
+    // wanted bracket.
     find_outside(text, wanted)
 }
 

@@ -14,7 +14,8 @@ use crate::call::record::RelationRecord;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Announces a call by an event, after the time in which its legs are correlated.
+    /// Announces a call by an event. The timer is due 500 ms after the first message of the call; until then, the call
+    /// gathers its legs.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {
             call.stage.settle();

@@ -90,7 +90,8 @@ impl StreamCollector {
         self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }
 
-    /// Handles a packet while the clock of its format, or of a packet before it, is not decided.
+    /// Handles a packet that may have to wait, because the clock of its own format or of an earlier packet's format is
+    /// not decided yet.
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
         let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();

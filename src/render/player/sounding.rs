@@ -201,7 +201,8 @@ impl StreamPlayer {
         }
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if is_loss {
-            // If the packet after this gap is refused, too, the next gap begins where this gap ends.
+            // This gap is filled now. If the decoder refuses the packet after it, too, the next gap must begin where
+            // this gap ends.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at.after(count as usize),
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),

@@ -68,7 +68,8 @@ fn loss_beyond_redundancy_is_concealed() {
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
     let mut expected = every(100.0, 20.0, 100);
-    // The next packet restores the third lost packet. Its click is blended with the concealment before it.
+    // Packets 50 to 52 are lost. The next packet restores packet 52, but its click is blended with the concealment
+    // before it. So all three clicks are missing.
     expected.drain(50..53);
     assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
     let side = &report.sides[0];
