@@ -80,12 +80,12 @@ impl LegJoin {
         self.alternatives.clear();
     }
 
-    /// Returns whether a review after the leg's answer or end is scheduled, or done.
+    /// Returns whether the rules are to be asked, or were asked, about the leg some time after its answer or end.
     pub(crate) const fn is_reviewed(&self) -> bool {
         self.is_reviewed
     }
 
-    /// Sets whether a review after the leg's answer or end is scheduled, or done.
+    /// Sets whether the rules are to be asked, or were asked, about the leg some time after its answer or end.
     pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
         self.is_reviewed = is_reviewed;
     }

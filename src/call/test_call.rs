@@ -37,7 +37,8 @@ impl TestCallKey {
         format!("{} {}", order.word(), hex(&code))
     }
 
-    /// Returns the treatment that a message requests; `None` if its header was not made with this key for this Call-ID.
+    /// Returns how the sender of a message asks to treat the test call. Returns `None` if the message has no test call
+    /// header that was made with this key for this Call-ID.
     pub(crate) fn order_in(&self, message: &SipMessage<'_>) -> Option<TestCallOrder> {
         let value = message.header(TEST_CALL_HEADER)?;
         let (word, code) = value.trim().split_once(' ')?;

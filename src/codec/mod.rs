@@ -541,7 +541,7 @@ mod tests {
         let format = |pt: u8| static_format(PayloadType(pt)).map(|f| (f.codec.name(), f.clock_hz, f.channels));
         assert_eq!(format(0), Some(("PCMU", 8_000, 1)));
         assert_eq!(format(8), Some(("PCMA", 8_000, 1)));
-        // G.722 has 16 kHz of sound, but its RTP clock is 8 kHz (section 4.5.2).
+        // G.722 has a sampling rate of 16 kHz, but its RTP clock is 8 kHz (section 4.5.2).
         assert_eq!(format(9), Some(("G722", 8_000, 1)));
         assert_eq!(format(10), Some(("L16", 44_100, 2)));
         assert_eq!(format(17), Some(("DVI4", 22_050, 1)));

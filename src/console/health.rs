@@ -125,8 +125,8 @@ impl HealthFacts {
         self.alarms.iter().any(|alarm| kinds.contains(&alarm.kind))
     }
 
-    /// Returns how long the disk of the recordings will do, if recordings grow as in the last week. Returns `None` for
-    /// other disks and without recordings.
+    /// Returns how long the free space of the recordings' disk lasts, if recordings grow as in the last week. Returns
+    /// `None` for other disks and without recordings.
     fn days_left(&self, lang: Lang, disk: &str, free: u64) -> Option<String> {
         let days = free / self.bytes_a_day.filter(|bytes| disk == "recordings" && *bytes > 0)?;
         let pace = lang.of_two("at the pace of the last week", "при темпе последней недели");

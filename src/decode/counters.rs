@@ -46,7 +46,7 @@ pub struct DecodeCounters {
 pub(crate) struct WrappedSip {
     /// Number of packets with SIP behind a header that the decoder cannot remove.
     pub(crate) packets: u64,
-    /// The first header with SIP behind it that the decoder could not remove; `None` if there was none.
+    /// The first header that the decoder could not remove although SIP follows it; `None` if there was none.
     pub(crate) wrapper: Option<UndoneWrapper>,
 }
 

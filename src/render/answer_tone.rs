@@ -57,8 +57,8 @@ const TONE_HZ: f64 = 2_100.0;
 const QUIET_POWER: f64 = 300.0 * 300.0;
 /// Minimum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
 const MIN_CREST: f64 = 1.7;
-/// Maximum ratio of the squared peak to the mean square of a piece with the tone. Noise and companding raise it above
-/// 2.
+/// Maximum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2, and noise and
+/// companding raise the ratio.
 const MAX_CREST: f64 = 2.6;
 /// Minimum share of the energy at 2100 Hz in a piece with the tone. A tone that deviates by 15 Hz, which V.25 allows,
 /// has a share of 0.74.

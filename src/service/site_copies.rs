@@ -88,5 +88,5 @@ impl SiteCopies {
 const COUNTED: Duration = Duration::from_secs(3_600);
 /// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;
-/// Maximum number of messages in one round. More messages would delay the sending of calls.
+/// Maximum number of messages with audit rows in one round. More would delay the sending of calls.
 const BATCHES: u32 = 20;

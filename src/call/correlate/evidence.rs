@@ -28,8 +28,8 @@ impl Evidence {
         Self { call, leg: Some(leg), rule, strength: rule.strength() }
     }
 
-    /// Weakens this evidence: it only relates the new leg's call to the call of the evidence, and does not join the
-    /// two.
+    /// Returns this evidence with less strength: it only relates the new leg's call to the call of the evidence, and
+    /// does not join the two.
     pub(super) const fn relating(self) -> Self {
         Self { strength: EvidenceStrength::Relation, ..self }
     }

@@ -70,7 +70,7 @@ impl Correlation {
     }
 
     /// Returns the result for a leg that could belong to each of these calls. The leg begins a new call, which is
-    /// related to some of them. The rule `ring_outcome` may decide later.
+    /// related to at most `MAX_AMBIGUOUS` of them. The rule `ring_outcome` may move the leg later.
     fn ambiguous(mut calls: Vec<CallKey>) -> Self {
         calls.truncate(MAX_ALTERNATIVES);
         let related = calls.iter().take(MAX_AMBIGUOUS).map(|call| (*call, CorrelationRule::Ambiguous)).collect();

@@ -172,8 +172,8 @@ fn host_evidence(cause: &Leg, effect: &Leg) -> Option<HostEvidence> {
     }
 }
 
-/// Returns a hash of the two numbers of a call's earliest leg. If several calls between the same two numbers show that
-/// two hosts are one machine, they count as one call.
+/// Returns a hash of the two numbers of a call's earliest leg. Calls with the same hash count only once as a proof that
+/// two hosts are one machine.
 pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     let hasher = foldhash::fast::FixedState::with_seed(3);
     let first = legs.min_by_key(|leg| (leg.created_at, leg.id));

@@ -38,7 +38,7 @@ enum KnownEnd {
     Source,
 }
 
-/// Search for the leg of a flow, from one endpoint of the flow.
+/// A search for the leg to which a flow belongs. It begins at one endpoint of the flow.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
     flow: (Endpoint, Endpoint),

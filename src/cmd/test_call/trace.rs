@@ -30,7 +30,7 @@ pub(super) enum TestStep {
     Recording,
     /// The recording has the tone of each side in that side's own channel.
     Sound,
-    /// Pyrus accepts calls. With `--deliver`, it has accepted this call.
+    /// Pyrus accepts calls. If the command has the option `--deliver`, Pyrus has accepted this call, too.
     Delivery,
 }
 

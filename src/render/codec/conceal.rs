@@ -219,8 +219,8 @@ impl FrameConcealer {
     }
 }
 
-/// Returns sample number `at` of the gap, which repeats `cycle`. A cycle of two or three periods begins in phase with
-/// the single period.
+/// Returns sample number `at` of a gap that is filled by repeating `cycle`. A cycle of two or three periods begins in
+/// phase with the single period.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);

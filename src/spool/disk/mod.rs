@@ -472,7 +472,7 @@ impl LegSink for DiskSpool {
         let decided = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
         let Some(state) = self.legs.get_mut(&leg) else { return };
         // An `End` decision of an earlier process is kept. After a restart only a part of the file was read, so the
-        // earlier counts are better.
+        // counts in the earlier decision are more complete.
         if state.tracker.index.has_end && matches!(decision, Decision::End { .. }) {
             return;
         }

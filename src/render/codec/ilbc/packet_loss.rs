@@ -125,7 +125,7 @@ mod tests {
         let residual: Vec<f32> = (0..160).map(|n| if n % 80 == 30 { 5_000.0 } else { 0.0 }).collect();
         loss.note_decoded(&residual);
         let first = loss.conceal();
-        // A period of 80 samples is repeated unchanged, 5 % weaker in the second half.
+        // A period of 80 samples is repeated: unchanged in the first half of the frame, 5 % weaker in the second half.
         assert!((first[30] - 5_000.0).abs() < 1.0 && (first[110] - 4_750.0).abs() < 1.0, "{first:?}");
         let rest: Vec<f32> = (0..8).map(|_| energy(&loss.conceal())).collect();
         assert!(rest.is_sorted_by(|a, b| a >= b), "{rest:?}");
