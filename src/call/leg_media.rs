@@ -10,7 +10,7 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// The facts about a leg at the time when its voices were last compared with other legs. If one of them changes, a new
+/// The facts about a leg when the comparison of its voices with other legs last began. If one of them changes, a new
 /// comparison is necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedState {

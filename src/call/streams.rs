@@ -113,7 +113,7 @@ struct PayloadDoubt {
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether `last` is a guess, because the sender's session description was not captured yet.
+    /// Whether `last` is provisional, because the sender's session description was not captured yet.
     is_unsettled: bool,
 }
 

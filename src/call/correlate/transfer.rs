@@ -98,8 +98,9 @@ impl Correlator<'_> {
         self.join_or_relate(referral.conversation, evidence)
     }
 
-    /// Finds the call that a REFER caused, although its INVITE was captured shortly before the REFER. Returns the time
-    /// of this INVITE, and the command that joins or relates this call to the call of the REFER.
+    /// Finds the call that a REFER caused, if the engine handled its INVITE before this REFER. E.g. frames arrive out
+    /// of order, or the REFER is captured again behind a proxy. Returns the capture time of the INVITE, and the command
+    /// that joins or relates its call to the call of the REFER.
     pub(crate) fn referred_call(&self, referral: &Referral) -> Option<(Timestamp, Command)> {
         let target = referral.request.target.as_deref()?;
         let is_caused = |l: &Leg| {

@@ -121,8 +121,8 @@ impl Engine {
     /// Stores a REFER, unless it is a retransmission. If a proxy passes the REFER on, stores the new receiver. Does
     /// nothing while spools are read back after a restart.
     ///
-    /// The INVITE that the REFER asked for may have been captured before the REFER. Then joins the call of this INVITE
-    /// with the call of the REFER, or relates the two.
+    /// The engine may have handled the INVITE that the REFER asked for before this REFER, e.g. if frames arrive out of
+    /// order. Then joins the call of this INVITE with the call of the REFER, or relates the two.
     fn note_referral(
         &mut self,
         slot: LegKey,

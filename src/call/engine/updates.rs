@@ -14,7 +14,7 @@ use crate::call::record::RelationRecord;
 use crate::call::timers::EngineTimer;
 
 impl Engine {
-    /// Announces a call by an event. The timer is due 500 ms after the first message of the call; until then, the call
+    /// Announces a call by an event, when the timer is due: 500 ms after the call was created. Until then, the call
     /// gathers its legs.
     pub(super) fn handle_settle_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if let Some(call) = self.table.call_mut(conversation) {

@@ -2,8 +2,9 @@
 //!
 //! Nearly all packets of a call take this path. It requires that the packet is the next in sequence, no earlier packet
 //! is still awaited, and only an unencrypted payload follows the fixed header. Also, an earlier packet of the same
-//! format took the general path, which created the decoder. For all other packets [`StreamPlayer::straight_payload`]
-//! returns `None`, and they take the general path. Both paths decode and write in the same way.
+//! format must have taken the general path, which chooses the decoder. For all other packets
+//! [`StreamPlayer::straight_payload`] returns `None`, and they take the general path. Both paths decode and write in
+//! the same way.
 
 use std::sync::Arc;
 

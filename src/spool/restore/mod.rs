@@ -409,8 +409,9 @@ impl<'a> RestoreSequence<'a> {
 
     /// Returns the next entry and the index of its leg.
     ///
-    /// # Errors Fails with the index of a leg if its file cannot be read. Further calls return the entries of the other
-    /// legs.
+    /// # Errors
+    /// Fails with the index of a leg if its file cannot be read. After that, this function still returns the
+    /// entries of the other legs.
     pub(crate) fn next_item(&mut self) -> Result<Option<(usize, RestoreItem)>, (usize, SpoolError)> {
         while let Some(Reverse(next)) = self.unread.peek().copied()
             && self.queue.peek().is_none_or(|Reverse(first)| next.at_ns <= first.order.0)
