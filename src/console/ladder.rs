@@ -261,7 +261,7 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// A leg and its call count as ended together if their ends are at most this far apart.
+/// Maximum time between the ends of a leg and of its call with which both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

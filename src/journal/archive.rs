@@ -8,7 +8,7 @@ use super::{Journal, JournalResult};
 use crate::archive::{ArchiveJob, ArchiveStage};
 use crate::time::Timestamp;
 
-/// Numbers of the calls that the archive does not have yet.
+/// Counts of the calls that the archive does not have yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveBacklog {
     /// Number of calls with a record or a recording that is still to be sent.

@@ -145,7 +145,7 @@ pub struct FoundCalls {
 /// The number of calls that a search finds, for each class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassCounts {
-    /// Classes with at least one call, and the number of its calls.
+    /// Each class with at least one call, and the number of calls in the class.
     pub by_class: Vec<(HeardClass, u64)>,
     /// Whether the search may find more calls than were counted, because counting stopped at a limit.
     pub is_least: bool,
@@ -465,7 +465,7 @@ fn names(record: &CallRecord) -> String {
 const PUT_ROW: &str = "INSERT OR REPLACE INTO call_search (begin, id, length_s, direction, outcome, heard, extension,
     from_extension, to_extension, numbers, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Kinds of problems that mean: the recorder lost a part of the media.
+/// Kinds of problems that mean that the recorder lost a part of the media.
 const LOST_BY_US: [ProblemKind; 5] = [
     ProblemKind::LostByUs,
     ProblemKind::RestartGap,

@@ -17,7 +17,7 @@ pub(crate) struct LifeSigns {
 }
 
 impl LifeSigns {
-    /// Creates the signs of life of a service that starts.
+    /// Creates the sender of the signs of life, when the service starts.
     pub(crate) fn new(supervisor: Supervisor, systemd: SystemdSocket) -> Self {
         Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
     }

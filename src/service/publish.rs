@@ -72,7 +72,7 @@ impl CallWorker {
     }
 
     /// Removes the spools of a complete call, because the next start would otherwise continue the call. With
-    /// `recording.keep_pcap`, the spools are copied to the folder of the recording before.
+    /// `recording.keep_pcap`, first copies the spools to the folder of the recording.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);

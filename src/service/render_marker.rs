@@ -62,7 +62,7 @@ impl RenderMarker {
         self.suspects.iter().any(|suspect| suspect == id)
     }
 
-    /// Adds a call to the file: its rendering begins now.
+    /// Adds a call to the marker file, because its rendering begins now.
     pub(crate) fn begin(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.push(id.to_owned());

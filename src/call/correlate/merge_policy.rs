@@ -8,8 +8,8 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - Media content, and the outcome of an ambiguous leg, may join a call until delivery may register it in Pyrus. All
-    ///   other rules may join it only until an event announces it.
+    /// - Media content, and the outcome of an ambiguous leg, may join a call until delivery may register it in Pyrus.
+    ///   All other rules may join it only until an event announces it.
     /// - Rules about numbers must not join a call with a known cause, or a call that could belong to several others.
     /// - If an earlier process announced the call and its spool is gone, nothing may join it.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {

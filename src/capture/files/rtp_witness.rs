@@ -76,8 +76,8 @@ impl RtpWitness {
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
-        // After a late packet, the line through the timestamps may show no step. Then the distance to this packet
-        // decides.
+        // The step is measured from the time at which this packet was due. If an earlier packet was late, this time can
+        // be wrong and show no step. Then the time since the previous packet gives the step.
         let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
         let raw_ns = spacing_ns * i64::from(steps) - passed_ns;
         let due_ns = last.due_of(packet).nanos_since(packet.stamp);

@@ -12,7 +12,7 @@ use crate::call::record::Side;
 /// The network cards that send the packets: one for both sides, or one for each side.
 pub(super) struct SendingCards {
     caller: SendingCard,
-    /// Card that sends the callee's packets; `None` if one card sends both sides.
+    /// Network card that sends the callee's packets; `None` if one card sends the packets of both sides.
     callee: Option<SendingCard>,
 }
 

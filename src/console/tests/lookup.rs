@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Asks the console why a number without calls has none on a certain day. Returns the sentence on the page, and the
-/// state of the mirror port from the API.
+/// Asks the console why there are no calls of a certain number on a certain day. Returns the sentence on the page, and
+/// the state of the mirror port from the API.
 fn answer(office: &Office) -> (String, String) {
     let day = "2026-11-18";
     let page = office.get(&format!("/why?number=300-99-99&day={day}&lang=en"), "").body;

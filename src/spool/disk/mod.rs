@@ -71,7 +71,7 @@ struct ClosedLeg {
 struct LostPackets {
     /// Number of packets dropped because the disk was slow but reported no error.
     by_us: u64,
-    /// Number of packets dropped while the disk reported an error, and the latest such error.
+    /// Number of packets dropped while the disk reported an error. The field `errno` is the latest such error.
     by_error: u64,
     errno: Option<OsErrno>,
 }
