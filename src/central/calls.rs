@@ -190,8 +190,8 @@ impl ArchiveIndex {
         Ok(rows.iter().map(site).collect())
     }
 
-    /// Returns calls that two sites recorded and that have two tasks in Pyrus or no task. The calls began at or after
-    /// `since`; the newest are returned.
+    /// Returns the newest calls since `since` that two sites recorded, and that both sites or neither site registered
+    /// in Pyrus. Such a call has two tasks or no task.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.

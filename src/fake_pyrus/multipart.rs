@@ -254,7 +254,8 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
 /// Maximum length of a boundary, bytes (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 const MAX_PART_HEADER: usize = 16 * 1024;
-/// Maximum number of parts that are stored. An upload should have one part; a violation names further parts.
+/// Maximum number of parts with headers that are stored. An upload should have one part; further parts are reported as
+/// a violation.
 const MAX_PARTS: usize = 16;
 
 #[cfg(test)]

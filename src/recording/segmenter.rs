@@ -50,7 +50,7 @@ pub(super) struct FinishedSegments {
 pub(super) enum RenderUpTo {
     /// Up to the end of the segment with this number, while the call is still in progress.
     Segment(u32),
-    /// Up to the end of the call.
+    /// Up to the end of the call, which is over.
     End,
 }
 

@@ -76,7 +76,8 @@ impl RenderMarker {
         state.write_rendering();
     }
 
-    /// Records that the suspect also crashed its worker process in this run.
+    /// Records that a suspect, i.e. a call that an earlier run did not finish, also crashed its worker process in this
+    /// run.
     pub(crate) fn note_broken(&self, id: &str) {
         self.lock().broken.push(id.to_owned());
     }

@@ -24,7 +24,7 @@ pub(crate) struct SiteCopies {
     audit: AuditReader,
     /// Number of the last row of the audit that was sent to the index of the archive.
     sent: i64,
-    /// Wall-clock time at which the last round started.
+    /// Wall-clock time at which the audit was last sent to the archive.
     sent_at: Timestamp,
     /// Topology that the index of the archive has; `None` if unknown.
     topology: Option<Vec<MachinePair>>,

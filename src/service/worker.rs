@@ -38,7 +38,7 @@ pub(super) struct CallWorker {
     pub(super) locks: Arc<CallLocks>,
     /// Renderer of the thread that owns this clone, with the thread's own worker process.
     pub(super) renderer: Arc<CallRenderer>,
-    /// Counter by which the thread that owns this clone shows the supervision of threads that it makes progress.
+    /// Counter of the progress of the thread that owns this clone. The supervision of threads reads it.
     pub(super) ticks: TickCounter,
 }
 

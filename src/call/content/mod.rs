@@ -82,7 +82,7 @@ pub(crate) struct RelayLeg {
 /// A proven relay: a machine receives the sound on the leg `cause` and sends it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound. Its side is the sender of the sound.
+    /// Leg on which the machine received the sound. Its side is the party that sent the sound to the machine.
     pub(crate) cause: RelayLeg,
     /// Leg on which the machine sent the sound on. Its side is the side of the machine.
     pub(crate) effect: RelayLeg,

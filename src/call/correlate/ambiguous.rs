@@ -42,7 +42,7 @@ impl RingOutcome {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Returns whether an event on another leg happened just before this outcome and so caused it.
+    /// Returns whether an event on another leg came shortly before the end of ringing, and so caused it.
     fn is_caused_by(self, event: Option<Timestamp>) -> bool {
         event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }

@@ -46,7 +46,7 @@ impl Correlator<'_> {
             let relate = Command::Relate { a: own, b: other, why: by };
             return [relate].into_iter().chain(self.answered_by_telephone(telephone, party)).collect();
         }
-        // Two legs that both arrive at the machine, e.g. the legs of two callers in a conference, stay two calls.
+        // If the machine received both legs, e.g. from two callers in a conference, the legs stay two calls.
         let has_sent_one = relay.cause.side == Side::Callee || relay.effect.side == Side::Caller;
         match self.join_calls(own, other, by) {
             merge @ Command::Merge { into, .. } if has_sent_one => {

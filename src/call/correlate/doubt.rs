@@ -31,8 +31,8 @@ impl DoubtfulLeg {
         group.legs.iter().any(|(key, _)| self.effects.contains(key))
     }
 
-    /// Returns whether this leg casts doubt on the sound of a group: the group exists because of this leg, and the
-    /// recorded group does not.
+    /// Returns whether the sound of a group is in doubt because of this leg. The group must have legs that exist
+    /// because of this leg, and the recorded group none.
     fn concerns(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> bool {
         self.explains(group) && !self.explains(recorded)
     }

@@ -26,8 +26,7 @@ pub(super) struct LegQuestion<'a> {
     pub(super) dialog: &'a Dialog,
     /// Headers of the new leg that can identify its call.
     pub(super) keys: &'a CorrelationKeys,
-    /// Legs that have a header value in common with the new leg, or a number at the same host. Some of them may be
-    /// over.
+    /// Legs, open or over, that share a header value with the new leg, or have the same number at the same host.
     pub(super) known: Vec<(LegKey, &'a Leg)>,
     /// Capture time as of which the question is asked.
     pub(super) at: Timestamp,

@@ -113,7 +113,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address that comes from another leg of the call, and not from the topology, is kept.
+        // If the address of a machine was taken from another leg of the call, and not from the topology, it is kept.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)

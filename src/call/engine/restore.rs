@@ -172,8 +172,8 @@ impl Engine {
                     call.add_relation(RelationRecord::new(other, *by));
                 }
             }
-            // A timer of the earlier process ended the replaced leg. The same timer does nothing while spools are read
-            // back, so the leg is ended here.
+            // In the earlier process, a timer ended this leg, because another leg replaced it. That timer does nothing
+            // while spools are read back, so the leg is ended here.
             Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
             // The stream is created even if the spool lacks its first packet, because decisions name streams by their

@@ -198,7 +198,7 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // The earlier process has already taken legs with another cause out of the call of a restored leg.
+        // For a restored leg, the earlier process has already removed the legs with another cause from the call.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }

@@ -91,7 +91,7 @@ struct SubBandDecoder {
     /// The last two reconstructed signals (RLT) and the last two partially reconstructed signals (PLT).
     recon: [i32; 2],
     partial: [i32; 2],
-    /// Coefficients of the predictor: of its poles (A1, A2), and of its zeros (B1 to B6).
+    /// Coefficients of the predictor: two of its poles (A1, A2), and six of its zeros (B1 to B6).
     poles: [i32; 2],
     zero: [i32; 6],
     /// The last six quantized differences between signal and prediction (DLT).
