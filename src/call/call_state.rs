@@ -336,7 +336,8 @@ impl CallNotes {
     }
 }
 
-/// Maximum number of compacted legs in a record, e.g. attempts of a queue. More of them would add no information.
+/// Maximum number of compacted legs in a record, i.e. unanswered legs that were removed to save memory. Further legs,
+/// e.g. attempts of a queue, would add no information.
 const MAX_COMPACTED_LEGS: usize = 256;
 /// Maximum number of pairs of hosts that one call can prove to be one machine. No call passes more machines.
 const MAX_SHOWN_MACHINES: usize = 16;

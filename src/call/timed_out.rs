@@ -150,5 +150,6 @@ fn is_hop(draft: &LegDraft, (a, b): (Endpoint, Endpoint)) -> bool {
 const MAX_TIMED_OUT: usize = 512;
 /// Number of packets that must arrive for a timed-out dialog before its call continues: 200 ms of voice.
 const RETURN_PACKETS: u32 = 10;
-/// Maximum time between two packets that arrive for a timed-out dialog.
+/// Maximum time between two packets that arrive for a timed-out dialog. After a longer pause, the packets are counted
+/// anew.
 const MAX_PACKET_GAP: std::time::Duration = std::time::Duration::from_secs(1);

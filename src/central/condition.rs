@@ -23,7 +23,8 @@ pub(super) struct IndexCondition {
     extensions: Option<LookedUpExtensions>,
 }
 
-/// Extensions of a search that an index looks up one by one.
+/// Extensions to which a search is limited. Each is looked up by itself in a database index, which is fast for a rare
+/// extension.
 #[derive(Debug)]
 struct LookedUpExtensions {
     /// SQL placeholder of the list of extensions.

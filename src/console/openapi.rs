@@ -145,7 +145,7 @@ fn port() -> Value {
     } })
 }
 
-/// Returns the schema of one direction at a mirror port.
+/// Returns the JSON schema of the counters of one direction at a mirror port.
 fn direction() -> Value {
     json!({ "type": "object", "properties": {
         "packets": { "type": "integer", "description": "SIP and RTP packets since the start" },

@@ -470,7 +470,7 @@ impl FakeStore {
 
 /// Maximum size of a file with content that is kept, bytes.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
-/// Maximum number of bytes that are kept of all files, and also of all unfinished uploads.
+/// Maximum total size of the kept files, bytes. The same limit holds for the total size of the unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;
 /// Maximum number of tokens that are kept in memory.
 const MAX_TOKENS: usize = 10_000;

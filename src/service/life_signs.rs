@@ -34,7 +34,8 @@ impl LifeSigns {
         stalled.into_iter().filter(|thread| !known.contains(&thread.name)).collect()
     }
 
-    /// Shows a line in `systemctl status`. If systemd is too busy to accept it, the next call tries again.
+    /// Shows a line in `systemctl status`. If systemd is too busy to accept it, the next use of this function sends it
+    /// again.
     pub(crate) fn show(&mut self, line: String) {
         if line != self.status_line && self.systemd.try_tell(&format!("STATUS={line}")) {
             self.status_line = line;

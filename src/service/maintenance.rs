@@ -232,5 +232,5 @@ const PAGE: u32 = 500;
 const ROUND: Duration = Duration::from_secs(2);
 /// Number of rounds between two checks of retention: two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
-/// Maximum age of a removal in the journal that is checked at the start of the service.
+/// Age of the oldest removals that are repeated at the start of the service, because a crash may have left their files.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

@@ -71,7 +71,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
     let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
     let is_separate = correlator.is_root(leg);
-    // The caller of another call waits in a queue. The telephone may be for this caller, who was answered before.
+    // The caller of another call waits in a queue: the PBX has answered that call, but no telephone has. This leg may
+    // be for that caller, so nothing is decided.
     if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, leg, outcome)) {
         return Vec::new();
     }

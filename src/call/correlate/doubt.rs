@@ -64,7 +64,8 @@ impl Correlator<'_> {
         if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
             return None;
         }
-        // The legs that a leg caused are answered together with it in any case. So they confirm nothing.
+        // The legs that this leg caused are answered together with it even if it belongs to another call. So they
+        // confirm nothing.
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
         let confirms = |other: &LegKey| {
             !effects.contains(other) && self.table.leg(*other).is_some_and(|other| are_answered_together(leg, other))

@@ -289,7 +289,8 @@ impl Correlator<'_> {
     /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and is the
     /// only leg of its call.
     ///
-    /// This examines all legs. So it is asked only for a leg that looks like a click-to-call without a caller's name.
+    /// The search examines all legs. So it is made only for a leg that looks like a click-to-call without a caller's
+    /// name.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
         let is_lone = |c: CallKey| self.table.is_lone(c);
         self.table.legs().any(|(_, l)| {

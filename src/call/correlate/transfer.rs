@@ -37,9 +37,9 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// Returns whether a call that began after a REFER explains the new leg better than the REFER. The new leg calls the
 /// target of the REFER. E.g. the transfer failed without a message, and later somebody else calls the target.
 ///
-/// The PBX must have sent no leg for the later call yet. Either both numbers of that call agree with the new leg. Or an
-/// outside caller called a number that is no extension. If the new leg replaces the dialog that the REFER names, it
-/// belongs to the REFER in any case.
+/// The PBX must have sent no leg for the later call yet. Both numbers of the later call must agree with the new leg, or
+/// an outside caller must have called a number that is no extension. A new leg that replaces the dialog named in the
+/// REFER always belongs to the REFER.
 fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let is_newer = |leg: &Leg| {

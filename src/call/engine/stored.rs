@@ -192,7 +192,8 @@ impl Leg {
 }
 
 impl Conversation {
-    /// Returns the state of a call for the spools of its legs, without the adopted legs and the relays.
+    /// Returns the state of a call for the spools of its legs. Leaves out the relays, and the closed legs that the call
+    /// took over from other calls.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),

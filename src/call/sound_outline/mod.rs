@@ -138,8 +138,8 @@ impl SoundOutline {
         }
     }
 
-    /// Returns whether a side of another leg sent almost nothing during seconds in which this side was loud. Only times
-    /// count between the first and the last point of the other leg.
+    /// Returns whether a side of another leg sent almost nothing during seconds in which this side was loud. Only the
+    /// time between the first and the last point of the other leg is compared.
     fn is_missing_in(&self, side: Side, other: &Self, other_side: Side) -> bool {
         let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
         let heard = self.points.iter().filter(|point| {

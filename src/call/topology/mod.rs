@@ -213,8 +213,8 @@ impl MachineTable {
 }
 
 impl PairHistory {
-    /// Counts a call that confirms that the two hosts are one machine. At first, calls between the same numbers count
-    /// once.
+    /// Counts a call that confirms that the two hosts are one machine. Until they count as one machine, several calls
+    /// between the same numbers count once.
     fn observe(&mut self, by: PairEvidence, parties: u64, at: Timestamp) {
         if !self.fact.is_believed() {
             if self.parties.contains(&parties) {
