@@ -50,7 +50,7 @@ struct CallList<'a> {
 }
 
 impl FoundPage {
-    /// Returns the number of calls in a class (how much can be heard).
+    /// Returns the number of calls in a class. The class says how much of a call can be heard.
     pub(super) fn count(&self, class: HeardClass) -> u64 {
         self.counts.by_class.iter().find(|(known, _)| *known == class).map_or(0, |(_, count)| *count)
     }

@@ -43,7 +43,7 @@ pub(super) struct LadderName {
     pub(super) name: Option<String>,
 }
 
-/// The recorded sound between the hosts of the recorded leg.
+/// The recorded sound, drawn between the two hosts of the leg that supplies it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderSound {
     /// Wall-clock time at which the first recording begins.

@@ -66,7 +66,7 @@ impl Listenings {
     }
 }
 
-/// A request that comes after a longer pause than this begins a new listening.
+/// Maximum pause between two requests of one listening. A request after a longer pause gets an audit row of its own.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of listenings that are kept in memory.
 const MAX_LISTENINGS: usize = 10_000;

@@ -13,7 +13,8 @@ use super::sample_index::SampleIndex;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
-/// Reads a spool a second time and passes its sound to `out`, in order. One call of `out` gets at most one second.
+/// Reads a spool a second time and passes its sound to `out`, in order. `out` gets at most one second of sound at a
+/// time.
 ///
 /// # Errors
 /// Fails if the spool cannot be read or `out` fails.

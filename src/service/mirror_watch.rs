@@ -69,7 +69,8 @@ pub(crate) struct MirrorCounters<'a> {
 }
 
 impl MirrorWatch {
-    /// Starts to detect faults at the wall-clock time `now`. `file` stores the hours with SIP.
+    /// Starts to detect faults at the wall-clock time `now`. `file` contains the hours of past days in which SIP was
+    /// captured.
     pub(crate) fn start(file: &Path, times: MirrorTimes, now: Timestamp) -> Self {
         Self {
             calls: CallTally::default(),

@@ -366,8 +366,8 @@ const WAIT_ROUND: Duration = Duration::from_millis(500);
 /// Maximum processor time that a worker may use for a short call. It is about a thousand times as much as rendering
 /// needs.
 const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Maximum duration of a rendering, as a multiple of its maximum processor time. A worker with a low priority beside busy
-/// programs gets at least 1 % of a processor core.
+/// Maximum duration of a rendering, as a multiple of its maximum processor time. A worker beside busy programs gets
+/// only a part of a processor core, at least 1 %, but needs far less than the maximum.
 const PATIENCE: u32 = 30;
 /// Assumed minimum speed of rendering, bytes of the spool per second of processor time. The limits of a long call are
 /// computed from it. A processor core of 2015 is ten times as fast.

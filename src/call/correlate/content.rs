@@ -131,8 +131,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the commands that confirm the joins of two legs of one call. A machine passes voice from one leg to the
-    /// other.
+    /// Returns the commands that confirm the joins of two legs of one call, because a machine passes voice from one leg
+    /// to the other.
     fn confirm_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }

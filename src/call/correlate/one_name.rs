@@ -91,11 +91,11 @@ impl Correlator<'_> {
         vec![Command::Release { legs: self.caused_legs(leg) }]
     }
 
-    /// Returns the commands that take legs with another cause out of the call of the leg `slot`.
+    /// Returns the commands that remove legs with another cause from the call of the leg `slot`.
     ///
-    /// Both numbers of the leg `slot` agree with its cause. The other legs were sent by the same machine at about the
-    /// same time and share only one number with this cause. They call other numbers, so their real cause is still to be
-    /// captured.
+    /// Both numbers of the leg `slot` agree with its cause. The removed legs came from the same machine at about the
+    /// same time, but share only one number with this cause. They call other numbers, so their real cause was not
+    /// captured yet.
     pub(crate) fn release_strangers(&self, slot: LegKey) -> Vec<Command> {
         let Some(leg) = self.table.leg(slot) else { return Vec::new() };
         let own = leg.signature();

@@ -139,7 +139,7 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
 }
 
-/// Returns the report of a capture interface that shows packets to the PBX only, since ten minutes.
+/// Returns the report of a capture interface that for ten minutes has shown only packets to the PBX.
 fn tap() -> TapReport {
     let last_at = Some(wall_clock() - Duration::from_secs(600));
     let flow = TapFlow {

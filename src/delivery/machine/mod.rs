@@ -488,8 +488,8 @@ impl DeliveryMachine {
         entry.job.story.add(DeliveryAttempt { next_at, ..attempt });
     }
 
-    /// Puts a changed job into the queue at its new position, or removes it if it has no next request. Marks its row to
-    /// be stored.
+    /// Moves a changed job to its new position in the queue, or removes it from the queue if it has no next request.
+    /// Marks the job's row for storing.
     fn requeue(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         give_up_unconfirmed(&mut entry.job);
