@@ -249,7 +249,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// Number of updates sent to a page between two reads of the journal. With [`PERIOD`], the journal is read once a
 /// second.
 const ROUNDS: u32 = 4;
-/// Age at which the stored live calls are read again. It is a little less than the second between two reads of a page.
+/// Age at which the stored live calls are read again. It is a little less than a second, so that a page, which reads
+/// once a second, always gets new data.
 const FRESH: Duration = Duration::from_millis(900);
 /// Maximum number of scopes with stored calls. For accounts with further scopes, each page needs its own query.
 const MAX_SCOPES: usize = 32;

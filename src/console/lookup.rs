@@ -54,7 +54,7 @@ enum MirrorState {
     Silent,
     /// Some calls can be heard on both sides, others lack a side or all sound.
     Partial,
-    /// No call of the time should have sound, e.g. because no call was answered.
+    /// No call in the range of time should have sound, e.g. because no call was answered.
     Unknown,
 }
 
@@ -239,7 +239,7 @@ fn sentence(viewer: &Viewer, answer: &WhyAnswer) -> String {
     }
 }
 
-/// Returns the sentence about the mirror port at the time of the question. The sentence shows whether the missing call
+/// Returns the sentence about the mirror port in the time range in which a call is missing. It says whether the call
 /// could have been captured.
 fn mirror_sentence(lang: Lang, answer: &WhyAnswer) -> String {
     let t = |en, ru| lang.of_two(en, ru);

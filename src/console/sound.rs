@@ -103,7 +103,8 @@ pub(super) async fn sound(
     };
     let sent = SentFile { bytes, kind, etag: format!("\"{}\"", file.sha256), save_as: is_download.then_some(name) };
     let action = if is_download { AuditAction::Downloaded } else { AuditAction::Played };
-    // The audit row is on the disk before the file is opened. All ranges that a player requests share one row.
+    // The audit row is on the disk before the file is opened. A player requests several ranges of a file, which share
+    // one row.
     let listening = ListeningKey::of(&viewer, &id, part, action);
     if !state.listenings.goes_on(&listening, wall_clock()) {
         if let Err(error) = state.record(&viewer, action, Some(&id), &format!("part {part}")).await {

@@ -138,7 +138,8 @@ const MAGIC: &[u8] = b"CSPEAKS1";
 /// Number of pieces per second of sound. At this rate single words are visible, and the 32 bytes a second are 0.1 % of
 /// a WAV file.
 const PIECES_PER_S: f64 = 8.0;
-/// Maximum number of pieces of a `.peaks` file: an hour at [`PIECES_PER_S`]. A longer recording has longer pieces.
+/// Maximum number of pieces of a `.peaks` file: an hour with eight pieces a second. A longer recording has longer
+/// pieces.
 const MAX_PIECES: f64 = 28_800.0;
 /// Maximum size of a `.peaks` file that is read, bytes.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;

@@ -45,7 +45,8 @@ pub fn classify(payload: &[u8]) -> MediaPacketKind {
         // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP.
         128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
         128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
-        // STUN has its length here, and T.38 begins with a sequence number. So the length must fit the packet.
+        // Bytes 2 and 3 of STUN are its length, which must fit the packet. T.38 may have the same first byte, because
+        // it begins with a sequence number.
         0..=3 if usize::from(u16::from_be_bytes([third, fourth])) + STUN_HEADER_LEN == payload.len() => {
             MediaPacketKind::Stun
         }

@@ -55,7 +55,8 @@ pub struct RestoredLeg {
 /// State while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs that wait for their first message to be read, by Call-ID and hop. The earliest leg comes last.
+    /// Legs that wait for their first message to be read, by Call-ID and hop. In each list, the earliest leg comes
+    /// last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,

@@ -260,8 +260,8 @@ const LEAST_POINTS: usize = 32;
 const LEAST_LOUD: usize = 10;
 /// Minimum number of windows that differ before two sounds count as different: 6 s.
 const LEAST_WINDOWS: usize = 2;
-/// Divisor of the number of loud points of a side. The side counts as missing in the other leg if that leg sent packets
-/// at no more than a tenth of these points.
+/// A side counts as missing in the other leg if that leg sent packets at no more than a tenth of the side's loud
+/// points. This is the divisor.
 const MISSING_SHARE: usize = 10;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;

@@ -387,7 +387,7 @@ impl TcpDirection {
     }
 }
 
-/// Numbers of streams that were classified by one segment. They are added to the counters afterwards.
+/// Counts of the streams that one segment classified. They are added to the decoder's counters afterwards.
 #[derive(Debug, Default)]
 struct ClassificationCounts {
     followed: u64,
