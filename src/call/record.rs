@@ -281,7 +281,7 @@ impl CallProblem {
 pub struct RetentionHold {
     /// Wall-clock time of the request.
     pub since: Timestamp,
-    /// Reason that was given with the request; `None` if none was given.
+    /// Reason for the hold that the person gave; `None` if the person gave none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }

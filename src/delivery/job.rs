@@ -478,8 +478,8 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns whether a request must send the end of the call. It must if the call is over, Pyrus does not know it,
-    /// and no recording will be attached.
+    /// Returns whether a request must send the end of the call. It must if the call is over, Pyrus does not know the
+    /// end yet, and no recording will be attached.
     fn owes_end(&self) -> bool {
         self.end == EndNotice::Untold
             && self.progress == CallProgress::Complete

@@ -36,7 +36,7 @@ pub(crate) struct MirrorDirections {
 pub(crate) struct DirectionCounts {
     /// Number of pairs with enough packets to judge their directions.
     pub(crate) pairs: u64,
-    /// Number of pairs, among those in `pairs`, with packets in one direction only.
+    /// Number of these pairs of hosts with packets in one direction only.
     pub(crate) one_way: u64,
 }
 

@@ -155,8 +155,8 @@ impl PyrusClient {
         Ok(())
     }
 
-    /// Sends a request and returns its outcome, which may be a failure. The token is read at the call of this function,
-    /// because it may be replaced before the future is polled.
+    /// Sends a request and returns its outcome, which may be a failure. This function reads the token at once, because
+    /// the token may be replaced before the future is polled.
     pub(crate) fn execute(self: Arc<Self>, action: DeliveryAction) -> impl Future<Output = RequestOutcome> + Send {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let session = session.filter(|s| s.id == action.token);

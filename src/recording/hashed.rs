@@ -42,8 +42,8 @@ struct FileHashState {
 }
 
 impl HashedFile {
-    /// Wraps an empty file. `expected` is the expected final header. The header may be written a second time, at the
-    /// end.
+    /// Wraps an empty file. `expected` is the header that the finished file is expected to have. The header may be
+    /// written again at the end, and must then equal `expected`.
     pub(super) fn new(file: Arc<File>, expected: Vec<u8>) -> (Self, FileHash) {
         let end = expected.len() as u64;
         let state = FileHashState {

@@ -45,7 +45,7 @@ pub(crate) struct ConfigChanges {
 }
 
 impl ConfigChanges {
-    /// Name for the settings login, person id and security key of Pyrus.
+    /// Common name by which a change of the login, the person id or the security key of Pyrus is reported.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
     /// Compares the configuration in use with a new one.

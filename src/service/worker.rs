@@ -43,7 +43,8 @@ pub(super) struct CallWorker {
 }
 
 impl CallWorker {
-    /// Creates a clone for another thread, with a separate worker process and counter.
+    /// Creates a clone for another thread. The clone has a separate worker process, and a separate counter for the
+    /// supervision of threads.
     pub(super) fn for_thread(&self) -> Self {
         let ticks = TickCounter::default();
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }

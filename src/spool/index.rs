@@ -48,7 +48,7 @@ pub(crate) struct SpoolIndex {
 pub(super) enum BlockKind {
     /// A packet that is not media, e.g. SIP. A restart reads it.
     Signalling,
-    /// A media packet that is stored without its RTP payload, e.g. DTMF. A restart reads it.
+    /// A media packet that is not stored completely, e.g. only the header of a packet with DTMF. A restart reads it.
     CutMedia,
     /// A decision. A restart reads it and the next packet, which triggered the decision.
     Decision,

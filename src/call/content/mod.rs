@@ -40,7 +40,8 @@ pub(crate) struct StreamWatch {
     pub(crate) pt: PayloadType,
     /// Length of a block, bytes; 0 if the whole payload is one block.
     block: u16,
-    /// Capture time at which the comparison ends at the latest, e.g. because the stream is mostly silent.
+    /// Capture time at which the comparison ends even if too few blocks were compared, e.g. because the stream is
+    /// mostly silent.
     until: Timestamp,
 }
 

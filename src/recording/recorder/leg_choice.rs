@@ -72,7 +72,7 @@ impl SoundFault {
         }
     }
 
-    /// Returns whether a leg has more of the conversation than the best leg so far.
+    /// Returns whether a leg with the sound `other` mends this fault, compared with the best leg so far.
     const fn is_mended_by(self, other: HeardTime, best: HeardTime) -> bool {
         match self {
             Self::OneSided => other.less_us > 2 * best.less_us && other.sum_us() >= best.sum_us(),
