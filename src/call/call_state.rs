@@ -254,8 +254,8 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
 
-    /// Returns the time until which the recording of a related call has the sound of this call. It is the end of that
-    /// call's anchor leg. Returns `None` if there is no such call.
+    /// Returns the time until which the recording of a related call contains the sound of this call, i.e. the end of
+    /// the related call's anchor leg. Returns `None` if no related call has this sound.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere
     }

@@ -99,8 +99,8 @@ pub(crate) struct LegSignature<'a> {
 pub(crate) enum MatchStrength {
     /// Nothing suggests that one leg caused the other.
     None,
-    /// The PBX received the older leg and sent the new leg within [`PAIR_WINDOW`], and one of the two numbers is the
-    /// same.
+    /// The PBX received the older leg and sent the new leg within [`PAIR_WINDOW`], and either the caller's number or
+    /// the called number is the same.
     OneNumber,
     /// The PBX received the older leg and sent the new leg within [`PAIR_WINDOW`], and both numbers are the same.
     BothNumbers,

@@ -455,7 +455,7 @@ static CODECS: [CodecFacts; 36] = [
         .impairment(20.0, 10.0)
         .decoder(DecoderKind::Gsm),
     CodecFacts::new(Codec::Ilbc, "ILBC", 8_000).length(PayloadLength::Ilbc).decoder(DecoderKind::Ilbc),
-    // GSM enhanced full rate is the same codec as AMR at 12.2 kbit/s, so its values are used for AMR.
+    // GSM enhanced full rate is the same codec as AMR at 12.2 kbit/s, so its values for the E-model are used for AMR.
     CodecFacts::new(Codec::Amr, "AMR", 8_000)
         .silence(SilenceBehavior::OwnDescriptor)
         .impairment(5.0, 10.0)

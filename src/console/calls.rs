@@ -295,8 +295,8 @@ pub(super) fn csv_field(text: &str) -> String {
 const MAX_TAGS: usize = 4;
 /// Number of calls on a page of the list.
 const PAGE: u32 = 50;
-/// Number of calls that a request for the counts alone reads. If the search finds fewer, they are counted exactly even in a
-/// large archive.
+/// Number of calls that are read if a request asks only for the counts of a search. If the search finds fewer calls,
+/// their counts are exact even in a large archive.
 const COUNTED_CALLS: u32 = 100;
 /// Number of calls read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;

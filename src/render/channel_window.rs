@@ -36,8 +36,8 @@ struct LoneStream {
 }
 
 impl LoneStream {
-    /// Adds a range. Returns false if another stream wrote before, or if the range begins before the end of the last
-    /// range.
+    /// Adds a range of samples that the stream with this rank wrote. Returns false if another stream wrote before, or
+    /// if the range begins before the end of the last range.
     fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
         match self.spans.back_mut() {
             Some((_, end)) if self.rank == rank && *end == from => *end = to,

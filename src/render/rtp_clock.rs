@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn time_across_a_change_of_the_clock_counts_either_clock() {
-        // Each case: clock and ticks of a packet before and after the change, and the ticks of the packet at the change.
+        // Each case: clock in Hz and ticks of a packet before and after the clock changes. The third value is the ticks
+        // of the first packet after the change.
         for (before, after, ticks) in [
             ((48_000, 960), (8_000, 160), 960),
             ((48_000, 960), (8_000, 160), 160),

@@ -105,8 +105,8 @@ impl Correlator<'_> {
         out
     }
 
-    /// Returns the legs of callers that the PBX may have forwarded on `leg`. These callers dialled the number that is
-    /// now the caller of `leg`. The PBX calls an outside number on `leg`, and no other cause of `leg` is known.
+    /// Returns the legs of callers that the PBX may have forwarded to an outside number by sending `leg`. These callers
+    /// dialled the number that is the caller's number of `leg`. No other cause of `leg` is known.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.is_lone(leg.call());

@@ -153,8 +153,8 @@ impl Engine {
         }
     }
 
-    /// Marks a REFER as ended, if a NOTIFY reports the end of its transfer. It is the newest REFER of this call that
-    /// was sent to the sender of the NOTIFY.
+    /// Marks a REFER as ended, if a NOTIFY reports the end of its transfer. The NOTIFY belongs to the newest REFER of
+    /// this call that its sender received.
     pub(super) fn handle_notify(
         &mut self,
         slot: LegKey,

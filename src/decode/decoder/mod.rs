@@ -379,8 +379,8 @@ impl FrameDecoder {
                 self.counters.dropped.other_protocol += u64::from(!is_sip);
             }
             50 => self.counters.dropped.esp += 1,
-            // ICMP and ICMPv6 quote the packet that they report. A quoted SIP message is not signalling behind an
-            // unknown header.
+            // ICMP and ICMPv6 quote the packet that they report. A SIP message in this quotation must not be counted as
+            // SIP behind an unknown header.
             1 | 58 => self.counters.dropped.other_protocol += 1,
             protocol => {
                 self.counters.wrapped.note(UndoneWrapper::IpProtocol(protocol), payload.bytes);

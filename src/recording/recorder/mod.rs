@@ -408,8 +408,8 @@ fn apply_losses(record: &mut CallRecord, recounted: bool) {
     }
 }
 
-/// Converts the times of streams and losses from capture time to wall-clock time. `by_ns` is the difference of both clocks at the
-/// start of the call.
+/// Converts the times of streams and losses from capture time to wall-clock time. `by_ns` is wall-clock time minus
+/// capture time at the start of the call.
 fn shift_times(sides: &mut SideRecords, by_ns: i64) {
     for side in [Side::Caller, Side::Callee] {
         for stream in &mut sides.get_mut(side).streams {

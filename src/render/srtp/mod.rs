@@ -181,7 +181,8 @@ struct RolloverGuesses {
 }
 
 impl RolloverGuesses {
-    /// Returns guesses around the known count (RFC 3711 section 3.3.1). For an unknown SSRC, they begin at 0.
+    /// Returns guesses around the known rollover count of the source (RFC 3711 section 3.3.1). For an unknown source,
+    /// the guesses begin at 0.
     fn new(source: Option<SsrcIndex>, sequence: u16, most: u32) -> Self {
         let Some(source) = source else { return Self { first: 0, near: [None; 3], most } };
         let ahead = sequence.wrapping_sub(source.highest) < 0x8000;
