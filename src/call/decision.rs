@@ -324,8 +324,8 @@ pub enum Decision {
     Pause,
     /// The recording is resumed: from now on payload is stored again.
     Resume,
-    /// The sound of the leg in the seconds before. It is stored only while it is doubtful to which conversation the leg
-    /// belongs.
+    /// Loudness and pitch of the leg's sound in the seconds before this decision. They are stored only while it is
+    /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets
     /// in the spool file instead.

@@ -89,7 +89,8 @@ struct HepFields<'a> {
 }
 
 impl<'a> HepFields<'a> {
-    /// Stores the value of one HEP chunk. The time in chunks 9 and 10 is not used.
+    /// Stores the value of one HEP chunk. The time in chunks 9 and 10 is not used, because the clock of the agent may
+    /// differ.
     fn note(&mut self, kind: u16, value: &'a [u8]) {
         let v4 = || <[u8; 4]>::try_from(value).ok().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
         let v6 = || <[u8; 16]>::try_from(value).ok().map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));

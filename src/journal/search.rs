@@ -159,8 +159,8 @@ impl ClassCounts {
         Self { by_class: by_class.into_iter().collect(), is_least: false }
     }
 
-    /// Raises the number of each class to at least its number in `found`. A count that stopped at a limit may be
-    /// smaller than the number of calls that the page shows.
+    /// Raises the count of each class to its count in `found`, if that is larger. A count that stopped at a limit may
+    /// be smaller than the number of calls that the page shows.
     pub(crate) fn raise_to(&mut self, found: &Self) {
         for (class, least) in &found.by_class {
             match self.by_class.iter_mut().find(|(known, _)| known == class) {

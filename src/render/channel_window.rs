@@ -167,8 +167,8 @@ impl ChannelWindow {
         (&mut self.samples[range.clone()], &mut self.ranks[range])
     }
 
-    /// Adds the first samples of this window to `samples`, a part of another window. Removes them from this window.
-    /// Does nothing if no stream wrote to this window.
+    /// Mixes the first samples of this window into `samples`, which are a part of another window, and removes them from
+    /// this window. Does nothing if no stream wrote to this window.
     pub(super) fn move_front_into(&mut self, samples: &mut [i16]) {
         if self.samples.is_empty() {
             return;

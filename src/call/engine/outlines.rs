@@ -23,7 +23,8 @@ impl Engine {
     }
 
     /// Begins to measure the sound of all legs of a doubtful call if this leg has sound of both sides, but no answer.
-    /// The mirror may have lost the answer, and the ACK shows it only at the end of the leg.
+    /// The mirror may have lost the answer. If media flows already, an ACK or the media shows the answer only when the
+    /// leg ends.
     pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
         let talks = |leg: &&Leg| leg.dialog.answered.is_none() && leg.dialog.ended().is_none() && leg.has_both_sides();
         if let Some(call) = self.table.leg(slot).filter(talks).map(Leg::call) {

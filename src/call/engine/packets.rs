@@ -195,7 +195,8 @@ impl Engine {
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
             AudioLineUse::Further { line } => {
                 stream.line = line;
-                // If the side has no other stream, the new stream is its voice, even if it belongs to a further m-line.
+                // If the side has no other stream, the new stream is its only voice. That is no problem, even if the
+                // stream belongs to a further m-line.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
                 }

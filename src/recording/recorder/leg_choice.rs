@@ -187,8 +187,8 @@ const UNDECODABLE_ANCHOR: &str =
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
 /// Sentence for the record if the anchor leg has a gap.
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
-/// A side counts as missing if the recording is more than this many times as long as the side's sound. The few packets
-/// of such a side came before the media took another path, or are keep-alives that look like RTP.
+/// If the recording is longer than the sound of a side by more than this factor, the side counts as missing. The few
+/// packets of a missing side came before the media took another path, or are keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
 const LEAST_GAP_PACKETS: u64 = 50;

@@ -313,8 +313,8 @@ fn segment_has_the_sample_rate_needed_up_to_its_end() {
     let (ended, spools) = call(vec![(leg_changing_to_wideband(), true)]);
     let dir = tempfile::tempdir().unwrap();
     let config = Config { dir: dir.path().to_owned(), ..Config::default() };
-    // Segments of one second have 64,000 bytes at 16 kHz, and a header. G.722 begins after 36 s. The rate of a segment
-    // depends on packets up to half a minute after its end, so the later segments have 16 kHz.
+    // At 16 kHz, a segment of one second has 64,000 bytes and a header. G.722 begins after 36 s. The rate of a segment
+    // depends on packets up to half a minute after its end. So segments that end after the sixth second have 16 kHz.
     let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
     assert_eq!(recorder.segment_seconds(), 1);
     let record = recorder.record(&ended, &spools).unwrap();

@@ -106,8 +106,8 @@ impl StreamPlayer {
         opened
     }
 
-    /// Decrypts a packet into `plain` with keys that will apply soon, because a sender may use new keys from its offer
-    /// on. Returns true on success.
+    /// Decrypts a packet into `plain` with keys that do not apply yet but will soon. A sender may already use new keys
+    /// after its offer, before the answer makes them apply. Returns true on success.
     fn opens_with_coming_keys(&mut self, packet: &PacketEntry<'_>, plan: Option<&StreamPlan>) -> bool {
         let Some(context) = plan.and_then(|plan| plan.coming_keys(packet.at)) else {
             self.coming = None;
