@@ -122,7 +122,7 @@ pub(crate) enum ScanState {
 }
 
 impl ScanState {
-    /// Returns the source address in whose call rate the call counts; `None` if the call does not count.
+    /// Returns the source address, if the call counts for the call rate of this address; `None` otherwise.
     pub(crate) const fn source(self) -> Option<IpAddr> {
         match self {
             Self::Uncounted => None,
