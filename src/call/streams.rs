@@ -515,7 +515,8 @@ impl RtpStream {
                 .is_some_and(|own| !own.is(Codec::TelephoneEvent))
     }
 
-    /// Makes `pt` the current payload type, and reads its format from the negotiation.
+    /// Makes `pt` the current payload type, and reads its format from the negotiation. Returns false if the stream
+    /// already has the maximum number of payload types.
     fn look_up_payload(&mut self, pt: PayloadType, at: Timestamp, negotiation: &Negotiation) -> bool {
         let generation = negotiation.generation();
         let (sender, flow) = (self.sender, self.flow());

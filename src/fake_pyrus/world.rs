@@ -66,7 +66,8 @@ pub(super) struct FakeWorld {
     pub(super) store: FakeStore,
     pub(super) script: FaultScript,
     pub(super) checker: StrictChecker,
-    /// For each login, the start of its rate window, and the number of requests in this window.
+    /// For each login, the virtual time at which its rate-limit window began, and the number of requests in this
+    /// window.
     pub(super) rates: HashMap<String, (Duration, u32)>,
     pub(super) urls: ListenerUrls,
     log: VecDeque<RequestLogEntry>,

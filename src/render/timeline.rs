@@ -48,7 +48,7 @@ pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
 }
 
-/// Consecutive packets of a track with lags (arrival minus media time) that follow one line without a step.
+/// A run of consecutive packets of a track. Their lags (arrival minus media time) follow one line without a step.
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,

@@ -336,7 +336,7 @@ impl EarlierCalls for PostProcessor {
 }
 
 /// Writes the engine's events into the journal in their order, and queues a task for each event that needs rendering.
-/// Every `sync_every` it waits until the rows are on the disk, as the spool does.
+/// At the interval `sync_every`, waits until the rows are on the disk. The spool is synced at the same interval.
 fn handle_events(
     worker: &CallWorker,
     events: &Receiver<CallEvent>,

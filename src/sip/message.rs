@@ -184,7 +184,8 @@ impl<'a> SipMessage<'a> {
     }
 
     /// Returns the addresses in a list header, e.g. P-Asserted-Identity, Contact, Diversion (RFC 5806) or History-Info
-    /// (RFC 7044). In History-Info, `index` is a parameter, and the Reason is in [`SipUri::header`].
+    /// (RFC 7044). In an entry of History-Info, `index` is a header parameter, and the Reason is a header of the URI
+    /// ([`SipUri::header`]).
     pub fn addresses(&self, name: &str) -> Vec<NameAddr> {
         self.values(name).iter().filter_map(|value| NameAddr::parse(value)).collect()
     }

@@ -18,8 +18,8 @@ pub(super) struct PendingLeg {
 }
 
 impl PendingLeg {
-    /// Stores a packet and returns its block. Drops the oldest blocks of `newest_messages` if these exceed
-    /// [`MAX_NEWEST_MESSAGES`].
+    /// Stores a packet and returns its block. Drops the oldest blocks of `newest_messages` if these take too much
+    /// memory.
     pub(super) fn add_packet(&mut self, packet: &SpoolPacket<'_>) -> &[u8] {
         self.note_time(packet.at.as_nanos());
         if self.newest_messages.is_empty() && self.first_messages.len() < MAX_FIRST_MESSAGES {

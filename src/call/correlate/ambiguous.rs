@@ -156,8 +156,8 @@ impl Correlator<'_> {
     }
 
     /// Returns whether the caller of a call waited in a queue when this leg was answered. The PBX had answered the
-    /// caller before, and no telephone of that call had answered. An ambiguous telephone of another call counts, too,
-    /// if it was answered together with the caller.
+    /// caller before, and no telephone of that call had answered. The caller did not wait if an ambiguous telephone of
+    /// another call was answered at the same time as the caller.
     fn has_queued_caller(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);

@@ -126,8 +126,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether a telephone stopped ringing because another telephone answered, which the same PBX rang for the same
-/// caller.
+/// Returns whether a telephone stopped ringing because another telephone answered. The same PBX must have rung both
+/// telephones for the same caller.
 fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
     let same_sender = leg.machines().0.same_host(answered.machines().0);
     let at = answered.dialog.answered.map(|(at, _)| at);

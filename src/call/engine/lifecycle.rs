@@ -94,8 +94,8 @@ impl Engine {
         let fell_silent = matches!(dialog.ended(), Some((_, EndedBy::Silence))) && leg.has_both_sides();
         let how = match dialog.start {
             DialogStart::MidCall => AnswerEvidence::MidCall,
-            // Early media of a ringing leg does not show an answer. Media shows an answer in three cases only: a BYE
-            // follows, two sides that were heard fall silent, or the leg never rang.
+            // Media alone does not show an answer, because it may be early media of a ringing leg. It shows an answer
+            // in three cases: a BYE followed, both sides were heard until the media timeout, or the leg never rang.
             DialogStart::Invite if hung_up || fell_silent || dialog.ringing_at().is_none() => AnswerEvidence::Media,
             DialogStart::Invite => return,
         };

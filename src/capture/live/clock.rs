@@ -77,7 +77,7 @@ fn difference(at: ClockReading) -> i64 {
 }
 
 /// Minimum jump of the wall clock that counts as a clock step, ns. A listener would notice an error of half a second.
-/// chrony and ntpd also make steps, from 128 ms on.
+/// The timeline follows smaller jumps, although chrony and ntpd make steps from 128 ms on.
 const STEP_NS: i64 = 500_000_000;
 
 #[cfg(test)]

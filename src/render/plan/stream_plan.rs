@@ -168,6 +168,6 @@ pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) segment: (usize, usize),
 }
 
-/// Maximum time for which a sender uses new keys before they come into force. It may use them from its offer on, and a
-/// slow user answers a re-INVITE within seconds.
+/// Maximum time for which a sender uses new keys before the answer brings them into force. The sender may use them from
+/// its offer on, and even a slow answer to a re-INVITE comes within seconds.
 const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

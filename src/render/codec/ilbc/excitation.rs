@@ -69,8 +69,8 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// The decoded part of the residual next to the missing part, nearest sample last. It serves as adaptive codebook;
-/// samples that were not decoded yet count as silence.
+/// Decoded samples of the residual beside the part that is decoded next, the nearest sample last. They serve as
+/// adaptive codebook; samples that were not decoded yet count as silence.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
