@@ -254,7 +254,7 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
     }
 
-    /// Returns the time until which the recording of a related call contains the sound of this call, i.e. the end of
+    /// Returns the time until which the recording of a related call contains the sound of this call. This is the end of
     /// the related call's anchor leg. Returns `None` if no related call has this sound.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere

@@ -113,8 +113,8 @@ impl<'a> CallRoles<'a> {
         self.compacted_rung || !self.rung.is_empty()
     }
 
-    /// Writes the facts that follow from the roles of the legs to a record: direction, numbers, extension, outcome, and
-    /// the time at which a person answered.
+    /// Writes the facts that follow from the roles of the legs to a record. They are direction, numbers, extension,
+    /// outcome, and the time at which a person answered.
     pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == CallDirection::Unknown {

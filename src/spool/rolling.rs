@@ -193,7 +193,8 @@ impl RollingBuffer {
 /// Contents of the rolling file when it is rebuilt.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
-    /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each leg.
+    /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
+    /// leg.
     pub(super) bytes: Vec<u8>,
     /// Removed legs with blocks that must be copied from the old file.
     kept: HashSet<u64>,

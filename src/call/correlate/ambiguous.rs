@@ -177,8 +177,8 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether this leg's dialog is the origin of its call: all legs of the call are hops of the dialog, or legs
-    /// that these hops caused.
+    /// Returns whether this leg's dialog is the origin of its call. Then all legs of the call are hops of the dialog,
+    /// or legs that these hops caused.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());

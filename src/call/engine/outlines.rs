@@ -10,8 +10,8 @@ use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Begins to measure the sound of all legs of a call if one of its legs is doubtful, i.e. may carry the sound of
-    /// another call. Otherwise drops the measured outlines.
+    /// Begins to measure the sound of all legs of a call if one of its legs is doubtful. A doubtful leg may carry the
+    /// sound of another call. Otherwise drops the measured outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         if self.earlier.restore.is_reading() {
             return;
