@@ -33,17 +33,17 @@
 //!
 //! Time and traffic:
 //!
-//! - **capture time**: nanoseconds since the Unix epoch by the clock of the capture ([`time::Timestamp`]): the stamp of the
-//!   first frame plus monotonic progress. The core reads no other clock.
+//! - **capture time**: nanoseconds since the Unix epoch by the clock of the capture ([`time::Timestamp`]): the stamp of
+//!   the first frame plus monotonic progress. The core reads no other clock.
 //! - **wall clock**: the UTC time that records show. It can be set during a call; the capture time cannot.
 //! - **endpoint**: an IP address and a port ([`net::Endpoint`]).
 //! - **flow**: the packets from one endpoint to another endpoint.
 //! - **hop**: one pair of hosts that exchange the SIP messages of a dialog, e.g. provider and PBX.
-//! - **machine**: one PBX, proxy or telephone; it may have several IP addresses (*hosts*). Which addresses belong to one
-//!   machine is configured or learnt.
+//! - **machine**: one PBX, proxy or telephone; it may have several IP addresses (*hosts*). Which addresses belong to
+//!   one machine is configured or learnt.
 //! - **topology**: the knowledge which hosts belong to one machine ([`call::topology`]).
-//! - **mirror port**: the switch port (SPAN) that copies the traffic to the recorder. It can lose, double, cut or reorder
-//!   frames.
+//! - **mirror port**: the switch port (SPAN) that copies the traffic to the recorder. It can lose, double, cut or
+//!   reorder frames.
 //! - **recorder**: the computer that runs callspan. Outside of `call`, comments also call it *this machine*.
 //! - **tap**: one source of live frames: a network interface, or the socket for HEP agents.
 //! - **hole**: bytes of a TCP stream that were not captured, while later bytes were.
@@ -55,14 +55,14 @@
 //! - **fork**: a proxy sends one INVITE to several targets; each target that answers makes its own (early) dialog.
 //! - **leg**: one dialog as captured at one hop (`call::leg`). The PBX ends a dialog and starts another, so that a
 //!   call has several legs.
-//! - **side**: an end of a leg ([`call::record::Side`]). The *caller* sent the first INVITE and is the left channel; the
-//!   *callee* received it and is the right channel.
+//! - **side**: an end of a leg ([`call::record::Side`]). The *caller* sent the first INVITE and is the left channel;
+//!   the *callee* received it and is the right channel.
 //! - **conversation**, **call**: the legs that belong together, with one call record.
 //! - **correlation**: the decision to which conversation a new leg belongs. The leg **joins** that conversation.
 //! - **cause** of a leg: the earlier leg because of which a machine started this leg. E.g. a PBX receives a call on one
 //!   leg and rings a telephone on another: the first leg is the cause of the second.
-//! - **evidence**: the finding of one rule of correlation that a leg belongs to a conversation. A **weak join** rests on
-//!   numbers alone; until other evidence confirms it, the leg can leave the conversation again.
+//! - **evidence**: the finding of one rule of correlation that a leg belongs to a conversation. A **weak join** rests
+//!   on numbers alone; until other evidence confirms it, the leg can leave the conversation again.
 //! - **announced** call: an event has reported the call to journal and delivery.
 //! - **left call**: a live call of an earlier process that has no spool. A leg with one of its Call-IDs continues it.
 //! - **recording session**: a call in which an SBC or telephone sends the sound of another call to a recorder (SIPREC).
@@ -81,14 +81,14 @@
 //! - **telephone-event**: RTP packets that carry DTMF digits (RFC 4733).
 //! - **redundant audio**: RTP packets that repeat earlier audio (RED, RFC 2198).
 //! - **concealment**: sound that replaces lost packets.
-//! - **media time**: the time that the RTP timestamps of a stream give; the **lag** of a packet is its arrival minus its
-//!   media time. A **track** is a set of packets of about the same lag.
+//! - **media time**: the time that the RTP timestamps of a stream give; the **lag** of a packet is its arrival minus
+//!   its media time. A **track** is a set of packets of about the same lag.
 //! - **media timeout**: the end of a call after a time without media, because no BYE was captured.
 //!
 //! Recording and delivery:
 //!
-//! - **decision**: a result of the engine about a leg, stored in its spool file, so that rendering repeats no signalling
-//!   logic ([`call::decision::Decision`]).
+//! - **decision**: a result of the engine about a leg, stored in its spool file, so that rendering repeats no
+//!   signalling logic ([`call::decision::Decision`]).
 //! - **spool**: the pcapng files with the packets and decisions of the legs.
 //! - **rolling file**: the file of the spool with the signalling of all legs that have no media yet.
 //! - **render worker**: a process without rights that decodes the packets of one call.
@@ -102,7 +102,8 @@
 //! - **leftover**: a file that is to be removed, because no row of the journal names it.
 //! - **parked** delivery: a person must act before the delivery can succeed. A **dead** delivery was given up.
 //! - **dead letter**: a message to a webhook, mail or Telegram that was given up.
-//! - **held-back** alarm: the alarm command did not run for this alarm, because it ran for the same kind shortly before.
+//! - **held-back** alarm: the alarm command did not run for this alarm, because it ran for the same kind shortly
+//!   before.
 //! - **site**: one recorder of several that copy their calls to a **central archive**. The archive is an object store
 //!   with the recordings, and an **index**: a PostgreSQL database with one row for each call.
 //! - **scope**: the set of calls that an account of the console may see.

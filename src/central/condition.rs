@@ -229,8 +229,8 @@ fn escaped(text: &str) -> String {
 
 /// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up by an index, e.g. those of the pattern `2xx`. A longer list is compared
-/// row by row.
+/// Maximum number of extensions that are looked up by an index, e.g. those of the pattern `2xx`. A longer list is
+/// compared row by row.
 const MAX_LOOKUPS: usize = 100;
 /// Maximum number of extensions in a list. A pattern of more extensions becomes a regular expression.
 const MAX_LISTED: usize = 1_000;

@@ -89,8 +89,8 @@ async fn first_column<T: for<'a> tokio_postgres::types::FromSql<'a>>(
     row.map(|row| row.try_get(0)).transpose().map_err(|error| index_error(&error))
 }
 
-/// Waits a moment for another process that updates the schema. PostgreSQL cannot wait instead: a statement that waits for
-/// the lock would keep the other process from completing an index.
+/// Waits a moment for another process that updates the schema. PostgreSQL cannot wait instead: a statement that waits
+/// for the lock would keep the other process from completing an index.
 #[expect(clippy::disallowed_methods, reason = "an IO module: another process is waited for")]
 async fn pause() {
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,8 +1,8 @@
 //! Version 7 of the index: every filter of the console's list has an index in the order of the list, newest first.
 //!
-//! Without such an index, PostgreSQL would read all calls for a filter that few of them meet, e.g. a failed delivery. The
-//! class of a call says how much can be heard. It is in the indexes by which calls are counted, so that a count does not
-//! read the calls themselves.
+//! Without such an index, PostgreSQL would read all calls for a filter that few of them meet, e.g. a failed delivery.
+//! The class of a call says how much can be heard. It is in the indexes by which calls are counted, so that a count
+//! does not read the calls themselves.
 
 use super::schema::IndexDefinition;
 

@@ -219,7 +219,8 @@ async fn find(
         .await
 }
 
-/// Returns the number of calls in each class that a search finds. `found` is the page of the list that the query asks for.
+/// Returns the number of calls in each class that a search finds. `found` is the page of the list that the query asks
+/// for.
 fn count(
     journal: &dyn CallSource,
     search: &CallSearch,

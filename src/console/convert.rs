@@ -2,8 +2,8 @@
 //! client, so it needs little memory.
 //!
 //! # Invariant
-//! A conversion occupies the processor only while it converts. While it waits for its client, another conversion has its
-//! turn. So a client that does not read stops no other download.
+//! A conversion occupies the processor only while it converts. While it waits for its client, another conversion has
+//! its turn. So a client that does not read stops no other download.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -142,8 +142,8 @@ impl Write for ChunkWriter {
 
 /// Maximum number of conversions that use the processor at a time. Capture and rendering need the processor more.
 const MAX_RUNNING: usize = 2;
-/// Maximum number of conversions, with those that wait. Each conversion has a thread, an open file and less than a MiB of
-/// memory.
+/// Maximum number of conversions, with those that wait. Each conversion has a thread, an open file and less than a MiB
+/// of memory.
 const MAX_THREADS: usize = 32;
 /// Size of a chunk of the response, bytes.
 const CHUNK: usize = 64 * 1024;

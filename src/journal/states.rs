@@ -79,8 +79,8 @@ impl Journal {
         })
     }
 
-    /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole log into the
-    /// database instead.
+    /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole log into
+    /// the database instead.
     ///
     /// # Errors
     /// Fails if the disk fails, or if another program reads the database for too long. Then the next call of this

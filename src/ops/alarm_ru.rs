@@ -3,7 +3,8 @@
 //! # Invariant
 //! Every description that the service words itself has a translation. A test compares the table with the sources. The
 //! texts of errors that a description quotes stay English, e.g. those of the operating system or of a failed start.
-//! Alarms are stored with their sentence, so a sentence of an earlier version keeps its translation ([`super::earlier_ru`]).
+//! Alarms are stored with their sentence, so a sentence of an earlier version keeps its translation
+//! ([`super::earlier_ru`]).
 
 use super::alerts::AlarmKind;
 use super::doctor::russian::{FINDING_NOUNS, FINDING_PHRASES, FINDING_SENTENCES};

@@ -299,7 +299,8 @@ const JUMP_NS: i64 = 15_000_000;
 /// Minimum number of packets between two changes of the lag that end a bin. Otherwise jitter would make a bin of each
 /// packet. Bins with fewer packets do not count when the change of the lag over a track is measured.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum time between two changes of the lag that end a bin, ns. So a flood of packets makes at most 27 bins a second.
+/// Minimum time between two changes of the lag that end a bin, ns. So a flood of packets makes at most 27 bins a
+/// second.
 const MIN_BIN_NS: i64 = 40_000_000;
 /// Minimum number of packets with the larger lag before or after a step. Fewer can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;

@@ -407,8 +407,8 @@ fn begins_message(bytes: &[u8]) -> bool {
     bytes.get(..line).is_some_and(is_start_line) && bytes.get(line..).is_some_and(is_header)
 }
 
-/// Returns whether an unfinished line and the beginning of the next segment are one start line. `PR` and `ACK sip:…` are
-/// the start line of a PRACK.
+/// Returns whether an unfinished line and the beginning of the next segment are one start line. `PR` and `ACK sip:…`
+/// are the start line of a PRACK.
 fn completes_start_line(unfinished: &[u8], segment: &[u8]) -> bool {
     let begin = unfinished.get(keep_alives(unfinished)..).unwrap_or_default();
     let rest = segment.get(..line_length(segment).unwrap_or_default()).unwrap_or_default();

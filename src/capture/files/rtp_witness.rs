@@ -174,8 +174,8 @@ impl WitnessedStream {
         }
     }
 
-    /// Returns the number of packet intervals from the newest packet to `packet`, by their RTP timestamps. `None` if the
-    /// spacing is not known or changes.
+    /// Returns the number of packet intervals from the newest packet to `packet`, by their RTP timestamps. `None` if
+    /// the spacing is not known or changes.
     fn intervals_to(self, packet: SeenPacket) -> Option<i64> {
         let ticks = packet.time.wrapping_sub(self.packet.time);
         let is_even = self.spacing_ns > 0 && self.ticks > 0 && ticks.is_multiple_of(self.ticks);

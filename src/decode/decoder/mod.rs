@@ -442,8 +442,8 @@ impl FrameDecoder {
         self.no_rtp(context, payload, datagram, sink);
     }
 
-    /// Handles a datagram that is no RTP: drops it if it is a duplicate, and unwraps it if a TURN server relays media in
-    /// it.
+    /// Handles a datagram that is no RTP: drops it if it is a duplicate, and unwraps it if a TURN server relays media
+    /// in it.
     fn no_rtp(
         &mut self,
         context: PacketContext,

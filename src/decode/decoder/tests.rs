@@ -134,8 +134,8 @@ fn rtp_duplicates_are_kept_and_rtcp_duplicates_are_dropped() {
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    // A payload that looks like RTP would not be compared for duplicates, and TURN ChannelData (first byte 0x40 to 0x4f)
-    // would be unwrapped. So the first byte is changed.
+    // A payload that looks like RTP would not be compared for duplicates, and TURN ChannelData (first byte 0x40 to
+    // 0x4f) would be unwrapped. So the first byte is changed.
     prop::collection::vec(any::<u8>(), 100..3000).prop_map(|mut body| {
         body[0] = b'R';
         body

@@ -350,8 +350,8 @@ const GOES_ON_TIME: u32 = 96_000;
 /// Maximum number of RTP streams that are followed. They take 80 bytes each, and suffice for ten thousand calls with
 /// several streams.
 const MAX_STREAMS: usize = 65_536;
-/// Maximum number of pairs of hosts with signalling, and of pairs of endpoints with DTLS. A registrar of a large provider
-/// has that many.
+/// Maximum number of pairs of hosts with signalling, and of pairs of endpoints with DTLS. A registrar of a large
+/// provider has that many.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]

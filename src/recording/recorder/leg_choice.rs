@@ -1,7 +1,7 @@
 //! Choice of the leg that supplies the sound of a recording.
 //!
-//! It is the anchor leg, i.e. the first leg in the list. Another leg with the same conversation is rendered instead in three
-//! cases:
+//! It is the anchor leg, i.e. the first leg in the list. Another leg with the same conversation is rendered instead in
+//! three cases:
 //!
 //! - The anchor leg cannot be decoded.
 //! - The anchor leg has hardly any sound of one side.

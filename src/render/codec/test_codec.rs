@@ -1,5 +1,5 @@
-//! A faulty decoder for tests: if a payload begins with a command, it aborts, hangs, waits or allocates memory. Debug builds
-//! only.
+//! A faulty decoder for tests: if a payload begins with a command, it aborts, hangs, waits or allocates memory. Debug
+//! builds only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
