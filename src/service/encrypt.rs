@@ -27,7 +27,7 @@ pub(super) struct Encryptor {
     /// alarm was raised for each call.
     skipped: HashSet<String>,
     /// Earliest monotonic time of the next try after a failure, e.g. because a disk was full; `None` if the last turn
-    /// (run of limited time) did not fail.
+    /// did not fail.
     not_before: Option<Instant>,
 }
 

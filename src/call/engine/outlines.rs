@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 impl Engine {
     /// Begins to measure the sound of all legs of a call if one of its legs is doubtful. A doubtful leg may carry the
-    /// sound of another call. Otherwise drops the measured outlines.
+    /// sound of another call. If no leg is doubtful, drops the measured outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         if self.earlier.restore.is_reading() {
             return;
