@@ -26,7 +26,8 @@ pub(crate) struct DirectionFlow {
     pub(crate) packets: u64,
     /// Packets a second, rounded up. So the rate is 0 only if no packet arrived.
     pub(crate) per_s: u64,
-    /// Wall-clock time of the last report for which packets had arrived; `None` before.
+    /// Wall-clock time of the last report before which packets of this direction had arrived; `None` if none has ever
+    /// arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_at: Option<Timestamp>,
 }

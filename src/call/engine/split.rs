@@ -50,8 +50,8 @@ impl Engine {
 
     /// Takes legs out of their call and makes a new call of them, as if they had just been captured.
     ///
-    /// If the first leg of the call is among them, they stay, and all other legs move to the new call. The id of the
-    /// old call comes from its first leg.
+    /// If `slots` contains the first leg of the call, the legs of `slots` stay, and all other legs move to the new
+    /// call. The id of the old call comes from its first leg.
     pub(super) fn release_legs(&mut self, slots: &[LegKey], sink: &mut dyn LegSink) {
         let Some(from) = slots.first().and_then(|slot| self.table.leg(*slot)).map(Leg::call) else { return };
         let all = self.table.keys_of(from);
