@@ -20,9 +20,11 @@ impl SpeechDecoder for FaultyDecoder {
             Some(b"TESTHANG") => loop {
                 std::hint::spin_loop();
             },
-            Some(b"TESTWAIT") => loop {
-                std::thread::park();
-            },
+            Some(b"TESTWAIT") => {
+                // Nobody else waits at this barrier.
+                let _ = std::sync::Barrier::new(2).wait();
+                self.0.decode(payload, out)
+            }
             Some(b"TESTMEMO") => {
                 let mut eaten = Vec::new();
                 loop {
