@@ -35,6 +35,7 @@ impl MirrorFacts {
             @if !self.report.taps.is_empty() { (self.taps(lang, now)) }
             dl.facts {
                 @if self.report.taps.is_empty() { (fact(t("Ports", "Порты"), &ports(lang, interfaces))) }
+                @for tap in &self.report.taps { (fact(&tap.name, &packets(lang, tap))) }
                 (fact(t("Frames", "Кадров"), &lang.grouped(status.frames)))
                 (fact(t("Sound packets of calls", "Пакетов звука"), &lang.grouped(status.rtp_packets)))
                 (fact(t("Lost by the kernel", "Потеряно ядром"), &lang.grouped(status.dropped_by_kernel)))
@@ -66,7 +67,7 @@ impl MirrorFacts {
             t("To the PBX", "К АТС"),
             t("From the PBX", "От АТС"),
             t("All frames", "Все кадры"),
-            t("Lost here", "Потеряно здесь"),
+            t("Lost here", "Потери"),
         ];
         html! {
             table.keep role="table" {
@@ -75,7 +76,6 @@ impl MirrorFacts {
                 tbody role="rowgroup" { @for tap in &self.report.taps { tr role="row" {
                     th role="rowheader" scope="row" { (tap.name)
                         @if !tap.is_up { span.sub.bad { (t("down", "не работает")) } }
-                        span.sub { "SIP " (lang.grouped(tap.sip)) ", RTP " (lang.grouped(tap.rtp)) ", " (t("copies", "копий")) " " (lang.grouped(tap.copies)) }
                     }
                     @for cell in self.flow_cells(lang, tap, now) { td role="cell" { (cell) } }
                     td role="cell" { (lang.grouped(tap.lost())) }
@@ -87,7 +87,7 @@ impl MirrorFacts {
     /// Returns the cells of a capture interface about packets a second: to the PBX, from the PBX, and all frames.
     fn flow_cells(&self, lang: Lang, tap: &TapReport, now: Timestamp) -> [Markup; 3] {
         let Some(flow) = tap.flow else { return [(); 3].map(|()| html! { "–" }) };
-        let all = html! { (per_second(lang, flow.frames_per_s)) };
+        let all = per_second(lang, flow.frames_per_s);
         if self.report.pbx_hosts.is_empty() {
             let unknown = html! { span.muted { (lang.of_two("no PBX learnt yet", "АТС ещё не узнана")) } };
             return [unknown, html! { "–" }, all];
@@ -95,10 +95,11 @@ impl MirrorFacts {
         let since_start = now.since(self.report.started_at).as_secs_f64();
         let direction = |own: DirectionFlow, other: DirectionFlow| {
             let silent = if own.packets == 0 { Some(since_start) } else { own.silent_s(now) };
-            let Some(silent) = silent else { return html! { (per_second(lang, own.per_s)) } };
-            let words = format!("{}, {} {}", per_second(lang, 0), lang.of_two("for", "уже"), length(silent));
+            let Some(silent) = silent else { return per_second(lang, own.per_s) };
+            let words = html! { (per_second(lang, 0)) ", " (lang.of_two("for", "уже")) " " (length(silent)) };
             // If only the other direction has packets, the mirror port probably shows one direction.
-            let is_bad = other.per_s > 0 && silent > ONE_WAY_AFTER_S;
+            let is_proven = own.packets > 0 || other.packets > MANY_PACKETS;
+            let is_bad = is_proven && other.per_s > 0 && silent > ONE_WAY_AFTER_S;
             html! { @if is_bad { span.v.bad { (pages::mark("bad")) span { (words) } } } @else { span.muted { (words) } } }
         };
         [direction(flow.to_pbx, flow.from_pbx), direction(flow.from_pbx, flow.to_pbx), all]
@@ -139,9 +140,15 @@ impl MirrorFacts {
     }
 }
 
+/// Formats the counters of a capture interface since the start, e.g. `SIP 40, RTP 900, copies 0`.
+fn packets(lang: Lang, tap: &TapReport) -> String {
+    let copies = lang.of_two("copies", "копий");
+    format!("SIP {}, RTP {}, {copies} {}", lang.grouped(tap.sip), lang.grouped(tap.rtp), lang.grouped(tap.copies))
+}
+
 /// Formats a number of packets a second, e.g. `2,410/s`.
-fn per_second(lang: Lang, packets: u64) -> String {
-    format!("{}{}", lang.grouped(packets), lang.of_two("/s", "/с"))
+fn per_second(lang: Lang, packets: u64) -> Markup {
+    html! { span.nowrap { (lang.grouped(packets)) (lang.of_two("/s", "/с")) } }
 }
 
 fn fact(name: &str, value: &str) -> Markup {
@@ -187,6 +194,9 @@ fn ports(lang: Lang, names: &[String]) -> String {
 /// Time without packets in one direction after which the page marks it, seconds. Signs of life between telephones and
 /// the PBX come more often.
 const ONE_WAY_AFTER_S: f64 = 60.0;
+/// Number of packets in one direction after which the other direction must have some: about 20 s of speech. The PBX may
+/// just have been learnt.
+const MANY_PACKETS: u64 = 1_000;
 /// Number of learnt machines that are shown at once. More are shown on request.
 const SHOWN_MACHINES: usize = 3;
 /// Maximum number of learnt machines that are shown on request.

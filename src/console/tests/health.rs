@@ -20,7 +20,10 @@ impl Office {
              session 1 source interface Gi1/0/1; monitor session 1 source interface Gi1/0/1 both";
         let alarms = vec![alarm(AlarmKind::MirrorOneSided, one_sided)];
         let state = &self.config.journal.dir;
-        write_report(&ServiceReport { at: wall_clock(), alarms, ..ServiceReport::default() }, state);
+        let pbx_hosts = vec![String::from("10.20.0.5")];
+        let report =
+            ServiceReport { at: wall_clock(), alarms, taps: vec![tap()], pbx_hosts, ..ServiceReport::default() };
+        write_report(&report, state);
         let detail = String::from(
             "the test call was lost at the step media: the SIP messages arrived, no RTP: the mirror must show the \
              media as well (another VLAN, or a filter of UDP ports)",
@@ -161,11 +164,11 @@ fn ports_show_packets_a_second_in_both_directions() {
     };
     write_report(&report(&["10.20.0.5"]), office.dir.path());
     let english = office.get("/health?lang=en", "").body;
-    for words in ["To the PBX", "2,410/s", "0/s, for 10:00", "2,500/s", "SIP 40, RTP 900, copies 0"] {
+    for words in ["To the PBX", "2,410/s", "0/s</span>, for 10:00", "2,500/s", "SIP 40, RTP 900, copies 0"] {
         assert!(english.contains(words), "{words}: {english}");
     }
     let russian = office.get("/health?lang=ru", "").body;
-    for words in ["К АТС", "2\u{202f}410/с", "0/с, уже 10:00"] {
+    for words in ["К АТС", "2\u{202f}410/с", "0/с</span>, уже 10:00"] {
         assert!(russian.contains(words), "{words}: {russian}");
     }
     let answer = office.get("/api/v1/status", "").body;
