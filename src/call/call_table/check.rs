@@ -21,11 +21,13 @@ impl CallTable {
         }
         let places: usize = self.calls.values().map(|call| call.links.legs().len()).sum();
         assert_eq!(places, self.legs.len(), "each leg is in one call");
+        assert_eq!(self.leg_ids.keys.len(), self.legs.len(), "the index of ids has each leg once");
         self.check_indexes();
     }
 
     fn check_leg(&self, key: LegKey, leg: &Leg) {
         let name = &leg.name;
+        assert_eq!(self.leg_ids.keys.get(&leg.id), Some(&key), "leg {name} is found by its id");
         assert!(self.keys_of(leg.call()).contains(&key), "leg {name} is in the call that it names");
         let by_call_id = self.with_call_id(leg.dialog.call_id()).iter().filter(|other| **other == key).count();
         assert_eq!(by_call_id, usize::from(!leg.is_closed()), "leg {name} is found by its Call-ID while it is open");

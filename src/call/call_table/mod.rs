@@ -34,7 +34,7 @@ pub(crate) struct CallTable {
     /// free again after a flood of INVITEs.
     legs: SlotMap<LegKey, Box<Leg>>,
     calls: SlotMap<CallKey, Box<Conversation>>,
-    next_leg: u64,
+    leg_ids: LegIds,
     by_id: HashMap<String, CallKey, foldhash::fast::RandomState>,
     by_call_id: HashMap<String, Vec<LegKey>, foldhash::fast::RandomState>,
     correlation: CorrelationIndex,
@@ -50,11 +50,31 @@ pub(crate) struct CallTable {
     streams: usize,
 }
 
+/// The ids of the legs: the number of the next id, and the key of each leg in the table.
+#[derive(Debug, Default)]
+struct LegIds {
+    next: u64,
+    keys: HashMap<LegId, LegKey, foldhash::fast::FixedState>,
+}
+
+impl LegIds {
+    /// Returns an id that no leg had before.
+    const fn take_next(&mut self) -> LegId {
+        self.next += 1;
+        LegId(self.next - 1)
+    }
+}
+
 /// Methods that only read the call table.
 impl CallTable {
     /// Returns the leg with a key; `None` if it was removed.
     pub(crate) fn leg(&self, leg: LegKey) -> Option<&Leg> {
         self.legs.get(leg).map(AsRef::as_ref)
+    }
+
+    /// Returns the leg with an id; `None` if it was removed.
+    pub(crate) fn leg_by_id(&self, id: LegId) -> Option<&Leg> {
+        self.leg(*self.leg_ids.keys.get(&id)?)
     }
 
     /// Returns the call with a key; `None` if it was removed.
@@ -190,11 +210,11 @@ impl CallTable {
 
     /// Adds a leg to a call, and to the indexes by Call-ID, headers and numbers.
     pub(crate) fn insert_leg(&mut self, call: CallKey, name: String, draft: LegDraft) -> LegKey {
-        let id = LegId(self.next_leg);
-        self.next_leg += 1;
+        let id = self.leg_ids.take_next();
         let call_id = draft.dialog.call_id().to_owned();
         let links = LegLinks::new(call, draft.machine_hop);
         let key = self.legs.insert(Box::new(Leg::new(id, name, links, draft)));
+        self.leg_ids.keys.insert(id, key);
         self.index_signalling(key);
         self.by_call_id.entry(call_id).or_default().push(key);
         self.enter(key, call);
@@ -276,6 +296,7 @@ impl CallTable {
     /// Removes a leg from the table. The leg must have been removed from all indexes.
     pub(crate) fn remove_leg(&mut self, leg: LegKey) -> Option<Leg> {
         let removed = self.legs.remove(leg)?;
+        self.leg_ids.keys.remove(&removed.id);
         self.streams -= removed.media.streams().len();
         if let Some(call) = self.calls.get_mut(removed.call()) {
             call.links.legs.retain(|other| *other != leg);

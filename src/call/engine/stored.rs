@@ -96,19 +96,11 @@ impl Engine {
     /// another call. If that call has ended, the name is empty. The pair still shows that the remaining leg has a
     /// relay.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
-        let mut names: Vec<(LegId, &str)> =
-            self.table.legs_of(conversation).map(|leg| (leg.id, leg.name.as_str())).collect();
-        let own = names.len();
-        let is_known = |id: LegId, names: &[(LegId, &str)]| names.iter().any(|(known, _)| *known == id);
-        let others: Vec<LegId> =
-            relays.iter().flat_map(|(a, b)| [*a, *b]).filter(|id| !is_known(*id, &names)).collect();
-        if !others.is_empty() {
-            let legs = self.table.legs().map(|(_, leg)| leg).filter(|leg| others.contains(&leg.id));
-            names.extend(legs.map(|leg| (leg.id, leg.name.as_str())));
-        }
-        let name_of = |id: LegId| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
-        let is_own = |pair: &&(LegId, LegId)| is_known(pair.0, &names[..own]) || is_known(pair.1, &names[..own]);
-        relays.iter().filter(is_own).map(|(a, b)| (name_of(*a), name_of(*b))).collect()
+        let leg_of = |id: LegId| self.table.leg_by_id(id);
+        let is_own = |id: LegId| leg_of(id).is_some_and(|leg| leg.call() == conversation);
+        let name_of = |id: LegId| leg_of(id).map_or_else(String::new, |leg| leg.name.clone());
+        let own = relays.iter().filter(|(a, b)| is_own(*a) || is_own(*b));
+        own.map(|(a, b)| (name_of(*a), name_of(*b))).collect()
     }
 
     /// Restores the call of a leg, and how the leg joined it.
