@@ -327,6 +327,14 @@ pub enum Decision {
     /// Loudness and pitch of the leg's sound in the seconds before this decision. They are stored only while it is
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
+    /// Number of blocks of voice of the leg that were compared with other legs, and that no other leg had. It replaces the
+    /// number before. As soon as another leg has such a block, it is 0.
+    VoiceBlocks {
+        /// Number of blocks that the caller's side sent.
+        caller: u32,
+        /// Number of blocks that the callee's side sent.
+        callee: u32,
+    },
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets
     /// in the spool file instead.
     Restart {

@@ -93,6 +93,15 @@ pub(crate) struct ProvenRelay {
     pub(crate) blocks: u32,
 }
 
+/// Result of the comparison of one packet.
+#[derive(Debug, Default)]
+pub(crate) struct ContentFindings {
+    /// Relays that are proven now, or proven better than before.
+    pub(crate) relays: Vec<ProvenRelay>,
+    /// Whether the number of compared blocks of the packet's leg has passed a multiple of [`STORED_STEP`].
+    pub(crate) is_count_due: bool,
+}
+
 /// Hashes of the voices of the compared streams, and the relays that equal hashes prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
@@ -204,14 +213,14 @@ impl ContentIndex {
         Some(StreamWatch { id, pt: voice.pt, block, until: at + WATCH_TIME })
     }
 
-    /// Compares the blocks of a voice packet with other streams. Adds newly proven relays to `found`. Returns false if
-    /// the comparison of this stream is over.
+    /// Compares the blocks of a voice packet with other streams. Adds the result to `found`. Returns false if the
+    /// comparison of this stream is over.
     pub(crate) fn handle_payload(
         &mut self,
         watch: StreamWatch,
         payload: &[u8],
         at: Timestamp,
-        found: &mut Vec<ProvenRelay>,
+        found: &mut ContentFindings,
     ) -> bool {
         if at > watch.until {
             self.end_watch(watch.id.get());
@@ -246,6 +255,17 @@ impl ContentIndex {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
 
+    /// Returns the numbers of a leg's compared blocks to be stored in the spool: zeros if another leg has some of these
+    /// blocks. The equal blocks are not stored, so that a later process would miss them.
+    pub(crate) fn unmatched_blocks(&self, leg: LegId) -> [u32; 2] {
+        self.legs.get(&leg).filter(|leg| leg.partners.is_empty()).map_or([0; 2], |leg| leg.voice_blocks)
+    }
+
+    /// Restores the number of a leg's compared blocks from the spool of an earlier process.
+    pub(crate) fn restore_voice_blocks(&mut self, leg: LegId, blocks: [u32; 2]) {
+        self.legs.entry(leg).or_default().voice_blocks = blocks;
+    }
+
     /// Returns the number of streams that are being compared, and the number of pairs of legs with equal blocks.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.watches.len(), self.pairs.len())
@@ -270,7 +290,7 @@ impl ContentIndex {
 
     /// Compares one block of a stream's voice with the stored blocks of other streams. Returns false if the stream
     /// needs no further comparison.
-    fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut Vec<ProvenRelay>) -> bool {
+    fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut ContentFindings) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
         let recurs = watch.recent.contains(&tag);
@@ -280,6 +300,7 @@ impl ContentIndex {
         if !recurs && let Some(leg) = self.legs.get_mut(&watch.ends.leg) {
             let blocks = &mut leg.voice_blocks[watch.ends.sender.channel()];
             *blocks = blocks.saturating_add(1);
+            found.is_count_due |= *blocks <= MAX_STORED_BLOCKS && blocks.is_multiple_of(STORED_STEP);
         }
         let Bucket(entries) = &mut self.buckets[hash as usize % BUCKETS];
         let is_fresh = |entry: &BlockSeen| entry.before != 0 && now_ms.wrapping_sub(entry.at_ms) <= KEPT_MS;
@@ -312,7 +333,7 @@ impl ContentIndex {
             if delay_ms <= RELAY_WINDOW_MS
                 && let (_, Some(last), Some(own)) = ends
             {
-                found.extend(self.match_block(last, own, delay_ms, at));
+                found.relays.extend(self.match_block(last, own, delay_ms, at));
             }
         }
         self.end_spent_watch(id, goes_on);
@@ -481,6 +502,10 @@ fn is_selected(block: &[u8]) -> bool {
 const BUCKETS: usize = 16_384;
 /// Value that marks a block that cannot prove a relay. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;
+/// Number of compared blocks of one side after which their number is stored in the spool again.
+const STORED_STEP: u32 = 8;
+/// Greatest number of compared blocks of one side that is stored in the spool. More blocks show nothing new.
+const MAX_STORED_BLOCKS: u32 = 96;
 /// Number of blocks after which a comparison is over: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
 /// Usual duration of a comparison if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.

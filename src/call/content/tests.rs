@@ -37,7 +37,7 @@ impl Streams {
             .flat_map(|n| self.watches.iter().enumerate().map(move |(w, (_, _, delay))| (n * 20 + delay, w, n)))
             .collect();
         order.sort_unstable();
-        let mut found = Vec::new();
+        let mut found = ContentFindings::default();
         for (ms, w, n) in order {
             let (watch, seed, _) = self.watches[w];
             let at = BEGIN.offset(ms * 1_000_000);
@@ -47,7 +47,7 @@ impl Streams {
                 self.watches[w].0 = None;
             }
         }
-        found
+        found.relays
     }
 }
 
@@ -177,7 +177,7 @@ fn a_late_copy_is_no_relay() {
 fn packets_of_another_length_find_each_other() {
     let mut world = Streams::new(&two_legs(5)[..2]);
     let voice: Vec<u8> = (0..100).flat_map(|n| speech(1, n)).collect();
-    let mut found = Vec::new();
+    let mut found = ContentFindings::default();
     let mut events: Vec<(i64, usize, &[u8])> = Vec::new();
     events.extend(voice.chunks(160).enumerate().map(|(n, p)| (n as i64 * 20, 0, p)));
     events.extend(voice.chunks(240).enumerate().map(|(n, p)| (n as i64 * 30 + 15, 1, p)));
@@ -190,7 +190,7 @@ fn packets_of_another_length_find_each_other() {
             }
         }
     }
-    assert_eq!(found.len(), 1, "20 ms and 30 ms: {found:?}");
+    assert_eq!(found.relays.len(), 1, "20 ms and 30 ms: {:?}", found.relays);
 }
 
 #[test]

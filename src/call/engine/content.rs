@@ -5,8 +5,11 @@
 
 use std::time::Duration;
 
-use crate::call::content::{ContentIndex, ProvenRelay, SketchedVoice, StreamEnds, StreamWatch, USUAL_WATCH};
+use crate::call::content::{
+    ContentFindings, ContentIndex, ProvenRelay, SketchedVoice, StreamEnds, StreamWatch, USUAL_WATCH,
+};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
@@ -172,16 +175,36 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         // An empty list allocates no memory, and most packets prove no relay.
-        let mut relays = Vec::new();
-        if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut relays)
+        let mut found = ContentFindings::default();
+        if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut found)
             && let Some(stream) =
                 self.table.leg_mut(stream.slot).and_then(|leg| leg.media.streams_mut().get_mut(stream.index))
         {
             stream.watch = None;
         }
-        for relay in relays {
+        if found.is_count_due {
+            self.store_voice_blocks(stream.slot, at, sink);
+        }
+        for relay in found.relays {
             self.apply(self.correlator().decide_relay(relay), sink);
             self.note_relay(relay, sink);
+        }
+    }
+
+    /// Writes the number of a leg's compared blocks to the spool of the leg, if no other leg has such a block. A later
+    /// process may have to know that the voice was compared.
+    fn store_voice_blocks(&self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
+        let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open()) else { return };
+        let [caller, callee] = self.kept.content.index.unmatched_blocks(leg.id);
+        sink.decide(leg.id, at, &Decision::VoiceBlocks { caller, callee });
+    }
+
+    /// Restores the number of a leg's compared blocks from its spool.
+    pub(super) fn restore_voice_blocks(&mut self, slot: LegKey, blocks: [u32; 2]) {
+        match self.table.leg_mut(slot) {
+            Some(leg) if leg.is_closed() => leg.media.note_voice_blocks(blocks),
+            Some(leg) => self.kept.content.index.restore_voice_blocks(leg.id, blocks),
+            None => {}
         }
     }
 

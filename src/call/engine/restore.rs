@@ -168,6 +168,7 @@ impl Engine {
             Decision::Conversation(state) => self.restore_call(conversation, state),
             Decision::Refer(request) => self.restore_referral(slot, request),
             Decision::Outline(piece) => leg.media.restore_outline(piece),
+            Decision::VoiceBlocks { caller, callee } => self.restore_voice_blocks(slot, [*caller, *callee]),
             Decision::Relate { conversation: other, by } => {
                 if let Some(call) = self.table.call_mut(conversation) {
                     call.add_relation(RelationRecord::new(other, *by));

@@ -474,6 +474,7 @@ impl<'a> RestoreSequence<'a> {
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{
         Clock, Conversation, FurtherLine, Join, Outline, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
+        VoiceBlocks,
     };
     matches!(
         decision,
@@ -483,6 +484,7 @@ const fn is_needed(decision: &Decision) -> bool {
             | Conversation(_)
             | Refer(_)
             | Outline(_)
+            | VoiceBlocks { .. }
             | Relate { .. }
             | Stream { .. }
             | StreamOrigin { .. }
