@@ -3,7 +3,7 @@
 use crate::call::content::{SketchedVoice, VoiceSketch};
 use crate::call::decision::OutlinePiece;
 use crate::call::record::Side;
-use crate::call::sound_outline::SoundOutline;
+use crate::call::sound_outline::{RestOfSound, SoundOutline};
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::voice_prints::VoicePrints;
 use crate::net::{Endpoint, Ssrc};
@@ -171,6 +171,11 @@ impl LegMedia {
     /// Begins to add the packets of the next seconds to the outline of the leg's sound.
     pub(crate) fn begin_outline(&mut self, at: Timestamp) {
         self.outline.get_or_insert_default().listen(at);
+    }
+
+    /// Returns the sound of the leg from a moment on, as its outline shows it.
+    pub(crate) fn rest_since(&self, at: Timestamp) -> RestOfSound {
+        self.outline.as_ref().map_or(RestOfSound::Speech, |outline| outline.rest_since(at))
     }
 
     /// Removes the outline of the leg's sound.

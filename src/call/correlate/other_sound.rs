@@ -15,6 +15,7 @@ use crate::call::correlation_rule::EvidenceStrength;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
+use crate::call::sound_outline::RestOfSound;
 
 impl Correlator<'_> {
     /// Returns the legs of an ended call with sound that the recording lacks, in groups that carry the same sound.
@@ -47,13 +48,31 @@ impl Correlator<'_> {
     }
 
     /// Returns the legs of an ended call with sound of both sides and later media than the recorded leg. The last media
-    /// must be at least a second later.
+    /// must be at least a second later. Returns none if the later sound is only a tone or silence.
     pub(crate) fn legs_heard_after_recording(&self, call: CallKey) -> Vec<LegKey> {
         let Some(recorded) = self.recorded_leg(call) else { return Vec::new() };
         let times = |leg: &Leg| leg.media.last_at().zip(recorded.media.last_at());
         let goes_on = |leg: &Leg| times(leg).is_some_and(|(own, end)| own.since(end) >= LEAST_SOUND);
         let is_heard = |key: &&LegKey| self.table.leg(**key).is_some_and(|leg| is_conversation(leg) && goes_on(leg));
-        self.table.keys_of(call).iter().filter(is_heard).copied().collect()
+        let legs: Vec<LegKey> = self.table.keys_of(call).iter().filter(is_heard).copied().collect();
+        let is_spoken = |rest: RestOfSound| rest == RestOfSound::Speech;
+        if self.rests_after_recording(call, &legs).any(is_spoken) { legs } else { Vec::new() }
+    }
+
+    /// Returns whether a PBX plays a busy or reorder tone on all these legs since the end of the recorded leg.
+    pub(crate) fn have_only_tones(&self, call: CallKey, legs: &[LegKey]) -> bool {
+        self.rests_after_recording(call, legs).all(|rest| rest == RestOfSound::Tone)
+    }
+
+    /// Returns the sounds of legs after the end of the recorded leg.
+    fn rests_after_recording<'a>(
+        &'a self,
+        call: CallKey,
+        legs: &'a [LegKey],
+    ) -> impl Iterator<Item = RestOfSound> + use<'a> {
+        let end = self.recorded_leg(call).and_then(|leg| leg.media.last_at());
+        let rest = move |leg: &Leg| end.map_or(RestOfSound::Speech, |end| leg.media.rest_since(end));
+        legs.iter().filter_map(|key| self.table.leg(*key)).map(rest)
     }
 
     /// Returns the leg that supplies the sound of the recording; `None` if no leg has media.

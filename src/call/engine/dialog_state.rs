@@ -19,6 +19,7 @@ impl Engine {
         }
         if has_ended {
             self.table.unroute(slot);
+            self.outline_rest(slot);
         }
         if is_answered || has_ended {
             self.apply(self.correlator().decide_leg(slot, LegMoment::AnsweredOrEnded), sink);

@@ -17,9 +17,35 @@ impl Engine {
             return;
         }
         let is_doubtful = self.correlator().has_doubtful_leg(conversation);
+        let has_rest = self.table.legs_of(conversation).any(|leg| leg.dialog.ended().is_some());
         for slot in self.table.keys_of(conversation).to_vec() {
-            self.outline_leg(slot, is_doubtful);
+            if is_doubtful {
+                self.begin_outline(slot);
+            } else if !has_rest {
+                self.drop_outline(slot);
+            }
         }
+    }
+
+    /// Begins to measure the sound of the other legs of a call when a leg has ended. It may be the rest of a
+    /// conversation, or a busy tone.
+    pub(super) fn outline_rest(&mut self, ended: LegKey) {
+        if let Some(call) = self.table.leg(ended).map(Leg::call) {
+            self.outline_rest_of(call);
+        }
+    }
+
+    /// Does the same as [`Engine::outline_rest`] for a call. Does nothing if no leg of the call has ended.
+    pub(super) fn outline_rest_of(&mut self, call: CallKey) {
+        let has_ended = |leg: &Leg| leg.dialog.ended().is_some();
+        if self.earlier.restore.is_reading() || self.table.is_lone(call) || !self.table.legs_of(call).any(has_ended) {
+            return;
+        }
+        let goes_on = |slot: &LegKey| {
+            self.table.leg(*slot).is_some_and(|leg| leg.dialog.ended().is_none() && leg.dialog.answered.is_some())
+        };
+        let rest: Vec<LegKey> = self.table.keys_of(call).iter().copied().filter(goes_on).collect();
+        rest.into_iter().for_each(|slot| self.begin_outline(slot));
     }
 
     /// Begins to measure the sound of all legs of a doubtful call if this leg has sound of both sides, but no answer.
@@ -48,12 +74,16 @@ impl Engine {
         }
     }
 
-    fn outline_leg(&mut self, slot: LegKey, is_doubtful: bool) {
+    fn begin_outline(&mut self, slot: LegKey) {
         let now = self.clock.now;
-        let Some(leg) = self.table.leg_mut(slot) else { return };
-        match is_doubtful {
-            true => leg.media.begin_outline(now),
-            false => leg.media.drop_outline(),
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.media.begin_outline(now);
+        }
+    }
+
+    fn drop_outline(&mut self, slot: LegKey) {
+        if let Some(leg) = self.table.leg_mut(slot) {
+            leg.media.drop_outline();
         }
     }
 }

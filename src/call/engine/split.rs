@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 impl Engine {
     /// Moves the legs that still have media after the end of their call to a new call. Does nothing if the recording of
-    /// a related live call has their sound.
+    /// a related live call has their sound, or if the PBX only plays a busy tone on them.
     ///
     /// E.g. a call is transferred to a leg that the mirror port does not show. Then no other call has this sound.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -27,13 +27,14 @@ impl Engine {
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
         let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max();
-        if heard.is_some_and(|heard| !self.has_anchor_at(call, heard)) {
+        let is_unheard = heard.is_some_and(|heard| !self.has_anchor_at(call, heard));
+        if is_unheard && !self.correlator().have_only_tones(conversation, &slots) {
             self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         }
     }
 
     /// Moves the legs that were heard after the end of the recording to a new call, if a REFER transferred the ended
-    /// call. Returns the new call. Does nothing if the recording of a related call has their sound.
+    /// call. Returns the new call. Does nothing if the recording of a related call has their sound, or if nobody talks.
     ///
     /// E.g. an extension connects its caller with the party of a consultation call and hangs up, while the mirror port
     /// does not show the trunk. Then the caller talks on the leg of the consultation.

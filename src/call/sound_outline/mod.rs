@@ -12,11 +12,14 @@
 //! - Each point is stored in the spool once, so that an outline survives a restart (module [`piece`]).
 
 mod piece;
+mod rest;
 
 use std::time::Duration;
 
 use crate::call::record::Side;
 use crate::time::Timestamp;
+
+pub(crate) use rest::RestOfSound;
 
 /// Loudness and pitch of both sides of a leg in tenths of a second, in order of time.
 #[derive(Clone, Debug, Default)]

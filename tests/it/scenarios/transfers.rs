@@ -5,7 +5,7 @@ use callspan::call::record::{CallOutcome, EndedBy, Side};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{ConsultationOnHold, DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
-use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
+use crate::support::scenario::{BUSY_TONE, DialogId, MessageChange, SILENCE, Scene, ScenePhone, at};
 
 fn refer_to_replaces(scene: &Scene, target: &str, replaced: DialogId, to_tag_first: usize) -> String {
     let dialog = scene.get(replaced);
@@ -205,6 +205,40 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     hears(after, (1, 3), talks, ended);
     let consultation = call_of(&played, &office.scene, c);
     assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
+}
+
+/// Makes an attended transfer by REFER in an office whose trunk is not mirrored. 200 connects its caller with 201 and hangs
+/// up. From then on, both sides of the leg of 201 send these voices for `ms`. Returns the number of records.
+fn records_of_transfer_with_rest(voices: [u8; 2], ms: i64) -> usize {
+    let mut office = Office { scene: Scene::speaking(), ..Office::new() };
+    let b = office.rings_200();
+    office.scene.connect(b);
+    office.scene.talk(b, 3_000);
+    office.scene.hold(b, Side::Callee);
+    let c = office.scene.leg(&mut office.e200, &mut office.pbx, ["200", "201"]);
+    let d = office.scene.leg(&mut office.pbx, &mut office.e201, ["200", "201"]);
+    let scene = &mut office.scene;
+    scene.connect_through(c, d, 1_000);
+    scene.bridge(c, d, 4_000);
+    let target = refer_to_replaces(scene, "201@10.0.0.9", c, 1);
+    scene.refer(b, Side::Callee, &target);
+    scene.bye(b, Side::Callee);
+    scene.bye(c, Side::Caller);
+    scene.sound(&[(voices[0], d, Side::Caller), (voices[1], d, Side::Callee)], ms);
+    scene.bye(d, Side::Caller);
+    play(scene).calls.len()
+}
+
+#[test]
+fn a_busy_tone_after_a_transfer_is_no_record() {
+    for (voices, ms) in [([BUSY_TONE, 3], 2_000), ([BUSY_TONE, 3], 8_000), ([BUSY_TONE, SILENCE], 4_000)] {
+        assert_eq!(records_of_transfer_with_rest(voices, ms), 2, "{voices:?} for {ms} ms");
+    }
+    assert_eq!(records_of_transfer_with_rest([SILENCE, SILENCE], 3_000), 2);
+    // Speech stays recorded, also if only one side speaks, or if two tones stand for two voices.
+    for (voices, ms) in [([1, 3], 1_500), ([1, 3], 9_000), ([SILENCE, 3], 3_000), ([BUSY_TONE, BUSY_TONE], 4_000)] {
+        assert_eq!(records_of_transfer_with_rest(voices, ms), 3, "{voices:?} for {ms} ms");
+    }
 }
 
 /// Sends a NOTIFY about the REFER of this dialog. It reports `status` as the response of the transfer target.

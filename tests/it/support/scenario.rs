@@ -531,6 +531,13 @@ impl Scene {
         let header = out[..12].try_into().expect("the RTP header has 12 bytes");
         self.spoken.insert((flow.0, flow.1, header), voice);
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
+        if let BUSY_TONE | SILENCE = voice {
+            out.extend(
+                (now_ms * 8..(now_ms + samples_ms) * 8)
+                    .map(|n| 0xD5 ^ if voice == BUSY_TONE { busy_tone(n) } else { 0 }),
+            );
+            return self.raw(flow.0, flow.1, out);
+        }
         for ms in now_ms..now_ms + samples_ms {
             // The sound is a square wave of 1 kHz. Its amplitude shows voice and slot.
             let slot = ms.div_euclid(SLOT_MS);
@@ -548,6 +555,18 @@ impl Scene {
         self.raw(flow.0, flow.1, out);
     }
 }
+
+/// Returns the A-law code of a sample of a busy tone, without inverted bits: 425 Hz, 0.35 s on and 0.35 s off.
+fn busy_tone(sample: i64) -> u8 {
+    let is_on = sample.rem_euclid(5_600) < 2_800;
+    let is_negative = sample * 850 / 8_000 % 2 == 0;
+    if is_on { 60 | u8::from(is_negative) << 7 } else { 0 }
+}
+
+/// Voice that is a busy tone.
+pub const BUSY_TONE: u8 = 254;
+/// Voice that says nothing.
+pub const SILENCE: u8 = 253;
 
 /// Returns the A-law magnitude of a voice in a slot. There are eight voices, and the values repeat after eight slots
 /// (1.6 s).

@@ -1,0 +1,119 @@
+//! Sound of a leg after the end of its call: speech, or a tone that the PBX plays until the telephone hangs up.
+
+use std::time::Duration;
+
+use crate::call::record::Side;
+use crate::call::sound_outline::{LOUD_DB, SideSound, SoundOutline, TENTH_NS};
+use crate::time::Timestamp;
+
+/// Sound of a leg from a moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestOfSound {
+    /// Somebody may talk, or the sound was not measured.
+    Speech,
+    /// One side sends a busy or reorder tone, so nobody talks with the other side.
+    Tone,
+    /// Both sides are silent.
+    Silence,
+}
+
+impl SoundOutline {
+    /// Returns the sound from a moment on. The first fraction of a second may have the last words before it, and is left
+    /// out.
+    pub(crate) fn rest_since(&self, at: Timestamp) -> RestOfSound {
+        let first = (at + LAST_WORDS).as_nanos().div_euclid(TENTH_NS) + 1;
+        let begins_in_time = self.points.first().is_some_and(|point| point.tenth <= first + LATE_TENTHS);
+        if !begins_in_time {
+            return RestOfSound::Speech;
+        }
+        let [caller, callee] = [Side::Caller, Side::Callee].map(|side| SideRest::of(self, side, first));
+        match (caller, callee) {
+            (SideRest::Silence, SideRest::Silence) => RestOfSound::Silence,
+            // Two tones are no busy tone that a PBX plays to a telephone.
+            (SideRest::Tone, SideRest::Tone) => RestOfSound::Speech,
+            (SideRest::Tone, _) | (_, SideRest::Tone) => RestOfSound::Tone,
+            _ => RestOfSound::Speech,
+        }
+    }
+}
+
+/// Sound of one side from a moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SideRest {
+    Sound,
+    Tone,
+    Silence,
+}
+
+impl SideRest {
+    fn of(outline: &SoundOutline, side: Side, first: i64) -> Self {
+        let mut loud = Vec::new();
+        for point in outline.points.iter().filter(|point| point.tenth >= first) {
+            match point.sides[side.channel()] {
+                Some(SideSound::Unmeasured) => return Self::Sound,
+                Some(SideSound::Measured { db, crossings }) if db >= LOUD_DB => {
+                    loud.push(LoudTenth { tenth: point.tenth, db: f64::from(db), crossings: f64::from(crossings) });
+                }
+                _ => {}
+            }
+        }
+        if loud.is_empty() {
+            Self::Silence
+        } else if is_signal_tone(&loud) {
+            Self::Tone
+        } else {
+            Self::Sound
+        }
+    }
+}
+
+/// A tenth of a second with a loud sound of one side.
+struct LoudTenth {
+    tenth: i64,
+    db: f64,
+    crossings: f64,
+}
+
+/// Returns whether sounds are a busy or reorder tone (ITU-T E.180): one pitch at one level, switched on and off in time.
+///
+/// The tone may be on for a part of a tenth of a second only. Then its mean amplitude and its zero crossings are smaller
+/// by the same factor.
+fn is_signal_tone(loud: &[LoudTenth]) -> bool {
+    let level = loud.iter().map(|point| point.db).fold(0.0, f64::max);
+    let full: Vec<&LoudTenth> = loud.iter().filter(|point| point.db >= level - FULL_DB).collect();
+    let pitch = full.iter().map(|point| point.crossings).sum::<f64>() / full.len().max(1) as f64;
+    let fits = |point: &&LoudTenth| {
+        let expected = pitch * 10_f64.powf((point.db - level) / 20.0);
+        (point.crossings - expected).abs() <= PITCH_STEP + PITCH_TOLERANCE * expected
+    };
+    let runs: Vec<&[LoudTenth]> = loud.chunk_by(|a, b| b.tenth == a.tenth + 1).collect();
+    // The first and the last run may be cut off.
+    let whole = runs.get(1..runs.len().saturating_sub(1)).unwrap_or_default();
+    let longest = runs.iter().map(|run| run.len()).max().unwrap_or_default();
+    let is_in_time = longest <= LONGEST_BEEP && whole.iter().all(|run| run.len() + 1 >= longest);
+    full.len() >= LEAST_FULL
+        && TONE_PITCH.contains(&pitch)
+        && loud.iter().filter(fits).count() * 10 >= loud.len() * 9
+        && runs.len() >= LEAST_BEEPS
+        && is_in_time
+}
+
+/// Time after the end of a call within which the last words are still heard.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Maximum time by which an outline may begin later than the rest of the sound, in tenths of a second.
+const LATE_TENTHS: i64 = 5;
+/// Maximum difference of the level of a tone from its greatest level, dB, while the tone is on for a whole tenth of a
+/// second. The two frequencies of a tone interfere.
+const FULL_DB: f64 = 3.0;
+/// Minimum number of tenths of a second in which a tone is on all the time.
+const LEAST_FULL: usize = 4;
+/// Zero crossings of 255 samples of a signal tone at 8 kHz: 350 to 650 Hz.
+const TONE_PITCH: std::ops::RangeInclusive<f64> = 22.0..=42.0;
+/// Difference of zero crossings that comes from the length of a measured block.
+const PITCH_STEP: f64 = 3.0;
+/// Maximum further difference of the zero crossings of a tone, as a part of the expected number.
+const PITCH_TOLERANCE: f64 = 0.15;
+/// Minimum number of beeps of a tone.
+const LEAST_BEEPS: usize = 2;
+/// Maximum length of a beep, in tenths of a second. The beeps of a busy tone last 0.1 to 0.66 s.
+const LONGEST_BEEP: usize = 8;
