@@ -167,24 +167,35 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
-/// Records a call of two legs. The first leg lacks packets 20 to 79 of the callee, the second leg lacks none and ended
-/// `earlier_ms` before the first. Returns which legs were rendered, and the record.
-fn rendered_with_gap(earlier_ms: f64) -> (Vec<bool>, CallRecord) {
+/// Returns a leg of 6 s, of which the mirror lost the packets `lost` of the callee.
+fn leg_without(lost: std::ops::Range<u16>) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
     for side in [Side::Caller, Side::Callee] {
         let stream = spool.stream(at_ms(0.0), side);
         spool.payload(at_ms(0.0), stream, 0, Some(format_of("PCMU", 8_000)));
-        for n in (0..100_u16).filter(|n| side == Side::Caller || !(20..80).contains(n)) {
+        for n in (0..300_u16).filter(|n| side == Side::Caller || !lost.contains(n)) {
             let rtp = TestRtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
             spool.rtp(at_ms(20.0 * f64::from(n)), (stream, side), rtp);
         }
     }
-    spool.end(at_ms(2_000.0));
-    let (mut ended, spools) = call(vec![(spool.source(), true), (leg(&BOTH), true)]);
-    for (leg, end) in ended.record.legs.iter_mut().zip([2_000.0, 2_000.0 - earlier_ms]) {
+    spool.end(at_ms(6_000.0));
+    spool.source()
+}
+
+/// Returns a call of two legs. The second leg ended `earlier_ms` before the first.
+fn call_with_gap(legs: [LegSource; 2], earlier_ms: f64) -> (EndedCall, TestSpools) {
+    let (mut ended, spools) = call(legs.map(|leg| (leg, true)).into());
+    for (leg, end) in ended.record.legs.iter_mut().zip([6_000.0, 6_000.0 - earlier_ms]) {
         (leg.answered_at, leg.ended_at) = (Some(at_ms(0.0)), Some(at_ms(end)));
     }
+    (ended, spools)
+}
+
+/// Records a call of two legs, of which the first lacks the packets 20 to 279. Returns which legs were rendered, and the
+/// record.
+fn rendered_with_gap(other: LegSource, earlier_ms: f64) -> (Vec<bool>, CallRecord) {
+    let (ended, spools) = call_with_gap([leg_without(20..280), other], earlier_ms);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();
     (record.legs.iter().map(|leg| leg.rendered).collect(), record)
@@ -192,12 +203,15 @@ fn rendered_with_gap(earlier_ms: f64) -> (Vec<bool>, CallRecord) {
 
 #[test]
 fn leg_without_the_gap_of_the_first_leg_is_rendered() {
-    let (legs, record) = rendered_with_gap(0.0);
+    let (legs, record) = rendered_with_gap(leg_without(0..0), 0.0);
     assert_eq!(legs, [false, true]);
     let reason = record.verdict_reason.unwrap();
     assert!(reason.contains("lost a second or more"), "{reason}");
     // The second leg was over before the first, so it may lack the end of the call.
-    let (legs, _) = rendered_with_gap(1_500.0);
+    let (legs, _) = rendered_with_gap(leg_without(0..0), 1_500.0);
+    assert_eq!(legs, [true, false]);
+    // The second leg has a gap as well, although a smaller one.
+    let (legs, _) = rendered_with_gap(leg_without(100..200), 0.0);
     assert_eq!(legs, [true, false]);
 }
 
