@@ -23,6 +23,31 @@ pub(super) struct DoubtfulLeg {
     key: LegKey,
     /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
     effects: Vec<LegKey>,
+    /// Agreement with a leg that is not among the effects and was answered together with this leg.
+    moments: MomentAgreement,
+}
+
+/// Number of moments at which two legs of a call did the same: their answers, and their ends.
+///
+/// A PBX passes both on, but two calls may also be answered, or end, together by chance. So the more moments agree, the
+/// more must be heard before a leg counts as the leg of another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum MomentAgreement {
+    Neither,
+    Answer,
+    End,
+    Both,
+}
+
+impl MomentAgreement {
+    fn of(a: &Leg, b: &Leg) -> Self {
+        match (are_answered_together(a, b), have_ended_together(a, b)) {
+            (false, false) => Self::Neither,
+            (true, false) => Self::Answer,
+            (false, true) => Self::End,
+            (true, true) => Self::Both,
+        }
+    }
 }
 
 impl DoubtfulLeg {
@@ -67,10 +92,10 @@ impl Correlator<'_> {
         // The legs that this leg caused are answered together with it even if it belongs to another call. So they
         // confirm nothing.
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
-        let confirms = |other: &LegKey| {
-            !effects.contains(other) && self.table.leg(*other).is_some_and(|other| are_answered_together(leg, other))
-        };
-        (!keys.iter().any(confirms)).then_some(DoubtfulLeg { key, effects })
+        let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
+        let together = others.filter(|other| are_answered_together(leg, other));
+        let moments = together.map(|other| MomentAgreement::of(leg, other)).max().unwrap_or(MomentAgreement::Neither);
+        Some(DoubtfulLeg { key, effects, moments })
     }
 
     /// Returns whether a group of legs has sound that the recording lacks and that may belong to another call. Either
@@ -85,19 +110,27 @@ impl Correlator<'_> {
         let is_caused_by_group = |doubt: &DoubtfulLeg| {
             self.table.leg(doubt.key).is_some_and(|effect| group.members().any(|cause| is_caused_by(effect, cause)))
         };
-        let is_in_doubt = doubts.iter().any(|doubt| {
+        let is_in_doubt = |doubt: &&DoubtfulLeg| {
             doubt.concerns(group, recorded) || doubt.concerns(recorded, group) && is_caused_by_group(doubt)
-        });
-        let are_together = |own: &Leg| {
-            recorded.members().any(|other| are_answered_together(own, other) || have_ended_together(own, other))
         };
-        if !is_in_doubt || group.members().any(are_together) || !group.members().any(has_sound) {
-            return false;
-        }
-        let found: Vec<SoundLikeness> = group.members().map(|leg| likeness(leg, anchor)).collect();
-        let lasts_longer = || group.members().any(|leg| goes_on_after(leg, anchor));
-        let is_other = || lasts_longer() || group.is_unmatched_beside(recorded, anchor);
-        !found.contains(&SoundLikeness::Same) && (found.contains(&SoundLikeness::Different) || is_other())
+        let vouching = doubts.iter().filter(is_in_doubt).map(|doubt| doubt.moments).max();
+        let Some(vouching) = vouching.filter(|_| group.members().any(has_sound)) else { return false };
+        let moments = group.members().flat_map(|own| recorded.members().map(|other| MomentAgreement::of(own, other)));
+        let found: Vec<[SoundLikeness; 2]> = group.members().map(|leg| likeness(leg, anchor)).collect();
+        let has = |wanted: SoundLikeness| found.iter().flatten().any(|side| *side == wanted);
+        let is_unlike = |sides: &[SoundLikeness; 2]| *sides == [SoundLikeness::Different; 2];
+        !has(SoundLikeness::Same)
+            && match moments.max().unwrap_or(vouching).max(vouching) {
+                MomentAgreement::Both => found.iter().any(is_unlike),
+                MomentAgreement::End => has(SoundLikeness::Different),
+                MomentAgreement::Answer => has(SoundLikeness::Different) || group.is_unmatched_beside(recorded, anchor),
+                MomentAgreement::Neither => {
+                    has(SoundLikeness::Different)
+                        || has(SoundLikeness::Missing)
+                        || group.members().any(|leg| goes_on_after(leg, anchor))
+                        || group.is_unmatched_beside(recorded, anchor)
+                }
+            }
     }
 
     /// Returns the legs of `group`, which has other sound than the recording, and the further legs that must stay with
@@ -139,26 +172,26 @@ fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
         && at.zip(ended).is_some_and(|(at, ended)| ended >= at && ended.since(at) <= PBX_REACTION)
 }
 
-/// Compares the sound of a leg with the sound of the recorded leg. If one machine is between the two legs, the same
+/// Compares both sides of a leg with the sound of the recorded leg. If one machine is between the two legs, the same
 /// sides have the same voice. Otherwise, and in a recording session (SIPREC), the sides may also be swapped.
-fn likeness(leg: &Leg, anchor: &Leg) -> SoundLikeness {
-    let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return SoundLikeness::Unknown };
+fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
+    let unknown = [SoundLikeness::Unknown; 2];
+    let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return unknown };
     let compare = |is_straight: bool| {
-        let found = [Side::Caller, Side::Callee].map(|side| {
+        [Side::Caller, Side::Callee].map(|side| {
             let other_side = if is_straight { side } else { side.other() };
             own.compare(side, other, other_side)
-        });
-        let first = |wanted: SoundLikeness| found.contains(&wanted).then_some(wanted);
-        first(SoundLikeness::Same).or(first(SoundLikeness::Different)).unwrap_or(SoundLikeness::Unknown)
+        })
     };
     let is_session = leg.is_recording_session() || anchor.is_recording_session();
     if machine_between(leg, anchor).is_some() && !is_session {
         return compare(true);
     }
+    let is_other = |side: &SoundLikeness| matches!(side, SoundLikeness::Different | SoundLikeness::Missing);
     match (compare(true), compare(false)) {
-        (SoundLikeness::Same, _) | (_, SoundLikeness::Same) => SoundLikeness::Same,
-        (SoundLikeness::Different, SoundLikeness::Different) => SoundLikeness::Different,
-        _ => SoundLikeness::Unknown,
+        (found, _) | (_, found) if found.contains(&SoundLikeness::Same) => found,
+        (straight, crossed) if straight.iter().any(is_other) && crossed.iter().any(is_other) => straight,
+        _ => unknown,
     }
 }
 

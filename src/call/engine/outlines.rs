@@ -17,7 +17,7 @@ impl Engine {
             return;
         }
         let is_doubtful = self.correlator().has_doubtful_leg(conversation);
-        let has_rest = self.table.legs_of(conversation).any(|leg| leg.dialog.ended().is_some());
+        let has_rest = self.table.legs_of(conversation).any(is_over);
         for slot in self.table.keys_of(conversation).to_vec() {
             if is_doubtful {
                 self.begin_outline(slot);
@@ -35,10 +35,9 @@ impl Engine {
         }
     }
 
-    /// Does the same as [`Engine::outline_rest`] for a call. Does nothing if no leg of the call has ended.
+    /// Does the same as [`Engine::outline_rest`] for a call. Does nothing if no answered leg of the call has ended.
     pub(super) fn outline_rest_of(&mut self, call: CallKey) {
-        let has_ended = |leg: &Leg| leg.dialog.ended().is_some();
-        if self.earlier.restore.is_reading() || self.table.is_lone(call) || !self.table.legs_of(call).any(has_ended) {
+        if self.earlier.restore.is_reading() || self.table.is_lone(call) || !self.table.legs_of(call).any(is_over) {
             return;
         }
         let goes_on = |slot: &LegKey| {
@@ -86,4 +85,9 @@ impl Engine {
             leg.media.drop_outline();
         }
     }
+}
+
+/// Returns whether a leg was answered and has ended.
+fn is_over(leg: &Leg) -> bool {
+    leg.dialog.answered.is_some() && leg.dialog.ended().is_some()
 }

@@ -36,8 +36,10 @@ pub(crate) struct SoundOutline {
 pub(crate) enum SoundLikeness {
     /// Both are the same sound.
     Same,
-    /// The sounds differ, or nothing was sent on the other leg at the time of this sound.
+    /// The sounds differ.
     Different,
+    /// The first sound was heard for seconds in which the second leg sent nothing.
+    Missing,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
 }
@@ -135,8 +137,8 @@ impl SoundOutline {
         match (same, all) {
             // By chance, one window of two different speeches may look alike. So two windows must match.
             (2.., _) => SoundLikeness::Same,
-            _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Different,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
+            _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Missing,
             _ => SoundLikeness::Unknown,
         }
     }

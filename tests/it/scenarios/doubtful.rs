@@ -68,6 +68,71 @@ fn a_stranger_whose_answer_the_mirror_lost_has_a_record() {
     assert_eq!(found, [(2, true), (2, true)]);
 }
 
+/// The mirror shows half of each of two calls of one number. One half is the leg of a caller in the voice menu. The other
+/// half is the leg of 200, which talks with a stranger. The answers are `gap` ms apart, and the legs last so many ms.
+fn halves_answered_together(number: &str, gap: i64, [first, second]: [i64; 2]) -> Scene {
+    let mut office = Office { outside: ScenePhone::new(number, 1), ..office() };
+    let a = office.inbound();
+    let b = office.scene.leg(&mut office.pbx, &mut office.e200, [number, "200"]);
+    let scene = &mut office.scene;
+    scene.invite_and_ring(a);
+    scene.invite_and_ring(b);
+    scene.wait(1_000);
+    scene.answer(a);
+    scene.wait(gap);
+    scene.answer(b);
+    let both = first.min(second);
+    menu_beside_stranger(scene, a, &[b], both);
+    let legs = if first < second { [a, b] } else { [b, a] };
+    scene.bye(legs[0], Side::Caller);
+    let rest = first.max(second) - both;
+    match legs[1] == a {
+        true => scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], rest),
+        false => scene.sound(&[(4, b, Side::Caller), (2, b, Side::Callee)], rest),
+    }
+    scene.bye(legs[1], Side::Caller);
+    office.scene
+}
+
+#[test]
+fn two_calls_answered_at_one_moment_keep_their_sound() {
+    for number in ["anonymous", OUTSIDE] {
+        for gap in [0, 50, 150, 250] {
+            // The last two end together. So only what is heard decides, and it needs six seconds.
+            for lengths in [[15_000, 12_000], [5_000, 4_000], [4_000, 5_500], [12_000, 12_000], [9_000, 9_000]] {
+                let played = play(&halves_answered_together(number, gap, lengths));
+                assert_eq!(played.calls.len(), 2, "{number}, {gap} ms apart, {lengths:?} ms");
+            }
+        }
+    }
+}
+
+/// A PBX changes the bytes of the voices, and the mirror loses the BYE of one leg.
+#[test]
+fn legs_answered_together_stay_one_call_if_one_end_is_late() {
+    for ms in [9_000, 14_000, 25_000] {
+        let mut office = office();
+        let (a, b) = office.connected();
+        let scene = &mut office.scene;
+        scene.bridge(a, b, ms);
+        scene.bye(b, Side::Callee);
+        scene.sound(&[(MUSIC, a, Side::Callee)], 3_000);
+        scene.bye(a, Side::Caller);
+        play(scene).only();
+    }
+}
+
+/// The stranger's talk is too short to compare outlines. What was compared before the kill, the spool must keep.
+#[test]
+fn a_short_stranger_has_a_record_after_a_kill() {
+    let scene = halves_answered_together(OUTSIDE, 50, [5_000, 5_600]);
+    let talks = scene.now() - 5_600;
+    for kill_ms in [talks + 4_200, talks + 4_800] {
+        let records = records_with_kill(&scene.packets(), scene.now() + 30_000, kill_ms);
+        assert_eq!(records.len(), 2, "killed at {kill_ms} ms");
+    }
+}
+
 /// The mirror shows no RTP of the hop by which the PBX sends the stranger's call to a border controller.
 #[test]
 fn a_doubtful_leg_without_media_vouches_for_no_other_leg() {
