@@ -91,8 +91,8 @@ impl CallOrigin {
         }
     }
 
-    /// Takes over the origin `Continues` of a call that is merged into this call. Does nothing if this call has another
-    /// origin than `Seen`.
+    /// Takes over the origin of a call that is merged into this call, if that call continues an ended call. Does
+    /// nothing if this call itself has another origin than `Seen`.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;

@@ -137,7 +137,7 @@ impl CorrelationRule {
     }
 
     /// Returns whether media content may prove a join by this rule wrong. This holds for joins by numbers. It also
-    /// holds for a REFER, because a later call may have caused the INVITE to its target.
+    /// holds for joins by a REFER, because the INVITE to the REFER's target may belong to a later call.
     pub(crate) const fn is_corrected_by_content(self) -> bool {
         self.rests_on_numbers() || matches!(self, Self::Refer)
     }

@@ -194,7 +194,8 @@ pub struct ReferRequest {
     /// same ring group belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
-    /// Whether the REFER was sent on the anchor leg of its call. If so, the new leg becomes a separate, related call.
+    /// Whether the REFER was sent on the anchor leg of its call. If so, the leg that the REFER caused becomes a
+    /// separate, related call.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_anchor: bool,
 }
@@ -206,7 +207,7 @@ pub struct ReferRequest {
 /// mean that no packets came, and 0001 that their sound was not measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinePiece {
-    /// Capture time of the first entry, in tenths of a second since the Unix epoch.
+    /// Capture time at which the first tenth of a second begins, in tenths of a second since the Unix epoch.
     pub tenth: i64,
     /// Sound of the caller's side.
     pub caller: String,

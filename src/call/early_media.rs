@@ -22,7 +22,7 @@ pub(crate) struct EarlyMedia {
     buckets: Vec<u32>,
     hasher: foldhash::fast::FixedState,
     capacity_bytes: usize,
-    /// Number of packets that were lost to the buffer: removed too early, or not stored for lack of space.
+    /// Number of packets that the buffer lost: removed before their time was over, or not stored for lack of space.
     dropped: u64,
 }
 

@@ -179,7 +179,7 @@ impl Leg {
         }
     }
 
-    /// Returns this leg as a leg that must be assigned to a call again, without its media.
+    /// Returns a copy of this leg without its media, to assign the leg to a call again.
     pub(crate) fn draft(&self) -> LegDraft {
         LegDraft {
             dialog: self.dialog.clone(),

@@ -340,8 +340,8 @@ fn without_dialled_codes(value: &str) -> String {
     out
 }
 
-/// Returns a number without the pause in it and the digits behind it. The pause may be percent-encoded. Any other text
-/// is returned as it is.
+/// Returns a number without a pause and the digits after it, which a telephone dials after the answer. The pause may be
+/// percent-encoded. Any other text is returned as it is.
 fn without_code(number: &str) -> Cow<'_, str> {
     let decoded = percent_decode(number);
     let kept = without_post_dial(&decoded);

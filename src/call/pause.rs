@@ -179,7 +179,7 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of a telephone-event packet or an INFO.
+/// Result of handling a telephone-event packet or a SIP INFO with a digit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
     /// Whether a new key press begins. The record lists it as an event.

@@ -191,8 +191,8 @@ const MIN_PAIRS: u32 = 4;
 /// Number of pairs of consecutive packets after which the announced format is accepted, if the result is still open. It
 /// is 2 s with 20 ms a packet.
 const MAX_PAIRS: u32 = 100;
-/// Number of packets after which the announced format is accepted, if the result is still open. Few of them may be
-/// consecutive, e.g. if the mirror shows every second packet.
+/// Number of packets after which the announced format is accepted, if the result is still open. Without this limit, a
+/// mirror that shows every second packet would leave it open, because consecutive packets are then rare.
 const MAX_PACKETS: u32 = 400;
 /// Maximum number of other formats that are compared with the announced format. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;

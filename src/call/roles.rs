@@ -269,8 +269,8 @@ impl<'a> CallRoles<'a> {
         transferred.is_some() && answered.map(|l| answered_at(l)).max() > Some(transferred)
     }
 
-    /// Returns the extension that answered the call. Before an answer, returns the extension that rings, if it is only
-    /// one. Returns `None` if another party answered.
+    /// Returns the extension that answered the call. Before an answer, returns the extension that rings, if only one
+    /// rings. Returns `None` if another party answered.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
         let of = |leg: &Leg| match is_pickup(leg, self.first) {
             true => leg.parties.from.clone(),

@@ -143,7 +143,7 @@ struct PayloadUse {
     secret: bool,
     /// Payload types within redundant audio (RFC 2198), the primary encoding first. Empty for all other formats.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// Whether an update has reported the payload type.
+    /// Whether `take_update` has returned this payload type.
     is_reported: bool,
     /// Capture time of the first packet with this payload type.
     first_at: Timestamp,
@@ -691,7 +691,8 @@ const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 const MAX_JUDGES: usize = 8;
 /// Maximum number of payload types of a stream. If there are more, the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
-/// Maximum difference between the timestamps of consecutive packets, in units of the RTP clock (4 s at 48 kHz).
+/// Limit for the usual difference between the timestamps of consecutive packets, in units of the RTP clock: 4 s at 48
+/// kHz. No packet contains so much sound.
 const MAX_SPACING: u32 = 192_000;
 
 #[cfg(test)]

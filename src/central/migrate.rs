@@ -55,7 +55,8 @@ async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
     Ok((found, MIGRATIONS.len()))
 }
 
-/// Builds indexes, and replaces older indexes of the same names. Enters the version with the statement `entry`.
+/// Builds indexes, and then replaces the older indexes of the same names. The SQL statement `entry` stores the new
+/// version of the schema in the same transaction.
 async fn build(client: &Client, indexes: &[IndexDefinition], entry: &str) -> Result<(), ArchiveError> {
     for IndexDefinition { name, on } in indexes {
         let new = format!("callspan.{name}_new");

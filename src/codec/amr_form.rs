@@ -30,7 +30,8 @@ impl AmrAlignment {
 pub(crate) struct AmrForm {
     band: AmrBand,
     pub(crate) announced: AmrAlignment,
-    /// Whether the format has neither frame CRCs nor robust sorting. Only then the announced alignment is checked.
+    /// Whether the format has neither frame CRCs nor robust sorting. Both exist only with octet-aligned frames (RFC
+    /// 4867 section 8.1). So without them the announced alignment may be wrong and is checked.
     is_plain: bool,
 }
 
@@ -89,8 +90,8 @@ impl AmrForm {
         AmrReading { alignment: history.alignment, frames: part }
     }
 
-    /// Returns the frames of a payload that has stray bytes behind them. Returns `None` until [`PROVEN_BITS`] bits of
-    /// this and earlier payloads agree.
+    /// Returns the frames of a payload that has stray bytes behind them. Returns `None` until at least [`PROVEN_BITS`]
+    /// bits of this and earlier payloads prove the same alignment.
     fn reading_with_stray_bytes<'a>(self, payload: &'a [u8], history: &mut AlignmentProof) -> Option<AmrReading<'a>> {
         let found = self.near_contents(payload, *history).filter(|_| self.is_plain);
         let Some((alignment, contents, bits)) = found else {

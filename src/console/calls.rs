@@ -164,7 +164,7 @@ pub(super) async fn csv(
 enum PageSize {
     /// A page of calls, with the counts of all classes.
     Page,
-    /// A part of a CSV file, without the counts.
+    /// The calls for a part of a CSV file, without the counts.
     Csv,
     /// Only the counts of all classes.
     CountsOnly,

@@ -35,9 +35,9 @@ struct WhyAnswer {
     range: (Timestamp, Timestamp),
     /// Groups of digits of the requested number.
     digits: Vec<String>,
-    /// Calls from or to this number in the range, newest first.
+    /// Calls from or to the requested number in `range`, newest first.
     calls: Vec<CallRecord>,
-    /// Calls from or to this number outside the range: the nearest before it and after it.
+    /// Calls from or to the requested number outside `range`: the nearest call before it, and the nearest after it.
     nearest: Vec<CallRecord>,
     /// Number of all calls in the range, from and to any number, for each class (how much can be heard).
     others: ClassCounts,

@@ -28,7 +28,7 @@ pub enum CallProgress {
 /// Whether a call may be registered in Pyrus at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryConsent {
-    /// The section `[pyrus]` of the configuration decides.
+    /// The section `[pyrus]` of the configuration decides whether the call is registered.
     #[default]
     ByConfig,
     /// A rule with `no_register` in the configuration forbids the registration.

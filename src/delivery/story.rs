@@ -68,7 +68,7 @@ pub(crate) enum AttemptResult {
 }
 
 impl AttemptedStep {
-    /// Returns the words for the purpose that people see.
+    /// Returns the word for the purpose of a request, as people see it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Register => "register",

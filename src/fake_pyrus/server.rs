@@ -368,7 +368,8 @@ struct MemoryShare<'a> {
 }
 
 impl MemoryShare<'_> {
-    /// Sets the memory of this upload to `bytes`. Returns false if all unfinished uploads together exceed the limit.
+    /// Records that this upload uses `bytes` bytes of memory now. Returns false if all unfinished uploads together
+    /// exceed the limit.
     fn set(&mut self, bytes: u64) -> bool {
         self.under_way.fetch_sub(self.mine, Ordering::Relaxed);
         self.mine = bytes;

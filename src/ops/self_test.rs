@@ -47,7 +47,8 @@ pub(crate) struct SelfTestWatch {
 }
 
 impl SelfTestWatch {
-    /// Creates the detector. `last` is the result at the start of the service, which is not reported again.
+    /// Creates the watch over the results of test calls. `last` is the result at the start of the service, which is not
+    /// reported again.
     pub(crate) const fn start(last: Option<SelfTestResult>) -> Self {
         Self { last }
     }

@@ -35,7 +35,7 @@ pub struct RemovalCandidate {
 pub(crate) enum RemovalCost {
     /// Nothing is lost: Pyrus has the recordings.
     Nothing,
-    /// The only copy is lost. The recordings are not to be delivered to Pyrus.
+    /// The only copy is lost, because the recordings are not to be delivered to Pyrus.
     OnlyCopy,
     /// Recordings are lost that are not delivered to Pyrus yet.
     Owed,

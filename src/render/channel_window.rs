@@ -119,8 +119,8 @@ impl ChannelWindow {
         }
     }
 
-    /// Decides about the stored silence that begins before `position`. Drops it if another stream sounds within
-    /// `talks_on` samples after it; otherwise writes it. `base` is the position of sample 0 of the window.
+    /// Writes or drops the stored silence that begins before `position`. It is dropped if another stream sounds within
+    /// `talks_on` samples after its end. `base` is the position of sample 0 of the window.
     pub(super) fn settle_silence(&mut self, base: SampleIndex, position: SampleIndex, talks_on: usize) {
         if self.withheld.is_empty() {
             return;

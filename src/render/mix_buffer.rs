@@ -51,7 +51,7 @@ pub(super) struct MixTarget {
 pub(super) enum MixLayer {
     /// The sound of the first or only m-line.
     First,
-    /// The sound of a further m-line, which is added to the others.
+    /// The sound of a further m-line, which is added to the sound of the m-lines before it.
     Further {
         /// Number of the m-line: 1 is the second m-line. Lines after [`FURTHER_LINES`] share the last window.
         line: u8,

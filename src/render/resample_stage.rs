@@ -57,7 +57,8 @@ impl ResampleStage {
         buffer.write(self.target, run.next_out, &self.scratch);
     }
 
-    /// Does the same as [`Self::finish`], but only if the output so far ends before a position of the recording.
+    /// Ends the stretch of sound like [`Self::finish`], but only if the output so far ends before a position of the
+    /// recording.
     pub(super) fn finish_before(&mut self, position: SampleIndex, buffer: &mut MixBuffer) {
         if self.run.is_some_and(|run| run.next_out < position) {
             self.finish(buffer);

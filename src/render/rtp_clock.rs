@@ -47,9 +47,10 @@ pub(super) struct PacketTiming {
 /// How the media time between two packets is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TimingUnit {
-    /// By the difference of their RTP timestamps. The value is the clock rate of the timestamps, Hz.
+    /// Measured by the difference of the packets' RTP timestamps. The value is the clock rate of the timestamps, Hz.
     Ticks(u32),
-    /// By the difference of their sequence numbers. The value is the duration of this packet's sound, ns.
+    /// Measured by the difference of the packets' sequence numbers. The value is the duration of this packet's sound,
+    /// ns.
     Packets(i64),
 }
 

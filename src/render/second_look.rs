@@ -93,11 +93,11 @@ const MIN_PACKETS: u64 = 50;
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Change of the lag, ns, that does no harm to a timeline with far fewer tracks, even if the other timeline is
-/// steadier.
+/// Change of the lag, ns, that is always accepted in a timeline with far fewer tracks than another timeline. Above it,
+/// the lag must not change more than in the other timeline.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
-/// A stream with fewer packets per track than this, on average, is scattered: a fifth of a second at 20 ms.
+/// Minimum mean number of packets in a track: a fifth of a second at 20 ms a packet. A stream with fewer is scattered.
 const FEW_PACKETS: u64 = 10;

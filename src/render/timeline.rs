@@ -52,7 +52,7 @@ pub(super) struct LagTimeline {
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
-    /// Points of the line through the lags: media time and lag, ns. There is at least one point.
+    /// Points of the line that the lags follow, each with media time and lag, ns. There is at least one point.
     knots: Vec<(i64, i64)>,
 }
 
@@ -290,7 +290,7 @@ const WINDOW_NS: i64 = 2_000_000_000;
 /// Minimum time without packets that counts as a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag
 /// may be different.
 const PAUSE_NS: i64 = 200_000_000;
-/// Maximum length of a bin, ns.
+/// Maximum duration of a bin, i.e. of a group of consecutive packets in a track, ns.
 const BIN_NS: i64 = 500_000_000;
 /// Minimum change of the lag that counts as a step if it lasts, ns. A smaller change counts as clock drift.
 const STEP_NS: i64 = 20_000_000;

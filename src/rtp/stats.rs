@@ -106,8 +106,8 @@ impl StreamStats {
         arrival
     }
 
-    /// Ends the current run without counting loss. It is called if packets were not observed, e.g. while the service
-    /// was down.
+    /// Ends the current run of sequence numbers, so that the packets missing until the next run do not count as lost.
+    /// It is called if packets were not observed, e.g. while the service was down.
     pub(crate) fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
@@ -242,7 +242,8 @@ impl StreamStats {
                 self.restarts = self.restarts.saturating_add(1);
                 self.begin_run(before, at);
                 self.advance(1, time);
-                // Packets of the new run that arrived before the confirmation count, too.
+                // A second packet has confirmed the jump, so a new run of sequence numbers begins. Packets of this run
+                // that arrived before the confirmation count, too.
                 for &(other, at) in jumped.iter().flatten() {
                     let behind = before.wrapping_sub(other);
                     if behind != 0 && behind < MAX_MISORDER {

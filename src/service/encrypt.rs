@@ -34,7 +34,7 @@ pub(super) struct Encryptor {
 /// Result of one turn, i.e. of one call of [`Encryptor::run_slice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionProgress {
-    /// The time of the turn is used up, and files are left to encrypt.
+    /// The turn has reached its time limit, and files are left to encrypt.
     More,
     /// No file is left to encrypt, or the pause after a failure is not over yet.
     Done,

@@ -172,7 +172,8 @@ pub struct RetentionCandidates<'j> {
     page: std::vec::IntoIter<RecordingRow>,
     /// Last recording of the page, after which the next page begins; `None` before the first page.
     last: Option<RecordingRow>,
-    /// First recording of the next call. It was read to find the end of the call before; `None` at the end.
+    /// First recording of the next call; `None` at the end. It is read early, because only a recording of another call
+    /// shows that a call has no more recordings.
     next: Option<RecordingRow>,
 }
 

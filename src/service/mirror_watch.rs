@@ -320,7 +320,8 @@ const fn is_weekend(day: i64) -> bool {
 const MIN_STRIKES: u32 = 2;
 /// Minimum number of calls for a finding about calls. Fewer calls prove nothing, because they may be muted or on hold.
 const MIN_CALLS: u64 = 3;
-/// Minimum number of pairs of hosts with RTP for the finding that only one direction is captured.
+/// Minimum number of pairs of hosts with RTP for the finding that only one direction is captured. A single pair may be
+/// media that only one side sends.
 const MIN_PAIRS: u64 = 2;
 /// Maximum time over which calls are counted. The count continues over several windows until it has [`MIN_CALLS`] calls
 /// or this time is over.

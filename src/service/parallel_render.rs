@@ -140,7 +140,7 @@ struct RenderThread {
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Latest monotonic time at which the group is published; `None` if the group is empty.
+    /// Monotonic time at which the group is published even if it is not full; `None` if the group is empty.
     due: Option<Instant>,
 }
 

@@ -238,7 +238,7 @@ impl PostProcessor {
     /// waits for its next message.
     ///
     /// Calls in the spool are skipped, because [`super::resume`] has already continued them. `revived` contains the
-    /// names of their legs. It also contains the ids of calls that ended when the spool was read.
+    /// names of the legs of these skipped calls. It also contains the ids of calls that ended when the spool was read.
     ///
     /// # Errors
     /// Fails if the journal cannot be read.

@@ -27,7 +27,7 @@ struct RenderMarkerState {
     suspect_bytes: u64,
     /// Ids of the calls that are being rendered, at most one for each thread.
     rendering: Vec<String>,
-    /// Ids of the suspects that have crashed their worker processes in this run.
+    /// Ids of the suspects that have crashed their worker processes since this replay began.
     broken: Vec<String>,
 }
 
@@ -109,8 +109,8 @@ impl RenderMarkerState {
         self.rendering = rendering;
     }
 
-    /// Writes ids to the file after the ids of the suspects, and truncates the file there. Returns the number of bytes
-    /// written.
+    /// Writes ids to the file after the ids of the suspects, and removes everything behind them. Returns the number of
+    /// bytes written.
     fn write(&mut self, ids: &[String]) -> io::Result<u64> {
         let text = names(ids);
         self.file.seek(SeekFrom::Start(self.suspect_bytes))?;

@@ -195,7 +195,8 @@ impl CallRenderer {
     }
 }
 
-/// Result of a request: the record (`None` if no segment was complete), and the legs that were left out.
+/// Result of a request: the record (`None` if no segment was complete), and the legs that were left out because
+/// rendering them failed.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
 /// Result of one attempt of a worker to render a request.

@@ -124,7 +124,7 @@ impl SipFramer {
         }
     }
 
-    /// Handles the end of the stream: as [`Self::gap`], and frees the buffer.
+    /// Handles the end of the stream like a gap ([`Self::gap`]), and frees the buffer.
     pub fn end(&mut self, out: &mut dyn FnMut(&[u8])) {
         self.gap(out);
         self.buffer = Vec::new();

@@ -332,7 +332,8 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
     is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
 }
 
-/// First bytes of a custom block that is a tag. Decisions begin with other bytes.
+/// First bytes of a tag, i.e. of a custom block that belongs to the rolling file itself. Decisions begin with other
+/// bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
 /// Kind of a tag which says that the blocks after the tag belong to the leg in the tag.
 const LEG_TAG: u32 = 1;
@@ -347,10 +348,11 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
 /// blocks are dropped and the file is rebuilt.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time until the row of an ended call is in the journal. The removal delay is this time plus twice the sync interval.
+/// Time within which the row of an ended call reaches the journal. The removal delay of a leg is this time plus twice
+/// the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
 /// Maximum number of removed legs that are still in the file, 24 bytes each. It suffices for 160 legs a second at the
-/// longest sync interval. In a flood, the delay of the oldest legs is cut short.
+/// longest sync interval. In a flood, the oldest legs are removed before their removal delay is over.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
 /// In a flood, the oldest ended legs are removed before their removal delay is over. Otherwise the writer would copy

@@ -124,8 +124,8 @@ struct BlockSeen {
     tag: u32,
     /// Capture time of the block, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the last but one comparison that found this block; if only one comparison found it, the number of that
-    /// comparison. 0 if the entry is empty.
+    /// Number of the last but one comparison that found this block. If only one comparison found the block, `before`
+    /// equals `last`. 0 if the entry is empty.
     before: u32,
     /// Number of the last comparison that found this block, or [`VOID`] if the block cannot prove a relay.
     last: u32,
@@ -508,7 +508,8 @@ const STORED_STEP: u32 = 8;
 const MAX_STORED_BLOCKS: u32 = 96;
 /// Number of blocks after which a comparison is over: about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Usual duration of a comparison if the voice makes no pause: 48 blocks, one in eight of 100 blocks a second.
+/// Usual duration of a comparison if the voice makes no pause. One in eight of 100 blocks a second is compared, so 48
+/// blocks take this time.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
 const WATCH_TIME: Duration = Duration::from_secs(30);
@@ -521,9 +522,9 @@ const RELAY_WINDOW_MS: u32 = 200;
 const KEPT_MS: u32 = 300;
 /// Maximum difference between the delays of equal blocks, ms. A machine delays all packets about equally.
 const STEADY_DELAY_MS: u32 = 100;
-/// Minimum number of equal blocks for a proof, in both directions together.
+/// Minimum number of equal blocks that prove a relay, in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of equal blocks in each direction for a proof.
+/// Minimum number of equal blocks in each direction for the proof of a relay.
 const BLOCKS_OF_DIRECTION: u32 = 3;
 /// Time in which equal blocks with two other legs compete. If a leg has equal blocks with both within this time,
 /// neither relay is proven.

@@ -90,7 +90,8 @@ fn block_hash(block: &[u8]) -> u32 {
 /// Maximum number of voice prints of one side. Three common prints prove that two voices are the same. So five may be
 /// missing because one recorder heard less.
 const MAX_PRINTS: usize = 8;
-/// Maximum number of blocks of one voice in a sketch. Half of them may repeat before a voice print is lost.
+/// Maximum number of blocks of one voice in a sketch. A block that occurs again gives no voice print. So up to half of
+/// the blocks may occur again before a print is missing.
 const MAX_BLOCKS: usize = 16;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -222,8 +222,8 @@ impl Correlator<'_> {
         self.table.legs_of(conversation).filter(is_caller)
     }
 
-    /// Returns the other address of the PBX that sent this leg. At this address, the PBX received a caller who was
-    /// answered together with the leg. Returns `None` if the PBX used one address for both.
+    /// Returns the address at which the PBX received a caller who was answered together with this leg. Returns `None`
+    /// if the PBX sent the leg from the same address.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
         // The call may have reached the PBX over several hops, e.g. through a border controller.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));

@@ -75,8 +75,8 @@ impl Correlator<'_> {
     }
 
     /// Returns the leg as a doubtful leg if both sides talk, and nothing but numbers shows that it belongs to its call.
-    /// Also returns a recording session (SIPREC) without names, for which not even numbers show this. Otherwise returns
-    /// `None`.
+    /// Also returns a recording session (SIPREC) without names, because not even numbers tie it to its call. Otherwise
+    /// returns `None`.
     fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
         // The mirror may have lost the answer.
         let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();

@@ -146,9 +146,9 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
 /// Returns the evidence of the rule `click_to_call`: the PBX first called an extension, and when it answered, called
 /// the other number.
 ///
-/// If the first leg names no caller, it could belong to any call. Then the rule applies only to an outside number, and
-/// only if no other caller waits for an outgoing call. Such a leg need not be a click-to-call: a queue, too, may ring
-/// an extension with a word as its caller.
+/// If the first leg names no caller, it may belong to any call. Then the new leg must call an outside number, and no
+/// other caller may wait for an outgoing call. Such a first leg need not be a click-to-call: a queue, too, may ring an
+/// extension with a word as its caller.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
@@ -224,8 +224,8 @@ impl LegQuestion<'_> {
     }
 }
 
-/// Returns the rule by which the PBX received the older leg and at once sent the new leg. If the new leg was captured
-/// late, the PBX may have received the new leg and sent the older leg.
+/// Returns the rule that applies if the PBX received the older leg and at once sent the new leg. If the new leg was
+/// captured late, the PBX may have received the new leg and sent the older leg.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));
@@ -242,8 +242,8 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     }
 }
 
-/// Returns the rule by which the PBX sent the new leg for the caller of the older leg. This caller waits at the PBX and
-/// talks with nobody yet.
+/// Returns the rule that applies if the PBX sent the new leg to find a party for the caller of the older leg. This
+/// caller is connected to the PBX and talks with nobody yet.
 ///
 /// The caller may hear ringback, music or nothing. Responses to the older leg may be missing, because the mirror port
 /// may show them late.

@@ -72,7 +72,7 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
 ///
 /// Simple telephones use a counter and a private address as Call-ID (`17@192.168.1.2`), so two strangers can have the
 /// same Call-ID. With such a short Call-ID, the two legs must also share a number. Or a machine must have passed the
-/// call on from one leg to the other. Both count only if no other call fits as well.
+/// call on between them. If legs of several calls fit equally well, there is no evidence.
 pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let at = question.signature.at;
     let legs = legs_that_share_call_id(question);
@@ -91,8 +91,8 @@ fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a L
         return legs;
     }
     let signature = &question.signature;
-    // Legs that share both numbers are preferred, because two telephones with the same counter may call out with the
-    // same number of the office.
+    // Legs that share both numbers are preferred. Two telephones can use the same short Call-ID and show the same
+    // caller's number, that of the office.
     let kinds: [&dyn Fn(&Leg) -> bool; 3] = [
         &|leg| shares_caller(leg, signature) && shares_called(leg, signature),
         &|leg| shares_caller(leg, signature) || shares_called(leg, signature),

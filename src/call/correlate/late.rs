@@ -78,11 +78,12 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Returns the command that merges a call with an older call, when the second hop of the call's dialog is captured.
+    /// Returns the command that merges a call with an older call. The hop `slot` of the call's dialog was just captured
+    /// and shows the cause.
     ///
     /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX on a hop that the mirror port misses.
     /// The PBX then calls a telephone through the proxy. Only the hop from the proxy to the telephone links this dialog
-    /// with the provider's call: its sender received that call.
+    /// with the provider's call, because the proxy received that call.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
         let leg = self.table.leg(slot).filter(|l| l.join.by() == Some(CorrelationRule::SameDialog))?;
         let own = leg.call();

@@ -53,7 +53,7 @@ const fn may_be_automatic(status: u16, to_same_host: bool) -> bool {
         // A machine can try again by itself: the call was redirected, or was refused for a reason that another INVITE
         // can remove.
         300..=399 | 401 | 407 | 413 | 415 | 420 | 421 | 422 | 423 | 484 | 488 | 491 | 494 | 500..=599 => true,
-        // After another status a machine tries again only at another host, because another provider may know the
+        // After any other status a machine tries again only at another host, because another provider may know the
         // number.
         _ => !to_same_host,
     }

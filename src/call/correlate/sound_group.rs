@@ -55,8 +55,8 @@ impl<'a> SoundGroup<'a> {
         is_conversation && (is_at_other_time || self.is_second_call_beside(recorded, all) || differs())
     }
 
-    /// Returns whether content proves for both groups that a machine passes on their sound, and one machine takes part
-    /// in both. Then the two groups have different sound.
+    /// Returns whether relays are proven within both groups, and one machine takes part in both. Then the two groups
+    /// have different sound, because equal sound would also have equal bytes in both groups.
     fn is_relayed_beside(&self, other: &Self) -> bool {
         let touches = |machine: Endpoint| other.members().any(|leg| is_end_of(machine, leg));
         let mut machines = self.members().map(|leg| leg.machines().1).filter(|machine| self.passes(*machine));
@@ -182,6 +182,6 @@ const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
 /// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum number of compared blocks of one side, about two seconds of voice. With fewer blocks, an unconfirmed leg
-/// without equal bytes does not count as other sound. Eight equal blocks would have proven a relay.
+/// Minimum number of compared blocks of one side, about two seconds of voice. If an unconfirmed leg has so many blocks
+/// and no proven relay, it counts as other sound. Equal sound would have proven the relay with eight blocks.
 const UNMATCHED_BLOCKS: u32 = 24;

@@ -54,8 +54,8 @@ impl Correlator<'_> {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
         let fits = |other: &Leg| match other.is_branch_of(leg) {
-            // Another hop of the same dialog does not cause the dialog. But if a program on the machine's own host sent
-            // that hop, the dialog began there.
+            // A hop of the same dialog does not explain why the dialog began, so it is no cause. But a hop within one
+            // host is a cause, because a program on that host began the dialog.
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
         };

@@ -182,8 +182,8 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 
 /// Maximum time between the INVITEs of two legs through one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Maximum time between the answers of two legs through one machine. If both are unanswered, the maximum time between
-/// their ends.
+/// Maximum time between the answers of two legs through one machine, because a machine passes an answer on at once. If
+/// both are unanswered, the maximum time between their ends.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 /// Minimum time for which the second leg continues after the end of the first, if the two belong to different calls. A
 /// machine ends a leg at once when its caller hangs up.

@@ -137,7 +137,8 @@ impl Engine {
         }
     }
 
-    /// Returns other streams in which the packets of a new stream may already have been handled.
+    /// Returns the streams in which packets of a new stream may already have been handled. They are the stream of the
+    /// leg that had this flow before, and a stream of this leg with the same SSRC.
     #[cold]
     fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
         let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);

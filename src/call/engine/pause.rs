@@ -26,7 +26,7 @@ pub(super) struct CallPauseRequest<'a> {
 
 impl Engine {
     /// Pauses or resumes the recording of the live call with this id, for the API. Does nothing if there is no such
-    /// call. The caller can check this with [`Engine::is_paused`].
+    /// call; [`Engine::is_paused`] shows whether there is.
     pub fn handle_pause(&mut self, id: &str, action: PauseAction, at: Timestamp, sink: &mut dyn LegSink) {
         if let Some(conversation) = self.table.call_by_id(id) {
             self.apply_pause(

@@ -102,7 +102,8 @@ impl Engine {
     /// Discards the spool of a leg, and withdraws the segments of the call that events have announced.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        // If the leg has ended, its spool is closed already. But without this, its voice prints would be in the record.
+        // The sketch is removed even if the leg has ended and its spool is closed. Otherwise the record would contain
+        // voice prints of an excluded call.
         leg.media.forget_sketch();
         if !leg.spool.is_open() {
             return;

@@ -65,8 +65,8 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether a flow may be media of `sender`, if a NAT changed one of its addresses. Then the host of at
-    /// least one side is right, and the host or the port of the other side.
+    /// Returns whether a flow may be media of `sender`, even if a NAT changed one endpoint of the flow. The host of one
+    /// endpoint must be known for its side. At the other endpoint, the host or the port must be known.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();

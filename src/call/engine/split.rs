@@ -67,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// Stores the end of the anchor leg of an ended call in all related live calls. Until this time, the recording of
-    /// the ended call has the sound of these calls.
+    /// Stores the time at which the anchor leg of an ended call ended, in all related live calls. Until this time, the
+    /// recording of the ended call also contains the sound of the related calls.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };

@@ -370,7 +370,7 @@ fn lookalike(one: &str) -> Option<(char, String)> {
     is_dial_pattern(&spelling).then_some((letter, spelling))
 }
 
-/// Returns an alternative in which each class is replaced by `x`.
+/// Returns a pattern in which `x` replaces each class of characters, e.g. `[1-9]`.
 fn without_classes(one: &str) -> String {
     let mut inside = false;
     let mut out = String::new();

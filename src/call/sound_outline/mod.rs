@@ -282,7 +282,8 @@ const VARIED_DB: f64 = 2.0;
 const STEADY_DB: f64 = 4.0;
 /// Minimum correlation of the loudness of one speech on two legs. Two different speeches reach it in few windows only.
 const LEAST_CORRELATION: f64 = 0.8;
-/// Maximum mean difference between the zero crossings of one steady sound on two legs, as a part of the greater one.
+/// Maximum mean difference between the numbers of zero crossings (the pitch) of one steady sound on two legs, as a
+/// share of the larger number.
 const MAX_PITCH_DIFFERENCE: f64 = 0.15;
 /// Maximum number of samples of a packet that are measured: 10 ms at 8 kHz.
 const PACKET_SAMPLES: usize = 80;

@@ -79,7 +79,7 @@ const PIECE: usize = 20;
 const MAX_PIECE: usize = 64;
 /// Greatest distance of a capture time from the Unix epoch, tenths of a second.
 const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;
-/// Number of hexadecimal digits for a tenth of a second.
+/// Number of hexadecimal digits by which a piece describes one side in a tenth of a second.
 const DIGITS: usize = 4;
 /// Entry of a tenth of a second without packets.
 const NOTHING: u16 = 0;

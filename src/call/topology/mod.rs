@@ -250,7 +250,7 @@ fn ordered(a: IpAddr, b: IpAddr) -> Option<(IpAddr, IpAddr)> {
     (a != b).then(|| (a.min(b), a.max(b)))
 }
 
-/// Returns an address in the form in which [`Endpoint::ip`] returns it.
+/// Returns an address in the form of [`Endpoint::ip`]: an IPv4-mapped IPv6 address becomes an IPv4 address.
 fn canonical(ip: IpAddr) -> IpAddr {
     Endpoint::new(ip, 0).ip()
 }

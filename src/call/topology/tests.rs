@@ -93,7 +93,7 @@ fn nothing_is_learnt_about_an_address_that_is_configured_alone() {
 fn contradictions_end_the_belief_for_seven_days() {
     let mut topology = Topology::default();
     observe(&mut topology, (WAN, LAN), 3, day(0));
-    // One contradiction after three confirming calls is more than one in ten.
+    // More than one contradiction in ten calls ends the belief that both hosts are one machine. Here it is one in four.
     assert!(is_regrouped(&topology.contradict((host(LAN), host(WAN)), day(1))));
     observe(&mut topology, (WAN, LAN), 9, day(7));
     assert!(!topology.same_machine(host(WAN), host(LAN)), "six days later");

@@ -25,7 +25,7 @@ pub(super) struct ClockSteps {
 struct InterfaceClock {
     /// Number of the interface among all interfaces of all files.
     number: u32,
-    /// The last timestamp in the form that the file contains.
+    /// The last timestamp as the file contains it, i.e. with the clock steps.
     last: Timestamp,
     /// Sum of the clock steps of this interface, ns. A timestamp minus this sum gives a time on the timeline.
     step_ns: i64,
@@ -143,5 +143,6 @@ impl ClockSteps {
 const STEP_BACK_NS: i64 = 5_000_000_000;
 /// Maximum difference between small clock steps on two interfaces that count as the same step, ns.
 const SAME_SMALL_STEP_NS: i64 = 30_000_000;
-/// Maximum number of different sums of clock steps. Real clocks step a few times; only a malicious file has more steps.
+/// Maximum number of sums of clock steps that are stored. Real clocks step a few times; only a malicious file has more
+/// steps.
 const MAX_KNOWN_STEPS: usize = 64;

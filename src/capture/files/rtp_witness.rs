@@ -30,7 +30,7 @@ struct WitnessedStream {
     ticks: u32,
     /// Time of the newest packet without its jitter.
     due: Timestamp,
-    /// Number of packets that the line was fitted to, at most [`FITTED_PACKETS`].
+    /// Number of packets from which `due` and `spacing_ns` were estimated, at most [`FITTED_PACKETS`].
     fitted: i64,
 }
 
@@ -266,7 +266,7 @@ const MAX_REPEATED: u16 = 500;
 /// Minimum clock step that can be proven, ns. A smaller jump can be disorder of the network, or come from a sender that
 /// sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Maximum clock step that needs an RTP stream as proof, ns.
+/// Maximum jump back that needs an RTP stream as proof of a clock step, ns. A larger jump back needs no proof.
 const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Maximum time between two packets that is used as their spacing, ns (RFC 3551 section 4.2).
 const MAX_SPACING_NS: i64 = 200_000_000;

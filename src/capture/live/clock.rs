@@ -62,8 +62,9 @@ impl CaptureTimeline {
         Some(at)
     }
 
-    /// Converts a kernel timestamp after [`Self::compare`]. The frame may be from before or after the last step, so
-    /// both sums of steps are tried. The result nearer to the present is used.
+    /// Converts the kernel timestamp of a frame to capture time, if [`Self::compare`] has found a clock step. The
+    /// kernel may have stamped the frame before or after that step. So both times are computed, and the time nearer to
+    /// the present is returned.
     pub(super) fn convert_after_step(&mut self, stamp: Timestamp, at: ClockReading) -> Timestamp {
         let now = self.now(at);
         let distance = |t: &Timestamp| t.nanos_since(now).unsigned_abs();

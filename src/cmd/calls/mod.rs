@@ -223,7 +223,8 @@ impl JournalLocation {
         self.opened(Journal::open_for_requests(&self.config.journal))
     }
 
-    /// Returns an opened journal. The error for a folder without a journal says what the folder is instead.
+    /// Returns the opened journal, or the error of opening it. If the given folder has no journal, the error says what
+    /// the folder contains instead.
     fn opened(&self, journal: JournalResult<Journal>) -> anyhow::Result<Journal> {
         if let (Err(journal::Error::Missing { .. }), Some(state)) = (&journal, &self.given_state) {
             let folder = state.display();

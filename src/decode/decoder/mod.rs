@@ -136,8 +136,8 @@ impl FrameDecoder {
         self.counters.cut_frames += u64::from(missing > 0);
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
-        // A frame with a wrong timestamp far in the future would postpone the next search forever. So if the next
-        // search is too far away, it is due now.
+        // A frame with a wrong timestamp far in the future would postpone the next search for expired state forever. So
+        // if the next search is too far away, it is done now.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }

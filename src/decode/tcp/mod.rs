@@ -507,7 +507,8 @@ const OTHER_SILENCE: Duration = Duration::from_secs(60);
 /// Number of streams that one search for silent streams checks. There are ten searches a second, so a full table is
 /// checked within a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// Maximum number of SIP streams that are spared when room is made for a new stream.
+/// Maximum number of SIP streams that are skipped in the search for a stream to remove. It limits the time of the
+/// search.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Recognizes SIP behind headers that are not undone, so that the doctor can name them.
+//! Recognizes SIP behind headers that the decoder does not remove, so that the doctor can name these headers.
 
 use super::has_valid_checksum;
 use crate::decode::counters::{UndoneWrapper, WrappedSip};

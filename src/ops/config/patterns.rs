@@ -46,8 +46,8 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
     })
 }
 
-/// Converts a pattern for dialled numbers to a pattern for stored numbers. It replaces the first digits in the same way
-/// in which `dialled` differs from `stored`.
+/// Converts a pattern for dialled numbers to a pattern for stored numbers. `dialled` and `stored` are two forms of one
+/// number, e.g. `8495…` and `+7495…`. The pattern gets the first digits of `stored` in place of those of `dialled`.
 fn stored_form(pattern: &str, dialled: &str, stored: &str) -> Option<String> {
     let same = dialled.bytes().rev().zip(stored.bytes().rev()).take_while(|(a, b)| a == b).count();
     let (removed, added) = (&dialled[..dialled.len() - same], &stored[..stored.len() - same]);

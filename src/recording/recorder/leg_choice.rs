@@ -192,9 +192,11 @@ const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on 
 const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
 const LEAST_GAP_PACKETS: u64 = 50;
-/// Minimum duration by which the sound of the other leg must exceed that of the rendered leg, µs.
+/// Minimum duration of sound that another leg must have more on the side with less sound, to replace the leg with the
+/// gap, µs.
 const LEAST_GAP_US: u64 = 1_000_000;
-/// Maximum duration by which the other leg may have less sound on the side with more sound, µs.
+/// Maximum duration of sound that may be lost on the side with more sound when another leg replaces the leg with the
+/// gap, µs.
 const TOLERANCE_US: u64 = 200_000;
 /// Maximum time between the answers of two legs, and between their ends, if they carry the same conversation.
 const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -129,12 +129,12 @@ pub(in crate::render) struct ArrivedPacket {
 }
 
 impl ArrivedPacket {
-    /// Returns the arrival of a packet without the duration of its sound, which the plan does not need for this packet.
+    /// Creates an arrived packet without the duration of its sound, which the plan does not need for this packet.
     pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
         Self { at: packet.at, head, length_ns: None }
     }
 
-    /// Returns the arrival of a packet with the duration of its sound.
+    /// Creates an arrived packet with the duration of its sound.
     pub(in crate::render) fn with_length(
         packet: &PacketEntry<'_>,
         head: RtpHeaderFields,

@@ -35,8 +35,8 @@ pub(super) struct StraightRun {
 }
 
 impl StreamPlayer {
-    /// Allows the next packets of a format to take the straight path. Their payloads must have the announced format and
-    /// must not be redundant audio.
+    /// Allows the next packets of a payload type to take the straight path to their decoder. Their payloads must have
+    /// the announced format and must not be redundant audio.
     pub(super) fn begin_straight_run(&mut self, pt: PayloadType, known: &DecidedStream, decoder: usize) {
         if self.paths == PlayPaths::All
             && let Some(Some(format)) = known.formats.get(&pt)

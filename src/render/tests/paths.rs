@@ -1,4 +1,5 @@
-//! Tests that a packet's straight path gives the same sound and the same report as the general path.
+//! Tests the straight path of a packet, i.e. from the spool to its decoder without queue and copy. It must give the
+//! same sound and the same report as the general path.
 
 use std::path::{Path, PathBuf};
 

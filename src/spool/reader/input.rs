@@ -176,7 +176,7 @@ impl SpoolInput {
         next
     }
 
-    /// Marks a buffer as free if it is neither current nor held.
+    /// Marks a buffer as free, unless it is the current buffer or packets still use its bytes.
     fn free_if_unused(&mut self, number: usize) {
         let buffer = &mut self.buffers[number];
         if buffer.packets > 0 || number == self.at {

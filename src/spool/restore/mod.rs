@@ -451,8 +451,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So no entry in the rest of the span is
-        // earlier than this time.
+        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So no entry in the unread rest of the span
+        // is earlier than this time.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())
@@ -496,8 +496,8 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset in an index block of the bytes that mark it as an index.
 const INDEX_MAGIC_AT: usize = 12;
-/// Distances from the end of the file, bytes, in which an index is searched, one after the other. The first distance is
-/// an index interval plus a chunk. The last distance is twice the longest interval.
+/// Lengths of the end of the file, bytes, in which an index is searched for, one after the other. The first length is
+/// an index interval plus a chunk. The last length is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// Number of bytes of a file's first span that are read to identify the leg.
 const FIRST_BYTES: u64 = 128 * 1024;

@@ -160,7 +160,8 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // The result combines both vectors so that it has the energy of the block and its change just reaches the bound.
+    // Otherwise the result combines `around` and `centre`. It has the energy of the block, and differs from the block
+    // by exactly [`CHANGE`] of this energy.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {
@@ -212,7 +213,7 @@ fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     best.0
 }
 
-/// Returns the position of the middle of a block in `past`, in samples.
+/// Returns the position in `past` of the middle of the block with this index, in samples.
 fn middle(block: usize) -> f32 {
     (block * BLOCK) as f32 + HALF_BLOCK
 }

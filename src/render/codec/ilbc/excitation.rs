@@ -132,9 +132,9 @@ fn gains([first, second, third]: [usize; 3]) -> [f32; 3] {
     [first, second, third]
 }
 
-/// Number of samples in the codebook memory: first for whole subframes, then for the part of two subframes that the
-/// start state does not fill.
+/// Number of samples in the codebook memory for a whole subframe (RFC 3951 section 3.6.3).
 const MEMORY: usize = 147;
+/// Number of samples in the codebook memory for the part of two subframes that the start state does not fill.
 const SHORT_MEMORY: usize = 85;
 /// Number of samples over which the seam between two repetitions is blended.
 const SEAM: usize = 5;
