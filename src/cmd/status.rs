@@ -256,7 +256,7 @@ fn tap_line(tap: &TapReport) -> String {
     )
 }
 
-/// Formats the rates at a tap: all frames a second, and the packets a second to and from the PBX.
+/// Returns the rates at a tap as a text: all frames a second, and the packets a second to and from the PBX.
 fn flow_text(flow: TapFlow) -> String {
     let TapFlow { frames_per_s, to_pbx, from_pbx } = flow;
     format!("; {frames_per_s} frames/s, {}/s to the PBX, {}/s from the PBX", to_pbx.per_s, from_pbx.per_s)

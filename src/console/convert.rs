@@ -125,6 +125,7 @@ impl ChunkWriter {
     }
 }
 
+/// Returns the error that ends a conversion if nobody reads it any more.
 fn client_is_gone() -> io::Error {
     io::Error::other("the client does not take the recording")
 }

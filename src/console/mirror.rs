@@ -140,13 +140,13 @@ impl MirrorFacts {
     }
 }
 
-/// Formats the counters of a capture interface since the start, e.g. `SIP 40, RTP 900, copies 0`.
+/// Returns the counters of a capture interface since the start as a text, e.g. `SIP 40, RTP 900, copies 0`.
 fn packets(lang: Lang, tap: &TapReport) -> String {
     let copies = lang.of_two("copies", "копий");
     format!("SIP {}, RTP {}, {copies} {}", lang.grouped(tap.sip), lang.grouped(tap.rtp), lang.grouped(tap.copies))
 }
 
-/// Formats a number of packets a second, e.g. `2,410/s`.
+/// Returns a number of packets a second as a text, e.g. `2,410/s`.
 fn per_second(lang: Lang, packets: u64) -> Markup {
     html! { span.nowrap { (lang.grouped(packets)) (lang.of_two("/s", "/с")) } }
 }

@@ -66,6 +66,7 @@ pub(crate) fn set_rates(taps: &mut [TapReport], before: &[TapReport], (then, now
     }
 }
 
+/// Returns the packets a second between two numbers of packets, rounded up.
 fn rate(before: u64, after: u64, seconds: f64) -> u64 {
     (after.saturating_sub(before) as f64 / seconds).ceil() as u64
 }
