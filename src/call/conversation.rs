@@ -457,8 +457,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-/// Minimum time between the answer of an agent's telephone and the INVITE of the other party. If it is longer, the
-/// telephone was connected before the call.
+/// Minimum time between the answer of an agent's telephone and the INVITE of the other party. After so long a time, the
+/// telephone counts as connected before the call.
 const IDLE_AGENT: Duration = Duration::from_secs(5);
 /// Maximum number of related calls in a record.
 const MAX_RELATED: usize = 16;

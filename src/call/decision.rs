@@ -151,8 +151,8 @@ pub struct ConversationState {
     /// Whether a leg of the conversation has ended without a spool, because nobody answered it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
-    /// Names of closed legs that were moved here from another conversation, each with the rule that joined it. Their
-    /// own spools name the other conversation.
+    /// Names of closed legs that this conversation took over from another conversation, each with the rule that joined
+    /// it. The spools of these legs still name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
 }

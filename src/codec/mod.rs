@@ -291,7 +291,7 @@ impl Codec {
         self.facts().decoder
     }
 
-    /// Returns the first codec with this decoder in its row; `None` if no codec has it.
+    /// Returns the first codec in the table that has this decoder; `None` if no codec has it.
     pub(crate) fn with_decoder(decoder: DecoderKind) -> Option<Self> {
         CODECS.iter().find(|facts| facts.decoder == Some(decoder)).map(|facts| facts.codec)
     }

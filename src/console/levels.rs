@@ -56,7 +56,7 @@ impl LevelBoard {
         LevelListener { board: Arc::clone(board), page }
     }
 
-    /// Changes the lists of calls on the pages, and then collects the calls of all pages for the capture thread.
+    /// Applies `change` to the calls that open pages show. Then collects the calls of all pages for the capture thread.
     fn change_pages<T>(&self, change: impl FnOnce(&mut LivePages) -> T) -> T {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut pages);

@@ -34,7 +34,7 @@ pub struct DecodeCounters {
     pub tunnels: TunnelCounters,
     /// Counts of TCP streams by their content.
     pub streams: TcpStreamCounters,
-    /// SIP behind headers that the decoder does not undo.
+    /// SIP packets behind headers that the decoder cannot remove.
     pub(crate) wrapped: WrappedSip,
     /// Counts of dropped data by reason.
     pub(crate) dropped: DecodeDrops,

@@ -116,7 +116,8 @@ impl PeakFinder {
         }
     }
 
-    /// Returns the index of the first sample of a piece: the piece's share of all samples, rounded up.
+    /// Returns the index of the first sample of a piece. The pieces divide all samples equally; a fraction is rounded
+    /// up.
     fn start_of(&self, piece: u64) -> u64 {
         let start = (u128::from(piece) * u128::from(self.expected)).div_ceil(u128::from(self.pieces.max(1)));
         u64::try_from(start).unwrap_or(u64::MAX)

@@ -89,7 +89,8 @@ impl TimelineFit {
 /// Minimum number of packets of a doubtful stream: 1 s at 20 ms. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
 /// Change of the lag (arrival minus media time) that jitter explains, ns. A single leap of the timestamps by 20 ms is
-/// more. A low limit does no harm, because examining a good stream again only costs time.
+/// larger, so it is not taken for jitter. A low limit does no harm, because examining a good stream again only costs
+/// time.
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;

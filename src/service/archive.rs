@@ -362,7 +362,7 @@ const SEALING_PAUSE: Duration = Duration::from_secs(30);
 /// Minimum duration of a failure that raises the alarm. A short restart of the archive raises no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval between two signs of life while a file is sent.
+/// Interval between two signs of life that the thread gives to the supervision of threads while it sends a file.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a panic, so that a bug does not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);

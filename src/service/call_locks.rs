@@ -35,7 +35,7 @@ impl CallLocks {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
 
-    /// Removes the mark of [`CallLocks::forbid`] from a call that has ended.
+    /// Undoes [`CallLocks::forbid`] for a call that has ended.
     pub(super) fn forget(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }

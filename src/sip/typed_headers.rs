@@ -62,7 +62,7 @@ pub(crate) enum SessionRefresher {
 pub(crate) struct SessionExpires {
     /// Time from a refresh to the expiry of the session, seconds.
     pub(crate) delta_s: u32,
-    /// Side that must refresh; `None` until both sides have agreed.
+    /// Side that must refresh the session (`refresher`); `None` until both sides have agreed.
     pub(crate) refresher: Option<SessionRefresher>,
 }
 

@@ -196,7 +196,7 @@ pub(super) struct RebuiltContents {
     /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
     /// leg.
     pub(super) bytes: Vec<u8>,
-    /// Removed legs with blocks that must be copied from the old file.
+    /// Removed legs with blocks that must be copied from the old file, because no other file has them.
     kept: HashSet<u64>,
 }
 

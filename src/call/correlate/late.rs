@@ -108,8 +108,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the rules about hosts and numbers now match this leg, which is alone in its call, with the call
-    /// `own`. Messages that were missing before may have been captured since.
+    /// Returns whether this leg, the only leg of its call, now belongs to the call `own` by the rules about hosts and
+    /// numbers. Messages that were missing before may have been captured since.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,

@@ -127,8 +127,8 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Returns the command that relates the call `own` to the call that has the dialog named by a Replaces header. Used
-    /// if the INVITE was captured after its responses.
+    /// Returns the command that relates the call `own` to another call: the call with the dialog that a Replaces header
+    /// names. Used if the INVITE with this header was captured after its responses.
     pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
         self.join_or_relate(own, self.match_replaces(keys)?.relating())
     }

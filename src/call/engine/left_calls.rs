@@ -56,8 +56,8 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes the calls that can no longer be continued. Returns the removed calls that no leg has continued, oldest
-    /// first.
+    /// Removes the left calls that can no longer be continued, because their time is over. Returns those that no leg
+    /// has continued, oldest first.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();

@@ -133,7 +133,7 @@ impl Engine {
     /// Ends a call if all its legs are closed. If its first leg and its anchor leg are closed and others are open, sets
     /// a timer for the others.
     ///
-    /// While spools are read back after a restart, the call only waits for its end.
+    /// While spools are read back after a restart, the end of the call is only noted and takes effect afterwards.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if !self.is_over(conversation) {
             self.await_partners(conversation);

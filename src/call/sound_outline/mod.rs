@@ -52,7 +52,7 @@ struct OutlinePoint {
     sides: [Option<SideSound>; 2],
 }
 
-/// The sound of one side in a tenth of a second in which it sent packets.
+/// The sound of one side in a tenth of a second. The side sent packets in this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SideSound {
     /// Packets arrived, but their sound was not measured, e.g. because their code words have no known linear values.

@@ -17,7 +17,7 @@ pub struct MachinePair {
     /// Kind of evidence that both addresses belong to one machine.
     pub by: PairEvidence,
     /// Number of calls that showed both addresses to belong to one machine. A call that proved it by media content
-    /// counts twice. At first, calls between the same numbers count once.
+    /// counts twice. Until the hosts count as one machine, calls between the same numbers count once.
     pub seen: u32,
     /// Number of calls that showed the addresses to belong to two machines. `seen` and `against` begin again at 0 when
     /// `distrusted_until` is set.

@@ -1,4 +1,4 @@
-//! Reads the frames of one capture file. Can examine later frames before they are returned.
+//! Reads the frames of one capture file. Later frames can be examined before they are returned.
 
 use std::collections::VecDeque;
 

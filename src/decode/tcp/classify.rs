@@ -173,7 +173,8 @@ const MAX_START_LINE: usize = 2048;
 /// Maximum number of bytes that are examined to classify a stream. A start line follows within this distance, even from
 /// the middle of an INVITE.
 pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
-/// Maximum number of packets, each with its length, that are examined.
+/// Maximum number of RTP or STUN packets (each preceded by its length, RFC 4571) that are examined to classify a
+/// stream.
 const MAX_FRAMES: usize = 8;
 /// Length of the fixed header of an RTP packet, bytes (RFC 3550 section 5.1).
 const RTP_HEADER: usize = 12;

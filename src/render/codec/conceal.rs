@@ -31,8 +31,8 @@ struct ConcealedGap {
     /// Difference between the last decoded sample and the repeated sound at the same point. It is faded to 0 within a
     /// quarter period, so that no click begins the gap.
     step: f32,
-    /// The last one, two and three pitch periods of the sound. The last quarter of each is blended so that it can be
-    /// repeated without a click.
+    /// The last one, two and three pitch periods of the sound, to be repeated. The end of each is blended with the
+    /// sound before it over a quarter period, so that a repetition makes no click.
     cycles: [Vec<f32>; 3],
 }
 

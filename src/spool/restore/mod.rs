@@ -224,8 +224,8 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// Returns the newest index of a file, extended by the blocks after it; `None` if there is no index near the end of the
-/// file.
+/// Reads the newest index block of a spool file, and adds the blocks after it to the index. Returns `None` if there is
+/// no index block near the end of the file.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
