@@ -52,6 +52,8 @@
 //!
 //! - **dialog**: a relationship of two user agents, named by Call-ID and both tags (RFC 3261 section 12). An **early
 //!   dialog** has a provisional response only; an **in-dialog request** carries both tags.
+//! - **tombstone**: the memory of an ended dialog, so that its late messages begin no new call.
+//! - **scan**: many unanswered INVITEs from one source address. They get one call record together.
 //! - **fork**: a proxy sends one INVITE to several targets; each target that answers makes its own (early) dialog.
 //! - **leg**: one dialog as captured at one hop (`call::leg`). The PBX ends a dialog and starts another, so that a
 //!   call has several legs.
@@ -75,6 +77,9 @@
 //! - **print** of a voice: the hash of a short block of its payload ([`call::voice_prints`]).
 //! - **sketch** of a voice: the blocks of its payload with the lowest hashes. The prints are made from them.
 //! - **relay**: a machine sends the voice of one leg on another leg. Equal bytes of voice on both legs prove it.
+//! - **block** of a voice: a short piece of payload. The blocks of two streams are compared to prove a relay.
+//! - **outline** of a sound: the loudness and pitch of both sides of a leg in each tenth of a second
+//!   (`call::sound_outline`). Legs with different bytes are compared by it.
 //! - **stream**: the RTP packets of one SSRC on one flow ([`call::streams::RtpStream`]).
 //! - **payload type**: the number (0 to 127) in an RTP packet that stands for a codec. **payload format**: the codec
 //!   with its clock and parameters.
@@ -91,6 +96,7 @@
 //!   signalling logic ([`call::decision::Decision`]).
 //! - **spool**: the pcapng files with the packets and decisions of the legs.
 //! - **rolling file**: the file of the spool with the signalling of all legs that have no media yet.
+//! - **chunk** of a spool: a buffer with whole pcapng blocks of one leg, in memory until it is written.
 //! - **render worker**: a process without rights that decodes the packets of one call.
 //! - **segment**: one file of a long recording (`part` in the call record).
 //! - **record**, **call record**: the JSON description of a call ([`call::record::CallRecord`]).
@@ -98,6 +104,8 @@
 //!   ([`call::record::CallVerdict`]).
 //! - **problem**: a defect of a recording or record ([`call::record::ProblemKind`]).
 //! - **journal**: the SQLite database of the service.
+//! - **sidecar record**: the JSON file with the call record beside a recording.
+//! - **finding**: a problem that the doctor or the check of the configuration reports.
 //! - **hold** of a record: a request to keep the files of a call ([`call::record::RetentionHold`]).
 //! - **leftover**: a file that is to be removed, because no row of the journal names it.
 //! - **parked** delivery: a person must act before the delivery can succeed. A **dead** delivery was given up.
