@@ -545,8 +545,8 @@ const COMPARED_DIGITS: usize = 6;
 const MIN_EXTENSION_DIGITS: usize = 2;
 /// Maximum number of digits of a feature code that ends with an extension.
 const MAX_CODE_DIGITS: usize = 16;
-/// Number of oldest legs, and of newest legs, that are kept for one index key. This is enough for a ring group of sixty
-/// telephones. If more legs share a number, the number identifies none of them.
+/// Number of the oldest legs, and of the newest legs, that are kept for one index key, e.g. for one number at one host.
+/// It is enough for a ring group of sixty telephones. If more legs share a number, the number identifies none of them.
 const MAX_SAME_KEY: usize = 64;
 /// Maximum number of bytes that are read from the metadata of a recording session. The metadata of a call with two
 /// parties has about 3,000 bytes.

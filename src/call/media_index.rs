@@ -5,8 +5,8 @@
 //! - Addresses that a session description announces.
 //! - *Presumed* addresses: the host that sends a party's SIP, with the port that the party announced. They find the
 //!   media of a PBX that announces the public address of its NAT, and of a party that announces a host name.
-//! - *Unplaced* addresses: the addresses of a PBX behind a NAT with a separate media host, which no message names. Its
-//!   packets are found by the other party's SIP host and the port that the PBX announced.
+//! - *Unplaced* addresses: the addresses of a PBX behind a NAT with a separate media host, which no message names.
+//!   Packets of such a PBX are found by the other party's SIP host and the port that the PBX announced.
 //! - *Heard* addresses: no message names them, and a stream of a leg has used them. They find the rest of the stream if
 //!   the other party moves its media and the mirror misses the message about it.
 

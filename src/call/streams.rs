@@ -394,7 +394,7 @@ impl RtpStream {
         self.flow() == flow && is_resting && !self.is_protected()
     }
 
-    /// Reuses this stream for another SSRC. Its counters of packets continue.
+    /// Reuses this stream for another SSRC. The packet counters of the stream continue.
     pub(crate) fn continue_as(&mut self, ssrc: Ssrc, copies: StreamCopies) {
         (self.ssrc, self.copies, self.watch) = (ssrc, copies, None);
         self.accept_gap();

@@ -49,8 +49,8 @@ impl Resampler {
         self.given += (out.len() - at) as u64;
     }
 
-    /// Ends the stream and appends the remaining output. The whole output then lasts as long as the whole input, to a
-    /// sample. The converter can be used again.
+    /// Ends the stream and appends the remaining output. The whole output then lasts as long as the whole input, with
+    /// an error below one sample. The converter can be used again.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         let due = self.due();
         if let Some(converter) = &mut self.converter {

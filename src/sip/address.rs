@@ -218,8 +218,9 @@ fn is_number(text: &str) -> bool {
 
 /// Splits a URI at the `@` after the user part.
 ///
-/// Some senders do not escape an `@` in the user (`alice@corp@10.0.0.1`) or in an embedded Replaces header. So the user
-/// ends at the last `@` before the first `;` or `?` that follows the first `@`.
+/// Some senders do not escape an `@` in the user (`alice@corp@10.0.0.1`). So the host ends at the first `;` or `?`
+/// after the first `@`, and the user ends at the last `@` before that. An unescaped `@` in an embedded Replaces header
+/// ends no user.
 fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
     let Some(first) = rest.find('@') else { return (None, rest) };
     let before = rest.get(..first).unwrap_or_default().to_ascii_lowercase();

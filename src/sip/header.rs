@@ -66,7 +66,7 @@ pub(super) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &
 /// Returns the index of the first `wanted` byte outside quoted strings and angle brackets.
 ///
 /// A quote or bracket that is not closed is an ordinary character (RFC 4475 section 3.1.2.6). After such a quote, no
-/// further closing quote is searched for; the same applies to brackets. So the time is linear.
+/// further closing quote is searched for; the same applies to brackets. So the search takes linear time.
 pub(super) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut quotes_close, mut angles_close) = (true, true);

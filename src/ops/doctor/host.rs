@@ -84,8 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// Returns this state with changed counters of lost frames: they count only frames that were lost after the state
-    /// `before`.
+    /// Returns this state with other counters of lost frames: only the frames that were lost after the state `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);

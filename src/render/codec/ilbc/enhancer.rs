@@ -84,9 +84,9 @@ impl Enhancer {
         }
     }
 
-    /// Finds the segment near `expected` that is most similar to the block, to a quarter sample. Returns its position
-    /// and its samples. As in the RFC, `expected` minus half a sample is rounded down, and the returned position is one
-    /// sample higher.
+    /// Finds the segment near `expected` that is most similar to the block, in steps of a quarter sample. Returns its
+    /// position and its samples. As in the RFC, `expected` minus half a sample is rounded down, and the returned
+    /// position is one sample higher.
     fn refine(&self, centre: &[f32; BLOCK], expected: f32) -> (f32, [f32; BLOCK]) {
         let rounded = (expected - 0.5) as usize;
         let first = rounded.saturating_sub(SLOP);

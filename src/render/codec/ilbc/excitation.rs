@@ -105,8 +105,9 @@ impl CodebookMemory {
     }
 }
 
-/// Returns the segment that begins `index + length` samples before the end of the memory. For the highest indices, the
-/// memory ends within the segment, so its last samples are repeated. The seam is blended over 5 samples.
+/// Returns the segment that begins `index + length` samples before the end of the memory. The highest indices stand for
+/// shorter segments up to this end, which are repeated until they have `length` samples. The seam is blended over 5
+/// samples.
 fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     let stretches = memory.len() - length + 1;
     let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
