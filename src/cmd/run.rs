@@ -197,6 +197,7 @@ impl RunningService {
             pauses: post_process::PAUSES,
         };
         let post_processor = PostProcessor::start(config, tools, events)?;
+        post_processor.check_login();
         let owed = OwedCalls::default();
         let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
         let archive = archive::start(
@@ -492,7 +493,7 @@ impl RunningService {
             owed: self.owed.count() as u64,
             alarms: self.alerts.open_alarms(),
             pbx_hosts: engine.number_plan().pbx_hosts().iter().map(ToString::to_string).collect(),
-            extensions: engine.number_plan().learned_extensions() as u64,
+            extensions: engine.number_plan().registered_extensions() as u64,
             version: old.version.clone(),
             started_at: old.started_at,
             stopped_at: None,

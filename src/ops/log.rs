@@ -89,7 +89,8 @@ impl std::io::Write for PrefixedLine {
     }
 }
 
-const fn priority(level: Level) -> &'static str {
+/// Returns the priority of a message for journald (sd-daemon(3)).
+pub(super) const fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
         Level::WARN => "<4>",
@@ -98,10 +99,13 @@ const fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Returns whether standard error goes to journald. Then systemd sets the environment variable JOURNAL_STREAM
-/// (systemd.exec(5)).
-fn is_journald() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
+/// Returns whether standard error goes to journald. Then systemd sets the environment variable JOURNAL_STREAM to the
+/// device and inode of the stream (systemd.exec(5)). A command that such a process starts inherits the variable, but
+/// can have another standard error.
+pub(super) fn is_journald() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 /// Sets the log level from the configuration. A level from the command line or the environment has precedence. Returns

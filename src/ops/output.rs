@@ -3,6 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing::Level;
+
+use super::log;
 use crate::text::error_chain;
 
 /// Writes a result to standard output. A closed pipe, e.g. of `head`, is not an error: the command continues.
@@ -21,14 +24,17 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
 
 /// Writes a message to standard error. With `--log-json` the message is a JSON object, as log lines are.
 pub(crate) fn note(text: &str) {
-    say("INFO", text);
+    say(Level::INFO, text);
 }
 
-fn say(level: &str, text: &str) {
+fn say(level: Level, text: &str) {
     // An error of writing to standard error cannot be reported anywhere.
     let mut out = std::io::stderr().lock();
     let _ = if IS_JSON.load(Ordering::Relaxed) {
-        writeln!(out, "{}", serde_json::json!({ "level": level, "message": text }))
+        writeln!(out, "{}", serde_json::json!({ "level": level.as_str(), "message": text }))
+    } else if log::is_journald() {
+        // journald takes each line of a text for a message of its own.
+        text.lines().try_for_each(|line| writeln!(out, "{}{line}", log::priority(level)))
     } else {
         writeln!(out, "{text}")
     };
@@ -38,7 +44,7 @@ fn say(level: &str, text: &str) {
 pub(crate) fn set_json(is_json: bool) {
     IS_JSON.store(is_json, Ordering::Relaxed);
     if is_json {
-        std::panic::set_hook(Box::new(|panic| say("ERROR", &format!("a bug in callspan: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| say(Level::ERROR, &format!("a bug in callspan: {panic}"))));
     }
 }
 
@@ -58,7 +64,7 @@ static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Writes an error and its causes to standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
-    say("ERROR", &format!("callspan: {}", error_chain(error.as_ref())));
+    say(Level::ERROR, &format!("callspan: {}", error_chain(error.as_ref())));
 }
 
 /// Escapes characters of a JSON text that could control a terminal, i.e. C1 controls and marks that change the writing

@@ -108,6 +108,7 @@ enum DeliveryCommand {
     Settle(Duration, Sender<DeliverySummary>),
     Summary(Sender<DeliverySummary>),
     Reload(Box<Config>),
+    CheckLogin,
     Stop,
 }
 
@@ -226,6 +227,11 @@ impl DeliveryHandle {
     /// Returns the number of rounds that the thread's loop has made. The number grows while delivery works or waits.
     pub(crate) fn rounds(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.health.rounds)
+    }
+
+    /// Logs in at Pyrus even if no call has to be delivered, so that a wrong key is noticed at the start.
+    pub(crate) fn check_login(&self) {
+        let _ = self.commands.send(DeliveryCommand::CheckLogin); // fails if delivery has ended
     }
 
     /// Replaces login, security key and person id by the values in `config`. If delivery waits because Pyrus refused
@@ -516,7 +522,13 @@ impl DeliveryDriver {
 
     fn handle_finished_request(&mut self, finished: Result<(ActionId, RequestOutcome), tokio::task::JoinError>) {
         match finished {
-            Ok((id, reply)) => self.machine.handle_outcome(self.clock.now(), id, &reply),
+            Ok((id, reply)) => {
+                let was_logged_in = self.machine.is_logged_in();
+                self.machine.handle_outcome(self.clock.now(), id, &reply);
+                if self.machine.is_logged_in() && !was_logged_in {
+                    tracing::info!("logged in to Pyrus");
+                }
+            }
             // A task ends without a result only when the runtime is shut down. The next start treats its request as a
             // request without a response.
             Err(e) => tracing::debug!(error = %e, "a request was ended"),
@@ -538,9 +550,13 @@ impl DeliveryDriver {
                 let _ = answer.send(self.machine.summary());
             }
             DeliveryCommand::Reload(config) => match self.client.set_credentials(&config) {
-                Ok(()) => self.machine.handle_new_credentials(),
+                Ok(()) => {
+                    self.machine.handle_new_credentials();
+                    self.machine.check_login();
+                }
                 Err(error) => tracing::error!(%error, "the new login is not used"),
             },
+            DeliveryCommand::CheckLogin => self.machine.check_login(),
             DeliveryCommand::Stop => {}
         }
         waiting

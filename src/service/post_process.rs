@@ -287,6 +287,13 @@ impl PostProcessor {
         }
     }
 
+    /// Logs in at Pyrus before the first call, so that a wrong key raises its alarm at the start.
+    pub(crate) fn check_login(&self) {
+        if let Some(delivery) = &self.delivery {
+            delivery.check_login();
+        }
+    }
+
     /// Passes the login and the key from a changed configuration to delivery.
     pub(crate) fn reload(&self, config: &Config) {
         if let Some(delivery) = &self.delivery {

@@ -222,6 +222,8 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
     let (lost, why, _) = office.call(&["--from", "+74950000000", "--deliver"]);
     assert_eq!(lost.as_deref(), Some("delivery"), "{why}");
     assert!(why.contains("login") || why.contains("key"), "{why}");
+    let (lost, why, _) = office.call(&["--from", "+74950000000"]);
+    assert_eq!(lost.as_deref(), Some("delivery"), "the service has tried its key, so no call has to be sent: {why}");
     service.stop();
     pyrus("secret");
     let service = office.run();

@@ -19,6 +19,8 @@ pub(crate) use pattern::NumberPattern;
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
+    /// Configured extensions that have registered.
+    present: HashSet<String>,
     /// Users that have registered, except configured extensions.
     registered: HashMap<String, UserRegistration>,
     /// Hosts of telephones from which extensions have registered.
@@ -49,6 +51,7 @@ impl NumberPlan {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
+            present: HashSet::new(),
             registered: HashMap::new(),
             phones: HashSet::new(),
             pbxs: HashSet::new(),
@@ -63,8 +66,9 @@ impl NumberPlan {
 
     /// Replaces the section `[numbers]`. Everything that was learnt from the traffic stays.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
-        let Self { registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
-        (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
+        let Self { present, registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
+        (self.present, self.registered) = (present, registered);
+        (self.phones, self.pbxs, self.ringing) = (phones, pbxs, ringing);
     }
 
     /// Returns whether a number is an extension. The number may be normalised or as dialled.
@@ -101,6 +105,9 @@ impl NumberPlan {
             if self.phones.len() < MAX_LEARNED {
                 self.phones.insert(registrant.ip());
             }
+            if self.present.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
+                self.present.insert(user.to_owned());
+            }
         } else if self.registered.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
             let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
             self.registered.insert(user.to_owned(), registration);
@@ -134,9 +141,9 @@ impl NumberPlan {
         hosts
     }
 
-    /// Returns the number of users that count as extensions because they have registered.
-    pub(crate) fn learned_extensions(&self) -> usize {
-        self.registered.len()
+    /// Returns the number of extensions that have registered, without the numbers that a PBX registers with a provider.
+    pub(crate) fn registered_extensions(&self) -> usize {
+        self.present.len() + self.registered.values().filter(|user| !self.is_trunk(user)).count()
     }
 
     /// Returns whether the mirror port shows the calls of this PBX to its extensions. If so, and the PBX answers a call
@@ -338,6 +345,18 @@ mod tests {
             international_prefix: "810".into(),
             ..NumbersConfig::default()
         })
+    }
+
+    #[test]
+    fn registered_extensions_are_counted_without_numbers_of_trunks() {
+        let mut plan = russian();
+        let host = |last| Endpoint::v4([10, 20, 0, last], 5060);
+        let provider = Endpoint::v4([203, 0, 113, 10], 5060);
+        for (user, phone) in [("101", 21), ("102", 22), ("101", 21), ("anna", 23)] {
+            plan.learn_registration(user, host(phone), host(5));
+        }
+        plan.learn_registration("74951234567", host(5), provider);
+        assert_eq!(plan.registered_extensions(), 3, "101, 102 and anna; not the number that the PBX registers");
     }
 
     #[test]

@@ -181,6 +181,8 @@ struct ClientToken {
     not_before: Timestamp,
     /// Holds back all requests while Pyrus refuses the login.
     hold: RefusalHold,
+    /// Whether a token is fetched although no call needs it yet, so that a wrong key is noticed before the first call.
+    is_check_due: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -309,6 +311,17 @@ impl DeliveryMachine {
         self.end_pauses();
     }
 
+    /// Logs in as soon as possible, even if no call has to be delivered. So a wrong key or an unreachable Pyrus raises its
+    /// alarm at the start and not with the first call.
+    pub(crate) fn check_login(&mut self) {
+        self.token.is_check_due = true;
+    }
+
+    /// Returns whether Pyrus has accepted the login, i.e. whether there is a token.
+    pub(crate) fn is_logged_in(&self) -> bool {
+        matches!(self.token.state, ClientTokenState::Have(..))
+    }
+
     /// Ends the pauses after failures: the next login and the next request may begin at once.
     fn end_pauses(&mut self) {
         self.token.not_before = Timestamp::EPOCH;
@@ -318,6 +331,10 @@ impl DeliveryMachine {
 
     /// Returns the next action of the executor: to send a request, or to wait.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
+        if self.token.is_check_due && self.token.state == ClientTokenState::None {
+            // Without a token no job can send a request, so no job waits longer because of this.
+            return self.start_auth(now);
+        }
         loop {
             let Some(ReadyKey { due, urgency, id }) = self.ready.first().cloned() else { return NextAction::Idle };
             if due > now {

@@ -57,6 +57,7 @@ impl DeliveryMachine {
         match assessment.verdict {
             ResponseVerdict::Done(_) => {
                 self.token.state = ClientTokenState::Have(token, TokenProof::Fresh);
+                self.token.is_check_due = false;
                 self.token.hold = RefusalHold::default();
                 self.update_alarm();
             }

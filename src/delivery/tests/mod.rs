@@ -409,6 +409,22 @@ fn all_calls_share_one_token_and_replace_it_once() {
 }
 
 #[test]
+fn login_is_checked_before_the_first_call() {
+    let mut m = machine();
+    assert_eq!(m.poll_action(at(0)), NextAction::Idle, "without the check there is nothing to do");
+    m.check_login();
+    let login = action(&mut m, at(0));
+    assert_eq!((name(&login.request), m.poll_action(at(0))), ("auth", NextAction::Idle));
+    m.handle_outcome(at(0), login.id, &http(403, r#"{"error_code":"invalid_credentials"}"#));
+    assert!(m.summary().alarm.is_some_and(|alarm| alarm.contains("login")), "a wrong key is told at once");
+    let NextAction::WaitUntil(next) = m.poll_action(at(1)) else { panic!("a pause") };
+    let login = action(&mut m, next);
+    m.handle_outcome(next, login.id, &good(&login.request));
+    assert_eq!((m.summary().alarm, m.is_logged_in()), (None, true));
+    assert_eq!(m.poll_action(next), NextAction::Idle, "the check is made once");
+}
+
+#[test]
 fn new_credentials_are_used_by_the_next_request() {
     let mut m = logged_in();
     m.handle_new_credentials();

@@ -385,13 +385,12 @@ fn log_json_lines_are_json_and_have_priorities_under_systemd() {
     let namespace = NetworkNamespace::new("log");
     let dir = tempfile::tempdir().unwrap();
     for (json, prefix) in [(true, false), (false, true)] {
-        let mut run = namespace.command(&program());
-        run.args(["run", "-c"]).arg(configuration(dir.path(), "mirror0")).env_remove("JOURNAL_STREAM");
+        let mut run = namespace.command(Path::new("sh"));
+        let journal = if prefix { UNDER_JOURNALD } else { "exec \"$@\"" };
+        run.args(["-c", journal, "sh"]).arg(program()).args(["run", "-c"]);
+        run.arg(configuration(dir.path(), "mirror0")).env_remove("JOURNAL_STREAM");
         if json {
             run.env("CALLSPAN_LOG_JSON", "1");
-        }
-        if prefix {
-            run.env("JOURNAL_STREAM", "8:1");
         }
         let mut service = LiveService::start(run);
         service.wait_for("capturing on mirror0");
@@ -405,6 +404,25 @@ fn log_json_lines_are_json_and_have_priorities_under_systemd() {
         }
     }
 }
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn an_error_at_the_start_has_its_priority_under_systemd() {
+    let namespace = NetworkNamespace::new("logerr");
+    let dir = tempfile::tempdir().unwrap();
+    for (shell, is_prefixed) in [(UNDER_JOURNALD, true), ("JOURNAL_STREAM=8:1 exec \"$@\"", false)] {
+        let mut run = namespace.command(Path::new("sh"));
+        run.args(["-c", shell, "sh"]).arg(program()).args(["run", "-c"]);
+        let output = run.arg(configuration(dir.path(), "no-such-card")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let errors: Vec<&str> = said.lines().filter(|line| line.contains("no-such-card")).collect();
+        assert!(!errors.is_empty() && errors.iter().all(|line| line.starts_with("<3>") == is_prefixed), "{said}");
+    }
+}
+
+/// Shell script that starts a command as systemd does: with the device and inode of its standard error in the
+/// environment.
+const UNDER_JOURNALD: &str = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$@\"";
 
 #[test]
 #[cfg_attr(not(may_add_interfaces), ignore = "needs root: adds a pair of network interfaces")]
