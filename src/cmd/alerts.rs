@@ -11,6 +11,7 @@ use super::table::printable;
 use crate::journal::outbox::Outbox;
 use crate::ops::alerts::{Alarm, AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::folder_owner::FolderOwner;
 use crate::ops::notify::AlarmReceivers;
 use crate::ops::output;
 use crate::service::clock::wall_clock;
@@ -63,7 +64,8 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
     };
     let receivers = AlarmReceivers::new(config.alerts.notify.clone(), &config.journal.dir);
     let mut results = receivers.try_all(&alarm);
-    if let Some(result) = Alerts::try_command(&config.alerts, &alarm) {
+    let owner = FolderOwner::other_than_root(&config.journal.dir);
+    if let Some(result) = Alerts::try_command(&config.alerts, &alarm, owner) {
         results.push(("command", result.map_err(|error| error.to_string())));
     }
     if results.is_empty() {
@@ -76,6 +78,9 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
         let line =
             result.as_ref().map_or_else(|error| format!("FAILED: {}", printable(error)), |()| String::from("sent"));
         text.push_str(&format!("{receiver:<9} {line}\n"));
+    }
+    if let Some(owner) = owner.filter(|_| config.alerts.command.is_some()) {
+        text.push_str(&format!("The command ran as {}, the user of the service.\n", owner.name()));
     }
     output::result(&text)?;
     Ok(if results.iter().all(|(_, result)| result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })

@@ -29,7 +29,7 @@ use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
 use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
 use crate::ops::tap_flow::set_rates;
 use crate::ops::thread::StoppableThread;
-use crate::ops::{log, output, panics};
+use crate::ops::{folder_owner, log, output, panics};
 use crate::service::life_signs::LifeSigns;
 use crate::service::lock::{self, FolderLock};
 use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
@@ -52,6 +52,7 @@ use crate::time::Timestamp;
 /// Fails if the configuration is wrong, an interface cannot be opened, or the spool or the journal cannot be written.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Run)?;
+    folder_owner::refuse_root_in_folders_of_others(&config)?;
     sandbox::keep_from_children();
     sandbox::drop_unneeded_capabilities();
     let stop = Arc::new(AtomicBool::new(false));

@@ -95,8 +95,8 @@ const ALARM_SENTENCES: &[(&str, &str)] = &[
         "папка {} ({}) заполнена (осталось {} МиБ): освободите место сейчас; когда заполнится и память, звонки будут теряться",
     ),
     (
-        "the file system of the {} folder {} is mounted read-only. Linux does so after a disk error: look at `dmesg`, repair the disk and mount it again",
-        "файловая система папки {} ({}) подключена только для чтения. Так делает Linux после ошибки диска: посмотрите `dmesg`, исправьте диск и подключите его снова",
+        "the {} folder {} is read-only. If its disk is mounted read-only, look at `dmesg`, repair the disk and mount it again. If the folder was chosen newly, allow it to the service: systemctl edit callspan, [Service] ReadWritePaths=FOLDER",
+        "папка {} ({}) доступна только для чтения. Если её диск подключён только для чтения, посмотрите `dmesg`, исправьте диск и подключите его снова. Если папка выбрана недавно, разрешите её службе: systemctl edit callspan, [Service] ReadWritePaths=ПАПКА",
     ),
     (
         "the {} folder {} is not on its disk: {}. Nothing is written there. If this disk is to be used from now on, run as root: truncate -s 0 {}",

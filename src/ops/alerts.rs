@@ -30,6 +30,7 @@ use super::alarm_history::{AlarmHistory, AlarmMoment};
 pub use super::alarm_kind::AlarmKind;
 use super::clock::wall_clock;
 use super::config::secret;
+use super::folder_owner::FolderOwner;
 use super::notify::{AlarmReceivers, NotifyConfig};
 use super::supervision::ThreadLife;
 use super::thread::{PAUSE_AFTER_PANIC, StoppableThread, again_after_panic};
@@ -180,9 +181,20 @@ impl Alerts {
         open.push_back(Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 });
     }
 
-    /// Runs the alarm command for one alarm and waits for its end. Returns `None` if no command is configured.
-    pub(crate) fn try_command(config: &Config, alarm: &Alarm) -> Option<std::io::Result<()>> {
-        config.command.as_deref().map(|command| run_one(command, alarm, MAX_RUN))
+    /// Runs the alarm command for one alarm and waits for its end. The command runs as `user`; `None` means the user of
+    /// this process. Its error messages go to standard error. Returns `None` if no command is configured.
+    pub(crate) fn try_command(
+        config: &Config,
+        alarm: &Alarm,
+        user: Option<FolderOwner>,
+    ) -> Option<std::io::Result<()>> {
+        config.command.as_deref().map(|command| {
+            let mut shell = shell(command);
+            if let Some(owner) = user {
+                shell.uid(owner.uid).gid(owner.gid).current_dir("/");
+            }
+            run_one(shell.stderr(Stdio::inherit()), alarm, MAX_RUN)
+        })
     }
 
     /// Raises an alarm with this cause: logs it and passes it to all receivers. Never blocks.
@@ -277,7 +289,7 @@ fn run_all(
         }
         let command = targets.command.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(command) = command else { return };
-        if let Err(error) = run_one(&command, alarm, limits.max_run) {
+        if let Err(error) = run_one(&mut shell(&command), alarm, limits.max_run) {
             tracing::warn!(%error, "the alarm command failed");
         }
     };
@@ -326,19 +338,25 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Runs the command once with the alarm as one JSON line on its standard input. Kills it after `max_run`.
-fn run_one(command: &str, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(alarm)?;
-    line.push(b'\n');
-    let mut child = Command::new("/bin/sh")
+/// Returns the process of the shell that runs an alarm command, without the secrets of the service.
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
         .args(["-c", command])
         .env_remove(secret::ENVIRONMENT_KEY)
         .env_remove("CREDENTIALS_DIRECTORY")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    shell
+}
+
+/// Runs the command of the shell once with the alarm as one JSON line on its standard input. Kills it after `max_run`.
+fn run_one(shell: &mut Command, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(alarm)?;
+    line.push(b'\n');
+    let mut child = shell.spawn()?;
     // Because of [`MAX_DETAIL`], the line fits into the buffer of the pipe. So this write does not block, even if the
     // command never reads.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&line));

@@ -148,7 +148,7 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
             )
         }
         DiskLevel::ReadOnly | DiskLevel::Missing => format!(
-            "the file system of the {section} folder {path} is mounted read-only. Linux does so after a disk error: look at `dmesg`, repair the disk and mount it again"
+            "the {section} folder {path} is read-only. If its disk is mounted read-only, look at `dmesg`, repair the disk and mount it again. If the folder was chosen newly, allow it to the service: systemctl edit callspan, [Service] ReadWritePaths=FOLDER"
         ),
     }
 }

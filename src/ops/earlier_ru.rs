@@ -30,6 +30,10 @@ pub(crate) const EARLIER_ALARMS: &[(&str, &str)] = &[
         "the file system of the {} folder {} is mounted read-only, as Linux does after a disk error: look at `dmesg`, repair the disk and mount it again",
         "файловая система папки {} ({}) подключена только для чтения, как делает Linux после ошибки диска: посмотрите `dmesg`, исправьте диск и подключите его снова",
     ),
+    (
+        "the file system of the {} folder {} is mounted read-only. Linux does so after a disk error: look at `dmesg`, repair the disk and mount it again",
+        "файловая система папки {} ({}) подключена только для чтения. Так делает Linux после ошибки диска: посмотрите `dmesg`, исправьте диск и подключите его снова",
+    ),
     ("the test call was recorded right", "проверочный звонок записан верно"),
     (
         "the {} thread has made no progress for {} s: a disk or a network folder does not answer. systemd restarts the service if it stays so",

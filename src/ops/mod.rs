@@ -12,6 +12,7 @@ pub mod disk;
 pub(crate) mod doctor;
 pub mod drops;
 pub(crate) mod earlier_ru;
+pub(crate) mod folder_owner;
 pub(crate) mod heap;
 pub mod log;
 pub(crate) mod metrics;

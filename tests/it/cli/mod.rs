@@ -292,3 +292,48 @@ fn alerts_test_tries_every_way_and_says_which_failed() {
     assert!(said.contains("webhook   FAILED: ") && said.contains("command   sent"), "{said}");
     assert!(std::fs::read_to_string(&told).expect("the command ran").contains("\"test_alarm\""));
 }
+
+#[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: changes the owner of a folder")]
+fn alerts_test_of_root_runs_the_command_as_the_service() {
+    let folder = folder_of_nobody();
+    let told = folder.path().join("told");
+    let ways = format!(
+        "[state]\ndir = \"{}\"\n[alerts]\ncommand = \"id -u > {}; echo not delivered >&2; exit 3\"\n",
+        text(folder.path()),
+        text(&told)
+    );
+    let (_dir, path) = file("alerts.toml", &ways);
+    let output = run(&["alerts", "test", "-c", text(&path)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("command   FAILED: ") && said.contains("ran as nobody"), "{said}");
+    assert!(stderr(&output).contains("not delivered"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&told).expect("the command ran").trim(), NOBODY.to_string());
+}
+
+#[test]
+#[cfg_attr(not(may_mount), ignore = "needs root: changes the owner of a folder")]
+fn root_does_not_run_the_service_in_folders_of_another_user() {
+    let folder = folder_of_nobody();
+    let dir = text(folder.path()).to_owned();
+    let folders = format!(
+        "[capture]\ninterface = \"lo\"\n[state]\ndir = \"{dir}/s\"\n[spool]\ndir = \"{dir}\"\n[recording]\ndir = \
+         \"{dir}/r\"\n"
+    );
+    let (_dir, path) = file("run.toml", &folders);
+    let output = run(&["run", "-c", text(&path)]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("belongs to the user nobody") && said.contains("systemctl start callspan"), "{said}");
+    assert!(said.contains("setpriv --reuid nobody"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0, "nothing was written");
+}
+
+fn folder_of_nobody() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+    folder
+}
