@@ -252,7 +252,7 @@ pub(crate) fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose
     };
     let origin = file.map_or_else(String::new, |f| f.display().to_string());
     for warning in &loaded.warnings {
-        output::note(&format!("callspan: {origin}: {warning}"));
+        output::warn(&format!("callspan: {origin}: {warning}"));
     }
     Ok(loaded.config)
 }

@@ -131,7 +131,7 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
 /// Starts a thread that reads the configuration file again. Returns `None` if the thread cannot be started.
 fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
     let started = ConfigReading::start(move || super::load_config(Some(&file), ConfigPurpose::Run));
-    started.inspect_err(|error| output::note(&format!("callspan: the old configuration stays in use: {error}"))).ok()
+    started.inspect_err(|error| output::warn(&format!("callspan: the old configuration stays in use: {error}"))).ok()
 }
 
 struct RunningService {
@@ -402,7 +402,7 @@ impl RunningService {
         let new = match read {
             Ok(new) => new,
             Err(error) => {
-                output::note(&format!("callspan: the old configuration stays in use: {error:#}"));
+                output::warn(&format!("callspan: the old configuration stays in use: {error:#}"));
                 return;
             }
         };

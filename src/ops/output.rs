@@ -27,6 +27,11 @@ pub(crate) fn note(text: &str) {
     say(Level::INFO, text);
 }
 
+/// Writes a warning to standard error. journald gives it the priority of a warning.
+pub(crate) fn warn(text: &str) {
+    say(Level::WARN, text);
+}
+
 fn say(level: Level, text: &str) {
     // An error of writing to standard error cannot be reported anywhere.
     let mut out = std::io::stderr().lock();

@@ -28,7 +28,7 @@ pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, 
     }
     alerts.raise_unlogged(&AlarmCause::Described(AlarmKind::ServiceFailed, &text));
     if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
-        output::note(&format!(
+        output::warn(&format!(
             "callspan: {text}: the service waits {} s before it ends, so that it is not restarted too often",
             HOLD.as_secs()
         ));

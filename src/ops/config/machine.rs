@@ -1,7 +1,8 @@
 //! Checks for `check-config` that depend on this machine. They test whether the configured interfaces and the alarm
 //! command exist, and whether the service can read the configured files.
 //!
-//! The findings are only warnings, because a configuration may be checked on another machine.
+//! Most findings are only warnings, because a configuration may be checked on another machine. A file that is there, and
+//! that the service's user cannot read, is a mistake: the service would not start.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,10 @@ impl CheckedMachine {
     /// Appends a warning for each configured interface, command or file that this machine lacks or the service cannot
     /// use.
     pub(crate) fn check(&self, config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
+        let mut unreadable = Vec::new();
+        let line_of = |section: &str, key: &str| raw.get(section, key).map(|g| g.line);
         let mut warn = |section: &str, key: &str, what: String, remedy: String| {
-            let line = raw.get(section, key).map(|g| g.line);
+            let line = line_of(section, key);
             findings.push(ConfigFinding::warning(line, format!("{section}.{key}: {what}"), remedy));
         };
         for (what, remedy) in config.capture.interfaces.iter().filter_map(|name| self.missing_interface(name)) {
@@ -57,11 +60,13 @@ impl CheckedMachine {
         let files =
             [("security_key_file", &config.pyrus.security_key_file), ("ca_file", &config.pyrus.ca_file)].into_iter();
         for (key, path) in files.filter_map(|(key, path)| path.as_deref().map(|p| (key, p))) {
-            let found = relative(path).or_else(|| hidden_by_unit(path)).or_else(|| self.unreadable(path));
-            if let Some((what, remedy)) = found {
+            if let Some((what, remedy)) = relative(path).or_else(|| hidden_by_unit(path)) {
                 warn("pyrus", key, what, remedy);
+            } else if let Some((what, remedy)) = self.unreadable(path) {
+                unreadable.push(ConfigFinding::mistake(line_of("pyrus", key), format!("pyrus.{key}: {what}"), remedy));
             }
         }
+        findings.append(&mut unreadable);
     }
 
     fn missing_interface(&self, name: &str) -> Option<(String, String)> {

@@ -1,5 +1,6 @@
 //! Tests of typical mistakes in a configuration. Each finding must name the line and lead to the remedy.
 
+use super::super::finding::ConfigFinding;
 use super::super::machine::{CheckedMachine, ServiceUser};
 use super::*;
 
@@ -278,6 +279,7 @@ fn key_file_that_the_service_cannot_read_is_found() {
         config.pyrus.security_key_file = Some(path.clone());
         let mut findings = Vec::new();
         machine.check(&config, &raw::RawConfig::default(), &mut findings);
+        assert!(findings.iter().all(ConfigFinding::is_mistake), "the service would not start: {findings:?}");
         findings.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let of_root = found(0o600);
