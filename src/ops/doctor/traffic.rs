@@ -341,8 +341,8 @@ const MAX_DROPOUT: i16 = 500;
 /// Minimum length of a silence that may be a jump of the clock. During a call, a mirror port shows packets at least
 /// once a minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Maximum gap of the sequence numbers at a silence after which the stream counts as continued: 50 packets, i.e. one
-/// second at 20 ms a packet.
+/// Maximum gap of the sequence numbers at a silence, if the stream counts as continued after the silence. 50 packets of
+/// 20 ms are one second.
 const GOES_ON: u16 = 50;
 /// Maximum gap of the RTP timestamps at a silence after which the stream counts as continued, in units of the RTP
 /// clock. It is 2 s at 48 kHz and 12 s at 8 kHz, far below [`SILENCE`].
