@@ -530,7 +530,8 @@ fn hash<T: Hash>(value: &T) -> u64 {
 /// Maximum difference between the clocks of two capture interfaces. A leg may seem to be this much earlier than the leg
 /// that caused it.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Maximum time from a leg that a PBX receives to the leg that it then sends.
+/// Maximum time from a leg that a PBX receives to the leg that it then sends at once. If the caller waits longer, e.g.
+/// in a voice menu, other rules apply.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
 /// Maximum time between the ends of two legs of one call.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);

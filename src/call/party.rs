@@ -382,7 +382,8 @@ const MIN_NUMBER_CHARS: usize = 3;
 const SERVICE_URN: &str = "urn:service:";
 /// Maximum length of a name or URI in the record, characters. Longer texts are truncated.
 const MAX_TEXT_CHARS: usize = 512;
-/// Maximum number of headers of an INVITE that a record contains.
+/// Maximum number of configured header names that are looked up in an INVITE for the record. It limits the size of the
+/// record.
 const MAX_KEPT_HEADERS: usize = 64;
 
 #[cfg(test)]

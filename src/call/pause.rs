@@ -292,7 +292,7 @@ const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 pub(crate) const MAX_KEYS: usize = 16;
 /// Maximum time between two digits of a sequence.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of DTMF events in the record for each side of a leg.
+/// Maximum number of DTMF events in the record for each side of a leg. It limits the size of the record.
 const MAX_EVENTS: u32 = 250;
 /// Maximum number of pauses of a call. A pause each minute makes 1,440 a day. After this number, the last pause lasts
 /// to the end of the call.

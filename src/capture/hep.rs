@@ -167,7 +167,7 @@ const RTCP: u8 = 5;
 const UDP: u8 = 17;
 const IPV4_HEADER: u16 = 20;
 const UDP_HEADER: usize = 8;
-/// Maximum size of a UDP datagram, bytes.
+/// Maximum size of a UDP datagram, bytes: the length field has 16 bits (RFC 768).
 const MAX_DATAGRAM: usize = 65_535;
 /// Maximum payload of a UDP datagram in an IPv4 packet, bytes.
 const MAX_PAYLOAD: usize = 65_535 - 28;

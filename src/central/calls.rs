@@ -31,7 +31,7 @@ pub(crate) struct SiteState {
     pub(crate) newest: Option<Timestamp>,
 }
 
-/// Another site's record of a call, e.g. of the site at which the other party of the call is.
+/// A call record from another site, e.g. from the site of the other party.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherSiteCall {
     /// Name of the value that is equal in both records: `session_id`, `call_id`, `correlation_header` or `voice`.
@@ -272,11 +272,13 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
 /// Character between the site and the id in the key of a call. Sites and ids do not contain this character.
 pub(super) const SITE_MARK: char = '~';
-/// Maximum number of calls that are counted in a range of time, or of a site.
+/// Maximum number of calls that are counted in a range of time, or of a site. An index alone gives these counts, so
+/// many calls can be counted.
 const MAX_COUNTED: u64 = 50_000;
 /// Maximum number of calls that are examined for conditions other than time and site, e.g. a text in a name.
 const MAX_EXAMINED: u64 = 2_000;
-/// Maximum number of rows that are read to count the calls of extensions.
+/// Maximum number of rows that are read to count the calls of extensions, so that the time does not grow with the
+/// archive.
 const MAX_LOOKED_UP: u64 = 5_000;
 /// Maximum number of other sites whose record of a call is shown.
 const MAX_OTHER_SITES: u32 = 8;

@@ -646,9 +646,10 @@ const STOP_ARCHIVE: Duration = Duration::from_millis(100);
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the rest.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
-/// Interval between two measurements of the levels of live calls.
+/// Interval between two measurements of the levels of live calls. A person sees four updates a second as movement.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
-/// Interval between two checks of losses and threads.
+/// Interval between two checks of losses, threads and the journal. It is also the interval at which the counters are
+/// published.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Name of the file in the state folder that stores at which hours of the day SIP arrived.
 const MIRROR_FILE: &str = "mirror.json";

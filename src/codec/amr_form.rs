@@ -14,7 +14,7 @@ pub(crate) enum AmrAlignment {
 }
 
 impl AmrAlignment {
-    /// Returns octet-aligned for bandwidth-efficient and the reverse.
+    /// Returns the other of the two alignments (octet-aligned, bandwidth-efficient).
     pub(crate) const fn other(self) -> Self {
         match self {
             Self::Bit => Self::Octet,

@@ -232,11 +232,11 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
     Ok(Some(CallFacts { heard_by, notes, task_url: state.site.task_url.clone(), ..facts }))
 }
 
-/// Maximum number of related calls on the page.
+/// Maximum number of related calls on the page. Each of them is read from the journal.
 const MAX_RELATED: usize = 20;
 /// Maximum number of legs of a call for which the page looks for kept packets.
 const MAX_LEGS: u32 = 16;
 /// Maximum number of rows of the audit on the page.
 const MAX_ROWS: u32 = 20;
-/// Maximum number of pieces into which the JSON of a waveform divides the recording.
+/// Maximum number of pieces into which the JSON of a waveform divides the recording, whatever number a client requests.
 const MAX_PIECES: usize = 6_000;

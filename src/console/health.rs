@@ -344,5 +344,5 @@ const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 const LOW_PERCENT: u64 = 5;
 /// If a disk lasts for this number of days (a year) or more, the number is not shown.
 const MANY_DAYS: u64 = 366;
-/// Maximum number of open alarms that are shown.
+/// Maximum number of open alarms on the page, so that other tasks stay visible below them.
 const MAX_ALARMS: usize = 20;

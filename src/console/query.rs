@@ -263,7 +263,7 @@ pub(super) fn encoded(text: &str) -> String {
     percent_encode(text, b"")
 }
 
-/// Maximum number of characters of a search text that are used.
+/// Maximum number of characters of a search text that are used. It limits the number of conditions in the query.
 const MAX_TEXT: usize = 200;
 /// Maximum number of words in a search text that are used.
 const MAX_WORDS: usize = 8;

@@ -619,7 +619,7 @@ const MAX_BLOCKING: usize = 8;
 const MAX_JOURNALS: usize = 4;
 /// Maximum time in which a client must send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum size of the head of a request, bytes.
+/// Maximum size of the head of a request, bytes. It limits the memory of a connection.
 const MAX_HEAD: usize = 32 * 1024;
 /// Interval at which the console's thread reports to the supervisor of threads that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);

@@ -172,7 +172,7 @@ fn local_path(next: Option<String>) -> String {
 /// Maximum pause after a failed sign-in. It is short: an attacker who guesses passwords must not lock the real user out
 /// for long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum number of user names that are stored with their pauses.
+/// Maximum number of user names that are stored with their pauses. It limits the memory that invented names can take.
 const MAX_NAMES: usize = 1_000;
 /// Maximum number of passwords hashed at the same time.
 const HASHES: usize = 2;

@@ -251,5 +251,6 @@ impl CallSource for CentralReader {
 
 /// Maximum number of calls that [`CallSource::first_calls`] reads to find the oldest calls.
 const MAX_AFTER: u32 = 500;
-/// Maximum number of connections to the archive's database that are kept open.
+/// Maximum number of idle connections to the archive's database that are kept open for later queries. Further
+/// connections are closed after their query.
 const MAX_CONNECTIONS: usize = 4;

@@ -416,7 +416,8 @@ const fn is_zero(n: &u64) -> bool {
 pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 /// Maximum duration of a run of the alarm command; then the command is killed.
 pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
-/// Maximum time that the end of the program waits for runs of the alarm command.
+/// Maximum time that the end of the program waits for runs of the alarm command. The service must end soon after
+/// SIGTERM.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
 /// Name of the file in the state folder that stores the last runs of the command and the held-back alarms.
 const HISTORY_FILE: &str = "alarms.json";

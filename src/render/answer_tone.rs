@@ -65,7 +65,8 @@ const MAX_CREST: f64 = 2.6;
 const MIN_SHARE: f64 = 0.65;
 /// Number of pieces (20 ms each) that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;
-/// Maximum number of consecutive pieces (20 ms each) without the tone within a run. If there are more, the run ends.
+/// Maximum number of consecutive pieces (20 ms each) without the tone within a run. A few pieces fail at each inversion
+/// of the tone's phase.
 const MAX_MISSED: u32 = 3;
 
 #[cfg(test)]

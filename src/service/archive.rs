@@ -357,7 +357,8 @@ const ROUND: Duration = Duration::from_secs(5);
 const MAX_TAPS: usize = 16;
 /// Maximum number of calls in one round, so that a large backlog does not delay the report that the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
-/// Pause before a recording that is not encrypted yet is checked again.
+/// Pause before a call is tried again that waits until its recordings are encrypted. Encryption itself waits for the
+/// delivery to Pyrus.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
 /// Minimum duration of a failure that raises the alarm. A short restart of the archive raises no alarm.
 const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);

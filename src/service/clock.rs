@@ -65,7 +65,8 @@ pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// Minimum jump of the wall clock, compared with the monotonic clock, that counts as setting the wall clock.
+/// Minimum jump of the wall clock, compared with the monotonic clock, that counts as setting the wall clock. A smaller
+/// jump does not matter, because the ages of recordings are counted in days.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// Time that must pass after the start or after a jump of the wall clock before ages are computed. In that time NTP
 /// corrects a wrong clock.

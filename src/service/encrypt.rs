@@ -201,7 +201,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
 
 /// Duration of one turn. Then the maintenance thread does its other work.
 const SLICE: Duration = Duration::from_secs(2);
-/// Pause after a failure to encrypt.
+/// Pause after a failure to encrypt, because e.g. a full disk would fail again at once.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Number of calls read from the journal at once.
 const PAGE: u32 = 100;

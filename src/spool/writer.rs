@@ -264,5 +264,6 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
 /// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
-/// Maximum time for which the end of the process waits for a failing disk.
+/// Maximum time for which the end of the process waits for a failing disk. Chunks that are not written by then are
+/// lost.
 const LAST_TRIES: Duration = Duration::from_secs(1);

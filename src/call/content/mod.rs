@@ -524,7 +524,8 @@ const KEPT_MS: u32 = 300;
 const STEADY_DELAY_MS: u32 = 100;
 /// Minimum number of equal blocks that prove a relay, in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of equal blocks in each direction for the proof of a relay.
+/// Minimum number of equal blocks in each direction for the proof of a relay, because a machine between two legs relays
+/// both directions.
 const BLOCKS_OF_DIRECTION: u32 = 3;
 /// Time in which equal blocks with two other legs compete. If a leg has equal blocks with both within this time,
 /// neither relay is proven.

@@ -121,7 +121,7 @@ impl Dialog {
     }
 }
 
-/// Maximum number of distinct User-Agent and Server values of a dialog in the record.
+/// Maximum number of distinct User-Agent and Server values of a dialog in the record. It limits the size of the record.
 const MAX_AGENTS: usize = 8;
 /// Maximum length of a header value in the record, characters. Longer values are truncated.
 const MAX_TEXT_CHARS: usize = 256;

@@ -190,5 +190,6 @@ const ANSWER_WINDOW: Duration = Duration::from_millis(200);
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;
-/// Minimum time between two events about learnt machines, if only counts of calls have changed.
+/// Minimum time between two events about learnt machines, if only counts of calls have changed. Otherwise each call
+/// would cause an event.
 const TELL_PAUSE: Duration = Duration::from_secs(60);

@@ -315,9 +315,11 @@ fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
     u16::try_from(packet.header_len).unwrap_or(u16::MAX)
 }
 
-/// Maximum time by which the packets of two capture interfaces are out of order, ns.
+/// Maximum time by which the packets of two capture interfaces are out of order, ns. Each interface has its own buffer
+/// in the kernel.
 const DISORDER_NS: i64 = 100_000_000;
-/// Maximum time between two copies of a packet that two capture interfaces deliver.
+/// Maximum time between two copies of a packet that two capture interfaces deliver. It is longer than their maximum
+/// disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
 /// Maximum number of streams of a leg, 1.5 kB each. It is enough for hours of announcements, each with its own SSRC.
 const MAX_STREAMS: usize = 4_096;

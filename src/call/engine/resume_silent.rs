@@ -92,5 +92,6 @@ impl Engine {
     }
 }
 
-/// Time in which further legs of the ended call join the new call that continues it.
+/// Time in which further legs of the ended call join the new call that continues it. After a silence, e.g. a hold, the
+/// legs of a call get media again at about the same time.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

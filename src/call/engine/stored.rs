@@ -92,9 +92,9 @@ impl Engine {
         Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
     }
 
-    /// Returns the pairs in `relays` that contain a leg of this call, as names of legs. A leg of a pair may belong to
-    /// another call. If that call has ended, the name is empty. The pair still shows that the remaining leg has a
-    /// relay.
+    /// Returns the pairs in `relays` that contain a leg of this call, each with the names of its two legs. The other
+    /// leg of a pair may belong to another call. If that call has ended, its leg's name is empty, and the pair still
+    /// shows that the remaining leg has a relay.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
         let leg_of = |id: LegId| self.table.leg_by_id(id);
         let is_own = |id: LegId| leg_of(id).is_some_and(|leg| leg.call() == conversation);

@@ -152,7 +152,8 @@ fn mki(key: &sdp::CryptoKey) -> Option<(u64, u8)> {
 
 /// Maximum number of m-lines of a description that are read.
 const MAX_MEDIA_LINES: usize = 16;
-/// Maximum number of receiving endpoints that are read from a description.
+/// Maximum number of receiving endpoints that are read from a description. It limits the memory that a malicious
+/// description can take.
 const MAX_RECEIVERS: usize = 24;
 /// Maximum number of ICE candidates that are read from an m-line. A telephone with several interfaces has fewer host,
 /// reflexive and relayed candidates.
@@ -161,5 +162,6 @@ const MAX_CANDIDATES: usize = 12;
 const MAX_FORMATS: usize = 128;
 /// Maximum number of crypto attributes of an m-line. RFC 4568 sets no maximum, and telephones offer up to eight.
 const MAX_CRYPTO: usize = 16;
-/// Maximum number of master keys of a crypto attribute.
+/// Maximum number of master keys that are read from a crypto attribute. Each further key would cost time for every
+/// packet, because keys are tried in turn.
 const MAX_KEYS: usize = 8;

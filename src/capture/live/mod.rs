@@ -460,7 +460,8 @@ fn wall() -> Timestamp {
 
 /// Maximum wait without frames. It is the maximum delay of the engine's timers and of a request to stop.
 const TICK: Duration = Duration::from_millis(100);
-/// Interval between attempts to open an interface that is down.
+/// Interval between attempts to open an interface that is down. It is also the interval between checks of the flags of
+/// silent interfaces.
 const RETRY: Duration = Duration::from_secs(1);
 /// Maximum length of a captured frame, bytes: libpcap's own limit. Frames that the network card merged (GRO) are longer
 /// than 65,535 bytes.

@@ -333,13 +333,13 @@ const STORAGE_ALARMS: [AlarmKind; 6] = [
     AlarmKind::JournalDamaged,
 ];
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
-/// Pause between two reads of the journal.
+/// Pause between two reads of the journal while a step of the test call is waited for.
 const POLL: Duration = Duration::from_millis(250);
 /// Tolerance for comparing wall-clock times. It is large, because the wall clock may be corrected during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Maximum number of frames, e.g. broadcasts, that a card receives during a call if its switch port mirrors nothing.
 const FEW_FRAMES: u64 = 20;
-/// Maximum share of lost packets that a listener does not hear, per cent.
+/// Maximum share of lost packets, per cent, with which a test call passes. A listener does not hear so small a loss.
 const MAX_LOSS_PERCENT: u64 = 1;
 /// Maximum difference in length between the call and its recording, seconds. Switch and kernel delay packets only by
 /// milliseconds.

@@ -675,7 +675,8 @@ const REPEATED: &str = "the request is repeated automatically";
 /// advice.
 const MAX_REASON_CHARS: usize = 600;
 
-/// Maximum length of a responsible person's name, characters.
+/// Maximum length of a responsible person's name, characters. A longer name in a response is truncated, because the
+/// journal stores it.
 const MAX_NAME_CHARS: usize = 200;
 
 /// Minimum pause that is accepted from a response. `Retry-After: 0` must not cause a busy loop.

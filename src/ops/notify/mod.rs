@@ -225,7 +225,8 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
 
 /// Pause between two rounds, i.e. between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Maximum number of messages that are sent on each route before the outbox is read again.
+/// Maximum number of messages that are sent on each route before the outbox is read again. So a backlog on one route
+/// does not delay the others for long.
 const AT_ONCE: u32 = 20;
 /// Pauses after failed tries, in this order; the last pause repeats.
 const PAUSES: [Duration; 6] = [

@@ -198,5 +198,6 @@ const LEAST_GAP_US: u64 = 1_000_000;
 /// Maximum duration of sound that may be lost on the side with more sound when another leg replaces the leg with the
 /// gap, µs.
 const TOLERANCE_US: u64 = 200_000;
-/// Maximum time between the answers of two legs, and between their ends, if they carry the same conversation.
+/// Maximum time by which another leg may be answered later or end earlier than the rendered leg. Otherwise it lacks a
+/// part of the conversation.
 const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -107,8 +107,8 @@ const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
 /// Gains of a concealed frame for its first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// Minimum root mean square of a residual with a pitch period that is repeated. A fainter residual is replaced by noise
-/// only.
+/// Minimum root mean square of a concealed residual, i.e. of a repeated pitch period with noise. A fainter residual is
+/// replaced by noise only.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]
