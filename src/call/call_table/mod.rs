@@ -333,7 +333,8 @@ impl CallTable {
 
 /// Methods that change the indexes of signalling.
 impl CallTable {
-    /// Sets the endpoints that stand for the machines at both ends of an open leg ([`LegLinks::machines`]).
+    /// Sets the two endpoints that stand for the sending and the receiving machine of an open leg
+    /// ([`LegLinks::machines`]).
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.links.machines = machines;

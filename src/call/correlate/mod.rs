@@ -137,7 +137,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the two addresses that count as one machine, if a leg joins a call without sharing a host with it.
+    /// Returns two addresses that belong to one machine, if the join of the new leg shows this. The machine uses one
+    /// address on the new leg and the other on a leg of the call.
     fn alias_of(&self, question: &LegQuestion<'_>, evidence: Evidence) -> Option<MachineAlias> {
         match evidence.rule {
             CorrelationRule::AgreeingNumbers => self.agreeing_alias(&question.signature, evidence.call),

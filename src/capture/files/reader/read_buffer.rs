@@ -29,8 +29,8 @@ impl ReadBuffer {
         Self { input, bytes: Vec::new(), unread: 0..0, taken: 0 }
     }
 
-    /// Reads until `wanted` bytes are available or the input ends. `wanted` must be limited before the call, because
-    /// the buffer grows to this size.
+    /// Reads until `wanted` bytes are available or the input ends. The buffer grows to this size, so a size that was
+    /// read from the file must be limited first.
     pub(super) fn fill(&mut self, wanted: usize) -> std::io::Result<FillOutcome> {
         while self.unread.len() < wanted {
             self.make_room(wanted);
