@@ -219,8 +219,8 @@ async fn find(
         .await
 }
 
-/// Returns the number of calls in each class that a search finds. `found` is the page of the list that the query asks
-/// for.
+/// Returns how many calls of each `HeardClass` a search finds. If `found`, the page that was requested, has all of
+/// them, the journal is not asked again.
 fn count(
     journal: &dyn CallSource,
     search: &CallSearch,

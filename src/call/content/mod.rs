@@ -61,7 +61,7 @@ pub(crate) struct StreamEnds {
     pub(crate) to: [Endpoint; 2],
 }
 
-/// The voice of a stream that will be compared: its payload type and encoding.
+/// Which packets of a stream are compared as its voice: their payload type, and the name of their encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
     /// Payload type of the packets with the voice.

@@ -53,7 +53,7 @@ pub(super) struct MetLeg<'a> {
 }
 
 impl<'a> LegQuestion<'a> {
-    /// Creates the question about a leg that was just captured, as of the time of its INVITE.
+    /// Creates the question: to which call does a newly captured leg belong? Events after its INVITE do not count.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
         Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
     }

@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Adds the relations that the journal has to a restored call.
+    /// Adds to a restored call its relations to other calls, as the journal has them.
     pub(super) fn restore_relations(&mut self, conversation: CallKey) {
         let Some(call) = self.table.call_mut(conversation) else { return };
         for relation in self.earlier.restore.take_relations(&call.id) {

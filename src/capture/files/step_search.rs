@@ -87,7 +87,7 @@ const MEASURED_FRAMES: usize = 24;
 /// Minimum clock step that is searched for, ns. A smaller jump can be disorder of the network, or come from a sender
 /// that sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Maximum clock step that is searched for, ns. A larger jump back is a clock step without further proof.
+/// Maximum clock step that is searched for, ns. A larger jump back needs no proof: it always counts as a clock step.
 const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Maximum jump back that disorder between processor cores or interfaces can cause, ns. A smaller jump needs an RTP
 /// stream or [`ENOUGH_FRAMES`] as proof.

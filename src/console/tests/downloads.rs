@@ -107,7 +107,7 @@ fn listeners_who_do_not_read_stop_no_other_download() {
         let whole = tokio::time::timeout(std::time::Duration::from_secs(15), whole).await;
         let length = 44 + 60 * 8_000 * 4; // the header, and 60 s of two channels
         assert_eq!(whole.expect("it does not wait for the others").expect("a whole body").len(), length);
-        // The two waiting conversions continue as soon as their bodies are read.
+        // As soon as somebody reads on in the two unread bodies, their conversions continue to the end.
         let mut rest = 0;
         for body in &mut unread {
             while let Some(chunk) = body.next().await {

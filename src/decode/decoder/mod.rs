@@ -560,8 +560,8 @@ const SCTP_DATA: u8 = 0;
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one of these types may
 /// occur twice.
 const MAX_EXTENSIONS: usize = 8;
-/// Maximum plausible time until the next search for expired state. Frames of several interfaces differ by less. A
-/// larger value comes from a wrong timestamp.
+/// Maximum time from a frame to the next search for expired state. If the search is further away, an earlier frame had
+/// a wrong timestamp. The timestamps of several interfaces differ by less.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// Maximum number of interfaces with a count of duplicates. A file can name any number of interfaces.
 const MAX_COUNTED_INTERFACES: usize = 64;

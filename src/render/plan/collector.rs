@@ -193,7 +193,8 @@ impl StreamCollector {
     }
 }
 
-/// Returns the formats with payloads in another packing than announced, each with its true format.
+/// Returns the G.726 formats whose packets have another packing than announced, each with its true format. The packing
+/// is the order of the codewords in a byte.
 fn corrections(
     packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
 ) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {

@@ -574,7 +574,8 @@ fn audit_and_topology_of_a_site_are_copied_and_verified() {
     );
     assert_eq!(sql("SELECT site, machines -> 0 ->> 'a' FROM callspan.topology"), "north|10.1.0.1");
 
-    // Only the number of failed sign-ins may change in a copy. All other changes are ignored, whatever the site sends.
+    // In a copied row of the audit, only the number of failed sign-ins may change. The index ignores all other changes
+    // that a site sends.
     accounts.execute("UPDATE audit SET detail = '2 tries', who = 'nobody' WHERE n = 2", []).expect("changed");
     accounts.execute("UPDATE audit SET who = 'nobody' WHERE n = 1", []).expect("changed");
     assert!(north.push().status.success());

@@ -19,7 +19,7 @@ fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn SpeechDecoder> 
     decoder_for(&format).expect("a codec that we claim")
 }
 
-/// Reads a file of the corpus.
+/// Reads a file from the folder that `CALLSPAN_CORPUS` names, e.g. a test vector of the ITU.
 fn corpus(path: &str) -> Vec<u8> {
     let path = PathBuf::from(std::env::var_os("CALLSPAN_CORPUS").unwrap()).join(path);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
