@@ -100,13 +100,19 @@ fn packets(out: &mut MetricsText, report: &ServiceReport) {
 
 fn taps(out: &mut MetricsText, taps: &[TapReport]) {
     type TapMetric = (&'static str, &'static str, &'static str, fn(&TapReport) -> u64);
-    let families: [TapMetric; 6] = [
+    let families: [TapMetric; 8] = [
         ("callspan_tap_up", "gauge", "1 while the interface is up.", |tap| u64::from(tap.is_up)),
         ("callspan_tap_frames_total", "counter", "Captured frames by interface.", |tap| tap.frames),
         ("callspan_tap_sip_messages_total", "counter", "SIP messages by the interface that showed them first.", |t| {
             t.sip
         }),
         ("callspan_tap_rtp_packets_total", "counter", "RTP packets by interface, copies included.", |tap| tap.rtp),
+        ("callspan_tap_packets_to_pbx_total", "counter", "SIP and RTP packets to a PBX by interface.", |tap| {
+            tap.flow.map_or(0, |flow| flow.to_pbx.packets)
+        }),
+        ("callspan_tap_packets_from_pbx_total", "counter", "SIP and RTP packets from a PBX by interface.", |tap| {
+            tap.flow.map_or(0, |flow| flow.from_pbx.packets)
+        }),
         ("callspan_tap_copies_total", "counter", "Removed copies of packets by interface, without RTP.", |t| t.copies),
         ("callspan_tap_frames_dropped_total", "counter", "Frames lost on this machine by interface.", TapReport::lost),
     ];
@@ -157,6 +163,7 @@ const MICROS: i64 = 1_000_000;
 mod tests {
     use super::*;
     use crate::ops::disk::DiskSpace;
+    use crate::ops::tap_flow::TapFlow;
     use crate::time::Timestamp;
 
     /// Returns facts for which every metric has a value, so that a test sees all metrics.
@@ -164,7 +171,13 @@ mod tests {
         MeasuredFacts {
             report: ServiceReport {
                 frames: 7,
-                taps: vec![TapReport { name: "eth\"1".into(), is_up: true, rtp: 9, ..TapReport::default() }],
+                taps: vec![TapReport {
+                    name: "eth\"1".into(),
+                    is_up: true,
+                    rtp: 9,
+                    flow: Some(TapFlow::of_packets(8, 1)),
+                    ..TapReport::default()
+                }],
                 last_sip_at: at,
                 last_rtp_at: at,
                 ..ServiceReport::default()
@@ -181,7 +194,10 @@ mod tests {
         assert!(
             text.contains("\ncallspan_frames_total 7\n") && text.contains("callspan_last_sip_time_seconds 1795424400")
         );
-        assert!(text.contains("callspan_tap_rtp_packets_total{tap=\"eth\\\"1\"} 9\n"), "{text}");
+        for (name, packets) in [("rtp_packets", 9), ("packets_to_pbx", 8), ("packets_from_pbx", 1)] {
+            let sample = format!("callspan_tap_{name}_total{{tap=\"eth\\\"1\"}} {packets}\n");
+            assert!(text.contains(&sample), "{sample}: {text}");
+        }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split([' ', '{']).next().unwrap_or_default();
             assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{line}");
