@@ -237,7 +237,11 @@ impl Engine {
         leg.media.note_first(at);
         let changed = update_codec(leg, stream, at);
         self.note_lost_answer(slot);
-        self.watch_stream(StreamRef { slot, index: stream }, self.clock.now);
+        if is_new {
+            self.watch_new_stream(StreamRef { slot, index: stream });
+        } else {
+            self.watch_stream(StreamRef { slot, index: stream }, self.clock.now);
+        }
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {

@@ -458,6 +458,13 @@ fn why_a_kill_fails(seed: u64) -> Option<String> {
     Some(format!("seed {seed}: {}", why.chars().take(700).collect::<String>()))
 }
 
+/// The caller of a queue sends nothing before the operator answers.
+#[test]
+fn a_caller_who_begins_to_send_is_compared_again() {
+    let failed: Vec<String> = DIFFERED_AFTER_KILL.into_iter().filter_map(why_a_kill_fails).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
 #[test]
 fn rules_and_relations_survive_a_kill() {
     super::judge_seeds_of(why_a_kill_fails, WORLDS_OF_A_KILL);
@@ -465,6 +472,8 @@ fn rules_and_relations_survive_a_kill() {
 
 /// Seeds of worlds in which an internal call and an outside caller for the same telephone were merged.
 const MERGED_ONCE: [u64; 10] = [478, 573, 714, 815, 1_147, 2_356, 2_627, 2_676, 2_915, 2_975];
+/// Seeds of worlds in which a relay was proven only by a recorder that was killed.
+const DIFFERED_AFTER_KILL: [u64; 1] = [161];
 /// Only one in this number of worlds is played with a kill, because the spool on disk is slow.
 const WORLDS_OF_A_KILL: u64 = 10;
 /// Time after the answer within which content evidence decides, milliseconds.
