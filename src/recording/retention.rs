@@ -10,8 +10,6 @@
 //! removed.
 
 use std::collections::HashSet;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use super::config::{Config, UndeliveredPolicy};
@@ -200,13 +198,13 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the number of bytes that the current user can still write on the disk of a folder.
-///
-/// # Errors
-/// Fails if the folder does not exist.
-pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+/// Returns the number of bytes that the current user can still write on the disk of the recordings. Returns `None` if
+/// the number is unknown, or if the whole disk is smaller than `min_free_gib`. Such a limit would remove every recording
+/// and never hold.
+pub(crate) fn free_bytes(config: &Config) -> Option<u64> {
+    let disk = rustix::fs::statvfs(&config.dir).ok()?;
+    let is_possible = disk.f_blocks.saturating_mul(disk.f_frsize) > u64::from(config.min_free_gib) << 30;
+    is_possible.then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Maximum number of calls in a plan. The next plan finds the rest.
@@ -326,8 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn free_bytes_of_a_folder_are_known() {
-        assert!(free_bytes(Path::new("/")).expect("it is there") > 0);
-        assert!(free_bytes(Path::new("/nowhere")).is_err());
+    fn a_limit_above_the_size_of_the_disk_removes_nothing() {
+        let at = |dir: &str, min_free_gib| Config { dir: dir.into(), ..config(0, 0, min_free_gib) };
+        assert!(free_bytes(&at("/", 0)).expect("it is there") > 0);
+        assert_eq!(free_bytes(&at("/nowhere", 0)), None);
+        let all = calls(&[RemovalCost::Nothing; 2]);
+        let too_large = at("/", 1_048_576);
+        assert_eq!(ids(&plan(&too_large, &all, ClockTrust::Unknown, free_bytes(&too_large))), [""; 0]);
     }
 }

@@ -114,10 +114,8 @@ impl Maintenance {
     /// threads can use the journal.
     fn apply_retention(&mut self) -> anyhow::Result<()> {
         loop {
-            let room = DiskUsage {
-                kept_bytes: self.worker.journal.kept_bytes()?,
-                free_bytes: free_bytes(&self.config.dir).ok(),
-            };
+            let room =
+                DiskUsage { kept_bytes: self.worker.journal.kept_bytes()?, free_bytes: free_bytes(&self.config) };
             if room.is_within_limits(&self.config) {
                 return Ok(());
             }

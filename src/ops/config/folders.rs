@@ -72,14 +72,14 @@ fn is_of_system(dir: &Path) -> bool {
     plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
-/// Warns if `min_free_gib` exceeds the size of the disk, because every recording would then be removed at once.
+/// Warns if `min_free_gib` exceeds the size of the disk, because retention then ignores this limit.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
     let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
     if wanted > 0 && wanted >= total && raw.get("recording", "min_free_gib").is_some() {
         let line = raw.get("recording", "min_free_gib").map(|g| g.line);
         let what = format!(
-            "recording.min_free_gib = {wanted}, but the disk of the recordings has {total} GiB: no recording could stay"
+            "recording.min_free_gib = {wanted}, but the disk of the recordings has {total} GiB: this limit has no effect"
         );
         findings.push(ConfigFinding::warning(line, what, "write less, for example 2"));
     }
