@@ -11,7 +11,9 @@
 use std::time::Duration;
 
 use crate::call::correlate::sound_group::{SoundGroup, has_sound};
-use crate::call::correlate::tie::{are_answered_together, have_ended_together, is_caused_by, machine_between};
+use crate::call::correlate::tie::{
+    are_answered_together, have_ended_together, is_caused_by, is_confirmed_by_moments, machine_between,
+};
 use crate::call::correlate::{Correlator, PBX_REACTION};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
@@ -94,7 +96,10 @@ impl Correlator<'_> {
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
         let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
         let together = others.filter(|other| are_answered_together(leg, other));
-        let moments = together.map(|other| MomentAgreement::of(leg, other)).max().unwrap_or(MomentAgreement::Neither);
+        let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
+        // The rule `same_moments` has other limits, and a PBX with two addresses often changes the bytes of a voice.
+        let confirmed = self.tie_of(leg).filter(|tie| is_confirmed_by_moments(tie)).map(|_| MomentAgreement::End);
+        let moments = moments.max(confirmed).unwrap_or(MomentAgreement::Neither);
         Some(DoubtfulLeg { key, effects, moments })
     }
 

@@ -27,9 +27,10 @@ impl Correlator<'_> {
         Some(if is_later { &first.join } else { &leg.join })
     }
 
-    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it.
+    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it. Equal moments are
+    /// no such evidence here, because two calls may be answered together by chance.
     pub(super) fn is_tied_weakly(&self, leg: &Leg) -> bool {
-        let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed());
+        let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed() || is_confirmed_by_moments(tie));
         tie.and_then(LegJoin::by).is_some_and(|by| by.strength() == EvidenceStrength::Weak)
     }
 
@@ -68,6 +69,11 @@ impl Correlator<'_> {
         let is_same = |leg: &Leg| leg.machines().0.same_host(hop.0) && leg.machines().1.same_host(hop.1);
         self.table.legs_of(call).any(is_same)
     }
+}
+
+/// Returns whether a join is confirmed only by moments at which two legs did the same.
+pub(super) fn is_confirmed_by_moments(join: &LegJoin) -> bool {
+    join.confirmed_by() == Some(CorrelationRule::SameMoments)
 }
 
 /// Returns whether `cause` may have caused `effect`: one machine received `cause` and sent `effect`.

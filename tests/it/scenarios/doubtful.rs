@@ -3,10 +3,13 @@
 use callspan::call::config::Config;
 use callspan::call::record::Side;
 
-use crate::scenarios::{MUSIC, OUTSIDE, Office, call_of, related};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::{play, play_packets};
 use crate::support::restart::records_with_kill;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone, sdp};
+
+/// Host of the office's PBX.
+const PBX_HOST: u8 = 9;
 
 /// Returns an office whose PBX changes the bytes of all voices.
 fn office() -> Office {
@@ -70,10 +73,12 @@ fn a_stranger_whose_answer_the_mirror_lost_has_a_record() {
 
 /// The mirror shows half of each of two calls of one number. One half is the leg of a caller in the voice menu. The other
 /// half is the leg of 200, which talks with a stranger. The answers are `gap` ms apart, and the legs last so many ms.
-fn halves_answered_together(number: &str, gap: i64, [first, second]: [i64; 2]) -> Scene {
-    let mut office = Office { outside: ScenePhone::new(number, 1), ..office() };
-    let a = office.inbound();
-    let b = office.scene.leg(&mut office.pbx, &mut office.e200, [number, "200"]);
+///
+/// The PBX calls 200 from the host `lan`.
+fn halves_answered_together(number: &str, lan: u8, gap: i64, [first, second]: [i64; 2]) -> Scene {
+    let mut office = office();
+    let a = office.scene.leg(&mut office.outside, &mut office.pbx, [number, DID]);
+    let b = office.scene.leg(&mut ScenePhone::new(DID, lan), &mut office.e200, [number, "200"]);
     let scene = &mut office.scene;
     scene.invite_and_ring(a);
     scene.invite_and_ring(b);
@@ -100,10 +105,38 @@ fn two_calls_answered_at_one_moment_keep_their_sound() {
         for gap in [0, 50, 150, 250] {
             // The last two end together. So only what is heard decides, and it needs six seconds.
             for lengths in [[15_000, 12_000], [5_000, 4_000], [4_000, 5_500], [12_000, 12_000], [9_000, 9_000]] {
-                let played = play(&halves_answered_together(number, gap, lengths));
+                let played = play(&halves_answered_together(number, PBX_HOST, gap, lengths));
                 assert_eq!(played.calls.len(), 2, "{number}, {gap} ms apart, {lengths:?} ms");
             }
         }
+    }
+}
+
+/// The PBX has two addresses. Equal moments confirm a join by numbers, but not against what is heard.
+#[test]
+fn two_calls_through_two_addresses_keep_their_sound() {
+    for gap in [0, 50, 150] {
+        for lengths in [[15_000, 12_000], [12_000, 8_000], [9_000, 9_000]] {
+            let played = play(&halves_answered_together(OUTSIDE, PBX_HOST + 1, gap, lengths));
+            assert_eq!(played.calls.len(), 2, "{gap} ms apart, {lengths:?} ms");
+        }
+    }
+}
+
+#[test]
+fn a_call_through_two_addresses_that_change_the_voices_is_one_record() {
+    for (ms, late_ms) in [(3_000, 0), (5_000, 600), (12_000, 600), (12_000, 3_000)] {
+        let mut office = office();
+        let a = office.inbound();
+        let lan = &mut ScenePhone { voice: MUSIC, ..ScenePhone::new(DID, PBX_HOST + 1) };
+        let b = office.scene.leg(lan, &mut office.e200, [OUTSIDE, "200"]);
+        let scene = &mut office.scene;
+        scene.connect_through(a, b, 1_000);
+        scene.bridge(a, b, ms);
+        scene.bye(a, Side::Caller);
+        scene.wait(late_ms);
+        scene.bye(b, Side::Caller);
+        play(scene).only();
     }
 }
 
@@ -125,7 +158,7 @@ fn legs_answered_together_stay_one_call_if_one_end_is_late() {
 /// The stranger's talk is too short to compare outlines. What was compared before the kill, the spool must keep.
 #[test]
 fn a_short_stranger_has_a_record_after_a_kill() {
-    let scene = halves_answered_together(OUTSIDE, 50, [5_000, 5_600]);
+    let scene = halves_answered_together(OUTSIDE, PBX_HOST, 50, [5_000, 5_600]);
     let talks = scene.now() - 5_600;
     for kill_ms in [talks + 4_200, talks + 4_800] {
         let records = records_with_kill(&scene.packets(), scene.now() + 30_000, kill_ms);
