@@ -13,7 +13,6 @@ use crate::call::correlate::ambiguous::PBX_REACTION;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlate::tie::is_caused_by;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{
     CLOCK_SKEW, END_WINDOW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, has_digits, same_number,
@@ -260,7 +259,7 @@ impl Correlator<'_> {
         let mut next = 0;
         while let Some(cause) = found.get(next).and_then(|key| self.table.leg(*key)) {
             let is_new = |key: &&LegKey| !found.contains(key);
-            let is_caused = |key: &&LegKey| self.table.leg(**key).is_some_and(|leg| is_caused_by(leg, cause));
+            let is_caused = |key: &&LegKey| self.table.leg(**key).is_some_and(|leg| self.has_caused(cause, leg));
             let caused: Vec<LegKey> = keys.iter().filter(is_new).filter(is_caused).copied().collect();
             found.extend(caused);
             next += 1;

@@ -145,7 +145,7 @@ impl Correlator<'_> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
         };
-        let keys = [relay.cause.key, relay.effect.key].into_iter();
+        let keys = [relay.cause.key, relay.effect.key].map(|key| self.joining_hop(key)).into_iter();
         let open = keys.filter(move |key| self.table.leg(*key).is_some_and(is_open));
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
@@ -156,15 +156,18 @@ impl Correlator<'_> {
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         let joined_by = |key: LegKey| {
-            let leg = self.table.leg(key)?;
+            let leg = self.table.leg(self.joining_hop(key))?;
             let tie = self.tie_of(leg)?;
             let by = tie.by().filter(|by| by.is_corrected_by_content())?;
             let is_confirmed = is_confirmed_by_content(tie) || self.is_confirmed_in_call(leg, by);
             (!is_confirmed).then_some((by.is_confirmed_by_answer(), key))
         };
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;
-        let (own, partner) = (self.table.leg(key)?.call(), if key == effect { cause } else { effect });
-        let (legs, call) = (self.caused_legs(key), self.table.leg(partner)?.call());
+        let (leg, partner) = (self.table.leg(key)?, if key == effect { cause } else { effect });
+        let (own, call) = (leg.call(), self.table.leg(partner)?.call());
+        let mut legs: Vec<LegKey> = self.hops_of(leg).into_iter().flat_map(|hop| self.caused_legs(hop)).collect();
+        legs.sort_unstable();
+        legs.dedup();
         let is_movable = legs.len() < self.table.keys_of(own).len() && self.may_gain(call, legs.len());
         is_movable.then_some((legs, call))
     }
@@ -178,7 +181,16 @@ impl Correlator<'_> {
             let at = other.dialog.answered.map(|(at, _)| at);
             answered.zip(at).is_some_and(|(a, b)| a.distance(b) <= PBX_REACTION)
         };
-        by.is_confirmed_by_answer() && others.any(|other| other.id != leg.id && is_together(other))
+        by.is_confirmed_by_answer() && others.any(|other| !other.is_branch_of(leg) && is_together(other))
+    }
+
+    /// Returns the hop of a leg's dialog that a rule joined to its call. The other hops belong to this call because they
+    /// have the same dialog.
+    fn joining_hop(&self, key: LegKey) -> LegKey {
+        let is_joined =
+            |hop: &LegKey| self.table.leg(*hop).is_some_and(|hop| hop.join.by() != Some(CorrelationRule::SameDialog));
+        let hops = self.table.leg(key).map_or_else(Vec::new, |leg| self.hops_of(leg));
+        hops.into_iter().find(is_joined).unwrap_or(key)
     }
 
     /// Returns the commands that record two addresses as one machine within the call, because this machine passes voice

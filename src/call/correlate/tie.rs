@@ -18,11 +18,13 @@ impl Correlator<'_> {
     /// caused all others.
     pub(super) fn tie_of<'a>(&'a self, leg: &'a Leg) -> Option<&'a LegJoin> {
         let mut causes = self.causes_of(leg).peekable();
-        let causes_others = || self.table.legs_of(leg.call()).any(|other| is_caused_by(other, leg));
+        let causes_others = || self.table.legs_of(leg.call()).any(|other| self.has_caused(leg, other));
         if causes.peek().is_none() {
             return (!causes_others()).then_some(&leg.join);
         }
         let first = causes.min_by_key(|cause| (cause.created_at, cause.id))?;
+        // A further hop of the cause's dialog may be captured after the leg. The dialog is as old as its first hop.
+        let first = self.first_hop(first);
         let is_later = (first.created_at, first.id) > (leg.created_at, leg.id);
         Some(if is_later { &first.join } else { &leg.join })
     }
@@ -42,10 +44,29 @@ impl Correlator<'_> {
         rests_on_one && !self.causes_of(leg).any(is_both)
     }
 
+    /// Returns the hop of a leg's dialog that was captured first.
+    fn first_hop<'a>(&'a self, leg: &'a Leg) -> &'a Leg {
+        let hops = self.table.legs_of(leg.call()).filter(|hop| hop.is_branch_of(leg));
+        hops.min_by_key(|hop| (hop.created_at, hop.id)).unwrap_or(leg)
+    }
+
+    /// Returns whether one leg of a call may have caused another: one machine received `cause` and sent `effect`.
+    ///
+    /// If `effect` goes back to the sender of `cause`, and neither times nor numbers decide, the older dialog is the
+    /// cause. E.g. a proxy passes a call to the PBX on a hop that is captured after the leg which the PBX sends back.
+    pub(super) fn has_caused(&self, cause: &Leg, effect: &Leg) -> bool {
+        let age = |leg: &Leg| self.first_hop(leg).created_at;
+        let is_older = || match cause.is_branch_of(effect) {
+            true => cause.created_at <= effect.created_at,
+            false => age(cause) <= age(effect),
+        };
+        is_caused(effect, cause, is_older)
+    }
+
     /// Returns the legs of the same call that may have caused `leg`: the machine that received such a leg also sent
     /// `leg`.
     pub(super) fn causes_of<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
-        self.table.legs_of(leg.call()).filter(|other| is_caused_by(leg, other))
+        self.table.legs_of(leg.call()).filter(|other| self.has_caused(other, leg))
     }
 
     /// Returns whether a cause may still be found for a leg. The dialog of the leg must have no known cause, and every
@@ -78,26 +99,29 @@ pub(super) fn is_confirmed_by_moments(join: &LegJoin) -> bool {
 
 /// Returns whether `cause` may have caused `effect`: one machine received `cause` and sent `effect`.
 pub(super) fn is_caused_by(effect: &Leg, cause: &Leg) -> bool {
+    is_caused(effect, cause, || cause.created_at <= effect.created_at)
+}
+
+fn is_caused(effect: &Leg, cause: &Leg, is_older: impl Fn() -> bool) -> bool {
     let (own, other) = (effect.machines(), cause.machines());
     cause.id != effect.id
         && other.1.same_host(own.0)
         && cause.created_at <= effect.created_at + CLOCK_SKEW
-        && (!own.1.same_host(other.0) || is_sent_back_for(effect, cause))
+        && (!own.1.same_host(other.0) || is_sent_back_for(effect, cause, is_older))
 }
 
 /// Returns whether `cause` may have caused `effect`, although `effect` goes back to the sender of `cause`.
 ///
-/// If both were captured at about the same time, the numbers decide. If the numbers fit both ways, the earlier leg is
-/// the cause.
-fn is_sent_back_for(effect: &Leg, cause: &Leg) -> bool {
-    let is_earlier = cause.created_at <= effect.created_at;
+/// If both were captured at about the same time, the numbers decide. If the numbers fit both ways, the older leg is the
+/// cause.
+fn is_sent_back_for(effect: &Leg, cause: &Leg, is_older: impl Fn() -> bool) -> bool {
     if cause.created_at.distance(effect.created_at) > CLOCK_SKEW {
-        return is_earlier;
+        return cause.created_at <= effect.created_at;
     }
     let (back, forth) = (effect.signature(), cause.signature());
     match back.onward_strength(&forth).cmp(&forth.onward_strength(&back)) {
         Ordering::Greater => true,
-        Ordering::Equal => is_earlier,
+        Ordering::Equal => is_older(),
         Ordering::Less => false,
     }
 }
