@@ -187,6 +187,13 @@ impl Correlator<'_> {
         !had_others && keys.iter().all(|key| caused.contains(key))
     }
 
+    /// Returns whether all legs of a call stem from one dialog: they are its hops, or legs that these hops caused. The
+    /// call never had another leg.
+    pub(crate) fn has_one_root(&self, call: CallKey) -> bool {
+        let root = self.table.legs_of(call).find(|leg| self.causes_of(leg).next().is_none());
+        root.is_some_and(|root| self.is_root(root))
+    }
+
     /// Returns this leg and the other hops of its dialog, as far as they belong to the same call.
     pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
         let keys = self.table.keys_of(leg.call()).iter().copied();

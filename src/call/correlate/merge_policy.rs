@@ -24,21 +24,14 @@ impl Correlator<'_> {
     }
 
     /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
-    /// because of its content, or if all its legs are hops of one ambiguous leg.
+    /// because of its content, or if all stem from one ambiguous dialog.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {
             CorrelationRule::MediaContent => true,
-            CorrelationRule::RingOutcome => self.is_one_dialog(call),
+            CorrelationRule::RingOutcome => self.has_one_root(call),
             _ => self.table.is_lone(call),
         };
         has_form && self.may_still_be_joined(call, by)
-    }
-
-    /// Returns whether all legs of a call are hops of one dialog, and the call never had another leg.
-    pub(crate) fn is_one_dialog(&self, call: CallKey) -> bool {
-        let had_others = self.table.call(call).is_none_or(|call| call.notes.had_other_legs());
-        let mut legs = self.table.legs_of(call);
-        !had_others && legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)))
     }
 
     /// Returns whether a call has room for this number of further legs.

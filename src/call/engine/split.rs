@@ -89,7 +89,7 @@ impl Engine {
         for relation in relations {
             let Some(other) = self.table.call_by_id(&relation.id) else { continue };
             let may_belong = |leg: &Leg| leg.dialog.ended().is_none() && leg.join.alternatives().contains(&over);
-            let is_undecided = self.correlator().is_one_dialog(other) && self.table.legs_of(other).any(may_belong);
+            let is_undecided = self.correlator().has_one_root(other) && self.table.legs_of(other).any(may_belong);
             if relation.why == CorrelationRule::Ambiguous && is_undecided {
                 self.table.forget_relation(over, other);
             } else if let Some(call) = self.table.call_mut(other) {

@@ -51,9 +51,9 @@ impl Engine {
 
     /// Returns whether the announcement of a call must wait, because it may soon be found to belong to another call.
     ///
-    /// There are two cases. In the first, the call has one leg, and the content of its media is being compared. In the
-    /// second, the call is an ambiguous leg: a telephone that rings for one of several other calls. The other calls are
-    /// announced without this wait.
+    /// There are two cases. In the first, the call stems from one dialog and names no extension, and the content of its
+    /// media is being compared. In the second, the call is an ambiguous leg: a telephone that rings for one of several
+    /// other calls. The other calls are announced without this wait.
     pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let Some(leg) = call.legs().first().and_then(|slot| self.table.leg(*slot)) else { return false };
@@ -62,31 +62,38 @@ impl Engine {
             return false;
         }
         let is_ambiguous = self.is_separate_ambiguous(conversation);
-        let Some((answered, _)) = leg.dialog.answered else { return is_ambiguous };
+        // The hops of a dialog are answered one after the other.
+        let answers = self.table.legs_of(conversation).filter_map(|leg| leg.dialog.answered);
+        let Some((answered, _)) = answers.min_by_key(|(at, _)| *at) else { return is_ambiguous };
         let until = answered + COMMIT_WAIT;
         let is_encrypted =
             leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
-        let may_be_matched = self.table.is_lone(conversation) && !is_encrypted && !self.names_extension(leg);
-        if self.clock.now >= until || !is_ambiguous && !may_be_matched {
+        let may_be_matched =
+            || !is_encrypted && !self.names_extension(conversation) && self.correlator().has_one_root(conversation);
+        if self.clock.now >= until || !is_ambiguous && !may_be_matched() {
             return false;
         }
         self.timers.arm(EngineTimer::Commit(conversation), until);
         true
     }
 
-    /// Returns whether a call is a single dialog that could belong to several other live calls.
+    /// Returns whether a call stems from one dialog that could belong to several other live calls.
     fn is_separate_ambiguous(&self, conversation: CallKey) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let is_live = |relation: &RelationRecord| self.table.call_by_id(&relation.id).is_some();
         self.settings.config.registered_at != RegistrationMoment::Invite
             && call.relations.iter().any(|relation| relation.why == CorrelationRule::Ambiguous && is_live(relation))
             && call.closed_to_heuristics
-            && self.correlator().is_one_dialog(conversation)
+            && self.correlator().has_one_root(conversation)
     }
 
-    /// Returns whether a number of the leg is an extension.
-    fn names_extension(&self, leg: &Leg) -> bool {
-        leg.parties.direction(&self.site.plan).1.is_some_and(|number| self.site.plan.is_extension(number))
+    /// Returns whether a leg of the call names an extension.
+    fn names_extension(&self, conversation: CallKey) -> bool {
+        let plan = &self.site.plan;
+        let names = |leg: &Leg| {
+            plan.names_extension(leg.parties.direction(plan).1) || plan.names_extension(leg.parties.request_user())
+        };
+        self.table.legs_of(conversation).any(names)
     }
 }
 
