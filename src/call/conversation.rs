@@ -217,7 +217,7 @@ impl Conversation {
             callee: side_record(anchor.media.streams(), Side::Callee),
         };
         let leg_record = |leg: &&Leg| {
-            let [caller, callee] = leg_ends(leg, legs, context.plan).map(Some);
+            let [caller, callee] = leg_ends(leg, roles.path(), context.plan).map(Some);
             LegRecord { caller, callee, ..leg.record() }
         };
         record.legs = legs.iter().map(leg_record).chain(self.notes.compacted_legs().iter().cloned()).collect();

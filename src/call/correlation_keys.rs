@@ -238,11 +238,6 @@ impl LegSignature<'_> {
             || (same_number(self.from, older.to) && sent_by(callee, caller))
     }
 
-    /// Returns whether this host sent the INVITE of the leg.
-    pub(crate) fn is_sent_by(&self, host: Endpoint) -> bool {
-        self.hop.0.same_host(host)
-    }
-
     /// Returns whether this leg goes to the host that sent an older leg.
     pub(crate) fn returns_to_sender(&self, older: &LegSignature<'_>) -> bool {
         self.hop.1.same_host(older.hop.0)

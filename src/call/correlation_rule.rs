@@ -97,7 +97,7 @@ correlation_rules! {
     NextTrunk = "next_trunk", Weak, "The same number was called before without success: the PBX tries another trunk.";
     NewestUnserved = "newest_unserved", Weak, "Several callers fit. This caller came last, and the PBX already rang telephones for the others.";
     MachinePair = "machine_pair", Strong, "The host that received the other leg and the host that sent this one are one machine, as configured or learnt.";
-    ClickToCall = "click_to_call", Weak, "The PBX called the extension first, and calls the number now.";
+    ClickToCall = "click_to_call", Weak, "The PBX called one of two parties first, and calls the other now.";
     TriedAgain = "tried_again", Weak, "The other leg was refused a moment before, and its sender tries again.";
     Consultation = "consultation", Relation, "The party talked in the other call when this one began.";
     AgreeingNumbers = "agreeing_numbers", Weak, "No other leg fits: two hosts without a known link sent calls of the same numbers within half a second.";

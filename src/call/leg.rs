@@ -221,12 +221,6 @@ impl Leg {
         self.links.presumed()
     }
 
-    /// Returns whether one machine sent and received the leg, at two of its addresses.
-    pub(crate) const fn is_within_machine(&self) -> bool {
-        let (sender, receiver) = self.machines();
-        sender.same_host(receiver) && !self.dialog.caller_addr.same_host(self.dialog.callee_addr)
-    }
-
     /// Returns whether messages between these endpoints belong to this hop. Ports may differ (TCP, asymmetric UDP).
     /// They are compared only if both endpoints are on one host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {

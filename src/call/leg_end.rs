@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::call_path::{CallPath, PartyEnd};
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::Side;
-use crate::call::roles::{PartyEnd, party_end, party_number};
 use crate::net::Endpoint;
 
 /// One end of a leg, as the call record shows it.
@@ -33,25 +33,27 @@ pub enum LegEndRole {
     Unknown,
 }
 
-/// Returns the caller's end and the callee's end of a leg. `legs` are all legs of its call, oldest first.
-pub(super) fn leg_ends(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> [LegEnd; 2] {
-    let party = match party_end(leg, legs) {
+/// Returns the caller's end and the callee's end of a leg.
+pub(super) fn leg_ends(leg: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> [LegEnd; 2] {
+    let party = match path.party_end(leg) {
         PartyEnd::Caller => Side::Caller,
         PartyEnd::Callee => Side::Callee,
     };
+    let is_at_party = path.is_at_party(leg);
     [Side::Caller, Side::Callee].map(|side| {
-        let host = if side == Side::Caller { leg.machines().0 } else { leg.machines().1 };
-        if side == party {
-            return party_at(host, party_number(leg, legs, plan), plan);
+        let host = leg.machine_at(side);
+        if side == party && is_at_party {
+            return party_at(host, path.party_number(leg, plan), plan);
         }
-        // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX.
-        if party == Side::Callee || passes_calls_on(host, legs) || plan.is_pbx(host) {
+        // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX. A hop
+        // without a party is between a proxy and the PBX.
+        if !is_at_party || party == Side::Callee || path.passes_calls_on(host) || plan.is_pbx(host) {
             return LegEnd { role: LegEndRole::Pbx, number: None };
         }
         // The call has only this leg, so its other end may be a PBX or a telephone. It is a telephone if the called
         // number is an extension; otherwise it is unknown.
         let number = leg.parties.to.as_deref();
-        let role = if is_extension(number, plan) { LegEndRole::Extension } else { LegEndRole::Unknown };
+        let role = if plan.names_extension(number) { LegEndRole::Extension } else { LegEndRole::Unknown };
         LegEnd { role, number: number.map(str::to_owned) }
     })
 }
@@ -63,15 +65,4 @@ fn party_at(host: Endpoint, number: Option<&str>, plan: &NumberPlan) -> LegEnd {
         _ => LegEndRole::Outside,
     };
     LegEnd { role, number: number.map(str::to_owned) }
-}
-
-/// Returns whether a host received one leg of the call and sent another.
-fn passes_calls_on(host: Endpoint, legs: &[&Leg]) -> bool {
-    let gets = |leg: &&Leg| leg.machines().1.same_host(host);
-    let sends = |leg: &&Leg| leg.machines().0.same_host(host);
-    legs.iter().any(gets) && legs.iter().any(sends)
-}
-
-fn is_extension(number: Option<&str>, plan: &NumberPlan) -> bool {
-    number.is_some_and(|number| plan.is_extension(number))
 }

@@ -24,6 +24,8 @@
 //! - Every captured INVITE ends in exactly one [`record::CallRecord`].
 //! - A media packet is passed to at most one leg.
 
+mod call_machines;
+mod call_path;
 mod call_state;
 mod call_table;
 pub mod config;

@@ -1,5 +1,6 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered.
 
+use crate::call::call_path::{CallPath, PartyEnd, called_number};
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
@@ -7,15 +8,15 @@ use crate::call::event::LegId;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, EventRecord, Side};
-use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// The end of a leg at which a party is, i.e. a telephone or an outside party. The PBX is at the other end.
+/// The party that a PBX called first, if it called both parties of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PartyEnd {
-    /// The party is the caller of the leg, because it calls the PBX.
+enum CalledFirst {
+    /// The PBX called the caller of the call first, usually an extension (click-to-call). The leg of this party is the
+    /// first.
     Caller,
-    /// The party is the callee of the leg, because the PBX calls it.
+    /// The PBX called the outside party first, and then an extension (dialler).
     Callee,
 }
 
@@ -33,72 +34,68 @@ pub(crate) struct CallRoles<'a> {
     rung: Vec<&'a Leg>,
     /// Legs on which the PBX called outside parties, answered or not.
     called_outside: Vec<&'a Leg>,
-    /// Whether the call is a click-to-call: the PBX called both parties. Then the party of the first leg is the real
-    /// caller.
-    click_to_call: bool,
+    /// The party that the PBX called first, if the PBX called both parties; `None` if a party called the PBX.
+    called_first: Option<CalledFirst>,
     /// Whether the party of the first leg called the PBX. Otherwise the PBX called this party.
     first_is_caller: bool,
     /// Whether the PBX also rang extensions on legs that were replaced by their records (compacted).
     compacted_rung: bool,
     /// Whether the call has only one leg in the call table.
     alone: bool,
+    /// The machines at the ends of the legs.
+    path: CallPath<'a>,
 }
 
 impl<'a> CallRoles<'a> {
     /// Assigns the roles to the legs of a call, oldest leg first. Returns `None` if there is no leg.
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
-        // Two kinds of legs have no role. A recording session (SIPREC) carries the sound of another call. A leg between
-        // two addresses of one machine, e.g. two nodes of a cluster, has no party at its ends.
-        let has_role = |l: &&Leg| !l.is_recording_session() && !l.is_within_machine();
-        let with_role: Vec<&Leg> = legs.iter().copied().filter(has_role).collect();
-        let legs = if with_role.is_empty() { legs } else { &with_role };
+        let path = CallPath::of(legs, plan);
+        let legs: Vec<&Leg> = path.legs().collect();
         // The caller may have made several attempts, e.g. after a redirection. The answered attempt is preferred, then
         // an attempt that was not refused.
-        let caller_legs = legs.iter().filter(|l| party_end(l, legs) == PartyEnd::Caller);
-        let rank =
-            |l: &&&Leg| (l.dialog.answered.is_none(), l.dialog.refusal().is_some(), is_for_later_caller(l, legs, plan));
+        let caller_legs = legs.iter().filter(|l| path.party_end(l) == PartyEnd::Caller);
+        let rank = |l: &&&Leg| {
+            let dialog = &l.dialog;
+            let is_later = is_for_later_caller(l, &legs, plan);
+            (dialog.answered.is_none(), dialog.refusal().is_some(), is_later, !path.is_at_party(l))
+        };
         let first = *caller_legs.min_by_key(rank).or_else(|| legs.first())?;
-        let click_to_call = legs.len() > 1
-            && legs.iter().all(|l| party_end(l, legs) == PartyEnd::Callee)
-            && legs.iter().any(|l| {
-                let is_outside_by_content =
-                    || l.join.by() == Some(CorrelationRule::MediaContent) && is_outside(l, legs, plan);
-                l.signature().is_click_to_call_after(&first.signature())
-                    || is_extension(party_number(first, legs, plan), plan) && is_outside_by_content()
-            });
-        let leads_outside = |l: &Leg| is_outside(l, legs, plan) || is_short_number_outside(l, first, legs, plan);
+        let called_first = called_first(first, &path, plan);
+        let leads_outside = |l: &Leg| path.is_outside(l, plan) || is_short_number_outside(l, first, &path, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
         // After a fork, an unanswered branch is ignored if a 2xx was captured on another branch.
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };
         let candidates: Vec<&Leg> = outside.iter().copied().filter(|l| !is_lost_branch(l)).collect();
-        let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, click_to_call) };
+        let click_to_call = called_first == Some(CalledFirst::Caller);
+        let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, &path, click_to_call) };
+        let first_is_caller = path.party_end(first) == PartyEnd::Caller;
         // The mirror may show no leg of the caller, only the legs of the telephones that the PBX rings.
-        let is_first_rung = click_to_call || party_end(first, legs) == PartyEnd::Callee;
+        let is_first_rung = click_to_call || !first_is_caller;
         let rung: Vec<&Leg> = legs
             .iter()
             .copied()
             .filter(|l| l.id != first.id || is_first_rung)
-            .filter(|l| party_end(l, legs) == PartyEnd::Callee && is_extension(party_number(l, legs, plan), plan))
-            .filter(|l| !is_short_number_outside(l, first, legs, plan))
+            .filter(|l| path.party_end(l) == PartyEnd::Callee && plan.names_extension(path.party_number(l, plan)))
+            .filter(|l| !is_short_number_outside(l, first, &path, plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
         let called_outside = match legs.len() {
             1 => Vec::new(),
-            _ => candidates.into_iter().filter(|l| party_end(l, legs) == PartyEnd::Callee).collect(),
+            _ => candidates.into_iter().filter(|l| path.party_end(l) == PartyEnd::Callee).collect(),
         };
-        let first_is_caller = party_end(first, legs) == PartyEnd::Caller;
         Some(Self {
             anchor,
             first,
             operator,
             rung,
             called_outside,
-            click_to_call,
+            called_first,
             first_is_caller,
             compacted_rung: false,
             alone: legs.len() == 1,
+            path,
         })
     }
 
@@ -107,6 +104,16 @@ impl<'a> CallRoles<'a> {
     pub(crate) const fn with_compacted_legs(mut self) -> Self {
         self.compacted_rung = true;
         self
+    }
+
+    /// Returns the path of the call: its legs with the machines at their ends.
+    pub(crate) const fn path(&self) -> &CallPath<'a> {
+        &self.path
+    }
+
+    /// Returns whether the call is a click-to-call: the PBX called the caller first, and then the other party.
+    fn is_click_to_call(&self) -> bool {
+        self.called_first == Some(CalledFirst::Caller)
     }
 
     const fn has_rung(&self) -> bool {
@@ -118,19 +125,20 @@ impl<'a> CallRoles<'a> {
     pub(crate) fn fill_record(&self, record: &mut CallRecord, plan: &NumberPlan) {
         self.first.parties.fill(record, plan);
         if record.direction == CallDirection::Unknown {
-            record.direction = plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr);
+            record.direction = self.direction_by_hosts(plan);
         }
-        if self.click_to_call {
-            self.fill_click_to_call(record);
-        } else if !self.alone {
-            record.direction = self.direction(plan).unwrap_or(record.direction);
+        match self.called_first {
+            Some(CalledFirst::Caller) => self.fill_click_to_call(record, plan),
+            Some(CalledFirst::Callee) => record.direction = CallDirection::Outbound,
+            None if self.alone => {}
+            None => record.direction = self.direction(plan).unwrap_or(record.direction),
         }
         record.outcome = self.anchor.outcome();
         record.operator_answered_at = self.operator_answered_at(record, plan);
         if record.outcome == CallOutcome::Answered && self.is_answered_by_pbx_only(record, plan) {
             record.outcome = CallOutcome::Abandoned;
         }
-        if !self.alone && !self.click_to_call {
+        if !self.alone && !self.is_click_to_call() {
             self.fill_extension(record, plan);
         }
         if self.first.dialog.start == DialogStart::MidCall && record.direction != CallDirection::Internal {
@@ -146,11 +154,11 @@ impl<'a> CallRoles<'a> {
         }
         let outside = || self.called_outside.iter().filter_map(|l| answered_at(l)).min();
         match record.direction {
-            _ if self.click_to_call => record.answered_at,
+            _ if self.is_click_to_call() => record.answered_at,
             CallDirection::Outbound if !self.called_outside.is_empty() => outside(),
             _ if self.has_rung() => self.operator.and_then(answered_at).or_else(outside),
             _ if !self.called_outside.is_empty() => outside(),
-            CallDirection::Inbound if !is_extension(record.to.as_deref(), plan) && record.internal.is_none() => None,
+            CallDirection::Inbound if !plan.names_extension(record.to.as_deref()) && record.internal.is_none() => None,
             _ => record.answered_at,
         }
     }
@@ -158,14 +166,14 @@ impl<'a> CallRoles<'a> {
     /// Returns whether the PBX answered the call and no person did. There are two such cases. The PBX called parties,
     /// and none of them answered. Or the PBX called nobody, although the mirror port shows the calls of this PBX.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
-        if self.click_to_call || self.operator.is_some() || self.reached_outside() {
+        if self.is_click_to_call() || self.operator.is_some() || self.reached_outside() {
             return false;
         }
         if self.has_rung() || !self.called_outside.is_empty() {
             return !self.rung.iter().any(|l| l.dialog.reason().is_some_and(is_completed_elsewhere));
         }
-        let to_pbx = record.internal.is_none() && !is_extension(record.to.as_deref(), plan);
-        record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.first.dialog.callee_addr)
+        let to_pbx = record.internal.is_none() && !plan.names_extension(record.to.as_deref());
+        record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.path.way_of(self.first).1)
     }
 
     /// Returns whether an outside party that the PBX called has answered.
@@ -174,9 +182,14 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Returns whether the caller of this leg is on the side of the call's caller. The sides are swapped in the first
-    /// leg of a click-to-call, and in the leg of a pickup.
+    /// leg of a click-to-call, and in the leg of a pickup. In a dialler's call they are swapped in the extension's leg.
     pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
-        !(self.click_to_call && leg.id == self.first.id || is_pickup(leg, self.first))
+        let is_swapped = match self.called_first {
+            Some(CalledFirst::Caller) => leg.is_branch_of(self.first),
+            Some(CalledFirst::Callee) => self.rung.iter().any(|rung| rung.id == leg.id),
+            None => false,
+        };
+        !is_swapped && !self.path.is_pickup(leg)
     }
 
     /// Returns whether extensions ring or rang, and nobody has answered the call yet.
@@ -195,16 +208,23 @@ impl<'a> CallRoles<'a> {
     fn fill_extension(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let named = self.first.parties.named_extension().map(str::to_owned);
         let extension = match record.direction {
-            CallDirection::Outbound => self.first.parties.from.clone().filter(|from| plan.is_extension(from)),
+            CallDirection::Outbound if self.called_first.is_none() => self.calling_extension(plan),
+            CallDirection::Internal if self.first.dials_code() && self.rung.is_empty() => self.calling_extension(plan),
             _ => self.extension(record.outcome, plan),
         };
         record.internal = named.or(extension);
     }
 
+    /// Returns the extension that called the PBX; `None` if an outside party did.
+    fn calling_extension(&self, plan: &NumberPlan) -> Option<String> {
+        self.first.parties.from.clone().filter(|from| plan.is_extension(from))
+    }
+
     /// Returns the direction of a call with several legs; `None` if the legs do not show it.
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
-        let is_ours = |number: &Option<String>| is_extension(number.as_deref(), plan);
-        let called_anybody = self.has_rung() || !self.called_outside.is_empty();
+        let is_ours = |number: &Option<String>| plan.names_extension(number.as_deref());
+        // A proxy passes a dialog on, so its further hops call no other party.
+        let called_anybody = self.has_rung() || self.called_outside.iter().any(|l| !l.is_branch_of(self.first));
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
             // An outside caller with a short number, e.g. a bank, called the office through the trunk.
@@ -215,9 +235,21 @@ impl<'a> CallRoles<'a> {
             // The extension dialled a code, and the PBX called several extensions.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
-            (false, _) if self.is_started_on_pbx() => Some(CallDirection::Outbound),
+            (false, _) if self.is_started_on_pbx() || self.is_passed_outside(plan) => Some(CallDirection::Outbound),
             (false, _) if called_anybody && self.first_is_caller => Some(CallDirection::Inbound),
             (false, _) => None,
+        }
+    }
+
+    /// Returns the direction of the call, as the hosts at the ends of its first dialog show it. If they do not show it,
+    /// the hosts of the first hop decide.
+    fn direction_by_hosts(&self, plan: &NumberPlan) -> CallDirection {
+        let (origin, destination) = self.path.way_of(self.first);
+        match plan.direction_by_hosts(origin, destination) {
+            CallDirection::Unknown => {
+                plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr)
+            }
+            direction => direction,
         }
     }
 
@@ -225,6 +257,18 @@ impl<'a> CallRoles<'a> {
     fn is_started_on_pbx(&self) -> bool {
         let dialog = &self.first.dialog;
         dialog.caller_addr.same_host(dialog.callee_addr) && !self.has_rung() && !self.called_outside.is_empty()
+    }
+
+    /// Returns whether the call was passed on, e.g. by a border controller, from a host of this site to a provider. No
+    /// telephone rang, and the called number stayed the same.
+    fn is_passed_outside(&self, plan: &NumberPlan) -> bool {
+        let dialled = self.first.parties.to.as_deref();
+        let leads_outside = |l: &Leg| {
+            let hosts = (self.path.way_of(self.first).0, self.path.way_of(l).1);
+            plan.direction_by_hosts(hosts.0, hosts.1) == CallDirection::Outbound
+        };
+        !self.has_rung()
+            && self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled) && leads_outside(l))
     }
 
     /// Returns whether the caller is outside although the number is as short as an extension. The call came from a
@@ -243,10 +287,10 @@ impl<'a> CallRoles<'a> {
         self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled))
     }
 
-    fn fill_click_to_call(&self, record: &mut CallRecord) {
+    fn fill_click_to_call(&self, record: &mut CallRecord, plan: &NumberPlan) {
         record.direction = CallDirection::Outbound;
         record.from.clone_from(&self.first.parties.to);
-        record.internal.clone_from(&self.first.parties.to);
+        record.internal = self.first.parties.to.clone().filter(|to| plan.is_extension(to));
         record.to.clone_from(&self.anchor.parties.to);
         self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
@@ -272,7 +316,7 @@ impl<'a> CallRoles<'a> {
     /// Returns the extension that answered the call. Before an answer, returns the extension that rings, if only one
     /// rings. Returns `None` if another party answered.
     fn extension(&self, outcome: CallOutcome, plan: &NumberPlan) -> Option<String> {
-        let of = |leg: &Leg| match is_pickup(leg, self.first) {
+        let of = |leg: &Leg| match self.path.is_pickup(leg) {
             true => leg.parties.from.clone(),
             false => called_number(leg, plan).map(str::to_owned),
         };
@@ -301,96 +345,58 @@ fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
     numbers.all(|number| number == first).then_some(first)
 }
 
-/// Returns the end of a leg at which its party is. The other end is the PBX.
+/// Returns the party that the PBX called first, if it called all parties; `None` if a party called the PBX.
 ///
-/// The sender of a leg is the PBX if another leg leads to the sender, or if the sender sent several legs to different
-/// hosts. Then the party is the callee.
-pub(super) fn party_end(leg: &Leg, legs: &[&Leg]) -> PartyEnd {
-    let (sender, receiver) = leg.machines();
-    if legs.first().is_some_and(|first| is_pickup(leg, first)) {
-        return PartyEnd::Callee;
+/// A telephone that the PBX calls after the answer of an outside party is the second party of a dialler's call.
+fn called_first(first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> Option<CalledFirst> {
+    let others = || path.legs().filter(|l| !l.is_branch_of(first));
+    if path.legs().any(|l| path.party_end(l) == PartyEnd::Caller) {
+        return None;
     }
-    let others = || legs.iter().filter(|l| l.id != leg.id);
-    let leads_here = others().any(|o| o.machines().1.same_host(sender) && !o.machines().0.same_host(receiver));
-    // In a hairpin, the PBX sends an extension's call back to the proxy. The leg from the proxy is then the first leg,
-    // even if it was captured second.
-    let is_back = |a: &Leg, b: &Leg| a.signature().is_hairpin_of(&b.signature());
-    let came_back = legs.iter().any(|o| {
-        let is_opposite = o.machines().1.same_host(sender) && o.machines().0.same_host(receiver);
-        o.id != leg.id && is_opposite && (is_back(leg, o) || o.id < leg.id && !is_back(o, leg))
-    });
-    // The mirror port may show the legs in the wrong order. If a host sent several legs, it is the PBX.
-    let sent = |from: Endpoint, to: Endpoint| {
-        legs.iter().filter(|l| l.machines().0.same_host(from) && l.machines().1.same_host(to)).count()
+    let is_by_content = |l: &Leg| l.join.by() == Some(CorrelationRule::MediaContent);
+    let is_by_click = |l: &Leg| l.join.by() == Some(CorrelationRule::ClickToCall);
+    let is_second = |l: &Leg| answered_at(first).is_some_and(|at| l.created_at + CLOCK_SKEW >= at);
+    let is_telephone = |l: &Leg| plan.names_extension(path.party_number(l, plan));
+    let is_agent = |l: &Leg| is_telephone(l) && is_second(l) && (is_by_content(l) || is_by_click(l));
+    if path.is_outside(first, plan) && others().any(is_agent) {
+        return Some(CalledFirst::Callee);
+    }
+    let is_outside_by_content = |l: &Leg| is_by_content(l) && path.is_outside(l, plan);
+    let is_click = |l: &Leg| {
+        l.signature().is_click_to_call_after(&first.signature()) || is_telephone(first) && is_outside_by_content(l)
     };
-    let (same_way, back) = (sent(sender, receiver), sent(receiver, sender));
-    let came_back = if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 };
-    let leads_on = others().any(|o| o.machines().0.same_host(receiver));
-    // The same Call-ID sent to another host is a second attempt by the caller. It is no second call by a PBX.
-    let is_attempt = |l: &Leg| l.join.by() == Some(CorrelationRule::TriedAgain);
-    let sibling = others().any(|o| {
-        o.machines().0.same_host(sender)
-            && !o.machines().1.same_host(receiver)
-            && o.dialog.call_id() != leg.dialog.call_id()
-            && !(is_attempt(leg) || is_attempt(o))
-    });
-    if leads_here || came_back || (sibling && !leads_on) { PartyEnd::Callee } else { PartyEnd::Caller }
+    others().any(is_click).then_some(CalledFirst::Caller)
 }
 
 /// Returns whether the PBX sent a leg for the call of an extension, although the extension's own leg was captured a
 /// moment later. Both legs call the same number, and the mirror misses the hop that links them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
-    let is_ours = |l: &Leg| is_extension(l.parties.from.as_deref(), plan);
+    let is_ours = |l: &Leg| plan.names_extension(l.parties.from.as_deref());
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;
     let same_target = |o: &Leg| same_number(o.parties.to.as_deref(), leg.parties.to.as_deref());
     !is_ours(leg) && legs.iter().any(|o| is_ours(o) && is_just_later(o) && same_target(o))
 }
 
-/// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a leg is
-/// the callee of the call.
-fn is_pickup(leg: &Leg, first: &Leg) -> bool {
-    let at_pbx = leg.machines().1.same_host(first.machines().1);
-    leg.id != first.id && leg.correlation_keys.replaces.is_some() && at_pbx
-}
-
-/// Returns the number of the party at this leg; `None` if unknown.
-pub(super) fn party_number<'a>(leg: &'a Leg, legs: &[&Leg], plan: &NumberPlan) -> Option<&'a str> {
-    match party_end(leg, legs) {
-        PartyEnd::Callee if !legs.first().is_some_and(|first| is_pickup(leg, first)) => called_number(leg, plan),
-        _ => leg.parties.from.as_deref(),
-    }
-}
-
-/// Returns the number that a leg calls. A proxy may leave the dialled number in To, and then only the Request-URI names
-/// the extension (RFC 3261 section 16.6).
-fn called_number<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
-    let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
-    if is_extension(request, plan) && !is_extension(to, plan) { request } else { to }
-}
-
-fn is_outside(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
-    party_number(leg, legs, plan).is_some_and(|n| !plan.is_extension(n))
-}
-
 /// Returns whether a leg calls a short outside number, e.g. an emergency number. The PBX sends such a leg for an
 /// extension to a provider's host, with an outside number as caller.
-fn is_short_number_outside(leg: &Leg, first: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
+fn is_short_number_outside(leg: &Leg, first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> bool {
     leg.id != first.id
-        && party_end(leg, legs) == PartyEnd::Callee
+        && path.party_end(leg) == PartyEnd::Callee
         && plan.is_outside_host(leg.dialog.callee_addr)
-        && is_extension(first.parties.from.as_deref(), plan)
+        && plan.names_extension(first.parties.from.as_deref())
         && leg.parties.from.as_deref().is_some_and(|from| !plan.is_extension(from))
 }
 
 /// Chooses the anchor leg among the legs of outside parties. An answered leg is preferred, then a leg that has not
-/// ended.
+/// ended, then the hop at the party.
 ///
 /// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
 /// be the anchor anyway, because the caller waits for exactly this leg.
-fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -> &'a Leg {
+fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, path: &CallPath<'_>, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
     let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
-    let rank = |l: &&&Leg| (!answered(l), !l.is_answered_for_certain(), l.dialog.ended().is_some());
+    let rank =
+        |l: &&&Leg| (!answered(l), !l.is_answered_for_certain(), l.dialog.ended().is_some(), !path.is_at_party(l));
     outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
 }
 
@@ -399,10 +405,6 @@ fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, click_to_call: bool) -
 pub(crate) fn is_completed_elsewhere(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     reason.contains("elsewhere") || (reason.starts_with("sip") && reason.contains("cause=200"))
-}
-
-fn is_extension(number: Option<&str>, plan: &NumberPlan) -> bool {
-    number.is_some_and(|n| plan.is_extension(n))
 }
 
 fn answered_at(leg: &Leg) -> Option<Timestamp> {

@@ -104,13 +104,31 @@ impl Correlator<'_> {
 
     /// Returns the two addresses that count as one machine, if a header joins the new leg to the call of the leg
     /// `slot`. Returns `None` if the new leg shares a host with this call.
-    pub(super) fn alias_of_proof(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
-        let leg = self.table.leg(slot)?;
-        if self.table.legs_of(leg.call()).any(|l| shares_host(signature, l)) {
+    pub(super) fn alias_of_header(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+        let named = self.table.leg(slot)?;
+        let legs = || self.table.legs_of(named.call());
+        if legs().any(|leg| shares_host(signature, leg)) {
             return None;
         }
-        let order = if leg.created_at <= signature.at { CauseOrder::CandidateFirst } else { CauseOrder::DraftFirst };
-        Some(alias_of(slot, leg, order, signature))
+        // The call may have reached the machine over several hops, e.g. through a border controller. The last of them
+        // is the cause.
+        let is_last = |leg: &&Leg| !legs().any(|other| other.machines().0.same_host(leg.machines().1));
+        let cause = legs().filter(is_last).filter(|leg| self.may_lead_to(leg, signature)).max_by_key(|l| l.created_at);
+        let is_just_before = signature.at.distance(named.created_at) <= CLOCK_SKEW;
+        Some(match cause {
+            Some(cause) => MachineAlias::OfDraft(cause.machines().1),
+            None if named.created_at > signature.at || is_just_before => MachineAlias::OfLeg(slot, signature.hop.1),
+            None => MachineAlias::OfDraft(named.machines().1),
+        })
+    }
+
+    /// Returns whether a leg may lead to the new leg. A leg to an extension ends at the telephone, and a leg from an
+    /// extension begins at the telephone.
+    fn may_lead_to(&self, leg: &Leg, signature: &LegSignature<'_>) -> bool {
+        let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+        let ends_there = self.plan.names_extension(to) && !same_number(to, signature.to);
+        let begins_there = self.plan.names_extension(signature.from) && !self.plan.names_extension(from);
+        leg.created_at <= signature.at + CLOCK_SKEW && !ends_there && !begins_there
     }
 
     fn agreeing_legs<'a>(&'a self, signature: &'a LegSignature<'a>) -> impl Iterator<Item = AgreeingLeg<'a>> {

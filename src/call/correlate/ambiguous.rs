@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::call::call_machines::CallMachines;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
@@ -238,14 +239,16 @@ impl Correlator<'_> {
         (!machine.same_host(leg.machines().0)).then_some(machine)
     }
 
-    /// Returns the legs on which the caller of a call reached this PBX.
+    /// Returns the legs on which the caller of a call reached this PBX, at any address of it.
     pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.table.legs_of(conversation).filter(move |l| l.machines().1.same_host(pbx))
+        let machines = CallMachines::of(self.table.legs_of(conversation));
+        self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
     }
 
-    /// Returns the legs that this PBX sent for a call, e.g. to ring telephones.
+    /// Returns the legs that this PBX sent for a call from any address of it, e.g. to ring telephones.
     pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        self.table.legs_of(conversation).filter(move |l| l.machines().0.same_host(pbx))
+        let machines = CallMachines::of(self.table.legs_of(conversation));
+        self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))
     }
 }
 

@@ -142,8 +142,8 @@ impl Correlator<'_> {
     fn alias_of(&self, question: &LegQuestion<'_>, evidence: Evidence) -> Option<MachineAlias> {
         match evidence.rule {
             CorrelationRule::AgreeingNumbers => self.agreeing_alias(&question.signature, evidence.call),
-            CorrelationRule::CorrelationHeader | CorrelationRule::SessionId => {
-                self.alias_of_proof(evidence.leg?, &question.signature)
+            CorrelationRule::CorrelationHeader | CorrelationRule::SessionId | CorrelationRule::SameCallId => {
+                self.alias_of_header(evidence.leg?, &question.signature)
             }
             _ => None,
         }

@@ -27,11 +27,12 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
     for extension in signature.pickup_extensions() {
-        let legs = table.correlation().legs_at(signature.hop.1, &extension).iter();
+        let legs = table.correlation().legs_with(&extension).iter();
         let legs = legs.filter_map(|key| Some((*key, table.leg(*key)?)));
         let is_ringing = |leg: &Leg| leg.lived_at(signature.at) && !leg.answered_by(signature.at);
-        let rings_extension =
-            |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && leg.signature().is_sent_by(signature.hop.1);
+        let is_sent_here =
+            |leg: &Leg| question.correlator.rung_legs(leg.call(), signature.hop.1).any(|rung| rung.id == leg.id);
+        let rings_extension = |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && is_sent_here(leg);
         let ringing = legs.filter(|(_, leg)| is_ringing(leg) && rings_extension(leg)).take(MAX_AMBIGUOUS);
         found.extend(ringing.map(|(key, l)| Evidence::about_leg(CorrelationRule::DirectedPickup, l.call(), key)));
     }

@@ -243,6 +243,70 @@ fn the_extension_comes_along_with_a_session_id() {
     assert_eq!(joined_by(record), [None, Some(CorrelationRule::SessionId)]);
 }
 
+/// Plays a call to two devices of 200, which the PBX rings from its other address. A header joins the legs. The second
+/// device answers.
+fn two_devices_joined_by(identify: impl Fn(&mut Scene, &[DialogId])) -> PlayedScene {
+    let mut site = TwoAddresses::new();
+    let (a, desk) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
+    let mobile = site.scene.leg(&mut site.lan, &mut site.e201, ["+79990000077", "200"]);
+    let scene = &mut site.scene;
+    identify(scene, &[a, desk, mobile]);
+    scene.invite(a);
+    scene.invite_and_ring(desk);
+    scene.invite_and_ring(mobile);
+    scene.wait(2_000);
+    scene.answer(mobile);
+    scene.answer(a);
+    scene.cancel(desk);
+    scene.bridge_until_bye(a, mobile, 3_000, Side::Caller);
+    play(scene)
+}
+
+#[test]
+fn the_extension_of_two_devices_comes_along_with_a_header() {
+    let with_session = |scene: &mut Scene, legs: &[DialogId]| {
+        let header = "Session-ID: 0123456789abcdef0123456789abcdef;remote=00000000000000000000000000000000";
+        legs.iter().for_each(|leg| scene.at(*leg).headers.push(header.to_owned()));
+    };
+    let with_call_id = |scene: &mut Scene, legs: &[DialogId]| {
+        legs.iter().for_each(|leg| "0123456789abcdef@scene".clone_into(&mut scene.at(*leg).call_id));
+    };
+    let header = Some(CorrelationRule::SessionId);
+    let call_id = Some(CorrelationRule::SameCallId);
+    for (played, rule) in
+        [(two_devices_joined_by(with_session), header), (two_devices_joined_by(with_call_id), call_id)]
+    {
+        let record = &played.only().record;
+        assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered), "{rule:?}");
+        assert_eq!(joined_by(record), [None, rule, rule]);
+    }
+}
+
+#[test]
+fn a_kept_call_id_brings_the_extension_in_either_order_of_capture() {
+    for is_telephone_first in [false, true] {
+        let mut site = TwoAddresses::new();
+        let (a, b) = (site.inbound(OUTSIDE), site.rings_200("+79990000077"));
+        let scene = &mut site.scene;
+        [a, b].iter().for_each(|leg| "0123456789abcdef@scene".clone_into(&mut scene.at(*leg).call_id));
+        scene.invite(if is_telephone_first { b } else { a });
+        scene.wait(20);
+        scene.invite(if is_telephone_first { a } else { b });
+        scene.ring(b);
+        scene.wait(2_000);
+        scene.answer(b);
+        scene.answer(a);
+        scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+        let played = play(scene);
+        let record = &played.only().record;
+        assert_eq!(
+            facts(record),
+            (CallDirection::Inbound, Some("200"), CallOutcome::Answered),
+            "telephone first: {is_telephone_first}"
+        );
+    }
+}
+
 /// Makes an outbound call through a proxy on host 8 and the PBX behind it on host 9. The proxy forwards the calls of
 /// both telephones and trunk, so the call passes the proxy twice. Returns the four legs.
 fn hairpin(scene: &mut Scene, phone: &mut ScenePhone, outside: &mut ScenePhone) -> [DialogId; 4] {

@@ -24,6 +24,7 @@ mod restarts;
 mod ringing;
 mod roles;
 mod rules;
+mod sites;
 mod topology;
 mod transfers;
 mod variations;

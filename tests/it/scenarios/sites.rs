@@ -1,0 +1,299 @@
+//! The same situation at different kinds of sites. The record of the call must be the same at each of them.
+
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
+use callspan::net::Endpoint;
+
+use crate::scenarios::{DID, OUTSIDE, related};
+use crate::support::playback::play;
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
+
+/// Kind of a site: the machines between the provider, the PBX and the telephones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SiteKind {
+    /// The PBX has one address.
+    OneAddress,
+    /// The PBX has one address towards the provider and another towards the telephones.
+    TwoAddresses,
+    /// A proxy carries the calls of both telephones and trunk. The PBX is behind it.
+    Proxy,
+    /// A border controller with two addresses is between the provider and the PBX.
+    BorderController,
+}
+
+const KINDS: [SiteKind; 4] =
+    [SiteKind::OneAddress, SiteKind::TwoAddresses, SiteKind::Proxy, SiteKind::BorderController];
+/// Outside telephone to which calls are forwarded.
+const MOBILE: &str = "+79160000004";
+
+/// A site of one kind.
+struct Site {
+    kind: SiteKind,
+    scene: Scene,
+    provider: ScenePhone,
+    /// The PBX at its address towards the provider, and at its address towards the telephones.
+    pbx: [ScenePhone; 2],
+    /// The proxy or border controller at its address towards the provider, and at its address towards the PBX.
+    border: [ScenePhone; 2],
+    next_port: u16,
+}
+
+impl Site {
+    fn new(kind: SiteKind) -> Self {
+        let provider = ScenePhone { sip: Endpoint::v4([203, 0, 113, 7], 5060), ..ScenePhone::new("", 1) };
+        let lan = if kind == SiteKind::TwoAddresses { 99 } else { 9 };
+        let border = if kind == SiteKind::Proxy { [8, 8] } else { [7, 77] };
+        Self {
+            kind,
+            scene: Scene::noisy(),
+            provider,
+            pbx: [9, lan].map(|host| ScenePhone::new(DID, host)),
+            border: border.map(|host| ScenePhone::new("", host)),
+            next_port: 20_000,
+        }
+    }
+
+    /// Adds a dialog over these machines. Returns its hops. The media takes one way from end to end.
+    fn dialog(&mut self, machines: &[&ScenePhone], numbers: [&str; 2], voices: [u8; 2]) -> Vec<DialogId> {
+        self.next_port += 2;
+        let media = [machines[0], machines[machines.len() - 1]].map(|end| end.sip.with_port(self.next_port));
+        let mut hops: Vec<DialogId> = Vec::new();
+        for pair in machines.windows(2) {
+            let (mut from, mut to) = (pair[0].clone(), pair[1].clone());
+            let hop = self.scene.leg(&mut from, &mut to, numbers);
+            let first = self.scene.get(*hops.first().unwrap_or(&hop)).clone();
+            let dialog = self.scene.at(hop);
+            (dialog.call_id, dialog.tags, dialog.media, dialog.voices) = (first.call_id, first.tags, media, voices);
+            hops.push(hop);
+        }
+        hops
+    }
+
+    /// Adds the legs on which an outside caller reaches the PBX.
+    fn inbound(&mut self, voices: [u8; 2]) -> Vec<DialogId> {
+        let (provider, [border, inner], [pbx, _]) = (self.provider.clone(), self.border.clone(), self.pbx.clone());
+        let numbers = [OUTSIDE, DID];
+        match self.kind {
+            SiteKind::OneAddress | SiteKind::TwoAddresses => self.dialog(&[&provider, &pbx], numbers, voices),
+            SiteKind::Proxy => self.dialog(&[&provider, &border, &pbx], numbers, voices),
+            SiteKind::BorderController => {
+                [self.dialog(&[&provider, &border], numbers, voices), self.dialog(&[&inner, &pbx], numbers, voices)]
+                    .concat()
+            }
+        }
+    }
+
+    /// Adds the legs on which the PBX calls an outside number.
+    fn outbound(&mut self, numbers: [&str; 2], voices: [u8; 2]) -> Vec<DialogId> {
+        let (provider, [border, inner], [pbx, _]) = (self.provider.clone(), self.border.clone(), self.pbx.clone());
+        match self.kind {
+            SiteKind::OneAddress | SiteKind::TwoAddresses => self.dialog(&[&pbx, &provider], numbers, voices),
+            SiteKind::Proxy => self.dialog(&[&pbx, &border, &provider], numbers, voices),
+            SiteKind::BorderController => {
+                [self.dialog(&[&pbx, &inner], numbers, voices), self.dialog(&[&border, &provider], numbers, voices)]
+                    .concat()
+            }
+        }
+    }
+
+    /// Adds the legs on which the PBX rings a telephone.
+    fn rings(&mut self, phone: &ScenePhone, from: &str, voices: [u8; 2]) -> Vec<DialogId> {
+        let ([border, _], [_, pbx]) = (self.border.clone(), self.pbx.clone());
+        let numbers = [from, &phone.user];
+        match self.kind {
+            SiteKind::Proxy => self.dialog(&[&pbx, &border, phone], numbers, voices),
+            _ => self.dialog(&[&pbx, phone], numbers, voices),
+        }
+    }
+
+    /// Adds the legs on which a telephone calls the PBX.
+    fn calls(&mut self, phone: &ScenePhone, to: &str, voices: [u8; 2]) -> Vec<DialogId> {
+        let ([border, _], [_, pbx]) = (self.border.clone(), self.pbx.clone());
+        let numbers = [&*phone.user, to];
+        match self.kind {
+            SiteKind::Proxy => self.dialog(&[phone, &border, &pbx], numbers, voices),
+            _ => self.dialog(&[phone, &pbx], numbers, voices),
+        }
+    }
+
+    fn invite(&mut self, legs: &[DialogId]) {
+        for leg in legs {
+            self.scene.invite(*leg);
+            self.scene.wait(5);
+        }
+        legs.iter().rev().for_each(|leg| self.scene.ring(*leg));
+    }
+
+    /// Answers the legs, the last of them first.
+    fn answer(&mut self, legs: &[DialogId]) {
+        legs.iter().rev().for_each(|leg| _ = self.scene.answer(*leg));
+    }
+
+    /// Lets two parties talk on these legs, and ends the legs. The voice `first` enters at the first leg, and the other
+    /// voice at the last.
+    fn talk(&mut self, legs: &[DialogId], first: u8) {
+        let mut dialogs: Vec<DialogId> = Vec::new();
+        for leg in legs {
+            if dialogs.iter().all(|known| self.scene.get(*known).media != self.scene.get(*leg).media) {
+                dialogs.push(*leg);
+            }
+        }
+        // Each voice is on the legs in the order in which it passes them.
+        let voices = |leg: DialogId| self.scene.get(leg).voices;
+        let on_leg = |leg: DialogId, is_first: bool| {
+            let side = if (voices(leg)[0] == first) == is_first { Side::Caller } else { Side::Callee };
+            (voices(leg)[side.channel()], leg, side)
+        };
+        let forth = dialogs.iter().map(|leg| on_leg(*leg, true));
+        let speakers: Vec<_> = forth.chain(dialogs.iter().rev().map(|leg| on_leg(*leg, false))).collect();
+        self.scene.sound(&speakers, 4_000);
+        self.scene.bye_all(legs, Side::Caller);
+    }
+
+    /// Plays a call that rings 200 until 201 picks it up. `prepare` adds the legs of 201; it gets the telephone of 201
+    /// and the dialog that rings 200.
+    fn picked_up(&mut self, prepare: impl Fn(&mut Self, &ScenePhone, &str) -> Vec<DialogId>) {
+        let (e200, e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+        let (inbound, rung) = (self.inbound([1, 3]), self.rings(&e200, OUTSIDE, [1, 2]));
+        self.invite(&[inbound.clone(), rung.clone()].concat());
+        self.scene.wait(2_000);
+        let replaced = self.scene.get(rung[0]).clone();
+        let dialog = format!("{};from-tag={};to-tag={}", replaced.call_id, replaced.tags[0], replaced.tags[1]);
+        let taken = prepare(self, &e201, &dialog);
+        taken.iter().for_each(|leg| self.scene.invite(*leg));
+        self.scene.wait(50);
+        self.answer(&taken);
+        rung.iter().for_each(|leg| self.scene.cancel(*leg));
+        self.answer(&inbound);
+        self.talk(&[inbound, taken].concat(), 1);
+    }
+}
+
+fn facts(record: &CallRecord) -> (CallDirection, [Option<&str>; 3], CallOutcome) {
+    let numbers = [&record.from, &record.to, &record.internal].map(|number| number.as_deref());
+    (record.direction, numbers, record.outcome)
+}
+
+/// Numbers of a record: caller, called number and extension. An empty text stands for no number.
+type Numbers<'a> = [&'a str; 3];
+
+/// Plays a situation at each kind of site. Asserts that each has one record of an answered call, with this direction and
+/// these numbers.
+#[track_caller]
+fn each_site_has(direction: CallDirection, numbers: Numbers<'_>, situation: impl Fn(&mut Site)) {
+    let numbers = numbers.map(|number| Some(number).filter(|number| !number.is_empty()));
+    let want = (direction, numbers, CallOutcome::Answered);
+    let faults = KINDS.iter().filter_map(|kind| {
+        let mut site = Site::new(*kind);
+        situation(&mut site);
+        let played = play(&site.scene);
+        let answered = played.calls.iter().filter(|call| call.record.answered_at.is_some());
+        let found: Vec<_> = answered.map(|call| facts(&call.record)).collect();
+        (found != [want]).then(|| format!("{kind:?}: {found:?}"))
+    });
+    let faults: Vec<String> = faults.collect();
+    assert!(faults.is_empty(), "not {want:?}: {faults:#?}");
+}
+
+#[test]
+fn a_pick_up_by_replaces_names_the_answering_extension() {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, "201"], |site| {
+        site.picked_up(|site, e201, dialog| {
+            let legs = site.calls(e201, "200", [3, 1]);
+            legs.iter().for_each(|leg| site.scene.at(*leg).headers.push(format!("Replaces: {dialog}")));
+            legs
+        });
+    });
+}
+
+#[test]
+fn a_pick_up_by_code_names_the_answering_extension() {
+    let faults = KINDS.iter().filter_map(|kind| {
+        let mut site = Site::new(*kind);
+        site.picked_up(|site, e201, _| site.calls(e201, "*8200", [3, 1]));
+        let played = play(&site.scene);
+        let found: Vec<_> = played.calls.iter().map(|call| facts(&call.record)).collect();
+        let call = (CallDirection::Inbound, [Some(OUTSIDE), Some(DID), Some("201")], CallOutcome::Answered);
+        let code = (CallDirection::Internal, [Some("201"), Some("*8200"), Some("201")], CallOutcome::Answered);
+        let is_right = found == [call, code] && related(&played.calls[0].record, &played.calls[1].record);
+        (!is_right).then(|| format!("{kind:?}: {found:?}"))
+    });
+    let faults: Vec<String> = faults.collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn a_call_forwarded_to_a_mobile_is_inbound() {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], |site| {
+        let e200 = ScenePhone::new("200", 2);
+        let (inbound, rung) = (site.inbound([1, 4]), site.rings(&e200, OUTSIDE, [1, 2]));
+        site.invite(&[inbound.clone(), rung.clone()].concat());
+        rung.iter().rev().for_each(|leg| site.scene.refuse(*leg, 302, &[]));
+        let forwarded = site.outbound([OUTSIDE, MOBILE], [1, 4]);
+        let legs = [inbound, forwarded.clone()].concat();
+        site.invite(&forwarded);
+        site.scene.wait(2_000);
+        site.answer(&legs);
+        site.talk(&legs, 1);
+    });
+}
+
+#[test]
+fn a_call_forwarded_in_the_offices_name_is_inbound() {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], |site| {
+        let legs = [site.inbound([1, 4]), site.outbound([DID, MOBILE], [1, 4])].concat();
+        site.invite(&legs);
+        site.scene.wait(2_000);
+        site.answer(&legs);
+        site.talk(&legs, 1);
+    });
+}
+
+#[test]
+fn a_call_of_the_pbx_to_an_outside_number_is_outbound() {
+    each_site_has(CallDirection::Outbound, [DID, MOBILE, ""], |site| {
+        let outbound = site.outbound([DID, MOBILE], [5, 4]);
+        site.invite(&outbound);
+        site.answer(&outbound);
+        site.talk(&outbound, 5);
+    });
+}
+
+#[test]
+fn a_click_to_call_is_an_outbound_call_of_the_extension() {
+    each_site_has(CallDirection::Outbound, ["200", MOBILE, "200"], |site| {
+        let e200 = ScenePhone::new("200", 2);
+        let (rung, called) = (site.rings(&e200, MOBILE, [4, 2]), site.outbound([DID, MOBILE], [2, 4]));
+        site.invite(&rung);
+        site.scene.wait(1_000);
+        site.answer(&rung);
+        site.scene.wait(200);
+        site.invite(&called);
+        site.scene.wait(1_500);
+        site.answer(&called);
+        site.talk(&[rung, called].concat(), 2);
+    });
+}
+
+/// A dialler calls the customer first. When the customer answers, the PBX rings an agent. The agent's telephone shows the
+/// customer's number or the number of the office.
+#[test]
+fn a_call_of_a_dialler_goes_out_to_the_customer() {
+    for shown in [MOBILE, DID] {
+        each_site_has(CallDirection::Outbound, [DID, MOBILE, "200"], |site| {
+            let e200 = ScenePhone::new("200", 2);
+            // A further call of the campaign is not answered.
+            let other = site.outbound([DID, "+79160000009"], [5, 6]);
+            let (called, rung) = (site.outbound([DID, MOBILE], [2, 4]), site.rings(&e200, shown, [4, 2]));
+            site.invite(&other);
+            site.invite(&called);
+            site.scene.wait(1_000);
+            site.answer(&called);
+            site.scene.wait(100);
+            site.invite(&rung);
+            site.scene.wait(300);
+            site.answer(&rung);
+            site.talk(&[rung, called].concat(), 2);
+            other.iter().for_each(|leg| site.scene.cancel(*leg));
+        });
+    }
+}
