@@ -43,7 +43,7 @@ use crate::service::watch::OwedCalls;
 use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
-use crate::text::count;
+use crate::text::{count, error_chain};
 use crate::time::Timestamp;
 
 /// Runs `callspan run`.
@@ -134,6 +134,21 @@ fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
     started.inspect_err(|error| output::warn(&format!("callspan: the old configuration stays in use: {error}"))).ok()
 }
 
+/// Starts the console if one is configured. It is started before the other threads, because it fails if its port is in
+/// use. At a terminal the command then fails, too. Under systemd an alarm is raised and the service records without its
+/// console, because a console must not cost calls.
+fn start_console(config: &Config, alerts: &Alerts, systemd: &SystemdSocket) -> anyhow::Result<Option<ConsoleServer>> {
+    match config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose() {
+        Ok(console) => Ok(console),
+        Err(error) if systemd.is_supervised() => {
+            let error = anyhow::Error::new(error);
+            alerts.raise(&AlarmCause::Described(AlarmKind::ConsoleFailed, &error_chain(error.as_ref())));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 struct RunningService {
     pipeline: Pipeline,
     mirror: MirrorWatch,
@@ -182,8 +197,7 @@ impl RunningService {
         // If two services used the same folders, both would render and deliver every call.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
-        // The console is started before the other threads, because it fails if its port is in use.
-        let console = config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose()?;
+        let console = start_console(config, &alerts, &systemd)?;
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         let is_rebuilt = alarm.is_some();
         if let Some(alarm) = alarm {

@@ -51,6 +51,8 @@ pub enum AlarmKind {
     JournalDamaged,
     /// The service cannot start or had to end; systemd restarts it.
     ServiceFailed,
+    /// The console cannot be started, for example because another program uses its port. The service records without it.
+    ConsoleFailed,
     /// No SIP arrives at an hour of the day at which SIP arrives on other days.
     MirrorSilent,
     /// SIP arrives again after [`Self::MirrorSilent`].
@@ -77,7 +79,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All kinds of alarms, each exactly once.
-    pub(super) const ALL: [Self; 34] = [
+    pub(super) const ALL: [Self; 35] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::DiskReadOnly,
@@ -101,6 +103,7 @@ impl AlarmKind {
         Self::InterfaceUp,
         Self::JournalDamaged,
         Self::ServiceFailed,
+        Self::ConsoleFailed,
         Self::ThreadStalled,
         Self::ThreadFailed,
         Self::TestCallFailed,
@@ -140,6 +143,7 @@ impl AlarmKind {
             Self::InterfaceUp => "interface_up",
             Self::JournalDamaged => "journal_damaged",
             Self::ServiceFailed => "service_failed",
+            Self::ConsoleFailed => "console_failed",
             Self::ThreadStalled => "thread_stalled",
             Self::ThreadFailed => "thread_failed",
             Self::TestCallFailed => "test_call_failed",

@@ -62,6 +62,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::InterfaceUp => "интерфейс зеркала снова работает",
         AlarmKind::JournalDamaged => "журнал не записывается или повреждён",
         AlarmKind::ServiceFailed => "регистратор не запускается или завершился",
+        AlarmKind::ConsoleFailed => "регистратор работает без консоли",
         AlarmKind::MirrorSilent => "зеркало не показывает SIP",
         AlarmKind::MirrorSilentOver => "зеркало снова показывает SIP",
         AlarmKind::MirrorOneSided => "зеркало показывает только одно направление",
@@ -286,6 +287,10 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ("not configured", "не настроено"),
     ("done: Pyrus task {}", "готово: задача Pyrus {}"),
     ("Pyrus takes no calls: {}", "Pyrus не принимает звонки: {}"),
+    (
+        "the console cannot listen on {} ({}): set console.listen to another port, or stop the program that uses it",
+        "консоль не может принимать соединения на {} ({}): задайте в console.listen другой порт или остановите программу, которая его занимает",
+    ),
     ("Pyrus takes calls; --deliver sends this one, too", "Pyrus принимает звонки; с --deliver передаётся и этот"),
     (
         "the configuration does not deliver this call: pyrus.directions, or a rule with no_register",

@@ -30,6 +30,7 @@ pub(crate) const fn title(kind: AlarmKind) -> &'static str {
         AlarmKind::InterfaceUp => "a mirror interface is up again",
         AlarmKind::JournalDamaged => "the journal cannot be written or is damaged",
         AlarmKind::ServiceFailed => "the recorder cannot start or had to end",
+        AlarmKind::ConsoleFailed => "the recorder works without its console",
         AlarmKind::MirrorSilent => "the mirror shows no SIP",
         AlarmKind::MirrorSilentOver => "the mirror shows SIP again",
         AlarmKind::MirrorOneSided => "the mirror shows one direction only",
