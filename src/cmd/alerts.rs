@@ -64,7 +64,7 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
     };
     let receivers = AlarmReceivers::new(config.alerts.notify.clone(), &config.journal.dir);
     let mut results = receivers.try_all(&alarm);
-    let owner = FolderOwner::other_than_root(&config.journal.dir);
+    let owner = FolderOwner::of_service(config);
     if let Some(result) = Alerts::try_command(&config.alerts, &alarm, owner) {
         results.push(("command", result.map_err(|error| error.to_string())));
     }

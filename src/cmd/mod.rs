@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::language::CliLanguage;
 use crate::ops::config::{Config, ConfigError, ConfigPurpose};
+use crate::ops::folder_owner::RunByRoot;
 use crate::ops::{heap, log, output};
 use crate::service::{render_process, render_worker};
 
@@ -285,7 +286,11 @@ const DEFAULT_CONFIG: &str = "/etc/callspan/callspan.toml";
 
 /// Returns the exit status for an error: 2 for a wrong configuration, 1 for everything else.
 pub(crate) fn exit_of(error: &anyhow::Error) -> ExitCode {
-    let code = if error.chain().any(|cause| cause.is::<ConfigError>()) { EXIT_USAGE } else { EXIT_FAILED };
+    let code = if error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<RunByRoot>()) {
+        EXIT_USAGE
+    } else {
+        EXIT_FAILED
+    };
     ExitCode::from(code)
 }
 

@@ -181,6 +181,8 @@ struct LastRounds {
     levels_at: Timestamp,
     /// Capture time of the last check of losses, threads, the journal and the mirror port.
     checked_at: Timestamp,
+    /// Time at which the console was last tried to start.
+    console_tried_at: Timestamp,
 }
 
 impl RunningService {
@@ -198,6 +200,7 @@ impl RunningService {
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
         let console = start_console(config, &alerts, &systemd)?;
+        let console_tried_at = clock::wall_clock();
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
         let is_rebuilt = alarm.is_some();
         if let Some(alarm) = alarm {
@@ -295,6 +298,7 @@ impl RunningService {
                 spooled_at: Timestamp::EPOCH,
                 levels_at: Timestamp::EPOCH,
                 checked_at: Timestamp::EPOCH,
+                console_tried_at,
             },
             reported: CaptureCounters::default(),
             drop_alarms: DropAlarms::default(),
@@ -461,6 +465,22 @@ impl RunningService {
         ));
     }
 
+    /// Starts the console again if it could not be started, e.g. because its address came late at boot.
+    fn retry_console(&mut self, now: Timestamp) {
+        let Some(at) = self.config.console.listen.filter(|_| self.console.is_none()) else { return };
+        if now.since(self.last.console_tried_at) < CONSOLE_RETRY {
+            return;
+        }
+        self.last.console_tried_at = now;
+        match ConsoleServer::start(at, &self.config) {
+            Ok(console) => {
+                tracing::info!("the console listens on {}", console.url());
+                self.console = Some(console);
+            }
+            Err(error) => tracing::debug!("{}", error_chain(&error)),
+        }
+    }
+
     /// Checks the mirror port at the end of each time window, and raises alarms about it.
     fn check_mirror(&mut self) {
         let Self { pipeline, mirror, alerts, state_files, config, .. } = self;
@@ -480,6 +500,7 @@ impl RunningService {
         if now.since(self.status.at) < REPORT_INTERVAL {
             return;
         }
+        self.retry_console(now);
         let pbxs = self.pipeline.engine.number_plan().pbx_hosts();
         self.pipeline.taps.set_pbxs(pbxs);
         let engine = &self.pipeline.engine;
@@ -662,6 +683,8 @@ const STOP_STATE_FILES: Duration = Duration::from_millis(100);
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval between two measurements of the levels of live calls. A person sees four updates a second as movement.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval at which a console that could not be started is tried again.
+const CONSOLE_RETRY: Duration = Duration::from_secs(30);
 /// Interval between two checks of losses, threads and the journal. It is also the interval at which the counters are
 /// published.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

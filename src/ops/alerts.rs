@@ -191,6 +191,9 @@ impl Alerts {
         config.command.as_deref().map(|command| {
             let mut shell = shell(command);
             if let Some(owner) = user {
+                // The environment of systemd services (systemd.exec(5)), and nothing of root's.
+                shell.env_clear().env("PATH", SERVICE_PATH).env("HOME", owner.home());
+                shell.env("USER", owner.name()).env("LOGNAME", owner.name());
                 shell.uid(owner.uid).gid(owner.gid).current_dir("/");
             }
             run_one(shell.stderr(Stdio::inherit()), alarm, MAX_RUN)
@@ -337,6 +340,9 @@ fn pause_after_panic() -> bool {
 fn now() -> Instant {
     Instant::now()
 }
+
+/// `PATH` of systemd services (systemd.exec(5)).
+const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Returns the process of the shell that runs an alarm command, without the secrets of the service.
 fn shell(command: &str) -> Command {

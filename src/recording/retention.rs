@@ -10,6 +10,8 @@
 //! removed.
 
 use std::collections::HashSet;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use super::config::{Config, UndeliveredPolicy};
@@ -86,9 +88,7 @@ impl DiskUsage {
     /// Returns whether both limits of disk space hold and there is no age limit. Then the list of calls need not be
     /// read.
     pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
-        config.keep_days == 0
-            && excess_bytes(config, self.kept_bytes) == 0
-            && missing_free_bytes(config, self.free_bytes) == 0
+        config.keep_days == 0 && excess_bytes(config, self.kept_bytes) == 0 && missing_free_bytes(config, *self) == 0
     }
 }
 
@@ -125,13 +125,7 @@ where
     let over = excess_bytes(config, usage.kept_bytes.saturating_sub(by_age));
     choose_removals(&mut removals, &mut walk, by_age + over, RemovalReason::Size, max_cost)?;
     let max_cost = if undelivered { RemovalCost::Owed } else { RemovalCost::Nothing };
-    choose_removals(
-        &mut removals,
-        &mut walk,
-        missing_free_bytes(config, usage.free_bytes),
-        RemovalReason::Space,
-        max_cost,
-    )?;
+    choose_removals(&mut removals, &mut walk, missing_free_bytes(config, usage), RemovalReason::Space, max_cost)?;
     Ok(removals.calls)
 }
 
@@ -173,8 +167,8 @@ fn excess_bytes(config: &Config, kept_bytes: u64) -> u64 {
     }
 }
 
-fn missing_free_bytes(config: &Config, free_bytes: Option<u64>) -> u64 {
-    free_bytes.map_or(0, |free| (u64::from(config.min_free_gib) << 30).saturating_sub(free))
+fn missing_free_bytes(config: &Config, usage: DiskUsage) -> u64 {
+    usage.free_bytes.map_or(0, |free| reachable_min_free(config, usage).saturating_sub(free))
 }
 
 /// The calls chosen for removal so far, and the total size of their files.
@@ -198,14 +192,28 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the number of bytes that the current user can still write on the disk of the recordings. Returns `None` if
-/// the number is unknown, or if the whole disk is smaller than `min_free_gib`. Such a limit would remove every recording
-/// and never hold.
-pub(crate) fn free_bytes(config: &Config) -> Option<u64> {
-    let disk = rustix::fs::statvfs(&config.dir).ok()?;
-    let is_possible = disk.f_blocks.saturating_mul(disk.f_frsize) > u64::from(config.min_free_gib) << 30;
-    is_possible.then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+/// Returns the minimum number of free bytes that retention keeps on the disk of the recordings: `min_free_gib`, or the
+/// default if `min_free_gib` cannot be reached. A limit cannot be reached if even the removal of all recordings would
+/// not free so much. Such a limit would remove every recording for nothing.
+///
+/// `usage` is the state of the disk. It bounds what can be freed: the free bytes and the size of all recordings.
+pub(crate) fn reachable_min_free(config: &Config, usage: DiskUsage) -> u64 {
+    let wanted = u64::from(config.min_free_gib) << 30;
+    let most = usage.free_bytes.map(|free| free.saturating_add(usage.kept_bytes));
+    if most.is_some_and(|most| wanted > most) { wanted.min(DEFAULT_MIN_FREE) } else { wanted }
 }
+
+/// Returns the number of bytes that the current user can still write on the disk of a folder.
+///
+/// # Errors
+/// Fails if the folder does not exist.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Minimum number of free bytes if the configured minimum cannot be reached: the default of `min_free_gib`.
+const DEFAULT_MIN_FREE: u64 = 2 << 30;
 
 /// Maximum number of calls in a plan. The next plan finds the rest.
 pub const MAX_REMOVALS: usize = 500;
@@ -292,8 +300,8 @@ mod tests {
         ]);
         let full = Some(0);
         assert_eq!(ids(&plan(&config(0, 0, 1), &all, ClockTrust::Unknown, full)), ["c2"]);
-        assert_eq!(ids(&plan(&config(0, 0, 9), &all, ClockTrust::Unknown, full)), ["c2", "c4"]);
-        let explicit = Config { undelivered: UndeliveredPolicy::Remove, ..config(0, 0, 9) };
+        assert_eq!(ids(&plan(&config(0, 0, 5), &all, ClockTrust::Unknown, full)), ["c2", "c4"]);
+        let explicit = Config { undelivered: UndeliveredPolicy::Remove, ..config(0, 0, 5) };
         assert_eq!(ids(&plan(&explicit, &all, ClockTrust::Unknown, full)), ["c0", "c1", "c2", "c4"]);
         assert_eq!(ids(&plan(&config(0, 0, 1), &all, ClockTrust::Unknown, Some(GIB))), [""; 0]);
     }
@@ -324,12 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_above_the_size_of_the_disk_removes_nothing() {
-        let at = |dir: &str, min_free_gib| Config { dir: dir.into(), ..config(0, 0, min_free_gib) };
-        assert!(free_bytes(&at("/", 0)).expect("it is there") > 0);
-        assert_eq!(free_bytes(&at("/nowhere", 0)), None);
-        let all = calls(&[RemovalCost::Nothing; 2]);
-        let too_large = at("/", 1_048_576);
-        assert_eq!(ids(&plan(&too_large, &all, ClockTrust::Unknown, free_bytes(&too_large))), [""; 0]);
+    fn a_limit_that_cannot_be_reached_counts_as_the_default() {
+        let all = calls(&[RemovalCost::Nothing; 5]);
+        // Five GiB of recordings and one free: at most six GiB can be free.
+        let planned = |min_free_gib| plan(&config(0, 0, min_free_gib), &all, ClockTrust::Unknown, Some(GIB)).len();
+        assert_eq!([planned(1), planned(4), planned(6)], [0, 3, 5]);
+        assert_eq!([planned(7), planned(1_000)], [1, 1], "as with two GiB");
+        assert!(free_bytes(Path::new("/")).expect("it is there") > 0);
+        assert!(free_bytes(Path::new("/nowhere")).is_err());
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn start(worker: CallWorker, config: &Config) -> anyhow::Result<Stopp
         config: config.recording.clone(),
         encryptor: Encryptor::new(config.recording.encrypt_to.clone()),
         clock: TrustedClock::start(),
+        is_limit_reachable: true,
     };
     StoppableThread::start("maintenance", move |stop| maintenance.run(stop))
         .context("cannot start the maintenance thread")
@@ -44,6 +45,8 @@ struct Maintenance {
     config: RecordingConfig,
     encryptor: Encryptor,
     clock: TrustedClock,
+    /// Whether the configured minimum of free space could be reached when retention was last applied.
+    is_limit_reachable: bool,
 }
 
 impl Maintenance {
@@ -114,8 +117,11 @@ impl Maintenance {
     /// threads can use the journal.
     fn apply_retention(&mut self) -> anyhow::Result<()> {
         loop {
-            let room =
-                DiskUsage { kept_bytes: self.worker.journal.kept_bytes()?, free_bytes: free_bytes(&self.config) };
+            let room = DiskUsage {
+                kept_bytes: self.worker.journal.kept_bytes()?,
+                free_bytes: free_bytes(&self.config.dir).ok(),
+            };
+            self.note_limit(room);
             if room.is_within_limits(&self.config) {
                 return Ok(());
             }
@@ -128,6 +134,17 @@ impl Maintenance {
                 return Ok(());
             }
         }
+    }
+
+    /// Warns if the configured minimum of free space cannot be reached. Warns once until the minimum can be reached again.
+    fn note_limit(&mut self, room: DiskUsage) {
+        let wanted = u64::from(self.config.min_free_gib) << 30;
+        let is_reachable = retention::reachable_min_free(&self.config, room) == wanted;
+        if self.is_limit_reachable && !is_reachable {
+            let gib = self.config.min_free_gib;
+            tracing::warn!("recording.min_free_gib = {gib} cannot be reached, even without any recording: 2 is used");
+        }
+        self.is_limit_reachable = is_reachable;
     }
 
     fn remove_calls(&self, calls: &[(String, RemovalReason)]) -> anyhow::Result<()> {

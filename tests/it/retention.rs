@@ -14,12 +14,11 @@ use callspan::delivery::row::{JobRow, JobStage};
 use callspan::journal::{CallStage, Journal};
 use callspan::time::Timestamp;
 
-/// Returns a minimum of free space in GiB that the disk of the test machine does not have free, although the disk is
-/// larger.
-fn more_than_is_free() -> u32 {
-    let disk = rustix::fs::statvfs(std::env::temp_dir()).expect("a disk");
-    u32::try_from((disk.f_bavail * disk.f_frsize) >> 30).expect("a few TiB at most") + 1
-}
+/// A minimum of free space in GiB that no test machine has free.
+const FULL: u32 = 1_048_576;
+/// Size of a recording in the records, bytes. It is larger than the minimum [`FULL`], so the removal of recordings seems to
+/// reach this minimum.
+const RECORDED: u64 = 1 << 51;
 
 /// The folders of a service that captures on the loopback interface, where no calls are.
 struct RetentionSetup {
@@ -73,7 +72,7 @@ impl RetentionSetup {
             duration_s: 0.0,
             sample_rate: 8000,
             channels: 2,
-            bytes: 1024,
+            bytes: RECORDED,
             sha256: String::new(),
             plain_sha256: ending.ends_with("age").then(String::new),
         };
@@ -161,7 +160,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
     // The minimum is larger than any disk, so the disk counts as nearly full.
-    let place = RetentionSetup::on_a_disk(more_than_is_free(), &[]);
+    let place = RetentionSetup::on_a_disk(FULL, &[]);
     let delivered = place.call("20261123T000001Z-a", Some("done"));
     let kept: Vec<PathBuf> = vec![
         place.call("20261123T000002Z-b", Some("parked")),
@@ -181,7 +180,7 @@ fn a_full_disk_removes_only_delivered_calls_without_a_hold() {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn undelivered_recordings_go_only_by_the_explicit_setting() {
-    let place = RetentionSetup::on_a_disk(more_than_is_free(), &[("recording", "remove_undelivered = true")]);
+    let place = RetentionSetup::on_a_disk(FULL, &[("recording", "remove_undelivered = true")]);
     let owed = place.call("20261123T000001Z-a", Some("parked"));
     let held = place.call("20261123T000002Z-b", Some("parked"));
     place.journal().hold("20261123T000002Z-b", Timestamp::from_secs(1), None).expect("written");
@@ -295,11 +294,11 @@ impl Drop for UnmountGuard<'_> {
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on an interface")]
 fn encrypted_recordings_and_their_packets_are_counted_and_removed_like_all_others() {
-    let place = RetentionSetup::on_a_disk(more_than_is_free(), &[]);
+    let place = RetentionSetup::on_a_disk(FULL, &[]);
     let encrypted = place.call_in("20261123T000001Z-a.wav.age", Some("done"));
     let packets = encrypted.with_file_name("20261123T000001Z-a.1.pcapng.age");
     std::fs::write(&packets, "x").expect("written");
-    assert_eq!(place.journal().kept_bytes().expect("readable"), 1024);
+    assert_eq!(place.journal().kept_bytes().expect("readable"), RECORDED);
     let _service = place.start();
     wait_until_gone(&encrypted);
     wait_until_gone(&packets);

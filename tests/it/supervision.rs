@@ -92,21 +92,29 @@ fn hangup_reads_the_configuration_again_and_systemd_gets_signs_of_life() {
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
 fn a_console_whose_port_is_taken_does_not_stop_the_recorder() {
     let dir = tempfile::tempdir().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut taken = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let alarms = dir.path().join("alarms");
     let rest = format!(
         "[console]\nlisten = \"{}\"\n[pyrus]\nenabled = true\nauth_url = \"http://127.0.0.1:1/auth\"\nlogin = \"a\"\n\
          account_id = \"b\"\nsecurity_key = \"c\"\n[alerts]\ncommand = \"cat >> {}\"\n",
-        taken.local_addr().unwrap(),
+        taken.as_ref().unwrap().local_addr().unwrap(),
         alarms.display()
     );
     let config = configuration(dir.path(), &rest);
     let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
-    for _ in 0..2 {
+    for is_freed in [false, true] {
         let child = start(&config, &dir.path().join("notify"));
         systemd.1.clear();
         systemd.wait_for("READY=1");
         systemd.wait_for("WATCHDOG=1");
+        if is_freed {
+            let port = taken.take().expect("still taken").local_addr().unwrap();
+            crate::faults::station::until("the console is there", || {
+                systemd.1.clear();
+                systemd.wait_for("WATCHDOG=1"); // read by systemd as well
+                std::net::TcpStream::connect(port).is_ok()
+            });
+        }
         signal("-TERM", &child);
         let (status, said) = end(child);
         assert_eq!(status, Some(0), "{said}");

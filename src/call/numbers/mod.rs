@@ -20,7 +20,7 @@ pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
     /// Configured extensions that have registered.
-    present: HashSet<String>,
+    present: HashMap<String, UserRegistration>,
     /// Users that have registered, except configured extensions.
     registered: HashMap<String, UserRegistration>,
     /// Hosts of telephones from which extensions have registered.
@@ -51,7 +51,7 @@ impl NumberPlan {
         Self {
             extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
-            present: HashSet::new(),
+            present: HashMap::new(),
             registered: HashMap::new(),
             phones: HashSet::new(),
             pbxs: HashSet::new(),
@@ -67,7 +67,8 @@ impl NumberPlan {
     /// Replaces the section `[numbers]`. Everything that was learnt from the traffic stays.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
         let Self { present, registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
-        (self.present, self.registered) = (present, registered);
+        let all = present.into_iter().chain(registered);
+        (self.present, self.registered) = all.partition(|(user, _)| self.is_configured_extension(user));
         (self.phones, self.pbxs, self.ringing) = (phones, pbxs, ringing);
     }
 
@@ -105,12 +106,11 @@ impl NumberPlan {
             if self.phones.len() < MAX_LEARNED {
                 self.phones.insert(registrant.ip());
             }
-            if self.present.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
-                self.present.insert(user.to_owned());
-            }
-        } else if self.registered.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
+        }
+        let users = if self.is_configured_extension(user) { &mut self.present } else { &mut self.registered };
+        if users.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
             let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
-            self.registered.insert(user.to_owned(), registration);
+            users.insert(user.to_owned(), registration);
         }
     }
 
@@ -143,7 +143,7 @@ impl NumberPlan {
 
     /// Returns the number of extensions that have registered, without the numbers that a PBX registers with a provider.
     pub(crate) fn registered_extensions(&self) -> usize {
-        self.present.len() + self.registered.values().filter(|user| !self.is_trunk(user)).count()
+        self.present.values().chain(self.registered.values()).filter(|user| !self.is_trunk(user)).count()
     }
 
     /// Returns whether the mirror port shows the calls of this PBX to its extensions. If so, and the PBX answers a call

@@ -72,24 +72,45 @@ fn is_of_system(dir: &Path) -> bool {
     plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
-/// Warns if `min_free_gib` exceeds the size of the disk, because retention then ignores this limit.
+/// Warns if `min_free_gib` exceeds the size of the disk, or if less is free now.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
-    let (wanted, total) = (u64::from(config.recording.min_free_gib), space.total >> 30);
-    if wanted > 0 && wanted >= total && raw.get("recording", "min_free_gib").is_some() {
-        let line = raw.get("recording", "min_free_gib").map(|g| g.line);
-        let what = format!(
-            "recording.min_free_gib = {wanted}, but the disk of the recordings has {total} GiB: this limit has no effect"
-        );
-        findings.push(ConfigFinding::warning(line, what, "write less, for example 2"));
+    let gib = config.recording.min_free_gib;
+    let wanted = u64::from(gib) << 30;
+    if wanted <= space.free || raw.get("recording", "min_free_gib").is_none() {
+        return;
     }
+    let (total, free) = (space.total >> 30, space.free >> 30);
+    let what = match wanted > space.total {
+        true => format!("the disk of the recordings has {total} GiB, so 2 is used instead"),
+        false => format!("{free} GiB are free now, so the oldest delivered recordings are removed at once"),
+    };
+    let line = raw.get("recording", "min_free_gib").map(|g| g.line);
+    findings.push(ConfigFinding::warning(
+        line,
+        format!("recording.min_free_gib = {gib}, but {what}"),
+        "write less, for example 2",
+    ));
+}
+
+/// Returns whether the service can have more rights than the user `callspan`: a drop-in sets another user or more groups.
+pub(super) fn unit_changes_user() -> bool {
+    let is_changed = |text: &str| {
+        let keys = text.lines().filter_map(|line| line.trim().split_once('=')).map(|(key, _)| key.trim_end());
+        keys.into_iter().any(|key| ["User", "Group", "SupplementaryGroups"].contains(&key))
+    };
+    drop_ins().filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| is_changed(&text))
+}
+
+/// Returns the files by which the administrator changes the systemd unit.
+fn drop_ins() -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Returns whether the systemd unit on this machine loads the systemd credential `name`. Only the service itself can
 /// read its content.
 pub(crate) fn unit_has_credential(name: &str) -> bool {
-    let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins);
+    let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins());
     files.filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| loads_credential(&text, name))
 }
 
@@ -121,8 +142,7 @@ fn outside_unit(dir: &Path, allowed: &[PathBuf]) -> Option<(String, String)> {
 
 /// Returns the folders that the service may write to: those in the systemd unit, and those in drop-ins on this machine.
 fn unit_folders() -> Vec<PathBuf> {
-    let drop_ins = std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path());
-    let texts = drop_ins.filter_map(|path| std::fs::read_to_string(path).ok());
+    let texts = drop_ins().filter_map(|path| std::fs::read_to_string(path).ok());
     UNIT_FOLDERS.iter().map(PathBuf::from).chain(texts.flat_map(|text| writable(&text))).collect()
 }
 

@@ -2,7 +2,8 @@
 //! command exist, and whether the service can read the configured files.
 //!
 //! Most findings are only warnings, because a configuration may be checked on another machine. A file that is there, and
-//! that the service's user cannot read, is a mistake: the service would not start.
+//! that the service's user cannot read, is a mistake: the service would not start. It stays a warning if an access control
+//! list of the file or a drop-in of the unit can give the service more rights.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use super::Config;
 use super::finding::ConfigFinding;
+use super::folders;
 use super::plausible::relative;
 use super::raw::RawConfig;
 
@@ -63,6 +65,10 @@ impl CheckedMachine {
             if let Some((what, remedy)) = relative(path).or_else(|| hidden_by_unit(path)) {
                 warn("pyrus", key, what, remedy);
             } else if let Some((what, remedy)) = self.unreadable(path) {
+                if has_access_list(path) || folders::unit_changes_user() {
+                    warn("pyrus", key, what, remedy);
+                    continue;
+                }
                 unreadable.push(ConfigFinding::mistake(line_of("pyrus", key), format!("pyrus.{key}: {what}"), remedy));
             }
         }
@@ -159,6 +165,13 @@ impl ServiceUser {
         };
         granted & bits == bits
     }
+}
+
+/// Returns whether a file has an access control list (acl(5)), which can grant more than its mode.
+fn has_access_list(path: &Path) -> bool {
+    let mut none: [u8; 0] = [];
+    // With an empty buffer, the call returns the length of the list.
+    rustix::fs::getxattr(path, "system.posix_acl_access", &mut none).is_ok_and(|length| length > 0)
 }
 
 /// Returns problem and remedy if a file is in a folder that the systemd unit hides from the service (`ProtectHome=`,

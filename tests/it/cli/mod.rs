@@ -324,7 +324,7 @@ fn root_does_not_run_the_service_in_folders_of_another_user() {
     let (_dir, path) = file("run.toml", &folders);
     let output = run(&["run", "-c", text(&path)]);
     let said = stderr(&output);
-    assert_eq!(code(&output), 1, "{said}");
+    assert_eq!(code(&output), 2, "{said}");
     assert!(said.contains("belongs to the user nobody") && said.contains("systemctl start callspan"), "{said}");
     assert!(said.contains("setpriv --reuid nobody"), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0, "nothing was written");
