@@ -15,7 +15,7 @@ use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::keys::CallKey;
+use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::is_completed_elsewhere;
 use crate::net::Endpoint;
@@ -27,14 +27,20 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
     for extension in signature.pickup_extensions() {
-        let legs = table.correlation().legs_with(&extension).iter();
-        let legs = legs.filter_map(|key| Some((*key, table.leg(*key)?)));
+        // Other customers of a hosted PBX have equal extensions. So only a PBX with several addresses is searched for
+        // the number at any host.
+        let keys = table.correlation();
         let is_ringing = |leg: &Leg| leg.lived_at(signature.at) && !leg.answered_by(signature.at);
         let is_sent_here =
             |leg: &Leg| question.correlator.rung_legs(leg.call(), signature.hop.1).any(|rung| rung.id == leg.id);
         let rings_extension = |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && is_sent_here(leg);
-        let ringing = legs.filter(|(_, leg)| is_ringing(leg) && rings_extension(leg)).take(MAX_AMBIGUOUS);
-        found.extend(ringing.map(|(key, l)| Evidence::about_leg(CorrelationRule::DirectedPickup, l.call(), key)));
+        let ringing = |legs: &[LegKey]| -> Vec<Evidence> {
+            let legs = legs.iter().filter_map(|key| Some((*key, table.leg(*key)?)));
+            let ringing = legs.filter(|(_, leg)| is_ringing(leg) && rings_extension(leg)).take(MAX_AMBIGUOUS);
+            ringing.map(|(key, l)| Evidence::about_leg(CorrelationRule::DirectedPickup, l.call(), key)).collect()
+        };
+        let here = ringing(keys.legs_at(signature.hop.1, &extension));
+        found.extend(if here.is_empty() { ringing(keys.legs_with(&extension)) } else { here });
     }
     found
 }

@@ -167,6 +167,35 @@ fn a_directed_pickup_names_the_answering_extension_and_is_related() {
     assert!(related(&one.record, &two.record));
 }
 
+/// Other customers of the hosted PBX have the same extension, at other hosts.
+#[test]
+fn a_directed_pickup_is_found_beside_many_equal_extensions() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let Office { scene, pbx, e201, .. } = &mut office;
+    let (mut other_pbx, mut other_200) = (ScenePhone::new(DID, 40), ScenePhone::new("200", 41));
+    let mut ring_others = |scene: &mut Scene| {
+        for n in 0..70 {
+            let d = scene.leg(&mut other_pbx, &mut other_200, [&format!("+7999000{n:04}"), "200"]);
+            scene.invite_and_ring(d);
+        }
+    };
+    ring_others(scene);
+    scene.ring_through(a, b);
+    ring_others(scene);
+    scene.wait(1_000);
+    let c = scene.leg(e201, pbx, ["201", "*8200"]);
+    scene.invite(c);
+    scene.answer(c);
+    // Only the code shows whom 201 picks up, because the mirror misses that the caller is answered.
+    scene.sound(&[(3, c, Side::Caller), (1, c, Side::Callee)], 6_000);
+    scene.bye(c, Side::Caller);
+    scene.cancel(b);
+    scene.cancel(a);
+    let played = play(scene);
+    assert!(related(&call_of(&played, scene, a).record, &call_of(&played, scene, c).record));
+}
+
 #[test]
 fn a_code_that_could_mean_two_ringing_calls_is_related_to_both() {
     let mut office = Office::new();
