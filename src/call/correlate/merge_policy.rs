@@ -24,11 +24,17 @@ impl Correlator<'_> {
     }
 
     /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
-    /// because of its content, or if all stem from one ambiguous dialog.
+    /// because of its content, or if all stem from one dialog. If the call has more legs than the hops of this dialog,
+    /// the dialog must be ambiguous. So a caller's call does not disappear in the call of a telephone.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {
             CorrelationRule::MediaContent => true,
-            CorrelationRule::RingOutcome => self.has_one_root(call),
+            CorrelationRule::RingOutcome => {
+                let mut legs = self.table.legs_of(call);
+                let is_one_dialog = legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)));
+                let is_ambiguous = self.table.call(call).is_some_and(|call| call.closed_to_heuristics);
+                self.has_one_root(call) && (is_one_dialog || is_ambiguous)
+            }
             _ => self.table.is_lone(call),
         };
         has_form && self.may_still_be_joined(call, by)
