@@ -100,10 +100,15 @@ impl Engine {
     /// music is over by then.
     pub(super) fn watch_new_stream(&mut self, stream: StreamRef) {
         let is_lone = |leg: &&Leg| leg.dialog.answered.is_some() && self.table.is_lone(leg.call());
-        match self.table.leg(stream.slot).filter(is_lone) {
-            Some(_) => self.watch_leg(stream.slot),
-            None => self.watch_stream(stream, self.clock.now),
+        if let Some(leg) = self.table.leg(stream.slot).filter(is_lone) {
+            let is_watched = stream.index + MAX_WATCHED_STREAMS >= leg.media.streams().len();
+            self.watch_leg(stream.slot);
+            if is_watched {
+                return;
+            }
         }
+        // The stream may be an old stream of the leg that continues with another SSRC.
+        self.watch_stream(stream, self.clock.now);
     }
 
     fn watch_leg(&mut self, slot: LegKey) {
