@@ -329,7 +329,7 @@ pub enum Decision {
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
     /// Number of blocks of voice of the leg that were compared with other legs, and that no other leg had. It replaces the
-    /// number before. As soon as another leg has such a block, it is 0.
+    /// number before. If another leg had such a block, the next decision of this kind has 0.
     VoiceBlocks {
         /// Number of blocks that the caller's side sent.
         caller: u32,
