@@ -207,6 +207,7 @@ pub(crate) struct CallNotes {
     shown_machines: Vec<(IpAddr, IpAddr)>,
     relays: Vec<(LegId, LegId)>,
     recorded_elsewhere: Option<Timestamp>,
+    heard_busy_tone: bool,
 }
 
 impl CallNotes {
@@ -252,6 +253,7 @@ impl CallNotes {
         other.relays.into_iter().for_each(|pair| _ = self.note_relay(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
         self.recorded_elsewhere = self.recorded_elsewhere.max(other.recorded_elsewhere);
+        self.heard_busy_tone |= other.heard_busy_tone;
     }
 
     /// Returns the time until which the recording of a related call contains the sound of this call. This is the end of
@@ -263,6 +265,16 @@ impl CallNotes {
     /// Records the time until which the recording of a related call had the sound of this call.
     pub(crate) fn note_recorded_elsewhere(&mut self, until: Timestamp) {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
+    }
+
+    /// Returns whether legs of this call were heard long after its end, with a busy tone only.
+    pub(crate) const fn heard_busy_tone(&self) -> bool {
+        self.heard_busy_tone
+    }
+
+    /// Records that legs of this call are heard after its end, with a busy tone only.
+    pub(crate) const fn note_busy_tone(&mut self) {
+        self.heard_busy_tone = true;
     }
 
     /// Returns the party that answered the call although the call did not ring at it; `None` if there is no such party.

@@ -45,6 +45,8 @@ pub(crate) struct LegMedia {
     /// block.
     sketch: Option<Box<VoiceSketch>>,
     outline: Option<Box<SoundOutline>>,
+    /// Outline of the sound since another leg of the call ended. `None` if no other leg has ended.
+    rest: Option<Box<SoundOutline>>,
 }
 
 impl LegMedia {
@@ -173,9 +175,16 @@ impl LegMedia {
         self.outline.get_or_insert_default().listen(at);
     }
 
-    /// Returns the sound of the leg from a moment on, as its outline shows it.
+    /// Begins to measure the sound of the leg after the end of another leg. The outline of the doubtful time stays as it
+    /// is.
+    pub(crate) fn begin_rest(&mut self, at: Timestamp) {
+        self.rest.get_or_insert_default().listen(at);
+    }
+
+    /// Returns the sound of the leg from a moment on. Sound that was not measured counts as speech.
     pub(crate) fn rest_since(&self, at: Timestamp) -> RestOfSound {
-        self.outline.as_ref().map_or(RestOfSound::Speech, |outline| outline.rest_since(at))
+        let rest = self.rest.as_ref().zip(self.last_at);
+        rest.map_or(RestOfSound::Speech, |(rest, last)| rest.rest_between(at, last))
     }
 
     /// Removes the outline of the leg's sound.
@@ -186,7 +195,9 @@ impl LegMedia {
     /// Returns whether a packet that was captured at this time is to be added to the outline of the leg's sound.
     #[inline]
     pub(crate) fn is_outlined(&self, at: Timestamp) -> bool {
-        self.outline.as_deref().is_some_and(|outline| outline.is_listening(at))
+        let is_listening =
+            |outline: &Option<Box<SoundOutline>>| outline.as_deref().is_some_and(|it| it.is_listening(at));
+        is_listening(&self.outline) || is_listening(&self.rest)
     }
 
     /// Adds a packet of a stream to the outline of the leg's sound. Returns the newest seconds of the outline, if they
@@ -197,9 +208,11 @@ impl LegMedia {
         packet: &RtpPacket<'_>,
         at: Timestamp,
     ) -> Option<OutlinePiece> {
-        let (stream, outline) = (self.streams.get(stream)?, self.outline.as_deref_mut()?);
-        outline.add(stream.side, at, packet.payload, stream.linear_values());
-        outline.take_due_piece()
+        let stream = self.streams.get(stream)?;
+        for outline in self.outline.iter_mut().chain(&mut self.rest).filter(|outline| outline.is_listening(at)) {
+            outline.add(stream.side, at, packet.payload, stream.linear_values());
+        }
+        self.outline.as_deref_mut()?.take_due_piece()
     }
 
     /// Returns the next seconds of the outline that were not returned before. Called at the end of the leg, until it

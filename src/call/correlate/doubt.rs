@@ -18,7 +18,7 @@ use crate::call::correlate::{Correlator, PBX_REACTION};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::record::Side;
-use crate::call::sound_outline::SoundLikeness;
+use crate::call::sound_outline::{RestOfSound, SoundLikeness};
 
 /// A doubtful leg of a call.
 pub(super) struct DoubtfulLeg {
@@ -200,9 +200,10 @@ fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
     }
 }
 
-/// Returns whether a leg was heard for seconds after the recorded leg had ended.
+/// Returns whether a leg was heard for seconds after the recorded leg had ended, and not with a busy tone only.
 fn goes_on_after(leg: &Leg, anchor: &Leg) -> bool {
-    leg.media.last_at().zip(anchor.media.last_at()).is_some_and(|(own, other)| own.since(other) >= LEAST_REST)
+    let ends = leg.media.last_at().zip(anchor.media.last_at());
+    ends.is_some_and(|(own, end)| own.since(end) >= LEAST_REST && leg.media.rest_since(end) != RestOfSound::Tone)
 }
 
 /// Minimum time for which a leg has media after the last media of the recorded leg, before its sound counts as missing

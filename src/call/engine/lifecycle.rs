@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// Handles the timer for legs that are still open some time after the end of the first leg and the anchor leg. Legs
-    /// with media become a separate call, and the others end.
+    /// with media become a separate call, and the others end. While the PBX plays a busy tone, the call waits.
     ///
     /// Does nothing while spools are read back after a restart, because they contain these decisions.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -224,7 +224,10 @@ impl Engine {
         {
             return;
         }
-        self.split_surviving_legs(conversation, sink);
+        if self.split_surviving_legs(conversation, sink) {
+            self.timers.arm(EngineTimer::Partners(conversation), self.clock.now + PARTNER_WINDOW);
+            return;
+        }
         let rest = self.table.keys_of(conversation).to_vec();
         for slot in rest {
             self.end_replaced_leg(slot, self.clock.now, sink);

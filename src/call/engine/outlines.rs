@@ -1,5 +1,5 @@
 //! Outlines of sounds in the engine: the sound of a leg is measured while it is doubtful whether the leg belongs to its
-//! call.
+//! call. The sound is also measured after the end of another leg of the call.
 
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
@@ -13,38 +13,43 @@ impl Engine {
     /// Begins to measure the sound of all legs of a call if one of its legs is doubtful. A doubtful leg may carry the
     /// sound of another call. If no leg is doubtful, drops the measured outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
+        let at = self.clock.now;
         if self.earlier.restore.is_reading() {
             return;
         }
         let is_doubtful = self.correlator().has_doubtful_leg(conversation);
-        let has_rest = self.table.legs_of(conversation).any(is_over);
         for slot in self.table.keys_of(conversation).to_vec() {
-            if is_doubtful {
-                self.begin_outline(slot);
-            } else if !has_rest {
-                self.drop_outline(slot);
+            match self.table.leg_mut(slot) {
+                Some(leg) if is_doubtful => leg.media.begin_outline(at),
+                Some(leg) => leg.media.drop_outline(),
+                None => {}
             }
         }
     }
 
-    /// Begins to measure the sound of the other legs of a call when a leg has ended. It may be the rest of a
-    /// conversation, or a busy tone.
+    /// Begins to measure the sound of the other answered legs of a call when an answered leg has ended. It may be the
+    /// rest of a conversation, or a busy tone.
     pub(super) fn outline_rest(&mut self, ended: LegKey) {
-        if let Some(call) = self.table.leg(ended).map(Leg::call) {
-            self.outline_rest_of(call);
-        }
-    }
-
-    /// Does the same as [`Engine::outline_rest`] for a call. Does nothing if no answered leg of the call has ended.
-    pub(super) fn outline_rest_of(&mut self, call: CallKey) {
-        if self.earlier.restore.is_reading() || self.table.is_lone(call) || !self.table.legs_of(call).any(is_over) {
+        let was_answered = |leg: &&Leg| leg.dialog.answered.is_some();
+        let call = self.table.leg(ended).filter(was_answered).map(Leg::call);
+        let Some(call) = call.filter(|call| !self.earlier.restore.is_reading() && !self.table.is_lone(*call)) else {
             return;
-        }
+        };
         let goes_on = |slot: &LegKey| {
             self.table.leg(*slot).is_some_and(|leg| leg.dialog.ended().is_none() && leg.dialog.answered.is_some())
         };
         let rest: Vec<LegKey> = self.table.keys_of(call).iter().copied().filter(goes_on).collect();
-        rest.into_iter().for_each(|slot| self.begin_outline(slot));
+        self.outline_rest_of(&rest);
+    }
+
+    /// Measures the sound of these legs for some further seconds.
+    pub(super) fn outline_rest_of(&mut self, legs: &[LegKey]) {
+        let now = self.clock.now;
+        for slot in legs {
+            if let Some(leg) = self.table.leg_mut(*slot) {
+                leg.media.begin_rest(now);
+            }
+        }
     }
 
     /// Begins to measure the sound of all legs of a doubtful call if this leg has sound of both sides, but no answer.
@@ -72,22 +77,4 @@ impl Engine {
             sink.decide(leg.id, at, &Decision::Outline(piece));
         }
     }
-
-    fn begin_outline(&mut self, slot: LegKey) {
-        let now = self.clock.now;
-        if let Some(leg) = self.table.leg_mut(slot) {
-            leg.media.begin_outline(now);
-        }
-    }
-
-    fn drop_outline(&mut self, slot: LegKey) {
-        if let Some(leg) = self.table.leg_mut(slot) {
-            leg.media.drop_outline();
-        }
-    }
-}
-
-/// Returns whether a leg was answered and has ended.
-fn is_over(leg: &Leg) -> bool {
-    leg.dialog.answered.is_some() && leg.dialog.ended().is_some()
 }

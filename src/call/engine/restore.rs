@@ -272,7 +272,6 @@ impl Engine {
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
             self.outline_doubtful_call(call);
-            self.outline_rest_of(call);
             self.finish_if_over(call, sink);
             self.emit_update(call, sink);
         }

@@ -16,31 +16,56 @@ use crate::time::Timestamp;
 
 impl Engine {
     /// Moves the legs that still have media after the end of their call to a new call. Does nothing if the recording of
-    /// a related live call has their sound, or if the PBX only plays a busy tone on them.
+    /// a related live call has their sound.
     ///
     /// E.g. a call is transferred to a leg that the mirror port does not show. Then no other call has this sound.
-    pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
-        let Some(call) = self.table.call(conversation) else { return };
+    ///
+    /// If the PBX only plays a busy tone on these legs, they stay in their call. But the tone may end, and somebody may
+    /// talk then. So the legs also stay open. Returns true if they must be examined again later.
+    pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) -> bool {
+        let slots = self.surviving_legs(conversation);
+        if slots.is_empty() {
+            return false;
+        }
+        if self.correlator().have_only_tones(conversation, &slots) {
+            self.outline_rest_of(&slots);
+            if let Some(call) = self.table.call_mut(conversation) {
+                call.notes.note_busy_tone();
+            }
+            return true;
+        }
+        self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
+        false
+    }
+
+    /// Returns the open legs of an ended call that still have media, or that had a busy tone to their last packet.
+    /// Returns none if the recording of a related live call has their sound.
+    fn surviving_legs(&self, conversation: CallKey) -> Vec<LegKey> {
+        let Some(call) = self.table.call(conversation) else { return Vec::new() };
         let has_media = |leg: &Leg| leg.media.last_at().is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);
         let survives = |slot: &&LegKey| {
-            self.table.leg(**slot).is_some_and(|leg| !leg.is_closed() && !leg.is_recording_session() && has_media(leg))
+            self.table.leg(**slot).is_some_and(|leg| {
+                let is_live = !leg.is_closed() && !leg.is_recording_session();
+                is_live && (has_media(leg) || self.correlator().have_only_tones(conversation, &[**slot]))
+            })
         };
         let slots: Vec<LegKey> = call.legs().iter().filter(survives).copied().collect();
         let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max();
-        let is_unheard = heard.is_some_and(|heard| !self.has_anchor_at(call, heard));
-        if is_unheard && !self.correlator().have_only_tones(conversation, &slots) {
-            self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
-        }
+        if heard.is_some_and(|heard| !self.has_anchor_at(call, heard)) { slots } else { Vec::new() }
     }
 
     /// Moves the legs that were heard after the end of the recording to a new call, if a REFER transferred the ended
-    /// call. Returns the new call. Does nothing if the recording of a related call has their sound, or if nobody talks.
+    /// call. Does the same if the legs had a busy tone at first. Returns the new call. Does nothing if the recording of a
+    /// related call has their sound, or if nobody talks.
     ///
     /// E.g. an extension connects its caller with the party of a consultation call and hangs up, while the mirror port
     /// does not show the trunk. Then the caller talks on the leg of the consultation.
     pub(super) fn split_transferred_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) -> Option<CallKey> {
         let call = self.table.call(conversation)?;
-        call.relations.iter().find(|relation| relation.why == CorrelationRule::ReferReplaces)?;
+        let is_transferred = call.relations.iter().any(|relation| relation.why == CorrelationRule::ReferReplaces);
+        if !is_transferred && !call.notes.heard_busy_tone() {
+            return None;
+        }
         let slots = self.correlator().legs_heard_after_recording(conversation);
         let heard = slots.iter().filter_map(|slot| self.table.leg(*slot)?.media.last_at()).max()?;
         if self.has_anchor_at(call, heard) {

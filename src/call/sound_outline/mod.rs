@@ -6,10 +6,11 @@
 //! an outline shows when packets came.
 //!
 //! Invariants:
-//! - The sound of a leg is measured only for some seconds, if it is doubtful whether the leg carries the sound of its
-//!   call ([`SoundOutline::listen`]).
+//! - The sound of a leg is measured only for some seconds ([`SoundOutline::listen`]), if it is doubtful whether the leg
+//!   carries the sound of its call. After the end of another leg it is measured in another outline (module [`rest`]).
 //! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
-//! - Each point is stored in the spool once, so that an outline survives a restart (module [`piece`]).
+//! - Each point of a doubtful time is stored in the spool once, so that it survives a restart (module [`piece`]). The
+//!   outline after the end of another leg is not stored. After a restart, its time counts as speech.
 
 mod piece;
 mod rest;

@@ -18,15 +18,15 @@ pub(crate) enum RestOfSound {
 }
 
 impl SoundOutline {
-    /// Returns the sound from a moment on. The first fraction of a second may have the last words before it, and is left
-    /// out.
-    pub(crate) fn rest_since(&self, at: Timestamp) -> RestOfSound {
+    /// Returns the sound from `at` to the leg's last packet at `last`. The first fraction of a second may have the last
+    /// words before it, and is left out.
+    pub(crate) fn rest_between(&self, at: Timestamp, last: Timestamp) -> RestOfSound {
         let first = (at + LAST_WORDS).as_nanos().div_euclid(TENTH_NS) + 1;
-        let begins_in_time = self.points.first().is_some_and(|point| point.tenth <= first + LATE_TENTHS);
-        if !begins_in_time {
+        let last = last.as_nanos().div_euclid(TENTH_NS);
+        if !self.is_whole(first, last) {
             return RestOfSound::Speech;
         }
-        let [caller, callee] = [Side::Caller, Side::Callee].map(|side| SideRest::of(self, side, first));
+        let [caller, callee] = [Side::Caller, Side::Callee].map(|side| SideRest::of(self, side, [first, last]));
         match (caller, callee) {
             (SideRest::Silence, SideRest::Silence) => RestOfSound::Silence,
             // Two tones are no busy tone that a PBX plays to a telephone.
@@ -34,6 +34,18 @@ impl SoundOutline {
             (SideRest::Tone, _) | (_, SideRest::Tone) => RestOfSound::Tone,
             _ => RestOfSound::Speech,
         }
+    }
+
+    /// Returns whether the outline has points from `first` to `last` without a long pause. Nobody knows the sound of a
+    /// time without points.
+    fn is_whole(&self, first: i64, last: i64) -> bool {
+        let measured = self.points.iter().map(|point| point.tenth).filter(|tenth| *tenth >= first);
+        let mut known = first;
+        measured.chain([last]).all(|tenth| {
+            let follows = tenth - known <= LONGEST_HOLE;
+            known = tenth;
+            follows
+        })
     }
 }
 
@@ -46,7 +58,7 @@ enum SideRest {
 }
 
 impl SideRest {
-    fn of(outline: &SoundOutline, side: Side, first: i64) -> Self {
+    fn of(outline: &SoundOutline, side: Side, [first, last]: [i64; 2]) -> Self {
         let mut loud = Vec::new();
         for point in outline.points.iter().filter(|point| point.tenth >= first) {
             match point.sides[side.channel()] {
@@ -59,7 +71,7 @@ impl SideRest {
         }
         if loud.is_empty() {
             Self::Silence
-        } else if is_signal_tone(&loud) {
+        } else if is_signal_tone(&loud) && loud.last().is_some_and(|beep| last - beep.tenth <= LONGEST_PAUSE + 1) {
             Self::Tone
         } else {
             Self::Sound
@@ -75,6 +87,7 @@ struct LoudTenth {
 }
 
 /// Returns whether sounds are a busy or reorder tone (ITU-T E.180): one pitch at one level, switched on and off in time.
+/// A ringback tone has longer pauses. It is none of these tones, because somebody may answer.
 ///
 /// The tone may be on for a part of a tenth of a second only. Then its mean amplitude and its zero crossings are smaller
 /// by the same factor.
@@ -91,17 +104,22 @@ fn is_signal_tone(loud: &[LoudTenth]) -> bool {
     let whole = runs.get(1..runs.len().saturating_sub(1)).unwrap_or_default();
     let longest = runs.iter().map(|run| run.len()).max().unwrap_or_default();
     let is_in_time = longest <= LONGEST_BEEP && whole.iter().all(|run| run.len() + 1 >= longest);
+    let has_short_pauses = loud.windows(2).all(|pair| pair[1].tenth - pair[0].tenth - 1 <= LONGEST_PAUSE);
     full.len() >= LEAST_FULL
         && TONE_PITCH.contains(&pitch)
         && loud.iter().filter(fits).count() * 10 >= loud.len() * 9
         && runs.len() >= LEAST_BEEPS
         && is_in_time
+        && has_short_pauses
 }
 
 /// Time after the end of a call within which the last words are still heard.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// Maximum time by which an outline may begin later than the rest of the sound, in tenths of a second.
-const LATE_TENTHS: i64 = 5;
+/// Maximum time without a point within the measured rest of a sound, tenths of a second.
+const LONGEST_HOLE: i64 = 5;
+/// Maximum length of the pause between two beeps, tenths of a second. The pauses of a busy tone last 0.1 to 0.75 s, and
+/// one pause of each ringback tone lasts 2 s or longer.
+const LONGEST_PAUSE: i64 = 8;
 /// Maximum difference of the level of a tone from its greatest level, dB, while the tone is on for a whole tenth of a
 /// second. The two frequencies of a tone interfere.
 const FULL_DB: f64 = 3.0;

@@ -179,3 +179,36 @@ fn a_damaged_piece_adds_no_impossible_time() {
     assert!(outline.points.len() <= 70 && outline.points.iter().all(|point| point.tenth < 100));
     assert_eq!(outline.compare(Side::Caller, &outline.clone(), Side::Caller), SoundLikeness::Same);
 }
+
+/// Returns the packets of a tone: in each period, `on` packets with the tone, and `off` quiet packets.
+fn beeps(on: usize, off: usize, periods: usize) -> Vec<Vec<u8>> {
+    let period = || (0..on).map(|n| packet(9, 80, n as u64)).chain((0..off).map(|n| packet(160, 0, n as u64)));
+    (0..periods).flat_map(|_| period()).collect()
+}
+
+#[test]
+fn only_a_whole_busy_tone_is_a_tone() {
+    let end_ms = 1_000_000;
+    // Each part of the rest begins so many ms after the end.
+    let rest = |parts: &[(i64, Vec<Vec<u8>>)], last_ms: i64| {
+        let mut outline = SoundOutline::default();
+        for (from_ms, packets) in parts {
+            add(&mut outline, Side::Caller, end_ms + from_ms, packets.iter().cloned());
+        }
+        let [end, last] = [end_ms, end_ms + last_ms].map(|ms| Timestamp::from_micros(ms * 1_000));
+        outline.rest_between(end, last)
+    };
+    let busy = |periods| beeps(18, 17, periods);
+    let silence = |ms: usize| vec![packet(160, 0, 1); ms / 20];
+    assert_eq!(rest(&[(0, busy(12))], 8_400), RestOfSound::Tone);
+    assert_eq!(rest(&[(0, beeps(37, 38, 6))], 9_000), RestOfSound::Tone, "0.75 s on and off");
+    assert_eq!(rest(&[(0, silence(4_000))], 4_000), RestOfSound::Silence);
+    let speech = RestOfSound::Speech;
+    let ringback: Vec<_> = (0..4).flat_map(|_| [beeps(20, 10, 2), silence(1_800)].concat()).collect();
+    assert_eq!(rest(&[(0, ringback)], 12_000), speech, "ringback of two beeps");
+    assert_eq!(rest(&[(0, beeps(40, 160, 5))], 20_000), speech, "ringback of 0.8 s");
+    assert_eq!(rest(&[(0, [busy(6), silence(3_000)].concat())], 7_200), speech, "the tone has ended");
+    assert_eq!(rest(&[(1_500, busy(12))], 9_900), speech, "it was measured too late");
+    assert_eq!(rest(&[(0, busy(6)), (9_000, busy(6))], 13_200), speech, "a part was not measured");
+    assert_eq!(rest(&[(0, busy(6))], 9_000), speech, "the last part was not measured");
+}

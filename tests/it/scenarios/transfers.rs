@@ -5,7 +5,9 @@ use callspan::call::record::{CallOutcome, EndedBy, Side};
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{ConsultationOnHold, DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
-use crate::support::scenario::{BUSY_TONE, DialogId, MessageChange, SILENCE, Scene, ScenePhone, at};
+use crate::support::scenario::{
+    BUSY_TONE, DOUBLE_RINGBACK, DialogId, MessageChange, RINGBACK, SILENCE, Scene, ScenePhone, at,
+};
 
 fn refer_to_replaces(scene: &Scene, target: &str, replaced: DialogId, to_tag_first: usize) -> String {
     let dialog = scene.get(replaced);
@@ -177,11 +179,10 @@ fn a_transfer_that_nobody_takes_ends_like_any_other_call() {
     assert!(related(&one.record, &two.record));
 }
 
-#[test]
-fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
+/// Makes a transfer in an office whose trunk is not mirrored: 200 talks to the outside party, consults 201, connects
+/// both and hangs up. Returns the scene and both legs of the consultation.
+pub(super) fn transfer_without_trunk() -> (Scene, [DialogId; 2]) {
     let mut office = Office::new();
-    // The mirror shows only the telephones of the office. 200 talks to the outside party, consults 201, and connects
-    // both.
     let b = office.rings_200();
     office.scene.connect(b);
     office.scene.talk(b, 2_000);
@@ -195,16 +196,52 @@ fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
     office.scene.bridge(c, d, 2_000);
     office.scene.bye(b, Side::Callee);
     office.scene.bye(c, Side::Caller);
+    (office.scene, [c, d])
+}
+
+#[test]
+fn a_transfer_without_its_trunk_leg_keeps_later_speech() {
+    let (mut scene, [c, d]) = transfer_without_trunk();
     // From now on the outside party is heard on the leg of 201.
-    let talks = office.scene.now();
-    office.scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
-    let ended = office.scene.bye(d, Side::Caller);
-    let played = play(&office.scene);
-    let after =
-        played.calls.iter().find(|c| c.record.ended_at == Some(crate::support::scenario::at(ended))).expect("a record");
+    let talks = scene.now();
+    scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 20_000);
+    let ended = scene.bye(d, Side::Caller);
+    let played = play(&scene);
+    let after = played.calls.iter().find(|c| c.record.ended_at == Some(at(ended))).expect("a record");
     hears(after, (1, 3), talks, ended);
-    let consultation = call_of(&played, &office.scene, c);
+    let consultation = call_of(&played, &scene, c);
     assert!(related(&after.record, &consultation.record), "{:?}", after.record.related);
+}
+
+#[test]
+fn talk_after_a_tone_is_recorded() {
+    let tones = [(RINGBACK, 10_000), (DOUBLE_RINGBACK, 10_000), (BUSY_TONE, 8_000), (BUSY_TONE, 21_000)];
+    for (tone, ms) in [&tones[..], &[(BUSY_TONE, 5_500), (BUSY_TONE, 95_000)]].concat() {
+        // A talk of 2 s ends before the call is examined again.
+        for (heard, talk_ms) in [(SILENCE, 12_000), (3, 12_000), (SILENCE, 2_000)] {
+            let (mut scene, [_, d]) = transfer_without_trunk();
+            scene.sound(&[(tone, d, Side::Caller), (heard, d, Side::Callee)], ms);
+            let talks = scene.now();
+            scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], talk_ms);
+            let ended = scene.bye(d, Side::Caller);
+            let played = play(&scene);
+            let after = played.calls.iter().find(|c| c.record.ended_at == Some(at(ended)));
+            hears(after.unwrap_or_else(|| panic!("{tone} for {ms} ms")), (1, 3), talks, ended);
+        }
+    }
+}
+
+#[test]
+fn a_busy_tone_is_no_record_although_the_leg_stays_open() {
+    for ms in [3_000, 9_000, 40_000] {
+        let (mut scene, [c, d]) = transfer_without_trunk();
+        let hung_up = scene.now();
+        scene.sound(&[(BUSY_TONE, d, Side::Caller), (SILENCE, d, Side::Callee)], ms);
+        scene.bye(d, Side::Caller);
+        let played = play(&scene);
+        assert_eq!(played.calls.len(), 2, "{ms} ms");
+        assert!(call_of(&played, &scene, c).record.ended_at <= Some(at(hung_up + 1_000)), "{ms} ms");
+    }
 }
 
 /// Makes an attended transfer by REFER in an office whose trunk is not mirrored. 200 connects its caller with 201 and hangs

@@ -531,11 +531,8 @@ impl Scene {
         let header = out[..12].try_into().expect("the RTP header has 12 bytes");
         self.spoken.insert((flow.0, flow.1, header), voice);
         let samples_ms = if self.mute { 1 } else { PTIME_MS };
-        if let BUSY_TONE | SILENCE = voice {
-            out.extend(
-                (now_ms * 8..(now_ms + samples_ms) * 8)
-                    .map(|n| 0xD5 ^ if voice == BUSY_TONE { busy_tone(n) } else { 0 }),
-            );
+        if let BUSY_TONE | RINGBACK | DOUBLE_RINGBACK | SILENCE = voice {
+            out.extend((now_ms * 8..(now_ms + samples_ms) * 8).map(|n| 0xD5 ^ tone(voice, n)));
             return self.raw(flow.0, flow.1, out);
         }
         for ms in now_ms..now_ms + samples_ms {
@@ -556,15 +553,25 @@ impl Scene {
     }
 }
 
-/// Returns the A-law code of a sample of a busy tone, without inverted bits: 425 Hz, 0.35 s on and 0.35 s off.
-fn busy_tone(sample: i64) -> u8 {
-    let is_on = sample.rem_euclid(5_600) < 2_800;
+/// Returns the A-law code of a sample of a tone of 425 Hz, without inverted bits.
+fn tone(voice: u8, sample: i64) -> u8 {
+    let ms = sample.div_euclid(8);
+    let is_on = match voice {
+        BUSY_TONE => ms.rem_euclid(700) < 350,
+        RINGBACK => ms.rem_euclid(4_000) < 800,
+        DOUBLE_RINGBACK => matches!(ms.rem_euclid(3_000), 0..400 | 600..1_000),
+        _ => false,
+    };
     let is_negative = sample * 850 / 8_000 % 2 == 0;
     if is_on { 60 | u8::from(is_negative) << 7 } else { 0 }
 }
 
-/// Voice that is a busy tone.
+/// Voice that is a busy tone: 0.35 s on and 0.35 s off.
 pub const BUSY_TONE: u8 = 254;
+/// Voice that is a ringback tone: 0.8 s on and 3.2 s off.
+pub const RINGBACK: u8 = 252;
+/// Voice that is a ringback tone with two beeps of 0.4 s, and 2 s off.
+pub const DOUBLE_RINGBACK: u8 = 251;
 /// Voice that says nothing.
 pub const SILENCE: u8 = 253;
 
