@@ -128,7 +128,10 @@ impl Correlator<'_> {
             && match moments.max().unwrap_or(vouching).max(vouching) {
                 MomentAgreement::Both => found.iter().any(is_unlike),
                 MomentAgreement::End => has(SoundLikeness::Different),
-                MomentAgreement::Answer => has(SoundLikeness::Different) || group.is_unmatched_beside(recorded, anchor),
+                MomentAgreement::Answer => {
+                    let is_unmatched = !has(SoundLikeness::Similar) && group.is_unmatched_beside(recorded, anchor);
+                    has(SoundLikeness::Different) || is_unmatched
+                }
                 MomentAgreement::Neither => {
                     has(SoundLikeness::Different)
                         || has(SoundLikeness::Missing)

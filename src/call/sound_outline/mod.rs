@@ -41,6 +41,8 @@ pub(crate) enum SoundLikeness {
     Different,
     /// The first sound was heard for seconds in which the second leg sent nothing.
     Missing,
+    /// The only comparison that was possible found the same sound. It is too short to prove this.
+    Similar,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
 }
@@ -129,19 +131,26 @@ impl SoundOutline {
 
     /// Compares the sound of one side with the sound of a side of another leg.
     pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
-        let windows = self.points.windows(WINDOW).step_by(WINDOW / 2);
-        let compared = windows.filter_map(|window| is_same_window(window, side, other, other_side));
-        let (mut same, mut all) = (0, 0);
-        for is_same in compared {
-            (same, all) = (same + usize::from(is_same), all + 1);
-        }
-        match (same, all) {
+        match self.count_windows((side, LEAST_POINTS), other, other_side) {
             // By chance, one window of two different speeches may look alike. So two windows must match.
             (2.., _) => SoundLikeness::Same,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
             _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Missing,
+            (1, ..=2) => SoundLikeness::Similar,
+            (_, 0) if self.count_windows((side, LEAST_SHORT_POINTS), other, other_side).0 > 0 => SoundLikeness::Similar,
             _ => SoundLikeness::Unknown,
         }
+    }
+
+    /// Returns the number of windows that match the other sound, and the number of windows that were compared. A window
+    /// is compared if both legs were measured at `least` points of it.
+    fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> (usize, usize) {
+        let windows = self.points.windows(WINDOW.min(self.points.len()).max(1)).step_by(WINDOW / 2);
+        let (mut same, mut all) = (0, 0);
+        for is_same in windows.filter_map(|window| is_same_window((window, least), side, other, other_side)) {
+            (same, all) = (same + usize::from(is_same), all + 1);
+        }
+        (same, all)
     }
 
     /// Returns whether a side of another leg sent almost nothing during seconds in which this side was loud. Only the
@@ -202,8 +211,13 @@ impl SideSound {
 }
 
 /// Returns whether a window of one sound is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
-/// there is too little sound.
-fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, other_side: Side) -> Option<bool> {
+/// there is too little sound, or if fewer than `least` points were measured on both legs.
+fn is_same_window(
+    (window, least): (&[OutlinePoint], usize),
+    side: Side,
+    other: &SoundOutline,
+    other_side: Side,
+) -> Option<bool> {
     let (first, last) = (window.first()?.tenth, window.last()?.tenth);
     if last - first > WINDOW as i64 * 3 / 2 {
         return None;
@@ -218,7 +232,8 @@ fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, oth
                 _ => None,
             }
         });
-        is_same_sound(&measured.collect::<Vec<_>>())
+        let measured: Vec<_> = measured.collect();
+        if measured.len() >= least { is_same_sound(&measured) } else { None }
     };
     let results: Vec<bool> = (-MAX_LAG..=MAX_LAG).filter_map(at_lag).collect();
     (!results.is_empty()).then(|| results.contains(&true))
@@ -228,7 +243,7 @@ fn is_same_window(window: &[OutlinePoint], side: Side, other: &SoundOutline, oth
 /// second. Returns `None` if there is too little sound.
 fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     let is_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.max(*b) >= f64::from(LOUD_DB);
-    if points.len() < LEAST_POINTS || points.iter().filter(is_loud).count() < LEAST_LOUD {
+    if points.iter().filter(is_loud).count() < LEAST_LOUD {
         return None;
     }
     let count = points.len() as f64;
@@ -262,6 +277,8 @@ const MAX_POINTS: usize = 800;
 const WINDOW: usize = 40;
 /// Minimum number of points (tenths of a second) of a window at which both legs were measured.
 const LEAST_POINTS: usize = 32;
+/// Minimum number of such points if no window has [`LEAST_POINTS`], e.g. because the talk was short: two seconds.
+const LEAST_SHORT_POINTS: usize = 20;
 /// Minimum number of loud points in a window.
 const LEAST_LOUD: usize = 10;
 /// Minimum number of windows that differ before two sounds count as different: 6 s.

@@ -42,6 +42,19 @@ pub(super) fn stranger_beside_menu() -> (Scene, [DialogId; 2], i64) {
     (scene, [a, b], answered)
 }
 
+/// Does the same for a talk of 60 s. Both legs end at one moment. Returns the scene and the ms of the answer by 200.
+pub(super) fn stranger_until_the_end() -> (Scene, i64) {
+    let mut office = office();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let mut scene = office.scene;
+    scene.connect(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    let answered = scene.connect(b);
+    menu_beside_stranger(&mut scene, a, &[b], 60_000);
+    scene.bye_all(&[a, b], Side::Caller);
+    (scene, answered)
+}
+
 #[test]
 fn a_stranger_beside_a_caller_in_the_menu_has_a_record() {
     let (scene, [a, b], _) = stranger_beside_menu();
@@ -143,7 +156,7 @@ fn a_call_through_two_addresses_that_change_the_voices_is_one_record() {
 /// A PBX changes the bytes of the voices, and the mirror loses the BYE of one leg.
 #[test]
 fn legs_answered_together_stay_one_call_if_one_end_is_late() {
-    for ms in [9_000, 14_000, 25_000] {
+    for ms in [3_000, 5_000, 7_000, 9_000, 14_000, 25_000] {
         let mut office = office();
         let (a, b) = office.connected();
         let scene = &mut office.scene;
@@ -200,6 +213,30 @@ fn the_caller_who_leaves_the_menu_for_a_telephone_stays_one_call() {
     scene.wait(1_000);
     scene.bye(a, Side::Caller);
     play(scene).only();
+}
+
+/// The first agent gives the caller back to the queue. The telephones that ring then, and end, must not push out what
+/// was heard of the first agent.
+#[test]
+fn a_caller_who_waits_again_stays_one_call() {
+    let mut office = office();
+    let (a, b) = (office.inbound(), office.rings_200());
+    office.scene.connect(a);
+    let music = [(1, a, Side::Caller), (MUSIC, a, Side::Callee)];
+    office.scene.sound(&music, 3_000);
+    office.scene.connect(b);
+    office.scene.bridge(a, b, 24_000);
+    office.scene.bye(b, Side::Callee);
+    for _ in 0..7 {
+        let rung = office.rings_201();
+        office.scene.invite_and_ring(rung);
+        office.scene.sound(&music, 14_000);
+        office.scene.cancel(rung);
+    }
+    let c = office.rings_201();
+    office.scene.connect(c);
+    office.scene.bridge_until_bye(a, c, 24_000, Side::Caller);
+    play(&office.scene).only();
 }
 
 /// The PBX sends the stranger's call through two border controllers. Their legs are answered together with the PBX's
