@@ -211,7 +211,8 @@ impl Engine {
     }
 
     /// Handles the timer for legs that are still open some time after the end of the first leg and the anchor leg. Legs
-    /// with media become a separate call, and the others end. While the PBX plays a busy tone, the call waits.
+    /// with media become a separate call, and the others end. While the PBX plays a busy tone, the call waits. After a
+    /// restart it waits, too, because the time without a recorder does not count as silence.
     ///
     /// Does nothing while spools are read back after a restart, because they contain these decisions.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -224,8 +225,12 @@ impl Engine {
         {
             return;
         }
-        if self.split_surviving_legs(conversation, sink) {
-            self.timers.arm(EngineTimer::Partners(conversation), self.clock.now + PARTNER_WINDOW);
+        let has_tones = self.split_surviving_legs(conversation, sink);
+        let now = self.clock.now;
+        let fresh = self.earlier.restarted_at.filter(|at| now < *at + PARTNER_WINDOW && !self.is_over(conversation));
+        if has_tones || fresh.is_some() {
+            let since = fresh.unwrap_or(now).max(now);
+            self.timers.arm(EngineTimer::Partners(conversation), since + PARTNER_WINDOW);
             return;
         }
         let rest = self.table.keys_of(conversation).to_vec();

@@ -123,6 +123,8 @@ struct EndedDialogs {
 struct EarlierProcess {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
+    /// Capture time at which this process took over the calls; `None` if it did not.
+    restarted_at: Option<Timestamp>,
 }
 
 /// Source addresses with many unanswered calls (scans).

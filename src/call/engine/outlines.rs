@@ -13,7 +13,12 @@ impl Engine {
     /// Begins to measure the sound of all legs of a call if one of its legs is doubtful. A doubtful leg may carry the
     /// sound of another call. If no leg is doubtful, drops the measured outlines.
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
-        let at = self.clock.now;
+        self.outline_doubtful_call_since(conversation, self.clock.now);
+    }
+
+    /// Does the same as [`Engine::outline_doubtful_call`], but the measurement begins at `at`. After a restart, the
+    /// clock still has the time of the newest packet in the spools.
+    pub(super) fn outline_doubtful_call_since(&mut self, conversation: CallKey, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             return;
         }

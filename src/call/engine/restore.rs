@@ -261,6 +261,7 @@ impl Engine {
         }
         while self.end_first_waiting_call(sink) {}
         self.earlier.restore = RestoreState::default();
+        self.earlier.restarted_at = Some(now);
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();
         for &slot in &open {
             self.note_restart_of_leg(slot, now, sink);
@@ -271,7 +272,7 @@ impl Engine {
             self.watch_restored_leg(slot, now);
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
-            self.outline_doubtful_call(call);
+            self.outline_doubtful_call_since(call, now.max(self.clock.now));
             self.finish_if_over(call, sink);
             self.emit_update(call, sink);
         }

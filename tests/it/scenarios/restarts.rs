@@ -12,10 +12,11 @@ use callspan::decode::UdpDatagram;
 use callspan::net::{Endpoint, Transport};
 use callspan::time::Timestamp;
 
-use crate::scenarios::doubtful::stranger_beside_menu;
+use crate::scenarios::doubtful::{stranger_beside_menu, stranger_until_the_end};
+use crate::scenarios::transfers::transfer_without_trunk;
 use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
-use crate::support::restart::{ended_records, records_of_both, records_with_kill};
+use crate::support::restart::{ended_records, records_of_both, records_with_kill, records_with_outage};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// The parts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
@@ -363,4 +364,29 @@ fn relay_between_two_calls_is_known_after_a_kill() {
     assert_eq!(relays_after_a_kill(["leg-0", ""]), [("leg-0".to_owned(), "leg-0".to_owned())]);
     assert_eq!(relays_after_a_kill(["gone", "leg-0"]), [("leg-0".to_owned(), "leg-0".to_owned())]);
     assert_eq!(relays_after_a_kill(["gone", ""]), []);
+}
+
+/// The recorder is killed just after the transfer. The time without a recorder is no silence of the leg.
+#[test]
+fn a_transferred_leg_outlives_an_outage() {
+    let (mut scene, [_, d]) = transfer_without_trunk();
+    let transferred = scene.now();
+    scene.sound(&[(1, d, Side::Caller), (3, d, Side::Callee)], 60_000);
+    let ended = scene.bye(d, Side::Caller);
+    for outage_ms in [0, 4_000, 9_000, 26_000] {
+        let times = [transferred + 1_000, transferred + 1_000 + outage_ms];
+        let records = records_with_outage(&scene.packets(), ended + 30_000, times, &Config::default());
+        let has_end = records.iter().any(|record| record.ended_at == Some(at(ended)));
+        assert_eq!((records.len(), has_end), (3, true), "{outage_ms} ms without a recorder");
+    }
+}
+
+#[test]
+fn a_stranger_answered_before_an_outage_has_a_record() {
+    let (scene, answered) = stranger_until_the_end();
+    for outage_ms in [0, 10_000, 25_000] {
+        let times = [answered + 2_000, answered + 2_000 + outage_ms];
+        let records = records_with_outage(&scene.packets(), scene.now() + 30_000, times, &Config::default());
+        assert_eq!(records.len(), 2, "{outage_ms} ms without a recorder");
+    }
 }

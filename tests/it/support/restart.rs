@@ -19,6 +19,17 @@ pub fn records_with_kill(packets: &[ScenePacket], end_ms: i64, kill_ms: i64) -> 
 /// Plays packets to a recorder that is killed at `kill_ms` of the scene. The packets after it are played to another
 /// recorder that starts at that moment. Returns the records of both.
 pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, config: &Config) -> Vec<CallRecord> {
+    records_with_outage(packets, end_ms, [kill_ms, kill_ms], config)
+}
+
+/// Does the same as [`records_of_both`], but the second recorder starts later than the first is killed. The packets
+/// between both moments are lost.
+pub fn records_with_outage(
+    packets: &[ScenePacket],
+    end_ms: i64,
+    [kill_ms, start_ms]: [i64; 2],
+    config: &Config,
+) -> Vec<CallRecord> {
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
     let mut engine = Engine::new(config.clone(), "killed");
@@ -43,10 +54,10 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
     let mut spool = start(second.path());
     let learnt = engine.learnt_machines();
     let mut engine = Engine::new(config.clone(), "killed");
-    engine.restore_topology(&learnt, at(kill_ms));
-    resume_at(&mut engine, &mut spool, &before, at(kill_ms)).expect("readable");
+    engine.restore_topology(&learnt, at(start_ms));
+    resume_at(&mut engine, &mut spool, &before, at(start_ms)).expect("readable");
     engine.check();
-    for packet in &after {
+    for packet in after.into_iter().filter(|packet| packet.at >= at(start_ms)) {
         engine.handle_datagram(&packet.datagram(), &mut spool);
         engine.check();
     }
