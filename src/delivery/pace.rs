@@ -67,6 +67,8 @@ pub(super) struct RequestPacer {
     window: Option<(i64, Timestamp)>,
     /// Number of consecutive failures to reach Pyrus.
     failures_to_reach: u32,
+    /// Time of the first of these failures; `None` if the newest request reached Pyrus.
+    unreachable_since: Option<Timestamp>,
     probe_at: Timestamp,
     auth_credit: u32,
     auth_credit_at: Timestamp,
@@ -90,6 +92,7 @@ impl RequestPacer {
             unspecified_waits: 0,
             window: None,
             failures_to_reach: 0,
+            unreachable_since: None,
             probe_at: Timestamp::EPOCH,
             auth_credit: tuning.auth_burst,
             auth_credit_at: Timestamp::EPOCH,
@@ -136,6 +139,7 @@ impl RequestPacer {
     /// Records that Pyrus responded, whether with success or with an error.
     pub(super) fn handle_reached(&mut self) {
         self.failures_to_reach = 0;
+        self.unreachable_since = None;
     }
 
     /// Records a response other than "too many requests". It resets the length of the pauses.
@@ -146,6 +150,7 @@ impl RequestPacer {
     /// Records that Pyrus could not be reached, which counts towards the circuit breaker.
     pub(super) fn handle_unreachable(&mut self, now: Timestamp) {
         self.failures_to_reach = self.failures_to_reach.saturating_add(1);
+        self.unreachable_since.get_or_insert(now);
         let over = self.failures_to_reach.saturating_sub(self.tuning.breaker_failures);
         self.probe_at = now + self.backoff(over);
     }
@@ -207,6 +212,11 @@ impl RequestPacer {
     /// Returns whether the circuit breaker is open, because Pyrus could not be reached several times in a row.
     pub(super) const fn is_unreachable(&self) -> bool {
         self.failures_to_reach >= self.tuning.breaker_failures
+    }
+
+    /// Returns the time since the first of the consecutive failures to reach Pyrus; zero without a failure.
+    pub(super) fn unreachable_for(&self, now: Timestamp) -> Duration {
+        self.unreachable_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// Returns whether a pause is in effect, or no request is left in the window of the rate limit.

@@ -311,8 +311,9 @@ impl DeliveryMachine {
         self.end_pauses();
     }
 
-    /// Logs in as soon as possible, even if no call has to be delivered. So a wrong key or an unreachable Pyrus raises its
-    /// alarm at the start and not with the first call.
+    /// Logs in as soon as possible, even if no call has to be delivered. So a wrong key raises its alarm at the start and
+    /// not with the first call. An unreachable Pyrus raises its alarm a minute later: after a power cut, the router may
+    /// start later than this machine.
     pub(crate) fn check_login(&mut self) {
         self.token.is_check_due = true;
     }
@@ -333,7 +334,7 @@ impl DeliveryMachine {
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         if self.token.is_check_due && self.token.state == ClientTokenState::None {
             // Without a token no job can send a request, so no job waits longer because of this.
-            return self.start_auth(now);
+            return self.wait_before_any_request(now).unwrap_or_else(|| self.start_auth(now));
         }
         loop {
             let Some(ReadyKey { due, urgency, id }) = self.ready.first().cloned() else { return NextAction::Idle };
@@ -346,18 +347,8 @@ impl DeliveryMachine {
             if self.in_flight.len() >= max_in_flight {
                 return NextAction::Idle;
             }
-            if self.account_hold.reason.is_some() {
-                if now < self.account_hold.until {
-                    return NextAction::WaitUntil(self.account_hold.until);
-                }
-                if !self.in_flight.is_empty() {
-                    return NextAction::Idle; // Pyrus refuses the account: only one request at a time
-                }
-            }
-            match self.pacer.permission(now, self.in_flight.len()) {
-                SendPermission::Now => {}
-                SendPermission::At(at) => return NextAction::WaitUntil(at),
-                SendPermission::AfterAnswer => return NextAction::Idle,
+            if let Some(wait) = self.wait_before_any_request(now) {
+                return wait;
             }
             match self.token.state {
                 ClientTokenState::Have(token, _) => {
@@ -376,7 +367,7 @@ impl DeliveryMachine {
         let Some(flight) = self.in_flight.remove(&action) else { return };
         let endpoint = flight.purpose.endpoint();
         let assessment = assess(endpoint, outcome);
-        self.update_pacer(now, outcome, &assessment);
+        self.update_pacer(now, endpoint, outcome, &assessment);
         self.finished.successes +=
             u64::from(matches!(assessment.verdict, ResponseVerdict::Done(_)) && endpoint != PyrusEndpoint::Auth);
         match flight.purpose {
@@ -413,6 +404,24 @@ impl DeliveryMachine {
     }
 
     // Functions that start the next request: a login, or a request of a job.
+
+    /// Returns the wait that holds back every request, also a login: Pyrus refuses the account, asked for a pause, or
+    /// cannot be reached. Returns `None` if a request may be sent now.
+    fn wait_before_any_request(&mut self, now: Timestamp) -> Option<NextAction> {
+        if self.account_hold.reason.is_some() {
+            if now < self.account_hold.until {
+                return Some(NextAction::WaitUntil(self.account_hold.until));
+            }
+            if !self.in_flight.is_empty() {
+                return Some(NextAction::Idle); // Pyrus refuses the account: only one request at a time
+            }
+        }
+        match self.pacer.permission(now, self.in_flight.len()) {
+            SendPermission::Now => None,
+            SendPermission::At(at) => Some(NextAction::WaitUntil(at)),
+            SendPermission::AfterAnswer => Some(NextAction::Idle),
+        }
+    }
 
     fn start_auth(&mut self, now: Timestamp) -> NextAction {
         let not_before = self.token.not_before.max(self.token.hold.until);

@@ -1,6 +1,7 @@
 //! Handles the outcomes of requests to Pyrus: changes the job, the token and the limits.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{ClientTokenState, DeliveryMachine, JobEntry, JobRequest, RefusalHold, TokenId, TokenProof, split};
 use crate::delivery::job::{
@@ -15,7 +16,13 @@ use crate::time::Timestamp;
 
 impl DeliveryMachine {
     /// Updates the rate limit and the record of an outage from the outcome of any request.
-    pub(super) fn update_pacer(&mut self, now: Timestamp, outcome: &RequestOutcome, assessment: &OutcomeAssessment) {
+    pub(super) fn update_pacer(
+        &mut self,
+        now: Timestamp,
+        endpoint: PyrusEndpoint,
+        outcome: &RequestOutcome,
+        assessment: &OutcomeAssessment,
+    ) {
         if let (RequestOutcome::Response(response), false) =
             (outcome, matches!(assessment.verdict, ResponseVerdict::Wait(_)))
         {
@@ -34,18 +41,28 @@ impl DeliveryMachine {
             (_, RequestOutcome::Failed(_)) => {}
         }
         if assessment.is_unreachable {
-            self.last_failure = Some(assessment.reason.clone());
-            self.outage = self.pacer.is_unreachable().then(|| {
-                format!(
-                    "Pyrus cannot be reached: check auth_url in [pyrus] and the network; calls are kept and sent as soon as \
-                     Pyrus answers. The failure: {}",
-                    assessment.reason
-                )
-            });
-        } else if matches!(outcome, RequestOutcome::Response(_)) {
+            self.handle_unreachable(now, endpoint, &assessment.reason);
+            return;
+        }
+        if matches!(outcome, RequestOutcome::Response(_)) {
             (self.last_failure, self.outage) = (None, None);
         }
         self.update_alarm();
+    }
+
+    /// Raises the alarm about an outage after several failures to reach Pyrus. If no call waits, these failures must last
+    /// for [`CHECK_PATIENCE`]. A failure ends no alarm, not even an alarm of an earlier process.
+    fn handle_unreachable(&mut self, now: Timestamp, endpoint: PyrusEndpoint, reason: &str) {
+        self.last_failure = Some(reason.to_owned());
+        let is_call_waiting = endpoint != PyrusEndpoint::Auth || self.ready.first().is_some_and(|key| key.due <= now);
+        let is_outage = self.outage.is_some() || is_call_waiting || self.pacer.unreachable_for(now) >= CHECK_PATIENCE;
+        if self.pacer.is_unreachable() && is_outage {
+            self.outage = Some(format!(
+                "Pyrus cannot be reached: check auth_url in [pyrus] and the network; calls are kept and sent as soon as \
+                 Pyrus answers. The failure: {reason}"
+            ));
+            self.update_alarm();
+        }
     }
 
     /// Handles the outcome of a request for a new token. The outcome is ignored if login or key were replaced during
@@ -65,6 +82,9 @@ impl DeliveryMachine {
             ResponseVerdict::Backoff { limit, .. } if limit.is_none_or(|l| self.token.failures < l.retries) => {
                 self.token.failures += 1;
                 self.token.not_before = now + self.pacer.backoff(self.token.failures);
+                if let Some(pause) = assessment.retry_after {
+                    self.pacer.handle_rate_limited(now, Some(pause));
+                }
             }
             _ => {
                 self.token.hold.extend(now + self.pacer.park_pause(self.token.hold.times), assessment.reason);
@@ -409,6 +429,10 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
 fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
     job.parts.iter_mut().find(|p| p.number == number)
 }
+
+/// Minimum time since the first failed check of the login until an alarm says that Pyrus cannot be reached, if no call
+/// waits.
+const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Beginning of the note in a job if Pyrus refused the request with the end of the call.
 const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";

@@ -170,3 +170,83 @@ fn outage_raises_one_alarm_with_its_first_reason() {
     let [Some(first), None] = &alarms[..] else { panic!("one alarm and its end: {alarms:?}") };
     assert!(first.contains("cannot be reached") && first.contains("try 4"), "{first}"); // 5th failure
 }
+
+#[test]
+fn check_of_the_login_keeps_the_pause_that_pyrus_asks_for() {
+    for (status, body) in [(429, ""), (503, r#"{"error_code":"temporarily_unavailable"}"#)] {
+        let mut m = machine();
+        m.check_login();
+        let login = action(&mut m, at(0));
+        let rate = RateLimitHeaders { retry_after: Some("300".into()), ..RateLimitHeaders::default() };
+        let answer = PyrusResponse { status, rate, body: body.into(), sent_md5: None };
+        m.handle_outcome(at(0), login.id, &RequestOutcome::Response(answer));
+        let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("a pause after {status}") };
+        assert!(until >= at(300) && until <= at(301), "{status}: 300 s and up to one of jitter, not {until:?}");
+        m.handle_call(&call("a", CallProgress::Complete, 0));
+        assert_eq!(m.poll_action(at(299)), NextAction::WaitUntil(until), "{status}");
+        assert_eq!(run(&mut m, until), "auth call", "{status}");
+    }
+}
+
+#[test]
+fn check_of_the_login_keeps_the_rest_of_the_window() {
+    let mut m = machine();
+    m.check_login();
+    let login = action(&mut m, at(0));
+    let rate = RateLimitHeaders { remaining: Some("0".into()), reset: Some("100".into()), retry_after: None };
+    let answer = PyrusResponse { status: 500, rate, body: Vec::new(), sent_md5: None };
+    m.handle_outcome(at(0), login.id, &RequestOutcome::Response(answer));
+    assert_eq!(m.poll_action(at(20)), NextAction::WaitUntil(at(101)), "100 s, and 1 s for rounding");
+}
+
+/// Lets requests fail to reach Pyrus until `end`. Returns the time of the alarm; `None` without an alarm.
+fn unreachable_until(m: &mut DeliveryMachine, begin: i64, end: i64) -> Option<Timestamp> {
+    let mut now = at(begin);
+    while now < at(end) {
+        match m.poll_action(now) {
+            NextAction::Send(request) => {
+                let failure = RequestFailure::NotSent("no route to host".into());
+                m.handle_outcome(now, request.id, &RequestOutcome::Failed(failure));
+            }
+            NextAction::WaitUntil(then) => now = then,
+            NextAction::Idle => panic!("a pause"),
+        }
+        if m.summary().alarm.is_some() {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[test]
+fn unreachable_pyrus_at_the_start_is_no_alarm_for_a_minute() {
+    let mut m = machine();
+    m.check_login();
+    assert_eq!(unreachable_until(&mut m, 0, 60), None, "the router may start later than this machine");
+    let alarm = unreachable_until(&mut m, 60, 3600).expect("an alarm");
+    assert!(alarm >= at(60) && alarm <= at(600), "{alarm:?}");
+    m.handle_call(&call("a", CallProgress::Complete, 0));
+    assert_eq!(run(&mut m, alarm + Duration::from_secs(600)), "auth call", "the pauses are over");
+    assert_eq!(m.summary().alarm, None);
+}
+
+#[test]
+fn unreachable_pyrus_is_an_alarm_at_once_if_a_call_waits() {
+    let mut m = machine();
+    m.check_login();
+    m.handle_call(&call("a", CallProgress::Complete, 0));
+    // Five failures open the circuit breaker. The four pauses between them are at most 2, 4, 8 and 16 s.
+    let alarm = unreachable_until(&mut m, 0, 3600).expect("an alarm");
+    assert!(alarm <= at(30), "{alarm:?}");
+}
+
+#[test]
+fn outage_that_lasts_over_a_restart_ends_no_alarm() {
+    let mut m = machine();
+    m.load_client([], Some("Pyrus cannot be reached: as the earlier process found".into()));
+    m.check_login();
+    let login = action(&mut m, at(0));
+    let failure = RequestFailure::NotSent("no route to host".into());
+    m.handle_outcome(at(0), login.id, &RequestOutcome::Failed(failure));
+    assert!(m.summary().alarm.is_some(), "a failure is no recovery");
+}
