@@ -3,7 +3,8 @@
 //!
 //! # Invariant
 //! A conversion occupies the processor only while it converts. While it waits for its client, another conversion has
-//! its turn. So a client that does not read stops no other download.
+//! its turn. So a client that does not read stops no other download. A client that reads quickly stops no other download
+//! either: its conversion gives its turn to the next conversion after each [`TURN_CHUNKS`].
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -58,7 +59,7 @@ pub(super) fn send(
     };
     let (chunks, received) = mpsc::channel(CHUNKS);
     let (processor, recording) = (permits.processor.clone(), recording.clone());
-    let writer = ChunkWriter { chunks, runtime: Handle::current(), processor, turn: None };
+    let writer = ChunkWriter { chunks, runtime: Handle::current(), processor, turn: None, sent: 0 };
     let work = move || {
         let _thread_permit = thread_permit;
         let mut out = BufWriter::with_capacity(CHUNK, writer);
@@ -92,6 +93,8 @@ struct ChunkWriter {
     processor: Arc<Semaphore>,
     /// Permit to use the processor; `None` while this output waits for its client.
     turn: Option<OwnedSemaphorePermit>,
+    /// Number of chunks that this turn has sent.
+    sent: usize,
 }
 
 impl ChunkWriter {
@@ -104,12 +107,21 @@ impl ChunkWriter {
             }
         });
         self.turn = Some(permit.ok_or_else(client_is_gone)?);
+        self.sent = 0;
         Ok(())
     }
 
     fn put(&mut self, chunk: io::Result<Bytes>) -> io::Result<()> {
         match self.chunks.try_send(chunk) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.sent += 1;
+                if self.sent < TURN_CHUNKS {
+                    return Ok(());
+                }
+                // The semaphore is fair: a conversion that waits gets the turn first.
+                self.turn = None;
+                self.take_turn()
+            }
             Err(TrySendError::Closed(_)) => Err(client_is_gone()),
             Err(TrySendError::Full(chunk)) => {
                 self.turn = None; // another conversion may use the processor meanwhile
@@ -150,5 +162,37 @@ const MAX_THREADS: usize = 32;
 const CHUNK: usize = 64 * 1024;
 /// Number of chunks that wait for the client. If there are more, the conversion waits.
 const CHUNKS: usize = 4;
+/// Number of chunks after which a conversion gives its turn to the next conversion, a second of work at most.
+const TURN_CHUNKS: usize = 16;
 /// Time after which a conversion ends, if the client takes no chunk.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn conversion_for_a_quick_client_gives_its_turn_to_the_next() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let processor = Arc::new(Semaphore::new(1));
+        let writer = || {
+            let (chunks, received) = mpsc::channel(4 * TURN_CHUNKS);
+            let runtime = runtime.handle().clone();
+            (ChunkWriter { chunks, runtime, processor: processor.clone(), turn: None, sent: 0 }, received)
+        };
+        let (mut long, long_client) = writer();
+        long.take_turn().expect("a free turn");
+        let mut next = Box::pin(processor.clone().acquire_owned());
+        assert!((&mut next).now_or_never().is_none(), "the next conversion waits");
+        std::thread::scope(|scope| {
+            // The client has room for all chunks, so the long conversion never waits for it.
+            scope.spawn(move || (0..=TURN_CHUNKS).for_each(|_| long.put(Ok(Bytes::new())).expect("a client")));
+            let turn = runtime.block_on(next);
+            assert_eq!(long_client.len(), TURN_CHUNKS);
+            drop(turn);
+        });
+    }
+}
