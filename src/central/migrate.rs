@@ -31,7 +31,12 @@ impl ArchiveIndex {
 async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
     // A migration may take longer than the usual time limit of a statement.
     run(client, "SET statement_timeout = 0").await?;
+    let mut is_told = false;
     while !first_column::<bool>(client, "SELECT pg_try_advisory_lock(7264773)", &[]).await?.unwrap_or_default() {
+        if !std::mem::replace(&mut is_told, true) {
+            // After an interrupted update, PostgreSQL goes on to build its index and keeps the lock until then.
+            tracing::warn!("another update of the schema is running: waiting for its end (pg_stat_activity shows it)");
+        }
         pause().await;
     }
     run(client, VERSIONS).await?;
