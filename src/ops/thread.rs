@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::supervision::ThreadLife;
+use super::supervision::{ThreadLife, TickCounter};
 
 /// A running thread. Dropping this value asks the thread to stop and does not wait for its end.
 #[derive(Debug)]
@@ -45,16 +45,29 @@ impl StoppableThread {
     /// # Errors
     /// Fails if the operating system cannot start the thread.
     pub(crate) fn start(name: &str, work: impl FnMut(&StopSignal) + Send + 'static) -> io::Result<Self> {
-        Self::start_with_pause(name, PAUSE_AFTER_PANIC, work)
+        Self::start_with_pause(name, PAUSE_AFTER_PANIC, ThreadLife::default(), work)
+    }
+
+    /// Starts a thread as [`StoppableThread::start`] does. The thread counts its rounds in `ticks`, in which its work may
+    /// count more signs of life.
+    ///
+    /// # Errors
+    /// Fails if the operating system cannot start the thread.
+    pub(crate) fn start_with_ticks(
+        name: &str,
+        ticks: TickCounter,
+        work: impl FnMut(&StopSignal) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_with_pause(name, PAUSE_AFTER_PANIC, ThreadLife::of_ticks(ticks), work)
     }
 
     fn start_with_pause(
         name: &str,
         pause: Duration,
+        life: ThreadLife,
         mut work: impl FnMut(&StopSignal) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let life = ThreadLife::default();
         let signal = StopSignal { stopped, life: life.clone() };
         Self::start_with(name, stop, life, move |_| {
             again_after_panic(|| work(&signal), || signal.is_stopped_within(pause));
@@ -155,12 +168,13 @@ mod tests {
     fn work_that_panics_begins_again() {
         let (rounds, seen) = crossbeam_channel::unbounded();
         let mut round = 0;
-        let thread = StoppableThread::start_with_pause("test", Duration::from_millis(1), move |stop| {
-            round += 1;
-            let _ = rounds.send(round);
-            assert!(round > 2, "on purpose");
-            while !stop.is_stopped_within(Duration::from_secs(3600)) {}
-        });
+        let thread =
+            StoppableThread::start_with_pause("test", Duration::from_millis(1), ThreadLife::default(), move |stop| {
+                round += 1;
+                let _ = rounds.send(round);
+                assert!(round > 2, "on purpose");
+                while !stop.is_stopped_within(Duration::from_secs(3600)) {}
+            });
         let thread = thread.expect("a thread");
         let begun: Vec<i32> = (0..3).filter_map(|_| seen.recv().ok()).collect();
         assert_eq!(begun, [1, 2, 3]);

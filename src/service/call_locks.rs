@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::ops::supervision::TickCounter;
 
 /// Locks of calls by call id, and a list of calls in progress that a configuration rule forbids to record.
 #[derive(Debug, Default)]
@@ -21,11 +24,13 @@ pub(super) struct CallLock<'a> {
 }
 
 impl CallLocks {
-    /// Locks a call. Waits until no other thread has the call locked.
-    pub(super) fn lock(&self, id: &str) -> CallLock<'_> {
+    /// Locks a call. Waits until no other thread has the call locked. Meanwhile counts signs of life in `ticks`: the
+    /// other thread may render for an hour, and this thread does not hang.
+    pub(super) fn lock(&self, id: &str, ticks: &TickCounter) -> CallLock<'_> {
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         while !locked.insert(id.to_owned()) {
-            locked = self.released.wait(locked).unwrap_or_else(PoisonError::into_inner);
+            ticks.tick();
+            (locked, _) = self.released.wait_timeout(locked, WAIT_ROUND).unwrap_or_else(PoisonError::into_inner);
         }
         CallLock { locks: self, id: id.to_owned() }
     }
@@ -50,5 +55,40 @@ impl Drop for CallLock<'_> {
     fn drop(&mut self) {
         self.locks.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.locks.released.notify_all();
+    }
+}
+
+/// Maximum time to wait for a lock before the thread gives a sign of life to the supervision of threads.
+const WAIT_ROUND: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::supervision::{Supervisor, ThreadLife};
+    use crate::service::clock::monotonic;
+
+    #[test]
+    fn thread_that_waits_for_a_call_does_not_count_as_stalled() {
+        let (locks, ticks, minute) = (CallLocks::default(), TickCounter::default(), Duration::from_secs(60));
+        let mut supervisor = Supervisor::default();
+        supervisor.watch("render", ThreadLife::of_ticks(ticks.clone()), minute);
+        let first = locks.lock("a", &TickCounter::default());
+        let (done, waiting) = crossbeam_channel::bounded(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _second = locks.lock("a", &ticks);
+                done.send(()).expect("somebody waits");
+            });
+            assert!(waiting.recv_timeout(WAIT_ROUND).is_err(), "the call is locked");
+            let mut now = monotonic();
+            for _ in 0..3 {
+                supervisor.stalled(now);
+                assert!(waiting.recv_timeout(WAIT_ROUND + WAIT_ROUND / 2).is_err(), "the call is locked");
+                now += minute;
+                assert_eq!(supervisor.stalled(now), []);
+            }
+            drop(first);
+            waiting.recv().expect("the second thread has the lock");
+        });
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn start(worker: CallWorker, config: &Config) -> anyhow::Result<Stopp
         clock: TrustedClock::start(),
         is_limit_reachable: true,
     };
-    StoppableThread::start("maintenance", move |stop| maintenance.run(stop))
+    // The renderer counts in the same counter, so a long rendering on request is no stall of this thread.
+    let ticks = maintenance.worker.ticks.clone();
+    StoppableThread::start_with_ticks("maintenance", ticks, move |stop| maintenance.run(stop))
         .context("cannot start the maintenance thread")
 }
 
@@ -95,7 +97,7 @@ impl Maintenance {
     }
 
     fn render(&self, id: &str) -> anyhow::Result<()> {
-        let _lock = self.worker.locks.lock(id);
+        let _lock = self.worker.locks.lock(id, &self.worker.ticks);
         let render = |call: &EndedCall, store: &dyn LegStore| match self.worker.renderer.record(call, store) {
             Ok(rendered) => Ok(rendered.record),
             Err(RenderFailure::Passing(error)) => Err(error),

@@ -37,6 +37,7 @@ mod publish;
 pub(crate) mod record_sync;
 pub mod recovery;
 pub(crate) mod reload;
+mod render_limits;
 pub(crate) mod render_marker;
 pub(crate) mod render_process;
 pub(crate) mod render_protocol;

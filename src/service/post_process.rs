@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::{monotonic, wall_clock};
 use super::event_batch::{CallState, EventBatch};
 use super::publish::ended_legs;
-pub use super::render_process::RenderWorkers;
+pub use super::render_limits::RenderWorkers;
 use super::render_process::{CallRenderer, WorkerSetup};
 use super::render_protocol::WorkerSettings;
 use super::worker::CallWorker;

@@ -23,7 +23,7 @@ impl CallWorker {
     /// The order is: write the files, update the journal, pass the call to delivery, remove the spool. After a crash
     /// between two of these steps, the next try or the next start repeats the remaining steps.
     pub(super) fn publish(&self, call: &EndedCall) -> anyhow::Result<()> {
-        let _lock = self.locks.lock(&call.record.id);
+        let _lock = self.locks.lock(&call.record.id, &self.ticks);
         let mut call = call.clone();
         self.settle_segments(&mut call.record)?;
         note_spools(&mut call);

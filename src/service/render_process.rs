@@ -5,16 +5,15 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rustix::process::PidfdFlags;
 
-use super::clock::monotonic;
-use super::processor_time;
+use super::render_limits::{RenderLimits, RenderWorkers};
 use super::render_protocol::{RenderReply, RenderRequest, WorkerSettings};
 use crate::call::event::{DueSegments, EndedCall, LegId};
 use crate::call::record::{CallRecord, ProblemKind};
@@ -29,24 +28,6 @@ pub(crate) struct CallRenderer {
     setup: Option<WorkerSetup>,
     worker: Mutex<Option<WorkerProcess>>,
     ticks: TickCounter,
-}
-
-/// Settings for starting worker processes: the program, and the limits for a call.
-#[derive(Clone, Debug)]
-pub struct RenderWorkers {
-    /// Path of the program that is started as a worker process, i.e. of callspan itself.
-    pub program: PathBuf,
-    /// Maximum processor time that a worker may use for a short call. Longer calls get more.
-    pub base_limit: Duration,
-    /// Maximum duration of a rendering, as a multiple of its maximum processor time.
-    pub patience: u32,
-}
-
-impl RenderWorkers {
-    /// Returns the settings that start workers from the running program, even after an upgrade has replaced its file.
-    pub(crate) fn of_this_program() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), base_limit: BASE_LIMIT, patience: PATIENCE }
-    }
 }
 
 /// Program, limits and settings of the worker processes.
@@ -73,7 +54,8 @@ pub(crate) enum RenderFailure {
 
 struct WorkerProcess {
     child: Child,
-    requests: ChildStdin,
+    /// Requests, as lines of JSON. A thread writes them, because a worker that does not read would block the writer.
+    requests: Sender<Vec<u8>>,
     replies: Receiver<Vec<u8>>,
 }
 
@@ -161,7 +143,11 @@ impl CallRenderer {
             leg = None;
             match process.ask(request, &setup.workers, &self.ticks, &mut leg) {
                 Ok(RenderReply::Done(record)) => {
-                    return self.checked(*record, request).map(|record| RenderAttempt::Done(Some(Box::new(record))));
+                    let checked = self.checked(*record, request);
+                    if checked.is_err() {
+                        *worker = None; // a malicious payload may control it, so it gets no other call
+                    }
+                    return checked.map(|record| RenderAttempt::Done(Some(Box::new(record))));
                 }
                 Ok(RenderReply::Nothing) => return Ok(RenderAttempt::Done(None)),
                 Ok(RenderReply::Failed { path, errno, text }) => {
@@ -251,7 +237,11 @@ impl WorkerProcess {
         let mut settings = serde_json::to_vec(&setup.settings)?;
         settings.push(b'\n');
         requests.write_all(&settings).context("a render worker has ended at once")?;
-        Ok(Self { child, requests, replies: receiver })
+        let (lines, to_write) = crossbeam_channel::bounded::<Vec<u8>>(1);
+        // The thread ends with the worker: then a write fails, or the channel is closed.
+        let write = move || to_write.iter().try_for_each(|line| requests.write_all(&line));
+        std::thread::Builder::new().name(String::from("render-in")).spawn(write).context("no thread for a worker")?;
+        Ok(Self { child, requests: lines, replies: receiver })
     }
 
     /// Sends a request to the worker process and waits for the result. Meanwhile sets `leg` to the leg that the worker
@@ -265,8 +255,11 @@ impl WorkerProcess {
     ) -> Result<RenderReply, String> {
         let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         line.push(b'\n');
-        self.requests.write_all(&line).map_err(|error| error.to_string())?;
-        let limits = RenderLimits::begin(workers, request.bytes(), self.child.id());
+        self.requests.try_send(line).map_err(|error| match error {
+            TrySendError::Full(_) => String::from("it does not read its requests"),
+            TrySendError::Disconnected(_) => String::from("it ended"),
+        })?;
+        let mut limits = RenderLimits::begin(workers, request.bytes(), self.child.id());
         loop {
             ticks.tick();
             match self.replies.recv_timeout(WAIT_ROUND) {
@@ -276,8 +269,9 @@ impl WorkerProcess {
                     reply => return reply.map_err(|error| error.to_string()),
                 },
                 Err(RecvTimeoutError::Disconnected) => return Err(String::from("it ended")),
-                Err(RecvTimeoutError::Timeout) => limits.check()?,
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            limits.check(&request.record.id)?;
         }
     }
 
@@ -291,40 +285,6 @@ impl WorkerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         how.to_owned()
-    }
-}
-
-/// The limits of one rendering. The limit of processor time finds a decoder that hangs. A busy machine gives a worker
-/// little processor time, so the limit of the duration is far higher. It finds a worker that waits for ever.
-struct RenderLimits {
-    worker: u32,
-    /// Limit of the processor time that the worker process has used since its start, including earlier renderings.
-    /// `None` if the used time is unknown.
-    processor: Option<Duration>,
-    allowed: Duration,
-    until: Instant,
-    duration: Duration,
-}
-
-impl RenderLimits {
-    /// Returns the limits for a call with a spool of this size, in bytes. `worker` is the id of the worker process.
-    fn begin(workers: &RenderWorkers, bytes: u64, worker: u32) -> Self {
-        let allowed = workers.base_limit + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S);
-        let duration = allowed.saturating_mul(workers.patience);
-        let processor = processor_time::used_by(worker).map(|used| used + allowed);
-        Self { worker, processor, allowed, until: monotonic() + duration, duration }
-    }
-
-    /// Checks both limits. The error says which limit the worker exceeded.
-    fn check(&self) -> Result<(), String> {
-        let used = processor_time::used_by(self.worker);
-        if used.zip(self.processor).is_some_and(|(used, most)| used >= most) {
-            return Err(format!("it used the processor for more than {} s", self.allowed.as_secs()));
-        }
-        if monotonic() >= self.until {
-            return Err(format!("it gave no result within {} s", self.duration.as_secs()));
-        }
-        Ok(())
     }
 }
 
@@ -364,12 +324,68 @@ const TRIES: usize = 2;
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 /// Maximum time to wait for a reply before this thread gives a sign of life to the supervision of threads.
 const WAIT_ROUND: Duration = Duration::from_millis(500);
-/// Maximum processor time that a worker may use for a short call. It is about a thousand times as much as rendering
-/// needs.
-const BASE_LIMIT: Duration = Duration::from_secs(120);
-/// Maximum duration of a rendering, as a multiple of its maximum processor time. A worker beside busy programs gets
-/// only a part of a processor core, at least 1 %, but needs far less than the maximum.
-const PATIENCE: u32 = 30;
-/// Assumed minimum speed of rendering, bytes of the spool per second of processor time. The limits of a long call are
-/// computed from it. A processor core of 2015 is ten times as fast.
-const SLOWEST_BYTES_PER_S: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::call::event::{EndedLeg, RegistrationPolicy};
+    use crate::recording::FolderLayout;
+    use crate::recording::config::Config;
+    use crate::spool::LegSource;
+
+    struct NoSpool;
+
+    impl LegStore for NoSpool {
+        fn source(&self, _leg: &EndedLeg) -> Option<LegSource> {
+            None
+        }
+    }
+
+    /// Renders a call by a worker that is this shell script. Returns the reason of the failure, and the renderer.
+    fn failure_of(script: &str, note: String) -> (String, CallRenderer) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let program = dir.path().join("worker.sh");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+        let second = Duration::from_secs(1);
+        let workers = RenderWorkers { program, base_limit: second, patience: 2, idle_limit: 5 * second };
+        let settings = WorkerSettings::new(dir.path().to_owned(), &config, None);
+        let recorder = Recorder::new(config, FolderLayout::ByDay, None);
+        let renderer = CallRenderer::new(recorder, Some(WorkerSetup { workers, settings }), TickCounter::default());
+        let record = CallRecord { id: String::from("a"), verdict_reason: Some(note), ..CallRecord::default() };
+        let leg = EndedLeg { leg: LegId(1), name: String::from("leg"), index: 0, same_sides: true };
+        let registration = RegistrationPolicy::Allowed;
+        let call = EndedCall { record, legs: vec![leg], registration, wall_offset_ns: 0 };
+        match renderer.record(&call, &NoSpool) {
+            Err(RenderFailure::Broken(how)) => (how, renderer),
+            Err(RenderFailure::Passing(error)) => panic!("{error:#}"),
+            Ok(_) => panic!("a call without a spool was rendered"),
+        }
+    }
+
+    #[test]
+    fn worker_that_replies_for_ever_is_ended_like_a_silent_worker() {
+        // It replies more often than the renderer looks at the limits while it waits.
+        let (how, _) = failure_of("while :; do echo '{\"Reading\":1}'; sleep 0.2; done", String::new());
+        assert_eq!(how, "it gave no result within 2 s");
+    }
+
+    #[test]
+    fn worker_that_does_not_read_its_request_is_ended() {
+        // The request is larger than a pipe (64 KiB).
+        let (how, _) = failure_of("exec sleep 60", "x".repeat(1 << 20));
+        assert_eq!(how, "it gave no result within 2 s");
+    }
+
+    #[test]
+    fn worker_that_names_files_of_another_call_gets_no_other_call() {
+        let foreign = RenderReply::Done(Box::new(CallRecord { id: String::from("b"), ..CallRecord::default() }));
+        let line = serde_json::to_string(&foreign).expect("JSON");
+        let (how, renderer) = failure_of(&format!("cat <<'END'\n{line}\nEND\nexec sleep 60"), String::new());
+        assert_eq!(how, "it named files of another call");
+        assert!(renderer.worker.lock().expect("no panic").is_none(), "a malicious payload may control it");
+    }
+}

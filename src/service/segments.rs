@@ -30,7 +30,7 @@ impl CallWorker {
     /// Renders and publishes those complete segments of a call in progress that are not published yet.
     pub(super) fn publish_segments(&self, due: &DueSegments) -> anyhow::Result<()> {
         let id = &due.record.id;
-        let _lock = self.locks.lock(id);
+        let _lock = self.locks.lock(id, &self.ticks);
         let mut due = due.clone();
         if let Some(stored) = self.journal.call(id)? {
             if stored.stage == CallStage::Complete {
@@ -62,7 +62,7 @@ impl CallWorker {
 
     /// Removes the published segments of a call in progress, because a rule now forbids to record the call.
     pub(super) fn withdraw_segments(&self, id: &str) -> anyhow::Result<()> {
-        let _lock = self.locks.lock(id);
+        let _lock = self.locks.lock(id, &self.ticks);
         if !self.remove_segments(id)? {
             return Ok(());
         }

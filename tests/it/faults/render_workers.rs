@@ -19,7 +19,7 @@ use crate::support::packets::write_pcap;
 /// Returns render workers that use the decoder for tests.
 fn workers(dir: &Path) -> RenderWorkers {
     let program = script(dir, "");
-    RenderWorkers { program, base_limit: Duration::from_secs(2), patience: 60 }
+    RenderWorkers { program, base_limit: Duration::from_secs(2), patience: 60, idle_limit: Duration::from_secs(60) }
 }
 
 /// Writes a script that runs the shell command `first`, and then becomes a worker with the decoder for tests.
@@ -71,11 +71,14 @@ fn rendered_with(
     (place, faulty[0].clone(), sound[0].clone())
 }
 
-fn assert_only_the_faulty_call_is_lost(order: &[u8; 8], workers: impl FnOnce(&Path) -> RenderWorkers) {
+/// Renders the faulty call and another call, and checks that only the faulty call is lost. `how` is the reason.
+fn assert_only_the_faulty_call_is_lost(order: &[u8; 8], how: &str, workers: impl FnOnce(&Path) -> RenderWorkers) {
     let (place, faulty, sound) = rendered_with(order, workers);
     assert_eq!((sound.verdict, sound.recordings.len()), (Some(CallVerdict::BothSides), 1), "{sound:#?}");
     assert_eq!((faulty.verdict, faulty.recordings.len()), (Some(CallVerdict::Failed), 0), "{faulty:#?}");
     assert!(faulty.problems.iter().any(|p| p.kind == ProblemKind::RenderError), "{:?}", faulty.problems);
+    let reason = faulty.verdict_reason.unwrap_or_default();
+    assert!(reason.contains(how), "the limit for this fault ends the decoder: {reason}");
     assert!(place.alarms().iter().any(|kind| kind == "render_failed"), "{:?}", place.alarms());
     let spools = std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten();
     let kept = spools.filter(|file| file.file_name().to_string_lossy().ends_with(".pcapng.failed"));
@@ -85,27 +88,27 @@ fn assert_only_the_faulty_call_is_lost(order: &[u8; 8], workers: impl FnOnce(&Pa
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_aborts_the_decoder_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTABRT", workers);
+    assert_only_the_faulty_call_is_lost(b"TESTABRT", "SIGABRT", workers);
 }
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_hangs_the_decoder_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTHANG", workers);
+    assert_only_the_faulty_call_is_lost(b"TESTHANG", "it used the processor for more than 2 s", workers);
 }
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_eats_the_memory_costs_its_call_alone() {
-    assert_only_the_faulty_call_is_lost(b"TESTMEMO", workers);
+    assert_only_the_faulty_call_is_lost(b"TESTMEMO", "SIGABRT", workers);
 }
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_for_which_the_decoder_waits_costs_its_call_alone() {
-    // The decoder uses no processor time, so only the limit of the duration ends it: 4 × 2 s for each attempt.
-    let impatient = |dir: &Path| RenderWorkers { base_limit: Duration::from_secs(2), patience: 4, ..workers(dir) };
-    assert_only_the_faulty_call_is_lost(b"TESTWAIT", impatient);
+    // The limit of the duration is 2 min, and each of two attempts ends long before it.
+    let impatient = |dir: &Path| RenderWorkers { idle_limit: Duration::from_secs(4), ..workers(dir) };
+    assert_only_the_faulty_call_is_lost(b"TESTWAIT", "it did not use the processor for 4 s", impatient);
 }
 
 #[test]
@@ -113,8 +116,9 @@ fn worker_that_gets_no_processor_time_is_not_set_aside() {
     let mut place = FaultSetup::new();
     place.captures = vec![capture()];
     // A worker that sleeps is like a worker of a busy machine. It sleeps longer than it may use the processor.
-    let program = script(place.dir.path(), "sleep 4");
-    place.workers = Some(RenderWorkers { program, base_limit: Duration::from_secs(2), patience: 60 });
+    let mut workers = workers(place.dir.path());
+    workers.program = script(place.dir.path(), "sleep 4");
+    place.workers = Some(workers);
     let mut recorder = TestRecorder::start(&place);
     recorder.hear(ALL);
     let journal = recorder.journal.clone();
@@ -130,8 +134,11 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
         let mut place = FaultSetup::new();
         place.captures = vec![capture()];
         let program = PathBuf::from(env!("CARGO_BIN_EXE_callspan"));
-        place.workers =
-            has_workers.then(|| RenderWorkers { program, base_limit: Duration::from_secs(60), patience: 10 });
+        place.workers = has_workers.then(|| RenderWorkers {
+            program,
+            base_limit: Duration::from_secs(60),
+            ..workers(place.dir.path())
+        });
         let mut recorder = TestRecorder::start(&place);
         recorder.hear(ALL);
         let journal = recorder.journal.clone();
