@@ -166,6 +166,10 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "The call could not be rendered because of a bug in callspan ({}); its packets are kept.",
         "Звонок не удалось собрать из-за ошибки в callspan ({}); его пакеты сохранены.",
     ),
+    (
+        "A leg of the call could not be rendered because of a bug in callspan; its packets are kept.",
+        "Плечо звонка не удалось собрать из-за ошибки в callspan; его пакеты сохранены.",
+    ),
     ("One part had been delivered before: delete it in Pyrus.", "Одна часть уже передана: удалите её в Pyrus."),
     ("{} parts had been delivered before: delete them in Pyrus.", "Уже передано частей: {}; удалите их в Pyrus."),
     (
@@ -225,6 +229,18 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     (" (SIP status {})", " (код SIP {})"),
     ("1 attempt", "1 попытка"),
     ("{} attempts", "попыток: {}"),
+    // Phrases from the modules `service::render_limits` and `service::render_process`.
+    ("it used the processor for more than {} s", "процесс сборки занимал процессор дольше {} с"),
+    ("it did not use the processor for {} s", "процесс сборки {} с не занимал процессор"),
+    ("it gave no result within {} s", "процесс сборки не дал результата за {} с"),
+    ("it gave no result", "процесс сборки не дал результата"),
+    ("it does not read its requests", "процесс сборки не читает задания"),
+    ("it named files of another call", "процесс сборки назвал файлы другого звонка"),
+    ("it ended", "процесс сборки завершился"),
+    ("it panicked", "программа сборки аварийно остановилась"),
+    ("the renderer gave no record", "процесс сборки не вернул данные звонка"),
+    ("signal: {}", "сигнал {}"),
+    ("exit status: {}", "код завершения {}"),
 ];
 
 /// Texts that earlier versions wrote into call records, in English and Russian. The journal keeps such records.
@@ -313,11 +329,34 @@ mod tests {
                 "scan: 812 attempts from 203.0.113.9 in 60 s, none answered (calls.scan_per_minute)",
                 "сканирование: попыток: 812 от 203.0.113.9 за 60 с, ответа не было (calls.scan_per_minute)",
             ),
+            (
+                "Only the caller can be heard: the callee's media cannot be decoded. A leg of the call could not be rendered because of a bug in callspan; its packets are kept.",
+                "Слышен только звонивший: звук ответившего не декодируется. Плечо звонка не удалось собрать из-за ошибки в callspan; его пакеты сохранены.",
+            ),
         ] {
             assert_eq!(russian_reason(english).as_deref(), Some(russian));
         }
         for unknown in ["", "A sentence of the future.", "Both sides can be heard. A sentence of the future."] {
             assert_eq!(russian_reason(unknown), None);
+        }
+    }
+
+    #[test]
+    fn reasons_of_failed_render_workers_are_russian() {
+        for (how, russian) in [
+            ("it used the processor for more than 121 s", "процесс сборки занимал процессор дольше 121 с"),
+            ("it did not use the processor for 300 s", "процесс сборки 300 с не занимал процессор"),
+            ("it gave no result within 3600 s", "процесс сборки не дал результата за 3600 с"),
+            ("it gave no result", "процесс сборки не дал результата"),
+            ("it ended", "процесс сборки завершился"),
+            ("it panicked", "программа сборки аварийно остановилась"),
+            ("signal: 6 (SIGABRT) (core dumped)", "сигнал 6 (SIGABRT) (core dumped)"),
+        ] {
+            let reason =
+                format!("The call could not be rendered because of a bug in callspan ({how}); its packets are kept.");
+            let expected =
+                format!("Звонок не удалось собрать из-за ошибки в callspan ({russian}); его пакеты сохранены.");
+            assert_eq!(russian_reason(&reason), Some(expected));
         }
     }
 
@@ -329,13 +368,15 @@ mod tests {
             include_str!("../recording/verdict.rs"),
             include_str!("../recording/recorder/mod.rs"),
             include_str!("../service/post_process.rs"),
+            include_str!("../service/render_limits.rs"),
         ];
         assert_translated(&REASONS, (&sources, 40), 5, is_other);
     }
 
     /// Returns whether a text is for logs or developers. Such a text needs no translation.
     fn is_other(literal: &str) -> bool {
-        let parts = ["could not be removed", "next start", "outbox", "thread", "invariant", "{error"];
+        let parts =
+            ["could not be removed", "next start", "outbox", "thread", "invariant", "{error", "the machine is busy"];
         literal.starts_with("cannot ") || parts.iter().any(|part| literal.contains(part))
     }
 }
