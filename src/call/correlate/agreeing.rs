@@ -102,33 +102,62 @@ impl Correlator<'_> {
         Some(alias_of(slot, leg, order, signature))
     }
 
-    /// Returns the two addresses that count as one machine, if a header joins the new leg to the call of the leg
-    /// `slot`. Returns `None` if the new leg shares a host with this call.
-    pub(super) fn alias_of_header(&self, slot: LegKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
-        let named = self.table.leg(slot)?;
-        let legs = || self.table.legs_of(named.call());
-        if legs().any(|leg| shares_host(signature, leg)) {
+    /// Returns the two addresses that count as one machine, if a header joins the new leg to `call`. Returns `None` if
+    /// the new leg shares a host with this call, or if no address fits.
+    pub(super) fn alias_of_header(&self, call: CallKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
+        let legs: Vec<&Leg> = self.table.legs_of(call).collect();
+        if legs.iter().any(|leg| shares_host(signature, leg)) {
             return None;
         }
+        let age = |leg: &&Leg| (leg.created_at, leg.id);
+        let causes: Vec<&Leg> = legs.iter().copied().filter(|leg| self.may_lead_to(leg, signature, &legs)).collect();
         // The call may have reached the machine over several hops, e.g. through a border controller. The last of them
         // is the cause.
-        let is_last = |leg: &&Leg| !legs().any(|other| other.machines().0.same_host(leg.machines().1));
-        let cause = legs().filter(is_last).filter(|leg| self.may_lead_to(leg, signature)).max_by_key(|l| l.created_at);
-        let is_just_before = signature.at.distance(named.created_at) <= CLOCK_SKEW;
-        Some(match cause {
-            Some(cause) => MachineAlias::OfDraft(cause.machines().1),
-            None if named.created_at > signature.at || is_just_before => MachineAlias::OfLeg(slot, signature.hop.1),
-            None => MachineAlias::OfDraft(named.machines().1),
-        })
+        let is_last = |leg: &&Leg| !causes.iter().any(|other| other.machines().0.same_host(leg.machines().1));
+        if let Some(cause) = causes.iter().copied().filter(is_last).max_by_key(age) {
+            return Some(MachineAlias::OfDraft(cause.machines().1));
+        }
+        let keys = self.table.keys_of(call).iter().filter_map(|key| Some((*key, self.table.leg(*key)?)));
+        let effects = keys.filter(|(_, leg)| self.may_follow(leg, signature, &legs));
+        if let Some((effect, _)) = effects.min_by_key(|(_, leg)| age(leg)) {
+            return Some(MachineAlias::OfLeg(effect, signature.hop.1));
+        }
+        // The machine may ring several telephones, each from another address. Its own caller is not captured.
+        let rings = |leg: &&&Leg| self.plan.names_extension(signature.to) && self.rings_telephone(leg, &legs);
+        let rung = legs.iter().filter(rings).filter(|leg| signature.at.distance(leg.created_at) <= RING_BURST);
+        rung.copied().min_by_key(age).map(|leg| MachineAlias::OfDraft(leg.machines().0))
     }
 
-    /// Returns whether a leg may lead to the new leg. A leg to an extension ends at the telephone, and a leg from an
-    /// extension begins at the telephone.
-    fn may_lead_to(&self, leg: &Leg, signature: &LegSignature<'_>) -> bool {
-        let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
-        let ends_there = self.plan.names_extension(to) && !same_number(to, signature.to);
+    /// Returns whether a leg of a call may lead to the new leg, although the two share no host. `legs` are all legs of
+    /// the call. A leg from an extension begins at the telephone, so only another extension's leg leads to it.
+    fn may_lead_to(&self, leg: &Leg, signature: &LegSignature<'_>, legs: &[&Leg]) -> bool {
+        let from = leg.parties.from.as_deref();
         let begins_there = self.plan.names_extension(signature.from) && !self.plan.names_extension(from);
-        leg.created_at <= signature.at + CLOCK_SKEW && !ends_there && !begins_there
+        leg.created_at <= signature.at + CLOCK_SKEW && !begins_there && !self.rings_telephone(leg, legs)
+    }
+
+    /// Returns whether the new leg may lead to a leg of a call, although the two share no host. The leg was captured
+    /// before the new leg or a moment later. No other leg of the call leads to it.
+    fn may_follow(&self, leg: &Leg, signature: &LegSignature<'_>, legs: &[&Leg]) -> bool {
+        let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
+        let is_ours = |number: Option<&str>| self.plan.names_extension(number);
+        let is_near = leg.created_at + CLOCK_SKEW >= signature.at;
+        let is_same = same_number(signature.to, to);
+        let ends_there = is_ours(signature.to) && !(is_same && is_ours(signature.from));
+        let begins_there = is_ours(from) && !is_ours(signature.from);
+        let is_free = leg.machines().0.same_host(leg.dialog.caller_addr) && !has_cause(leg, legs);
+        is_near && is_free && !ends_there && !begins_there && (is_same || is_ours(to))
+    }
+
+    /// Returns whether a leg of a call ends at a telephone that the PBX rings. `legs` are all legs of the call.
+    ///
+    /// A leg to an extension does so, unless it brings the call to the PBX. Then an extension or a provider sent the
+    /// leg, or a known PBX receives it.
+    fn rings_telephone(&self, leg: &Leg, legs: &[&Leg]) -> bool {
+        let (sender, receiver) = leg.machines();
+        let comes_from_party = || leg.parties.is_from_extension() || self.plan.is_outside_host(sender);
+        let brings_call = self.plan.is_pbx(receiver) || comes_from_party() && !has_cause(leg, legs);
+        self.plan.is_phone(receiver) || self.plan.names_extension(leg.parties.to.as_deref()) && !brings_call
     }
 
     fn agreeing_legs<'a>(&'a self, signature: &'a LegSignature<'a>) -> impl Iterator<Item = AgreeingLeg<'a>> {
@@ -291,6 +320,12 @@ fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature
         CauseOrder::CandidateFirst => MachineAlias::OfDraft(leg.machines().1),
         CauseOrder::DraftFirst => MachineAlias::OfLeg(slot, signature.hop.1),
     }
+}
+
+/// Returns whether another leg of the call leads to this leg. The hops of the leg's own dialog do not count.
+fn has_cause(leg: &Leg, legs: &[&Leg]) -> bool {
+    let is_cause = |other: &&&Leg| other.machines().1.same_host(leg.machines().0) && !other.is_branch_of(leg);
+    legs.iter().any(|other| is_cause(&other))
 }
 
 /// Returns whether the new leg has a host in common with `leg`. Hosts that are known as one machine count as common.

@@ -143,7 +143,7 @@ impl Correlator<'_> {
         match evidence.rule {
             CorrelationRule::AgreeingNumbers => self.agreeing_alias(&question.signature, evidence.call),
             CorrelationRule::CorrelationHeader | CorrelationRule::SessionId | CorrelationRule::SameCallId => {
-                self.alias_of_header(evidence.leg?, &question.signature)
+                self.alias_of_header(evidence.call, &question.signature)
             }
             _ => None,
         }

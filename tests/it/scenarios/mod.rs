@@ -21,6 +21,7 @@ mod offices;
 mod packet_faults;
 mod pickup;
 mod restarts;
+mod ring_groups;
 mod ringing;
 mod roles;
 mod rules;

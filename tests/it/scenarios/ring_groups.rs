@@ -1,0 +1,105 @@
+//! Tests of telephones that a PBX or a cluster of nodes rings, each from another address. Only a header joins the legs.
+
+use callspan::call::leg_end::LegEndRole;
+use callspan::call::record::{CallDirection, CallOutcome, Side};
+
+use crate::scenarios::DID;
+use crate::support::playback::{PlayedScene, play};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
+
+/// The header that all legs of a call have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CommonHeader {
+    SessionId,
+    CallId,
+}
+
+/// Makes one call for each order in which the mirror port shows the INVITEs. Each call comes from another number. The
+/// second telephone, with the number `second`, answers.
+///
+/// In a cluster, a gateway passes the call on to one of the nodes. Its two legs are the first and the second.
+fn ring_groups(header: CommonHeader, second: &str, orders: &[&[usize]], is_cluster: bool) -> PlayedScene {
+    let mut scene = Scene::mute();
+    for (n, order) in orders.iter().enumerate() {
+        let caller = format!("+7999000001{n}");
+        let legs = legs_of_group(&mut scene, [&caller, second], is_cluster);
+        for leg in &legs {
+            let dialog = scene.at(*leg);
+            match header {
+                CommonHeader::SessionId => {
+                    let session = format!("0123456789abcdef0123456789abcd{n:02}");
+                    dialog.headers.push(format!("Session-ID: {session};remote=00000000000000000000000000000000"));
+                }
+                CommonHeader::CallId => dialog.call_id = format!("0123456789abcdef{n}@scene"),
+            }
+        }
+        for leg in *order {
+            scene.invite(legs[*leg]);
+            scene.wait(10);
+        }
+        legs.iter().rev().for_each(|leg| scene.ring(*leg));
+        scene.wait(2_000);
+        let rung = legs.len() - 2;
+        let answered: Vec<DialogId> = legs[..rung].iter().chain(&legs[rung + 1..]).copied().collect();
+        answered.iter().rev().for_each(|leg| _ = scene.answer(*leg));
+        scene.cancel(legs[rung]);
+        scene.wait(3_000);
+        scene.bye_all(&answered, Side::Caller);
+        scene.wait(60_000);
+    }
+    play(&scene)
+}
+
+fn legs_of_group(scene: &mut Scene, [caller, second]: [&str; 2], is_cluster: bool) -> Vec<DialogId> {
+    let mut provider = ScenePhone::new("", 1);
+    let (mut e200, mut other) = (ScenePhone::new("200", 2), ScenePhone::new(second, 3));
+    let [mut wan, mut lan, mut node, mut other_node] = [9, 99, 98, 97].map(|host| ScenePhone::new(DID, host));
+    // The PBX changes the caller's number, so the numbers join no legs.
+    let shown = format!("0{}", &caller[1..]);
+    let inbound = scene.leg(&mut provider, &mut wan, [caller, DID]);
+    let passed_on = is_cluster.then(|| scene.leg(&mut lan, &mut node, [&shown, DID]));
+    let first = scene.leg(if is_cluster { &mut node } else { &mut lan }, &mut e200, [&shown, "200"]);
+    let last = scene.leg(&mut other_node, &mut other, [&shown, second]);
+    [inbound].into_iter().chain(passed_on).chain([first, last]).collect()
+}
+
+#[track_caller]
+fn assert_each_is_one_inbound_call(played: &PlayedScene, extension: &str, what: &str) {
+    for call in &played.calls {
+        let record = &call.record;
+        let found = (record.direction, record.to.as_deref(), record.internal.as_deref(), record.outcome);
+        assert_eq!(found, (CallDirection::Inbound, Some(DID), Some(extension), CallOutcome::Answered), "{what}");
+        let provider = record.legs.iter().filter(|leg| {
+            leg.caller.as_ref().is_some_and(|end| end.role == LegEndRole::Outside)
+                && leg.callee.as_ref().is_some_and(|end| end.role == LegEndRole::Pbx)
+        });
+        assert_eq!(provider.count(), 1, "{what}: legs with the provider");
+    }
+    let is_party = |ip: std::net::IpAddr| [1, 2, 3].iter().any(|host| ip == std::net::IpAddr::from([10, 0, 0, *host]));
+    let wrong: Vec<_> = played.learnt.iter().filter(|pair| is_party(pair.a) || is_party(pair.b)).collect();
+    assert!(wrong.is_empty(), "{what}: a telephone or provider was learnt as the PBX: {wrong:?}");
+}
+
+#[test]
+fn a_ring_group_over_several_addresses_is_one_call() {
+    let orders: [&[usize]; 6] = [&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[2, 0, 1], &[1, 2, 0], &[2, 1, 0]];
+    for header in [CommonHeader::SessionId, CommonHeader::CallId] {
+        for second in ["201", "200"] {
+            let what = format!("{header:?} and {second}");
+            let played = ring_groups(header, second, &orders, false);
+            assert_eq!(played.calls.len(), orders.len(), "{what}: calls");
+            assert_each_is_one_inbound_call(&played, second, &what);
+        }
+    }
+}
+
+#[test]
+fn a_ring_group_over_the_nodes_of_a_cluster_is_one_call() {
+    let orders: [&[usize]; 4] = [&[0, 1, 2, 3], &[0, 1, 3, 2], &[0, 1, 2, 3], &[0, 1, 3, 2]];
+    for header in [CommonHeader::SessionId, CommonHeader::CallId] {
+        let what = format!("{header:?}");
+        let played = ring_groups(header, "201", &orders, true);
+        assert_eq!(played.calls.len(), orders.len(), "{what}: calls");
+        assert_each_is_one_inbound_call(&played, "201", &what);
+    }
+}
