@@ -63,10 +63,13 @@ pub(super) fn forwarded_outside(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 
 impl OpenLeg<'_> {
     /// Returns the party of this leg, if it answered another call: `Some(Some(extension))`, or `Some(None)` for an
-    /// outside telephone. Returns `None` if the rule says nothing about the answer of another call.
+    /// outside number. Returns `None` if the rule says nothing about the answer of another call.
     pub(super) fn taken_by(&self, rule: CorrelationRule) -> Option<Option<String>> {
         match rule {
-            CorrelationRule::GroupPickup => Some(self.leg.parties.from.clone()),
+            CorrelationRule::GroupPickup => {
+                let is_extension = |from: &String| self.correlator.plan.is_extension(from);
+                Some(self.leg.parties.from.clone().filter(is_extension))
+            }
             CorrelationRule::ForwardedOutside => Some(None),
             _ => None,
         }
