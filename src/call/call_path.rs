@@ -176,7 +176,7 @@ impl<'a> CallPath<'a> {
     pub(crate) fn is_pickup(&self, leg: &Leg) -> bool {
         let replaces = |leg: &Leg| leg.correlation_keys.replaces.is_some();
         let (Some(first), Some(own)) = (self.legs.first(), self.find(leg)) else { return false };
-        if leg.id == first.leg.id || !replaces(leg) {
+        if leg.id == first.leg.id || !replaces(leg) || self.takes_callers_place(own) {
             return false;
         }
         let (origin, destination) = own.dialog.machines;
@@ -190,6 +190,17 @@ impl<'a> CallPath<'a> {
             other.dialog.machines.1.same_host(destination) && (is_first || !other.calls_extension || sends())
         };
         self.legs.iter().any(|other| !replaces(other.leg) && is_at_pbx(other))
+    }
+
+    /// Returns whether a leg replaces an answered dialog that a caller has with the PBX. The party of the leg then takes
+    /// the place of this caller (attended transfer). A party that picks a call up replaces a dialog that the PBX began.
+    fn takes_callers_place(&self, own: &PathLeg<'_>) -> bool {
+        let call_id = own.leg.correlation_keys.replaces.as_deref();
+        let mut replaced = self.legs.iter().filter(|other| Some(other.leg.dialog.call_id()) == call_id).peekable();
+        let arrives = |other: &PathLeg<'_>| {
+            other.dialog.machines.1.same_host(own.dialog.machines.1) && other.leg.answered_by(own.leg.created_at)
+        };
+        replaced.peek().is_some() && replaced.all(arrives)
     }
 
     /// Returns the number of the party at this leg; `None` if unknown.
