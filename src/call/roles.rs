@@ -81,10 +81,8 @@ impl<'a> CallRoles<'a> {
             .filter(|l| !is_short_number_outside(l, first, &path, plan))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
-        let called_outside = match legs.len() {
-            1 => Vec::new(),
-            _ => candidates.into_iter().filter(|l| path.party_end(l) == PartyEnd::Callee).collect(),
-        };
+        let is_called = |l: &&Leg| path.party_end(l) == PartyEnd::Callee && !is_caller_hop(l, first, &path);
+        let called_outside = candidates.into_iter().filter(|l| legs.len() > 1 && is_called(l)).collect();
         Some(Self {
             anchor,
             first,
@@ -241,16 +239,11 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns the direction of the call, as the hosts at the ends of its first dialog show it. If they do not show it,
-    /// the hosts of the first hop decide.
+    /// Returns the direction of the call, as the hosts at the ends of its first dialog show it. A proxy in the middle of
+    /// this dialog shows no direction, because it passes calls on in both.
     fn direction_by_hosts(&self, plan: &NumberPlan) -> CallDirection {
         let (origin, destination) = self.path.way_of(self.first);
-        match plan.direction_by_hosts(origin, destination) {
-            CallDirection::Unknown => {
-                plan.direction_by_hosts(self.first.dialog.caller_addr, self.first.dialog.callee_addr)
-            }
-            direction => direction,
-        }
+        plan.direction_by_hosts(origin, destination)
     }
 
     /// Returns whether a program on the PBX's own host, e.g. a dialler, made an outbound call.
@@ -259,15 +252,16 @@ impl<'a> CallRoles<'a> {
         dialog.caller_addr.same_host(dialog.callee_addr) && !self.has_rung() && !self.called_outside.is_empty()
     }
 
-    /// Returns whether the call was passed on, e.g. by a border controller, from a host of this site to a provider. No
-    /// telephone rang, and the called number stayed the same.
+    /// Returns whether the call was passed on, e.g. by a border controller, from a PBX or telephone of this site to a
+    /// provider. No telephone rang, and the called number stayed the same. A private address alone does not show that
+    /// the caller is at this site, because a provider or gateway may have such an address, too.
     fn is_passed_outside(&self, plan: &NumberPlan) -> bool {
         let dialled = self.first.parties.to.as_deref();
-        let leads_outside = |l: &Leg| {
-            let hosts = (self.path.way_of(self.first).0, self.path.way_of(l).1);
-            plan.direction_by_hosts(hosts.0, hosts.1) == CallDirection::Outbound
-        };
-        !self.has_rung()
+        let origin = self.path.way_of(self.first).0;
+        let is_ours = plan.is_pbx(origin) || plan.is_phone(origin);
+        let leads_outside = |l: &Leg| plan.direction_by_hosts(origin, self.path.way_of(l).1) == CallDirection::Outbound;
+        is_ours
+            && !self.has_rung()
             && self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled) && leads_outside(l))
     }
 
@@ -366,6 +360,15 @@ fn called_first(first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> Option<C
         l.signature().is_click_to_call_after(&first.signature()) || is_telephone(first) && is_outside_by_content(l)
     };
     others().any(is_click).then_some(CalledFirst::Caller)
+}
+
+/// Returns whether a leg is a further hop of the dialog on which the caller reached the PBX. Behind a fork, a hop that
+/// calls another number is the leg of another party.
+fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
+    let is_forked = || !path.way_of(leg).1.same_host(path.way_of(first).1);
+    path.party_end(first) == PartyEnd::Caller
+        && leg.is_branch_of(first)
+        && !(is_forked() && leg.parties.request_user() != first.parties.request_user())
 }
 
 /// Returns whether the PBX sent a leg for the call of an extension, although the extension's own leg was captured a

@@ -4,8 +4,8 @@ use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
 use callspan::net::Endpoint;
 
 use crate::scenarios::{DID, OUTSIDE, related};
-use crate::support::playback::play;
-use crate::support::scenario::{DialogId, Scene, ScenePhone};
+use crate::support::playback::{PlayedCall, play, play_restarted};
+use crate::support::scenario::{DialogId, ExpectedSound, RecordedChannel, Scene, ScenePhone};
 
 /// Kind of a site: the machines between the provider, the PBX and the telephones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ struct Site {
     /// The proxy or border controller at its address towards the provider, and at its address towards the PBX.
     border: [ScenePhone; 2],
     next_port: u16,
+    /// Span of time in which the parties talk, ms.
+    talks: [i64; 2],
 }
 
 impl Site {
@@ -49,6 +51,7 @@ impl Site {
             pbx: [9, lan].map(|host| ScenePhone::new(DID, host)),
             border: border.map(|host| ScenePhone::new("", host)),
             next_port: 20_000,
+            talks: [0, 0],
         }
     }
 
@@ -145,8 +148,22 @@ impl Site {
         };
         let forth = dialogs.iter().map(|leg| on_leg(*leg, true));
         let speakers: Vec<_> = forth.chain(dialogs.iter().rev().map(|leg| on_leg(*leg, false))).collect();
+        let begins = self.scene.now();
         self.scene.sound(&speakers, 4_000);
+        self.talks = [begins, self.scene.now()];
         self.scene.bye_all(legs, Side::Caller);
+    }
+
+    /// Lets an outside caller ring 200 in vain. So the recorder learns that the host of the PBX is a PBX.
+    fn rings_in_vain(&mut self) {
+        let e200 = ScenePhone::new("200", 2);
+        let caller = "+79990000055";
+        let (inbound, rung) = (self.inbound([1, 2]), self.rings(&e200, caller, [1, 2]));
+        inbound.iter().for_each(|leg| caller.clone_into(&mut self.scene.at(*leg).users[0]));
+        self.invite(&[inbound.clone(), rung.clone()].concat());
+        self.scene.wait(2_000);
+        [inbound, rung].concat().iter().for_each(|leg| self.scene.cancel(*leg));
+        self.scene.wait(60_000);
     }
 
     /// Plays a call that rings 200 until 201 picks it up. `prepare` adds the legs of 201; it gets the telephone of 201
@@ -173,22 +190,31 @@ fn facts(record: &CallRecord) -> (CallDirection, [Option<&str>; 3], CallOutcome)
     (record.direction, numbers, record.outcome)
 }
 
+/// Returns the share of a span of time in which the left channel and the right channel have these voices.
+fn shares(call: &PlayedCall, voices: [u8; 2], [from, to]: [i64; 2]) -> [f64; 2] {
+    let share = |side: usize, sound: &[RecordedChannel; 2]| {
+        sound[side].share(ExpectedSound::Voice(voices[side]), from + 200, to - 200)
+    };
+    [0, 1].map(|side| call.sound.as_ref().map_or(0.0, |sound| share(side, sound)))
+}
+
 /// Numbers of a record: caller, called number and extension. An empty text stands for no number.
 type Numbers<'a> = [&'a str; 3];
 
 /// Plays a situation at each kind of site. Asserts that each has one record of an answered call, with this direction and
-/// these numbers.
+/// these numbers. The voices of caller and callee must be on the left and the right channel of the recording.
 #[track_caller]
-fn each_site_has(direction: CallDirection, numbers: Numbers<'_>, situation: impl Fn(&mut Site)) {
+fn each_site_has(direction: CallDirection, numbers: Numbers<'_>, voices: [u8; 2], situation: impl Fn(&mut Site)) {
     let numbers = numbers.map(|number| Some(number).filter(|number| !number.is_empty()));
     let want = (direction, numbers, CallOutcome::Answered);
     let faults = KINDS.iter().filter_map(|kind| {
         let mut site = Site::new(*kind);
         situation(&mut site);
         let played = play(&site.scene);
-        let answered = played.calls.iter().filter(|call| call.record.answered_at.is_some());
-        let found: Vec<_> = answered.map(|call| facts(&call.record)).collect();
-        (found != [want]).then(|| format!("{kind:?}: {found:?}"))
+        let answered: Vec<_> = played.calls.iter().filter(|call| call.record.answered_at.is_some()).collect();
+        let found: Vec<_> = answered.iter().map(|call| facts(&call.record)).collect();
+        let sound: Vec<_> = answered.iter().map(|call| shares(call, voices, site.talks)).collect();
+        (found != [want] || sound != [[1.0, 1.0]]).then(|| format!("{kind:?}: {found:?}, voices {sound:?}"))
     });
     let faults: Vec<String> = faults.collect();
     assert!(faults.is_empty(), "not {want:?}: {faults:#?}");
@@ -196,7 +222,7 @@ fn each_site_has(direction: CallDirection, numbers: Numbers<'_>, situation: impl
 
 #[test]
 fn a_pick_up_by_replaces_names_the_answering_extension() {
-    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, "201"], |site| {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, "201"], [1, 3], |site| {
         site.picked_up(|site, e201, dialog| {
             let legs = site.calls(e201, "200", [3, 1]);
             legs.iter().for_each(|leg| site.scene.at(*leg).headers.push(format!("Replaces: {dialog}")));
@@ -223,7 +249,7 @@ fn a_pick_up_by_code_names_the_answering_extension() {
 
 #[test]
 fn a_call_forwarded_to_a_mobile_is_inbound() {
-    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], |site| {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], [1, 4], |site| {
         let e200 = ScenePhone::new("200", 2);
         let (inbound, rung) = (site.inbound([1, 4]), site.rings(&e200, OUTSIDE, [1, 2]));
         site.invite(&[inbound.clone(), rung.clone()].concat());
@@ -239,7 +265,7 @@ fn a_call_forwarded_to_a_mobile_is_inbound() {
 
 #[test]
 fn a_call_forwarded_in_the_offices_name_is_inbound() {
-    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], |site| {
+    each_site_has(CallDirection::Inbound, [OUTSIDE, DID, ""], [1, 4], |site| {
         let legs = [site.inbound([1, 4]), site.outbound([DID, MOBILE], [1, 4])].concat();
         site.invite(&legs);
         site.scene.wait(2_000);
@@ -250,7 +276,8 @@ fn a_call_forwarded_in_the_offices_name_is_inbound() {
 
 #[test]
 fn a_call_of_the_pbx_to_an_outside_number_is_outbound() {
-    each_site_has(CallDirection::Outbound, [DID, MOBILE, ""], |site| {
+    each_site_has(CallDirection::Outbound, [DID, MOBILE, ""], [5, 4], |site| {
+        site.rings_in_vain();
         let outbound = site.outbound([DID, MOBILE], [5, 4]);
         site.invite(&outbound);
         site.answer(&outbound);
@@ -260,7 +287,7 @@ fn a_call_of_the_pbx_to_an_outside_number_is_outbound() {
 
 #[test]
 fn a_click_to_call_is_an_outbound_call_of_the_extension() {
-    each_site_has(CallDirection::Outbound, ["200", MOBILE, "200"], |site| {
+    each_site_has(CallDirection::Outbound, ["200", MOBILE, "200"], [2, 4], |site| {
         let e200 = ScenePhone::new("200", 2);
         let (rung, called) = (site.rings(&e200, MOBILE, [4, 2]), site.outbound([DID, MOBILE], [2, 4]));
         site.invite(&rung);
@@ -279,7 +306,7 @@ fn a_click_to_call_is_an_outbound_call_of_the_extension() {
 #[test]
 fn a_call_of_a_dialler_goes_out_to_the_customer() {
     for shown in [MOBILE, DID] {
-        each_site_has(CallDirection::Outbound, [DID, MOBILE, "200"], |site| {
+        each_site_has(CallDirection::Outbound, [DID, MOBILE, "200"], [2, 4], |site| {
             let e200 = ScenePhone::new("200", 2);
             // A further call of the campaign is not answered.
             let other = site.outbound([DID, "+79160000009"], [5, 6]);
@@ -296,4 +323,100 @@ fn a_call_of_a_dialler_goes_out_to_the_customer() {
             other.iter().for_each(|leg| site.scene.cancel(*leg));
         });
     }
+}
+
+/// A provider with a private address reaches the site through a border controller. The border controller passes the call
+/// on to a contact centre with a public address.
+#[test]
+fn a_call_of_a_private_provider_to_a_public_host_is_inbound() {
+    let mut site = Site::new(SiteKind::BorderController);
+    let provider = ScenePhone { sip: Endpoint::v4([10, 200, 0, 1], 5060), ..ScenePhone::new("", 1) };
+    let centre = ScenePhone { sip: Endpoint::v4([198, 51, 100, 7], 5060), ..ScenePhone::new("", 4) };
+    let (border, inner) = (site.border[0].clone(), site.border[1].clone());
+    for second in [&border, &inner] {
+        let legs = [
+            site.dialog(&[&provider, &border], [OUTSIDE, DID], [1, 4]),
+            site.dialog(&[second, &centre], [OUTSIDE, DID], [1, 4]),
+        ]
+        .concat();
+        site.invite(&legs);
+        site.answer(&legs);
+        site.talk(&legs, 1);
+        site.scene.wait(60_000);
+    }
+    let played = play(&site.scene);
+    let found: Vec<_> = played.calls.iter().map(|call| facts(&call.record)).collect();
+    assert_eq!(found, [(CallDirection::Inbound, [Some(OUTSIDE), Some(DID), None], CallOutcome::Answered); 2]);
+}
+
+#[test]
+fn a_proxy_in_the_middle_shows_no_direction() {
+    for (is_known, want) in [(false, CallDirection::Unknown), (true, CallDirection::Outbound)] {
+        let mut site = Site::new(SiteKind::Proxy);
+        site.provider.sip = Endpoint::v4([10, 200, 0, 1], 5060);
+        if is_known {
+            site.rings_in_vain();
+        }
+        let outbound = site.outbound([DID, MOBILE], [5, 4]);
+        site.invite(&outbound);
+        site.answer(&outbound);
+        site.talk(&outbound, 5);
+        let played = play(&site.scene);
+        let record = &played.calls.last().expect("a call").record;
+        assert_eq!(record.direction, want, "PBX known: {is_known}");
+    }
+}
+
+#[test]
+fn the_voice_menu_behind_a_proxy_is_nobody_after_a_restart_either() {
+    let mut site = Site::new(SiteKind::Proxy);
+    site.rings_in_vain();
+    let inbound = site.inbound([1, 5]);
+    site.invite(&inbound);
+    site.answer(&inbound);
+    site.talk(&inbound, 1);
+    let restarts = site.talks[0] + 2_000;
+    for played in [play(&site.scene), play_restarted(&site.scene.packets(), restarts)] {
+        let record = &played.calls.last().expect("a call").record;
+        assert_eq!((record.direction, record.operator_answered_at), (CallDirection::Inbound, None));
+    }
+}
+
+/// 200 consults 201 and transfers the call to an outside party, which then talks in place of 200.
+#[test]
+fn the_party_of_a_transfer_takes_the_place_of_the_caller() {
+    let mut site = Site::new(SiteKind::OneAddress);
+    let (e200, e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+    let (own, rung) = (site.calls(&e200, "201", [2, 3]), site.rings(&e201, "200", [2, 3]));
+    let consultation = [own.clone(), rung.clone()].concat();
+    site.invite(&consultation);
+    site.scene.wait(1_000);
+    site.answer(&consultation);
+    site.scene.wait(1_000);
+    let replaced = site.scene.get(own[0]).clone();
+    let dialog = format!("{};from-tag={};to-tag={}", replaced.call_id, replaced.tags[0], replaced.tags[1]);
+    let taking = site.inbound([1, 3]);
+    taking.iter().for_each(|leg| site.scene.at(*leg).headers.push(format!("Replaces: {dialog}")));
+    site.invite(&taking);
+    site.answer(&taking);
+    site.scene.bye(own[0], Side::Callee);
+    site.talk(&[taking, rung].concat(), 1);
+    let played = play(&site.scene);
+    let call = played.only();
+    assert_eq!((call.record.direction, call.record.internal.as_deref()), (CallDirection::Internal, Some("201")));
+    assert_eq!(shares(call, [1, 3], site.talks), [1.0, 1.0]);
+}
+
+#[test]
+fn an_outside_number_that_picks_a_call_up_is_no_extension() {
+    let faults = KINDS.iter().filter_map(|kind| {
+        let mut site = Site::new(*kind);
+        site.picked_up(|site, _, _| site.calls(&ScenePhone::new(MOBILE, 3), "*8200", [3, 1]));
+        let played = play(&site.scene);
+        let record = &played.calls[0].record;
+        let is_right = (record.internal.as_deref(), record.outcome) == (None, CallOutcome::Answered);
+        (!is_right).then(|| format!("{kind:?}: {:?}", facts(record)))
+    });
+    let faults: Vec<String> = faults.collect();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
