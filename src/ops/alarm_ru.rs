@@ -440,6 +440,7 @@ mod tests {
     /// a sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
+            "another update of the schema",
             "cannot start the",
             "cannot be saved",
             "cannot be marked",
