@@ -61,7 +61,7 @@ pub(crate) struct StreamEnds {
     pub(crate) to: [Endpoint; 2],
 }
 
-/// Which packets of a stream are compared as its voice: their payload type, and the name of their encoding.
+/// The packets of a stream that are compared as its voice: packets with one payload type, i.e. one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedVoice<'a> {
     /// Payload type of the packets with the voice.
@@ -70,7 +70,7 @@ pub(crate) struct WatchedVoice<'a> {
     pub(crate) encoding: &'a str,
 }
 
-/// A leg of a relay.
+/// A leg to which or from which a machine relays sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RelayLeg {
     /// Id of the leg.
@@ -83,9 +83,10 @@ pub(crate) struct RelayLeg {
 /// A proven relay: a machine receives the sound on the leg `cause` and sends it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound. Its side is the party that sent the sound to the machine.
+    /// Leg on which the machine received the sound. The side in this value is the party that sent the sound to the
+    /// machine.
     pub(crate) cause: RelayLeg,
-    /// Leg on which the machine sent the sound on. Its side is the side of the machine.
+    /// Leg on which the machine sent the sound on. The side in this value is the machine's end of the leg.
     pub(crate) effect: RelayLeg,
     /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
@@ -96,9 +97,10 @@ pub(crate) struct ProvenRelay {
 /// Result of the comparison of one packet.
 #[derive(Debug, Default)]
 pub(crate) struct ContentFindings {
-    /// Relays that are proven now, or proven better than before.
+    /// Relays that this packet has proven, or for which it has given stronger evidence.
     pub(crate) relays: Vec<ProvenRelay>,
-    /// Whether the number of compared blocks of the packet's leg has passed a multiple of [`STORED_STEP`].
+    /// Whether the number of compared blocks of this leg must be stored in the spool again, because it has passed a
+    /// multiple of [`STORED_STEP`].
     pub(crate) is_count_due: bool,
 }
 
@@ -127,7 +129,7 @@ struct BlockSeen {
     /// Number of the last but one comparison that found this block. If only one comparison found the block, `before`
     /// equals `last`. 0 if the entry is empty.
     before: u32,
-    /// Number of the last comparison that found this block, or [`VOID`] if the block cannot prove a relay.
+    /// Number of the last comparison that found this block. It is [`VOID`] if the block cannot prove a relay.
     last: u32,
 }
 
@@ -135,8 +137,8 @@ struct BlockSeen {
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes of the newest compared blocks of the stream. If a block is among them, it repeats and cannot prove a
-    /// relay.
+    /// Hashes of the newest compared blocks of the stream. A new block that equals one of them is a repetition and
+    /// cannot prove a relay.
     recent: [u32; RECENT_BLOCKS],
     /// Number of blocks compared so far, at most [`WATCH_BUDGET`].
     spent: u16,
@@ -161,10 +163,10 @@ struct RelayCounts {
     /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
     /// machine.
     is_linked: [bool; 2],
-    /// For each leg, the side at which the relaying machine is; `None` before the first equal block.
+    /// For each of the two legs, the side at which the relaying machine is; `None` before the first equal block.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
-    /// Strength of the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
+    /// Strength of the evidence for the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
     reported: u8,
 }
 
@@ -255,8 +257,8 @@ impl ContentIndex {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
 
-    /// Returns the numbers of a leg's compared blocks to be stored in the spool: zeros if another leg has some of these
-    /// blocks. The equal blocks are not stored, so that a later process would miss them.
+    /// Returns for each side of a leg the number of compared blocks of voice that the spool must store. Both are 0 if
+    /// another leg has an equal block, because the spool does not store which blocks were equal.
     pub(crate) fn unmatched_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).filter(|leg| leg.partners.is_empty()).map_or([0; 2], |leg| leg.voice_blocks)
     }
@@ -266,13 +268,14 @@ impl ContentIndex {
         self.legs.entry(leg).or_default().voice_blocks = blocks;
     }
 
-    /// Returns the number of streams that are being compared, and the number of pairs of legs with equal blocks.
+    /// Returns the number of streams that are being compared, and the number of pairs of legs with equal blocks of
+    /// voice.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.watches.len(), self.pairs.len())
     }
 
-    /// Counts the blocks that an earlier process probably compared before it ended. `elapsed` is the time since that
-    /// process began the comparison.
+    /// Counts the blocks of voice that an earlier process probably compared before it ended. `elapsed` is the time
+    /// since that process began the comparison.
     pub(crate) fn count_elapsed(&mut self, watch: StreamWatch, elapsed: Duration) {
         if let Some(watch) = self.watches.get_mut(&watch.id.get()) {
             let spent = elapsed.as_millis() * u128::from(WATCH_BUDGET) / USUAL_WATCH.as_millis();
@@ -317,8 +320,8 @@ impl ContentIndex {
         let state = |id: u32| self.watches.get(&id).map(|watch| watch.ends);
         let ends = (state(before), state(last), state(id));
         let is_chain = is_chain(ends.0, ends.1, ends.2);
-        // A block that recurs in its own stream proves no relay. Neither does a block of three streams, unless machines
-        // relayed it from the first to the second, and from the second to the third.
+        // A block that recurs in its own stream proves no relay. Neither does a block that occurs in three streams,
+        // unless machines relayed it from the first stream to the second and third in turn.
         if last == VOID || recurs || before == id || last == id || (last != before && !is_chain) {
             entry.last = VOID;
             if last != VOID
@@ -346,8 +349,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block that two streams have in common. Returns the relay between the streams if this block proves it,
-    /// or makes its evidence stronger.
+    /// Counts a block of voice that occurred in two streams. Returns the relay between the streams if this block proves
+    /// it, or makes its evidence stronger.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -380,10 +383,10 @@ impl ContentIndex {
         })
     }
 
-    /// Returns the stream that arrives at the machine, then the stream that leaves it.
+    /// Returns the stream that arrives at the relaying machine, then the stream that leaves it.
     ///
-    /// Earlier equal blocks decide the order of the two, because two interfaces of the mirror port may show packets in
-    /// the wrong order.
+    /// Earlier equal blocks decide the order of the two streams, because two interfaces of the mirror port may show
+    /// packets in the wrong order.
     fn oriented_as_before(&self, a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
         let (cause, effect) = oriented(a, b)?;
         let known = self.pairs.get(&pair_key(a.leg, b.leg)).and_then(|counts| counts.machine_sides);
@@ -444,8 +447,8 @@ fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns the stream that arrives at the machine, then the stream that leaves it. Returns `None` if both have the same
-/// sender, receiver or leg. Then no machine passes the sound of one stream on as the other stream.
+/// Returns first the stream that arrives at a relaying machine, then the stream that leaves it. Returns `None` if both
+/// have the same sender, receiver or leg, because then no machine passes one stream on as the other.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
@@ -463,8 +466,8 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
     (a.min(b), a.max(b))
 }
 
-/// Returns whether a block in three streams was passed on twice in a row: from `before` to `last`, then from `last` to
-/// `own`.
+/// Returns whether machines passed a block of voice on twice in a row: from the stream `before` to `last`, then from
+/// `last` to `own`.
 ///
 /// This is certain if the receiver of `last` sent `own`. It is assumed if the sender of `own` neither received `before`
 /// nor sent `last`: this sender may be another address of the receiver of `last`. Otherwise one machine sent the block
@@ -500,44 +503,47 @@ fn is_selected(block: &[u8]) -> bool {
 /// Number of rows in the table of blocks of voice. A row has places for four blocks, and the table takes 1 MiB. While
 /// 1,000 calls are compared, about 15,000 of the 65,536 places are used.
 const BUCKETS: usize = 16_384;
-/// Value that marks a block that cannot prove a relay. It stands in place of the number of a comparison.
+/// Value that marks a block of voice that cannot prove a relay. It stands in place of the number of a comparison.
 const VOID: u32 = u32::MAX;
-/// Number of compared blocks of one side after which their number is stored in the spool again.
+/// Number of further compared blocks of voice of one side after which the new total is stored in the spool.
 const STORED_STEP: u32 = 8;
-/// Greatest number of compared blocks of one side that is stored in the spool. More blocks show nothing new.
+/// Greatest number of compared blocks of voice of one side that is stored in the spool. A greater number shows nothing
+/// new.
 const MAX_STORED_BLOCKS: u32 = 96;
-/// Number of blocks after which a comparison is over: about four seconds of voice.
+/// Number of compared blocks of voice after which a comparison is over. They come from about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
 /// Usual duration of a comparison if the voice makes no pause. One in eight of 100 blocks a second is compared, so 48
 /// blocks take this time.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of the newest blocks of a stream with which a new block is compared to find a repetition.
+/// Number of the newest blocks of a stream that are kept. A new block that equals one of them is a repetition and
+/// proves nothing.
 const RECENT_BLOCKS: usize = 32;
 /// Maximum time in which a machine passes a packet on, milliseconds. Machines that do not transcode are faster.
 const RELAY_WINDOW_MS: u32 = 200;
-/// Time for which a block is stored, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
+/// Time for which a block of voice is stored, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
 /// interfaces.
 const KEPT_MS: u32 = 300;
-/// Maximum difference between the delays of equal blocks, ms. A machine delays all packets about equally.
+/// Maximum difference between the delays of the equal blocks of two legs, ms. A machine delays all packets about
+/// equally.
 const STEADY_DELAY_MS: u32 = 100;
-/// Minimum number of equal blocks that prove a relay, in both directions together.
+/// Minimum number of equal blocks of voice that prove a relay, counted in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of equal blocks in each direction for the proof of a relay, because a machine between two legs relays
-/// both directions.
+/// Minimum number of equal blocks in each direction for the proof of a relay. A machine between two legs relays both
+/// directions.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Time in which equal blocks with two other legs compete. If a leg has equal blocks with both within this time,
-/// neither relay is proven.
+/// Time within which equal blocks of voice contradict each other. If a leg has equal blocks with two other legs within
+/// this time, none of them proves a relay.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of other legs with equal blocks that are stored for one leg.
+/// Maximum number of other legs for which the equal blocks of one leg are counted.
 const MAX_PARTNERS: usize = 4;
 /// Maximum number of streams that are compared at the same time: four streams of each of 16,000 calls that begin within
 /// four seconds.
 const MAX_WATCHES: usize = 65_536;
 /// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;
-/// Seed of the hashes. It is constant, so that every run finds the same relays.
+/// Seed of the hashes of blocks. It is constant, so that every run of the program finds the same relays.
 const HASH_SEED: u64 = 5;
 /// Odd factor that mixes the first bytes of a block (2^64 divided by the golden ratio). The upper bits of the product
 /// decide whether the block is selected.

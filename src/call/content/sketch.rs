@@ -38,7 +38,7 @@ pub(crate) struct VoiceSketch {
     sides: [Vec<SketchedBlock>; 2],
 }
 
-/// A block of a voice in a sketch.
+/// A short block of a voice's payload that belongs to a sketch.
 #[derive(Clone, Copy, Debug)]
 struct SketchedBlock {
     hash: u32,
@@ -90,8 +90,8 @@ fn block_hash(block: &[u8]) -> u32 {
 /// Maximum number of voice prints of one side. Three common prints prove that two voices are the same. So five may be
 /// missing because one recorder heard less.
 const MAX_PRINTS: usize = 8;
-/// Maximum number of blocks of one voice in a sketch. A block that occurs again gives no voice print. So up to half of
-/// the blocks may occur again before a print is missing.
+/// Maximum number of blocks of one voice in a sketch. A block that occurs twice gives no voice print. So up to half of
+/// the blocks may occur twice before a print is missing.
 const MAX_BLOCKS: usize = 16;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -138,7 +138,8 @@ mod tests {
         let same = sketch((0..3_000).rev().map(|n| (n, speech(1, n))));
         assert_eq!(same, whole, "whatever the order");
         assert_eq!(common(&whole, &sketch((0..3_000).map(|n| (n, speech(2, n))))), 0);
-        // The packets of 30 ms contain the same blocks of 10 ms as the packets of 20 ms.
+        // The packets of 30 ms contain the same blocks of 10 ms as the packets of 20 ms. So nearly all voice prints are
+        // the same.
         let bytes: Vec<u8> = (0..3_000).flat_map(|n| speech(1, n)).collect();
         let longer = sketch(bytes.chunks(240).zip(0..).map(|(payload, n)| (n * 3 / 2, payload.to_vec())));
         assert!(common(&whole, &longer) >= MAX_PRINTS - 1, "{whole:?} {longer:?}");

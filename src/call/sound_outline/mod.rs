@@ -5,6 +5,8 @@
 //! are compared by them. The pitch is given by the number of zero crossings. Only G.711 is measured. For other codecs
 //! an outline shows when packets came.
 //!
+//! A *point* of an outline is one tenth of a second.
+//!
 //! Invariants:
 //! - The sound of a leg is measured only for some seconds ([`SoundOutline::listen`]), if it is doubtful whether the leg
 //!   carries the sound of its call. After the end of another leg it is measured in another outline (module [`rest`]).
@@ -41,7 +43,7 @@ pub(crate) enum SoundLikeness {
     Different,
     /// The first sound was heard for seconds in which the second leg sent nothing.
     Missing,
-    /// The only comparison that was possible found the same sound. It is too short to prove this.
+    /// One comparison was possible, and it found the same sound. One comparison is too short to prove this.
     Similar,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
@@ -92,7 +94,8 @@ impl SoundOutline {
         at < self.until
     }
 
-    /// Adds a packet of a side. `values` are the linear values of its code words; `None` if they are unknown.
+    /// Measures a packet of a side and adds the result to the outline. `values` are the linear values of the packet's
+    /// code words; `None` if they are unknown.
     pub(crate) fn add(&mut self, side: Side, at: Timestamp, payload: &[u8], values: Option<&[i16; 256]>) {
         let tenth = at.as_nanos().div_euclid(TENTH_NS);
         let sum = self.sums[side.channel()];
@@ -106,7 +109,7 @@ impl SoundOutline {
         self.sums[side.channel()].add(payload, values);
     }
 
-    /// Ends the current tenth of a second of a side: adds its sound to the points.
+    /// Ends the current tenth of a second of a side: adds its loudness and pitch to the outline.
     fn close_sum(&mut self, side: Side) {
         let sum = self.sums[side.channel()];
         let Some(sound) = sum.sound() else { return };
@@ -132,7 +135,8 @@ impl SoundOutline {
     /// Compares the sound of one side with the sound of a side of another leg.
     pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
         match self.count_windows((side, LEAST_POINTS), other, other_side) {
-            // By chance, one window of two different speeches may look alike. So two windows must match.
+            // By chance, one window of two different speeches may look alike. So two windows must match before the
+            // speeches count as equal.
             (2.., _) => SoundLikeness::Same,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
             _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Missing,
@@ -143,7 +147,7 @@ impl SoundOutline {
     }
 
     /// Returns the number of windows that match the other sound, and the number of windows that were compared. A window
-    /// is compared if both legs were measured at `least` points of it.
+    /// is compared if both legs were measured in at least `least` of its tenths of a second.
     fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> (usize, usize) {
         let windows = self.points.windows(WINDOW.min(self.points.len()).max(1)).step_by(WINDOW / 2);
         let (mut same, mut all) = (0, 0);
@@ -153,8 +157,8 @@ impl SoundOutline {
         (same, all)
     }
 
-    /// Returns whether a side of another leg sent almost nothing during seconds in which this side was loud. Only the
-    /// time between the first and the last point of the other leg is compared.
+    /// Returns whether a side of another leg sent almost no packets during seconds in which this side was loud. Only
+    /// the time from the first to the last measurement of the other leg is compared.
     fn is_missing_in(&self, side: Side, other: &Self, other_side: Side) -> bool {
         let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
         let heard = self.points.iter().filter(|point| {
@@ -211,7 +215,7 @@ impl SideSound {
 }
 
 /// Returns whether a window of one sound is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
-/// there is too little sound, or if fewer than `least` points were measured on both legs.
+/// there is too little sound. Also returns `None` if fewer than `least` tenths of a second were measured on both legs.
 fn is_same_window(
     (window, least): (&[OutlinePoint], usize),
     side: Side,
@@ -239,8 +243,8 @@ fn is_same_window(
     (!results.is_empty()).then(|| results.contains(&true))
 }
 
-/// Returns whether two sounds are the same, given the loudness and the zero crossings of both in each tenth of a
-/// second. Returns `None` if there is too little sound.
+/// Returns whether two sounds are the same. Each item of `points` is a tenth of a second, with loudness and zero
+/// crossings of both sounds. Returns `None` if there is too little sound.
 fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     let is_loud = |[[a, _], [b, _]]: &&[[f64; 2]; 2]| a.max(*b) >= f64::from(LOUD_DB);
     if points.iter().filter(is_loud).count() < LEAST_LOUD {
@@ -270,31 +274,34 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 const TENTH_NS: i64 = 100_000_000;
 /// Time for which the sound of a leg is measured after an answer. In this time, both parties usually speak.
 const LISTEN_TIME: Duration = Duration::from_secs(20);
-/// Maximum number of points (tenths of a second) of an outline: [`LISTEN_TIME`] after each of four answers in one call.
-/// A further point replaces the oldest.
+/// Maximum number of tenths of a second in an outline: [`LISTEN_TIME`] after each of four answers in one call. If an
+/// outline is full, a new measurement replaces the oldest.
 const MAX_POINTS: usize = 800;
-/// Number of points of a window, i.e. of one comparison: 4 s of speech have enough pauses and syllables.
+/// Number of tenths of a second in a window, i.e. in one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
-/// Minimum number of points (tenths of a second) of a window at which both legs were measured.
+/// Minimum number of tenths of a second in a window at which both legs were measured.
 const LEAST_POINTS: usize = 32;
-/// Minimum number of such points if no window has [`LEAST_POINTS`], e.g. because the talk was short: two seconds.
+/// Minimum number of tenths of a second at which both legs were measured, if no window reaches [`LEAST_POINTS`]. It
+/// allows a short talk of two seconds.
 const LEAST_SHORT_POINTS: usize = 20;
-/// Minimum number of loud points in a window.
+/// Minimum number of loud tenths of a second in a window.
 const LEAST_LOUD: usize = 10;
-/// Minimum number of windows that differ before two sounds count as different: 6 s.
+/// Minimum number of windows in which two sounds differ before they count as different. Windows overlap by half, so two
+/// windows span 6 s.
 const LEAST_WINDOWS: usize = 2;
-/// A side counts as missing in the other leg if that leg sent packets at no more than a tenth of the side's loud
-/// points. This is the divisor.
+/// Divisor that decides whether a side counts as missing in the other leg. It is missing if the other leg sent packets
+/// in at most a tenth of the side's loud time.
 const MISSING_SHARE: usize = 10;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;
-/// Minimum mean amplitude of a point, dB above 1 of 32,768. Quieter sound gets this value, because its differences are
-/// not audible. The value is 60 dB below full scale.
+/// Minimum mean amplitude of a tenth of a second, dB above 1 of 32,768. Quieter sound gets this value, because its
+/// differences are not audible. The value is 60 dB below full scale.
 const LEAST_DB: u8 = 30;
-/// Minimum mean amplitude of a loud point, dB above 1 of 32,768. Line noise is quieter. The value is 48 dB below full
-/// scale.
+/// Minimum mean amplitude of a loud tenth of a second, dB above 1 of 32,768. Line noise is quieter. The value is 48 dB
+/// below full scale.
 const LOUD_DB: u8 = 42;
-/// Minimum standard deviation of the loudness within a window, dB. A steadier loudness cannot be compared.
+/// Minimum standard deviation of the loudness within a window of four seconds, dB. A steadier loudness cannot be
+/// compared.
 const VARIED_DB: f64 = 2.0;
 /// Maximum standard deviation of the loudness of a steady sound, dB.
 const STEADY_DB: f64 = 4.0;

@@ -5,7 +5,7 @@ use crate::call::record::Side;
 use crate::call::sound_outline::{LEAST_DB, SideSound, SoundOutline, TENTH_NS};
 
 impl SoundOutline {
-    /// Returns the points that are not stored yet, if there are enough of them.
+    /// Returns the measurements that are not stored in the spool yet, if there are enough of them for one piece.
     pub(crate) fn take_due_piece(&mut self) -> Option<OutlinePiece> {
         // The newest tenth of a second is left out, because packets of the other side may still add to it.
         let newest = self.points.last()?.tenth;
@@ -13,14 +13,15 @@ impl SoundOutline {
         if is_due { self.take_piece_before(newest) } else { None }
     }
 
-    /// Returns points that are not stored yet, including the unfinished tenth of a second. At the end of the leg, this
-    /// function must be repeated until it returns `None`.
+    /// Returns measurements that are not stored in the spool yet, including the unfinished tenth of a second. At the
+    /// end of the leg, this function must be called until it returns `None`.
     pub(crate) fn take_last_piece(&mut self) -> Option<OutlinePiece> {
         [Side::Caller, Side::Callee].into_iter().for_each(|side| self.close_sum(side));
         self.take_piece_before(i64::MAX)
     }
 
-    /// Adds the points of a stored piece. Ignores times that no capture can have, because a spool may be damaged.
+    /// Adds the measurements of a stored piece to the outline. Ignores times that no capture can have, because a spool
+    /// may be damaged.
     pub(crate) fn restore(&mut self, piece: &OutlinePiece) {
         if piece.tenth.unsigned_abs() > MAX_TENTH {
             return;
@@ -35,7 +36,8 @@ impl SoundOutline {
         }
     }
 
-    /// Returns the times of the points before `end` that are not in the spool yet, newest first, in tenths of a second.
+    /// Returns the times of the measurements before `end` that are not in the spool yet, newest first, in tenths of a
+    /// second.
     fn unstored_before(&self, end: i64) -> impl Iterator<Item = i64> + '_ {
         let newest_first = self.points.iter().rev().map(|point| point.tenth);
         newest_first.take_while(|tenth| Some(*tenth) > self.stored).filter(move |tenth| *tenth < end)
@@ -72,8 +74,8 @@ impl SideSound {
     }
 }
 
-/// Number of points in a usual piece: two seconds. If the recorder is killed, at most two seconds of an outline are
-/// lost.
+/// Number of tenths of a second in a usual piece of an outline: two seconds. If the recorder is killed, at most two
+/// seconds of an outline are lost.
 const PIECE: usize = 20;
 /// Maximum length of a piece, tenths of a second.
 const MAX_PIECE: usize = 64;
@@ -81,7 +83,7 @@ const MAX_PIECE: usize = 64;
 const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;
 /// Number of hexadecimal digits by which a piece describes one side in a tenth of a second.
 const DIGITS: usize = 4;
-/// Entry of a tenth of a second without packets.
+/// Entry in a piece of an outline for a tenth of a second without packets.
 const NOTHING: u16 = 0;
-/// Entry of a tenth of a second in which packets arrived, but their sound was not measured.
+/// Entry in a piece of an outline for a tenth of a second in which packets arrived, but their sound was not measured.
 const UNMEASURED: u16 = 1;

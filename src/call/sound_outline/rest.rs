@@ -6,7 +6,7 @@ use crate::call::record::Side;
 use crate::call::sound_outline::{LOUD_DB, SideSound, SoundOutline, TENTH_NS};
 use crate::time::Timestamp;
 
-/// Sound of a leg from a moment on.
+/// The kind of sound that both sides of a leg send from a given moment on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestOfSound {
     /// Somebody may talk, or the sound was not measured.
@@ -18,8 +18,8 @@ pub(crate) enum RestOfSound {
 }
 
 impl SoundOutline {
-    /// Returns the sound from `at` to the leg's last packet at `last`. The first fraction of a second may have the last
-    /// words before it, and is left out.
+    /// Returns the kind of sound from `at` to the leg's last packet at `last`. The first fraction of a second is left
+    /// out, because it may contain the last words of the call.
     pub(crate) fn rest_between(&self, at: Timestamp, last: Timestamp) -> RestOfSound {
         let first = (at + LAST_WORDS).as_nanos().div_euclid(TENTH_NS) + 1;
         let last = last.as_nanos().div_euclid(TENTH_NS);
@@ -29,15 +29,15 @@ impl SoundOutline {
         let [caller, callee] = [Side::Caller, Side::Callee].map(|side| SideRest::of(self, side, [first, last]));
         match (caller, callee) {
             (SideRest::Silence, SideRest::Silence) => RestOfSound::Silence,
-            // Two tones are no busy tone that a PBX plays to a telephone.
+            // A PBX plays a busy tone to one telephone only. So if both sides send a tone, it is no busy tone.
             (SideRest::Tone, SideRest::Tone) => RestOfSound::Speech,
             (SideRest::Tone, _) | (_, SideRest::Tone) => RestOfSound::Tone,
             _ => RestOfSound::Speech,
         }
     }
 
-    /// Returns whether the outline has points from `first` to `last` without a long pause. Nobody knows the sound of a
-    /// time without points.
+    /// Returns whether the outline has measurements from `first` to `last` without a long pause. Nobody knows the sound
+    /// of a time without measurements.
     fn is_whole(&self, first: i64, last: i64) -> bool {
         let measured = self.points.iter().map(|point| point.tenth).filter(|tenth| *tenth >= first);
         let mut known = first;
@@ -49,7 +49,7 @@ impl SoundOutline {
     }
 }
 
-/// Sound of one side from a moment on.
+/// The kind of sound that one side of a leg sends from a given moment on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SideRest {
     Sound,
@@ -86,11 +86,11 @@ struct LoudTenth {
     crossings: f64,
 }
 
-/// Returns whether sounds are a busy or reorder tone (ITU-T E.180): one pitch at one level, switched on and off in time.
-/// A ringback tone has longer pauses. It is none of these tones, because somebody may answer.
+/// Returns whether sounds are a busy or reorder tone (ITU-T E.180): one pitch at one level, switched on and off in
+/// time. A ringback tone has longer pauses. It does not count, because somebody may still answer.
 ///
-/// The tone may be on for a part of a tenth of a second only. Then its mean amplitude and its zero crossings are smaller
-/// by the same factor.
+/// The tone may be on for a part of a tenth of a second only. Then its mean amplitude and its zero crossings are
+/// smaller by the same factor.
 fn is_signal_tone(loud: &[LoudTenth]) -> bool {
     let level = loud.iter().map(|point| point.db).fold(0.0, f64::max);
     let full: Vec<&LoudTenth> = loud.iter().filter(|point| point.db >= level - FULL_DB).collect();
@@ -100,7 +100,7 @@ fn is_signal_tone(loud: &[LoudTenth]) -> bool {
         (point.crossings - expected).abs() <= PITCH_STEP + PITCH_TOLERANCE * expected
     };
     let runs: Vec<&[LoudTenth]> = loud.chunk_by(|a, b| b.tenth == a.tenth + 1).collect();
-    // The first and the last run may be cut off.
+    // The first and the last beep may be cut off, so they may be shorter than the other beeps.
     let whole = runs.get(1..runs.len().saturating_sub(1)).unwrap_or_default();
     let longest = runs.iter().map(|run| run.len()).max().unwrap_or_default();
     let is_in_time = longest <= LONGEST_BEEP && whole.iter().all(|run| run.len() + 1 >= longest);
@@ -115,23 +115,24 @@ fn is_signal_tone(loud: &[LoudTenth]) -> bool {
 
 /// Time after the end of a call within which the last words are still heard.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// Maximum time without a point within the measured rest of a sound, tenths of a second.
+/// Longest time without a measurement that is allowed within the sound that is judged, tenths of a second.
 const LONGEST_HOLE: i64 = 5;
 /// Maximum length of the pause between two beeps, tenths of a second. The pauses of a busy tone last 0.1 to 0.75 s, and
 /// one pause of each ringback tone lasts 2 s or longer.
 const LONGEST_PAUSE: i64 = 8;
-/// Maximum difference of the level of a tone from its greatest level, dB, while the tone is on for a whole tenth of a
-/// second. The two frequencies of a tone interfere.
+/// Maximum difference between the level of a tone and its greatest level, dB, in a tenth of a second that the tone
+/// fills. The level varies, because the two frequencies of a tone interfere.
 const FULL_DB: f64 = 3.0;
-/// Minimum number of tenths of a second in which a tone is on all the time.
+/// Minimum number of tenths of a second that a tone must fill completely to count as a busy or reorder tone.
 const LEAST_FULL: usize = 4;
 /// Zero crossings of 255 samples of a signal tone at 8 kHz: 350 to 650 Hz.
 const TONE_PITCH: std::ops::RangeInclusive<f64> = 22.0..=42.0;
-/// Difference of zero crossings that comes from the length of a measured block.
+/// Tolerance for the number of zero crossings of a tone in 255 samples. A block of samples rarely contains a whole
+/// number of periods.
 const PITCH_STEP: f64 = 3.0;
-/// Maximum further difference of the zero crossings of a tone, as a part of the expected number.
+/// Further tolerance for the number of zero crossings of a tone, added to [`PITCH_STEP`]: 15 % of the expected number.
 const PITCH_TOLERANCE: f64 = 0.15;
-/// Minimum number of beeps of a tone.
+/// Minimum number of beeps from which a sound counts as a busy or reorder tone.
 const LEAST_BEEPS: usize = 2;
 /// Maximum length of a beep, in tenths of a second. The beeps of a busy tone last 0.1 to 0.66 s.
 const LONGEST_BEEP: usize = 8;

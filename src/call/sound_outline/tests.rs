@@ -65,7 +65,7 @@ fn speech_with_other_bytes_is_recognised_at_each_delay_of_a_pbx() {
 fn two_speeches_differ() {
     let found = (0..50).map(|seed| likeness(&speech(seed, 0), &speech(seed + 1_000, 0), 20));
     let same = found.filter(|found| *found != SoundLikeness::Different).count();
-    // By chance, one pair in fifty may look alike for four seconds.
+    // By chance, one of fifty pairs of different speeches may look alike for four seconds.
     assert!(same <= 1, "{same} of 50 pairs look the same");
 }
 
@@ -77,13 +77,14 @@ fn tones_are_compared_by_their_pitch() {
 
 #[test]
 fn four_seconds_that_look_alike_are_no_proof() {
-    // Four seconds are one window. After them, each leg carries another speech.
+    // Four seconds are the length of one compared window. After them, the two legs carry different speeches.
     let legs = |seed: u64, noise: u64, later: u64| -> Vec<Vec<u8>> {
         speech(seed, noise).into_iter().take(200).chain(speech(seed + later, 0)).collect()
     };
     let found = (0..20).map(|seed| likeness(&legs(seed, 0, 1_000), &legs(seed, 9, 2_000), 0));
     let same = found.filter(|found| *found == SoundLikeness::Same).count();
-    // By chance, a second window may look alike.
+    // By chance, a second window of two different speeches may look alike. So up to two of the twenty pairs may count
+    // as the same.
     assert!(same <= 2, "{same} of 20 pairs look the same");
 }
 
@@ -119,7 +120,7 @@ fn an_outline_stays_within_its_bounds() {
         add(&mut outline, Side::Caller, 1_000_000 + round * 60_000, tone(4, 30));
     }
     assert!(outline.points.len() <= MAX_POINTS);
-    // The newest seconds are kept.
+    // If an outline is full, new seconds replace the oldest seconds.
     add(&mut outline, Side::Caller, 9_000_000, speech(1, 0));
     let newest = outline_of(Side::Caller, 9_000_000, speech(1, 9));
     assert_eq!(newest.compare(Side::Caller, &outline, Side::Caller), SoundLikeness::Same);
@@ -189,7 +190,7 @@ fn beeps(on: usize, off: usize, periods: usize) -> Vec<Vec<u8>> {
 #[test]
 fn only_a_whole_busy_tone_is_a_tone() {
     let end_ms = 1_000_000;
-    // Each part of the rest begins so many ms after the end.
+    // Each item of `parts` is the time from the end of the call to a sound, in ms, and the packets of this sound.
     let rest = |parts: &[(i64, Vec<Vec<u8>>)], last_ms: i64| {
         let mut outline = SoundOutline::default();
         for (from_ms, packets) in parts {
