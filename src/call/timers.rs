@@ -18,9 +18,10 @@ pub(crate) enum EngineTimer {
     Leg(LegKey),
     /// End the time in which the legs of a call are correlated, and announce the call.
     Settle(CallKey),
-    /// Handle the legs that are still open some time after the end of a call's first leg and anchor leg.
+    /// Handle the other legs of a call some time after the end of its first leg and its anchor leg, which supplies the
+    /// recorded sound.
     Partners(CallKey),
-    /// Announce a call that waited for content evidence.
+    /// Announce a call that waited because equal media content could join it to another call.
     Commit(CallKey),
     /// Check whether a further segment of a recording is complete.
     Segment(CallKey),

@@ -182,8 +182,8 @@ impl Engine {
         leg.media.sketch_payload(side, voice, packet.payload, at);
     }
 
-    /// Compares a voice packet with the packets of other streams. If equal bytes now prove a relay, carries out the
-    /// commands that follow.
+    /// Compares a voice packet with the packets of other streams. If equal bytes now prove that a machine relays the
+    /// voice, carries out the commands that follow.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,
@@ -209,15 +209,15 @@ impl Engine {
         }
     }
 
-    /// Writes the number of a leg's compared blocks to the spool of the leg, if no other leg has such a block. A later
-    /// process may have to know that the voice was compared.
+    /// Writes to the spool of a leg how many blocks of its voices were compared, or 0 if another leg has an equal
+    /// block. A later process may have to know that the voice was compared.
     fn store_voice_blocks(&self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open()) else { return };
         let [caller, callee] = self.kept.content.index.unmatched_blocks(leg.id);
         sink.decide(leg.id, at, &Decision::VoiceBlocks { caller, callee });
     }
 
-    /// Restores the number of a leg's compared blocks from its spool.
+    /// Restores from the spool of a leg how many blocks of its voices were compared with other legs.
     pub(super) fn restore_voice_blocks(&mut self, slot: LegKey, blocks: [u32; 2]) {
         match self.table.leg_mut(slot) {
             Some(leg) if leg.is_closed() => leg.media.note_voice_blocks(blocks),
@@ -239,8 +239,8 @@ impl Engine {
     }
 
     /// Restarts comparisons of voices at fixed intervals, so that a match is found even if the first comparison found
-    /// none. The voices are those of legs that are alone in their calls, and of calls with a leg that only numbers
-    /// joined.
+    /// none. It compares legs that are alone in their calls, and all legs of a call if numbers alone joined one of
+    /// them.
     pub(super) fn handle_listen_timer(&mut self) {
         if self.clock.now < self.kept.content.listen_at {
             return;

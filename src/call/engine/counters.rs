@@ -47,7 +47,7 @@ pub struct EngineCounters {
     /// Number of RTP packets that were refused, because each would have begun a stream and the table of streams was
     /// full.
     pub rtp_refused: u64,
-    /// Number of datagrams that have an RTP version but an invalid header.
+    /// Number of datagrams that begin with the version bits of RTP and have an otherwise invalid header.
     pub rtp_broken: u64,
     /// Number of legs that were created.
     pub legs: u64,

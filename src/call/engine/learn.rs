@@ -13,8 +13,8 @@ use crate::call::topology::{MachinePair, MachineTable, TopologyChange};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Evidence from two legs about two hosts: the receiver of the first leg, and the sender of the second leg. The first
-/// leg seems to have caused the second.
+/// Evidence whether two hosts are one machine: the host that received a first leg, and the host that sent a second leg.
+/// The first leg seems to have caused the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostEvidence {
     /// Both legs began, were answered and ended at the same time. So both hosts are one machine.
@@ -51,7 +51,8 @@ impl Engine {
                 continue;
             }
             let change = match host_evidence(cause, effect) {
-                // The media content of this call has proven this already, so the call is not counted again.
+                // The media content of this call has already proven that both hosts are one machine. So the call is not
+                // counted again.
                 Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
@@ -125,7 +126,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the sender and the receiver of an INVITE by the endpoints that stand for their machines.
+    /// Replaces the sender and the receiver of an INVITE, so that they can be compared: one address stands for all
+    /// addresses of a machine.
     pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
         (self.site.topology.machine_of(sender), self.site.topology.machine_of(receiver))
     }
@@ -182,11 +184,11 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
 
 /// Maximum time between the INVITEs of two legs through one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Maximum time between the answers of two legs through one machine, because a machine passes an answer on at once. If
-/// both are unanswered, the maximum time between their ends.
+/// Maximum time between the answers of two legs through one machine, because a machine passes an answer on at once. For
+/// two unanswered legs, it is the maximum time between their ends.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Minimum time for which the second leg continues after the end of the first, if the two belong to different calls. A
-/// machine ends a leg at once when its caller hangs up.
+/// Two legs belong to different calls if the second leg continues for at least this time after the end of the first
+/// leg. A machine ends a leg at once when its caller hangs up.
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;

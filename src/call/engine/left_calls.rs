@@ -21,11 +21,11 @@ use crate::time::Timestamp;
 /// The left calls (live calls of an earlier process without a spool) that may still continue.
 #[derive(Debug, Default)]
 pub(super) struct LeftCalls {
-    /// Left calls, by id of the call.
+    /// The left calls, i.e. calls of an earlier process without a spool, by id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Legs of the left calls, by Call-ID.
+    /// Legs of the calls that have no spool (left calls), by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
-    /// Earliest capture time at which a left call ends; `None` if there are no left calls.
+    /// Earliest capture time at which a call without a spool (left call) ends; `None` if there is no such call.
     next_at: Option<Timestamp>,
 }
 
@@ -56,8 +56,8 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
     }
 
-    /// Removes the left calls that can no longer be continued, because their time is over. Returns those that no leg
-    /// has continued, oldest first.
+    /// Removes the left calls that can no longer be continued, because their time is over. Returns the calls that no
+    /// leg has continued, oldest first.
     fn take_over(&mut self, now: Timestamp) -> Vec<EndedCall> {
         let over = self.calls.extract_if(|_, call| call.ends_at <= now);
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();

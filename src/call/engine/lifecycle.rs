@@ -130,8 +130,8 @@ impl Engine {
         });
     }
 
-    /// Ends a call if all its legs are closed. If its first leg and its anchor leg are closed and others are open, sets
-    /// a timer for the others.
+    /// Ends a call if all its legs are closed. If its first leg and its anchor leg (the recorded leg) are closed and
+    /// others are open, sets a timer for the open legs.
     ///
     /// While spools are read back after a restart, the end of the call is only noted and takes effect afterwards.
     pub(super) fn finish_if_over(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -198,8 +198,8 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Sets a timer if the first leg and the anchor leg have ended, e.g. after a transfer. When the timer fires, the
-    /// other legs end, or become a separate call if they still have media.
+    /// Sets a timer if the first leg and the anchor leg (the recorded leg) are closed, e.g. after a transfer. When the
+    /// timer fires, the other legs end, or become a separate call if they still have media.
     fn await_partners(&mut self, conversation: CallKey) {
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let over = CallRoles::from_legs(&legs, &self.site.plan)
@@ -210,9 +210,9 @@ impl Engine {
         }
     }
 
-    /// Handles the timer for legs that are still open some time after the end of the first leg and the anchor leg. Legs
-    /// with media become a separate call, and the others end. While the PBX plays a busy tone, the call waits. After a
-    /// restart it waits, too, because the time without a recorder does not count as silence.
+    /// Handles the timer for legs that are still open some time after the end of the first leg and the anchor leg (the
+    /// recorded leg). Legs with media become a separate call, and the others end. While the PBX plays a busy tone, the
+    /// call waits. After a restart it waits, too, because the time without a recorder does not count as silence.
     ///
     /// Does nothing while spools are read back after a restart, because they contain these decisions.
     pub(super) fn handle_partners_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
@@ -251,8 +251,8 @@ impl Engine {
 
 /// Number of legs up to which a call keeps its ended unanswered legs in the table. A usual ring group has fewer.
 const KEPT_LEGS: usize = 16;
-/// Time after the end of a call's first leg and anchor leg within which its other legs end: a round trip and some
-/// retransmissions.
+/// Time after the end of a call's first leg and anchor leg (the recorded leg) within which its other legs end. It
+/// covers a round trip and some retransmissions.
 pub(super) const PARTNER_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of flows that are stored for a leg that ended by a media timeout. The newest flows are stored.
 const MAX_REMEMBERED_FLOWS: usize = 8;

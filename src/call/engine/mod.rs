@@ -235,7 +235,8 @@ impl Engine {
             self.counters.tcp_refused += 1;
             return;
         }
-        // The framer is taken out of the table, because the handlers of its messages need the whole engine.
+        // The framer, which splits the TCP stream into SIP messages, is taken out of the table. The handlers of its
+        // messages borrow the whole engine.
         let mut framer = self.framers.remove(&key).unwrap_or_default();
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let mut take = |message: &[u8]| messages.push(message.to_vec());

@@ -16,8 +16,8 @@ impl Engine {
         self.outline_doubtful_call_since(conversation, self.clock.now);
     }
 
-    /// Does the same as [`Engine::outline_doubtful_call`], but the measurement begins at `at`. After a restart, the
-    /// clock still has the time of the newest packet in the spools.
+    /// Begins to measure the sound of all legs of a call from the time `at` on, if one of its legs is doubtful. After a
+    /// restart, `at` is later than the engine's clock, which has the time of the newest packet in the spools.
     pub(super) fn outline_doubtful_call_since(&mut self, conversation: CallKey, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             return;
@@ -57,9 +57,9 @@ impl Engine {
         }
     }
 
-    /// Begins to measure the sound of all legs of a doubtful call if this leg has sound of both sides, but no answer.
-    /// The mirror may have lost the answer. If media flows already, an ACK or the media shows the answer only when the
-    /// leg ends.
+    /// Begins to measure the sound of all legs of a doubtful call, if this leg has sound of both sides but no answer.
+    /// The mirror may have lost the 2xx. Then an ACK or the media proves the answer only when the leg ends, and a
+    /// measurement would begin too late.
     pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
         let talks = |leg: &&Leg| leg.dialog.answered.is_none() && leg.dialog.ended().is_none() && leg.has_both_sides();
         if let Some(call) = self.table.leg(slot).filter(talks).map(Leg::call) {

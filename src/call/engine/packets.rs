@@ -24,7 +24,7 @@ impl Engine {
         if !endpoints.iter().any(|endpoint| self.kept.early_media.may_hold(*endpoint)) {
             return;
         }
-        // The stored packets are taken out of the engine, because routing a packet needs the whole engine.
+        // The stored packets are taken out of the engine, because routing a packet borrows the whole engine.
         let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
@@ -159,7 +159,7 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // The stream with the same packets may have been reused for another SSRC since then.
+        // The earlier stream may have been reused for another SSRC in the meantime.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
@@ -196,8 +196,8 @@ impl Engine {
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
             AudioLineUse::Further { line } => {
                 stream.line = line;
-                // If the side has no other stream, the new stream is its only voice. That is no problem, even if the
-                // stream belongs to a further m-line.
+                // If the side has no other stream, the new stream is its only voice. Then it does not matter that its
+                // m-line is not the first.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
                 }

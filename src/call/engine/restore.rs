@@ -62,8 +62,8 @@ pub(super) struct RestoreState {
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
     /// Keys of restored legs, by name of the leg.
     slots: HashMap<String, LegKey, foldhash::fast::RandomState>,
-    /// Decisions that were read before the first message of their leg, by name of the leg. This happens if both have
-    /// the same time. The decisions wait until that message is read.
+    /// Decisions that were read before the first message of their leg, by name of the leg. This happens if decision and
+    /// message have the same time. The decisions wait until that message is read.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
     /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
     clock_since: Option<Timestamp>,
@@ -110,12 +110,12 @@ impl RestoreState {
         self.slots.get(name).copied()
     }
 
-    /// Adds a call with closed legs. It ends when all spools are read.
+    /// Adds a call with closed legs to the calls that wait. It ends when all spools are read.
     pub(super) fn add_over_call(&mut self, call: CallKey) {
         self.over.push_back(call);
     }
 
-    /// Removes and returns the oldest of the calls that `add_over_call` added.
+    /// Removes and returns the call that has waited longest for all spools to be read. Its legs are closed.
     pub(super) fn pop_over_call(&mut self) -> Option<CallKey> {
         self.over.pop_front()
     }
@@ -251,8 +251,8 @@ impl Engine {
 
     /// Ends the restore. The recorder runs again from `now`.
     ///
-    /// The time without a recorder does not count as silence of the calls. The record of each live call gets a problem
-    /// with the length of this time.
+    /// The time without a recorder does not count as silence of the calls. The record of each live call lists this gap
+    /// as a problem, with its length.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
         // A leg that ended just before the restart is still open. Its timer closes it later, so its call does not end
         // here.

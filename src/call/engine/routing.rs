@@ -29,12 +29,13 @@ struct RoutePriority {
     position: Reverse<usize>,
 }
 
-/// The endpoint of a flow from which the leg is searched.
+/// The endpoint of a flow, destination or source, by which the leg is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownEnd {
-    /// The destination of the flow is the address of a leg's media.
+    /// The destination of the packets is an address at which a leg receives media.
     Destination,
-    /// The source of the flow is the address of a leg's media, as with symmetric RTP behind a NAT (RFC 4961).
+    /// The source of the packets is an address at which a leg receives media, as with symmetric RTP behind a NAT (RFC
+    /// 4961).
     Source,
 }
 
@@ -63,7 +64,8 @@ impl FlowQuery {
         }
     }
 
-    /// Returns the side that sends the flow, if `receiver` announced the near end.
+    /// Returns the side that sends the flow, if the side `receiver` announced the endpoint by which the leg is
+    /// searched.
     const fn sender(&self, receiver: Side) -> Side {
         match self.known {
             KnownEnd::Destination => receiver.other(),
@@ -79,7 +81,8 @@ impl Engine {
     /// 1. An address that a leg announced. As the source, this is symmetric RTP behind a NAT (RFC 4961).
     /// 2. An address that is presumed: the host that sends the SIP of a side, with the port that the side announced.
     /// 3. An announced IPv4 address that is part of a NAT64 address.
-    /// 4. The announced port of a side behind a NAT, with the SIP host of the other side at the far end.
+    /// 4. The announced port of a side behind a NAT, if the other endpoint of the flow is the SIP host of the other
+    ///    side.
     /// 5. An address that a stream with the same SSRC has used on a leg. The stream goes on after the other party has
     ///    moved its media, and the mirror has missed the message about it.
     pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
@@ -114,11 +117,11 @@ impl Engine {
             .or_else(|| heard(from))
     }
 
-    /// Returns the sides of legs in `known` that may own a flow. A side that already has media at an announced address
-    /// is left out.
+    /// Returns the sides of legs in `known` to which a flow may belong. A side that already has media at an announced
+    /// address is left out.
     ///
-    /// If sides of several calls remain, the reverse flow or the host at the far end must decide. Otherwise no side is
-    /// returned, because the flow could be given to the wrong call.
+    /// If sides of several calls remain, the reverse flow or the host of the flow's other endpoint must decide.
+    /// Otherwise no side is returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();
@@ -189,8 +192,8 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns whether a stream of the leg has the SSRC and the near end of the flow. The near end must have the same
-    /// role: source or destination.
+    /// Returns whether a stream of the leg has the SSRC and the *near end* of the flow, i.e. the endpoint by which the
+    /// leg is searched. The near end must have the same role: source or destination.
     fn has_stream_at(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let end = |s: &RtpStream| if query.known == KnownEnd::Source { s.src } else { s.dst };
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && end(s) == query.near();

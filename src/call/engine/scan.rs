@@ -43,11 +43,11 @@ struct ScanAttempts {
     began_at: Timestamp,
     /// Capture time at which the newest attempt began.
     last_at: Timestamp,
-    /// Capture time of the newest end of an attempt.
+    /// Capture time at which the last attempt (unanswered call of the scan) ended.
     ended_at: Timestamp,
 }
 
-/// Capture times at which an attempt began and ended.
+/// Capture times at which an unanswered call of a scan began and ended.
 #[derive(Clone, Copy, Debug)]
 struct AttemptTimes {
     began_at: Timestamp,
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // With this limit, ten calls a minute are allowed, and ten calls at the same time.
+        // The last argument is the allowed rate: ten calls a minute, of which all ten may begin at the same time.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

@@ -1,8 +1,8 @@
 //! Segments of a long recording: finds out when a segment of a live call is complete, so that it can be rendered.
 //!
-//! A segment is complete when a packet of the anchor leg arrives at least [`SEGMENT_SETTLE`] after the end of the
-//! segment. If the call falls silent before, the segment stays incomplete, because the call may have ended with its
-//! last packet.
+//! A segment is complete when a packet of the anchor leg (the recorded leg) arrives at least [`SEGMENT_SETTLE`] after
+//! the end of the segment. If the call falls silent before, the segment stays incomplete, because the call may have
+//! ended with its last packet.
 
 use std::time::Duration;
 
@@ -73,8 +73,8 @@ impl Engine {
     }
 }
 
-/// Time, in addition to [`SEGMENT_SETTLE`], for a packet that shows that a segment is complete. If none comes, the call
-/// is silent.
+/// Time after [`SEGMENT_SETTLE`] in which a packet must arrive to show that a segment is complete. If no packet
+/// arrives, the call is silent.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year: the maximum length of a segment.
 const YEAR_S: u64 = 366 * 86_400;

@@ -198,7 +198,8 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // For a restored leg, the earlier process has already removed the legs with another cause from the call.
+        // If the leg was restored from a spool, the earlier process has already removed legs with another cause from
+        // its call.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }
@@ -210,8 +211,8 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // A REFER explains one new leg at most, and is then marked as used. A leg that joins a call by numbers was not
-        // caused by a REFER, so none is marked.
+        // A REFER explains one new leg at most, and is then marked as used. If numbers joined the leg to its call, no
+        // REFER caused the leg, so no REFER is marked.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }

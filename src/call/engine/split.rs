@@ -92,8 +92,8 @@ impl Engine {
         }
     }
 
-    /// Stores the time at which the anchor leg of an ended call ended, in all related live calls. Until this time, the
-    /// recording of the ended call also contains the sound of the related calls.
+    /// Stores in all related live calls the time at which the anchor leg (the recorded leg) of an ended call ended.
+    /// Until this time, the recording of the ended call also contains the sound of the related calls.
     pub(super) fn note_anchor_end(&mut self, over: &Conversation, legs: &[&Leg]) {
         let roles = CallRoles::from_legs(legs, &self.site.plan);
         let Some((at, _)) = roles.and_then(|roles| roles.anchor.dialog.ended()) else { return };
@@ -124,9 +124,9 @@ impl Engine {
         }
     }
 
-    /// Returns whether the anchor leg of a related call was live at this time.
+    /// Returns whether the anchor leg (the recorded leg) of a related call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
-        // The legs of one conversation do not end at exactly the same moment.
+        // The legs of one conversation do not end at exactly the same moment, so a small difference is accepted.
         let lives = |ended: Timestamp| ended + END_WINDOW > at;
         let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
         call.notes.recorded_elsewhere().is_some_and(lives)

@@ -128,7 +128,8 @@ impl Engine {
             self.restore_adopted_leg(conversation, name, *by);
         }
         let id_of = |name: &str| Some(self.table.leg(self.earlier.restore.slot_of(name)?)?.id);
-        // If one leg of a pair is gone, the other leg is paired with itself. This pair stores that the leg has a relay.
+        // If one leg of a pair is gone, the remaining leg is paired with itself. Such a pair shows that a machine
+        // relays the sound of this leg.
         let pair_of = |a: &str, b: &str| id_of(a).or_else(|| id_of(b)).zip(id_of(b).or_else(|| id_of(a)));
         let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| pair_of(a, b)).collect();
         if let Some(call) = self.table.call_mut(conversation) {

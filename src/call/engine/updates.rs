@@ -62,7 +62,7 @@ impl Engine {
             return false;
         }
         let is_ambiguous = self.is_separate_ambiguous(conversation);
-        // The hops of a dialog are answered one after the other.
+        // The hops of a dialog are answered one after the other, so the earliest answer counts.
         let answers = self.table.legs_of(conversation).filter_map(|leg| leg.dialog.answered);
         let Some((answered, _)) = answers.min_by_key(|(at, _)| *at) else { return is_ambiguous };
         let until = answered + COMMIT_WAIT;
@@ -97,6 +97,6 @@ impl Engine {
     }
 }
 
-/// Maximum time after the answer for which a call is not announced, because content may still join it to another call.
-/// Eight matching blocks in each direction take about a second.
+/// Maximum time after the answer for which a call is not announced, because equal media content may still join it to
+/// another call. Eight equal blocks of voice in each direction take about a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);
