@@ -1,5 +1,6 @@
-//! Changes of a call. Administrators can request a retry of the delivery, a hold, or the end of a hold. The service
-//! reads these requests from the journal. Accounts with the right [`AccountRight::Notes`] can write notes and tags.
+//! Changes of a call. Administrators can request a retry of the delivery, or place and end a retention hold (the call's
+//! files are kept). The service reads these requests from the journal. Accounts with the right [`AccountRight::Notes`]
+//! can write notes and tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -47,7 +48,7 @@ impl CallChange {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChangeForm {
-    /// Reason of a hold, which people see later.
+    /// Reason of a retention hold (which keeps the files of the call), as people see it later.
     why: String,
     /// Text of the new note or tag.
     text: String,
@@ -133,7 +134,8 @@ async fn remark(
     state.with_accounts(work).await
 }
 
-/// Writes a request to the journal, where the service finds it: a retry of the delivery, a hold, or the end of a hold.
+/// Writes a request to the journal, where the service finds it: a retry of the delivery, or the start or end of a
+/// retention hold.
 async fn request(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -177,5 +179,5 @@ pub(super) async fn retry_all(State(state): State<ConsoleState>, Extension(viewe
     }
 }
 
-/// Maximum length of the reason for a hold, characters.
+/// Maximum length of the reason for a retention hold, characters.
 const MAX_REASON: usize = 200;

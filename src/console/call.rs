@@ -39,7 +39,7 @@ pub(super) struct CallFacts {
     pub(super) elsewhere: Vec<OtherSiteCall>,
     /// Peaks (waveform) of each segment; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
-    /// Numbers of the legs with kept packets, counted from 1.
+    /// Numbers of the legs that have a file with kept packets (pcapng), counted from 1.
     pub(super) packets: Vec<u32>,
     /// Notes and tags that users wrote about the call.
     pub(super) notes: Vec<CallNote>,
@@ -234,7 +234,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
 
 /// Maximum number of related calls on the page. Each of them is read from the journal.
 const MAX_RELATED: usize = 20;
-/// Maximum number of legs of a call for which the page looks for kept packets.
+/// Maximum number of legs of a call for which the page looks for a file with kept packets (pcapng).
 const MAX_LEGS: u32 = 16;
 /// Maximum number of rows of the audit on the page.
 const MAX_ROWS: u32 = 20;

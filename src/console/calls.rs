@@ -162,11 +162,11 @@ pub(super) async fn csv(
 /// Number of calls that a request reads at once, and whether the calls are also counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageSize {
-    /// A page of calls, with the counts of all classes.
+    /// A page of calls, with the number of calls in each class (how much can be heard).
     Page,
-    /// The calls for a part of a CSV file, without the counts.
+    /// The calls for a part of a CSV file, without the numbers of calls in each class.
     Csv,
-    /// Only the counts of all classes.
+    /// Only the number of calls in each class (how much can be heard).
     CountsOnly,
 }
 
@@ -180,7 +180,7 @@ impl PageSize {
     }
 }
 
-/// Searches calls within the scope of the account.
+/// Searches calls among those that the account may see.
 async fn find(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -219,8 +219,8 @@ async fn find(
         .await
 }
 
-/// Returns how many calls of each `HeardClass` a search finds. If `found`, the page that was requested, has all of
-/// them, the journal is not asked again.
+/// Returns the number of calls that a search finds in each class (how much can be heard). If the page `found` already
+/// has all calls of the search, these are counted without another query.
 fn count(
     journal: &dyn CallSource,
     search: &CallSearch,
@@ -299,9 +299,9 @@ const PAGE: u32 = 50;
 /// Number of calls that are read if a request asks only for the counts of a search. If the search finds fewer calls,
 /// their counts are exact even in a large archive.
 const COUNTED_CALLS: u32 = 100;
-/// Number of calls read at once for a CSV file.
+/// Number of calls that are read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;
-/// Maximum number of rows in a CSV file. It suffices for a year of a small office, i.e. for some 50 MiB of text.
+/// Maximum number of rows in a CSV file, about 50 MiB of text. It suffices for a year of a small office.
 const MAX_CSV: usize = 200_000;
 /// Request header by which the script of the page requests only the list of results, without the rest of the page.
 const FRAGMENT: &str = "x-fragment";

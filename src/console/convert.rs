@@ -67,7 +67,8 @@ pub(super) fn send(
         let result = begun.and_then(|()| convert(&path, &recording, to, &mut out)).and_then(|()| Ok(out.flush()?));
         if let Err(error) = result {
             tracing::warn!(part = recording.part, "a recording could not be converted: {error}");
-            // The connection ends without the last chunk, so the client notices that the file is not whole.
+            // After an error, the connection ends without the last chunk, so the client notices that the file is not
+            // whole.
             out.get_mut().fail(error);
         }
     };
@@ -93,7 +94,7 @@ struct ChunkWriter {
     processor: Arc<Semaphore>,
     /// Permit to use the processor; `None` while this output waits for its client.
     turn: Option<OwnedSemaphorePermit>,
-    /// Number of chunks that this turn has sent.
+    /// Number of chunks that were sent since this output last got the processor.
     sent: usize,
 }
 
@@ -118,7 +119,7 @@ impl ChunkWriter {
                 if self.sent < TURN_CHUNKS {
                     return Ok(());
                 }
-                // The semaphore is fair: a conversion that waits gets the turn first.
+                // The semaphore is fair: if another conversion waits, it gets the processor first.
                 self.turn = None;
                 self.take_turn()
             }
@@ -155,16 +156,16 @@ impl Write for ChunkWriter {
 
 /// Maximum number of conversions that use the processor at a time. Capture and rendering need the processor more.
 const MAX_RUNNING: usize = 2;
-/// Maximum number of conversions, with those that wait. Each conversion has a thread, an open file and less than a MiB
-/// of memory.
+/// Maximum number of conversions, including those that wait. Each conversion has a thread, an open file and less than a
+/// MiB of memory.
 const MAX_THREADS: usize = 32;
 /// Size of a chunk of the response, bytes.
 const CHUNK: usize = 64 * 1024;
-/// Number of chunks that wait for the client. If there are more, the conversion waits.
+/// Maximum number of chunks that wait for the client. If the maximum is reached, the conversion waits, too.
 const CHUNKS: usize = 4;
 /// Number of chunks after which a conversion gives its turn to the next conversion, a second of work at most.
 const TURN_CHUNKS: usize = 16;
-/// Time after which a conversion ends, if the client takes no chunk.
+/// Time after which a conversion ends if the client reads no chunk.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

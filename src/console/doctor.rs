@@ -56,8 +56,8 @@ pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer)
     page(&viewer, &done.unwrap_or_default()).into_response()
 }
 
-/// Runs one doctor for each port, all at the same time. Returns each port with its report, or with the reason why the
-/// doctor failed.
+/// Runs one command `callspan doctor` for each port, all at the same time. Returns each port with its report, or with
+/// the reason why the command failed.
 fn ask(program: &Path, ports: &[String]) -> Vec<(String, Result<DoctorAnswer, String>)> {
     let ports: Vec<&String> = ports.iter().take(MAX_PORTS).collect();
     let start = |port: &&String| {

@@ -38,7 +38,7 @@ struct HealthFacts {
     test: Option<SelfTestResult>,
     /// Number of calls in the last 24 hours in each class (how much can be heard).
     day: Vec<(HeardClass, u64)>,
-    /// Numbers of calls in the last 24 hours by time slot and class, for the strip.
+    /// Number of calls in each quarter of an hour of the last 24 hours, by class, for the strip.
     slots: Vec<SlotCount>,
     /// Three numbers of deliveries: still to be made, parked (waiting for a person), and dead (given up).
     deliveries: [u64; 3],
@@ -314,7 +314,7 @@ fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
     }
 }
 
-/// Returns the part of the page about the test call and about this machine.
+/// Returns the part of the page about the test call, the calls of the last 24 hours, the version and the site.
 fn box_facts(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);

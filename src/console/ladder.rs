@@ -261,7 +261,7 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// Maximum time between the ends of a leg and of its call with which both count as ended together.
+/// If a leg ends at most this time before or after its call, both count as ended together.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]
@@ -311,7 +311,7 @@ mod tests {
                 (1, 1, 0, "200 OK", true),
                 // The callee's telephone is the callee of the second leg.
                 (2, 2, 1, "INVITE (hold)", true),
-                // The second leg ended long before the call, so the record does not know who ended it.
+                // The second leg ended long before the call, so the record does not say which side ended this leg.
                 (2, 1, 2, "BYE", false),
                 (1, 1, 0, "BYE", true),
             ]

@@ -1,5 +1,6 @@
-//! Levels (loudness) of calls in progress, which the capture thread measures for the live pages. It measures only calls
-//! that an open live page shows. If there are more than [`CALLS_PER_ROUND`], it measures them in turn.
+//! Levels (loudness) of calls in progress, which the capture thread measures for the live pages. The thread measures
+//! only calls that an open live page shows. If there are more than [`CALLS_PER_ROUND`] of these calls, it measures them
+//! in turn.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@ use super::access::Viewer;
 use super::accounts::AuditAction;
 use crate::time::Timestamp;
 
-/// Key of a listening: one person who plays or downloads one segment of a recording.
+/// Key of a listening, i.e. of the requests by which one person plays or downloads one segment of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ListeningKey {
     who: String,
@@ -21,7 +21,7 @@ pub(super) struct ListeningKey {
 }
 
 impl ListeningKey {
-    /// Returns the key of the listening to which a request of `viewer` belongs.
+    /// Returns the key of the listening (playback or download) to which a request of `viewer` belongs.
     pub(super) fn of(viewer: &Viewer, call_id: &str, part: u32, action: AuditAction) -> Self {
         Self {
             who: viewer.user.name.clone(),
@@ -33,16 +33,16 @@ impl ListeningKey {
     }
 }
 
-/// The listenings that already have a row in the audit.
+/// The listenings (playbacks and downloads) that already have a row in the audit.
 #[derive(Debug, Default)]
 pub(super) struct Listenings {
-    /// Time of the last request of each listening.
+    /// Time of the last request of each listening (playback or download).
     last: Mutex<HashMap<ListeningKey, Timestamp>>,
 }
 
 impl Listenings {
-    /// Returns whether a request belongs to a listening that already has a row in the audit. If so, stores `now` as
-    /// the time of the listening's last request.
+    /// Returns whether a request belongs to a listening (playback or download) that already has a row in the audit. If
+    /// so, stores `now` as the time of the listening's last request.
     pub(super) fn goes_on(&self, key: &ListeningKey, now: Timestamp) -> bool {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(key) {
@@ -54,7 +54,7 @@ impl Listenings {
         }
     }
 
-    /// Records that a listening now has a row in the audit.
+    /// Records that the audit now has a row for this listening, i.e. for this playback or download.
     pub(super) fn begin(&self, key: ListeningKey, now: Timestamp) {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_LISTENINGS {
@@ -66,7 +66,8 @@ impl Listenings {
     }
 }
 
-/// Maximum pause between two requests of one listening. A request after a longer pause gets an audit row of its own.
+/// Maximum pause between two requests of one listening (playback or download). A request after a longer pause gets an
+/// audit row of its own.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
-/// Maximum number of listenings that are kept in memory.
+/// Maximum number of listenings (playbacks and downloads) that are kept in memory.
 const MAX_LISTENINGS: usize = 10_000;

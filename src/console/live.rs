@@ -97,8 +97,8 @@ impl LiveStream {
     }
 }
 
-/// Live calls of each scope, as read from the journal less than a second ago. So many open pages of one scope need only
-/// one query a second.
+/// Live calls of each scope, as read from the journal less than a second ago. Therefore all open pages of one scope
+/// together need only one query a second.
 #[derive(Debug, Default)]
 pub(super) struct LiveCallCache(tokio::sync::Mutex<Vec<KeptLiveCalls>>);
 
@@ -110,7 +110,7 @@ struct KeptLiveCalls {
     calls: Arc<Vec<CallRecord>>,
 }
 
-/// Returns the live calls that a viewer may see. Pages with the same scope share one query.
+/// Returns the live calls that a viewer may see. Pages of accounts that may see the same calls share one query.
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Arc<Vec<CallRecord>>, StateError> {
     let scope = viewer.user.visible();
     let mut kept = state.live_calls.0.lock().await;

@@ -33,11 +33,12 @@ pub(super) struct WhyQuery {
 struct WhyAnswer {
     /// Start and end of the requested range of time.
     range: (Timestamp, Timestamp),
-    /// Groups of digits of the requested number.
+    /// Telephone numbers in the request, each as a group of digits.
     digits: Vec<String>,
     /// Calls from or to the requested number in `range`, newest first.
     calls: Vec<CallRecord>,
-    /// Calls from or to the requested number outside `range`: the nearest call before it, and the nearest after it.
+    /// Calls from or to the requested number outside `range`, newest first: at most [`NEAREST`] after it, and at most
+    /// [`NEAREST`] before it.
     nearest: Vec<CallRecord>,
     /// Number of all calls in the range, from and to any number, for each class (how much can be heard).
     others: ClassCounts,
@@ -365,6 +366,6 @@ fn causes(viewer: &Viewer, query: &WhyQuery, answer: &WhyAnswer) -> Markup {
 
 /// Maximum number of shown calls from or to the requested number.
 const MAX_CALLS: u32 = 20;
-/// Maximum number of shown calls before the requested range of time, and of shown calls after it; the nearest are
-/// shown.
+/// Maximum number of shown calls on each side of the requested range of time: the nearest calls before it, and the
+/// nearest calls after it.
 const NEAREST: u32 = 3;

@@ -1,5 +1,5 @@
-//! The part of the health page about the mirror port. It has counters of each interface, directions, repeated packets,
-//! tunnels, and what the recorder learnt about the site.
+//! The part of the health page about the mirror port. For each interface it shows counters, the directions of the
+//! packets, repeated packets and tunnels. It also shows what the recorder learnt about the site.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ pub(super) struct MirrorFacts {
 }
 
 impl MirrorFacts {
-    /// Returns the HTML of these facts: a table of the interfaces, and a list of the other facts.
+    /// Returns the HTML of the facts about the mirror port: a table of the interfaces, and a list of the other facts.
     pub(super) fn html(&self, lang: Lang, interfaces: &[String], status: &ServiceStatus, now: Timestamp) -> Markup {
         let t = |en, ru| lang.of_two(en, ru);
         html! {
@@ -84,7 +84,8 @@ impl MirrorFacts {
         }
     }
 
-    /// Returns the cells of a capture interface about packets a second: to the PBX, from the PBX, and all frames.
+    /// Returns the table cells of a capture interface that show packets a second: to the PBX, from the PBX, and all
+    /// frames.
     fn flow_cells(&self, lang: Lang, tap: &TapReport, now: Timestamp) -> [Markup; 3] {
         let Some(flow) = tap.flow else { return [(); 3].map(|()| html! { "–" }) };
         let all = per_second(lang, flow.frames_per_s);
@@ -97,7 +98,8 @@ impl MirrorFacts {
             let silent = if own.packets == 0 { Some(since_start) } else { own.silent_s(now) };
             let Some(silent) = silent else { return per_second(lang, own.per_s) };
             let words = html! { (per_second(lang, 0)) ", " (lang.of_two("for", "уже")) " " (length(silent)) };
-            // If only the other direction has packets, the mirror port probably shows one direction.
+            // A direction without packets is marked only if the opposite direction has packets: then the mirror port
+            // probably copies one direction only.
             let is_proven = own.packets > 0 || other.packets > MANY_PACKETS;
             let is_bad = is_proven && other.per_s > 0 && silent > ONE_WAY_AFTER_S;
             html! { @if is_bad { span.v.bad { (pages::mark("bad")) span { (words) } } } @else { span.muted { (words) } } }
@@ -191,13 +193,14 @@ fn ports(lang: Lang, names: &[String]) -> String {
     }
 }
 
-/// Time without packets in one direction after which the page marks it, seconds. Signs of life between telephones and
-/// the PBX come more often.
+/// Time without packets in one direction after which the page marks it, seconds. Keep-alive messages between telephones
+/// and the PBX come more often.
 const ONE_WAY_AFTER_S: f64 = 60.0;
-/// Number of packets in one direction after which the other direction must have some: about 20 s of speech. The PBX may
-/// just have been learnt.
+/// Number of packets in one direction after which the other direction must have some: about 20 s of speech. A smaller
+/// number proves nothing, because the address of the PBX may have been learnt only just now.
 const MANY_PACKETS: u64 = 1_000;
-/// Number of learnt machines that are shown at once. More are shown on request.
+/// Number of learnt machines (pairs of addresses) that are always visible. If there are more, the user can unfold a
+/// list of all.
 const SHOWN_MACHINES: usize = 3;
-/// Maximum number of learnt machines that are shown on request.
+/// Maximum number of learnt machines (pairs of addresses) in the list that the user can unfold.
 const MAX_MACHINES: usize = 100;

@@ -176,8 +176,8 @@ fn task_url(auth_url: &str) -> String {
 }
 
 impl ConsoleState {
-    /// Runs a query of calls for an account on a thread for blocking work. The query reads the journal, or the database
-    /// of the central archive.
+    /// Runs a query of calls on a thread for blocking work. It reads the journal, or the database of the central
+    /// archive. Only for administrators does the result contain the reasons of failed deliveries.
     pub(super) async fn read<T, F>(&self, viewer: &Viewer, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -262,7 +262,7 @@ pub(super) enum StateError {
     /// The central archive reported an error.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// A query of the central archive at a console of a single recorder, which has no archive.
+    /// The central archive was queried, but this console shows a single recorder and has no archive.
     #[error("this console has no archive")]
     NoArchive,
     /// The accounts reported an error.
@@ -434,7 +434,8 @@ struct ServedPages {
     acceptor: Option<TlsAcceptor>,
 }
 
-/// The metrics of a recorder, and the listener at which they are read; `None` if they have no listener of their own.
+/// The metrics of a recorder, and the listener at which clients read them. The listener is `None` if the metrics have
+/// no address of their own.
 #[derive(Clone, Copy)]
 struct ServedMetrics<'a> {
     listener: Option<&'a TcpListener>,
@@ -460,8 +461,8 @@ async fn serve_all(
 
 /// Reports a sign of life to the supervision of threads once a second.
 ///
-/// At a recorder, a thread for blocking work reports it. If all these threads wait for a disk, the signs stop and an
-/// alarm is raised. In a central console, the thread of the server reports it. There, missing signs would restart the
+/// At a recorder, a thread for blocking work sends it. If all these threads wait for a disk, the signs stop and an
+/// alarm is raised. In a central console, the thread of the server sends it. There, missing signs would restart the
 /// service, and a restart does not help if the database does not answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {

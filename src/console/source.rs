@@ -32,8 +32,8 @@ pub(super) trait CallSource {
     /// Returns a page of the calls that a search finds, newest first, older than `before`.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
-    /// Returns the oldest calls that a search finds, oldest first. This default implementation reads all calls from the
-    /// newest backwards, at most [`MAX_AFTER`] calls.
+    /// Returns the oldest calls that a search finds, oldest first. This default implementation reads the newest
+    /// [`MAX_AFTER`] calls and returns the oldest of these.
     fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
         let mut calls = self.search(search, None, MAX_AFTER)?.calls;
         calls.reverse();
@@ -41,7 +41,8 @@ pub(super) trait CallSource {
         Ok(calls)
     }
 
-    /// Returns the number of calls that a search finds, for each class. A large archive counts the newest calls only.
+    /// Returns the number of calls that a search finds, for each class (how much can be heard). A large archive counts
+    /// only the newest calls.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts>;
 
     /// Returns the call with this id; `None` if it does not exist or is outside the scope.
@@ -249,7 +250,7 @@ impl CallSource for CentralReader {
     }
 }
 
-/// Maximum number of calls that [`CallSource::first_calls`] reads to find the oldest calls.
+/// Maximum number of calls, newest first, among which [`CallSource::first_calls`] looks for the oldest calls.
 const MAX_AFTER: u32 = 500;
 /// Maximum number of idle connections to the archive's database that are kept open for later queries. Further
 /// connections are closed after their query.

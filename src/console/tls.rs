@@ -121,7 +121,7 @@ fn make(names: &[String], now: Timestamp) -> Result<[String; 2], TlsError> {
         let date = super::text::local(at).date();
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
-    // The clocks of other machines may be late.
+    // The certificate is valid from a day ago on, because the clocks of other machines may be late.
     (wanted.not_before, wanted.not_after) = (day(now - DAY), day(now + VALID_FOR));
     let key = rcgen::KeyPair::generate().map_err(unusable)?;
     let certificate = wanted.self_signed(&key).map_err(unusable)?;

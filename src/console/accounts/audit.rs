@@ -24,7 +24,8 @@ pub(crate) enum AuditAction {
     SignedIn,
     /// Somebody tried to sign in with the user's name and a wrong password.
     WrongPassword,
-    /// The user requested a retry of a delivery, or placed or released a hold on a call.
+    /// The user requested a retry of a delivery, or placed or released a retention hold, which keeps the files of a
+    /// call.
     Changed,
     /// The user paused or resumed the recording of a live call.
     Paused,

@@ -168,7 +168,7 @@ CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS 
 PRAGMA user_version = 1;
 ";
 
-/// SQL that adds second factors, API tokens of programs, and notes.
+/// SQL that adds second factors of users, API tokens of programs, and notes.
 const V2: &str = "
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
 ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
@@ -195,7 +195,7 @@ CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
 ";
 
-/// SQL that adds sites to the scopes, for the central console.
+/// SQL that adds sites to the scopes (sets of calls that accounts may see), for the central console.
 const V3: &str = "
 ALTER TABLE users ADD COLUMN sites TEXT NOT NULL DEFAULT '';        -- names, separated by commas; empty: all
 ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';

@@ -120,7 +120,7 @@ impl UserAccount {
         matches!(self.role, AccountRole::Admin | AccountRole::Auditor)
     }
 
-    /// Returns whether the account may change deliveries and holds, and see the health of the recorder.
+    /// Returns whether the account may retry deliveries, place retention holds, and see the health of the recorder.
     pub(crate) const fn is_admin(&self) -> bool {
         matches!(self.role, AccountRole::Admin)
     }

@@ -210,7 +210,8 @@ const ROW: u32 = 24;
 const MAX_BOX: u32 = 150;
 /// Space between the box of a host and the border of its column, SVG units.
 const BOX_GAP: u32 = 4;
-/// Maximum number of hosts in a drawing. More would overlap, so only the list is shown.
+/// Maximum number of hosts in a drawing. With more hosts the columns would overlap, so the page shows only the list of
+/// messages.
 const MAX_COLUMNS: usize = 5;
 /// Minimum length of a long pause between two messages, seconds. After such a pause, an absolute time says more than
 /// the time since the previous message.

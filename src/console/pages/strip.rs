@@ -12,13 +12,13 @@ use crate::time::Timestamp;
 /// State of a slot (a quarter of an hour), or of several consecutive slots with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
-    /// No call that should have sound began in the slot.
+    /// No call that should have sound began in the quarter of an hour.
     Quiet,
-    /// Most calls of the slot could be heard on both sides.
+    /// Most calls of the quarter of an hour could be heard on both sides.
     Heard,
-    /// In most calls of the slot, one side or all sound was missing.
+    /// In most calls of the quarter of an hour, one side or all sound was missing.
     OneSided,
-    /// The recorder lost a part of at least one call of the slot.
+    /// The recorder lost a part of at least one call of the quarter of an hour.
     Lost,
 }
 
@@ -74,7 +74,7 @@ pub(in super::super) fn begin(now: Timestamp) -> Timestamp {
     Timestamp::from_micros(now.as_micros().div_euclid(slot) * slot) - SLOT * (SLOTS - 1)
 }
 
-/// Returns the strip and its legend as HTML.
+/// Returns the strip of the last 24 hours, with its legend, as HTML.
 pub(in super::super) fn strip(lang: Lang, counts: &[SlotCount], now: Timestamp) -> Markup {
     let all = ranges(counts, now);
     let start = begin(now);
@@ -119,8 +119,8 @@ fn ranges(counts: &[SlotCount], now: Timestamp) -> Vec<StripRange> {
     all
 }
 
-/// Returns the times with a label: every fourth hour of the day, e.g. 8:00 and 12:00. Times near the right edge have no
-/// label.
+/// Returns the times that get a label in the strip: every fourth hour of the day, e.g. 8:00 and 12:00. Times near the
+/// left or right edge get no label.
 fn hours(now: Timestamp) -> Vec<Timestamp> {
     let all = (0..SLOTS).map(|n| begin(now) + SLOT * n);
     let is_labelled = |at: &Timestamp| {
@@ -131,7 +131,8 @@ fn hours(now: Timestamp) -> Vec<Timestamp> {
     all.filter(is_labelled).collect()
 }
 
-/// Returns the strip as text for screen readers: the times at which calls could not be heard completely.
+/// Returns the strip of the last 24 hours as text for screen readers: the times at which calls could not be heard
+/// completely.
 fn label(lang: Lang, all: &[StripRange]) -> String {
     let hour = |at: Timestamp| local(at).strftime("%-H:%M").to_string();
     let bad = all.iter().filter(|range| matches!(range.state, SlotState::OneSided | SlotState::Lost));
@@ -146,9 +147,10 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 
 /// Length of a slot: a quarter of an hour.
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
-/// Number of slots in a strip: those of 24 hours. The last slot is the current quarter of an hour.
+/// Number of slots (quarters of an hour) in a strip of 24 hours. The last slot is the current quarter of an hour.
 const SLOTS: u32 = 96;
-/// The last hours of the strip have no time labels: the label "now" needs the space, at least on a narrow screen.
+/// Length of the part at the end of the strip in which times have no labels. The label "now" needs this space, at least
+/// on a narrow screen.
 const LABEL_MARGIN: Duration = Duration::from_secs(15_000);
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn paths_and_ids_reach_no_file_and_no_foreign_call() {
         [FOREIGN, "20261118T000001Z-221"].map(|id| office.get(&format!("/calls/{id}/sound/1"), &cookie));
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
     assert_eq!(office.get(&format!("/calls/{OWN}/sound/1"), &cookie).status, 200);
-    // These parameters of the search should be numbers but are not.
+    // These search parameters are malformed, or contain SQL.
     for query in [
         "cursor=x~y",
         "cursor=-9223372036854775808~%27%20OR%201",

@@ -97,7 +97,7 @@ fn listeners_who_do_not_read_stop_no_other_download() {
     let send = || convert::send(&permits, file.path.clone().into(), &file, DownloadFormat::Wav);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        // Somebody reads the first chunk of these bodies, and then nothing, so their conversions wait.
+        // Two clients read the first chunk of their downloads and then nothing more, so the two conversions wait.
         let mut unread = [send(), send()].map(|response| response.into_body().into_data_stream());
         let mut first = 0;
         for body in &mut unread {
@@ -107,7 +107,7 @@ fn listeners_who_do_not_read_stop_no_other_download() {
         let whole = tokio::time::timeout(std::time::Duration::from_secs(15), whole).await;
         let length = 44 + 60 * 8_000 * 4; // the header, and 60 s of two channels
         assert_eq!(whole.expect("it does not wait for the others").expect("a whole body").len(), length);
-        // As soon as somebody reads on in the two unread bodies, their conversions continue to the end.
+        // As soon as the clients of the two stopped downloads read on, the conversions continue to the end.
         let mut rest = 0;
         for body in &mut unread {
             while let Some(chunk) = body.next().await {

@@ -78,7 +78,8 @@ fn alarms_and_test_call_are_shown_in_the_language_of_the_page() {
     ] {
         assert!(russian.contains(words), "{words}: {russian}");
     }
-    // A text of another version has no translation. It is shown in English, and its language is marked.
+    // A text of another version of callspan has no translation. It is shown in English, and the page marks its
+    // language.
     assert!(russian.contains("lang=\"en\">2 of 3 answered calls"), "{russian}");
 }
 
@@ -138,7 +139,7 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     assert_eq!(extensions, ["121", "220"], "the nearest first");
     let slots = journal.count_by_slot(&CallSearch::default(), Duration::from_secs(120)).expect("counted");
     let counts: Vec<_> = slots.iter().map(|slot| (slot.begin.as_micros() / 1_000_000 % 120, slot.calls)).collect();
-    // 1,795,000,000 s are 40 s after the start of a slot.
+    // The Unix time 1,795,000,000 s is 40 s after the start of a slot of two minutes.
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
 }
 
@@ -184,7 +185,7 @@ fn ports_show_packets_a_second_in_both_directions() {
     for field in port.as_object().expect("an object").keys() {
         assert!(port_schema.get(field).is_some(), "{field} is not described");
     }
-    // Directions are counted from the first packet of a known PBX on.
+    // The directions of packets are counted only after the first packet of a known PBX, so here there is no PBX yet.
     write_report(&report(&[]), office.dir.path());
     assert!(office.get("/health?lang=en", "").body.contains("no PBX learnt yet"));
 }

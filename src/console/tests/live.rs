@@ -71,10 +71,10 @@ fn both_voices_of_a_call_have_a_level_if_it_is_wanted() {
     assert!(opus.iter().any(|call| call.sides == [Some(VoiceLevel::Unmeasured); 2]));
 }
 
-/// Number of the only call that is answered and has media.
+/// Number of the only test call that is answered and has media.
 const TALKING: u32 = 9_999;
 
-/// Sends datagrams between the hosts 10.9.0.11 and 10.9.0.12 to an engine.
+/// Passes datagrams between the hosts 10.9.0.11 and 10.9.0.12 to an engine, as if it had captured them.
 struct Wire {
     engine: Engine,
     sink: Box<dyn LegSink>,
@@ -156,7 +156,7 @@ fn rows_that_come_while_the_table_is_in_use_are_shown_afterwards() {
     assert_eq!(browser.run("return document.querySelectorAll('[data-live] tbody tr').length"), 2);
     browser.run("document.activeElement.blur()");
     browser.wait("document.querySelectorAll('[data-live] tbody tr').length === 1");
-    // After a press of a button, the next rows are shown at once, and the button of the same call has the focus again.
+    // After the user presses a button, the table is updated at once. The button of the same call has the focus again.
     browser.run(
         "window.fetch = () => Promise.resolve({ ok: true });
          const button = document.querySelector('[data-control]'); button.focus(); button.click();",
