@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub enum CallProgress {
     /// The call is ringing or in progress.
     Live,
-    /// The call is over, but its recordings are not rendered yet.
+    /// The call is over, but its recordings are not made yet.
     Ended,
     /// The call is over, and its record lists all its recordings.
     Complete,
@@ -73,8 +73,8 @@ pub struct DeliveryJob {
     pub(crate) possible_duplicates: u32,
     /// Message of the last failure or warning, for the administrator; `None` if there was none.
     pub(crate) note: Option<String>,
-    /// Whether Pyrus knows the end of the call. Jobs of earlier versions of callspan do not have this field and count
-    /// as settled.
+    /// Whether Pyrus knows the end of the call. Jobs of earlier versions of callspan do not have this field. They count
+    /// as if Pyrus knew the end.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
     /// Name of the person who is responsible for the task, from the answer to the registration; `None` if unknown.
@@ -354,8 +354,8 @@ impl DeliveryJob {
         Some(job)
     }
 
-    /// Updates the job from the call record. Numbers that were already sent stay. Recordings are added or replaced;
-    /// they are removed only if a rule now excludes the call.
+    /// Updates the job from the call record. Telephone numbers that Pyrus already got do not change. Recordings are
+    /// added or replaced; they are removed only if a rule now excludes the call.
     pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
@@ -392,7 +392,8 @@ impl DeliveryJob {
                         Some(_) => PartState::Dead { reason: String::from(ENCRYPTED) },
                     },
                 }),
-                // Rendering a call again may have made another file, e.g. a smaller file after the first was too large.
+                // If the recording was made again, its file may be another, e.g. a smaller file after the first was too
+                // large.
                 Some(part) if part.is_replaceable() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;

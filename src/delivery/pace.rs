@@ -59,7 +59,7 @@ impl Default for DeliveryTuning {
 pub(super) struct RequestPacer {
     tuning: DeliveryTuning,
     rng: fastrand::Rng,
-    /// End of the pause after a "too many requests" response; `None` without a pause.
+    /// End of the pause after a "too many requests" response; `None` if requests need not pause.
     paused_until: Option<Timestamp>,
     /// Number of consecutive "too many requests" responses that did not say how long to wait.
     unspecified_waits: u32,
@@ -67,7 +67,7 @@ pub(super) struct RequestPacer {
     window: Option<(i64, Timestamp)>,
     /// Number of consecutive failures to reach Pyrus.
     failures_to_reach: u32,
-    /// Time of the first of these failures; `None` if the newest request reached Pyrus.
+    /// Time of the first of the consecutive failures to reach Pyrus; `None` if the newest request reached Pyrus.
     unreachable_since: Option<Timestamp>,
     probe_at: Timestamp,
     auth_credit: u32,

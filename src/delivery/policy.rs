@@ -10,20 +10,21 @@ use super::job::{
 use crate::call::config::RegistrationMoment;
 use crate::call::record::{CallDirection, CallRecord};
 
-/// The event at which a call is registered in Pyrus, e.g. its answer.
+/// The event of a call at which it is registered in Pyrus, e.g. when it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
-    /// As soon as the called extension is known, or when a person answers. An unanswered call is registered at its end.
+    /// Registers the call as soon as the called extension is known, or when a person answers. An unanswered call is
+    /// registered at its end.
     #[default]
     Auto,
-    /// As [`RegisterAt::Auto`], but also when any telephone rings, e.g. when a ring group has no single called
-    /// extension.
+    /// Registers the call as [`RegisterAt::Auto`] does, but also when any telephone rings, e.g. when a ring group has
+    /// no single called extension.
     Ringing,
-    /// Soon after the INVITE, as soon as the numbers of the call are known.
+    /// Registers the call soon after the INVITE, as soon as its numbers are known.
     Invite,
-    /// When the call is answered, by a person or by a machine.
+    /// Registers the call when a person or a machine answers it.
     Answer,
-    /// At the end of the call, when its length is known.
+    /// Registers the call at its end, when its length is known.
     End,
 }
 
@@ -64,9 +65,9 @@ pub enum RatingType {
 /// The settings from `[pyrus]` that delivery needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryPolicy {
-    /// `account_id` of the telephony extension that is connected to the form.
+    /// `account_id` of the telephony extension (a plug-in of Pyrus) that is connected to the form.
     pub account_id: String,
-    /// The event at which a call is registered, e.g. its answer.
+    /// The event at which a call is registered, e.g. when it is answered.
     pub register_at: RegisterAt,
     /// Directions of the calls that are registered.
     pub directions: Vec<CallDirection>,
@@ -89,7 +90,7 @@ pub struct DeliveryPolicy {
 /// Body of the request `integrations/call`, which registers a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallBody {
-    /// `account_id` of the telephony extension in Pyrus.
+    /// `account_id` of the telephony extension (a plug-in of Pyrus).
     pub(crate) account_id: String,
     /// Telephone number of the caller, or a word for an unknown number.
     pub(crate) from_number: String,
@@ -108,12 +109,12 @@ pub(crate) struct CallBody {
 /// Body of the request `integrations/attachcallrecord`, which attaches a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AttachBody {
-    /// `account_id` of the telephony extension in Pyrus.
+    /// `account_id` of the telephony extension (a plug-in of Pyrus).
     pub(crate) account_id: String,
     /// Id of the task; `None` if unknown. Then the member is left out; 0 is never sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<u64>,
-    /// The call's id, by which Pyrus finds the call without its task.
+    /// The call's id, by which Pyrus finds the call if the request names no task.
     pub(crate) external_id: String,
     /// Id of the uploaded file. With `None` the request adds only the form fields.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -68,7 +68,7 @@ pub enum JobStage {
 }
 
 impl JobStage {
-    /// All stages, in the order of a delivery. The two kinds of failure come last.
+    /// All stages, in the order of a delivery. `Parked` and `Dead` come last.
     pub const ALL: [Self; 10] = [
         Self::New,
         Self::Registering,
@@ -157,7 +157,7 @@ impl JobRow {
 
     /// Returns the requests of the delivery so far, with their answers.
     pub(crate) fn story(&self) -> DeliveryStory {
-        /// The member of the job's JSON that contains the requests and their answers.
+        /// The member of the job's JSON that contains the requests to Pyrus and their answers.
         #[derive(Deserialize)]
         struct StoredStory {
             #[serde(default)]

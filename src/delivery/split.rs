@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{DeliveryJob, DeliveryPart, PartState};
 
-/// A range of samples of a recording, to be sent as a file.
+/// A range of samples of a recording, which is sent as a separate WAV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WavSlice {
     /// Number of the recording within the call, counted from 1.
@@ -17,7 +17,7 @@ pub(crate) struct WavSlice {
     /// Position of the first sample in bytes, counted from the end of the WAV header.
     #[serde(rename = "from")]
     pub(crate) offset_bytes: u64,
-    /// Length of the samples in bytes.
+    /// Total size of the samples, bytes.
     pub(crate) bytes: u64,
 }
 
@@ -80,13 +80,13 @@ pub(crate) fn ordinal(job: &DeliveryJob, slice: WavSlice) -> usize {
         .count()
 }
 
-/// Number of the first slice. It is larger than the number of any recording.
+/// Part number of the first slice of a split recording. It is larger than the number of any recording.
 const FIRST_SLICE_NUMBER: u32 = 100_000;
 /// Size of the WAV header for 16-bit samples, bytes. The header of a G.711 file is a few bytes longer; the last slice
 /// of such a file is then a few bytes shorter.
 const HEADER_BYTES: u64 = 44;
 /// Size of one stereo sample, bytes (2 channels of 16 bits). Each slice begins at a multiple of this size.
 const FRAME_BYTES: u64 = 4;
-/// Minimum size of a slice, bytes: about half a minute of sound. If a server refuses even such small files, splitting
-/// does not help.
+/// Minimum size in bytes of a slice, i.e. of a piece of a recording that is uploaded as a separate file. It is about
+/// half a minute of sound. If a server refuses even such small files, splitting does not help.
 const MIN_SLICE_BYTES: u64 = 1 << 20;

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::verdict::{OutcomeAssessment, ResponseVerdict};
 use crate::time::Timestamp;
 
-/// The requests of one delivery, oldest first.
+/// The requests of one delivery, oldest first. People see this list as the story of the delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryStory {
     /// The requests, oldest first. Consecutive requests that failed in the same way are one entry.
     pub(crate) attempts: Vec<DeliveryAttempt>,
-    /// Number of entries that were removed because the story was full. They followed the first entry.
+    /// Number of entries that were removed because the list had become too long. They stood directly after the first
+    /// entry.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) left_out: u32,
 }
@@ -53,7 +54,7 @@ pub(crate) enum AttemptedStep {
     Upload,
     /// Attaching an uploaded recording to the task.
     Attach,
-    /// Request with the end of a call that has no recording.
+    /// Request that sends the end of a call without a recording.
     TellEnd,
 }
 
@@ -113,7 +114,7 @@ impl DeliveryAttempt {
 }
 
 impl DeliveryStory {
-    /// Adds an entry. If the story is full, its second entry is removed: the first entry and the newest entries stay.
+    /// Adds an entry. If the list is full, its second entry is removed: the first entry and the newest entries stay.
     pub(super) fn add(&mut self, attempt: DeliveryAttempt) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.failed_as(&attempt)) {
             last.times = last.times.saturating_add(1);
@@ -149,8 +150,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries of a story. It suffices for a call of a whole day: 24 segments of an hour need two
-/// requests each (upload and attach).
+/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 24 segments of an
+/// hour need two requests each (upload and attach).
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub struct DeliveryMachine {
     dropped_codes: BTreeMap<String, DroppedCode>,
     unsaved_jobs: BTreeSet<String>,
     rows: VecDeque<DeliveryRow>,
-    /// Holds back all calls while Pyrus refuses the account or its form.
+    /// Holds back the requests of all calls while Pyrus refuses the account or its form.
     account_hold: RefusalHold,
     /// Message about the newest request, if that request could not reach Pyrus; `None` after any response.
     last_failure: Option<String>,
@@ -333,7 +333,7 @@ impl DeliveryMachine {
     /// Returns the next action of the executor: to send a request, or to wait.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         if self.token.is_check_due && self.token.state == ClientTokenState::None {
-            // Without a token no job can send a request, so no job waits longer because of this.
+            // This check delays no job: without a token, no job can send a request.
             return self.wait_before_any_request(now).unwrap_or_else(|| self.start_auth(now));
         }
         loop {
@@ -572,7 +572,7 @@ impl RequestPurpose {
     }
 }
 
-/// A new request of a job, ready to be sent.
+/// The next request of a job, ready to be sent.
 struct StartedRequest {
     request: PyrusRequest,
     kind: JobRequest,

@@ -50,8 +50,8 @@ impl DeliveryMachine {
         self.update_alarm();
     }
 
-    /// Raises the alarm about an outage after several failures to reach Pyrus. If no call waits, these failures must last
-    /// for [`CHECK_PATIENCE`]. A failure ends no alarm, not even an alarm of an earlier process.
+    /// Raises the alarm about an outage after several failures to reach Pyrus. If no call waits, the failures must have
+    /// lasted for [`CHECK_PATIENCE`]. An alarm that is already open stays open, even if an earlier process raised it.
     fn handle_unreachable(&mut self, now: Timestamp, endpoint: PyrusEndpoint, reason: &str) {
         self.last_failure = Some(reason.to_owned());
         let is_call_waiting = endpoint != PyrusEndpoint::Auth || self.ready.first().is_some_and(|key| key.due <= now);
@@ -118,7 +118,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Holds back the requests of all calls if Pyrus refuses the account. A later success ends this.
+    /// Holds back the requests of all calls if Pyrus refuses the account. The hold ends when a later request, other
+    /// than an upload, succeeds.
     pub(super) fn update_account_hold(
         &mut self,
         now: Timestamp,
@@ -350,8 +351,8 @@ const fn is_refusal(verdict: &ResponseVerdict) -> bool {
 fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseVerdict) {
     let perhaps = matches!(verdict, ResponseVerdict::Backoff { effect: RequestEffect::Possible, .. });
     match kind {
-        // If the outcome is unknown, the end of the call is not sent again. A second comment in the task would be worse
-        // than a missing end.
+        // If the outcome is unknown, the request with the end of the call is not repeated. A second comment in the task
+        // would be worse than a missing end.
         JobRequest::TellEnd => job.end = if perhaps { EndNotice::Settled } else { EndNotice::Untold },
         JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
         JobRequest::Register(before) => {
@@ -430,8 +431,8 @@ fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
     job.parts.iter_mut().find(|p| p.number == number)
 }
 
-/// Minimum time since the first failed check of the login until an alarm says that Pyrus cannot be reached, if no call
-/// waits.
+/// Time for which the check of the login must fail before an alarm says that Pyrus cannot be reached. It applies only
+/// while no call waits.
 const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Beginning of the note in a job if Pyrus refused the request with the end of the call.

@@ -199,7 +199,8 @@ fn check_of_the_login_keeps_the_rest_of_the_window() {
     assert_eq!(m.poll_action(at(20)), NextAction::WaitUntil(at(101)), "100 s, and 1 s for rounding");
 }
 
-/// Lets requests fail to reach Pyrus until `end`. Returns the time of the alarm; `None` without an alarm.
+/// Simulates that requests cannot reach Pyrus from `begin` until `end`. Returns the time of the alarm; `None` without
+/// an alarm.
 fn unreachable_until(m: &mut DeliveryMachine, begin: i64, end: i64) -> Option<Timestamp> {
     let mut now = at(begin);
     while now < at(end) {

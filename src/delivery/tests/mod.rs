@@ -305,7 +305,8 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
-    // After the rule forbade the call, nothing is sent, even after a new rendering or a retry by the administrator.
+    // After a `no_register` rule forbade the call, nothing is sent, even if its recording is made again or the
+    // administrator requests a retry.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
@@ -335,7 +336,7 @@ fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, JobStage::Dead);
-    // The call is rendered again in another format: the new file has another name and is small enough.
+    // The recording is made again in another format: the new file has another name and is small enough.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;

@@ -16,7 +16,7 @@ struct PyrusModel {
     attached: BTreeMap<String, u32>,
     token: u64,
     made: u64,
-    /// Id of the file in the last attach request, by path.
+    /// Id of the file that the last attach request named for each recording, by the path of the recording.
     named: BTreeMap<String, String>,
     /// Number of requests with an uncertain outcome, by call id or path.
     unsure: BTreeMap<String, u32>,

@@ -100,8 +100,8 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let is_odd = |id: &String| id.ends_with(['1', '3', '5', '7', '9']);
     assert!(registered.is_sorted_by_key(|id| (!is_odd(id), id.clone())), "the oldest call first");
     assert_eq!(registered.len(), CALLS as usize, "each once");
-    // The login and two requests for each of 10,000 calls are 20,001 requests. They fill four windows, and parts of the
-    // windows before and after.
+    // The login and two requests for each of 10,000 calls are 20,001 requests. At 5,000 requests in each window, they
+    // fill four rate-limit windows and parts of the windows before and after.
     assert_eq!(pyrus.requests, 2 * CALLS + 1);
     let took = now.since(begin).as_secs();
     assert!((4 * 600 - 600..=6 * 600).contains(&took), "{took} s");

@@ -125,8 +125,8 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
     m.handle_outcome(at(0), told.id, &good(&told.request));
     assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
     assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
-    // Pyrus refuses the request with the end, or its response has an unknown outcome. In both cases the call counts as
-    // delivered, and nothing is repeated.
+    // Pyrus refuses the request that sends the end of the call, or the outcome of this request is unknown. In both
+    // cases the call counts as delivered, and nothing is repeated.
     for reply in [http(400, r#"{"error_code":"unrecognized_attachment_id"}"#), http(500, "")] {
         let mut m = logged_in();
         let told = end(&mut m);

@@ -123,7 +123,7 @@ pub(crate) struct RetryLimit {
 /// Whether Pyrus may have executed a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestEffect {
-    /// Pyrus did nothing, or a repeat does no harm.
+    /// Pyrus did not execute the request, or executing it twice does no harm.
     None,
     /// Pyrus may have executed the request, and a repeat can create a duplicate.
     Possible,
@@ -286,7 +286,7 @@ fn verdict_by_code(
         | "task_limit_exceeded" => ResponseVerdict::Park,
         "too_large_request_length" | "attachment_too_big" => ResponseVerdict::TooLarge,
         "empty_file" => ResponseVerdict::Dead,
-        // An interrupted upload can cause these errors, so the upload is repeated.
+        // An interrupted upload can cause errors such as `no_file_in_request`, so the upload is repeated once.
         "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => ResponseVerdict::Backoff {
             effect: RequestEffect::None,
             limit: Some(RetryLimit { retries: 1, fallback: Fallback::Dead }),
@@ -389,8 +389,8 @@ const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     }
 }
 
-/// Compares the MD5 in the response with the MD5 of the sent bytes. If they differ, the upload is repeated. Pyrus sends
-/// the MD5 in upper or lower case.
+/// Returns the verdict for an upload. The upload succeeded if the MD5 in the response, in upper or lower case, equals
+/// the MD5 of the sent bytes. Otherwise it is repeated.
 fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     let theirs = body.text("md5_hash").map(str::to_ascii_lowercase);
     match (&response.sent_md5, theirs) {
