@@ -185,8 +185,9 @@ impl Journal {
     }
 }
 
-/// SQL for the objects of a job. Marks each object that still has a file on this machine to be sent again. Until then
-/// the object counts as stored, because retention may remove the file before it is sent again.
+/// SQL for the objects of an archive job. If the file of an object still exists on this machine, the object is marked
+/// to be sent again. The object counts as stored in the meantime, because retention may remove the file before it is
+/// sent.
 const ALL_AGAIN: &str = "(SELECT json_group_array(CASE WHEN EXISTS (SELECT 1 FROM recordings r
         WHERE r.call_id = archive_jobs.call_id AND r.part = json_extract(o.value, '$.part') AND r.state = 'present')
     THEN json_set(o.value, '$.again', json('true')) ELSE json(o.value) END) FROM json_each(archive_jobs.objects) o)";

@@ -48,12 +48,12 @@ pub struct StoredCall {
     pub record: CallRecord,
 }
 
-/// State of a leg's spool file.
+/// State of a leg's spool file, i.e. of its captured packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolFileState {
     /// The leg still gets packets, which are added to the file.
     Open,
-    /// The file is complete and waits until it is rendered.
+    /// The file is complete, and the recording is still to be made from it.
     Closed,
     /// The leg's audio is in a recording, so the file may be removed.
     Rendered,
@@ -82,17 +82,17 @@ impl SpoolFileState {
     }
 }
 
-/// A leg of a call, with the state of its spool file.
+/// A leg of a call, with the state of its spool file (its captured packets).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegRow {
-    /// Name of the spool file without its extension.
+    /// Name of the spool file (captured packets of the leg), without its extension.
     pub name: String,
     /// Index of the leg in `record.legs`.
     pub index: u32,
     /// Whether the leg's caller is also the caller of the call. If false, the leg's two channels are swapped in the
     /// recording.
     pub same_sides: bool,
-    /// State of the leg's spool file.
+    /// State of the leg's spool file (its captured packets).
     pub state: SpoolFileState,
 }
 
@@ -177,9 +177,9 @@ impl Journal {
         })
     }
 
-    /// Stores the segments that were recorded while a call is in progress, and returns the merged record. `live` is the
-    /// call's record with all segments so far. Only the segments of `live` are stored; the rest of the stored record
-    /// does not change. Returns `None` if the call is already complete.
+    /// Stores the segments that were recorded while a call is in progress, and returns the record with these segments.
+    /// `live` is the call's record with all segments so far. Only the segments of `live` are stored; the rest of the
+    /// stored record does not change. Returns `None` if the call is already complete.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -273,7 +273,8 @@ impl Journal {
         found.map(|(stage, json)| with_delivery(&connection, &stage, &json)).transpose()
     }
 
-    /// Returns the calls that are in progress or not yet rendered. A restarted service continues with them.
+    /// Returns the calls that are in progress or whose recordings are not made yet. A restarted service continues with
+    /// them.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -311,8 +312,8 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Returns a cursor. The calls after it are the newest `limit` calls of the filter. Returns `None` if the filter
-    /// has no limit, or finds no more calls than the limit allows.
+    /// Returns the cursor after which the newest `limit` calls of the filter follow. Returns `None` if the filter has
+    /// no limit, or finds no more calls than the limit allows.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -493,7 +494,7 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
     connection.prepare_cached(PUT_NUMBERS)?.execute(params![record.id, numbers])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
-        // Rendering a call again can give its file another path, e.g. because the format changed or the old file was
+        // If a recording is made again, it can get another path, e.g. because the format changed or the old file was
         // encrypted. Then the old file is listed for removal.
         connection.prepare_cached(ADD_OLD_PATH_TO_LEFTOVERS)?.execute(params![record.id, file.part, file.path])?;
         connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
@@ -574,7 +575,7 @@ const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
 /// SQL clause that forces the use of the time index, because sorting all calls would take much memory.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
-/// SQL condition that selects the calls with a number, by the index of numbers `call_digits`.
+/// SQL condition that selects the calls from or to a telephone number. It uses the trigram index `call_digits`.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
 /// Number of last digits of a telephone number that are compared. The national numbers of most countries have at most

@@ -38,8 +38,8 @@ pub struct EncryptedRecording {
 
 impl Journal {
     /// Returns the ids of complete calls with files that may be encrypted now. Their delivery to Pyrus is finished or
-    /// not needed, and the JSON record beside the recording already says so. At most `limit` ids are returned, sorted,
-    /// beginning after the id `after`.
+    /// not needed, and the JSON records beside their recordings already say so. At most `limit` ids are returned,
+    /// sorted, beginning after the id `after`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -50,7 +50,7 @@ impl Journal {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Marks a call as having no plain file any more. Rendering the call again clears this mark.
+    /// Marks a call as having no plain file any more. If its recordings are made again, this mark is removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -59,8 +59,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Changes the row and the record of a recording to the encrypted file, and lists the plain file as a leftover to
-    /// be removed. If the row no longer names the plain file, changes nothing and returns false.
+    /// Changes the row and the record of a recording to the encrypted file. Lists the plain file as a leftover, i.e. as
+    /// a file to be removed. If the row no longer names the plain file, changes nothing and returns false.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -96,8 +96,9 @@ impl Journal {
         })
     }
 
-    /// Lists the plain copy of a call's packets as a leftover, instead of the encrypted copy. Such copies exist only
-    /// with `recording.keep_pcap`. The journal has no row for them, so only the list of leftovers changes.
+    /// Lists the plain copy of a call's packets as a leftover (file to be removed), and takes the encrypted copy off
+    /// this list. Such copies exist only with `recording.keep_pcap`. The journal has no row for them, so only the list
+    /// of leftovers changes.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -136,7 +137,8 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Removes paths from the list of leftovers. The files must have been removed before, and their folders synced.
+    /// Removes paths from the list of leftovers (files to be removed). The files must have been removed before, and
+    /// their folders synced.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -143,7 +143,8 @@ pub enum Error {
         /// Newest schema version that this program knows.
         known: i64,
     },
-    /// An older callspan wrote the file. Only the service migrates it.
+    /// An older version of callspan wrote the journal. Only the service may migrate it, not a command beside the
+    /// service.
     #[error(
         "the journal has version {found}, this callspan needs version {known}: start the service of this version once"
     )]

@@ -9,12 +9,12 @@ use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
-/// Number of calls of one class that began in one slot of the day, e.g. in one quarter of an hour.
+/// Number of calls of one class (by how much can be heard) that began in one slot, e.g. in one quarter of an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
     /// Start of the slot, UTC.
     pub begin: Timestamp,
-    /// Class of these calls: how much of each call can be heard.
+    /// Class of the counted calls, i.e. how much of each call can be heard.
     pub class: HeardClass,
     /// Number of calls of this class that began in the slot.
     pub calls: u64,
@@ -33,8 +33,8 @@ impl Journal {
         calls_of(&self.lock(), &sql, condition.values)
     }
 
-    /// Counts the calls that a search finds, by class and by time slot. Slots have the length `slot` and are aligned to
-    /// the Unix epoch. The result is sorted by time.
+    /// Counts the calls that a search finds, by class (how much can be heard) and by time slot. Slots have the length
+    /// `slot` and are aligned to the Unix epoch. The result is sorted by time.
     ///
     /// # Errors
     /// Fails if SQLite fails.

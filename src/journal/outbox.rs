@@ -157,7 +157,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Schedules every dead letter to be sent again. Returns the number of dead letters.
+    /// Schedules every dead letter, i.e. every message that was given up, to be sent again. Returns the number of these
+    /// messages.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -194,7 +195,7 @@ fn restrict(path: &Path) {
 }
 
 const FILE_NAME: &str = "outbox.sqlite";
-/// Maximum number of damaged outbox files that are kept. A further damaged file replaces the last of them.
+/// Maximum number of damaged outbox files that are kept. If there is one more, it replaces the last kept file.
 const MAX_ASIDE: u32 = 9;
 /// Maximum number of messages, about 100 MB. A busy office produces that many messages in a day on which a receiver
 /// does not answer.

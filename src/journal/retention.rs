@@ -1,5 +1,5 @@
-//! The journal's rows for retention: recordings and their removal, holds, and calls that were not yet passed to
-//! delivery. A *hold* is the request of a person to keep the files of a call.
+//! The journal's rows for retention: recordings and their removal, retention holds, and calls that were not yet passed
+//! to delivery. A *retention hold* is the request of a person to keep the files of a call.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -44,7 +44,7 @@ pub struct RecordingRow {
     pub(crate) at: Option<Timestamp>,
     /// Whether the recording is still needed for the delivery to Pyrus.
     pub(crate) need: DeliveryNeed,
-    /// Whether the file must not be removed, because a person placed a hold on the call or the call is not complete.
+    /// Whether the file must not be removed, because the call is not complete or a person requested to keep its files.
     pub is_held: bool,
 }
 
@@ -104,7 +104,7 @@ impl Journal {
             .collect()
     }
 
-    /// Returns the call that a leg's spool belongs to; `None` if no stored call has this leg.
+    /// Returns the call to which the spool file with this name belongs; `None` if no stored call has this leg.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -120,7 +120,7 @@ impl Journal {
         Ok(found.map(|(call_id, stage)| LegOwner { call_id, stage: CallStage::read(&stage) }))
     }
 
-    /// Places a hold on a call: no file of the call is removed until [`Journal::release`] ends the hold.
+    /// Places a retention hold on a call: no file of the call is removed until [`Journal::release`] ends the hold.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -132,7 +132,7 @@ impl Journal {
         })
     }
 
-    /// Ends the hold on a call. Returns whether there was a hold.
+    /// Ends the retention hold on a call, which has kept its files. Returns whether there was a hold.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -144,7 +144,7 @@ impl Journal {
         })
     }
 
-    /// Returns the hold on a call; `None` if there is none.
+    /// Returns the retention hold on a call, i.e. a person's request to keep its files; `None` if there is none.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -254,7 +254,7 @@ impl Journal {
         Ok(paths.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Removes the mark "removed" from the recordings of a call, because the call was rendered again.
+    /// Removes the mark "removed" from the recordings of a call, because they were made again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -264,7 +264,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Asks the service, which may be another process, to render a call again.
+    /// Asks the service, which may be another process, to make the recordings of a call again from the captured
+    /// packets.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -273,7 +274,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the ids of the calls that a person wants rendered again, and removes these requests.
+    /// Returns the ids of the calls whose recordings a person wants to have made again, and removes these requests.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -360,5 +361,5 @@ const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 
-/// Number of rows that are read while the journal is locked: a few milliseconds.
+/// Number of rows that are read at once. Reading them locks the journal for a few milliseconds.
 const PAGE: u32 = 1_000;

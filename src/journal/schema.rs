@@ -120,7 +120,8 @@ CREATE TABLE dropped_codes (
 ) STRICT;
 ";
 
-/// Adds holds, removal times, and the list of calls that must still be passed to delivery.
+/// Adds retention holds (files that a person keeps), removal times, and the list of calls that must still be passed to
+/// delivery.
 const V2: &str = "
 CREATE TABLE holds (
     call_id     TEXT PRIMARY KEY,

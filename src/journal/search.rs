@@ -35,7 +35,7 @@ pub enum HeardClass {
 }
 
 impl HeardClass {
-    /// All classes, in the order in which the console shows them.
+    /// All classes of calls (by how much can be heard), in the order in which the console shows them.
     pub const ALL: [Self; 8] = [
         Self::Both,
         Self::One,
@@ -61,12 +61,13 @@ impl HeardClass {
         }
     }
 
-    /// Returns the class with this word; `None` for an unknown word.
+    /// Returns the class of calls (how much can be heard) for a word from the database or a URL; `None` for an unknown
+    /// word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
 
-    /// Returns the class of a call with this record.
+    /// Returns the class of a call by its record, i.e. how much of the call can be heard.
     pub fn of(record: &CallRecord) -> Self {
         let is_lost = || record.problems.iter().any(|problem| LOST_BY_US.contains(&problem.kind));
         match record.verdict {
@@ -142,25 +143,25 @@ pub struct FoundCalls {
     pub next: Option<(i64, String)>,
 }
 
-/// The number of calls that a search finds, for each class.
+/// The number of calls that a search finds, for each class (how much can be heard).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassCounts {
-    /// Each class with at least one call, and the number of calls in the class.
+    /// Each class (how much can be heard) with at least one call, and the number of calls in the class.
     pub by_class: Vec<(HeardClass, u64)>,
     /// Whether the search may find more calls than were counted, because counting stopped at a limit.
     pub is_least: bool,
 }
 
 impl ClassCounts {
-    /// Counts calls.
+    /// Counts the given calls by class.
     pub(crate) fn of(calls: &[StoredCall]) -> Self {
         let mut by_class = BTreeMap::new();
         calls.iter().for_each(|call| *by_class.entry(HeardClass::of(&call.record)).or_default() += 1);
         Self { by_class: by_class.into_iter().collect(), is_least: false }
     }
 
-    /// Raises the count of each class to its count in `found`, if that is larger. A count that stopped at a limit may
-    /// be smaller than the number of calls that the page shows.
+    /// Raises the count of each class to its count in `found`, the calls of the page, if that is larger. A count that
+    /// stopped at a limit may be smaller than the number of calls on the page.
     pub(crate) fn raise_to(&mut self, found: &Self) {
         for (class, least) in &found.by_class {
             match self.by_class.iter_mut().find(|(known, _)| known == class) {
@@ -170,7 +171,7 @@ impl ClassCounts {
         }
     }
 
-    /// Returns the number of calls in all classes.
+    /// Returns the number of found calls in all classes together.
     pub fn total(&self) -> u64 {
         self.by_class.iter().map(|(_, count)| count).sum()
     }
@@ -206,7 +207,7 @@ impl Journal {
         Ok(FoundCalls { calls, next: rows.pop().filter(|_| has_more) })
     }
 
-    /// Returns the number of calls that a search finds, for each class.
+    /// Returns the number of calls that a search finds, for each class (how much can be heard).
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -397,8 +398,8 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Writes the search row of a call, and removes the old search row. Must be called before the row in `calls` is
-/// replaced: the start in that row is the key of the old search row.
+/// Writes the row of a call in the table `call_search`, and removes the old row there. Must be called before the call's
+/// row in `calls` is replaced, because its start is the key of the old row.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);
@@ -419,8 +420,8 @@ pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> Jo
     Ok(())
 }
 
-/// Removes the search row of a call. The call's row in `calls` must still exist, because it contains the key of the
-/// search row.
+/// Removes the row of a call from the table `call_search`. The call's row in `calls` must still exist, because it
+/// contains the key of the removed row.
 fn remove_search_row(connection: &Connection, id: &str) -> JournalResult<()> {
     let sql = format!("DELETE FROM call_search WHERE id = ?1 AND begin = (SELECT {BEGIN} FROM calls WHERE id = ?1)");
     connection.prepare_cached(&sql)?.execute(params![id])?;

@@ -32,8 +32,8 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Records that these sidecar records were written again. If a call has changed once more since then, its record
-    /// remains out of date.
+    /// Records that these sidecar records (JSON files beside the recordings) were written again. If a call has changed
+    /// once more since then, its record remains out of date.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -114,8 +114,8 @@ impl Journal {
     }
 }
 
-/// Writes rows for those legs of a call that have a spool file. The file was kept because of `keep_pcap`, or because
-/// rendering failed.
+/// Writes a row for each leg whose spool file (captured packets) the call record names. The record names the file if it
+/// was kept because of `keep_pcap`, or because rendering failed.
 fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
     for (index, leg) in (0_u32..).zip(&record.legs) {
         let Some(name) = &leg.spool else { continue };

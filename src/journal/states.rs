@@ -32,19 +32,21 @@ use crate::call::record::CallRecord;
 /// The new state of a call, as the engine reported it, to be stored in the journal.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
-    /// Record of the call. It lacks the segments of the recording that are finished; the journal adds them.
+    /// Record of the call, without the segments of the recording that are already finished. The journal adds these
+    /// segments.
     pub(crate) record: &'a CallRecord,
     /// Stage of the call: in progress, over, or complete.
     pub(crate) stage: CallStage,
-    /// Legs with a spool file; empty for a live call.
+    /// Legs of which the spool file (captured packets) is kept; empty for a live call.
     pub(crate) legs: Vec<LegRow>,
     /// Whether delivery may register the call in Pyrus; `None` if the call is not passed to delivery.
     pub(crate) announce_as: Option<RegistrationPolicy>,
 }
 
 impl Journal {
-    /// Writes or replaces calls in one transaction, and returns the merged records. If the journal already has segments
-    /// of a call, they are kept. The rows are on the disk after [`Journal::sync_states`].
+    /// Writes or replaces calls in one transaction, and returns their records. If the journal already has segments of a
+    /// call, they are kept and are in the returned record, too. The rows are on the disk after
+    /// [`Journal::sync_states`].
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -105,8 +107,8 @@ impl Journal {
     /// database. In each case nothing is written.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
         let mut connection = self.lock_to_write();
-        // The lock is held until the commit has returned. So no other thread's sync can fail between the check and the
-        // commit.
+        // The lock is held until the commit has returned. So no sync of another thread can fail between the check of
+        // earlier syncs and the commit.
         let mut log_sync = self.log_sync();
         if log_sync.must_renew() {
             self.renew_log(&connection, &mut log_sync)?;
@@ -218,14 +220,15 @@ impl<'c> UnsyncedCommits<'c> {
 
 impl Drop for UnsyncedCommits<'_> {
     fn drop(&mut self) {
-        // Inside a transaction SQLite would refuse this setting, but no transaction is open here.
+        // Inside a transaction SQLite would refuse to change `synchronous`, but no transaction is open here.
         if let Err(error) = self.0.pragma_update(None, "synchronous", "FULL") {
             tracing::error!(%error, "the journal cannot be set back to sync each commit");
         }
     }
 }
 
-/// Writes a call and returns its merged record, without the state of its delivery.
+/// Writes a call and returns its record, to which the segments stored earlier were added. The record lacks the state of
+/// its delivery.
 fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
     let mut record = call.record.clone();
     for leg in &call.legs {

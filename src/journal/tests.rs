@@ -191,7 +191,7 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     journal.mark_encrypted("stored encrypted").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
-    // Rendering the call again makes an unencrypted file.
+    // If the recording is made again, the new file is not encrypted.
     journal.put_call(&record("stored encrypted", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["stored encrypted"]);
 }
@@ -210,7 +210,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // A later call may get the id of the removed call.
+    // A new call may have the same id as the removed call.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }
@@ -224,8 +224,8 @@ fn renamed_recording_makes_its_old_path_a_leftover() {
     other.recordings[0].path = "a.ogg".into();
     journal.put_call(&other, CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.wav"]);
-    // The call is rendered again to the path of the old file, which was not removed yet. So this path must leave the
-    // list of leftovers.
+    // The recording is made again at the path of the old file, which was not removed yet. So this path must leave the
+    // list of leftovers (files to be removed).
     journal.put_call(&record("a", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.leftovers(10).unwrap(), ["a.ogg"]);
 }
@@ -405,14 +405,15 @@ fn after_power_cut(dir: &Path, lost: &[u8]) -> (tempfile::TempDir, Journal) {
     (after, journal)
 }
 
-/// Length of the header of a write-ahead log, bytes. The header differs after the log was emptied.
+/// Length of the header of a write-ahead log, bytes. SQLite writes another header after the log was emptied.
 const LOG_HEADER: usize = 32;
 
 #[test]
 fn rows_are_in_the_database_after_a_failed_sync_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Ended);
-    // From here on Linux would confirm a sync of the log although the failed pages are missing on the disk.
+    // From here on Linux would confirm a sync of the log, although pages that it could not write are missing on the
+    // disk.
     journal.sync_states().unwrap();
     let log_length = std::fs::metadata(&journal.log_path).unwrap().len();
     assert_eq!(log_length, 0, "no later row follows a page that may be missing");

@@ -10,7 +10,8 @@ use crate::time::Timestamp;
 /// Totals of the calls that began in a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeriodTotals {
-    /// Number of calls for each verdict. Calls without a verdict are in progress or still to be rendered.
+    /// Number of calls for each verdict. Calls without a verdict are in progress, or their recordings are still to be
+    /// made.
     pub(crate) verdicts: Vec<(Option<CallVerdict>, u64)>,
     /// Number of calls that were delivered to Pyrus completely.
     pub(crate) delivered: u64,
