@@ -18,16 +18,16 @@ pub struct ScriptFile {
     /// Options to change, by name. All other options have their defaults in a script file, and stay unchanged in a
     /// request.
     pub options: serde_json::Map<String, Value>,
-    /// Whether queued steps are removed before the new steps are added.
+    /// Whether the queued fault steps are removed before the new fault steps are added.
     pub clear: bool,
-    /// Steps that are appended to the queues, in this order.
+    /// Fault steps that are appended to the queues of their endpoints, in this order.
     pub steps: Vec<ScriptStep>,
 }
 
 /// A fault step, and the endpoint whose requests it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScriptStep {
-    /// The endpoint whose requests the step affects.
+    /// The endpoint with the requests to which the fault step applies.
     pub endpoint: FakeEndpoint,
     /// The fault step that is added to the queue.
     #[serde(flatten)]
@@ -154,8 +154,8 @@ fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     FakeReply { status: 206, body, ..reply }.with_header("Content-Range", stands)
 }
 
-/// Parses the header `bytes=A-` or `bytes=A-B`. Returns the start, and the end after the last byte; `None` if the range
-/// is empty.
+/// Parses the header `bytes=A-` or `bytes=A-B`. Returns the position of the first byte, and the position after the last
+/// byte; `None` if the range is empty.
 fn range(header: &str, size: usize) -> Option<(usize, usize)> {
     let (from, to) = header.strip_prefix("bytes=")?.split_once('-')?;
     let from: usize = from.parse().ok()?;

@@ -90,7 +90,7 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // These faults send a complete reply. If the request had no effect, the reply must be an error.
+        // `Drip` and the faults below send a complete reply. If the request had no effect, this reply must be an error.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }

@@ -22,7 +22,7 @@ pub enum FakeEndpoint {
     Call,
     /// `POST …/integrations/attachcallrecord`: attaches an uploaded file.
     Attach,
-    /// Any path that is none of these endpoints.
+    /// Any path of none of the endpoints above.
     Other,
 }
 
@@ -42,41 +42,41 @@ pub enum FaultTiming {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// The fault that the step simulates.
+    /// The fault that is simulated in this step of the script.
     pub fault: PyrusFault,
     /// Whether the fault happens before or after the request takes effect; `None` means the default of the fault
     /// ([`FaultStep::new`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<FaultTiming>,
-    /// Number of requests to which the step applies. `u32::MAX` means no limit.
+    /// Number of requests to which the fault step applies. `u32::MAX` means no limit.
     #[serde(default = "once")]
     pub times: u32,
 }
 
 impl FaultStep {
-    /// Creates a step with the default timing of its fault. A fault that only changes the normal reply happens after
-    /// the request takes effect; any other fault happens before.
+    /// Creates a fault step with the default timing of its fault. A fault that only changes the normal reply happens
+    /// after the request takes effect; any other fault happens before.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }
 
-    /// Creates a step in which the request does not take effect.
+    /// Creates a step of the fault script in which the request does not take effect.
     pub fn before(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::Before), times: 1 }
     }
 
-    /// Creates a step in which the request takes effect before the fault happens.
+    /// Creates a step of the fault script in which the request takes effect before the fault happens.
     pub fn after(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: Some(FaultTiming::After), times: 1 }
     }
 
-    /// Returns a step that applies to this number of requests.
+    /// Returns a fault step that applies to this number of requests.
     #[must_use]
     pub fn times(self, times: u32) -> FaultStep {
         FaultStep { times, ..self }
     }
 
-    /// Returns a step that applies to all further requests.
+    /// Returns a fault step that applies to all further requests.
     #[must_use]
     pub fn forever(self) -> FaultStep {
         self.times(u32::MAX)
@@ -143,10 +143,11 @@ pub enum PyrusFault {
     Unavailable,
     /// The fake replies with status 504 and HTML, as a proxy does.
     GatewayTimeout,
-    /// The fake waits for this time. Then it sends the reply (timing "after") or closes the connection ("before").
+    /// The fake waits for this time. Then it sends the reply if the request took effect; otherwise it closes the
+    /// connection.
     HangBeforeHeaders(#[serde(with = "seconds")] Duration),
-    /// The fake sends the head of the reply and waits for this time. Then it sends the body (timing "after") or closes
-    /// the connection ("before").
+    /// The fake sends the head of the reply and waits for this time. Then it sends the body if the request took effect;
+    /// otherwise it closes the connection.
     HangAfterHeaders(#[serde(with = "seconds")] Duration),
     /// The body of the reply is sent at this rate, in bytes per second.
     Drip(u32),
@@ -315,7 +316,7 @@ pub(super) struct FaultScript {
 }
 
 impl FaultScript {
-    /// Appends a step to the queue of an endpoint. Returns false if the queue is full.
+    /// Appends a fault step to the queue of an endpoint. Returns false if the queue is full.
     pub(super) fn push(&mut self, endpoint: FakeEndpoint, step: FaultStep) -> bool {
         let queue = self.queues.entry(endpoint).or_default();
         if queue.len() >= MAX_STEPS {
@@ -342,8 +343,8 @@ impl FaultScript {
         Some(step)
     }
 
-    /// Removes each step that closes a listener and is the first in its queue. Returns the endpoint and the duration of
-    /// each step.
+    /// Removes each fault step that closes a listener and is the first in its queue. Returns the endpoint and the
+    /// duration of each of these steps.
     pub(super) fn take_refusals(&mut self) -> Vec<(FakeEndpoint, Duration)> {
         let mut found = Vec::new();
         for (endpoint, queue) in &mut self.queues {
@@ -377,5 +378,5 @@ fn unauthorized() -> u16 {
     401
 }
 
-/// Maximum number of steps in a queue. A longer script is a mistake.
+/// Maximum number of fault steps in a queue. A longer script is a mistake.
 const MAX_STEPS: usize = 100_000;

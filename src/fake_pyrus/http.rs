@@ -40,9 +40,9 @@ pub(super) struct RequestHead {
 /// How the end of a request's body is found (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// By `Content-Length` in bytes; 0 without this header.
+    /// The body ends after this number of bytes (`Content-Length`); 0 without this header.
     Length(u64),
-    /// By chunks: `Transfer-Encoding: chunked`.
+    /// The body is sent in chunks (`Transfer-Encoding: chunked`) and ends with the last chunk.
     Chunked,
 }
 

@@ -167,7 +167,7 @@ impl MultipartParser {
                 true
             }
             Some(b"\r\n") => {
-                // The CRLF stays in the buffer. So even an empty header is followed by CRLF CRLF.
+                // The CRLF stays in the buffer, so that CRLF CRLF ends every part header, even an empty header.
                 self.state = MultipartState::Header;
                 true
             }

@@ -61,9 +61,9 @@ pub struct FakeOptions {
     /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say
     /// whether it does.
     pub fields_without_file: bool,
-    /// Maximum number of attachments of a task (`too_many_attachments`).
+    /// Maximum number of attachments of a task. A further attachment is refused with `too_many_attachments`.
     pub max_attachments: usize,
-    /// Maximum number of comments of a task (`too_many_comments`).
+    /// Maximum number of comments of a task. A further comment is refused with `too_many_comments`.
     pub max_comments: usize,
     /// Language of error texts.
     pub error_lang: ErrorLanguage,
@@ -187,7 +187,7 @@ pub enum Md5Case {
     Upper,
 }
 
-/// Effect of registering the same call a second time.
+/// Effect of a second request that registers the same call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
@@ -270,9 +270,9 @@ pub enum ClockMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Maximum number of requests in a window.
+    /// Maximum number of requests in a rate-limit window.
     pub requests: u32,
-    /// Length of a window, measured by the virtual clock.
+    /// Length of a rate-limit window, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub window: Duration,
 }
@@ -302,11 +302,11 @@ impl Default for FakeUser {
     }
 }
 
-/// A telephony extension that is connected to a form.
+/// A telephony extension (a plug-in of Pyrus) that is connected to a form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeAccount {
-    /// Id of the account, as the recorder sends it (`account_id`).
+    /// Id of the telephony extension (a plug-in of Pyrus), which the recorder sends as `account_id`.
     pub account_id: String,
     /// Id of the form in which the calls become tasks.
     pub form_id: u64,

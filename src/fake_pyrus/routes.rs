@@ -275,7 +275,7 @@ impl FakeWorld {
     }
 }
 
-/// Returns the reply of ASP.NET to an unknown path, which has no `error_code`.
+/// Returns the reply of ASP.NET to an unknown path. The reply has no `error_code`.
 pub(super) fn no_such_resource(status: u16, path: &str) -> FakeReply {
     let path: String = path.chars().take(200).collect();
     FakeReply::json(

@@ -42,11 +42,11 @@ pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 /// The role of a listener, i.e. the paths that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenerRole {
-    /// The API paths of this host.
+    /// The listener serves the API paths of this host.
     Api(ApiHost),
-    /// The control paths and the web page.
+    /// The listener serves the control paths and the web page.
     Control,
-    /// The API paths of this host, the control paths and the web page.
+    /// The listener serves the API paths of this host, the control paths and the web page.
     Both(ApiHost),
 }
 
@@ -84,14 +84,14 @@ impl ServerShared {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that is already closed notices the fault only after it has opened again. So the wait has a time
-        // limit.
+        // A listener that an earlier fault has closed sees the new fault only after it has opened again. So the wait
+        // has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
     }
 
-    /// Applies the fault steps that close a listener. Returns the number of these listeners.
+    /// Applies the fault steps that close a listener. Returns the number of listeners that must close.
     pub(super) fn apply_refusals(&self) -> u64 {
         let mut signalled = 0;
         let (refusals, mode) = {
@@ -140,8 +140,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // A fault may have just closed the listener before this loop noticed it. The cloned receiver still
-                // contains this event, so the new connection sees it and ends.
+                // A fault may have closed the listener a moment before this connection was accepted. The cloned
+                // receiver still has this event, so the new connection sees it and ends.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },

@@ -20,7 +20,7 @@ pub struct FakeState {
     pub users: Vec<UserSnapshot>,
     /// The tokens that were issued, oldest first.
     pub tokens: Vec<TokenSnapshot>,
-    /// The connected telephony extensions.
+    /// The telephony extensions (plug-ins of Pyrus) that are connected to forms.
     pub accounts: Vec<FakeAccount>,
     /// The people in Pyrus who can become responsible for a call.
     pub people: Vec<FakePerson>,
@@ -95,7 +95,7 @@ pub enum TokenValidity {
 pub struct PyrusTask {
     /// Id of the task.
     pub task_id: u64,
-    /// `account_id` of the telephony extension.
+    /// `account_id` of the telephony extension (a plug-in of Pyrus).
     pub account_id: String,
     /// Id of the form in Pyrus to which the task belongs.
     pub form_id: u64,
@@ -156,7 +156,7 @@ pub struct TaskAttachment {
 /// A call that was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RegisteredCall {
-    /// `account_id` of the telephony extension.
+    /// `account_id` of the telephony extension (a plug-in of Pyrus).
     pub account_id: String,
     /// Id of the call that the client sent (`external_id`); `None` if it sent no id.
     pub external_id: Option<String>,
@@ -468,7 +468,7 @@ impl FakeStore {
     }
 }
 
-/// Maximum size of a file with content that is kept, bytes.
+/// Maximum size of a file of which the content is kept, bytes. A larger file is only hashed.
 pub(super) const MAX_FILE_KEPT: usize = 64 * 1024 * 1024;
 /// Maximum total size of the kept files, bytes. The same limit holds for the total size of the unfinished uploads.
 pub(super) const MAX_BYTES_KEPT: u64 = 512 * 1024 * 1024;

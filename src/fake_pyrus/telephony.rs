@@ -214,8 +214,8 @@ impl FakeWorld {
         answer
     }
 
-    /// Finds the task that a body names, and the `external_id` of the call if known. If the body contains several
-    /// identifiers, the first of them decides.
+    /// Finds the task that a request names, and the `external_id` of the call if known. A `task_id` in the request
+    /// decides first, then an `external_id`, then the two telephone numbers.
     fn find_task(
         &mut self,
         account: Option<&FakeAccount>,

@@ -14,14 +14,15 @@ pub(super) struct StrictChecker {
     violations: Vec<String>,
     /// Number of violations that were not stored, because there were too many.
     uncounted: u64,
-    /// Logins that have a valid token, because no reply has refused it yet. Another `auth` request of such a login is a
-    /// mistake.
+    /// Logins with a valid token, i.e. with a token that no reply has refused yet. Another `auth` request of such a
+    /// login is a mistake.
     content: HashSet<String>,
     /// Number of `auth` requests without a reply yet, by login.
     auth_under_way: HashMap<String, u32>,
     /// For each login with a reply 429: the end of the demanded pause (virtual time), and the real time of the reply.
     silence: HashMap<String, (Duration, Instant)>,
-    /// Requests to register or attach that got a final reply, i.e. must not be repeated, with the status of the reply.
+    /// HTTP status of the final reply to a request to register or attach, by the key of the request. After a final
+    /// reply, the client must not repeat the request.
     settled: HashMap<String, u16>,
 }
 
@@ -122,8 +123,8 @@ impl StrictChecker {
     }
 }
 
-/// The real time at which a request arrived, and the duration in real time for which further requests are tolerated
-/// after a reply 429.
+/// The real time at which a request arrived. Also the real time after a reply 429 in which further requests are no
+/// violations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,
