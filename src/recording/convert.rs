@@ -89,8 +89,8 @@ pub(crate) fn convert(
     }
 }
 
-/// An output in which a writer cannot seek. A WAV writer seeks only to correct the lengths in its header, if the
-/// recording is longer or shorter than its record says. Then the conversion fails.
+/// An output in which a writer cannot seek. A WAV writer seeks only to correct the lengths in its header. It does so if
+/// the recording is longer or shorter than its record says. In this case the conversion fails.
 struct Forward<W>(W);
 
 impl<W: Write> Write for Forward<W> {

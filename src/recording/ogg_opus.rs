@@ -142,5 +142,5 @@ const COMPLEXITY: i32 = 5;
 const MAX_PACKET_BYTES: usize = 320;
 /// Maximum number of bytes that a second of sound takes: packets with their lacing values (lengths), and a page header.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
-/// Maximum number of bytes that the two header pages and additional packets at the end take.
+/// Maximum total size of the two header pages and of the packets that are added at the end, bytes.
 pub(super) const HEADER_BYTES: u64 = 2_048;

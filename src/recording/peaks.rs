@@ -41,8 +41,9 @@ pub(super) struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
-    /// Number of the piece to which the next sample belongs, and the index of the first sample after this piece.
+    /// Number of the piece to which the next sample belongs.
     piece: u64,
+    /// Index of the first sample after this piece.
     piece_end: u64,
     channels: [Vec<(i16, i16)>; 2],
 }
@@ -166,8 +167,8 @@ mod tests {
     #[test]
     fn pieces_are_the_same_however_the_samples_are_split() {
         let frames: Vec<[i16; 2]> = (0..5_003_u32).map(|n| [(n * 7_919) as i16, (n * 31) as i16]).collect();
-        // The cases: a recording that is longer or shorter than expected, or exactly as expected, and more pieces than
-        // samples.
+        // Each case is the expected number of samples and the number of pieces. The recording is longer or shorter than
+        // expected, or as expected. In two cases there are more pieces than samples.
         for (expected, pieces) in [(6_000, 7), (5_003, 11), (4_999, 40), (1_000, 1_000), (3, 8), (0, 5)] {
             for step in [1, 13, 160, 8_000] {
                 let mut finder = PeakFinder::new(expected, pieces);

@@ -70,8 +70,8 @@ impl RemovalReason {
 pub enum ClockTrust {
     /// The clock ran evenly for a while. The value is the current time.
     Trusted(Timestamp),
-    /// The clock is not trusted, because the service just started or the clock jumped. Otherwise a clock that was set
-    /// to the future would remove all recordings.
+    /// The clock is not trusted, because the service just started or the clock jumped. So no recording is removed by
+    /// age: a clock that is years ahead would remove all recordings.
     Unknown,
 }
 
@@ -192,11 +192,11 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the minimum number of free bytes that retention keeps on the disk of the recordings: `min_free_gib`, or the
-/// default if `min_free_gib` cannot be reached. A limit cannot be reached if even the removal of all recordings would
-/// not free so much. Such a limit would remove every recording for nothing.
+/// Returns the minimum number of free bytes that retention keeps on the disk of the recordings. This is `min_free_gib`,
+/// or the default if even the removal of all recordings would not free so much. Otherwise, an unreachable limit would
+/// remove every recording for nothing.
 ///
-/// `usage` is the state of the disk. It bounds what can be freed: the free bytes and the size of all recordings.
+/// `usage` is the state of the disk: its free bytes and the total size of all recordings.
 pub(crate) fn reachable_min_free(config: &Config, usage: DiskUsage) -> u64 {
     let wanted = u64::from(config.min_free_gib) << 30;
     let most = usage.free_bytes.map(|free| free.saturating_add(usage.kept_bytes));
@@ -268,7 +268,7 @@ mod tests {
         ]);
         let now = ClockTrust::Trusted(Timestamp::from_secs(10 * 86_400));
         // On day 10 with a limit of 6 days, the calls c0 to c3 are older than day 4. Of these, c0 is still to be
-        // delivered and c2 is on hold, so they stay.
+        // delivered, and a person asked to keep c2. So both stay.
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, now, None)), ["c1", "c3"]);
         assert_eq!(ids(&plan(&config(6, 0, 0), &calls, ClockTrust::Unknown, None)), [""; 0]);
         assert_eq!(ids(&plan(&config(0, 0, 0), &calls, now, None)), [""; 0]);
@@ -285,7 +285,7 @@ mod tests {
         ]);
         // There are five GiB of recordings, and three are allowed.
         assert_eq!(ids(&plan(&config(0, 3, 0), &all, ClockTrust::Unknown, None)), ["c1", "c3"]);
-        // One GiB is allowed, but calls that are still to be delivered or on hold are kept.
+        // One GiB is allowed. But a call stays if it is still to be delivered, or if a person asked to keep it.
         assert_eq!(ids(&plan(&config(0, 1, 0), &all, ClockTrust::Unknown, None)), ["c0", "c1", "c3"]);
     }
 
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_limit_that_cannot_be_reached_counts_as_the_default() {
         let all = calls(&[RemovalCost::Nothing; 5]);
-        // Five GiB of recordings and one free: at most six GiB can be free.
+        // There are five GiB of recordings and one GiB is free, so at most six GiB can be free.
         let planned = |min_free_gib| plan(&config(0, 0, min_free_gib), &all, ClockTrust::Unknown, Some(GIB)).len();
         assert_eq!([planned(1), planned(4), planned(6)], [0, 3, 5]);
         assert_eq!([planned(7), planned(1_000)], [1, 1], "as with two GiB");

@@ -54,7 +54,7 @@ pub(super) enum RenderUpTo {
     End,
 }
 
-/// The result of rendering a leg: its sound, and the new segments.
+/// The result of rendering a leg: a report on its sound, and the new segments.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
     /// The render plan up to the end of the call or of the last segment.

@@ -37,7 +37,7 @@ pub(crate) enum FaxKind {
     T38,
     /// One side offered T.38, and the other refused it.
     RefusedT38,
-    /// The answering tone of a fax machine was heard. A modem has the same tone.
+    /// The answering tone of a fax machine was heard. A modem answers with the same tone.
     Tones,
 }
 

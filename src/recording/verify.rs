@@ -205,7 +205,7 @@ fn decode_opus(
     let mut decoder = MSDecoder::new(sample_rate, streams, coupled, mapping).map_err(undecodable)?;
     let here = |ticks: u64| (ticks * u64::from(sample_rate) / OPUS_CLOCK_HZ) as usize;
     let mut skip = here(delay);
-    // The buffer has space for 120 ms, the longest packet.
+    // The buffer has space for 120 ms of sound, the duration of the longest Opus packet.
     let mut samples = vec![0; 2 * sample_rate as usize * 120 / 1_000];
     while let Some(packet) = reader.next_packet().map_err(undecodable)? {
         let count = decoder.decode(&packet.data, &mut samples, false).map_err(undecodable)?;

@@ -1,7 +1,7 @@
 //! Choice of the leg that supplies the sound of a recording.
 //!
-//! It is the anchor leg, i.e. the first leg in the list. Another leg with the same conversation is rendered instead in
-//! three cases:
+//! Usually this is the anchor leg, i.e. the leg that the engine chose; it is the first leg in the list. Another leg
+//! with the same conversation is rendered instead in three cases:
 //!
 //! - The anchor leg cannot be decoded.
 //! - The anchor leg has hardly any sound of one side.
@@ -22,7 +22,8 @@ use crate::spool::{LegSource, LegStore, SpoolError};
 pub(super) struct ChosenLeg<'a> {
     pub(super) rendered: RenderedLeg,
     pub(super) leg: &'a EndedLeg,
-    /// Sentence for the record that explains the choice; `None` if the anchor leg was chosen.
+    /// Sentence for the record that explains why another leg than the anchor leg (the leg that the engine chose)
+    /// supplies the sound. `None` if the anchor leg supplies it.
     pub(super) note: Option<&'static str>,
 }
 
@@ -46,10 +47,10 @@ impl HeardTime {
     }
 }
 
-/// Fault in the sound of a rendered leg for which another leg is looked for.
+/// A fault in the sound of a rendered leg. If there is a fault, another leg with better sound is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SoundFault {
-    /// One side has hardly any sound.
+    /// One side of the leg has hardly any sound.
     OneSided,
     /// The mirror lost consecutive packets of one side, at least [`LEAST_GAP_PACKETS`].
     Gap,
@@ -58,8 +59,8 @@ enum SoundFault {
 impl SoundFault {
     /// Returns the fault of a rendered leg; `None` if its sound is good enough.
     ///
-    /// A gap is no fault if segments are finished: the gaps in them stay, so the rest of the call comes from the same
-    /// leg.
+    /// A gap is no fault if earlier segments of the call are finished. They keep their gaps, and the rest of the call
+    /// comes from the same leg.
     fn of(rendered: &RenderedLeg, finished: FinishedSegments) -> Option<Self> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
         let heard = HeardTime::of(&rendered.report);
@@ -91,7 +92,7 @@ impl SoundFault {
 
 impl Recorder {
     /// Renders the best leg: the first leg with a side that can be heard, or a later leg with much more sound. If no
-    /// leg can be heard, returns the first leg, so that the verdict explains why the anchor leg is silent.
+    /// leg can be heard, returns the first leg, so that the verdict explains why this leg is silent.
     pub(super) fn render_best<'a>(
         &self,
         legs: &'a [EndedLeg],
@@ -167,9 +168,8 @@ fn has_gap(report: &RenderReport) -> bool {
     report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }
 
-/// Returns whether a leg was connected for the whole time of another leg. Otherwise the leg lacks a part of the call,
-/// even if it has more sound than the other leg. Some PBXs suppress silence on the leg of the outside party, so its
-/// sound is shorter.
+/// Returns whether a leg was connected for the whole time of another leg. If not, the leg lacks a part of the call.
+/// More sound proves nothing: a PBX may suppress silence on the other leg.
 fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;
@@ -180,24 +180,24 @@ fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool 
     })
 }
 
-/// Sentence for the record if the anchor leg cannot be decoded.
+/// Sentence for the record if the anchor leg (the leg that the engine chose) cannot be decoded.
 const UNDECODABLE_ANCHOR: &str =
     "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.";
-/// Sentence for the record if the anchor leg has the sound of one side only.
+/// Sentence for the record if the anchor leg (the leg that the engine chose) has the sound of one side only.
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
-/// Sentence for the record if the anchor leg has a gap.
+/// Sentence for the record if the anchor leg (the leg that the engine chose) has a gap.
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
-/// If the recording is longer than the sound of a side by more than this factor, the side counts as missing. The few
-/// packets of a missing side came before the media took another path, or are keep-alives that look like RTP.
+/// A side that has sound for less than a tenth of the recording counts as missing; this number is the divisor. A
+/// missing side still has a few packets: from before the media took another path, or keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;
-/// Minimum number of consecutive lost packets of one side for which another leg is looked for: 1 s at 20 ms a packet.
+/// Minimum number of consecutive lost packets of one side that starts the search for another leg: 1 s at 20 ms a
+/// packet.
 const LEAST_GAP_PACKETS: u64 = 50;
-/// Minimum duration of sound that another leg must have more on the side with less sound, to replace the leg with the
-/// gap, µs.
+/// A leg with a gap is replaced only by a leg that has at least this much more sound, µs. The sides with less sound are
+/// compared.
 const LEAST_GAP_US: u64 = 1_000_000;
-/// Maximum duration of sound that may be lost on the side with more sound when another leg replaces the leg with the
-/// gap, µs.
+/// A leg with a gap is replaced only if at most this much sound is lost, µs. The sides with more sound are compared.
 const TOLERANCE_US: u64 = 200_000;
-/// Maximum time by which another leg may be answered later or end earlier than the rendered leg. Otherwise it lacks a
-/// part of the conversation.
+/// Maximum time by which another leg may be answered later, or end earlier, than the rendered leg. Beyond this time,
+/// the other leg lacks a part of the conversation.
 const SPAN_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(1);

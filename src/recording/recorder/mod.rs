@@ -255,8 +255,8 @@ impl Recorder {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());
             }
-            // If the spool has no end of the leg, the times of the streams come from the record. These are wall-clock
-            // times already.
+            // If the spool lacks the end of the leg, the times of the streams come from the record. Such times are
+            // wall-clock times already, so they are not converted.
             let is_from_spool = rendered.plan.ended.is_some();
             let segments = apply_rendered(rendered, leg, record, &mut facts);
             files.append(self.complete(segments, ended.wall_offset_ns, record)?);
@@ -359,8 +359,8 @@ fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegme
     }
 }
 
-/// Marks in the record the leg that supplied the sound of the recording. Segments made during the call may be from
-/// another leg.
+/// Marks in the record the leg that supplied the sound of the recording. The leg of segments that were made during the
+/// call stays marked, too.
 fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
@@ -393,8 +393,8 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
     apply_losses(record, rendered.plan.recounted);
 }
 
-/// Corrects the problem that reports lost packets. If the engine was restarted during the call, its counts are wrong,
-/// and rendering counts the losses again (`recounted`).
+/// Corrects the problem in the record that reports lost packets. The engine's counts are wrong if the engine was
+/// restarted during the call. Then rendering has counted the losses again (`recounted`).
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if recounted && lost == 0 {
@@ -441,7 +441,8 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
     ] {
-        // The engine has already reported the truncated packets of the whole call, so that problem is not added twice.
+        // A problem that the engine has already reported is not added again, e.g. the truncated packets of the whole
+        // call.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(kind.with_packets(packets));
         }

@@ -90,7 +90,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
-        // These counts come from the engine: the decision that ends the leg contains them.
+        // The packet counts come from the engine: the decision that ends the leg contains them.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -161,7 +161,7 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
-    // In this case, no leg has audio of both sides.
+    // In this case, one leg has only the caller's audio and the other leg only the callee's.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
@@ -207,10 +207,10 @@ fn leg_without_the_gap_of_the_first_leg_is_rendered() {
     assert_eq!(legs, [false, true]);
     let reason = record.verdict_reason.unwrap();
     assert!(reason.contains("lost a second or more"), "{reason}");
-    // The second leg was over before the first, so it may lack the end of the call.
+    // The second leg ended before the first leg. So the second leg may lack the end of the call.
     let (legs, _) = rendered_with_gap(leg_without(0..0), 1_500.0);
     assert_eq!(legs, [true, false]);
-    // The second leg has a gap as well, although a smaller one.
+    // The second leg also has a gap, which is smaller than the gap of the first leg.
     let (legs, _) = rendered_with_gap(leg_without(100..200), 0.0);
     assert_eq!(legs, [true, false]);
 }
@@ -365,7 +365,7 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     assert_eq!((first.len(), first[0].part), (1, 1));
     let again = DueSegments { record: live.clone(), ..due };
     assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
-    // When the call ends, the other leg is the anchor leg, and its sides are swapped.
+    // When the call ends, the other leg supplies the sound. In this leg, caller and callee are swapped.
     ended.legs.reverse();
     ended.record.take_parts(&live);
     let record = recorder.record(&ended, &spools).unwrap();
