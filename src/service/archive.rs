@@ -109,7 +109,8 @@ impl Archiver {
             match job.stage {
                 ArchiveStage::Done => round.archived += 1,
                 ArchiveStage::Refused => round.refusal = job.note.or(round.refusal),
-                // Without a failed attempt, the call only waits until its recordings are encrypted.
+                // If no attempt has failed, the call only waits until its recordings are encrypted. That is no failure
+                // of the archive.
                 ArchiveStage::Owed if job.attempts == 0 => {}
                 ArchiveStage::Owed => round.failure = job.note.or(round.failure),
             }

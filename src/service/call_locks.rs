@@ -24,8 +24,8 @@ pub(super) struct CallLock<'a> {
 }
 
 impl CallLocks {
-    /// Locks a call. Waits until no other thread has the call locked. Meanwhile counts signs of life in `ticks`: the
-    /// other thread may render for an hour, and this thread does not hang.
+    /// Locks a call. Waits until no other thread holds the lock, e.g. for an hour if that thread renders. While
+    /// waiting, counts signs of life in `ticks`, because the waiting thread does not hang.
     pub(super) fn lock(&self, id: &str, ticks: &TickCounter) -> CallLock<'_> {
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         while !locked.insert(id.to_owned()) {

@@ -1,4 +1,4 @@
-//! For a call that a rule now forbids to record: notes in its record how many of its segments Pyrus already has.
+//! Notes in the record of a call how many of its segments Pyrus already has, if a rule now forbids to record the call.
 
 use crate::call::record::CallRecord;
 use crate::delivery::DeliveryJob;
@@ -12,7 +12,7 @@ use crate::journal::{self, Journal};
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());
-    // Earlier versions wrote "delete it" even about several parts.
+    // Corrects a sentence of earlier versions, which said "delete it" even about several parts.
     let reason = record.verdict_reason.take().unwrap_or_default().replace(
         "parts had been delivered before: delete it in Pyrus.",
         "parts had been delivered before: delete them in Pyrus.",

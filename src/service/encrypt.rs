@@ -21,7 +21,7 @@ use crate::recording::peaks::peaks_path;
 /// Encrypts the files of delivered calls. It works in turns of limited time, which the maintenance thread starts.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the call that was tried last. The next turn continues after this call.
+    /// Id of the last call that was tried. The next turn continues with the call after it.
     after: String,
     /// Ids of calls with a file that somebody changed after callspan wrote it. Their files stay unencrypted, and one
     /// alarm was raised for each call.
@@ -199,7 +199,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(String::from).with_context(|| format!("{}: the name is not UTF-8", path.display()))
 }
 
-/// Duration of one turn. Then the maintenance thread does its other work.
+/// Time for which one turn encrypts files. Then the maintenance thread does its other work.
 const SLICE: Duration = Duration::from_secs(2);
 /// Pause after a failure to encrypt, because e.g. a full disk would fail again at once.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ pub(super) enum CallState {
 pub(super) struct EventBatch {
     /// New states of calls, at most one for each call; calls with sound first.
     pub(super) states: Vec<CallState>,
-    /// The event that ended the batch. It must be handled alone, after the states; `None` if no such event came.
+    /// The event that ended the batch; `None` if there was no such event. It must be handled by itself, after `states`.
     pub(super) last: Option<CallEvent>,
 }
 

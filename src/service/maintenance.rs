@@ -36,7 +36,8 @@ pub(super) fn start(worker: CallWorker, config: &Config) -> anyhow::Result<Stopp
         clock: TrustedClock::start(),
         is_limit_reachable: true,
     };
-    // The renderer counts in the same counter, so a long rendering on request is no stall of this thread.
+    // The renderer increments the progress counter of this thread. So a long rendering that a person requested does not
+    // count as a stall of this thread.
     let ticks = maintenance.worker.ticks.clone();
     StoppableThread::start_with_ticks("maintenance", ticks, move |stop| maintenance.run(stop))
         .context("cannot start the maintenance thread")
@@ -244,11 +245,11 @@ impl Iterator for RetentionCandidates<'_> {
 
 /// Number of calls that are marked as removed in one transaction of the journal.
 const REMOVAL_BATCH: usize = 50;
-/// Number of rows that are read while the journal is locked: some milliseconds.
+/// Number of rows that are read at once. The journal is locked while they are read, for some milliseconds.
 const PAGE: u32 = 500;
 /// Pause between two rounds of the maintenance thread.
 const ROUND: Duration = Duration::from_secs(2);
-/// Number of rounds between two checks of retention: two checks a minute.
+/// Number of rounds of the maintenance thread between two checks of retention. It makes two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
 /// Age of the oldest removals that are repeated at the start of the service, because a crash may have left their files.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

@@ -34,7 +34,8 @@ pub(crate) struct MirrorWatch {
     one_sided: MirrorCondition,
     unheard: MirrorCondition,
     silence: SipSilence,
-    /// Directions of the traffic in the last finished window; `None` before its end.
+    /// Directions of the traffic in the last finished window (period of counting); `None` until the first window has
+    /// finished.
     directions: Option<MirrorDirections>,
     /// Length of a window, i.e. of the time for which traffic is counted.
     window: Duration,
@@ -49,12 +50,13 @@ pub(crate) struct MirrorTimes {
     pub(crate) window: Duration,
 }
 
-/// A kind of fault that raises an alarm, and the state of this alarm.
+/// A kind of fault of the mirror port, and the state of its alarm.
 #[derive(Clone, Copy, Debug)]
 struct MirrorCondition {
     raises: AlarmKind,
     ends: AlarmKind,
-    /// Number of windows with this fault since the last window that had traffic and not this fault.
+    /// Number of windows (periods of counting) with this fault. A window with traffic but without this fault resets the
+    /// number to 0.
     strikes: u32,
     is_raised: bool,
 }
@@ -123,7 +125,8 @@ impl MirrorWatch {
         alarms
     }
 
-    /// Returns the directions of the traffic in the last finished window; `None` before its end.
+    /// Returns the directions of the traffic in the last finished window (period of counting); `None` until the first
+    /// window has finished.
     pub(crate) const fn directions(&self) -> Option<MirrorDirections> {
         self.directions
     }
@@ -240,7 +243,7 @@ struct SipSilence {
     is_raised: bool,
 }
 
-/// The ten-minute slots with SIP (0 to 143) of each day, by the day number since the Unix epoch.
+/// By day number since the Unix epoch: the ten-minute slots of the day (0 to 143) in which SIP arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct SipDays(BTreeMap<i64, Vec<u16>>);
 
@@ -316,7 +319,7 @@ const fn is_weekend(day: i64) -> bool {
     matches!(day.rem_euclid(7), 2 | 3)
 }
 
-/// Number of consecutive windows with the same finding that raise an alarm.
+/// Number of consecutive windows (periods of counting) with the same finding that raises an alarm.
 const MIN_STRIKES: u32 = 2;
 /// Minimum number of calls for a finding about calls. Fewer calls prove nothing, because they may be muted or on hold.
 const MIN_CALLS: u64 = 3;
@@ -336,7 +339,7 @@ const SLOTS_IN_HOUR: u16 = 6;
 /// Minimum number of the six ten-minute slots of an hour that must have had SIP. With only one call an hour, silence is
 /// normal and raises no alarm.
 const MIN_SLOTS: usize = 4;
-/// Minimum pause between two writes of the file.
+/// Minimum time between two writes of the file that stores the hours with SIP.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -418,7 +421,7 @@ mod tests {
             messages += 1;
             assert_eq!(silence.check(at(minute * 60), messages), None);
         }
-        // There is no SIP in the night and on Tuesday morning. The alarm is raised after 9:00 and not before.
+        // There is no SIP in the night and on Tuesday morning. The alarm is raised on Tuesday at 9:00 and not before.
         let mut raised = Vec::new();
         for minute in 9 * 60..33 * 60 {
             if let Some((kind, _)) = silence.check(at(minute * 60), messages) {

@@ -92,7 +92,7 @@ impl ParallelRenderers {
         }
         let spools = call.legs.iter().filter_map(|leg| Some((leg.leg, store.source(leg)?))).collect();
         if let Some(tasks) = &self.tasks {
-            // Sending fails only if all threads have just panicked. `finish` reports that.
+            // Sending fails only if all threads have just panicked. In this case `finish` panics, too.
             let _ = tasks.send(HandedCall { call, spools: HandedSpools(spools) });
         }
     }
@@ -140,7 +140,8 @@ struct RenderThread {
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Monotonic time at which the group is published even if it is not full; `None` if the group is empty.
+    /// Monotonic time at which the group of calls is published even if the group is not full; `None` if the group is
+    /// empty.
     due: Option<Instant>,
 }
 

@@ -136,7 +136,7 @@ struct RetryTask {
     task: CallTask,
 }
 
-/// A task: work on one call.
+/// A task for a rendering thread: work on one call.
 enum CallTask {
     /// The call has ended: render the part that is not rendered yet, and publish the call.
     Publish(Box<EndedCall>),
@@ -343,7 +343,7 @@ impl EarlierCalls for PostProcessor {
 }
 
 /// Writes the engine's events into the journal in their order, and queues a task for each event that needs rendering.
-/// At the interval `sync_every`, waits until the rows are on the disk. The spool is synced at the same interval.
+/// Once per `sync_every`, waits until the rows are on the disk. The spool is synced at the same interval.
 fn handle_events(
     worker: &CallWorker,
     events: &Receiver<CallEvent>,

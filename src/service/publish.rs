@@ -96,7 +96,7 @@ impl CallWorker {
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
-                // The file is empty: the earlier process ended before it wrote the first packet.
+                // The spool file is empty, because the earlier process ended before it wrote the first packet.
                 let _ = std::fs::remove_file(&path);
                 continue;
             }
@@ -154,7 +154,7 @@ fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // removes the incomplete copy
     })?;
-    // The spool is removed next. So the new name of the copy must be on the disk before.
+    // The original spool is removed next. So the copy must be on the disk under its new name before that.
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 

@@ -121,9 +121,9 @@ fn run(journal: &Journal, recorder: &Recorder, stop: &StopSignal) {
     }
 }
 
-/// Pause between two batches.
+/// Pause between two batches of records.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Number of records in a batch.
+/// Maximum number of records that one batch rewrites.
 const BATCH: u32 = 100;
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
         let recorder =
             Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
         // One call is on 1970-01-01, another on the next day. The folder of the first day cannot be created, because a
-        // file has its name.
+        // file has the same name.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };

@@ -1,9 +1,11 @@
 //! The limits of one rendering in a worker process.
 //!
 //! # Invariants
-//! - A decoder that hangs is ended by its processor time, and a worker that waits for ever by its time without progress.
+//! - The limit of processor time ends a decoder that hangs. The limit of time without progress ends a worker that waits
+//!   for ever.
 //! - A busy machine ends no worker: it still gives each worker some processor time, which counts as progress.
-//! - Replies of a worker move no limit, so a worker under foreign control cannot keep its thread.
+//! - A reply of a worker extends no limit. So a worker that an attacker controls cannot occupy its rendering thread for
+//!   ever.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,13 +34,13 @@ impl RenderWorkers {
     }
 }
 
-/// The limits of one rendering, and the progress that they have seen.
+/// The limits of one rendering, and the progress of the worker so far.
 pub(super) struct RenderLimits {
     worker: u32,
     /// Maximum processor time of this rendering.
     allowed: Duration,
-    /// Limit of the processor time that the worker process has used since its start, including earlier renderings.
-    /// `None` if the used time is unknown.
+    /// Highest total processor time that the worker process may reach, including its earlier renderings. `None` if the
+    /// used time is unknown.
     processor: Option<Duration>,
     begun: Instant,
     /// Maximum duration of this rendering.
@@ -71,7 +73,7 @@ impl RenderLimits {
         }
     }
 
-    /// Checks all limits. The error says which limit the worker exceeded. Once in a rendering, logs that it takes long.
+    /// Checks all limits. The error says which limit the worker exceeded. Logs once per rendering if it takes long.
     pub(super) fn check(&mut self, call: &str) -> Result<(), String> {
         self.check_at(monotonic(), processor_time::used_by(self.worker), call)
     }
@@ -128,8 +130,8 @@ mod tests {
         RenderWorkers { program: "callspan".into(), base_limit: 120 * SECOND, patience: 30, idle_limit: 300 * SECOND }
     }
 
-    /// Checks each second a worker that uses `used_ms` of processor time in a second. Returns the time of its end in
-    /// seconds, and the reason.
+    /// Checks a worker once a second. In each second the worker uses `used_ms` of processor time. Returns the second in
+    /// which a limit ends the worker, and the reason.
     fn end_of_worker(used_ms: Option<u32>) -> (u32, String) {
         let begin = monotonic();
         let used = |second: u32| used_ms.map(|ms| 7 * SECOND + Duration::from_millis(ms.into()) * second);

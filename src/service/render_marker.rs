@@ -22,17 +22,19 @@ pub(crate) struct RenderMarker {
 #[derive(Debug)]
 struct RenderMarkerState {
     file: File,
-    /// Length of the first part of the file, which contains the ids of suspects, bytes. The ids in `rendering` follow
-    /// after this part.
+    /// Length of the first part of the file, bytes. It contains the ids of suspects, i.e. calls that an earlier run did
+    /// not finish. The ids in `rendering` follow after this part.
     suspect_bytes: u64,
     /// Ids of the calls that are being rendered, at most one for each thread.
     rendering: Vec<String>,
-    /// Ids of the suspects that have crashed their worker processes since this replay began.
+    /// Ids of the suspects (calls that an earlier run did not finish) that have crashed their worker processes in this
+    /// replay.
     broken: Vec<String>,
 }
 
 impl RenderMarker {
-    /// Opens the marker file of an output folder, and reads the suspects.
+    /// Opens the marker file of an output folder, and reads from it the suspects, i.e. the calls that an earlier run
+    /// did not finish.
     ///
     /// # Errors
     /// Fails if the file cannot be read or written.
@@ -44,7 +46,7 @@ impl RenderMarker {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
         let names: Vec<&str> = text.lines().collect();
-        // The newest ids are at the end of the file.
+        // The newest ids are at the end of the file, so the last ids are kept.
         let newest = &names[names.len().saturating_sub(MAX_SUSPECTS)..];
         let suspects: Vec<String> = newest.iter().copied().map(str::to_owned).collect();
         let mut state = RenderMarkerState { file, suspect_bytes: 0, rendering: Vec::new(), broken: Vec::new() };
@@ -109,7 +111,7 @@ impl RenderMarkerState {
         self.rendering = rendering;
     }
 
-    /// Writes ids to the file after the ids of the suspects, and removes everything behind them. Returns the number of
+    /// Writes `ids` to the file after the ids of the suspects, and cuts off the rest of the file. Returns the number of
     /// bytes written.
     fn write(&mut self, ids: &[String]) -> io::Result<u64> {
         let text = names(ids);

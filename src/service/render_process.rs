@@ -238,7 +238,7 @@ impl WorkerProcess {
         settings.push(b'\n');
         requests.write_all(&settings).context("a render worker has ended at once")?;
         let (lines, to_write) = crossbeam_channel::bounded::<Vec<u8>>(1);
-        // The thread ends with the worker: then a write fails, or the channel is closed.
+        // The writing thread ends with the worker, because then a write fails or the channel is closed.
         let write = move || to_write.iter().try_for_each(|line| requests.write_all(&line));
         std::thread::Builder::new().name(String::from("render-in")).spawn(write).context("no thread for a worker")?;
         Ok(Self { child, requests: lines, replies: receiver })
@@ -277,7 +277,7 @@ impl WorkerProcess {
 
     /// Ends the worker process. Returns the text `how`, with the exit status of the process if it ended by itself.
     fn end(mut self, how: &str) -> String {
-        // A crashed process closes its output first and exits a moment later.
+        // A crashed process closes its output first and exits a moment later. So this waits for its exit.
         wait_for_exit(&self.child, WAIT_ROUND);
         if let Ok(Some(status)) = self.child.try_wait() {
             return status.to_string();
@@ -368,14 +368,14 @@ mod tests {
 
     #[test]
     fn worker_that_replies_for_ever_is_ended_like_a_silent_worker() {
-        // It replies more often than the renderer looks at the limits while it waits.
+        // The script replies every 0.2 s, i.e. more often than the waiting renderer checks the limits.
         let (how, _) = failure_of("while :; do echo '{\"Reading\":1}'; sleep 0.2; done", String::new());
         assert_eq!(how, "it gave no result within 2 s");
     }
 
     #[test]
     fn worker_that_does_not_read_its_request_is_ended() {
-        // The request is larger than a pipe (64 KiB).
+        // The request is larger than the buffer of a pipe (64 KiB).
         let (how, _) = failure_of("exec sleep 60", "x".repeat(1 << 20));
         assert_eq!(how, "it gave no result within 2 s");
     }

@@ -65,7 +65,7 @@ pub(super) fn rerender_by(
     };
     let record = render(&ended, &packets)?;
     match (registration, stored.stage) {
-        // The call was not passed to delivery yet.
+        // The call was not passed to delivery yet, so it is passed now.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
         // The call must not be delivered, because a rule forbids it or the configuration excludes it.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
@@ -122,7 +122,7 @@ fn find_packets(
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
-    // The renderer uses the first leg. So the leg that the engine chose comes first.
+    // The renderer uses the first leg of the list. So the leg that the engine chose is moved to the front.
     packets.legs.sort_by_key(|leg| !record.legs.get(leg.index).is_some_and(|l| l.rendered));
     Ok(packets)
 }

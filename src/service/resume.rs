@@ -124,8 +124,8 @@ fn find_legs(spool: &DiskSpool, earlier: &dyn EarlierCalls) -> Result<Vec<Restor
 
 /// Restores a leg of the earlier process in the engine. The first INVITE identifies the leg.
 ///
-/// A leg that left its call at the end of the call has a closed spool, which still names the old call. So for a closed
-/// spool, the call of the leg is read from the journal.
+/// A leg can leave its call when the call ends. Its spool is closed by then and still names the old call. So for a
+/// closed spool, the call of the leg is read from the journal.
 fn recall_leg(engine: &mut Engine, leg: &RestorableLeg, earlier: &dyn EarlierCalls) {
     let Some(packet) = leg.message.as_ref().filter(|_| !leg.name.is_empty()) else { return };
     let datagram = packet.datagram();
@@ -195,7 +195,7 @@ struct ResumeSink<'a> {
     filed: HashMap<LegId, bool>,
     /// Names of all legs that the engine has opened.
     names: HashSet<String>,
-    /// Whether all spools were read. From then on, the decisions of the engine are new.
+    /// Whether all spool files were read. Later decisions of the engine are new, so they must be written to the spool.
     is_read: bool,
 }
 
@@ -228,8 +228,8 @@ impl LegSink for ResumeSink<'_> {
         use Decision::{Conversation, End, Join, Refer, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Only a part of the media was read again, so the packet counts in the following `End` are too low. The
-            // decision `Restart` marks that.
+            // Only a part of the media was read again, so the packet counts in the decision `End` are too low. The
+            // decision `Restart` before it marks that.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none()

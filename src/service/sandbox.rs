@@ -81,7 +81,7 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
-    // The library ignores access rights that an older kernel does not know.
+    // The Landlock library ignores access rights that an older kernel does not know.
     let restriction = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?

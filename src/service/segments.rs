@@ -6,7 +6,7 @@
 //!   renders the rest of the call.
 //! - The order is as for a whole call: write the file, add its row to the journal, pass the segment to delivery. If a
 //!   crash comes before the row is written, the next start renders the same file again, byte for byte. If a crash comes
-//!   after that, the next start passes the segment to delivery again.
+//!   later, the next start passes the segment to delivery again.
 //! - Therefore every file gets a row, and every row has a file. Delivery identifies a segment by its number, so no
 //!   segment is sent twice.
 //! - A segment with a row is never rendered again. The final record gets the data of the segment from the row.
@@ -42,7 +42,7 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail in the same way. When the call ends, its rendering is tried as a whole.
+            // Another try would fail in the same way. When the call ends, the rest of the call is rendered at once.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());

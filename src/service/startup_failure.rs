@@ -18,8 +18,7 @@ use crate::text::error_chain;
 /// A file in the state folder stores the last alarm. If the file cannot be written, e.g. because the disk is full, this
 /// function waits instead. So systemd starts the service again later. `stop` ends the wait.
 pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // The error is printed to standard error in any case. No alarm is needed if a person started a second service by
-    // hand.
+    // No alarm is needed if a person started a second service by hand: that person sees the error on standard error.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
     let text = error_chain(error.as_ref());
     let stamp = state.join(FILE_NAME);

@@ -58,7 +58,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
         let files = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, contents) in files {
             if let Err(error) = replace_file(&path, &contents) {
-                // No warning is needed, because a full disk raises an alarm anyway.
+                // No warning about the failed write is needed, because a full disk raises an alarm anyway.
                 tracing::debug!(path = %path.display(), "the file cannot be written: {error}");
             }
         }
@@ -68,7 +68,7 @@ fn run(waiting: &WaitingFiles, stop: &StopSignal) {
     }
 }
 
-/// Pause between two rounds of the thread. Each round writes the files with new contents.
+/// Pause between two rounds of the writing thread. In each round, the thread writes the files that have new contents.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
-/// Stores, renders and delivers calls after the engine. Clones share the same journal, spool and locks.
+/// Does the work on a call that comes after the engine: stores, renders and delivers the call. Clones share the same
+/// journal, spool and locks.
 #[derive(Clone)]
 pub(super) struct CallWorker {
     pub(super) journal: Journal,
