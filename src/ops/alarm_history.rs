@@ -25,7 +25,7 @@ pub(crate) struct AlarmHistory {
 /// The moment of an alarm, by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AlarmMoment {
-    /// Time of the monotonic clock, which measures the pause.
+    /// Time of the monotonic clock, by which the pause between two runs of the alarm command is measured.
     pub(crate) monotonic: Instant,
     /// Time of the wall clock, which the history file stores.
     pub(crate) wall: Timestamp,

@@ -168,7 +168,7 @@ impl AlarmKind {
         !self.ends().is_empty()
     }
 
-    /// Returns the kinds of problems that an alarm of this kind ends.
+    /// Returns the kinds of problems that an alarm of this kind ends, e.g. `DiskFull` for `DiskRecovered`.
     pub(super) const fn ends(self) -> &'static [Self] {
         match self {
             Self::DiskRecovered => &[Self::DiskLow, Self::DiskFull, Self::DiskReadOnly],

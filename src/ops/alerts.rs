@@ -191,7 +191,7 @@ impl Alerts {
         config.command.as_deref().map(|command| {
             let mut shell = shell(command);
             if let Some(owner) = user {
-                // The environment of systemd services (systemd.exec(5)), and nothing of root's.
+                // The command gets the environment of a systemd service (systemd.exec(5)), and no variable of root.
                 shell.env_clear().env("PATH", SERVICE_PATH).env("HOME", owner.home());
                 shell.env("USER", owner.name()).env("LOGNAME", owner.name());
                 shell.uid(owner.uid).gid(owner.gid).current_dir("/");
@@ -317,7 +317,7 @@ fn run_all(
                     .iter()
                     .for_each(run);
             }
-            // With a history file, the next start sends the held-back alarms.
+            // With a history file, the held-back alarms are saved, and the next start sends them.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
                 return history
@@ -370,7 +370,7 @@ fn run_one(shell: &mut Command, alarm: &Alarm, max_run: Duration) -> std::io::Re
     match (status, written) {
         (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was killed", max_run.as_secs()))),
         (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
-        // The write fails if the command does not read its input, which is allowed.
+        // If the command does not read its input, the write fails. That is allowed.
         (Some(_), _) => Ok(()),
     }
 }

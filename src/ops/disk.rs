@@ -153,12 +153,12 @@ fn sentence(section: &str, path: &Path, space: DiskSpace) -> String {
     }
 }
 
-/// Free share of the file system in per cent. Below it, the level is `Low`.
+/// Free share of a file system, per cent, below which its level is `Low`.
 pub(crate) const LOW_PERCENT: u64 = 10;
-/// Free space in bytes. Below it, the level is `Low` even on a small disk, because one hundred simultaneous calls fill
-/// this space in a few minutes.
+/// Free space, bytes, below which the level is `Low`, even on a small disk. One hundred simultaneous calls fill this
+/// space in a few minutes.
 pub(crate) const LOW_BYTES: u64 = 1 << 30;
-/// Free share of the file system in per cent. Below it, the level is `Critical`.
+/// Free share of a file system, per cent, below which its level is `Critical`.
 pub(crate) const CRITICAL_PERCENT: u64 = 2;
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ pub(crate) const EARLIER_ALARMS: &[(&str, &str)] = &[
     ("delivery waits: the journal cannot be written", "передача ждёт: журнал не записывается"),
 ];
 
-/// Phrases that earlier versions inserted into these sentences, in English and Russian.
+/// Phrases that earlier versions inserted into the sentences of [`EARLIER_ALARMS`], in English and Russian.
 pub(crate) const EARLIER_ALARM_PHRASES: &[(&str, &str)] = &[
     (
         "the disk belongs to another callspan, or is an old one of this",

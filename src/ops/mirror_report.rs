@@ -12,7 +12,8 @@ use crate::decode::counters::DecodeCounters;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct MirrorReport {
-    /// Directions of traffic in the last finished window of `alerts.mirror_window_minutes`; `None` before its end.
+    /// Directions of the traffic in the last finished window, i.e. period of `alerts.mirror_window_minutes`; `None`
+    /// until the first window has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) directions: Option<MirrorDirections>,
     /// Number of packets since the start that arrived more than once, from the mirror port or from their sender.
@@ -25,9 +26,9 @@ pub(crate) struct MirrorReport {
 /// Directions that the mirror port shows, of SIP and of RTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MirrorDirections {
-    /// Pairs of hosts that exchange SIP.
+    /// Pairs of hosts that exchange SIP, counted by the directions that the mirror port shows.
     pub(crate) sip: DirectionCounts,
-    /// Pairs of hosts that exchange RTP.
+    /// Pairs of hosts that exchange RTP, counted by the directions that the mirror port shows.
     pub(crate) rtp: DirectionCounts,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct MirrorDirections {
 pub(crate) struct DirectionCounts {
     /// Number of pairs with enough packets to judge their directions.
     pub(crate) pairs: u64,
-    /// Number of these pairs of hosts with packets in one direction only.
+    /// Number of the pairs in `pairs` that have packets in one direction only.
     pub(crate) one_way: u64,
 }
 

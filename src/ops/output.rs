@@ -38,7 +38,7 @@ fn say(level: Level, text: &str) {
     let _ = if IS_JSON.load(Ordering::Relaxed) {
         writeln!(out, "{}", serde_json::json!({ "level": level.as_str(), "message": text }))
     } else if log::is_journald() {
-        // journald takes each line of a text for a message of its own.
+        // journald takes each line of a text for a separate message. So each line gets the priority.
         text.lines().try_for_each(|line| writeln!(out, "{}{line}", log::priority(level)))
     } else {
         writeln!(out, "{text}")

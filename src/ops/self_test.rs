@@ -53,8 +53,8 @@ impl SelfTestWatch {
         Self { last }
     }
 
-    /// Compares the result in the state folder with the previous result. Returns an alarm for each failure, and for the
-    /// first success after a failure.
+    /// Compares `now`, the result of a test call in the state folder, with the previous result. Returns an alarm for
+    /// each failure, and for the first success after a failure.
     pub(crate) fn update(&mut self, now: Option<SelfTestResult>) -> Option<(AlarmKind, String)> {
         let now = now.filter(|now| Some(now) != self.last.as_ref())?;
         let had_failed = self.last.as_ref().is_some_and(|last| !last.ok);

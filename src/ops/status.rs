@@ -98,7 +98,7 @@ impl ServiceReport {
 const FILE_NAME: &str = "status.json";
 /// Age of the last report above which the service counts as stopped: six times [`REPORT_INTERVAL`].
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(30);
-/// Pause between two reports.
+/// Pause between two status reports of the service.
 pub(crate) const REPORT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[cfg(test)]

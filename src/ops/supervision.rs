@@ -100,7 +100,7 @@ pub struct StalledThread {
 }
 
 impl Supervisor {
-    /// Adds a thread to be supervised. If a round of its loop takes longer than `limit`, something is wrong.
+    /// Adds a thread to be supervised. If a round of its loop takes longer than `limit`, the thread counts as stalled.
     pub fn watch(&mut self, name: &'static str, life: ThreadLife, limit: Duration) {
         self.threads.push(SupervisedThread { name, life, limit, is_vital: true, seen: 0, changed_at: None });
     }

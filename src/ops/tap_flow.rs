@@ -19,14 +19,14 @@ pub(crate) struct TapFlow {
     pub(crate) from_pbx: DirectionFlow,
 }
 
-/// Traffic of one direction.
+/// Traffic in one direction at a capture interface: to the PBX or from the PBX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DirectionFlow {
     /// Number of packets since the start of the service.
     pub(crate) packets: u64,
     /// Packets a second, rounded up. So the rate is 0 only if no packet arrived.
     pub(crate) per_s: u64,
-    /// Wall-clock time of the last report before which packets of this direction had arrived; `None` if none has ever
+    /// Wall-clock time of the last report that showed new packets in this direction; `None` if no packet has ever
     /// arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_at: Option<Timestamp>,
@@ -90,14 +90,14 @@ mod tests {
         let flow = taps[0].flow.unwrap();
         assert_eq!((flow.frames_per_s, flow.to_pbx.per_s, flow.from_pbx.per_s), (2_410, 2_400, 1));
         assert_eq!((flow.from_pbx.last_at, flow.from_pbx.silent_s(second)), (Some(second), None));
-        // Then one direction is silent.
+        // In the next report, one direction is silent: no packet came from the PBX.
         let before = taps;
         let mut taps = [report(13_060, 12_020, 5)];
         set_rates(&mut taps, &before, (second, third));
         let flow = taps[0].flow.unwrap();
         assert_eq!((flow.to_pbx.per_s, flow.from_pbx.per_s), (2, 0));
         assert_eq!((flow.from_pbx.last_at, flow.from_pbx.silent_s(third)), (Some(second), Some(5.0)));
-        // An interface that is new has no rate yet.
+        // A new interface has no rate yet, because no earlier report contains it.
         let mut taps = [report(7, 7, 7)];
         set_rates(&mut taps, &[], (second, third));
         assert_eq!(taps[0].flow.unwrap().to_pbx.per_s, 0);

@@ -55,7 +55,7 @@ pub(crate) struct TapReport {
 }
 
 impl TapTraffic {
-    /// Sets the addresses of the PBXs, sorted. From now on packets to and from them are counted by direction.
+    /// Sets the addresses of the PBXs, sorted. From now on, packets to and from PBXs are counted by direction.
     pub(crate) fn set_pbxs(&mut self, pbxs: Vec<IpAddr>) {
         self.pbxs = Some(pbxs);
     }
@@ -130,7 +130,8 @@ impl TapReport {
     }
 }
 
-/// Maximum number of interfaces with counters. A capture file can name any number of interfaces.
+/// Maximum number of interfaces that have their own counters. The limit is needed because a capture file can name any
+/// number of interfaces.
 const MAX_TAPS: usize = 64;
 
 #[cfg(test)]

@@ -258,8 +258,8 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             }
             continue;
         };
-        // A rule with only an action matches every call. All keys in the file are counted: a rule with a misspelt
-        // condition must not be reported as matching every call.
+        // A rule with only an action matches every call. All keys in the file are counted, so that a rule with a
+        // misspelt condition is not reported as matching every call.
         if *given == 1 {
             catch_all = catch_all.or(Some(*line));
         }

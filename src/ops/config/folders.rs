@@ -108,7 +108,7 @@ fn drop_ins() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Returns whether the systemd unit on this machine loads the systemd credential `name`. Only the service itself can
-/// read its content.
+/// read the credential's content.
 pub(crate) fn unit_has_credential(name: &str) -> bool {
     let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins());
     files.filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| loads_credential(&text, name))

@@ -40,14 +40,15 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
             "rules.number: \"{one}\" does not match outside numbers as they are stored: {dialled} becomes {stored} ([numbers] country_code)"
         );
         let remedy = stored_form(one, &dialled, &stored);
-        // The suggestion adds a pattern and keeps the configured one, because that may also be meant for extensions.
+        // The suggestion adds a pattern and keeps the configured pattern, which may also be meant for extensions.
         let add = |stored: String| format!("write \"{one},{stored}\"");
         Some((what, remedy.map_or_else(|| String::from("add a pattern that begins with +"), add)))
     })
 }
 
 /// Converts a pattern for dialled numbers to a pattern for stored numbers. `dialled` and `stored` are two forms of one
-/// number, e.g. `8495…` and `+7495…`. The pattern gets the first digits of `stored` in place of those of `dialled`.
+/// number, e.g. `8495…` and `+7495…`. In the returned pattern, the first digits of `stored` replace the first digits of
+/// `dialled`.
 fn stored_form(pattern: &str, dialled: &str, stored: &str) -> Option<String> {
     let same = dialled.bytes().rev().zip(stored.bytes().rev()).take_while(|(a, b)| a == b).count();
     let (removed, added) = (&dialled[..dialled.len() - same], &stored[..stored.len() - same]);

@@ -85,7 +85,8 @@ impl CallTally {
                 0 if sides.caller.packets + sides.callee.packets == 0 => {
                     self.silent += 1;
                     let has = |kind| ended.record.problems.iter().any(|problem| problem.kind == kind);
-                    // A call counts once, even if its legs have different causes.
+                    // A silent call counts for one cause only, even if its legs have different causes. Media over TCP
+                    // comes first.
                     let is_over_tcp = has(ProblemKind::MediaOverTcp);
                     self.over_tcp += u64::from(is_over_tcp);
                     self.behind_nat += u64::from(!is_over_tcp && has(ProblemKind::MediaBehindNat));

@@ -29,7 +29,7 @@ finding_kinds! {
     KernelDrops = "kernel_drops",
     /// An interface has no link.
     NoLink = "no_link",
-    /// An interface merges packets.
+    /// An interface merges several received packets into one.
     Offload = "offload",
     /// The card could not be queried, because ethtool is missing.
     NoEthtool = "no_ethtool",
@@ -47,7 +47,7 @@ finding_kinds! {
     ClockNotSet = "clock_not_set",
     /// Frames are longer than Ethernet allows.
     LongFrames = "long_frames",
-    /// Several RTP packets arrived as one.
+    /// Several RTP packets arrived merged into one packet.
     JoinedRtp = "joined_rtp",
     /// Outgoing frames were captured before the network card cut them into segments.
     SegmentationOffload = "segmentation_offload",
@@ -75,7 +75,7 @@ finding_kinds! {
     LostBeforeUs = "lost_before_us",
     /// The frames have VLAN tags.
     Vlans = "vlans",
-    /// The mirror uses tunnels.
+    /// The mirrored packets arrive in tunnels.
     Tunnels = "tunnels",
     /// Packets are in a kind of tunnel that callspan does not remove.
     UnknownTunnel = "unknown_tunnel",
@@ -85,19 +85,19 @@ finding_kinds! {
     Macsec = "macsec",
     /// Packets are encrypted with IPsec.
     Ipsec = "ipsec",
-    /// A bounded table was full.
+    /// A table of limited size was full.
     TablesFull = "tables_full",
-    /// Addresses were learnt to belong to one machine.
+    /// The engine learnt from calls that several IP addresses belong to one machine.
     OneMachine = "one_machine",
     /// SIP is encrypted with TLS.
     SipOverTls = "sip_over_tls",
     /// TLS runs at ports that may carry SIP.
     TlsElsewhere = "tls_elsewhere",
-    /// There is RTP and no SIP.
+    /// There is RTP but no SIP.
     RtpWithoutSip = "rtp_without_sip",
     /// No RTP belongs to a signalled call.
     RtpOfNoCall = "rtp_of_no_call",
-    /// There are calls and no RTP of calls.
+    /// There are calls, but no RTP that belongs to a call.
     SipWithoutRtp = "sip_without_rtp",
     /// The media uses other addresses than the signalling announces.
     MediaBehindNat = "media_behind_nat",

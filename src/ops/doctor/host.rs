@@ -84,7 +84,8 @@ impl HostInterface {
         interface
     }
 
-    /// Returns this state with other counters of lost frames: only the frames that were lost after the state `before`.
+    /// Returns this state with other counters of lost frames. They count only the frames that were lost after the state
+    /// `before`.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -150,7 +151,7 @@ pub(crate) fn ring(text: &str) -> Option<(u32, u32)> {
 
 /// Reads a value about an interface from `/sys/class/net`. Returns `None` if it is missing or unreadable.
 fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
-    // A name with a slash is refused, because it could lead out of the folder.
+    // An interface name with a slash is refused, because its path could lead out of the folder.
     if interface.contains('/') {
         return None;
     }

@@ -147,7 +147,8 @@ impl DoctorFinding {
     }
 }
 
-/// Example of an interface name, for suggested commands about a capture file: its interface is unknown.
+/// Example of an interface name for suggested commands about a capture file, because the interface of the file is
+/// unknown.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

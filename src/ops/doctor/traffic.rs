@@ -32,7 +32,7 @@ pub(crate) struct TrafficMonitor {
 /// The counts that a [`TrafficMonitor`] has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrafficSummary {
-    /// Counts of single datagrams.
+    /// Counts for which each datagram is examined by itself.
     pub(crate) plain: DatagramCounts,
     /// Number of RTP packets in recognised streams. A packet that was delivered twice counts once.
     pub(crate) rtp_packets: u64,
@@ -48,13 +48,13 @@ pub(crate) struct TrafficSummary {
     /// Number of packets that agree on keys for SRTP: ZRTP, and DTLS between endpoints that also exchange RTP (RFC 5764
     /// section 5.1.2). Other DTLS, e.g. of a VPN, is not counted.
     pub(crate) key_agreement: u64,
-    /// Counts of pairs of hosts that exchange SIP, by the captured directions.
+    /// Pairs of hosts that exchange SIP, counted by the directions that were captured.
     pub(crate) sip_ways: HostPairs,
-    /// Counts of pairs of hosts that exchange RTP, by the captured directions.
+    /// Pairs of hosts that exchange RTP, counted by the directions that were captured.
     pub(crate) rtp_ways: HostPairs,
 }
 
-/// Counts of single datagrams, which need no memory of earlier datagrams.
+/// Counts for which each datagram is examined by itself, without memory of earlier datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatagramCounts {
     /// Number of all datagrams.
@@ -262,8 +262,8 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // A late packet may have been sent before the first captured packet. Then `expected` does not
-                    // include it yet, and is raised.
+                    // A late packet may have been sent before the first captured packet. Then the number of expected
+                    // packets does not include the late packet yet, and is raised.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -341,17 +341,17 @@ const MAX_DROPOUT: i16 = 500;
 /// Minimum length of a silence that may be a jump of the clock. During a call, a mirror port shows packets at least
 /// once a minute.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Maximum gap of the sequence numbers at a silence, if the stream counts as continued after the silence. 50 packets of
-/// 20 ms are one second.
+/// Maximum jump of the sequence number over a silence with which the stream counts as continued: 50 packets of 20 ms
+/// are one second.
 const GOES_ON: u16 = 50;
-/// Maximum gap of the RTP timestamps at a silence after which the stream counts as continued, in units of the RTP
+/// Maximum jump of the RTP timestamp over a silence with which the stream counts as continued, in units of the RTP
 /// clock. It is 2 s at 48 kHz and 12 s at 8 kHz, far below [`SILENCE`].
 const GOES_ON_TIME: u32 = 96_000;
-/// Maximum number of RTP streams that are followed. They take 80 bytes each, and suffice for ten thousand calls with
-/// several streams.
+/// Maximum number of RTP streams that are followed. Each stream takes 80 bytes. The number suffices for ten thousand
+/// calls with several streams.
 const MAX_STREAMS: usize = 65_536;
-/// Maximum number of pairs of hosts with signalling, and of pairs of endpoints with DTLS. A registrar of a large
-/// provider has that many.
+/// Maximum number of pairs of hosts with signalling, and of pairs of endpoints with DTLS. The registrar of a large
+/// provider exchanges SIP with so many hosts.
 const MAX_PAIRS: usize = 65_536;
 
 #[cfg(test)]

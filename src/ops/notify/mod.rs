@@ -40,7 +40,7 @@ impl NotifyRoute {
     /// All routes in the order in which their messages are sent: alarms first.
     const ALL: [Self; 4] = [Self::AlarmWebhook, Self::Mail, Self::Telegram, Self::CallWebhook];
 
-    /// Returns the name of the route in the outbox and in output.
+    /// Returns the name of the route (webhook, mail or Telegram) in the outbox and in output.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AlarmWebhook => "webhook",
@@ -88,8 +88,8 @@ impl AlarmReceivers {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds an alarm to the outbox, one message for each route. If the outbox cannot store the messages, sends the
-    /// alarm at once.
+    /// Adds an alarm to the outbox, one message for each route (webhook, mail and Telegram). If the outbox cannot store
+    /// the messages, sends the alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -107,7 +107,8 @@ impl AlarmReceivers {
         }
     }
 
-    /// Sends an alarm at once on every route, without the outbox. Returns the name and the result of each route.
+    /// Sends an alarm at once on every route (webhook, mail and Telegram), without the outbox. Returns the name and the
+    /// result of each route.
     pub(crate) fn try_all(&self, alarm: &Alarm) -> Vec<(&'static str, Result<(), String>)> {
         let config = self.current();
         let body = serde_json::to_string(&AlarmMessage::new(&config.appliance, alarm)).unwrap_or_default();

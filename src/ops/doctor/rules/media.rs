@@ -86,8 +86,8 @@ pub(super) fn rtp_without_sip(observation: &Observation) -> Option<DoctorFinding
         );
     }
     let heard = observation.engine.rtp_packets;
-    // A live check always captures media of calls that began before the check. So this is a problem only if no media at
-    // all belongs to a call.
+    // A live check always captures media of calls that began before the check. So media without a call is a problem
+    // only if no media at all belongs to a call.
     (heard == 0 && observation.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -223,7 +223,7 @@ fn encrypted_media(observation: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // If no call has encrypted streams, these packets belong to calls that were not captured.
+    // If no call has encrypted streams, the captured packets of key agreement belong to calls that were not captured.
     if parts.is_empty() && observation.traffic.key_agreement >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(observation.traffic.key_agreement, "packet")));
     }

@@ -13,7 +13,7 @@ pub(super) fn all(observation: &Observation) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     if let Some(nothing) = wire::nothing(observation) {
         findings.push(nothing);
-        // If no frame was captured, the rules about traffic are skipped, because they would only repeat this finding.
+        // If no frame was captured, the rules about traffic are skipped: they would only report the same problem again.
         findings.extend(machine::all(observation));
         return findings;
     }

@@ -148,7 +148,7 @@ pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> 
     };
     let finding = DoctorFinding::new(severity, FindingKind::OneDirection, what);
     // SIP in both directions proves that both directions of the port are mirrored. Then one direction of the media
-    // takes a path beside this port.
+    // takes a path that does not pass this port.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
