@@ -161,8 +161,8 @@ const CAPTURE: &[u8] = include_bytes!("../../fixtures/calls/g711a_direct/capture
 /// Interval at which the demo checks for SIGINT and SIGTERM.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Maximum number that is tried at the end of a folder name, e.g. `demo-2`. So many folders of old demos should be
-/// removed.
+/// Maximum number at the end of a folder name, e.g. the 2 of `demo-2`. A user with so many old demos should remove
+/// some.
 const MAX_FOLDERS: u32 = 100;
 
 const INTRODUCTION: &str = "\

@@ -58,7 +58,7 @@ pub struct ReplayRequest {
 pub struct ReplayOutcome {
     /// Call records in the order of `invited_at`.
     pub records: Vec<CallRecord>,
-    /// Number of calls that are still to be delivered, including parked and dead deliveries.
+    /// Number of calls that are still to be delivered, including deliveries that wait for a person or were given up.
     pub owed: usize,
     /// Whether a part of a file was not read, because its data are invalid.
     pub is_unread: bool,

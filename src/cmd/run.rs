@@ -181,7 +181,7 @@ struct LastRounds {
     levels_at: Timestamp,
     /// Capture time of the last check of losses, threads, the journal and the mirror port.
     checked_at: Timestamp,
-    /// Time at which the console was last tried to start.
+    /// Capture time of the last attempt to start the console.
     console_tried_at: Timestamp,
 }
 
@@ -661,7 +661,8 @@ impl RunningService {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If a sandbox refuses this, the old limit stays. When it is reached, opening a file fails with an error.
+    // If a sandbox refuses the higher limit, the old limit stays. When the old limit is reached, opening a file fails
+    // with an error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn terminal_width() -> Option<usize> {
 
 /// Formats a duration in seconds, e.g. `0:12` or `1:02:03`.
 pub(crate) fn duration(seconds: f64) -> String {
-    // Durations of calls are far below 2^53 seconds and never negative.
+    // Durations of calls are never negative and far below 2^53 seconds, so the conversion is exact.
     let whole = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }

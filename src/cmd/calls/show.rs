@@ -16,8 +16,9 @@ use crate::ops::output;
 use crate::text::count;
 use crate::time::Timestamp;
 
-/// Prints the list of calls, then the calls with a parked or dead delivery and the reason, and last a line of totals.
-/// The calls are read page by page, so that the memory does not grow with the list.
+/// Prints the list of calls, then the calls with a parked delivery (waits for a person) or a dead delivery (given up).
+/// Each of them has its reason. The last line has the totals. The calls are read page by page, so that the memory does
+/// not grow with the list.
 pub(super) fn list(journal: &Journal, filter: &CallFilter, style: &TextStyle) -> anyhow::Result<()> {
     let after = journal.cursor_before_newest(filter)?;
     let mut totals = ListTotals::default();

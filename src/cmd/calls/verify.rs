@@ -158,7 +158,7 @@ impl FileFinding {
     }
 }
 
-/// Optional parts of the check: waveforms, and the audio of encrypted files.
+/// Parts of the check that are made only on request: waveforms, and the audio of encrypted files.
 #[derive(Clone, Copy, Debug, Default)]
 struct VerifyDepth<'a> {
     /// Number of waveform peaks to compute per channel; `None` computes none.

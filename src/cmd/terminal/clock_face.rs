@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(given(exact, &moscow), "2026-11-23T10:08:54Z");
         }
         // On this night the clocks were set from 2:00 to 3:00, so 2:30 did not exist. A clock that was not set forward
-        // shows it at 1:30 UTC.
+        // shows 2:30 at 1:30 UTC.
         assert_eq!(given("2026-03-29 02:30", &zone("CET-1CEST,M3.5.0,M10.5.0/3")), "2026-03-29T01:30:00Z");
         assert!(GivenTime::parse("yesterday").is_err());
     }

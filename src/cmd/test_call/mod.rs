@@ -104,7 +104,7 @@ pub(crate) fn run(args: &TestCallArgs) -> anyhow::Result<ExitCode> {
     Ok(if view.ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Sends the call, and checks the steps through the recorder up to the first step that fails.
+/// Sends the call, and then checks its way through the recorder up to the first step that fails.
 fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
     let mut steps = Vec::new();
     let id = match prepare(config) {

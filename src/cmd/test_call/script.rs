@@ -12,7 +12,7 @@ use super::tones::tone_packet;
 use crate::call::record::Side;
 use crate::call::test_call::TEST_CALL_HEADER;
 
-/// The facts of one test call.
+/// The facts from which the packets of a test call are made.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptFacts<'a> {
     /// Telephone numbers of caller and callee, in this order.

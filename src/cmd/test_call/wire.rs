@@ -1,4 +1,4 @@
-//! Sends the packets of the test call through network cards, each at its time.
+//! Sends the packets of the test call through network cards, each packet at its planned time.
 
 use std::time::{Duration, Instant};
 
