@@ -116,8 +116,8 @@ impl ArchiveJob {
         self.comparing = None;
     }
 
-    /// Adds recordings that the store has, but that were removed from this machine, to the list of objects. Without
-    /// their files they cannot be sent once more.
+    /// Adds to the list of objects the recordings that the store has but that were removed from this machine. Without
+    /// their files they cannot be sent again.
     pub(crate) fn keep_removed(&mut self, removed: Vec<ArchivedObject>) {
         self.objects.extend(removed.into_iter().map(|object| ArchivedObject { again: false, ..object }));
     }

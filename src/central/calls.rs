@@ -47,8 +47,8 @@ pub(crate) struct OwnerConflict {
     pub(crate) sites: [String; 2],
     /// Ids of the call at the two sites, in the order of `sites`.
     pub(crate) ids: [String; 2],
-    /// Whether both sites registered the call in Pyrus, so that it has two tasks. If false, neither site registered it,
-    /// and it has none.
+    /// Whether both sites registered the call in Pyrus, so that it has two tasks. If false, neither site registered the
+    /// call, and it has no task.
     pub(crate) is_double: bool,
 }
 
@@ -122,8 +122,8 @@ impl ArchiveIndex {
         Ok(ClassCounts { is_least: counts.total() >= most, ..counts })
     }
 
-    /// Returns the call with a key, if the scope includes the call. The key is `SITE~ID`, or the id alone if only one
-    /// site has a call with this id.
+    /// Returns the call with a key, if the scope (the calls that an account may see) includes the call. The key is
+    /// `SITE~ID`, or the id alone if only one site has a call with this id.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
@@ -147,7 +147,8 @@ impl ArchiveIndex {
         }
     }
 
-    /// Returns the records that other sites made of the same call, if the scope includes these records.
+    /// Returns the records that other sites made of the same call, if the scope (the calls that an account may see)
+    /// includes these records.
     ///
     /// # Errors
     /// Fails if the index does not answer or refuses the request.
@@ -272,8 +273,8 @@ const COLUMNS: &str = "c.site, (extract(epoch FROM c.begin_at) * 1000000)::bigin
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text";
 /// Character between the site and the id in the key of a call. Sites and ids do not contain this character.
 pub(super) const SITE_MARK: char = '~';
-/// Maximum number of calls that are counted in a range of time, or of a site. An index alone gives these counts, so
-/// many calls can be counted.
+/// Maximum number of calls that are counted if the conditions are only about time and site. PostgreSQL then reads only
+/// a database index, so many calls can be counted.
 const MAX_COUNTED: u64 = 50_000;
 /// Maximum number of calls that are examined for conditions other than time and site, e.g. a text in a name.
 const MAX_EXAMINED: u64 = 2_000;

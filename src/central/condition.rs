@@ -15,7 +15,7 @@ pub(super) struct IndexCondition {
     /// Conditions on the time and the site. PostgreSQL has indexes for them: all calls in order of time, and the calls
     /// of each site in order of time.
     range: Vec<String>,
-    /// All other conditions.
+    /// Further conditions, e.g. on the length of a call.
     parts: Vec<String>,
     values: Vec<IndexValue>,
     /// Extensions of the search that an index looks up. `None` if the search names no extension, or if its pattern
@@ -160,7 +160,7 @@ impl IndexCondition {
             let regex = self.value(pattern.to_regex());
             return self.add(any_extension(&format!("~ {regex}")));
         };
-        // No text in PostgreSQL contains NUL.
+        // No text in PostgreSQL contains NUL, so extensions with NUL are left out.
         let extensions: Vec<String> = extensions.into_iter().filter(|extension| !extension.contains('\0')).collect();
         let count = extensions.len();
         let list = self.value(extensions);
@@ -232,7 +232,8 @@ const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extensio
 /// Maximum number of extensions that are looked up by an index, e.g. those of the pattern `2xx`. A longer list is
 /// compared row by row.
 const MAX_LOOKUPS: usize = 100;
-/// Maximum number of extensions in a list. A pattern of more extensions becomes a regular expression.
+/// Maximum number of extensions that are written into a query as a list. A pattern that matches more extensions becomes
+/// a regular expression.
 const MAX_LISTED: usize = 1_000;
 /// Maximum number of digits of a number that the index looks for. Few numbers have the same last seven digits.
 const MAX_LOOKED_UP_DIGITS: usize = 7;

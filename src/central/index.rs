@@ -144,7 +144,7 @@ impl ArchiveIndex {
             changed += transaction.execute(sql, &[&names]).await.map_err(|e| index_error(&e))?;
         }
         if changed > 0 {
-            // The calls of two days may take longer than the usual time limit of a statement.
+            // Searching the calls of two days again may take longer than the usual time limit of a statement.
             let rebuild = "SET LOCAL statement_timeout = 0; SELECT callspan.rebuild_shared()";
             transaction.batch_execute(rebuild).await.map_err(|e| index_error(&e))?;
         }

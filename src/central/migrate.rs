@@ -1,9 +1,10 @@
 //! Updates the schema of the index to the newest version.
 //!
 //! # Invariants
-//! - An interrupted update continues at the next start of the command: each version is entered when it is complete.
-//! - Indexes are built while sites write and the centre shows calls. Each new index gets another name, until all are
-//!   ready. Until then the old indexes serve.
+//! - An interrupted update continues at the next start of the command: each version of the schema is recorded when it
+//!   is complete.
+//! - Indexes are built while sites write and the centre shows calls. The new indexes have other names until all of them
+//!   are ready. Until then the old indexes are used.
 //! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason is
 //!   that `CREATE INDEX CONCURRENTLY` is not allowed in a transaction (PostgreSQL manual, CREATE INDEX).
 
@@ -34,7 +35,8 @@ async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
     let mut is_told = false;
     while !first_column::<bool>(client, "SELECT pg_try_advisory_lock(7264773)", &[]).await?.unwrap_or_default() {
         if !std::mem::replace(&mut is_told, true) {
-            // After an interrupted update, PostgreSQL goes on to build its index and keeps the lock until then.
+            // After an interrupted update, PostgreSQL still finishes the index that it was building. Until then it
+            // keeps the lock of that update.
             tracing::warn!("another update of the schema is running: waiting for its end (pg_stat_activity shows it)");
         }
         pause().await;

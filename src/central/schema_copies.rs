@@ -1,7 +1,8 @@
 //! Version 4 of the index adds copies of two tables of each site. They are its audit (who did what in the console) and
 //! its topology (which addresses are one machine).
 
-/// SQL that adds the two tables of copies, and the functions by which a site writes only its own rows.
+/// SQL that adds two tables for the copies of audit and topology, and the functions by which a site writes only its own
+/// rows.
 pub(super) const V4: &str = r#"
 -- Rows of the audit of the site's console. Rows are added and never removed; only the count of failed sign-ins changes.
 CREATE TABLE callspan.audit (

@@ -6,7 +6,8 @@
 
 use super::schema::IndexDefinition;
 
-/// The indexes of filters, and the class of a call in the indexes of sites and extensions.
+/// The indexes for the filters of the list of calls. The indexes of sites and extensions also contain the class of a
+/// call (how much can be heard).
 pub(super) const V7: &[IndexDefinition] = &[
     index("calls_by_site", "callspan.calls (site, begin_at DESC, id DESC) INCLUDE (heard)"),
     index("calls_by_extension", "callspan.calls (extension, begin_at DESC, id DESC) INCLUDE (site, heard)"),

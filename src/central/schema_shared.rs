@@ -6,7 +6,7 @@
 //!
 //! The number of pairs of one call is limited, because a SIP scanner can use one Call-ID at all sites for a year.
 
-/// SQL that adds the table of pairs of calls, and the trigger that keeps the table up to date.
+/// SQL that adds the table of pairs of calls that two sites recorded, and the trigger that keeps the table up to date.
 pub(super) const V3: &str = r#"
 -- Pairs of calls of two sites that are one call. The first site is the one that is first in the alphabet.
 CREATE TABLE callspan.shared_calls (

@@ -4,7 +4,7 @@
 //! A border controller between two sites can change every header, but it sends the voice on as it received it. Each
 //! call record has *prints* of both voices, i.e. hashes of short blocks of sound. Each print has its time in seconds.
 
-/// SQL by which the prints of voices also find the same call at other sites.
+/// SQL that finds the same call at other sites also by the prints (hashes) of its voices.
 pub(super) const V6: &str = r#"
 -- Prints of the voices in a record: leg, side (0 caller, 1 callee), second (Unix time) and hash. At most 128: those of
 -- the first eight legs with voices.

@@ -22,9 +22,9 @@ use crate::text::error_chain;
 /// Maximum durations of the parts of a request to Pyrus.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeouts {
-    /// Limit for opening the connection, including TLS.
+    /// Maximum time for opening the connection, including TLS.
     pub connect: Duration,
-    /// Limit for a request with a JSON body, from its start to the end of its response.
+    /// Maximum time for a request with a JSON body, from its start to the end of its response.
     pub json: Duration,
     /// Maximum time in which an upload sends nothing. It is longer than 40 s, after which the proxy of Pyrus answers
     /// with status 504. That answer says more than our timeout.

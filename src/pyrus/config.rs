@@ -45,7 +45,7 @@ pub struct Config {
     pub unanswered: bool,
     /// Codes of the form fields to fill with call data.
     pub send_mappings: Vec<String>,
-    /// Further form fields that get the value of a SIP header: the code of the field, and the name of the header.
+    /// Further form fields that get the value of a SIP header. Maps the code of the field to the name of the header.
     pub mappings: BTreeMap<String, String>,
     /// PEM file with the certificate of a private certificate authority; `None` if only public authorities are used.
     pub ca_file: Option<PathBuf>,

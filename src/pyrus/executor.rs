@@ -179,9 +179,9 @@ impl DeliveryHandle {
         self.updates.clone()
     }
 
-    /// Waits until every job is done, parked, dead, or must wait for the end of a call. Updates that were sent before
-    /// this call are handled first. Stops waiting if no request has succeeded for `patience` and no request is in
-    /// progress. Unfinished jobs then remain in the journal.
+    /// Waits until every job is done, parked (waits for a person), dead (given up), or must wait for the end of a call.
+    /// Updates that were sent before this call are handled first. Stops waiting if no request has succeeded for
+    /// `patience` and no request is in progress. Unfinished jobs then remain in the journal.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)
     }
@@ -402,7 +402,7 @@ impl DeliveryDriver {
         loop {
             let now = self.clock.now();
             let next = self.machine.poll_action(now);
-            // The rows that announce the request must be durable before it is sent.
+            // The journal rows that announce the request must be durable before the request is sent.
             if self.store_rows().await == RowDurability::GivenUp {
                 return None;
             }
@@ -529,8 +529,8 @@ impl DeliveryDriver {
                     tracing::info!("logged in to Pyrus");
                 }
             }
-            // A task ends without a result only when the runtime is shut down. The next start treats its request as a
-            // request without a response.
+            // A task ends without a result only when the runtime is shut down. At the next start, the request of such a
+            // task counts as a request without a response.
             Err(e) => tracing::debug!(error = %e, "a request was ended"),
         }
     }
