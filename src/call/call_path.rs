@@ -129,7 +129,7 @@ impl<'a> CallPath<'a> {
         let leads_here = others().any(|o| o.is_to(sender) && !o.is_from(receiver));
         let leads_on = others().any(|o| o.is_from(receiver));
         let siblings = || others().filter(|o| is_sibling(own, o));
-        // A PBX that is connected to one party may call the other one through a border controller.
+        // A PBX that is connected to one party may call the other party through a border controller.
         let leads_back = || sender.same_host(receiver) || others().any(|o| o.is_between((receiver, sender)));
         let connects = || siblings().any(|o| follows_answer(own.leg, o.leg) || follows_answer(o.leg, own.leg));
         let calls_several = siblings().next().is_some() && !leads_on || !leads_back() && connects();
@@ -262,7 +262,8 @@ impl DialogEnds {
 /// Returns the machines between which a leg passes a call on.
 ///
 /// These are the ends of its dialog if a PBX is at one of them. A PBX ends one dialog and begins another, or begins
-/// both. If a proxy is the only machine of the site, e.g. because telephones register with it, its hops are separate.
+/// both. If a proxy is the only machine of the site, e.g. because telephones register with it, the ends of the hop are
+/// returned.
 fn ends_of_leg<'a>(leg: &PathLeg<'a>, legs: &[PathLeg<'a>], plan: &NumberPlan) -> (Endpoint, Endpoint) {
     let (origin, destination) = leg.dialog.machines;
     if leg.dialog.machines == leg.hop {

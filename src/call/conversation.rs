@@ -36,8 +36,8 @@ pub(crate) struct Conversation {
     pub(crate) stage: AnnouncementStage,
     /// How the engine came to know the call.
     pub(crate) origin: CallOrigin,
-    /// Whether rules about numbers must not join this call to others. This is so if the cause of its first leg is
-    /// known, or if this leg could belong to several calls.
+    /// Whether rules about numbers must not join this call to others. This is so if the earlier leg that caused its
+    /// first leg is known, or if the first leg could belong to several calls.
     pub(crate) closed_to_heuristics: bool,
     /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,

@@ -419,7 +419,7 @@ impl CorrelationIndex {
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
             // At most 128 legs are kept for a key: the 64 oldest, e.g. the caller of a large ring group, and the 64
-            // newest. The oldest of the newest makes room for the new leg.
+            // newest. The oldest of the 64 newest legs makes room for the new leg.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }

@@ -158,7 +158,7 @@ impl CorrelationRule {
     }
 
     /// Returns whether rules about numbers must not join a call later, after this rule related it to an earlier call.
-    /// The cause of the related call is then known, or its leg could belong to several calls.
+    /// The leg that caused the related call is then known, or its own leg could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

@@ -80,12 +80,14 @@ impl LegJoin {
         self.alternatives.clear();
     }
 
-    /// Returns whether the rules are to be asked, or were asked, about the leg some time after its answer or end.
+    /// Returns whether a review of the leg is scheduled or done. In a review, the rules are asked again some time after
+    /// its answer or end.
     pub(crate) const fn is_reviewed(&self) -> bool {
         self.is_reviewed
     }
 
-    /// Sets whether the rules are to be asked, or were asked, about the leg some time after its answer or end.
+    /// Sets whether a review of the leg is scheduled or done. In a review, the rules are asked again some time after
+    /// its answer or end.
     pub(crate) const fn set_reviewed(&mut self, is_reviewed: bool) {
         self.is_reviewed = is_reviewed;
     }

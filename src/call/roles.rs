@@ -371,8 +371,8 @@ fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
         && !(is_forked() && leg.parties.request_user() != first.parties.request_user())
 }
 
-/// Returns whether the PBX sent a leg for the call of an extension, although the extension's own leg was captured a
-/// moment later. Both legs call the same number, and the mirror misses the hop that links them.
+/// Returns whether the PBX sent this leg because of an extension's call, although the leg of the extension was captured
+/// a moment later. Both legs call the same number, and the mirror misses the hop that links them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| plan.names_extension(l.parties.from.as_deref());
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;

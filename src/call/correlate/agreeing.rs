@@ -64,7 +64,8 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     legs.map(|found| Evidence::about_leg(CorrelationRule::AgreeingNumbers, found.leg.call(), found.slot)).collect()
 }
 
-/// Result of comparing a weakly joined leg with the leg that caused it: were both answered, or ended, at the same time?
+/// Result of comparing a weakly joined leg (by numbers alone) with the leg that caused it: were both answered, or
+/// ended, at the same time?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MomentComparison {
     /// Both legs were answered at the same time, or both ended at the same time.
@@ -92,9 +93,9 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns two addresses of one machine: it received a leg of `call` at one address and sent the new leg from the
-    /// other. In the reverse case, it received the new leg and sent the other leg. Numbers alone join the new leg to
-    /// this call, and the two share no host.
+    /// Returns two addresses that belong to one machine. The machine received a leg of `call` at one address and sent
+    /// the new leg from the other address, or the reverse. Numbers alone join the new leg to `call`, because the two
+    /// legs share no host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // If several candidates match equally well, `max_by_key` chooses the last.
@@ -102,8 +103,8 @@ impl Correlator<'_> {
         Some(alias_of(slot, leg, order, signature))
     }
 
-    /// Returns the two addresses that count as one machine, if a header joins the new leg to `call`. Returns `None` if
-    /// the new leg shares a host with this call, or if no address fits.
+    /// Returns two addresses of one machine, if a header joins the new leg to `call` and the machine is between them.
+    /// Returns `None` if the new leg shares a host with this call, or if no leg of the call fits.
     pub(super) fn alias_of_header(&self, call: CallKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let legs: Vec<&Leg> = self.table.legs_of(call).collect();
         if legs.iter().any(|leg| shares_host(signature, leg)) {
@@ -122,7 +123,8 @@ impl Correlator<'_> {
         if let Some((effect, _)) = effects.min_by_key(|(_, leg)| age(leg)) {
             return Some(MachineAlias::OfLeg(effect, signature.hop.1));
         }
-        // The machine may ring several telephones, each from another address. Its own caller is not captured.
+        // If no leg of the caller was captured, the machine may ring several telephones, each from another of its
+        // addresses.
         let rings = |leg: &&&Leg| self.plan.names_extension(signature.to) && self.rings_telephone(leg, &legs);
         let rung = legs.iter().filter(rings).filter(|leg| signature.at.distance(leg.created_at) <= RING_BURST);
         rung.copied().min_by_key(age).map(|leg| MachineAlias::OfDraft(leg.machines().0))
@@ -136,8 +138,8 @@ impl Correlator<'_> {
         leg.created_at <= signature.at + CLOCK_SKEW && !begins_there && !self.rings_telephone(leg, legs)
     }
 
-    /// Returns whether the new leg may lead to a leg of a call, although the two share no host. The leg was captured
-    /// before the new leg or a moment later. No other leg of the call leads to it.
+    /// Returns whether the new leg may have caused a leg of a call, although the two share no host. The older leg was
+    /// captured before the new leg or a moment later. No other leg of its call has caused it.
     fn may_follow(&self, leg: &Leg, signature: &LegSignature<'_>, legs: &[&Leg]) -> bool {
         let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
         let is_ours = |number: Option<&str>| self.plan.names_extension(number);
@@ -227,8 +229,8 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether the rule `agreeing_numbers` may join the new leg to this candidate. The candidate's call was not
-    /// announced yet, and no other rule explains the candidate.
+    /// Returns whether the rule `agreeing_numbers` may join the new leg to this candidate. No event has announced the
+    /// candidate's call yet, and no other rule explains the candidate.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };
@@ -243,8 +245,8 @@ impl Correlator<'_> {
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
         {
-            // An extension made this call, and the new leg calls another number. The equal caller's number may be the
-            // number of the whole site, so it proves nothing.
+            // An extension made this call, and the new leg calls another number. Both show the same caller's number,
+            // but it may be the number of the whole site and proves nothing.
             return false;
         }
         // The machine that received the candidate may have passed the call on already. So every leg that it sent in
@@ -257,8 +259,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares a leg that numbers alone joined with the leg that caused it: were both answered, or ended, at the same
-    /// time?
+    /// Compares two legs: a leg that joined its call by numbers alone, and the leg that caused it. Were both answered,
+    /// or ended, at the same time?
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;

@@ -93,8 +93,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg must move: exactly one other call explains why it stopped ringing, and its
-    /// present call does not.
+    /// Returns whether an ambiguous leg must move to another call. Exactly one other call must explain why the leg
+    /// stopped ringing, and its present call must not.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let outcome = RingOutcome::of_leg(leg)?;
@@ -201,8 +201,8 @@ impl Correlator<'_> {
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
     }
 
-    /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. Addresses
-    /// and machines are compared, because the sender may count as a machine with another address in that call.
+    /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. Captured
+    /// addresses are compared and also machines, because another address may stand for the sender in that call.
     fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
@@ -230,8 +230,8 @@ impl Correlator<'_> {
         self.table.legs_of(conversation).filter(is_caller)
     }
 
-    /// Returns the address at which the PBX received a caller who was answered together with this leg. Returns `None`
-    /// if the PBX sent the leg from the same address.
+    /// Returns the address at which the PBX received the call of a caller who was answered together with this leg.
+    /// Returns `None` if the PBX sent the leg from the same address.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
         // The call may have reached the PBX over several hops, e.g. through a border controller.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
@@ -239,13 +239,13 @@ impl Correlator<'_> {
         (!machine.same_host(leg.machines().0)).then_some(machine)
     }
 
-    /// Returns the legs on which the caller of a call reached this PBX, at any address of it.
+    /// Returns the legs on which the caller of a call reached this PBX, at any of its addresses.
     pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         let machines = CallMachines::of(self.table.legs_of(conversation));
         self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
     }
 
-    /// Returns the legs that this PBX sent for a call from any address of it, e.g. to ring telephones.
+    /// Returns the legs that this PBX sent for a call from any of its addresses, e.g. to ring telephones.
     pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         let machines = CallMachines::of(self.table.legs_of(conversation));
         self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))

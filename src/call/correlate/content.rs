@@ -22,7 +22,7 @@ struct RelayEnd<'a> {
     leg: &'a Leg,
     /// The leg at the other end of the relay.
     partner: &'a Leg,
-    /// Anchor leg of the leg's call.
+    /// Anchor leg of the same call, i.e. the leg that supplies the recorded sound.
     anchor: &'a Leg,
 }
 
@@ -58,8 +58,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns both legs of a relay, each with the anchor leg of its call and with the leg at the other end of the
-    /// relay.
+    /// Returns both legs of a relay. Each comes with the leg at the other end of the relay and with its call's anchor
+    /// leg, which supplies the recorded sound.
     fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
@@ -117,11 +117,11 @@ impl Correlator<'_> {
             let (answered_at, _) = anchor.dialog.answered.filter(|_| anchor.dialog.ended().is_some())?;
             let is_open = |key: &LegKey| self.table.leg(*key).is_some_and(|l| l.dialog.ended().is_none());
             let open: Vec<LegKey> = self.caused_legs(key).into_iter().filter(is_open).collect();
-            // A consultation before a transfer stays a separate call.
+            // A call that is related already, e.g. a consultation before a transfer, stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            // If the anchor leg of the call `from` had no sound, only this leg has the sound of `from`. So it must stay
-            // there.
+            // If the anchor leg (the recorded leg) of the call `from` had no sound, only this leg has the sound of
+            // `from`. So it must stay there.
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
@@ -151,9 +151,11 @@ impl Correlator<'_> {
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
     }
 
-    /// Returns a leg that numbers joined to the wrong call, together with the legs that it caused, and the right call.
-    /// Returns `None` if no leg was joined wrongly. Also returns `None` if these are all legs of the wrong call,
-    /// because the calls can then be merged.
+    /// Finds a leg that numbers joined to the wrong call. Returns this leg with the legs that it caused, and the right
+    /// call.
+    ///
+    /// Returns `None` if no leg was joined wrongly, or if the right call has no room. Also returns `None` if these are
+    /// all legs of the wrong call, because the two calls can then be merged.
     fn wrongly_joined(&self, relay: ProvenRelay) -> Option<(Vec<LegKey>, CallKey)> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         let joined_by = |key: LegKey| {
@@ -201,8 +203,8 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The sending machine of one leg must be set first. The second command, about the learnt machine, replaces the
-        // addresses of all legs.
+        // The command that sets the sending machine of one leg must come first. The other command learns the machine,
+        // and replaces the addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),

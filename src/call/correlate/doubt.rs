@@ -25,13 +25,14 @@ pub(super) struct DoubtfulLeg {
     key: LegKey,
     /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
     effects: Vec<LegKey>,
-    /// Agreement with a leg that is not among the effects and was answered together with this leg.
+    /// Events at the same time on this leg and on another leg that was answered together with it. A leg among the
+    /// `effects` does not count.
     moments: MomentAgreement,
 }
 
-/// Number of moments at which two legs of a call did the same: their answers, and their ends.
+/// The events that two legs of a call had at the same time: the answer, the end, or both.
 ///
-/// A PBX passes both on, but two calls may also be answered, or end, together by chance. So the more moments agree, the
+/// A PBX passes both on, but two calls may also be answered, or end, together by chance. So the more events agree, the
 /// more must be heard before a leg counts as the leg of another call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum MomentAgreement {
@@ -53,13 +54,13 @@ impl MomentAgreement {
 }
 
 impl DoubtfulLeg {
-    /// Returns whether a group has legs that exist because of this leg.
+    /// Returns whether a group contains this leg, another hop of its dialog, or a leg that they caused.
     fn explains(&self, group: &SoundGroup<'_>) -> bool {
         group.legs.iter().any(|(key, _)| self.effects.contains(key))
     }
 
-    /// Returns whether the sound of a group is in doubt because of this leg. The group must have legs that exist
-    /// because of this leg, and the recorded group none.
+    /// Returns whether the sound of a group is in doubt because of this leg. The group must contain this leg or a leg
+    /// that it caused, and the recorded group must contain none of these legs.
     fn concerns(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> bool {
         self.explains(group) && !self.explains(recorded)
     }
@@ -80,7 +81,7 @@ impl Correlator<'_> {
     /// Also returns a recording session (SIPREC) without names, because not even numbers tie it to its call. Otherwise
     /// returns `None`.
     fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
-        // The mirror may have lost the answer.
+        // The mirror may have lost the answer. So a leg with media of both sides counts, too.
         let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();
         let leg = self.table.leg(key).filter(talks)?;
         let keys = self.table.keys_of(leg.call());
@@ -97,14 +98,15 @@ impl Correlator<'_> {
         let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
         let together = others.filter(|other| are_answered_together(leg, other));
         let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
-        // The rule `same_moments` has other limits, and a PBX with two addresses often changes the bytes of a voice.
+        // A join that the rule `same_moments` has confirmed counts like an equal end. The rule allows other time
+        // differences, and a PBX with two addresses often changes the bytes of a voice.
         let confirmed = self.tie_of(leg).filter(|tie| is_confirmed_by_moments(tie)).map(|_| MomentAgreement::End);
         let moments = moments.max(confirmed).unwrap_or(MomentAgreement::Neither);
         Some(DoubtfulLeg { key, effects, moments })
     }
 
     /// Returns whether a group of legs has sound that the recording lacks and that may belong to another call. Either
-    /// the group is doubtful, or the recorded group is doubtful and this group caused it.
+    /// the group is doubtful, or the recorded group is doubtful because of a leg that this group caused.
     pub(super) fn has_foreign_sound(
         &self,
         group: &SoundGroup<'_>,
@@ -141,9 +143,9 @@ impl Correlator<'_> {
             }
     }
 
-    /// Returns the legs of `group`, which has other sound than the recording, and the further legs that must stay with
-    /// it. The further legs exist because of the same doubtful leg, or are telephones that stopped ringing when the
-    /// doubtful leg was answered.
+    /// Returns the legs of `group`, which has other sound than the recording, and the legs that must stay together with
+    /// them. The doubtful leg of the group caused these legs, or they are telephones that stopped ringing when it was
+    /// answered.
     pub(super) fn with_effects(
         &self,
         group: &SoundGroup<'_>,

@@ -148,7 +148,7 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
 ///
 /// If the first leg names no caller, it may belong to any call. Then the new leg must call an outside number, and no
 /// other caller may wait for an outgoing call. Such a first leg need not be a click-to-call: a queue, too, may ring an
-/// extension with a word as its caller.
+/// extension and show a word instead of the caller's number.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);

@@ -114,11 +114,11 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
     same_number(leg.signature().to, new.to)
 }
 
-/// Returns whether a machine between `leg` and the new leg received the one and passed the call on as the other. Either
-/// leg may have been captured first.
+/// Returns whether a machine passed a call on between `leg` and the new leg: it received one of the two legs and sent
+/// the other. Either leg may have been captured first.
 ///
-/// A proxy keeps the From tag. If a leg on the other side of that machine has the From tag of `leg`, the machine was a
-/// proxy for these two legs. Then the machine did not pass the call on between `leg` and the new leg.
+/// A proxy keeps the From tag. If a third leg on the other side of that machine has the From tag of `leg`, the machine
+/// was a proxy for both. Then it did not pass the call on between `leg` and the new leg.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);
     let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {

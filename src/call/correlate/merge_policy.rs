@@ -8,10 +8,11 @@ use crate::call::keys::CallKey;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - Media content, and the outcome of an ambiguous leg, may join a call until delivery may register it in Pyrus.
-    ///   All other rules may join it only until an event announces it.
-    /// - Rules about numbers must not join a call with a known cause, or a call that could belong to several others.
-    /// - If an earlier process announced the call and its spool is gone, nothing may join it.
+    /// - The rules `media_content` and `ring_outcome` may join a call until delivery may register it in Pyrus. All
+    ///   other rules may join it only until an event announces it.
+    /// - Rules about numbers must not join a call that another known call caused, or that could belong to several
+    ///   calls.
+    /// - If an earlier process announced the call and its spool is gone, no rule may join it.
     pub(super) fn may_still_be_joined(&self, call: CallKey, by: CorrelationRule) -> bool {
         let Some(call) = self.table.call(call).filter(|call| call.origin.earlier_record().is_none()) else {
             return false;
@@ -23,9 +24,13 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a call may be merged into another call and disappear. A call of several legs may do so only
-    /// because of its content, or if all stem from one dialog. If the call has more legs than the hops of this dialog,
-    /// the dialog must be ambiguous. So a caller's call does not disappear in the call of a telephone.
+    /// Returns whether the rule `by` may merge a call into another call, so that it disappears.
+    ///
+    /// - The rule `media_content` may merge any call.
+    /// - The rule `ring_outcome` may merge a call if all its legs stem from one dialog. Either all legs are hops of
+    ///   this dialog, or the dialog could belong to several calls. So a caller's call does not disappear in the call of
+    ///   a telephone.
+    /// - All other rules may merge only a call with a single leg.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {
             CorrelationRule::MediaContent => true,

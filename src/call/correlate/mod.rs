@@ -53,7 +53,7 @@ pub(crate) struct Correlation {
     /// Calls to which the leg's new call is related, and the rules that decided so.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
     /// Whether rules about numbers must not join the new call to another call later. This is so if the leg could belong
-    /// to several calls, or if the cause of the leg is known.
+    /// to several calls, or if the earlier leg that caused it is known.
     pub(crate) closed_to_heuristics: bool,
     /// Two addresses that count as one machine within the call; `None` if the leg shares a host with another leg of the
     /// call.

@@ -73,10 +73,11 @@ impl Correlator<'_> {
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Returns the command that takes a leg out of its call, because the new leg explains it better.
+    /// Returns the command that takes a leg out of its call, because a new leg was captured a moment later and explains
+    /// it better.
     ///
-    /// Only one number had joined that leg to its call, but both of its numbers agree with the new leg. The new leg was
-    /// captured a moment later. Legs that the leg caused go with it.
+    /// Only one number joined the leg to its call, but both of its numbers agree with the new leg. The legs that it
+    /// caused leave the call, too.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);

@@ -76,7 +76,7 @@ impl Correlator<'_> {
             CallChoice::Join(e) if is_ambiguous && e.rule == CorrelationRule::RingOutcome => {
                 vec![Command::Move { legs: self.hops_of(subject.leg), into: e.call, by: e.rule }]
             }
-            // The leg is a separate call already, which is related to the other calls.
+            // If the leg is a separate call already, this call is related to the possible calls, and nothing changes.
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) | CallChoice::Relate(_) if is_separate => Vec::new(),
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) => vec![self.split_ambiguous_leg(subject)],
             CallChoice::Relate(found) if found.iter().any(|e| e.rule == CorrelationRule::Ambiguous) => {

@@ -5,7 +5,7 @@
 //!
 //! The same holds for forwarding. The PBX calls an outside telephone, and names the number that the caller dialled as
 //! the caller of this second call. If both calls are answered at the same moment, the outside telephone answered the
-//! first.
+//! first call.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::MAX_AMBIGUOUS;
@@ -116,7 +116,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the legs of callers that the PBX may have forwarded to an outside number by sending `leg`. These callers
-    /// dialled the number that is the caller's number of `leg`. No other cause of `leg` is known.
+    /// dialled the number that is the caller's number of `leg`. No other leg is known to have caused `leg`.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_lone = self.table.is_lone(leg.call());

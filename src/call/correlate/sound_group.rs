@@ -43,8 +43,8 @@ impl<'a> SoundGroup<'a> {
     ///
     /// - The group had no media at the same time as the recorded leg.
     /// - One telephone made two calls, and this group is the second.
-    /// - A machine passes on the recorded sound unchanged, and the bytes of this group differ. Also, the group belongs
-    ///   to the call by numbers alone.
+    /// - The group belongs to the call by numbers alone. A machine passes on the recorded sound unchanged, and the bytes
+    ///   of the group differ from it.
     pub(super) fn is_missing_in(&self, recorded: &Self, anchor: &Leg, all: &[&Leg]) -> bool {
         let is_conversation = self.members().any(is_conversation);
         let is_at_other_time = self.members().all(|leg| common_time(leg, anchor) < LEAST_OVERLAP);

@@ -29,8 +29,8 @@ impl Correlator<'_> {
         Some(if is_later { &first.join } else { &leg.join })
     }
 
-    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it. Equal moments are
-    /// no such evidence here, because two calls may be answered together by chance.
+    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it. Answers or ends
+    /// at the same time confirm nothing here, because two calls may be answered together by chance.
     pub(super) fn is_tied_weakly(&self, leg: &Leg) -> bool {
         let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed() || is_confirmed_by_moments(tie));
         tie.and_then(LegJoin::by).is_some_and(|by| by.strength() == EvidenceStrength::Weak)
@@ -69,9 +69,9 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| self.has_caused(other, leg))
     }
 
-    /// Returns whether a cause may still be found for a leg. The dialog of the leg must have no known cause, and every
-    /// other leg of the call must have one in this call. Rules about numbers must be allowed to join this call to
-    /// another call.
+    /// Returns whether the leg that caused this leg may still be found. No leg of the call may have caused this leg's
+    /// dialog, and each leg of another dialog must have a cause in the call. Rules about numbers must be allowed to
+    /// join this call to another call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
@@ -92,7 +92,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether a join is confirmed only by moments at which two legs did the same.
+/// Returns whether only the rule `same_moments` has confirmed a join: two legs were answered, or ended, at the same
+/// time.
 pub(super) fn is_confirmed_by_moments(join: &LegJoin) -> bool {
     join.confirmed_by() == Some(CorrelationRule::SameMoments)
 }

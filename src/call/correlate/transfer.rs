@@ -19,8 +19,8 @@ pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns the evidence of the rule `refer`: the newest REFER that asked for the new leg.
 ///
-/// If the REFER was sent on the anchor leg, the two calls are only related. If a later call explains the new leg
-/// better, the REFER is no evidence.
+/// If the REFER was sent on the anchor leg (the recorded leg), the two calls are only related. If a later call explains
+/// the new leg better, the REFER is no evidence.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| {
@@ -118,8 +118,8 @@ impl Correlator<'_> {
 
     /// Returns evidence about the call that has the dialog named by a Replaces header.
     ///
-    /// If the named leg is the anchor leg, e.g. the only leg, the new leg begins a new call. Otherwise the new leg is a
-    /// pickup, and the call continues with it.
+    /// If the named leg is the anchor leg (the recorded leg), e.g. the only leg, the new leg begins a new call.
+    /// Otherwise the new leg is a pickup, and the call continues with it.
     fn match_replaces(&self, keys: &CorrelationKeys) -> Option<Evidence> {
         let replaced = self.table.with_call_id(keys.replaces.as_ref()?);
         let (key, leg) = replaced.iter().find_map(|key| Some((*key, self.table.leg(*key)?)))?;
