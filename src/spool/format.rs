@@ -177,8 +177,8 @@ pub(crate) const fn padded(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-/// Maximum size of a block, bytes. The largest block that the spool writes is the end of a leg: 4,096 streams have 350
-/// bytes each.
+/// Maximum size of a block, bytes. The largest block that the spool writes describes the end of a leg: 350 bytes for
+/// each of up to 4,096 streams.
 pub(crate) const MAX_BLOCK: usize = 2 * 1024 * 1024;
 /// Number that pcapng defines for a section header block.
 pub(crate) const SECTION: u32 = 0x0A0D_0D0A;

@@ -46,13 +46,13 @@ pub(crate) struct SpoolIndex {
 /// Kind of a block, which decides whether a restart reads the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
-    /// A packet that is not media, e.g. SIP. A restart reads it.
+    /// A packet that is not media, e.g. SIP. A restart must read it.
     Signalling,
     /// A media packet that is not stored completely, e.g. only the header of a packet with DTMF. A restart reads it.
     CutMedia,
-    /// A decision. A restart reads it and the next packet, which triggered the decision.
+    /// A decision. A restart must read it, and also the next packet, which triggered the decision.
     Decision,
-    /// A media packet. A restart reads it only directly after a decision.
+    /// A media packet. A restart must read it only if it directly follows a decision.
     Media,
     /// A file header or an index. A restart does not read it.
     Other,
@@ -99,7 +99,8 @@ impl IndexTracker {
         }
     }
 
-    /// Appends the index to `out`, which must contain the end of the file.
+    /// Appends the index to `out`. `out` must be the newest part of the file, because the index contains its own file
+    /// offset.
     pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
         let before = out.len();
         self.index.put(out, self.length);
@@ -107,13 +108,13 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Returns whether the file has grown enough since the last index for another index.
+    /// Returns whether the file has grown so much since its last index that another index is due.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
     }
 
-    /// Returns whether blocks were added since the last index.
+    /// Returns whether blocks were added to the file since its last index.
     pub(super) fn is_stale(&self) -> bool {
         self.length > self.indexed
     }
@@ -157,7 +158,7 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the index as a block, which is at `offset` of the file.
+    /// Appends the index as a custom block. `offset` is the file offset of this block.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -183,8 +184,8 @@ impl SpoolIndex {
         number(out, total as u32);
     }
 
-    /// Parses an index block that is at `offset` of the file. Returns `None` for any other block, or if the index names
-    /// another offset.
+    /// Parses an index block. `offset` is the file offset at which the block begins. Returns `None` for any other
+    /// block, or if the index contains another offset.
     pub(super) fn parse(block: &[u8], offset: u64) -> Option<Self> {
         let total = block.len();
         let is_whole =
@@ -227,10 +228,11 @@ const SPAN_BYTES: usize = 24;
 /// Number of bytes written between two indexes. An index takes some 200 bytes, half a percent of this. On average, a
 /// restart also reads half of this interval for each leg.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// Divisor that limits the share of the file for indexes to 1/32. It matters if an index has many spans.
+/// Minimum ratio of the bytes written between two indexes to the size of an index. An index with many spans is long, so
+/// it is written less often and takes at most 1/32 of the file.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in the gap costs less than
-/// another span.
+/// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in such a gap costs less than
+/// another span in the index.
 const MERGE_GAP_BYTES: u64 = 1_200;
 /// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Above this number, the
 /// nearest spans are merged, so a restart reads some RTP that it does not need.

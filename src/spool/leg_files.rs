@@ -33,7 +33,7 @@ pub(super) struct LegFiles {
     max_open: usize,
     reserve: DescriptorReserve,
     uses: u64,
-    /// Legs with chunks that could not be written yet, each with its error.
+    /// Legs with chunks that could not be written yet, each leg with its disk error.
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, each with its error.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
@@ -299,7 +299,8 @@ struct LegFile {
     is_closed: bool,
     /// Whether the file was written since the last sync.
     is_unsynced: bool,
-    /// Disk error because of which blocks were lost after they had been written; `None` if nothing was lost.
+    /// Disk error by which blocks were lost although they had been written, e.g. because a sync failed; `None` if
+    /// nothing was lost.
     lost: Option<OsErrno>,
 }
 
@@ -327,8 +328,8 @@ impl LegFile {
         let length = self.prepare(uses, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
-            // An incomplete block would make the rest of the file unreadable, so it is cut off. If this fails, too, the
-            // next attempt repeats it.
+            // An incomplete block would make the rest of the file unreadable, so it is cut off. If the cut fails, too,
+            // the next attempt repeats the cut.
             let _ = file.set_len(length);
         })?;
         self.length = Some(length + chunk.len() as u64);
@@ -448,5 +449,5 @@ const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
 /// renders their calls again and then removes the files.
 const MAX_REMOVALS: usize = 10_000;
-/// Number of failures for each log line after the first.
+/// Number of further failures after which one more log line is written.
 const LOG_EVERY: u64 = 1_000;

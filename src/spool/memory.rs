@@ -71,8 +71,8 @@ impl MemorySpool {
             Some(MemoryLegStage::Open(chunks)) => self.chunks.recycle(chunks),
             Some(MemoryLegStage::Closed(chunks)) => match Arc::try_unwrap(chunks) {
                 Ok(chunks) => self.chunks.recycle(chunks),
-                // Another reader still uses these chunks, and frees their memory when that reader ends. Their space in
-                // the file is not reused.
+                // Another reader still uses these chunks. Their memory is freed when that reader ends, and their space
+                // in the file is not used again.
                 Err(chunks) => self.chunks.used -= chunks.memory(),
             },
             Some(MemoryLegStage::Pending(_)) | None => {}
@@ -232,7 +232,7 @@ enum AppendTarget<'a> {
     Bytes(&'a mut Vec<u8>),
 }
 
-/// Whether a leg needs a file because of a block. A media block requires a file; a signalling block does not.
+/// Whether a block makes it necessary to create a file for its leg. A media block does; a signalling block does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartsFile {
     Yes,

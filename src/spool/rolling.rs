@@ -26,13 +26,13 @@ use super::format;
 use crate::call::event::LegId;
 use crate::time::Timestamp;
 
-/// Collects blocks for the rolling file, on the capture thread.
+/// Collects blocks for the rolling file (signalling of legs without media), on the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
     /// Blocks that were not sent to the writer yet.
     buffer: Vec<u8>,
-    /// Removed legs with blocks that are still in the file, oldest first.
+    /// Removed legs with blocks that are still in the rolling file, oldest first.
     removed: VecDeque<RemovedLeg>,
     /// Sum of [`RemovedLeg::kept_bytes`], at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
@@ -71,24 +71,25 @@ enum RollingStage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
-    /// Bytes that are to be appended to the file.
+    /// Append these bytes to the rolling file.
     Append(Vec<u8>),
-    /// The file is to be rebuilt from all pending legs.
+    /// Write the rolling file anew, with the blocks of all pending legs (legs without media so far).
     Rebuild,
 }
 
 impl RollingBuffer {
-    /// Creates a buffer. `sync_every` is the maximum time until rows of the journal are on the disk.
+    /// Creates a buffer. `sync_every` is the maximum time until a row of the journal is safe on the disk. The removal
+    /// delay is twice this time plus [`REMOVAL_MARGIN`].
     pub(super) fn new(sync_every: Duration) -> Self {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
 
-    /// Allows changes of the rolling file from now on. The file of an earlier process must have been read before.
+    /// Allows the rolling file to be written from now on. The file of an earlier process must have been read before.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
 
-    /// Requests a rebuild of the file, because blocks could not be written.
+    /// Requests that the rolling file is written anew, because some blocks are missing in it.
     pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
@@ -96,7 +97,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds blocks of a leg to the file.
+    /// Adds blocks of a leg to the rolling file.
     pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8]) {
         if self.stage != RollingStage::Current {
             return;
@@ -108,11 +109,11 @@ impl RollingBuffer {
         }
     }
 
-    /// Records that a leg was removed. Its blocks stay in the file for the removal delay. A rebuilt file has them only
-    /// if `kept_bytes` is not 0.
+    /// Records that a leg was removed. Its blocks stay in the rolling file for the removal delay. A rebuild copies them
+    /// only if `kept_bytes`, their size, is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
-        // Until the first rebuild, the file has the legs of an earlier process. Their numbers have no relation to the
-        // numbers of this process.
+        // Until the first rebuild, the file contains only legs of an earlier process. Their numbers have no relation to
+        // the numbers of this process.
         if self.rebuilt_size == 0 {
             return;
         }
@@ -126,8 +127,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the change that the file needs now. Bytes to append are removed from the buffer and count as part of the
-    /// file.
+    /// Returns the change that the rolling file needs now. Bytes to append are removed from the buffer, and count as
+    /// part of the file from now on.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
             self.put_oldest_removed();
@@ -160,7 +161,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that must be appended before a rebuild, because the rebuild copies blocks from the file.
+    /// Returns the blocks that are not in the file yet. They must be appended before a rebuild, because the rebuild
+    /// copies blocks from the file.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
@@ -190,17 +192,17 @@ impl RollingBuffer {
     }
 }
 
-/// Contents of the rolling file when it is rebuilt.
+/// The new contents of the rolling file, when it is written anew.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
     /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
     /// leg.
     pub(super) bytes: Vec<u8>,
-    /// Removed legs with blocks that must be copied from the old file, because no other file has them.
+    /// Numbers of removed legs. Their blocks must be copied from the old rolling file, because no other file has them.
     kept: HashSet<u64>,
 }
 
-/// The rolling file on disk, on the writer thread.
+/// The rolling file on the disk, as the writer thread uses it.
 #[derive(Debug)]
 pub(super) struct RollingFile {
     path: PathBuf,
@@ -335,9 +337,9 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
 /// First bytes of a tag, i.e. of a custom block that belongs to the rolling file itself. Decisions begin with other
 /// bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Kind of a tag which says that the blocks after the tag belong to the leg in the tag.
+/// Kind of a tag: the blocks after the tag belong to the leg that the tag names.
 const LEG_TAG: u32 = 1;
-/// Kind of a tag which says that the leg in the tag is removed.
+/// Kind of a tag: the leg that the tag names is removed, so a reader skips its blocks.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error number (errno) of an append to a file that does not exist any more.
@@ -456,7 +458,7 @@ mod tests {
         let kept = rolling.rebuild(at(5), std::iter::empty()).kept;
         assert_eq!(kept, (legs - limit as u64..legs).collect(), "the newest");
         assert!(rolling.rebuilt_size <= MAX_KEPT_BYTES + 4096, "{}", rolling.rebuilt_size);
-        // The removal delay of all legs is over.
+        // At 13 s, the removal delay of all legs is over.
         assert!(matches!(rolling.take_due(at(13)), RollingDue::Append(_)));
         assert_eq!(rolling.kept_bytes, 0);
         rolling.remove_leg(LegId(legs), at(14), LARGE);
@@ -475,7 +477,7 @@ mod tests {
         file.rebuild(file.create().expect("made"), &contents()).expect("written");
         let before = read(dir.path()).expect("readable");
         drop(file.create().expect("made"));
-        // A device that cannot be synced (fsync(2), EINVAL).
+        // The new file is a device that cannot be synced: fsync(2) returns EINVAL.
         let device = std::fs::OpenOptions::new().write(true).open("/dev/null").expect("there");
         file.rebuild(device, &contents()).expect_err("not on the disk");
         assert_eq!((before.len(), read(dir.path()).expect("readable")), (1, before));

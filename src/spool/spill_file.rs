@@ -67,7 +67,7 @@ impl SpillFile {
 }
 
 impl SpilledChunk {
-    /// Reads a chunk into a buffer, and replaces its contents.
+    /// Reads a chunk into a buffer, and replaces the contents of the buffer.
     pub(super) fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         buffer.resize(self.len, 0);

@@ -64,7 +64,7 @@ enum MarkerState {
 /// Checks that each folder is on the file system that its marker names. Writes nothing.
 ///
 /// # Errors
-/// Fails with the first folder that is not.
+/// Fails with the first folder that is not on its file system.
 pub(crate) fn check_all(folders: &[StorageFolder<'_>]) -> Result<(), StorageMissing> {
     let states: Vec<MarkerState> = folders.iter().map(|(_, dir)| read(dir)).collect();
     for ((section, dir), state) in folders.iter().zip(&states) {
@@ -252,7 +252,8 @@ mod tests {
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
-        // The marker of the other folder names another file system, so the disk was exchanged.
+        // The marker in the spool folder names another file system for the recording folder, as if that disk was
+        // exchanged.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

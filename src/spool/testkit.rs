@@ -82,7 +82,7 @@ impl SpoolBuilder {
         self.raw(at, Self::flow(side), &packet, packet.len() as u32);
     }
 
-    /// Adds a packet of which the spool keeps only the header.
+    /// Adds only the header of a packet, as the spool keeps it if the payload must not be stored.
     pub(crate) fn header_only(&mut self, at: Timestamp, (stream, side): (u32, Side), rtp: TestRtp<'_>) {
         let packet = Self::packet_bytes(stream, rtp);
         self.raw(at, Self::flow(side), &packet[..12], packet.len() as u32);
@@ -107,7 +107,7 @@ impl SpoolBuilder {
         if side == Side::Caller { (caller, callee) } else { (callee, caller) }
     }
 
-    /// Returns the bytes of a packet of a stream, with a fixed header.
+    /// Returns the bytes of an RTP packet of a stream: a header of 12 bytes, and the payload.
     pub(crate) fn packet_bytes(stream: u32, rtp: TestRtp<'_>) -> Vec<u8> {
         let mut packet = vec![0x80, rtp.pt];
         packet.extend(rtp.sequence.to_be_bytes());

@@ -38,9 +38,9 @@ pub struct DiskSpool {
     recycled: Receiver<Vec<u8>>,
     writer_state: Arc<WriterState>,
     limit: usize,
-    /// Closed legs that have a file. The event about the end of a call removes the entries of its legs.
+    /// Closed legs that have a file. They stay here until the event about the end of their call is forwarded.
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
-    /// Signalling of the legs that have no file because they had no media.
+    /// Signalling of the legs that have no file yet, because they have had no media.
     rolling: RollingBuffer,
     /// Legs with a signalling message or a decision that was not sent to the writer yet.
     urgent: Vec<LegId>,
@@ -311,7 +311,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends the changes of the rolling file to the writer, if some are due.
+    /// Sends to the writer the changes of the rolling file that are due.
     fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
@@ -326,8 +326,8 @@ impl DiskSpool {
         }
     }
 
-    /// Tells the writer thread to write the rolling file anew. It then contains only the signalling of legs that have
-    /// no file of their own.
+    /// Tells the writer thread to write the rolling file anew. The new file contains only the signalling of legs that
+    /// have no file of their own.
     pub(super) fn rebuild_rolling_file(&mut self) {
         let last = self.rolling.take_blocks();
         if !last.is_empty() {
@@ -493,8 +493,8 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg before it reports the end of the call. Then [`DiskSpool::forward`] removes
-            // this entry.
+            // The engine closes every leg of a call before it reports the end of the call. [`DiskSpool::forward`]
+            // handles that report and removes this entry.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);

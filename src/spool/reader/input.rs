@@ -13,7 +13,7 @@ pub(in crate::spool) struct SpoolInput {
     buffers: Vec<HeldBuffer>,
     /// Indexes of the buffers that can be reused: no reader needs a packet in them, and the next block is not in them.
     free: Vec<usize>,
-    /// Index of the buffer with the next block. The field `from` is the position in this buffer.
+    /// Index of the buffer with the next block. The field `from` is the position of the block in this buffer.
     at: usize,
     from: usize,
     /// Total size of the held buffers, bytes. Chunks of a spool in memory do not count.
@@ -43,9 +43,9 @@ enum ByteSource {
 struct HeldBuffer {
     /// Bytes read from the stream. Empty if the buffer represents a chunk of a spool in memory.
     bytes: Vec<u8>,
-    /// Index of the chunk that this buffer represents, for a spool in memory.
+    /// Index of the chunk in memory that this buffer represents; `None` for a buffer of a stream.
     chunk: Option<usize>,
-    /// Number of packets in the buffer that a reader still needs.
+    /// Number of packets with bytes in this buffer that a reader still needs.
     packets: usize,
 }
 
@@ -91,8 +91,8 @@ impl SpoolInput {
         Ok(true)
     }
 
-    /// Holds the buffer for some bytes of the next block until they are released. `range` is the position of the bytes
-    /// in the block.
+    /// Keeps the current buffer from being reused until the returned bytes are released. `range` is the position of
+    /// these bytes in the next block.
     pub(super) fn hold(&mut self, range: Range<usize>) -> BlockBytes {
         self.buffers[self.at].packets += 1;
         BlockBytes { buffer: self.at, range: self.from + range.start..self.from + range.end }

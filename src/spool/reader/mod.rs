@@ -475,8 +475,8 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
 const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum total size of the held buffers, bytes. The packets in the queue need less, unless nearly every packet keeps
-/// a different buffer in use.
+/// Maximum total size of the buffers with packets that are still needed, bytes. The packets in the reorder queue need
+/// less, unless nearly every packet lies in a different buffer.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

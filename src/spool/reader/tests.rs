@@ -168,7 +168,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
     assert_eq!(packets, 100_000);
     // The queue holds 5 s of packets at 10 ms, and one entry that is later.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
-    // The packets of 5 s have 116 KB.
+    // Five seconds of packets have 116 KB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());
 }
 
@@ -177,7 +177,7 @@ fn packets_far_apart_do_not_hold_all_of_a_spool_in_memory() {
     let mut spool = SpoolBuilder::new();
     for _ in 0..1_000 {
         packet(&mut spool, 20.0);
-        // A custom block type that the reader does not know.
+        // A block of type 9, which the reader does not know.
         let length: u32 = 60_000;
         spool.bytes.extend([9_u32, length].map(u32::to_le_bytes).as_flattened());
         spool.bytes.resize(spool.bytes.len() + length as usize - 12, 0);

@@ -93,7 +93,7 @@ impl RestorableLeg {
         matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
 
-    /// Lets the new spool append to the leg's file, if the leg has one.
+    /// Lets the new spool append to the file that an earlier process left for this leg, if there is one.
     pub(crate) fn resume(&self, spool: &mut DiskSpool, leg: LegId) {
         if let LegLocation::File { index, length, .. } = &self.location {
             spool.resume(leg, &self.name, index, *length);
@@ -332,7 +332,7 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
     }
 }
 
-/// Returns the entries of several legs that the engine must handle again, in order of time.
+/// Reads the entries of several legs that the engine must handle again, in order of time.
 #[derive(Debug)]
 pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
@@ -496,10 +496,10 @@ const fn is_needed(decision: &Decision) -> bool {
 
 /// Offset in an index block of the bytes that mark it as an index.
 const INDEX_MAGIC_AT: usize = 12;
-/// Lengths of the end of the file, bytes, in which an index is searched for, one after the other. The first length is
-/// an index interval plus a chunk. The last length is twice the longest interval.
+/// Numbers of bytes at the end of a file in which the newest index is searched for. They are tried in this order. The
+/// first is an index interval plus a chunk; the last is twice the longest interval.
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
-/// Number of bytes of a file's first span that are read to identify the leg.
+/// Maximum number of bytes at the beginning of a file that are read to identify the leg.
 const FIRST_BYTES: u64 = 128 * 1024;
 /// Number of bytes of a long span that are read at once.
 const READ_BYTES: u64 = 256 * 1024;
