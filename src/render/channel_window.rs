@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use super::sample_index::SampleIndex;
 
-/// One channel of the window. Index 0 is the first sample that was not removed yet.
+/// The window over one channel: its samples that were written and not removed yet. Index 0 is the first of these
+/// samples.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelWindow {
     samples: Vec<i16>,
@@ -20,7 +21,7 @@ pub(super) struct ChannelWindow {
     /// at the same time. If that stream stops, the silence is written.
     withheld: Vec<WithheldSilence>,
     /// Number of removed samples that are still at the front of `samples`. They are dropped once they are more than
-    /// half of it, so that a sample is moved at most once.
+    /// half of `samples`, so that a sample is moved at most once.
     flushed: usize,
     /// Number of samples that have been dropped from `samples` since the start.
     dropped: usize,
@@ -31,7 +32,7 @@ pub(super) struct ChannelWindow {
 #[derive(Clone, Debug, Default)]
 struct LoneStream {
     rank: u16,
-    /// Start and end of each written range, in order, without overlaps.
+    /// Start and end of each written range, as sample numbers, in order and without overlaps.
     spans: VecDeque<(usize, usize)>,
 }
 
@@ -50,7 +51,7 @@ impl LoneStream {
         true
     }
 
-    /// Forgets the ranges that end before a sample.
+    /// Removes the ranges that end before a sample.
     fn forget_before(&mut self, sample: usize) {
         while self.spans.front().is_some_and(|(_, end)| *end <= sample) {
             self.spans.pop_front();
@@ -71,7 +72,7 @@ impl LoneStream {
 /// Digital silence that a stream sent while another stream of the same channel sounded.
 #[derive(Clone, Debug)]
 struct WithheldSilence {
-    /// Position of the first silent sample.
+    /// Position in the recording of the first silent sample.
     at: SampleIndex,
     rank: u16,
     samples: Vec<i16>,
@@ -156,8 +157,8 @@ impl ChannelWindow {
         &mut self.samples[self.flushed..end]
     }
 
-    /// Returns samples and ranks of the window before index `end`. From now on the window stores a rank for each
-    /// sample.
+    /// Returns the samples of the window before index `end`, and for each sample the rank of the stream that wrote it.
+    /// From now on the window stores a rank for each sample.
     pub(super) fn grow_with_ranks(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         self.grow_to(end);
         if let Some(lone) = self.lone.take() {
@@ -195,7 +196,7 @@ impl ChannelWindow {
         }
         self.dropped += self.flushed;
         self.flushed = 0;
-        // The window is empty after a long pause, so the next stream is the only stream again.
+        // After a long pause the window is empty. Then the next stream is again the only stream in it.
         if self.samples.is_empty() && self.withheld.is_empty() {
             self.lone.get_or_insert_default();
         }

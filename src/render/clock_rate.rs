@@ -130,8 +130,8 @@ impl ClockRateDetector {
         }
     }
 
-    /// Decides the clock by the duration of the packets' sound. `ticks` is the median difference of consecutive
-    /// timestamps. Returns `None` if neither timestamps nor arrival times agree with the duration.
+    /// Decides the clock by comparing timestamps and arrival times with the duration of the packets' sound. `ticks` is
+    /// the median difference of consecutive timestamps. Returns `None` if neither agrees with the duration.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
@@ -188,8 +188,8 @@ const MIN_PAIRS: usize = 8;
 const MAX_STEP_TICKS: u32 = 9_600;
 /// Minimum time between arrivals that is compared, ns. Packets that arrive closer are a burst and prove no clock.
 const MIN_SPACING_NS: i64 = 4_000_000;
-/// Packet durations that are found by arrival times are rounded to this unit, ns. Every codec that needs this has
-/// frames of whole 10 ms.
+/// Unit, ns, to which a packet duration is rounded if it was found from arrival times. Every codec for which this is
+/// needed has frames of whole tens of milliseconds.
 const FRAME_NS: i64 = 10_000_000;
 /// Clocks that senders use, Hz: 1000 for milliseconds, and the clocks of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];

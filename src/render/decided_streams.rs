@@ -189,7 +189,7 @@ mod tests {
         let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
         let (side, cn) = (Side::Caller, PayloadType(13));
         let [opus, pcmu] = [(PayloadType(96), "OPUS", 48_000), (PayloadType(0), "PCMU", 8_000)];
-        // The last case changes from Opus to G.711 within the call.
+        // In the last case, the call changes from Opus to G.711.
         for (speech, clock_hz) in [(&[opus][..], 48_000), (&[pcmu], 8_000), (&[opus, pcmu], 8_000)] {
             let mut decided = DecidedStreams::default();
             decided.handle_decision(&Decision::Stream { stream: 0, src, dst, ssrc: Ssrc(1), side });

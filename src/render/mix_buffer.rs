@@ -19,7 +19,7 @@ use super::sample_index::SampleIndex;
 /// (right).
 pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 
-/// The window over both channels.
+/// The window over both channels: sound that was written but not output yet.
 #[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
@@ -208,7 +208,8 @@ struct LevelMeter {
     peak: u32,
     clipped: u64,
     samples: u64,
-    /// Energy and number of the samples so far in the current piece of 20 ms.
+    /// Sum of the squared samples so far in the current piece of 20 ms. The field `count` is the number of these
+    /// samples.
     energy: u64,
     count: u32,
     talk_energy: u64,
@@ -231,8 +232,8 @@ impl LevelMeter {
         }
     }
 
-    /// Adds samples. The loop has no branch, so that the compiler vectorizes it: every sample of a recording passes
-    /// through it.
+    /// Adds samples to the measurement. The loop has no branch, so that the compiler vectorizes it: every sample of a
+    /// recording passes through it.
     fn add(&mut self, mut samples: &[i16]) {
         let piece = (self.rate_hz / 50).max(1);
         while !samples.is_empty() {
@@ -251,8 +252,8 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
-                    // The tone is searched only in pieces whose samples are all in one slice. Usually these are all
-                    // pieces, and a skipped piece does not end a tone.
+                    // The tone is searched for only in a piece that lies completely in one slice. Usually every piece
+                    // does, and a skipped piece does not end a tone.
                     if now.len() == piece as usize {
                         self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
                     }
@@ -284,7 +285,7 @@ const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Part of a second, as a divisor of the sampling rate, after which a stream without sound counts as silent: a tenth.
+/// Divisor of the sampling rate: a stream that has had no sound for a tenth of a second counts as silent.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
 /// or four.

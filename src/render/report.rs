@@ -149,7 +149,7 @@ impl SideReport {
 
 /// Maximum number of places with missing packets of a side. Nobody reads a longer list.
 const MAX_LOSSES: usize = 20;
-/// Distance of two places with missing packets, microseconds, below which they are one place.
+/// Distance in microseconds between two places with missing packets, below which they count as one place.
 const SAME_LOSS_US: u64 = 1_000_000;
 
 /// The result of rendering a leg.

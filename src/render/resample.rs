@@ -12,7 +12,7 @@ pub struct Resampler {
     to_hz: u32,
     /// The converter; `None` if both rates are equal.
     converter: Option<FftConverter>,
-    /// Number of input samples so far, and number of output samples so far.
+    /// Number of input samples so far. The field `given` is the number of output samples so far.
     taken: u64,
     given: u64,
 }

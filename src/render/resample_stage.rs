@@ -18,9 +18,9 @@ pub(super) struct ResampleStage {
 /// A stretch of sound without gaps that is being converted to the recording's sampling rate.
 #[derive(Clone, Copy, Debug)]
 struct ResampleRun {
-    /// Position of the next input sample.
+    /// Position of the next input sample, counted at the decoder's sampling rate.
     next_in: DecoderIndex,
-    /// Position of the next output sample.
+    /// Position of the next output sample, counted at the recording's sampling rate.
     next_out: SampleIndex,
 }
 
@@ -57,8 +57,8 @@ impl ResampleStage {
         buffer.write(self.target, run.next_out, &self.scratch);
     }
 
-    /// Ends the stretch of sound like [`Self::finish`], but only if the output so far ends before a position of the
-    /// recording.
+    /// Ends the stretch of sound like [`Self::finish`], but only if its output so far ends before the given position of
+    /// the recording.
     pub(super) fn finish_before(&mut self, position: SampleIndex, buffer: &mut MixBuffer) {
         if self.run.is_some_and(|run| run.next_out < position) {
             self.finish(buffer);

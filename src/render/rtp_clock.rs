@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn time_across_a_change_of_the_clock_counts_either_clock() {
-        // Each case: clock in Hz and ticks of a packet before and after the clock changes. The third value is the ticks
-        // of the first packet after the change.
+        // Each case has the clock rate in Hz and the ticks of a packet, before and after the clock changes. Its third
+        // value is the ticks of the first packet after the change.
         for (before, after, ticks) in [
             ((48_000, 960), (8_000, 160), 960),
             ((48_000, 960), (8_000, 160), 160),

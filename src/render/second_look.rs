@@ -11,7 +11,7 @@
 
 use super::timeline::LagTrack;
 
-/// How the first pass finds the clock of a format.
+/// How the first rendering pass finds the clock of a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClockPolicy {
     /// The clock is detected from timestamps, packet durations and arrival times.
@@ -62,7 +62,7 @@ impl TimelineFit {
         self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > explained_ns)
     }
 
-    /// Returns whether a new track begins every few packets.
+    /// Returns whether a new track (a group of packets with about the same lag) begins every few packets.
     pub(super) fn is_scattered(&self) -> bool {
         self.tracks >= MANY_TRACKS && self.packets < self.tracks * FEW_PACKETS
     }
@@ -88,14 +88,14 @@ impl TimelineFit {
 
 /// Minimum number of packets of a doubtful stream: 1 s at 20 ms. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
-/// Change of the lag (arrival minus media time) that jitter explains, ns. A single leap of the timestamps by 20 ms is
-/// larger, so it is not taken for jitter. A low limit does no harm, because examining a good stream again only costs
-/// time.
+/// Maximum change of the lag (arrival minus media time) that counts as jitter, ns. A single leap of the timestamps by
+/// 20 ms is larger, so it is not taken for jitter. A low limit does no harm, because examining a good stream again only
+/// costs time.
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Change of the lag, ns, that is always accepted in a timeline with far fewer tracks than another timeline. Above it,
-/// the lag must not change more than in the other timeline.
+/// Change of the lag (arrival minus media time), ns, that is accepted in a timeline with far fewer tracks than another
+/// timeline. A larger change is accepted only if the other timeline has it, too.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.

@@ -22,7 +22,8 @@ pub fn render(plan: &RenderPlan, source: &LegSource, out: &mut SampleSink<'_>) -
     render_by(PlayPaths::All, plan, source, out)
 }
 
-/// Renders like [`render`], but packets may take only the given paths.
+/// Renders like [`render`], but packets may take only the given paths: straight to their decoder if possible, or always
+/// through the queue.
 pub(super) fn render_by(
     paths: PlayPaths,
     plan: &RenderPlan,
@@ -134,7 +135,8 @@ impl<'a> RenderPass<'a> {
 /// Time after which samples are finished and output. It is longer than the time that the player and the spool reader
 /// wait for late packets.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Minimum duration of a pause in which comfort noise is continued. Delayed packets have arrived by then.
+/// Time by which continued comfort noise stays behind the current time. Packets that are less late than this have
+/// arrived by then.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
 /// Interval between two outputs of finished samples.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

@@ -237,7 +237,7 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Number of packets and lags, ns, in the bins (pieces of a track) before or after a possible step of the lag.
+/// Number of packets, and lags in ns, of the bins (pieces of a track) before or after a possible step of the lag.
 struct BinGroup {
     packets: u32,
     min_lag: i64,
@@ -299,10 +299,10 @@ const JUMP_NS: i64 = 15_000_000;
 /// Minimum number of packets between two changes of the lag that end a bin. Otherwise jitter would make a bin of each
 /// packet. Bins with fewer packets do not count when the change of the lag over a track is measured.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum time between two changes of the lag that end a bin, ns. So a flood of packets makes at most 27 bins a
-/// second.
+/// Minimum time between two changes of the lag that end a bin, ns. So even a flood of packets makes at most 27 bins a
+/// second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
 /// Minimum number of packets with the larger lag before or after a step. Fewer can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;
-/// Number of packets from which on at least one is assumed to arrive nearly without jitter.
+/// Minimum number of packets in a group in which at least one packet is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

@@ -31,8 +31,8 @@ struct ConcealedGap {
     /// Difference between the last decoded sample and the repeated sound at the same point. It is faded to 0 within a
     /// quarter period, so that no click begins the gap.
     step: f32,
-    /// The last one, two and three pitch periods of the sound, to be repeated. The end of each is blended with the
-    /// sound before it over a quarter period, so that a repetition makes no click.
+    /// The last one, two and three pitch periods of the stored sound, which fill a gap. The end of each is blended with
+    /// the sound before it over a quarter period, so that repeating it makes no click.
     cycles: [Vec<f32>; 3],
 }
 
@@ -219,8 +219,8 @@ impl FrameConcealer {
     }
 }
 
-/// Returns sample number `at` of a gap that is filled by repeating `cycle`. A cycle of two or three periods begins in
-/// phase with the single period.
+/// Returns sample number `at` of a gap that is filled by repeating `cycle`, i.e. one, two or three periods of `pitch`
+/// samples. The phase does not depend on the number of periods.
 fn repeated(cycle: &[f32], pitch: usize, at: usize) -> f32 {
     let phase = at % pitch;
     let period = (at / pitch) % (cycle.len() / pitch);
@@ -257,7 +257,7 @@ const PITCH_MS: (u32, u32) = (5, 15);
 const WINDOW_MS: u32 = 20;
 
 /// Minimum length of the stored sound, ms: three of the longest pitch periods and the sound that is blended before
-/// them. Appendix I uses 48.75 ms.
+/// them. Appendix I of G.711 uses 48.75 ms.
 const HISTORY_MS: u32 = 49;
 
 #[cfg(test)]

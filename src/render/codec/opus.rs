@@ -48,7 +48,7 @@ impl OpusDecoder {
     }
 
     /// Restores the lost sound at the end of a gap from the next packet (forward error correction). Returns false if
-    /// that packet contains no copy of it.
+    /// that packet contains no copy of the lost sound.
     fn restore_by_fec(&mut self, gap: usize, next: Option<&[u8]>, out: &mut Vec<i16>) -> bool {
         let Some(next) = next.filter(|next| has_redundancy(next)) else { return false };
         let at = out.len();
@@ -131,7 +131,7 @@ const RATE_HZ: u32 = 16_000;
 /// Bit of the first byte: the packet has two channels (RFC 6716 section 3.1).
 const STEREO_FLAG: u8 = 0x04;
 
-/// Length of the longest packet, samples: 120 ms (RFC 6716 section 3.2.5).
+/// Length of the longest packet, samples at 16 kHz: 120 ms (RFC 6716 section 3.2.5).
 const MAX_PACKET: usize = 1_920;
 
 /// Number of samples in 20 ms at 16 kHz.

@@ -331,7 +331,8 @@ const LAYER_BITS: [usize; 5] = [4, 36, 112, 192, 352];
 
 /// Narrowband mode for frames that only describe noise.
 const NOISE_MODE: usize = 1;
-/// Mode numbers that announce no frame: a message of an application, a message of Speex, and the end of the packet.
+/// Mode number that announces a message of an application instead of a frame. `MESSAGE` announces a message of Speex,
+/// and `TERMINATOR` the end of the packet.
 const OWN_MESSAGE: usize = 13;
 const MESSAGE: usize = 14;
 const TERMINATOR: usize = 15;
@@ -388,7 +389,8 @@ mod tests {
         let empty = [NOTHING, (0b1000, 4), (0b1000, 4), NOTHING, (0b1000, 4), (0b1000, 4), END];
         assert_eq!(samples(8_000, &empty), Ok(320));
         assert_eq!(samples(32_000, &empty), Ok(640));
-        // The cases: a Speex message (number 12 with 32 bits), and an application's message with 2 bytes.
+        // Both payloads contain a message: number 12 of Speex itself with 32 bits, and a message of an application with
+        // 2 bytes.
         assert_eq!(samples(8_000, &[(14, 5), (12, 4), (7, 32), NOTHING, END]), Ok(160));
         assert_eq!(samples(8_000, &[(13, 5), (2, 4), (0, 5 + 16), NOTHING, END]), Ok(160));
     }

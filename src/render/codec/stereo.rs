@@ -42,8 +42,8 @@ impl StereoDownmix {
     }
 }
 
-/// Minimum ratio (12 dB) between the energy of the channels and that of their mean, above which the phases are
-/// opposite. Unrelated channels have a ratio of 2.
+/// Ratio between the energy of the channels and that of their mean, above which the phases are opposite: 16, i.e. 12
+/// dB. Unrelated channels have a ratio of 2.
 const OPPOSITE_RATIO: i64 = 16;
 /// Minimum mean square of the sound with which the phases are compared: 50 squared, -56 dBov.
 const QUIET_POWER: i64 = 50 * 50;

@@ -21,7 +21,7 @@ impl SpeechDecoder for FaultyDecoder {
                 std::hint::spin_loop();
             },
             Some(b"TESTWAIT") => {
-                // Nobody else waits at this barrier.
+                // No other thread waits at this barrier, so the decoder waits forever.
                 let _ = std::sync::Barrier::new(2).wait();
                 self.0.decode(payload, out)
             }

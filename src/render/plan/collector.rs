@@ -74,7 +74,7 @@ impl StreamCollector {
         }
     }
 
-    /// Returns whether a format is new in this stream.
+    /// Returns whether no earlier packet of this stream had this format.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
         // Usually the format is that of the previous packet. Comparing an `Arc` with itself is fast.
         if self.format.as_ref() == Some(format) {
@@ -131,7 +131,7 @@ impl StreamCollector {
         clock
     }
 
-    /// Adds a packet to its track.
+    /// Adds a packet to its track, i.e. to the packets with about the same lag.
     pub(super) fn place_on_track(&mut self, packet: ArrivedPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));

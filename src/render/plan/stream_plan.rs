@@ -63,8 +63,8 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // A few late packets, and this is one of them, became a track of their own. So the packet gets its position
-            // on the track to which they belong.
+            // This packet is one of a few late packets that became a track of their own. It gets its position on the
+            // track to which they really belong.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };

@@ -19,9 +19,9 @@ pub(in crate::render) struct PlayContext<'a> {
 pub(super) struct LossGap {
     /// Position at which the gap begins, at the sampling rate of the decoder.
     pub(super) at: DecoderIndex,
-    /// Length of the gap.
+    /// Length of the gap, samples.
     pub(super) samples: i64,
-    /// Length of the concealment at the start of the gap.
+    /// Length of the concealment at the start of the gap, samples.
     pub(super) concealed: i64,
     /// Number of missing packets.
     pub(super) packets: u64,

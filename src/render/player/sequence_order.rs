@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::render::plan::PlayoutTime;
 use crate::time::Timestamp;
 
-/// Extends the sequence numbers of one stream, and finds missing packets.
+/// Extends the 16-bit sequence numbers of one stream to 64 bits, and finds missing packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SequenceOrder {
     newest: Option<u64>,
@@ -51,8 +51,8 @@ impl SequenceMark {
 }
 
 impl SequenceOrder {
-    /// Returns the extended number of a packet; `None` if a packet with a higher number was already played. `mark` is
-    /// `None` for a packet without a playout time.
+    /// Returns the extended number of a packet; `None` if a packet with a higher number was already played, so that
+    /// this packet is too late. `mark` is `None` for a packet without a playout time.
     pub(super) fn extend(&mut self, sequence: SequenceNumber, mark: Option<SequenceMark>) -> Option<u64> {
         let Some(newest) = self.newest else {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));

@@ -30,7 +30,7 @@ pub(super) enum PlayOutcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayoutCursor {
     pub(super) decoder: usize,
-    /// Position of the next sample.
+    /// Position of the first sample after the written sound.
     pub(super) at: DecoderIndex,
     pub(super) media_end_ns: i64,
     pub(super) segment: (usize, usize),

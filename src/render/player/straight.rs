@@ -25,7 +25,7 @@ pub(in crate::render) enum PlayPaths {
     GeneralOnly,
 }
 
-/// A payload type with packets that may take the straight path, its format, and the index of its decoder.
+/// A payload type with packets that may go straight to their decoder, its format, and the index of that decoder.
 #[derive(Clone, Debug)]
 pub(super) struct StraightRun {
     pt: PayloadType,

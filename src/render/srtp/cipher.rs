@@ -116,7 +116,7 @@ impl SessionKeys {
                 let body = rest.strip_suffix(mki).filter(|body| body.len() >= header.length)?;
                 let mut authenticated = authenticator.clone();
                 authenticated.update(body);
-                // Only the end of the authenticated bytes, the rollover count, changes from guess to guess. So each
+                // Two guesses differ only in the rollover count, which is the end of the authenticated bytes. So each
                 // further guess costs only two hash blocks.
                 let fits = |rollover: &u32| {
                     let mut guess = authenticated.clone();

@@ -139,8 +139,8 @@ impl SrtpStream {
         if rollover == source.rollover {
             source.highest = source.highest.max(header.sequence);
         } else if !behind || header.sequence < LATE_FROM {
-            // A late packet from before the last wrap does not change the index. A later packet does, and so does a
-            // restart of the sender.
+            // A late packet from before the last wrap does not change the index. A later packet changes the index, and
+            // so does a restart of the sender.
             (source.rollover, source.highest) = (rollover, header.sequence);
         }
     }

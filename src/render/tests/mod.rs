@@ -183,8 +183,8 @@ fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
         }
         let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The smallest lag is searched, and then averaged, over 2 s before and after each packet. The drift in 2 s is 1
-        // ms, which is the error. At both ends of the stream it is 1 ms more.
+        // The smallest lag within 2 s of a packet is used, averaged over 2 s each way. The clock drifts by 1 ms in 2 s,
+        // so positions can be wrong by 1 ms, and at both ends by 2 ms.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
         // Only single samples are removed or inserted. So two clicks are 120 ms (960 samples) apart, give or take a
@@ -372,7 +372,8 @@ fn burst_loss_is_reported_and_a_restart_is_no_loss() {
     }
     caller.sequence = caller.sequence.wrapping_add(20_000);
     now = caller.talk(&mut spool, now, 100);
-    // Single packets with much older numbers, e.g. keep-alives of a broken device, do not mean that packets were lost.
+    // Single packets with much older sequence numbers, e.g. keep-alives of a broken device, do not mean that packets
+    // were lost.
     for _ in 0..5 {
         let payload = caller.payload();
         let rtp =
@@ -638,7 +639,7 @@ fn paused_span_is_silent() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
-    // Payload that was kept by mistake during the pause is not played.
+    // The spool contains payload from the pause by mistake. It must not be heard.
     caller.talk(&mut spool, 500.0, 20);
     spool.decide(at_ms(900.0), Decision::Resume);
     caller.talk(&mut spool, 900.0, 20);

@@ -104,14 +104,14 @@ fn straight_path_gives_the_same_sound_for_disturbed_streams() {
                 1 => sender.pt = if sender.pt == 0 { 8 } else { 0 },
                 2 => sender.ptime_ms = if sender.ptime_ms == 20 { 30 } else { 20 },
                 3 => {
-                    // Comfort noise, and a pause.
+                    // The sender sends comfort noise, and then pauses.
                     let pt = std::mem::replace(&mut sender.pt, 13);
                     sender.send_as(&mut spool, at, &[40]);
                     (sender.pt, now) = (pt, now + 300.0);
                     sender.time = sender.time.wrapping_add(8 * 300);
                 }
                 4 => {
-                    // Two packets in the wrong order.
+                    // The next two packets arrive in the wrong order.
                     let (first, second) = (at_ms(now + 9.0), at_ms(now + 1.0));
                     let pair = [sender.sequence, sender.sequence.wrapping_add(1)];
                     let (time, payload) = (sender.time, sender.payload());
@@ -150,7 +150,7 @@ fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
     packet[0] |= flags;
     let mut more = vec![CLICK; 4 * usize::from(flags & SOURCES)];
     if flags & EXTENSION != 0 {
-        // An extension of two words with one-byte headers (RFC 8285).
+        // A header extension of two words, with elements that have one-byte headers (RFC 8285).
         more.extend([0xBE, 0xDE, 0, 2]);
         more.extend([CLICK; 8]);
     }
@@ -162,7 +162,8 @@ fn packet_with(flags: u8, sender: &TestSender) -> Vec<u8> {
     packet
 }
 
-/// Length of the fixed header, bytes (RFC 3550 section 5.1), and the flags of its first byte.
+/// Length of the fixed RTP header, bytes (RFC 3550 section 5.1). The constants `PADDING` and `EXTENSION` are flags in
+/// its first byte.
 const FIXED: usize = 12;
 const PADDING: u8 = 0x20;
 const EXTENSION: u8 = 0x10;

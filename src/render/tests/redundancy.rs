@@ -20,7 +20,8 @@ impl RedundantSender {
     /// Sends the next packet. If `arrives` is false, the network loses it.
     fn send(&mut self, spool: &mut SpoolBuilder, at_ms_: f64, arrives: bool) {
         let payload = self.sender.payload();
-        // RFC 2198 section 3: F bit, payload type 0, 160 ticks earlier, length; then the primary block's type.
+        // The header of the redundant block has the F bit, payload type 0, 160 ticks earlier, and a length (RFC 2198
+        // section 3). The primary block's type follows.
         let header = 1_u32 << 31 | 160 << 10 | self.before.len() as u32;
         let mut red = if self.before.is_empty() { Vec::new() } else { header.to_be_bytes().to_vec() };
         red.push(0);

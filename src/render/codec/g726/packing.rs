@@ -10,7 +10,7 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind, G726Packing};
 use crate::render::codec::SpeechDecoder;
 
-/// Decodes a stream in both packings. Compares how well linear prediction predicts the samples of each.
+/// Decodes a G.726 stream in both packings. Compares how well linear prediction predicts the two results.
 #[derive(Debug)]
 pub(crate) struct PackingJudge {
     announced: JudgedPacking,
@@ -46,7 +46,8 @@ impl PackingJudge {
         })
     }
 
-    /// Decodes a payload in both packings and measures both. Does nothing once [`ENOUGH_SAMPLES`] were measured.
+    /// Decodes a payload in both packings, and measures how well each result can be predicted. Does nothing once
+    /// [`ENOUGH_SAMPLES`] were measured.
     pub(crate) fn handle_payload(&mut self, payload: &[u8]) {
         if self.announced.samples < ENOUGH_SAMPLES {
             self.announced.handle_payload(payload, &mut self.sound);

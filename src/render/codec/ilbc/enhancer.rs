@@ -45,7 +45,7 @@ impl Enhancer {
         let at = |i: usize| i.checked_sub(HALF_BAND.len() - 1).and_then(|i| self.past.get(i)).copied();
         let filtered =
             |n: usize| HALF_BAND.iter().enumerate().map(|(k, tap)| tap * at(n + k).unwrap_or_default()).sum();
-        // Reading 3 samples ahead compensates the delay of the filter.
+        // The low-pass filter delays by 3 samples. Reading 3 samples ahead compensates this delay.
         (0..PAST / 2).map(|n| filtered(2 * n + HALF_BAND.len() / 2)).collect()
     }
 
@@ -59,7 +59,7 @@ impl Enhancer {
         mix(&centre, &around)
     }
 
-    /// Adds up to three pitch periods before or after a block to `around`. Nearer periods have more weight.
+    /// Adds up to three pitch periods before or after a block to the sum `around`. Nearer periods have more weight.
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
         // The pitch period of the nearest block gives the distance to the next segment.
@@ -120,8 +120,8 @@ impl Enhancer {
                 lag = other;
             }
         }
-        // The extrapolation backwards from the boundary consists of the first pitch period of the new frame, and then
-        // of the concealed sound itself.
+        // Each sample of the extrapolation equals the sample one pitch period later. That sample is in the new frame
+        // or, further back, in the concealed sound.
         let before: Vec<f32> = (0..length)
             .map(|back| match lag.checked_sub(back + 1) {
                 Some(at) => residual[at],
@@ -160,8 +160,8 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // Otherwise the result combines `around` and `centre`. It has the energy of the block, and differs from the block
-    // by exactly [`CHANGE`] of this energy.
+    // The change would be too large, so the result combines `around` and `centre`. It has the energy of the block, and
+    // differs from the block by exactly [`CHANGE`] of this energy.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {

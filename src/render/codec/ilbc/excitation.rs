@@ -90,8 +90,9 @@ impl CodebookMemory {
         }
     }
 
-    /// Returns an entry of the adaptive codebook (section 3.6.3). The entries are segments of the memory and blends of
-    /// two segments. The same entries follow again, made from the filtered memory.
+    /// Returns an entry of the adaptive codebook (section 3.6.3). In the lower half of the indices, entries are
+    /// segments of the memory and blends of two segments. The upper half has the same entries, made from the filtered
+    /// memory.
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
         // Only codebooks for whole subframes have blended entries.
@@ -105,9 +106,8 @@ impl CodebookMemory {
     }
 }
 
-/// Returns the segment that begins `index + length` samples before the end of the memory. The highest indices stand for
-/// shorter segments up to this end, which are repeated until they have `length` samples. The seam is blended over 5
-/// samples.
+/// Returns the `length` samples that begin `index + length` samples before the end of the memory. The highest indices
+/// stand for the last, fewer than `length` samples, which are repeated. Repetitions are blended over 5 samples.
 fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     let stretches = memory.len() - length + 1;
     let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn gains_follow_the_size_of_the_stage_before() {
-        // First gain 0.0375 * 32; second -0.15 * 7 of the first; third a quarter of the second's magnitude.
+        // The first gain is 0.0375 * 32. The second is -0.15 * 7 times the first. The third is a quarter of the
+        // second's magnitude.
         let [first, second, third] = gains([31, 0, 4]);
         assert!((first - 1.2).abs() < 1e-4 && (second + 1.26).abs() < 1e-3 && (third - 0.315).abs() < 1e-3);
         assert_eq!(gains([0, 7, 7])[1..], [0.0, 0.1], "a tenth at least");

@@ -31,7 +31,7 @@ impl LossConcealment {
         self.frames = 0;
     }
 
-    /// Returns a residual in place of that of a lost frame.
+    /// Returns a residual (the input of the voice filter) that replaces the residual of a lost frame.
     pub(super) fn conceal(&mut self) -> Vec<f32> {
         let length = self.last.len();
         if self.frames == 0 {
@@ -62,7 +62,7 @@ impl LossConcealment {
         residual
     }
 
-    /// Returns how far back the next noise sample is copied from: 50 to 119 samples.
+    /// Returns the distance back to the sample from which the next noise sample is copied: 50 to 119 samples.
     fn next_pick(&mut self) -> usize {
         self.random = self.random.wrapping_mul(69_069).wrapping_add(1) & 0x7FFF_FFFF;
         50 + self.random as usize % 70

@@ -1,6 +1,7 @@
 //! Tables of iLBC (RFC 3951): codebooks and filters. LSF are line spectral frequencies.
 
-/// LSF from which the interpolation starts, in units of [`LSF_UNIT`] radians.
+/// Line spectral frequencies (LSF) from which the interpolation starts in the first frame, in units of [`LSF_UNIT`]
+/// radians.
 pub(super) const LSF_MEAN: [i16; 10] = [2308, 3652, 5434, 7885, 10_255, 12_559, 15_160, 17_513, 20_328, 22_752];
 
 /// Unit of the LSF codebooks in radians.
