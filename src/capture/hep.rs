@@ -159,7 +159,8 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
 
 /// Vendor id of the chunks that all agents use.
 const GENERIC: u16 = 0;
-/// Number of SIP in chunk 11, which names the protocol of the payload. The next constants are other protocols.
+/// Number that stands for SIP in chunk 11, the protocol of the payload. `RTP` and `RTCP` are the numbers of these
+/// protocols.
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;

@@ -29,8 +29,8 @@ pub(super) const MACSEC: u16 = 0x88e5;
 /// EtherType of TRILL, which routes frames between switches (RFC 6325).
 pub(super) const TRILL: u16 = 0x22f3;
 
-/// Returns the length in bytes of a tag that is followed by another EtherType; `None` if `kind` is no tag. The length
-/// includes the EtherType that follows.
+/// Returns the length, bytes, of the tag that the EtherType `kind` announces. The length includes the next EtherType,
+/// which ends the tag. Returns `None` if `kind` announces no tag.
 pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     match kind {
         VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),

@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(message, channel_data(0x4001, &RTP, 0));
         let (message, rest) = split_message(rest).expect("whole");
         assert_eq!((message, split_message(rest)), (&second[..], None));
-        // A message without its padding is accepted. Bytes of other protocols on TCP are not.
+        // A ChannelData message without its padding is accepted. Bytes of other protocols on TCP are not.
         assert_eq!(split_message(&first[..18]), Some((&first[..18], &[][..])));
         for other in [&b"INVITE sip:a@b SIP/2.0\r\n"[..], b"GET / HTTP/1.1\r\n", &[0x16, 3, 1, 0, 9], &[0, 1, 0, 0]] {
             assert_eq!(split_message(other), None);
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn bytes_of_another_protocol_on_tcp_are_no_relayed_media() {
         let mut relays = TurnRelays::default();
-        // A segment between unknown endpoints. It begins like ChannelData with RTP but continues with other bytes.
+        // This segment has unknown endpoints. It begins like ChannelData with RTP but continues with other bytes.
         let stranger = [&channel_data(0x4001, &RTP, 2)[..], b"and the rest of a long file"].concat();
         let flow = (client(), server());
         assert!(!relays.may_relay(flow, &stranger));

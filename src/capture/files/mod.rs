@@ -76,7 +76,8 @@ pub struct FileSource {
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// Index of the file with the frame that was returned last. The next frame of this file is not in `heads` yet.
     handed_out: Option<usize>,
-    /// File index and time of a frame that waits while the clock step before it is returned; `None` if no frame waits.
+    /// File index and time of a frame directly after a clock step. The frame waits while the clock step is returned;
+    /// `None` if no frame waits.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,

@@ -159,9 +159,8 @@ impl WitnessedStream {
         Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
     }
 
-    /// Moves the line through the timestamps of the stream, so that it also fits `packet`. The line has its newest
-    /// point at `due`, and the packet came `late_ns` later. The factors are those of a least-squares line through the
-    /// packets so far.
+    /// Fits the line through the timestamps of the stream to one more packet, by least squares. The line predicts
+    /// `packet` at `due`, but the packet came `late_ns` later.
     fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
         let count = (self.fitted + 1).min(FITTED_PACKETS);
         let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));
@@ -266,7 +265,8 @@ const MAX_REPEATED: u16 = 500;
 /// Minimum clock step that can be proven, ns. A smaller jump can be disorder of the network, or come from a sender that
 /// sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
-/// Maximum jump back that needs an RTP stream as proof of a clock step, ns. A larger jump back needs no proof.
+/// Maximum backward jump of the timestamps, ns, that counts as a clock step only if an RTP stream proves it. A larger
+/// jump needs no proof.
 const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Maximum time between two packets that is used as their spacing, ns (RFC 3551 section 4.2).
 const MAX_SPACING_NS: i64 = 200_000_000;

@@ -76,13 +76,14 @@ fn find_step_back(
     if proven.is_none() && back_ns < MAX_DISORDER_NS && followed < ENOUGH_FRAMES {
         return None;
     }
-    // Without a stream the exact size of the step is unknown. Then the frame gets the time of the previous frame.
+    // If no RTP stream shows the step, its exact size is unknown. Then the frame gets the time of the previous frame.
     Some(-proven.unwrap_or(back_ns))
 }
 
 /// Maximum number of frames after a jump that are examined. A call has a hundred frames a second.
 const LOOKAHEAD: usize = 64;
-/// Number of frames after a clock step that measure its size: a quarter of a second of a call.
+/// Number of frames after a clock step from which the exact size of the step is measured: a quarter of a second of a
+/// call.
 const MEASURED_FRAMES: usize = 24;
 /// Minimum clock step that is searched for, ns. A smaller jump can be disorder of the network, or come from a sender
 /// that sends in bursts.

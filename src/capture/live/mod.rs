@@ -101,7 +101,7 @@ pub(crate) struct LiveSource {
     /// returned yet.
     taps: Vec<TapBuffer>,
     order: TapOrder,
-    /// A frame that waits while the clock step before it is returned; `None` if no frame waits.
+    /// A frame directly after a clock step. It waits while the clock step is returned; `None` if no frame waits.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
@@ -124,7 +124,7 @@ struct TapBuffer {
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Frames dropped before, by libpcap handles that are closed now.
+    /// Numbers of frames that were dropped earlier, by libpcap handles that are closed now.
     before: CaptureCounters,
     /// Drop counters of the open libpcap handle, as they were last read.
     seen: PcapDropCounters,

@@ -7,7 +7,7 @@ pub(super) fn none_configured() -> String {
     format!("no interface to capture from: set `interface` in [capture] ({})", existing())
 }
 
-/// Returns whether a later attempt can succeed: the interface is missing or down.
+/// Returns whether a later attempt can succeed, because the interface is only missing or down.
 pub(super) fn can_be_retried(name: &str, error: &pcap::Error) -> bool {
     is_missing(name) || is_not_up(error)
 }

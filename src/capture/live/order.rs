@@ -68,7 +68,8 @@ impl TapOrder {
         }
     }
 
-    /// Removes the waiting frame with the earliest timestamp. Returns the tap of that frame; `None` if no frame waits.
+    /// Removes a waiting frame and returns its tap; `None` if no frame waits. Chooses the frame with the earliest
+    /// timestamp or, if the clock was set in between, the frame that was read first.
     pub(super) fn take_oldest(&mut self) -> Option<usize> {
         let waiting = self.taps.iter().enumerate().filter_map(|(tap, state)| match state {
             WaitingTap::Frame { stamp, number } => Some((*stamp, *number, tap)),

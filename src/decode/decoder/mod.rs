@@ -363,7 +363,7 @@ impl FrameDecoder {
                     self.counters.dropped.unknown_tunnel += 1;
                 }
             },
-            // Protocol 137: an MPLS label stack directly in IP (RFC 4023).
+            // IP protocol 137: an MPLS label stack directly in IP (RFC 4023).
             137 => match tunnels::mpls(payload.bytes) {
                 Some(found) => self.enter_tunnel(context.for_tunnel_payload(payload), found, sink),
                 None => self.counters.dropped.unknown_tunnel += 1,

@@ -120,7 +120,7 @@ fn skip_keep_alives(data: &[u8]) -> &[u8] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MediaFraming {
     No,
-    /// More bytes are needed: a single packet can belong to another protocol with a length, e.g. DNS.
+    /// More bytes are needed: a single packet after a length can belong to another protocol, e.g. DNS.
     Perhaps,
     Yes,
 }
@@ -204,13 +204,13 @@ mod tests {
             (&[0, 1, 2, 3], StreamClass::Other),
             (b"\r\n\0INVITE sip:a@b SIP/2.0\r\n", StreamClass::Sip),
             (b"\0 \tBYE sip:a SIP/2.0\r\n", StreamClass::Sip),
-            // RTP packets, the first alone, then with the beginning of the second, which has padding.
+            // The first RTP packet alone, then with the beginning of the second packet, which has padding.
             (&[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5], StreamClass::Undecided),
             (
                 &[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 9, 0, 172, 0xb0, 8, 0, 2, 0, 0, 1, 64, 1, 2, 3, 4],
                 StreamClass::Rtp,
             ),
-            // DNS over TCP: two queries whose ids look like the first byte of RTP.
+            // DNS over TCP: two queries with ids that begin with the first byte of an RTP packet.
             (&[&[0, 17, 0x80, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1][..]; 2].concat(), StreamClass::Other),
             // A binding request of ICE over TCP.
             (&[&[0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat(), StreamClass::Rtp),

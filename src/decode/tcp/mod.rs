@@ -497,7 +497,7 @@ const SIPS_PORT: u16 = 5061;
 /// interface can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
 /// Age at which a hole is given up if the receiver has not acknowledged its bytes. The first retransmission follows
-/// after 0.2 to 1 s. The second follows after three times that (RFC 6298).
+/// after 0.2 to 1 s, the second after three times as long (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed. It is longer than the interval of keep-alives (RFC 5626: 120 s) and of
 /// most registrations.

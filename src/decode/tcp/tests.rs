@@ -103,7 +103,7 @@ fn stream_seen_from_the_middle_begins_with_a_gap() {
 #[test]
 fn acknowledged_hole_is_given_up_after_100_ms_others_after_3_s() {
     let start = [(0, frame(true, 99, SYN, b"")), (0, a(100, INVITE)), (10, a(400, OK))];
-    // A frame on another connection. It only advances the time.
+    // This frame belongs to another connection. It only advances the time.
     let tick = |ms| (ms, wire::ethernet(0x0800, &wire::ipv4(PBX, PBX, 17, ms as u16, &wire::udp(1, 2, b"tick"))));
     let unconfirmed: Vec<_> = start.iter().cloned().chain([tick(2900)]).collect();
     assert_eq!(alice(&unconfirmed), s(INVITE));

@@ -156,7 +156,7 @@ fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 fn teredo(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let mut rest = data;
     if let [0, 1, id, auth, after @ ..] = rest {
-        // The authentication header consists of an identifier, an authentication value, a nonce of 8 bytes and a
+        // Teredo's authentication header consists of an identifier, an authentication value, a nonce of 8 bytes and a
         // confirmation byte.
         rest = after.get(usize::from(*id) + usize::from(*auth) + 9..)?;
     }
@@ -189,7 +189,7 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 /// Parses GENEVE, a tunnel of virtual networks (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
-    // The version is 0. Six bits after the flags "control" and "critical" are reserved, and so is the last byte.
+    // GENEVE has version 0. Six bits after its flags "control" and "critical" are reserved, and so is the last byte.
     if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
         return None;
     }
@@ -232,7 +232,8 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     if head[0] & 0x07 != 0 {
         let mut next = *rest.get(3)?;
         payload = rest.get(4..)?;
-        // There are extension headers only if their flag is set (section 5.2). Their lengths are in units of 4 bytes.
+        // A GTP-U packet has extension headers only if their flag is set (section 5.2). Their lengths are in units of 4
+        // bytes.
         if head[0] & 0x04 == 0 {
             next = 0;
         }

@@ -53,7 +53,7 @@ fn each_tunnel_yields_its_datagram_and_is_counted() {
             let (seen, mut counters) = decode(&build(&inner));
             assert_eq!(&seen, expected, "{name}");
             assert_eq!(*kind.counter(&mut counters), 1, "{name}");
-            // The same tunnel in a VLAN. The outer packet is fragmented, and its fragments arrive in reverse order.
+            // The outer packet is now in a VLAN and fragmented. Its fragments arrive in reverse order.
             let pieces: Vec<Vec<u8>> = build(&inner).iter().flat_map(|f| wire::fragmented(f, 32)).rev().collect();
             let pieces: Vec<Vec<u8>> = pieces.iter().map(|f| wire::tagged(f, &[(0x8100, 3)])).collect();
             assert_eq!(&decode(&pieces).0, expected, "{name} in fragments");
@@ -219,7 +219,7 @@ fn header_around_sip_that_is_not_undone_is_named() {
 #[test]
 fn signalling_that_cannot_be_read_is_counted_by_its_name() {
     let sctp = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &[0x13, 0xc4, 0x13, 0xc4, 0, 0, 0, 0, 0, 0, 0, 0]);
-    // The second packet has other ports than those of SIP, but the first chunk begins with a SIP message.
+    // The second SCTP packet has other ports than those of SIP, but its first chunk begins with a SIP message.
     let data =
         [&[0x17, 0x70, 0x17, 0x70, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 3, 0, 60], &[0; 12], b"BYE sip:a SIP/2.0\r\n"];
     let by_content = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &data.concat());

@@ -22,8 +22,8 @@ impl WrappedSip {
                 self.packets += 1;
                 self.wrapper.get_or_insert(UndoneWrapper::Hep);
             }
-            // Other datagrams may have an unknown header. SIP and other text begin with a letter, and RTCP with version
-            // 2.
+            // SIP and other text begin with a letter, and RTP and RTCP with version 2. Any other datagram may have an
+            // unknown header.
             Some(first) if !first.is_ascii_alphabetic() && first >> 6 != 2 => {
                 self.note(UndoneWrapper::UdpPort(port), payload);
             }

@@ -64,8 +64,8 @@ impl SegmentReorderer {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
-            // The sequence number is too far away for a window. It belongs to another connection on the same ports, or
-            // the hole is too large. Reordering starts again here.
+            // The sequence number is too far from the expected number for a TCP window. The segment belongs to another
+            // connection on the same ports, or the hole is too large. Reordering starts again at this segment.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
