@@ -90,8 +90,8 @@ impl AmrForm {
         AmrReading { alignment: history.alignment, frames: part }
     }
 
-    /// Returns the frames of a payload that has stray bytes behind them. Returns `None` until at least [`PROVEN_BITS`]
-    /// bits of this and earlier payloads prove the same alignment.
+    /// Returns the frames of a payload that has stray bytes behind its frames. Returns `None` until at least
+    /// [`PROVEN_BITS`] bits of this and earlier payloads prove the same alignment.
     fn reading_with_stray_bytes<'a>(self, payload: &'a [u8], history: &mut AlignmentProof) -> Option<AmrReading<'a>> {
         let found = self.near_contents(payload, *history).filter(|_| self.is_plain);
         let Some((alignment, contents, bits)) = found else {
@@ -115,7 +115,8 @@ impl AmrForm {
         }
         let fitting = |alignment| Some((alignment, self.exact_contents(payload, alignment)?));
         let found = [last, self.announced, self.announced.other()].into_iter().filter_map(fitting);
-        // `min_by_key` returns the first of several equal elements, so the order of the array above decides.
+        // `min_by_key` returns the first of several equal elements. So an earlier alignment in the list of candidates
+        // is preferred.
         found.min_by_key(|(_, contents)| contents.has_damage).map_or(self.announced, |(alignment, _)| alignment)
     }
 
@@ -133,7 +134,7 @@ impl AmrForm {
 
     /// Reads a payload that is 1 to [`MAX_STRAY_BYTES`] bytes longer than its frames. Returns alignment, frames, and
     /// the number of bits that prove this reading. If both alignments are possible, returns the reading with more such
-    /// bits. The bits of earlier payloads count for their alignment.
+    /// bits. The bits of earlier payloads count for the alignment that they proved.
     fn near_contents(self, payload: &[u8], earlier: AlignmentProof) -> Option<(AmrAlignment, AmrContents, u32)> {
         let near = |alignment| {
             let contents = AmrContents::of(payload, self.band, alignment)?;

@@ -48,8 +48,8 @@ mod tests {
 
     #[test]
     fn code_words_have_the_values_of_the_recommendation() {
-        // The largest, smallest and quietest values of G.711 tables 1a and 2a, on the 16-bit scale. A-law has 13 bits
-        // << 3, and mu-law has 14 bits << 2.
+        // The largest, smallest and quietest values of G.711 tables 1a and 2a, on the 16-bit scale. A-law values have
+        // 13 bits and are shifted left by 3; mu-law values have 14 bits and are shifted by 2.
         assert_eq!(A_LAW[0xAA], 4032 * 8);
         assert_eq!(A_LAW[0x2A], -4032 * 8);
         assert_eq!((A_LAW[0xD5], A_LAW[0x55]), (8, -8));

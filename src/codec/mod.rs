@@ -95,7 +95,7 @@ pub(crate) enum Codec {
 #[derive(Clone, Copy, Debug)]
 struct CodecFacts {
     codec: Codec,
-    /// Encoding name, as an `a=rtpmap` line of a session description has it, in upper case.
+    /// Encoding name as in an `a=rtpmap` line, in upper case.
     name: &'static str,
     /// Other names that devices use for the same codec, upper case.
     aliases: &'static [&'static str],
@@ -138,7 +138,7 @@ pub(crate) struct StaticFormat {
 enum PayloadLength {
     /// The length gives no duration: the bit rate varies, or the payload is no sound.
     Variable,
-    /// Each sample of each channel has the given number of bytes; samples run at the RTP clock.
+    /// Each sample of each channel has the given number of bytes. The sampling rate is the RTP clock rate.
     BytesPerSample(u8),
     /// The bit rate is constant, kbit/s.
     BitRate(u8),
@@ -546,7 +546,7 @@ mod tests {
         assert_eq!(format(10), Some(("L16", 44_100, 2)));
         assert_eq!(format(17), Some(("DVI4", 22_050, 1)));
         assert_eq!(format(18), Some(("G729", 8_000, 1)));
-        // RFC 3551 reserves payload type 2, but devices use it.
+        // RFC 3551 reserves payload type 2, but devices use it for G.726 at 32 kbit/s.
         assert_eq!(format(2), Some(("G726-32", 8_000, 1)));
         // Payload type 35 is unassigned, and 96 is dynamic.
         assert_eq!((format(35), format(96)), (None, None));

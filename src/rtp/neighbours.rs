@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use crate::net::SequenceNumber;
 
-/// The last few packets of a stream, each with a value.
+/// The last few packets of a stream, each with the value that belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct NeighbourSearch<T> {
     /// Sequence number and value of each packet, in the order of arrival.
     packets: VecDeque<(SequenceNumber, T)>,
 }
 
-/// The values of the packets with the sequence numbers directly before and after that of a packet. `None` if that
-/// packet did not arrive shortly before.
+/// The values of the packets with the sequence numbers directly before and after that of a packet. A value is `None` if
+/// its packet did not arrive shortly before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceNeighbours<T> {
     pub(crate) before: Option<T>,

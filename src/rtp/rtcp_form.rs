@@ -86,7 +86,7 @@ mod tests {
         };
         assert_eq!(form(&audio(12_345)), RtcpForm::No);
         assert_eq!(form(&audio(3)), RtcpForm::MaybeEncrypted);
-        // Packet type 221 is not in use.
+        // RTCP packet type 221 is not in use.
         assert_eq!(form(&[0x80, 93 | 0x80, 0, 1, 0, 0, 0, 0]), RtcpForm::No);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct StreamStats {
     restarts: u32,
     first_at: Timestamp,
     last_at: Timestamp,
-    /// Packets lost in the runs before the current one.
+    /// Number of packets lost in earlier runs. A run is the packets between two restarts of the sequence number.
     lost_before: u64,
     run: SequenceRun,
     /// Packets after a jump, newest first. They belong to no run yet.
@@ -373,7 +373,7 @@ impl InterarrivalJitter {
     }
 }
 
-/// After this silence, a packet with an old sequence number is no duplicate: the sender has restarted its numbers.
+/// Silence after which a repeated sequence number is no duplicate, because the sender has restarted its numbers.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Number of recent packets that are searched for duplicates: 10 s at 20 ms a packet.

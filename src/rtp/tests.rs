@@ -33,8 +33,8 @@ fn merged_packets_are_split_and_others_stay_whole() {
     // The sequence numbers wrap at 65,535, and the last packet is shorter than the others.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
     assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
-    // None of these datagrams is split into several packets. The payload of the first contains the bytes of its SSRC.
-    // In the second, the sequence numbers have a gap, and the last part of the third is not RTP.
+    // None of these datagrams is split into several packets. In the first, the payload contains the bytes of the SSRC.
+    // In the second, the sequence numbers have a gap. In the third, the last part is not RTP.
     let with_ssrc = [&packet(7, 100)[..], &[0xCA, 0xFE, 0xBA, 0xBE], &[0xD5; 68]].concat();
     let others = [packet(7, 172), packet(9, 172)].concat();
     let broken = [packet(7, 172), packet(8, 172), vec![0; 172]].concat();
@@ -97,7 +97,7 @@ fn protocols_on_a_media_port_are_distinguished() {
     }
 }
 
-/// Counts packets. Each is given as its sequence number and the index of its 20 ms slot.
+/// Counts packets. Each packet is given as its sequence number and the index of its 20 ms slot.
 fn feed(stats: &mut StreamStats, packets: impl IntoIterator<Item = (u16, u32)>) -> Vec<PacketArrival> {
     packets
         .into_iter()

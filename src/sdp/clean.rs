@@ -36,7 +36,8 @@ pub(super) fn clean(bytes: &[u8]) -> Result<String, SdpReject> {
 struct CleanerState {
     /// Whether a v= or m= line was found. A text without them is no session description.
     found: bool,
-    /// Whether the current section already has a c= line. Only multicast uses several, and only the first is kept.
+    /// Whether the current section already has a c= line. Only multicast uses several c= lines, and only the first is
+    /// kept.
     connected: bool,
     /// Number of m= lines that were read so far.
     media: usize,

@@ -94,7 +94,7 @@ fn other_texts_are_rejected() {
     }
     assert_eq!(parse(&[b'v'; MAX_SDP_BYTES + 1]), Err(SdpReject::TooLong));
     assert_eq!(parse("a\n".repeat(MAX_LINES + 1).as_bytes()), Err(SdpReject::TooLong));
-    // A v= line is not required.
+    // A description without a v= line is accepted, too.
     assert_eq!(parse(b"m=audio 1 RTP/AVP 0").unwrap().media.len(), 1);
 }
 
@@ -123,7 +123,7 @@ proptest! {
 
     #[test]
     fn any_description_with_an_audio_line_is_read(octets in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
-        // After cleaning, the crate rejects no description because of one line.
+        // After cleaning, `sdp-types` must not reject a description because of one line.
         for source in [UNTIDY, MEDIA_LEVEL, CRYPTO] {
             let mut bytes = source.to_vec();
             for (place, octet) in &octets {

@@ -140,7 +140,7 @@ impl NameAddr {
     }
 }
 
-/// Parameters in the form `;name=value`. Upper and lower case of names are equal.
+/// Parameters in the form `;name=value`. The case of names does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SipParams(Vec<(String, Option<String>)>);
 
@@ -208,8 +208,8 @@ fn split_scheme(text: &str) -> (UriScheme, &str) {
     }
 }
 
-/// Returns whether a text is a telephone number, i.e. digits and visual separators of RFC 3966. A text with dots is
-/// none, because it may be an IP address.
+/// Returns whether a text is a telephone number, i.e. digits and visual separators of RFC 3966. A text with dots is no
+/// number, because it may be an IP address.
 fn is_number(text: &str) -> bool {
     let text = text.trim();
     text.bytes().any(|b| b.is_ascii_digit())

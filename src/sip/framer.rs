@@ -130,7 +130,8 @@ impl SipFramer {
         self.buffer = Vec::new();
     }
 
-    /// Returns WebSocket after an upgrade or a WebSocket frame, and TCP otherwise.
+    /// Returns the transport of the connection: WebSocket after an HTTP upgrade or a WebSocket frame, and TCP
+    /// otherwise.
     pub fn transport(&self) -> Transport {
         if matches!(self.state, FramerState::WebSocket(_)) { Transport::Ws } else { Transport::Tcp }
     }
@@ -407,8 +408,8 @@ fn begins_message(bytes: &[u8]) -> bool {
     bytes.get(..line).is_some_and(is_start_line) && bytes.get(line..).is_some_and(is_header)
 }
 
-/// Returns whether an unfinished line and the beginning of the next segment are one start line. `PR` and `ACK sip:…`
-/// are the start line of a PRACK.
+/// Returns whether an unfinished line and the beginning of the next segment are one start line, e.g. `PR` and `ACK
+/// sip:…`.
 fn completes_start_line(unfinished: &[u8], segment: &[u8]) -> bool {
     let begin = unfinished.get(keep_alives(unfinished)..).unwrap_or_default();
     let rest = segment.get(..line_length(segment).unwrap_or_default()).unwrap_or_default();

@@ -28,7 +28,7 @@ pub(super) fn framed(framer: &mut SipFramer, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
 fn stream_split_at_any_byte_yields_the_same_messages() {
     let bytes = trunk();
     let whole = framed(&mut SipFramer::default(), &[&bytes]);
-    // 10 fixtures, the BYE that follows trailing_octets, and the last message.
+    // There are 10 fixtures, the BYE that follows the fixture trailing_octets, and the last message.
     assert_eq!(whole.len(), 12);
     for cut in 0..bytes.len() {
         let (a, b) = bytes.split_at(cut);

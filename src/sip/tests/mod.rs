@@ -62,7 +62,7 @@ fn message_has_the_same_meaning_in_every_notation() {
         assert_eq!(m.via_branch().as_deref(), Some("z9hG4bKa1"), "{name}");
         assert_eq!(m.header("Max-Forwards").as_deref(), Some("70"), "{name}");
         let sdp = m.sdp().unwrap_or_else(|| panic!("{name}: no description"));
-        // The description of the fixtures has 7 lines.
+        // The session description in all fixtures has 7 lines.
         assert_eq!(sdp.iter().filter(|&&b| b == b'\n').count(), 7, "{name}");
         assert!(sdp.starts_with(b"v=0"), "{name}");
         assert_eq!(m.body_cut(), name == "body_cut");
@@ -88,7 +88,8 @@ fn description_is_found_in_multipart_bodies_within_each_other() {
     };
     let sdp = |name: &str| part("application/sdp", &format!("v=0\r\ns={name}"));
     let location = part("application/pidf+xml", "<presence/>");
-    // The inner boundary begins with the outer boundary, and its header continues in a second line.
+    // The text of the inner boundary begins with the text of the outer boundary. The header with the inner boundary is
+    // folded into two lines.
     let inner = part("multipart/alternative;\r\n boundary=\"b-2\"", &of("b-2", &[sdp("plain"), sdp("rich")]));
     let outer = of("b", &[location.clone(), inner]);
     assert_eq!(described("multipart/mixed; boundary=b", &outer).as_deref(), Some("v=0\r\ns=rich"), "last alternative");
@@ -140,7 +141,7 @@ fn status_line_without_reason_and_display_name_without_utf8_are_accepted() {
     assert_eq!(m.transaction_method(), Some(&SipMethod::Invite));
     let m = parse(include_bytes!("../../../fixtures/sip/windows_1251.sip"));
     let from = m.from().unwrap();
-    // Four bytes of invalid UTF-8.
+    // Four bytes of the display name are not valid UTF-8.
     assert_eq!(from.display.as_deref(), Some("\u{fffd}\u{fffd}\u{fffd}\u{fffd}"));
     assert_eq!(from.uri.user.as_deref(), Some("+79990000001"));
 }
