@@ -49,7 +49,7 @@ pub(super) struct CallFacts {
     pub(super) task_url: Option<String>,
 }
 
-/// Query parameters of a request for the peaks of a recording.
+/// Query parameters of a request for the peaks (waveform data) of a recording.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PeaksQuery {
     n: Option<usize>,

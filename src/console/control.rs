@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /api/calls/{id}/pause`, `/resume` | 200 `{"id", "paused"}`; 404: no live call has this id; 503: too busy |
-//! | `GET /api/status` | 200, [`ServiceStatus`], and the ports of the mirror |
+//! | `GET /api/status` | 200, [`ServiceStatus`], and the mirror ports |
 //!
 //! A request to pause or resume reaches the capture thread through a bounded channel. The capture thread polls the
 //! channel and never waits for it.

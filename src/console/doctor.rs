@@ -37,7 +37,8 @@ struct AnsweredFinding {
     commands: Vec<String>,
 }
 
-/// Runs the doctor on all captured ports for [`SECONDS`], and responds with a page of its findings.
+/// Runs the command `callspan doctor` for [`SECONDS`] on the captured ports, at most [`MAX_PORTS`]. Responds with a
+/// page of its findings.
 pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);
@@ -110,9 +111,9 @@ fn findings(lang: Lang, findings: &[AnsweredFinding]) -> Markup {
     }
 }
 
-/// Time for which the doctor watches a port, seconds.
+/// Time for which the command `callspan doctor` watches a port, seconds.
 const SECONDS: &str = "30";
-/// Maximum number of ports that are watched.
+/// Maximum number of mirror ports that the command `callspan doctor` watches for the page.
 const MAX_PORTS: usize = 8;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ struct LevelTurn {
     is_wanted: bool,
     /// Ids of the calls on all pages, sorted, without repeats.
     all: Arc<Vec<String>>,
-    /// Index in `all` of the call that is measured next.
+    /// Position in the list `all` (all shown calls) of the call that is measured next.
     next: usize,
 }
 

@@ -125,7 +125,7 @@ fn described(operation: &ApiOperation) -> Value {
     answer
 }
 
-/// Returns the schema of a mirror port, i.e. of a capture interface.
+/// Returns the JSON schema of a mirror port, i.e. of a capture interface.
 fn port() -> Value {
     let count = |what: &str| json!({ "type": "integer", "description": format!("{what} since the start") });
     json!({ "type": "object", "properties": {

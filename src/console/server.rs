@@ -85,7 +85,8 @@ pub(super) struct ConsoleState {
     pub(super) listenings: Arc<Listenings>,
     pub(super) levels: Arc<LevelBoard>,
     pub(super) live_calls: Arc<LiveCallCache>,
-    /// Permit to run the doctor or a test call. There is one permit, so only one of these commands runs at a time.
+    /// Permit to run one of the commands `callspan doctor` and `callspan test-call`. There is one permit, so only one
+    /// command runs at a time.
     pub(super) doctor: Arc<Semaphore>,
     /// Permits to convert recordings for downloads.
     pub(super) conversions: ConversionPermits,

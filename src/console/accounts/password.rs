@@ -66,7 +66,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AccountError> {
 /// Memory that the computation of a hash takes, KiB. OWASP requires at least 19 MiB with two passes, and a recorder has
 /// little memory to spare.
 const MEMORY_KIB: u32 = 19 * 1024;
-/// Number of passes of argon2id over this memory.
+/// Number of passes that argon2id makes over its memory to compute a hash.
 const PASSES: u32 = 2;
 /// Minimum length of a password, characters.
 const MIN_LENGTH: usize = 10;

@@ -1,4 +1,4 @@
-//! HTML of a refused request, e.g. if the journal does not answer.
+//! HTML of the response to a refused request, e.g. if the journal does not answer.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};

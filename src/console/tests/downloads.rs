@@ -34,7 +34,7 @@ fn download(office: &Office, path: &str, cookie: &str) -> (u16, String, Option<V
 }
 
 impl Office {
-    /// Gives the recording of the first call another format: its file is converted, and its record says so.
+    /// Converts the recording of the first call to another format, and names this format in the call's record.
     fn convert_recording(&self, extension: &str) {
         let mut record = call(self.dir.path(), 0, extension);
         let file = &mut record.recordings[0];

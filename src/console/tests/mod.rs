@@ -218,8 +218,8 @@ impl Office {
         self.console.addr()
     }
 
-    /// Writes a recording for the first call of an extension: 400 Hz left, 1,000 Hz right, with its peaks. Returns the
-    /// id of the call.
+    /// Writes a recording for the first call of an extension: 400 Hz left, 1,000 Hz right, with its peaks (waveform
+    /// data). Returns the id of the call.
     pub(super) fn write_tones(&self, extension: &str) -> String {
         let record = call(self.dir.path(), 0, extension);
         let spec = hound::WavSpec {
