@@ -16,9 +16,10 @@ pub struct DeliveryTuning {
     pub backoff: Duration,
     /// Maximum pause after a failure.
     pub backoff_max: Duration,
-    /// Pause when a job is parked for the first time. It doubles each time the job is parked again.
+    /// Pause when a job is parked for the first time, i.e. when it begins to wait for the administrator. The pause
+    /// doubles each time the job is parked again.
     pub park: Duration,
-    /// Maximum pause before a parked job is tried again.
+    /// Maximum pause before a parked job, i.e. a job that waits for the administrator, is tried again.
     pub park_max: Duration,
     /// Pause after a "too many requests" response that does not say how long to wait. It doubles with each further
     /// response of this kind.
@@ -163,7 +164,8 @@ impl RequestPacer {
         Duration::from_nanos(self.rng.u64(0..=nanos)).max(top.min(MIN_BACKOFF))
     }
 
-    /// Returns the pause of a job that is parked now and has been parked `times` times before.
+    /// Returns the pause of a job that is parked now (must wait for the administrator) and was parked `times` times
+    /// before.
     pub(super) fn park_pause(&self, times: u32) -> Duration {
         doubled(self.tuning.park, times, self.tuning.park_max)
     }

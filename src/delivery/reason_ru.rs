@@ -5,8 +5,8 @@
 
 use crate::call::phrasebook::Phrasebook;
 
-/// Translations of the reasons why calls are parked or dead, of notes, and of alarms. Texts that Pyrus itself sends are
-/// not translated.
+/// Translations of the reasons why calls are parked (wait for a person) or dead (were given up), of notes, and of
+/// alarms. Texts that Pyrus itself sends are not translated.
 pub(crate) const DELIVERY_REASONS: Phrasebook =
     Phrasebook { sentences: &[DELIVERY_SENTENCES, EARLIER_SENTENCES], phrases: &[DELIVERY_PHRASES], nouns: &[] };
 

@@ -29,14 +29,14 @@ pub(crate) struct ActionId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId(u64);
 
-/// A request to Pyrus that the executor must send.
+/// A request to Pyrus that the code with the HTTP client must send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAction {
     /// Id of the request, with which its outcome is reported.
     pub(crate) id: ActionId,
     /// The token to send with the request. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub(crate) token: TokenId,
-    /// The endpoint to which the request goes, and its body.
+    /// Endpoint and body of the request.
     pub(crate) request: PyrusRequest,
 }
 
@@ -141,8 +141,8 @@ struct ReadyKey {
 enum RequestUrgency {
     /// Registration of a call that rings or is in progress. The task must appear on the operator's screen at once.
     Ringing,
-    /// Any other request about an answered call. It is sent before requests about unanswered calls, because a scan can
-    /// cause very many of them.
+    /// Any other request about an answered call. It is sent before requests about unanswered calls, because a SIP scan
+    /// can cause very many unanswered calls.
     Answered,
     Normal,
 }
@@ -285,7 +285,8 @@ impl DeliveryMachine {
         self.requeue(&record.id);
     }
 
-    /// Retries a parked or dead job at once, at the request of the administrator.
+    /// Retries a job that is parked (waits for a person) or dead (was given up) at once, at the request of the
+    /// administrator.
     pub(crate) fn handle_retry(&mut self, id: &str) {
         let Some(entry) = self.jobs.get_mut(id).filter(|entry| !entry.job.is_forbidden) else { return };
         let job = &mut entry.job;
@@ -330,7 +331,7 @@ impl DeliveryMachine {
         self.account_hold.until = Timestamp::EPOCH;
     }
 
-    /// Returns the next action of the executor: to send a request, or to wait.
+    /// Returns the next action for the code that sends the requests: to send a request, or to wait.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         if self.token.is_check_due && self.token.state == ClientTokenState::None {
             // This check delays no job: without a token, no job can send a request.

@@ -438,5 +438,6 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 /// Beginning of the note in a job if Pyrus refused the request with the end of the call.
 const END_NOT_TOLD: &str = "Pyrus did not take the end of this call, which has no recording";
 
-/// Maximum number of repeated uploads after Pyrus did not know an uploaded file. After that the job is parked.
+/// Maximum number of repeated uploads after Pyrus did not know an uploaded file. After that the job is parked, i.e.
+/// waits for the administrator.
 const MAX_REUPLOADS: u32 = 3;

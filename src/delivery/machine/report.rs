@@ -163,5 +163,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Maximum number of dead calls in the summary. The journal has all of them.
+/// Maximum number of calls in the summary of which the delivery was given up. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

@@ -247,7 +247,8 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
-    // A restart ends the pause of a parked call, because the administrator may have fixed the problem.
+    // A restart ends the pause of a parked call, i.e. of a call that waits for the administrator, who may have fixed
+    // the problem.
     let mut m = logged_in();
     m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));

@@ -102,7 +102,7 @@ impl SimulatedProcess {
         }
     }
 
-    /// Passes a call to the machine as the executor does, with its stored row if needed.
+    /// Passes a call to the delivery machine as the service does, with its stored row if needed.
     fn hand_over(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
         if !self.machine.contains(&id) {
