@@ -95,7 +95,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Requests that the service retries every parked and dead delivery. Returns the number of these deliveries.
+    /// Requests that the service retries every delivery that is parked (waits for a person) or dead (was given up).
+    /// Returns the number of these deliveries.
     ///
     /// # Errors
     /// Fails if SQLite fails.

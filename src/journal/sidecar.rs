@@ -9,7 +9,8 @@ use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// A call whose sidecar record is out of date, because the state of its delivery has changed.
+/// A call of which the sidecar record (JSON file beside the recording) is out of date, because the state of its delivery
+/// has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StaleRecord {
     /// Id of the call whose record is out of date.
@@ -19,7 +20,8 @@ pub(crate) struct StaleRecord {
 }
 
 impl Journal {
-    /// Returns at most `limit` calls with an out-of-date sidecar record, sorted by id, beginning after the id `after`.
+    /// Returns at most `limit` calls with an out-of-date sidecar record (JSON file beside the recording). They are
+    /// sorted by id and begin after the id `after`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -61,7 +63,8 @@ impl Journal {
         })
     }
 
-    /// Adds calls from sidecar records, with their deliveries. Calls that the journal already has do not change.
+    /// Adds calls from sidecar records (JSON files beside the recordings), with their deliveries. Calls that the
+    /// journal already has do not change.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -71,8 +74,8 @@ impl Journal {
                 if calls::is_there(transaction, &record.id)? {
                     continue;
                 }
-                // A sidecar record without a verdict was written while the call was in progress, with the segments so
-                // far.
+                // A sidecar record (JSON file beside the recording) without a verdict was written while the call was in
+                // progress, with the segments so far.
                 let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
                 calls::put_call(transaction, record, stage)?;
                 put_legs(transaction, record)?;
@@ -87,7 +90,7 @@ impl Journal {
         })
     }
 
-    /// Ends the rebuild after all sidecar records were added.
+    /// Ends the rebuild of a lost journal after all sidecar records (JSON files beside the recordings) were added.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -96,7 +99,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns whether a rebuild was begun and not ended, because a crash interrupted it.
+    /// Returns whether a rebuild of the journal was begun and not ended, because a crash interrupted it.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -125,7 +128,7 @@ fn put_legs(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Marks the sidecar record of a call as out of date.
+/// Marks the sidecar record (JSON file beside the recording) of a call as out of date.
 pub(super) fn put_stale_record(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached(

@@ -29,7 +29,7 @@ use super::{CallStage, Error, Journal, JournalResult, SYNC_FAILED, retention};
 use crate::call::event::RegistrationPolicy;
 use crate::call::record::CallRecord;
 
-/// The new state of a call, as the engine reported it, to be stored in the journal.
+/// The new state of a call, as the engine that follows the calls reported it, to be stored in the journal.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
     /// Record of the call, without the segments of the recording that are already finished. The journal adds these
