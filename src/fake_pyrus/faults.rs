@@ -188,7 +188,7 @@ pub enum PyrusFault {
     /// begins when the step becomes the first in the queue. It cannot begin at a request, because a refused connection
     /// carries none.
     RefuseConnections(#[serde(with = "seconds")] Duration),
-    /// The reply to `auth` names these URLs.
+    /// The reply to `auth` names the given URLs in place of the URLs of the fake.
     HttpApiUrl {
         /// Value of `api_url` in the reply.
         api_url: String,

@@ -9,7 +9,7 @@ use crate::text::hex;
 /// The body of an upload, as far as it was parsed.
 #[derive(Debug, Default)]
 pub(super) struct ParsedUpload {
-    /// Headers of the parts, in order.
+    /// Headers of the parts of the multipart body, in order.
     pub(super) parts: Vec<PartHeader>,
     /// Size of the first part that has a file name, bytes.
     pub(super) size: u64,
@@ -25,7 +25,7 @@ pub(super) struct ParsedUpload {
     pub(super) malformed: Option<&'static str>,
 }
 
-/// The header of a part.
+/// The header of one part of a multipart body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartHeader {
     pub(super) name: Option<String>,

@@ -20,7 +20,7 @@ pub struct FakeOptions {
     pub logic_error_status: u16,
     /// HTTP status of `invalid_field_mapping_code`: 200 or 400.
     pub mapping_error_status: u16,
-    /// Whether a reply with the error `invalid_field_mapping_code` to a call contains `task_id`.
+    /// Whether the reply to a registration with the error `invalid_field_mapping_code` contains `task_id`.
     pub mapping_error_task_id: bool,
     /// Body of the reply to a successful attach request.
     pub attach_ok_body: AttachOkBody,

@@ -442,7 +442,8 @@ const FINAL_CODES: [&str; 5] = [
     "invalid_json",
     "empty_body",
 ];
-/// Minimum length of a security key that is searched for in texts, bytes. A shorter key would occur by chance.
+/// Minimum length of a security key that the fake searches for in texts, bytes. A shorter key would occur in a text by
+/// chance.
 const MIN_SECRET: usize = 4;
 /// Maximum number of entries in the log, about 1 KiB each.
 const MAX_LOG: usize = 50_000;
