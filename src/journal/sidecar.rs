@@ -9,8 +9,8 @@ use crate::call::record::CallRecord;
 use crate::delivery::row::JobRow;
 use crate::time::Timestamp;
 
-/// A call of which the sidecar record (JSON file beside the recording) is out of date, because the state of its delivery
-/// has changed.
+/// A call of which the sidecar record (JSON file beside the recording) is out of date, because the state of its
+/// delivery has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StaleRecord {
     /// Id of the call whose record is out of date.

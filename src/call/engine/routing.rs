@@ -192,8 +192,8 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns whether a stream of the leg has the SSRC and the *near end* of the flow, i.e. the endpoint by which the
-    /// leg is searched. The near end must have the same role: source or destination.
+    /// Returns whether a stream of the leg has the SSRC and the *near end* of the flow. The near end is the endpoint by
+    /// which the leg is searched. Its role, source or destination, must be the same in the stream and the flow.
     fn has_stream_at(&self, slot: LegKey, query: &FlowQuery) -> bool {
         let end = |s: &RtpStream| if query.known == KnownEnd::Source { s.src } else { s.dst };
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && end(s) == query.near();
