@@ -175,8 +175,8 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Changes the owner of a file or folder that root created to the owner of its parent folder. The service must be able
-/// to read and remove recordings that an administrator rendered again.
+/// Gives a file or folder that root created to the owner of its parent folder. The service must be able to read and
+/// remove recordings that an administrator rendered again.
 pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !rustix::process::geteuid().is_root() {

@@ -1,7 +1,7 @@
 //! Retention of recordings: removal by age, by total size, and when the disk is full.
 //!
 //! # Invariants
-//! - Recordings of calls that a person put on hold are never removed.
+//! - Recordings are never removed while a person's request to keep the call lasts (`calls hold`).
 //! - Recordings that Pyrus does not have yet are removed only if the configuration allows it, only to free space, and
 //!   after all others.
 //! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
@@ -39,7 +39,7 @@ pub(crate) enum RemovalCost {
     OnlyCopy,
     /// Recordings are lost that are not delivered to Pyrus yet.
     Owed,
-    /// Removal is forbidden, because a person put the call on hold, or because the call has not ended yet.
+    /// Removal is forbidden: a person asked to keep the call (`calls hold`), or the call has not ended yet.
     Held,
 }
 
@@ -68,7 +68,7 @@ impl RemovalReason {
 /// Whether the wall clock can be trusted, so that ages can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrust {
-    /// The clock ran evenly for a while. The value is the current time.
+    /// The clock has run without a jump for a while, so it is trusted. The value is the current time.
     Trusted(Timestamp),
     /// The clock is not trusted, because the service just started or the clock jumped. So no recording is removed by
     /// age: a clock that is years ahead would remove all recordings.
@@ -85,7 +85,7 @@ pub struct DiskUsage {
 }
 
 impl DiskUsage {
-    /// Returns whether both limits of disk space hold and there is no age limit. Then the list of calls need not be
+    /// Returns whether both limits of disk space are kept and there is no age limit. Then the list of calls need not be
     /// read.
     pub(crate) fn is_within_limits(&self, config: &Config) -> bool {
         config.keep_days == 0 && excess_bytes(config, self.kept_bytes) == 0 && missing_free_bytes(config, *self) == 0
