@@ -301,7 +301,7 @@ async fn give_signs_of_life(stop: &StopSignal) {
 }
 
 /// Reports to the archive's database once a minute that this site is alive. A successful report proves nothing about
-/// the object store. So it ends an alarm only if no calls are still to be sent.
+/// the object store. So while calls are still to be sent, a successful report ends no alarm.
 async fn report(
     archiver: &mut Archiver,
     copies: &mut SiteCopies,
@@ -358,7 +358,7 @@ const ROUND: Duration = Duration::from_secs(5);
 const MAX_TAPS: usize = 16;
 /// Maximum number of calls in one round, so that a large backlog does not delay the report that the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
-/// Pause before a call is tried again that waits until its recordings are encrypted. Encryption itself waits for the
+/// Pause between two tries to send a call with recordings that are not encrypted yet. Encryption itself waits for the
 /// delivery to Pyrus.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
 /// Minimum duration of a failure that raises the alarm. A short restart of the archive raises no alarm.

@@ -485,7 +485,7 @@ pub const PAUSES: &[Duration] =
 const MAX_RENDER_THREADS: usize = 4;
 /// Maximum time to wait for the maintenance thread, and for the last update of the records, when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
-/// Interval between checks whether a failed work item is due for another try.
+/// Interval between two checks whether a failed task (rendering or delivery of a call) is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);
 /// Maximum number of failed work items (rendering or delivery of a call) that wait in memory for another try, about 10
 /// KiB each. Further items are dropped. The service finds their calls again at its next start, because packets and

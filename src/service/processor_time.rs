@@ -1,7 +1,7 @@
 //! Reads how much processor time a child process has used.
 //!
-//! The clock of the process shows it (clock_getcpuclockid(3)). `/proc/PID/stat` shows it as well, but not to the service:
-//! a worker forbids core dumps, and systemd hides such processes (`ProtectProc=invisible`).
+//! The processor clock of the process shows it (clock_getcpuclockid(3)). `/proc/PID/stat` shows it as well, but not to
+//! the service: a worker forbids core dumps, and systemd hides such processes (`ProtectProc=invisible`).
 
 use std::time::Duration;
 

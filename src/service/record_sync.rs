@@ -24,7 +24,8 @@ pub(crate) const fn consent(registration: RegistrationPolicy) -> DeliveryConsent
     }
 }
 
-/// Writes hold and delivery state into a record before the record becomes final.
+/// Writes two facts into a record before the record becomes final: a person's request to keep the call (hold), and the
+/// delivery state.
 ///
 /// The delivery state comes from the journal. If the journal has no delivery job yet but `policy` wants the call
 /// delivered, the record says `owed`.

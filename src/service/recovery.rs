@@ -126,8 +126,8 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     Ok(())
 }
 
-/// Updates a record if its recordings were encrypted after it was written. If an encryption was interrupted, lists the
-/// file that is not needed as a leftover in the journal.
+/// Updates a record if its recordings were encrypted after it was written. If an encryption was interrupted, adds the
+/// file that is not needed to the leftovers in the journal.
 fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     let mut is_behind = false;

@@ -35,7 +35,7 @@ impl ConfigReading {
     }
 }
 
-/// The parts of the configuration that differ between the old and the new one.
+/// The parts of the configuration that differ between the old and the new configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConfigChanges {
     /// Names of the changed settings that are used at once.
@@ -48,7 +48,7 @@ impl ConfigChanges {
     /// Common name by which a change of the login, the person id or the security key of Pyrus is reported.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
-    /// Compares the configuration in use with a new one.
+    /// Compares the configuration in use with a new configuration.
     pub(crate) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
         let (a, b) = (&old.call, &new.call);

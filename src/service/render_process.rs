@@ -343,7 +343,8 @@ mod tests {
         }
     }
 
-    /// Renders a call by a worker that is this shell script. Returns the reason of the failure, and the renderer.
+    /// Renders a call with a shell script in place of the worker program. Returns the reason of the failure, and the
+    /// renderer.
     fn failure_of(script: &str, note: String) -> (String, CallRenderer) {
         let dir = tempfile::tempdir().expect("a folder");
         let program = dir.path().join("worker.sh");

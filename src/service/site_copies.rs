@@ -33,7 +33,8 @@ pub(crate) struct SiteCopies {
 }
 
 impl SiteCopies {
-    /// Prepares the copies of the recorder with the state folder `state`. `audit` reads rows of the audit.
+    /// Prepares the copying of audit and topology for the recorder with the state folder `state`. `audit` reads rows of
+    /// the audit.
     pub(crate) fn of(state: &Path, audit: AuditReader) -> Self {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }

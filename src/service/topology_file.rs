@@ -25,8 +25,8 @@ enum StoredFact {
     Unknown,
 }
 
-/// Writes the facts to the file. A new machine is written at once. If only the counts of calls changed, the file is
-/// written at most once in [`WRITE_PAUSE`].
+/// Writes to the file which IP addresses belong to one machine. A new machine is written at once. If only the counts of
+/// calls changed, the file is written at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
@@ -119,8 +119,8 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Minimum time between two writes of changed counts. A lost count does little harm, so more writes are not worth their
-/// cost.
+/// Minimum time between two writes if only counts of calls have changed. A lost count does little harm, so more writes
+/// are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum size of the file that is read, bytes. All facts that the engine keeps take less.
 const MAX_FILE_BYTES: u64 = 1 << 20;
