@@ -67,7 +67,7 @@ pub enum AlarmKind {
     MediaUnheardOver,
     /// The call of `callspan test-call --alarm` was not recorded correctly.
     TestCallFailed,
-    /// A test call was recorded correctly after an earlier one had failed.
+    /// A test call was recorded correctly after an earlier test call had failed.
     TestCallPassed,
     /// `callspan alerts test` sends this alarm to all receivers.
     TestAlarm,

@@ -84,7 +84,7 @@ pub struct Alerts {
     receivers: Option<AlarmReceivers>,
     /// Open alarms, i.e. alarms about problems that have not ended, at most [`MAX_OPEN`], newest last.
     open: Arc<Mutex<VecDeque<Alarm>>>,
-    /// Sign of life of the alarm command's thread, for the supervision of threads.
+    /// State of the thread that runs the alarm command, for the supervision of threads.
     life: ThreadLife,
 }
 
@@ -182,7 +182,7 @@ impl Alerts {
     }
 
     /// Runs the alarm command for one alarm and waits for its end. The command runs as `user`; `None` means the user of
-    /// this process. Its error messages go to standard error. Returns `None` if no command is configured.
+    /// this process. The command's error messages go to standard error. Returns `None` if no command is configured.
     pub(crate) fn try_command(
         config: &Config,
         alarm: &Alarm,
@@ -358,7 +358,8 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-/// Runs the command of the shell once with the alarm as one JSON line on its standard input. Kills it after `max_run`.
+/// Runs the alarm command once by its shell, with the alarm as one JSON line on the standard input. Kills the command
+/// after `max_run`.
 fn run_one(shell: &mut Command, alarm: &Alarm, max_run: Duration) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(alarm)?;
     line.push(b'\n');

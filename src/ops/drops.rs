@@ -103,7 +103,7 @@ impl DropCounters {
     }
 
     /// Returns each count with its reason and the two parts of its text. The parts are the noun in the singular, and
-    /// the words that follow it.
+    /// the words after the noun.
     const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
             (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),

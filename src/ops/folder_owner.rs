@@ -57,7 +57,7 @@ const SERVICE_FOLDER: &str = "/var/lib/callspan";
 /// Access mode of a folder that any user may use, e.g. on some network disks.
 const OPEN_TO_ALL: u32 = 0o007;
 
-/// The error that root runs the service in a folder of another user. The service could not read these files later, and
+/// The error that root runs the service in a folder of another user. The service could not read root's files later, and
 /// root's own render workers have no privilege to read the files of that user.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -71,8 +71,8 @@ pub(crate) struct RunByRoot {
     group: u32,
 }
 
-/// Checks that the folders of the service belong to the user who runs it, if this user is root. A folder that is open to
-/// all users may belong to anybody.
+/// Checks that this process is not run by root in folders that belong to another user. A folder that is open to all
+/// users may belong to anybody.
 ///
 /// # Errors
 /// Fails with the first folder that belongs to another user than root.

@@ -75,8 +75,8 @@ impl StoppableThread {
     }
 }
 
-/// Runs `work`, and runs it again after each panic until `is_stopped` returns true. Before it returns false,
-/// `is_stopped` must wait for the pause between two runs.
+/// Runs `work`, and runs it again after each panic until `is_stopped` returns true. The pause between two runs must be
+/// made by `is_stopped`, before it returns false.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }

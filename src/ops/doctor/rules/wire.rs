@@ -106,8 +106,8 @@ fn no_voip(observation: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing directions as [`one_direction`] does. If most calls have both sides, the mirror port shows both
-/// directions, but hosts send and receive at different addresses. Then the report is only a warning.
+/// Reports missing directions as [`one_direction`] does. The report is only a warning if most calls have both sides. In
+/// this case the mirror port shows both directions, but hosts send and receive at different addresses.
 fn direction_missing(observation: &Observation) -> Option<DoctorFinding> {
     let finding = one_direction(observation)?;
     let is_mostly_heard = 2 * observation.calls.both_sides > observation.calls.talked;
