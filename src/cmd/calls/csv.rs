@@ -41,7 +41,7 @@ fn cells(call: &StoredCall, zone: &DisplayZone) -> [String; COLUMNS] {
     ]
 }
 
-/// Makes a captured text safe: removes characters that control a terminal, and prevents that a spreadsheet computes the
+/// Makes a captured text safe: removes characters that control a terminal, and stops a spreadsheet from treating the
 /// text as a formula.
 fn safe(text: &str) -> String {
     without_formula(&table::printable(text))

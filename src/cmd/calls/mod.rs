@@ -52,7 +52,7 @@ pub(crate) enum CallsCommand {
     Show(CallIdArg),
     /// Play the recording of a call; without a sound card, print its path.
     Play(PlayArgs),
-    /// Deliver parked or dead calls again, at once.
+    /// Deliver calls again, at once, that are parked (wait for a person) or dead (given up).
     Retry(RetryArgs),
     /// Render calls again from their packets, if the packets are still kept.
     Render(CallIdArgs),
@@ -60,7 +60,7 @@ pub(crate) enum CallsCommand {
     Verify(VerifyArgs),
     /// Keep the files of a call until it is released, however old they are.
     Hold(HoldArgs),
-    /// Release held calls, so that old files may be removed again.
+    /// Release calls that were kept by calls hold, so that old files may be removed again.
     Release(CallIdArgs),
 }
 
