@@ -199,7 +199,7 @@ impl IndexCondition {
     }
 }
 
-/// Returns the SQL condition that a column with an extension of the call meets a comparison.
+/// Returns an SQL condition: the comparison is true for one of the columns with an extension of the call.
 fn any_extension(comparison: &str) -> String {
     format!("({})", EXTENSIONS.map(|column| format!("{column} {comparison}")).join(" OR "))
 }

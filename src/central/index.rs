@@ -213,7 +213,7 @@ impl ArchiveIndex {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// Drops the connection, so that the next query makes a new one.
+    /// Drops the connection, so that the next query makes a new connection.
     pub(super) fn forget_connection(&mut self) {
         self.client = None;
     }

@@ -12,7 +12,7 @@ use super::schema_voice::V6;
 
 /// A step from one version of the schema to the next.
 pub(super) enum Migration {
-    /// SQL that runs in one transaction. It may lock tables, so it must be short if the tables are large.
+    /// SQL that runs in one transaction. It may lock tables, so it must take little time if the tables are large.
     Transaction(&'static str),
     /// Indexes of the table of calls, which are built while sites write and the centre shows calls.
     Indexes(&'static [IndexDefinition]),
