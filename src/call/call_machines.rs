@@ -1,4 +1,4 @@
-//! Hosts that are one machine within one call.
+//! Finds the IP addresses (hosts) that belong to one machine, as the legs of one call show it.
 
 use std::net::IpAddr;
 
@@ -40,12 +40,12 @@ impl CallMachines {
         }
     }
 
-    /// Returns the address that stands for the machine of a host.
+    /// Returns the address that stands for all addresses of the machine to which a host belongs.
     fn standing_for(&self, host: IpAddr) -> IpAddr {
         self.hosts.iter().find(|(known, _)| *known == host).map_or(host, |(_, machine)| *machine)
     }
 
-    /// Returns the endpoint that stands for the machine of `endpoint`, with the same port.
+    /// Replaces the address of `endpoint` by the address that stands for all addresses of its machine. The port stays.
     fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         if self.hosts.is_empty() {
             return endpoint;
@@ -58,7 +58,8 @@ impl CallMachines {
         self.machine_of(a).same_host(self.machine_of(b))
     }
 
-    /// Returns sender and receiver of a leg, each as the endpoint that stands for its machine within the call.
+    /// Returns sender and receiver of a leg, so that they can be compared: within the call, one address stands for all
+    /// addresses of a machine.
     pub(crate) fn ends_of(&self, leg: &Leg) -> (Endpoint, Endpoint) {
         let (sender, receiver) = leg.machines();
         (self.machine_of(sender), self.machine_of(receiver))

@@ -27,7 +27,7 @@ pub(crate) struct CallPath<'a> {
 #[derive(Clone, Copy, Debug)]
 struct PathLeg<'a> {
     leg: &'a Leg,
-    /// Machines at the ends of this hop.
+    /// Machines that sent and received the INVITE at this hop.
     hop: (Endpoint, Endpoint),
     /// Machines between which the leg passes a call on. If the leg is a hop of a dialog between the PBX and another
     /// machine, these are the ends of the dialog. Otherwise they are the ends of the hop.
@@ -50,7 +50,7 @@ impl PathLeg<'_> {
         self.is_from(sender) && self.is_to(receiver)
     }
 
-    /// Returns whether this hop receives what the hop `next` of the same dialog sends on.
+    /// Returns whether the receiver of this hop passes the dialog on by the hop `next`.
     fn leads_to_hop(&self, next: &Self) -> bool {
         self.hop.1.same_host(next.hop.0) && !self.hop.0.same_host(next.hop.1) && self.leg.is_branch_of(next.leg)
     }

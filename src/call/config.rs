@@ -77,8 +77,8 @@ impl Default for Config {
 pub enum RegistrationMoment {
     /// When the call is announced to delivery, shortly after the INVITE.
     Invite,
-    /// When the first telephone rings, or when the condition of [`RegistrationMoment::PersonKnown`] holds without
-    /// ringing.
+    /// When the first telephone rings. Without ringing, when the extension of the call is known or a person has
+    /// answered.
     Ringing,
     /// When a 2xx response answers the call.
     Answer,

@@ -149,7 +149,7 @@ impl Conversation {
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let problem = self.notes.note_problem(ProblemKind::RestartGap);
-        // All legs report the same restart, so their gaps do not add up.
+        // All legs report the gap of the same restart, so the lengths of their gaps are not added.
         problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
     }
 
@@ -331,7 +331,7 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
-            // Another problem, the gap of the restart, already explains the missing answer.
+            // The record already lists the gap of the restart, which explains the missing answer.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -380,7 +380,7 @@ impl Conversation {
 fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     let mut all: Vec<(usize, EventRecord)> = Vec::new();
     for (n, leg) in legs.iter().enumerate() {
-        // A PBX repeats a DTMF digit on every leg, so only the digits of the anchor leg are listed.
+        // A PBX repeats a DTMF digit on every leg, so only the digits of the anchor leg (the recorded leg) are listed.
         let of_anchor = leg.id == roles.anchor.id;
         let own = leg.dialog.events().iter().filter(|e| of_anchor || e.kind != EventKind::Dtmf);
         all.extend(own.cloned().map(|mut event| {

@@ -194,8 +194,8 @@ pub struct ReferRequest {
     /// same ring group belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
-    /// Whether the REFER was sent on the anchor leg of its call. If so, the leg that the REFER caused becomes a
-    /// separate, related call.
+    /// Whether the REFER was sent on the anchor leg (the recorded leg) of its call. If so, the leg that the REFER
+    /// caused becomes a separate, related call.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_anchor: bool,
 }
@@ -255,8 +255,8 @@ pub enum Decision {
         /// Rule that related the two conversations.
         by: CorrelationRule,
     },
-    /// A stream begins. Later decisions name it by the number `stream`. If the number is known, the stream of this
-    /// number continues with another SSRC on the same flow.
+    /// A stream begins. Later decisions name it by the number `stream`. If a stream with this number has begun before,
+    /// it continues with another SSRC on the same flow.
     Stream {
         /// Number of the stream in this leg, counted from 0.
         stream: u32,
@@ -266,7 +266,8 @@ pub enum Decision {
         dst: Endpoint,
         /// SSRC of the stream's packets.
         ssrc: Ssrc,
-        /// Side that sends the stream.
+        /// Side that is heard in the stream, i.e. its channel in the recording. If the other side sends the stream, a
+        /// decision `StreamOrigin` follows.
         side: Side,
     },
     /// Facts about the beginning of a stream that are unusual and that its packets do not show.
@@ -328,12 +329,12 @@ pub enum Decision {
     /// Loudness and pitch of the leg's sound in the seconds before this decision. They are stored only while it is
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
-    /// Number of blocks of voice of the leg that were compared with other legs, and that no other leg had. It replaces the
-    /// number before. If another leg had such a block, the next decision of this kind has 0.
+    /// Number of blocks of voice (short pieces of payload) that were compared with other legs, and that no other leg
+    /// had. It replaces the number before. If another leg had such a block, the next decision of this kind has 0.
     VoiceBlocks {
-        /// Number of blocks that the caller's side sent.
+        /// Number of compared blocks of the caller's voice that no other leg had.
         caller: u32,
-        /// Number of blocks that the callee's side sent.
+        /// Number of compared blocks of the callee's voice that no other leg had.
         callee: u32,
     },
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets

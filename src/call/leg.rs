@@ -55,7 +55,7 @@ pub(crate) struct LegDraft {
     pub(crate) parties: LegParties,
     /// Headers of the leg's first message, by which correlation finds other legs of the same call.
     pub(crate) correlation_keys: CorrelationKeys,
-    /// Sender and receiver of the first INVITE. Each is replaced by the endpoint that stands for its machine
+    /// Sender and receiver of the first INVITE. One address stands for all addresses of a machine
     /// ([`LegLinks::machines`]).
     pub(crate) machine_hop: (Endpoint, Endpoint),
     /// Capture time of the first message.
@@ -205,7 +205,8 @@ impl Leg {
         self.links.call()
     }
 
-    /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine.
+    /// Returns sender and receiver of the first INVITE, so that legs can be compared: one address stands for all
+    /// addresses of a machine.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.links.machines()
     }
@@ -321,7 +322,8 @@ impl Leg {
         }
     }
 
-    /// Returns the host that sends the SIP messages of a side, as the endpoint that stands for its machine.
+    /// Returns the machine that sends the SIP messages of a side, as an endpoint. One address stands for all addresses
+    /// of this machine.
     pub(crate) const fn machine_at(&self, side: Side) -> Endpoint {
         match side {
             Side::Caller => self.machines().0,

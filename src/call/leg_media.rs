@@ -45,7 +45,7 @@ pub(crate) struct LegMedia {
     /// block.
     sketch: Option<Box<VoiceSketch>>,
     outline: Option<Box<SoundOutline>>,
-    /// Outline of the sound since another leg of the call ended. `None` if no other leg has ended.
+    /// Loudness and pitch of the leg's sound since another leg of the call ended. `None` if no other leg has ended.
     rest: Option<Box<SoundOutline>>,
 }
 
@@ -98,8 +98,8 @@ impl LegMedia {
         self.refused_packets
     }
 
-    /// Reuses a stream of this flow for another SSRC: the stream that has had no packet for the longest time. Returns
-    /// its index; `None` if all streams have had packets recently.
+    /// Reuses for another SSRC the stream of this flow that has been without packets for the longest time. Returns the
+    /// index of the stream; `None` if all streams have had packets recently.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -129,7 +129,7 @@ impl LegMedia {
     }
 
     /// Stores the state in which the voices of this leg are compared with the voices of other legs. Returns whether it
-    /// differs from the state stored before, so that they must be compared again.
+    /// differs from the state stored before, so that the voices must be compared again.
     pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }
@@ -165,34 +165,36 @@ impl LegMedia {
         self.sketch = None;
     }
 
-    /// Returns the outline of the leg's sound; `None` if nobody doubted that it is the sound of the call.
+    /// Returns the outline of the leg's sound (loudness and pitch); `None` if nobody doubted that it is the sound of
+    /// the call.
     pub(crate) fn outline(&self) -> Option<&SoundOutline> {
         self.outline.as_deref()
     }
 
-    /// Begins to add the packets of the next seconds to the outline of the leg's sound.
+    /// Begins to measure loudness and pitch of the leg's sound (its outline) in the next seconds.
     pub(crate) fn begin_outline(&mut self, at: Timestamp) {
         self.outline.get_or_insert_default().listen(at);
     }
 
-    /// Begins to measure the sound of the leg after the end of another leg. The outline of the doubtful time stays as it
-    /// is.
+    /// Begins to measure the sound of the leg after another leg of the call has ended. The outline of the time in which
+    /// the leg was doubtful stays as it is.
     pub(crate) fn begin_rest(&mut self, at: Timestamp) {
         self.rest.get_or_insert_default().listen(at);
     }
 
-    /// Returns the sound of the leg from a moment on. Sound that was not measured counts as speech.
+    /// Returns the kind of sound that the leg has from a given moment on. Sound that was not measured counts as speech.
     pub(crate) fn rest_since(&self, at: Timestamp) -> RestOfSound {
         let rest = self.rest.as_ref().zip(self.last_at);
         rest.map_or(RestOfSound::Speech, |(rest, last)| rest.rest_between(at, last))
     }
 
-    /// Removes the outline of the leg's sound.
+    /// Removes the outline of the leg's sound, i.e. its measured loudness and pitch.
     pub(crate) fn drop_outline(&mut self) {
         self.outline = None;
     }
 
-    /// Returns whether a packet that was captured at this time is to be added to the outline of the leg's sound.
+    /// Returns whether the loudness and pitch of a packet with this capture time are to be added to the outline of the
+    /// leg's sound.
     #[inline]
     pub(crate) fn is_outlined(&self, at: Timestamp) -> bool {
         let is_listening =
@@ -221,7 +223,7 @@ impl LegMedia {
         self.outline.as_deref_mut()?.take_last_piece()
     }
 
-    /// Adds seconds from the spool to the outline of the leg's sound.
+    /// Adds seconds from the spool to the outline of the leg's sound, i.e. to its measured loudness and pitch.
     pub(crate) fn restore_outline(&mut self, piece: &OutlinePiece) {
         self.outline.get_or_insert_default().restore(piece);
     }

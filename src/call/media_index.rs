@@ -33,7 +33,7 @@ pub(crate) struct MediaReceiver {
 pub(crate) struct StreamIndex(u32);
 
 impl From<usize> for StreamIndex {
-    /// Converts the position of a stream. A position that is too large becomes an index that no stream has.
+    /// Converts the position of a stream to an index. A position that is too large becomes an index that no stream has.
     fn from(position: usize) -> Self {
         Self(u32::try_from(position).unwrap_or(u32::MAX))
     }
@@ -68,29 +68,31 @@ pub(crate) struct MediaIndex {
     heard: ReceiverMap,
 }
 
-/// Sides of legs by the address at which they receive media.
+/// For each media address, the sides of legs that receive media there.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiverMap {
     by_endpoint: HashMap<Endpoint, Vec<MediaReceiver>, foldhash::fast::RandomState>,
 }
 
 impl MediaIndex {
-    /// Returns the sides of legs by their announced addresses.
+    /// Returns the map from each announced media address to the sides of legs that receive media there.
     pub(crate) const fn announced(&self) -> &ReceiverMap {
         &self.announced
     }
 
-    /// Returns the sides of legs by their announced addresses, mutable.
+    /// Returns the changeable map from each announced media address to the sides of legs that receive media there.
     pub(crate) const fn announced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.announced
     }
 
-    /// Returns the sides of legs by their presumed addresses: SIP host with the announced port.
+    /// Returns the map from each presumed media address to the sides of legs that receive media there. A presumed
+    /// address is the SIP host of a side, with the port that the side announced.
     pub(crate) const fn presumed(&self) -> &ReceiverMap {
         &self.presumed
     }
 
-    /// Returns the sides of legs by their presumed addresses, mutable.
+    /// Returns the changeable map from each presumed media address (SIP host with the announced port) to the sides of
+    /// legs.
     pub(crate) const fn presumed_mut(&mut self) -> &mut ReceiverMap {
         &mut self.presumed
     }
@@ -101,29 +103,31 @@ impl MediaIndex {
         maps.flat_map(|map| map.by_endpoint.values().flatten()).map(|receiver| receiver.slot)
     }
 
-    /// Returns the sides of legs behind a NAT with an unknown media host. The key is the other party's SIP host, with
-    /// the port that the side announced.
+    /// Returns the map of the sides of legs that are behind a NAT and have an unknown media host. The key is the other
+    /// party's SIP host, with the port that the side announced.
     pub(crate) const fn unplaced(&self) -> &ReceiverMap {
         &self.unplaced
     }
 
-    /// Returns the sides of legs behind a NAT with an unknown media host, mutable.
+    /// Returns the changeable map of the sides of legs that are behind a NAT and have an unknown media host.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }
 
-    /// Returns the map of addresses that streams have used although no SDP announced them, with the sides of legs.
+    /// Returns the map from each *heard* address to the sides of legs. Streams have used these addresses, although no
+    /// SDP announced them.
     pub(crate) const fn heard(&self) -> &ReceiverMap {
         &self.heard
     }
 
-    /// Returns the map of addresses that streams have used although no SDP announced them, with the sides of legs,
-    /// mutable.
+    /// Returns the changeable map from each *heard* address to the sides of legs. Streams have used these addresses,
+    /// although no SDP announced them.
     pub(crate) const fn heard_mut(&mut self) -> &mut ReceiverMap {
         &mut self.heard
     }
 
-    /// Returns the number of different addresses, each counted once for each kind.
+    /// Returns the number of different addresses. An address of several kinds, e.g. announced and presumed, is counted
+    /// once for each kind.
     pub(crate) fn len(&self) -> usize {
         [&self.announced, &self.presumed, &self.unplaced, &self.heard].iter().map(|map| map.by_endpoint.len()).sum()
     }
@@ -132,8 +136,8 @@ impl MediaIndex {
 impl ReceiverMap {
     /// Records that a side of a leg receives media at an address.
     ///
-    /// If too many sides receive media there, removes the oldest. Its call is probably over, although no end was
-    /// captured.
+    /// If too many sides receive media at this address, removes the side that was added first. Its call is probably
+    /// over, although no end was captured.
     pub(crate) fn add(&mut self, endpoint: Endpoint, receiver: MediaReceiver) {
         let receivers = self.by_endpoint.entry(endpoint).or_default();
         receivers.retain(|r| *r != receiver);

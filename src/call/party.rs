@@ -13,7 +13,8 @@ use crate::sip::{NameAddr, SipMessage, SipUri, percent_decode};
 /// fields of [`CallRecord`] with the same names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LegParties {
-    /// The caller's number, normalised. If the caller withholds it, the configured word. `None` if unknown.
+    /// The caller's number, normalised. For a withheld number, the word that the configuration gives. `None` if
+    /// unknown.
     pub(crate) from: Option<String>,
     /// The called number, normalised; `None` if unknown.
     pub(crate) to: Option<String>,

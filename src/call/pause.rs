@@ -42,7 +42,7 @@ pub enum PauseAction {
 
 impl PauseAction {
     /// Parses a text like `pause`, `Record: off` or `recording=resume`. Only the word after the last colon or equals
-    /// sign counts.
+    /// sign counts. A semicolon or comma ends the text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.split([';', ',']).next().unwrap_or(text);
         let value = text.rsplit([':', '=']).next().unwrap_or(text);
@@ -95,8 +95,8 @@ impl PauseHistory {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // This request is a repetition, read from the spool or from another leg. The pause that it began has
-            // already ended.
+            // This request was read again, from the spool or from another leg. The pause that it began has already
+            // ended.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -184,7 +184,7 @@ impl std::fmt::Debug for DtmfDetector {
 pub(crate) struct DtmfPress {
     /// Whether a new key press begins. The record lists it as an event.
     pub(crate) is_new: bool,
-    /// Request of a configured sequence that this digit completes; `None` if it completes no sequence.
+    /// Pause or resume request of the sequence that this digit completes; `None` if it completes no sequence.
     pub(crate) action: Option<PauseAction>,
 }
 
@@ -251,7 +251,7 @@ impl DtmfSideState {
         self.keys.rotate_left(1);
         self.keys[MAX_KEYS - 1] = *key;
         let ends = |sequence: &str| !sequence.is_empty() && self.keys.ends_with(sequence.to_uppercase().as_bytes());
-        // If the digits complete both sequences, the longer one counts.
+        // If the digits complete both the pause and the resume sequence, the longer sequence counts.
         let mut sequences =
             [(config.dtmf.as_str(), PauseAction::Pause), (config.resume_dtmf.as_str(), PauseAction::Resume)];
         sequences.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.len()));

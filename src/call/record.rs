@@ -43,7 +43,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Returns the callee for the caller, and the reverse.
+    /// Returns the opposite side: the callee for the caller, and the caller for the callee.
     pub const fn other(self) -> Self {
         match self {
             Self::Caller => Self::Callee,
@@ -78,7 +78,7 @@ pub enum CallOutcome {
     NoAnswer,
     /// The call was redirected with a 3xx response.
     Redirected,
-    /// The call was refused with any other final response.
+    /// The call was refused with a 4xx, 5xx or 6xx response that no other outcome names.
     Failed,
     /// The captured messages do not show the outcome.
     #[default]
@@ -707,8 +707,8 @@ pub struct CallRecord {
     /// Finished files of the recording, one for each segment.
     #[serde(default)]
     pub recordings: Vec<RecordingFile>,
-    /// Media statistics of the leg that supplies the sound of the recording. Before rendering, the statistics of the
-    /// anchor leg.
+    /// Media statistics of the leg that supplies the sound of the recording. Before rendering, this is the anchor leg,
+    /// usually the leg of the outside party.
     #[serde(default)]
     pub sides: SideRecords,
     /// Legs (SIP dialogs) of the call, oldest first.

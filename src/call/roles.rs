@@ -1,4 +1,5 @@
-//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered.
+//! Roles of the legs of a call: the anchor leg, which supplies sound and times; the first leg; and the leg of the
+//! extension that answered.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
@@ -221,7 +222,7 @@ impl<'a> CallRoles<'a> {
     /// Returns the direction of a call with several legs; `None` if the legs do not show it.
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| plan.names_extension(number.as_deref());
-        // A proxy passes a dialog on, so its further hops call no other party.
+        // A proxy passes a dialog on, so the further hops of the dialog call no other party.
         let called_anybody = self.has_rung() || self.called_outside.iter().any(|l| !l.is_branch_of(self.first));
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
@@ -299,7 +300,8 @@ impl<'a> CallRoles<'a> {
         last.filter(|last| answered_at(last) > self.operator.and_then(answered_at)).or(self.operator)
     }
 
-    /// Returns whether the party of a rung leg transferred the call to an extension that answered afterwards.
+    /// Returns whether the telephone that the PBX rang on this leg transferred the call to an extension that answered
+    /// afterwards.
     fn has_transferred(&self, leg: &Leg) -> bool {
         let is_transfer = |e: &&EventRecord| e.kind == EventKind::Transfer && e.side == Some(Side::Callee);
         let transferred = leg.dialog.events().iter().filter(is_transfer).map(|e| e.at).max();
@@ -390,8 +392,8 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, path: &CallPath<'_>, plan: &N
         && leg.parties.from.as_deref().is_some_and(|from| !plan.is_extension(from))
 }
 
-/// Chooses the anchor leg among the legs of outside parties. An answered leg is preferred, then a leg that has not
-/// ended, then the hop at the party.
+/// Chooses the anchor leg, which supplies the recorded sound, among the legs of outside parties. An answered leg is
+/// preferred, then a leg that has not ended, then the hop at the party.
 ///
 /// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
 /// be the anchor anyway, because the caller waits for exactly this leg.

@@ -68,7 +68,7 @@ struct PayloadFormats {
     current: usize,
     /// Facts that put the announced formats in doubt.
     doubt: PayloadDoubt,
-    /// Voice of this stream that goes into the leg's sketch; `None` if none does.
+    /// Voice of this stream from which the leg's voice prints are made; `None` if there is none.
     sketched: Option<SketchedVoice>,
 }
 
@@ -92,8 +92,8 @@ pub(crate) struct StreamCopies {
     /// Leg to which this stream belonged before, and the capture time until which copies of its earlier packets may
     /// arrive.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
-    /// Index of an earlier stream of the leg with the same SSRC and side on another flow. Both may have the same
-    /// packets, if the mirror shows packets before and after a NAT or relay.
+    /// Index of an earlier stream of the leg with the same SSRC and side on another flow. The two streams may have the
+    /// same packets, if the mirror shows packets before and after a NAT or relay.
     pub(crate) twin: Option<usize>,
 }
 
@@ -113,7 +113,7 @@ struct PayloadDoubt {
 #[derive(Clone, Debug)]
 struct ReportedSecurity {
     last: StreamSecurity,
-    /// Whether `last` is provisional, because the sender's session description was not captured yet.
+    /// Whether the reported encryption is provisional, because the sender's session description was not captured yet.
     is_unsettled: bool,
 }
 
@@ -138,12 +138,13 @@ struct PayloadUse {
     pt: PayloadType,
     packets: u64,
     format: Option<PayloadFormat>,
-    /// Version of the negotiation from which `format` was read. The version grows with each change.
+    /// Version of the negotiation from which the payload format was read. The version grows with each change.
     generation: u32,
     secret: bool,
-    /// Payload types within redundant audio (RFC 2198), the primary encoding first. Empty for all other formats.
+    /// Payload types inside a packet of redundant audio (RFC 2198), the primary encoding first. Empty if the format is
+    /// not redundant audio.
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
-    /// Whether `take_update` has returned this payload type.
+    /// Whether the engine already knows this payload type of the stream.
     is_reported: bool,
     /// Capture time of the first packet with this payload type.
     first_at: Timestamp,
@@ -356,13 +357,13 @@ impl RtpStream {
         Some(WatchedVoice { pt: payload.pt, encoding: payload.voice()?.encoding.as_str() })
     }
 
-    /// Sets the voice of this stream that goes into the leg's sketch; `None` for none.
+    /// Sets the voice of this stream from which the leg's voice prints are made; `None` for no voice.
     pub(crate) const fn sketch(&mut self, voice: Option<SketchedVoice>) {
         self.formats.sketched = voice;
     }
 
-    /// Returns the voice of this stream that goes into the leg's sketch, if packets of payload type `pt` carry it;
-    /// `None` otherwise.
+    /// Returns the voice of this stream from which voice prints are made, if packets of payload type `pt` carry this
+    /// voice; `None` otherwise.
     #[inline]
     pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
         self.formats.sketched.filter(|voice| voice.pt == pt)
@@ -552,7 +553,8 @@ impl RtpStream {
             }
             None if self.formats.uses.len() < MAX_PAYLOADS => {
                 self.formats.current = self.formats.uses.len();
-                // Most streams have one or two payload types, and the default would be room for four.
+                // Most streams have one or two payload types. So room for one more is reserved, instead of room for
+                // four.
                 self.formats.uses.reserve_exact(1);
                 self.formats.uses.push(PayloadUse {
                     pt,

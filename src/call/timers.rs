@@ -135,7 +135,8 @@ mod tests {
         Timestamp::from_micros(ms * 1_000)
     }
 
-    /// Returns two legs. The first reuses the slot of a removed leg, so its key is greater.
+    /// Returns the keys of two legs. The second leg reuses the slot of a removed leg, so its key is the smaller one,
+    /// although the leg is newer.
     fn legs() -> [LegKey; 2] {
         let mut table: SlotMap<LegKey, ()> = SlotMap::with_key();
         let (_, removed) = (table.insert(()), table.insert(()));

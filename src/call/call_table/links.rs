@@ -9,8 +9,8 @@ use crate::net::Endpoint;
 pub(crate) struct LegLinks {
     /// Key of the call to which the leg belongs.
     pub(in crate::call::call_table) call: CallKey,
-    /// Sender and receiver of the first INVITE, each as the endpoint that stands for its machine (see
-    /// [`LegLinks::machines`]).
+    /// Sender and receiver of the first INVITE. One address stands for all addresses of a machine
+    /// ([`LegLinks::machines`]).
     pub(in crate::call::call_table) machines: (Endpoint, Endpoint),
     /// Keys (hashes of headers and numbers) under which the correlation index finds the leg.
     pub(in crate::call::call_table) index_keys: Vec<u64>,

@@ -56,7 +56,7 @@ impl CallTable {
         }
     }
 
-    /// Removes the announced and the presumed addresses of a leg from the media index.
+    /// Removes all addresses of a leg from the media index, except addresses that only its streams have used.
     fn unannounce(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         for endpoint in std::mem::take(&mut found.links.announced) {

@@ -41,8 +41,8 @@ pub(crate) struct CallTable {
     media: MediaIndex,
     flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
-    /// Open legs without a response, oldest first. If the table is full, the oldest is removed. A leg that has got a
-    /// response is skipped.
+    /// Open legs without a response, oldest first. If the table is full, the oldest of these legs is removed. A leg
+    /// that has got a response is skipped.
     unanswered: VecDeque<LegKey>,
     /// Ambiguous legs that stopped ringing within the last seconds: each could belong to several calls.
     unresolved: Vec<LegKey>,
@@ -333,8 +333,8 @@ impl CallTable {
 
 /// Methods that change the indexes of signalling.
 impl CallTable {
-    /// Sets the two endpoints that stand for the sending and the receiving machine of an open leg
-    /// ([`LegLinks::machines`]).
+    /// Sets the sending and the receiving machine of an open leg. In both endpoints, one address stands for all
+    /// addresses of a machine ([`LegLinks::machines`]).
     pub(crate) fn set_machines(&mut self, leg: LegKey, machines: (Endpoint, Endpoint)) {
         if let Some(found) = self.legs.get_mut(leg) {
             found.links.machines = machines;

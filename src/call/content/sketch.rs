@@ -14,7 +14,7 @@ use crate::call::voice_prints::{VoicePrint, VoicePrints};
 use crate::net::PayloadType;
 use crate::time::Timestamp;
 
-/// The voice of a stream that goes into a sketch.
+/// The voice of a stream from which a sketch is made: its payload type, and the length of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SketchedVoice {
     /// Payload type of the packets with the voice.
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_on_every_machine() {
-        // FNV-1a of "foobar" is 85944171f73967e8, according to the draft.
+        // FNV-1a of "foobar" is 85944171f73967e8, according to the IETF draft of FNV.
         assert_eq!(block_hash(b"foobar"), 0x8594_4171 ^ 0xf739_67e8);
     }
 

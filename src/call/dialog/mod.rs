@@ -497,7 +497,8 @@ impl Dialog {
                 }
             }
             _ => {
-                // These statuses do not refuse the fax: the side sends the request again, or the dialog is gone.
+                // These statuses do not refuse the fax. The side sends the request again (401, 407, 491), or the other
+                // side does not answer or has no dialog any more (408, 481).
                 if self.negotiation.rollback(request.by, request.cseq) && !matches!(status, 401 | 407 | 408 | 481 | 491)
                 {
                     self.note_refused_fax(at, request.by);

@@ -10,7 +10,7 @@ use crate::sdp::{self, MediaDirection, MediaKind, MediaProtocol};
 /// The audio part of a session description, as one side sent it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AudioDescription {
-    /// Endpoints at which the side receives audio, in the order of the m-lines. A refused m-line has none.
+    /// Endpoints at which the side receives audio, in the order of the m-lines. A refused m-line has no endpoint.
     pub(crate) receivers: Vec<Endpoint>,
     /// Ports of the audio m-lines. They identify the media if the announced address is a host name.
     pub(super) ports: Vec<u16>,
@@ -90,7 +90,7 @@ impl AudioDescription {
         }
         let named =
             media.formats.iter().take(MAX_FORMATS).filter_map(|format| Some((format.pt, named_format(format)?)));
-        // Each description is kept several times, for as long as its call lasts, so its lists have no spare room.
+        // Each description is kept several times, for as long as its call lasts. So its lists have no spare capacity.
         let mut formats: Vec<(PayloadType, PayloadFormat)> = named.collect();
         formats.shrink_to_fit();
         for (pt, format) in &formats {

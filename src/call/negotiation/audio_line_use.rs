@@ -17,7 +17,7 @@ pub(crate) enum AudioLineUse {
     OtherParty,
     /// The stream is on a second or later m-line that both sides use.
     Further {
-        /// Number of the m-line among the m-lines that both sides use; 1 is the second m-line.
+        /// Number of the m-line among the m-lines that both sides use, counted from 0. So 1 is the second m-line.
         line: u8,
     },
 }

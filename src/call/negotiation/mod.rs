@@ -48,8 +48,8 @@ struct PendingOffer {
     offered: bool,
 }
 
-/// The media on which both sides agreed in the last complete offer and answer. Arrays are indexed by the channel of the
-/// side.
+/// The media on which both sides agreed in the last complete offer and answer. In each array, the value of the caller's
+/// side comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AgreedMedia {
     /// Whether each side has put the other side on hold.
@@ -277,7 +277,7 @@ impl Negotiation {
     }
 }
 
-/// Returns the descriptions that are present in an array (indexed by channel), each with its side.
+/// Returns the descriptions that are present in an array (the caller's first), each with its side.
 fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&AudioDescription, Side)> {
     known.iter().zip([Side::Caller, Side::Callee]).filter_map(|(description, side)| Some((description.as_ref()?, side)))
 }

@@ -203,7 +203,8 @@ impl Topology {
 }
 
 impl MachineTable {
-    /// Returns the endpoint that stands for the machine, as [`Topology::machine_of`] does.
+    /// Replaces the address of `endpoint` by the address that stands for all addresses of its machine, as
+    /// [`Topology::machine_of`] does.
     pub(crate) fn machine_of(&self, endpoint: Endpoint) -> Endpoint {
         if self.0.is_empty() {
             return endpoint;
