@@ -22,7 +22,7 @@ pub(crate) enum DownloadFormat {
 }
 
 impl DownloadFormat {
-    /// Both formats.
+    /// Both formats for downloads.
     pub(crate) const ALL: [Self; 2] = [Self::Wav, Self::Opus];
 
     /// Returns the name of the format in URLs.

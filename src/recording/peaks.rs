@@ -41,9 +41,9 @@ pub(super) struct PeakFinder {
     expected: u64,
     pieces: u64,
     samples: u64,
-    /// Number of the piece to which the next sample belongs.
+    /// Number of the current piece, i.e. the piece to which the next sample belongs.
     piece: u64,
-    /// Index of the first sample after this piece.
+    /// Index of the first sample after the current piece.
     piece_end: u64,
     channels: [Vec<(i16, i16)>; 2],
 }

@@ -103,7 +103,7 @@ impl PublishGroup {
         self.0.push(part);
     }
 
-    /// Adds the files of another group.
+    /// Adds the files of another group to this group.
     pub(super) fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 /// A call with recordings that could be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalCandidate {
-    /// Id of the call. Its recordings may be removed.
+    /// Id of the call with the recordings.
     pub(crate) id: String,
     /// Start of the call, UTC; `None` if unknown.
     pub(crate) at: Option<Timestamp>,

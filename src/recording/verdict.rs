@@ -58,7 +58,7 @@ pub(crate) enum AnswerState {
 pub(crate) struct SideFacts {
     /// How much of the side can be heard.
     pub(crate) audibility: Audibility,
-    /// Whether there were telephone-events (DTMF).
+    /// Whether the side sent telephone-events (DTMF).
     pub(crate) events: bool,
     /// Why packets could not be decoded. A reason that concerns only a few packets is left out.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,

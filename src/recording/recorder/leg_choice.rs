@@ -81,7 +81,7 @@ impl SoundFault {
         }
     }
 
-    /// Returns the sentence for the record.
+    /// Returns the sentence for the record about this fault of the anchor leg.
     const fn note(self) -> &'static str {
         match self {
             Self::OneSided => ONE_SIDED_ANCHOR,
