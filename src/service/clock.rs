@@ -12,11 +12,11 @@ use crate::time::Timestamp;
 /// years ahead would make retention remove all recordings.
 #[derive(Debug)]
 pub(super) struct TrustedClock {
-    /// Wall clock at the start of the service.
+    /// Time of the wall clock at the start of the service.
     started: Timestamp,
-    /// Wall clock at the last check.
+    /// Time of the wall clock at the last check.
     last_wall: Timestamp,
-    /// Monotonic clock at the last check.
+    /// Time of the monotonic clock at the last check.
     last_monotonic: Instant,
     /// Monotonic time of the start of the service, or of the last jump of the wall clock.
     even_since: Instant,
@@ -48,12 +48,12 @@ impl TrustedClock {
         if even >= CLOCK_TRUSTED { ClockTrust::Trusted(self.last_wall) } else { ClockTrust::Unknown }
     }
 
-    /// Returns the wall clock at the last check.
+    /// Returns the time of the wall clock at the last check.
     pub(super) const fn wall(&self) -> Timestamp {
         self.last_wall
     }
 
-    /// Returns the wall clock at the start of the service.
+    /// Returns the time of the wall clock at the start of the service.
     pub(super) const fn started(&self) -> Timestamp {
         self.started
     }

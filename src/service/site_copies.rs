@@ -28,7 +28,7 @@ pub(crate) struct SiteCopies {
     sent_at: Timestamp,
     /// Topology that the index of the archive has; `None` if unknown.
     topology: Option<Vec<MachinePair>>,
-    /// Whether the last round failed.
+    /// Whether the last round of copying failed. Only the first failure is logged.
     is_failing: bool,
 }
 
