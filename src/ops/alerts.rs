@@ -62,7 +62,7 @@ impl Default for Config {
 pub(crate) struct Alarm {
     /// Wall-clock time at which the alarm was raised, UTC.
     pub(crate) at: Timestamp,
-    /// Kind of the alarm, by its name for scripts.
+    /// Kind of the alarm. In JSON it has its name for scripts, e.g. `disk_low`.
     pub(crate) kind: AlarmKind,
     /// Description of the cause, for the administrator.
     pub(crate) detail: String,

@@ -7,7 +7,7 @@
 //! A sentence that is reworded moves from its own table to this table, with its translation. The file
 //! `stored_sentences.txt` lists all sentences that any version wrote. A test compares the list with the tables.
 
-/// Sentences of earlier versions, in English and Russian.
+/// Sentences that earlier versions wrote into alarms, in English and Russian.
 pub(crate) const EARLIER_ALARMS: &[(&str, &str)] = &[
     (
         "SIP is seen in one direction only, for example from {} to {}; RTP is seen in one direction only, for example from {} to {}. {}",

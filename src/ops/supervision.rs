@@ -60,7 +60,7 @@ impl ThreadLife {
     }
 }
 
-/// Marks a thread as ended when it is dropped.
+/// Marks a thread as ended when this guard is dropped.
 #[derive(Debug)]
 pub(crate) struct LifeGuard(Arc<AtomicBool>);
 

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 /// Traffic of a capture interface by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TapFlow {
-    /// Frames a second, rounded up.
+    /// Frames a second on the interface, rounded up.
     pub(crate) frames_per_s: u64,
     /// SIP and RTP packets that are sent to a PBX.
     pub(crate) to_pbx: DirectionFlow,

@@ -53,7 +53,7 @@ finding_kinds! {
     SegmentationOffload = "segmentation_offload",
     /// No frames arrived.
     NoFrames = "no_frames",
-    /// One of several interfaces is silent.
+    /// One of several interfaces shows no calls, but another interface shows calls.
     SilentTap = "silent_tap",
     /// Frames have an unsupported link type.
     UnknownLink = "unknown_link",
@@ -95,7 +95,7 @@ finding_kinds! {
     TlsElsewhere = "tls_elsewhere",
     /// There is RTP but no SIP.
     RtpWithoutSip = "rtp_without_sip",
-    /// No RTP belongs to a signalled call.
+    /// There is RTP, but no packet of it belongs to a signalled call.
     RtpOfNoCall = "rtp_of_no_call",
     /// There are calls, but no RTP that belongs to a call.
     SipWithoutRtp = "sip_without_rtp",

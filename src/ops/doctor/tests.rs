@@ -272,7 +272,7 @@ fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     let finding = only(&observation);
     assert_eq!((finding.kind.name(), finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
-    // A separate finding reports TLS on port 5061.
+    // TLS on port 5061 is reported by another finding, `sip_over_tls`.
     observation.decode.streams.sips = 2;
     assert_eq!(kinds(&observation), ["sip_over_tls"]);
 }
