@@ -20,7 +20,7 @@ pub(super) enum Migration {
 
 /// An index that a migration builds. It replaces an older index of the same name.
 pub(super) struct IndexDefinition {
-    /// Name of the index, without its schema.
+    /// Name of the database index, without the name of its schema.
     pub(super) name: &'static str,
     /// SQL after `CREATE INDEX … ON`: the table, its columns, and a condition.
     pub(super) on: &'static str,

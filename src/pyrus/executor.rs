@@ -90,7 +90,7 @@ pub(crate) enum DeliveryAnswer {
     Busy,
     /// The thread waits because the journal cannot be written or read, for this reason.
     WaitsForJournal(String),
-    /// The thread has ended.
+    /// The delivery thread has ended.
     Ended,
 }
 
