@@ -11,7 +11,7 @@
 use super::format::{self, CUSTOM_OVERHEAD, padded};
 use crate::call::decision::{Decision, LegAssignment};
 
-/// A span: consecutive blocks that a restart must read.
+/// A span: a range of consecutive blocks in a file that a restart must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockSpan {
     /// Earliest capture time in the span, ns since the Unix epoch.

@@ -36,16 +36,16 @@ pub(super) struct RollingBuffer {
     removed: VecDeque<RemovedLeg>,
     /// Sum of [`RemovedLeg::kept_bytes`], at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
-    /// Time for which the blocks of a removed leg stay in the file.
+    /// Time for which the blocks of a removed leg stay in the rolling file.
     removal_delay: Duration,
-    /// Current size of the file, bytes; `rebuilt_size` is its size after the last rebuild.
+    /// Current size of the rolling file, bytes. The field `rebuilt_size` is its size after the last rebuild.
     size: usize,
     rebuilt_size: usize,
-    /// Capture time at which the file was last rebuilt.
+    /// Capture time at which the rolling file was last written anew.
     rebuilt_at: Timestamp,
 }
 
-/// A removed leg with blocks that are still in the file.
+/// A removed leg with blocks that are still in the rolling file.
 #[derive(Clone, Copy, Debug)]
 struct RemovedLeg {
     leg: LegId,
@@ -61,13 +61,13 @@ enum RollingStage {
     /// The file of an earlier process was not read yet, so it must not be changed.
     #[default]
     Inactive,
-    /// The file is incomplete and must be rebuilt.
+    /// The rolling file is incomplete and must be written anew.
     Stale,
-    /// The file has all blocks so far, and new blocks are appended to it.
+    /// The rolling file has all blocks so far, and new blocks are appended to it.
     Current,
 }
 
-/// The next change that the rolling file needs.
+/// The next change that the rolling file (signalling of legs without media) needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
@@ -145,8 +145,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds a tag for each removed leg to the rolling file. A reader of the file skips the blocks of a leg with this
-    /// tag.
+    /// Adds a tag for each removed leg to the rolling file. A reader of the file then skips the blocks of that leg.
     pub(super) fn put_removed(&mut self) {
         while !self.removed.is_empty() {
             self.put_oldest_removed();
@@ -218,7 +217,7 @@ impl RollingFile {
         &self.path
     }
 
-    /// Creates the file for [`RollingFile::rebuild`]. Creates the folder if it does not exist.
+    /// Creates the new file that [`RollingFile::rebuild`] fills. Creates the folder if it does not exist.
     pub(super) fn create(&self) -> io::Result<File> {
         let open = || {
             let mut options = std::fs::OpenOptions::new();
@@ -230,7 +229,7 @@ impl RollingFile {
         })
     }
 
-    /// Replaces the file by `new`, after writing these contents to it.
+    /// Replaces the rolling file by the file `new`, after writing these contents to it.
     pub(super) fn rebuild(&mut self, mut new: File, contents: &RebuiltContents) -> io::Result<()> {
         self.file = None;
         new.write_all(&contents.bytes)?;
@@ -269,7 +268,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("signalling.rolling")
 }
 
-/// Reads the blocks of each leg from the file that an earlier process left. Stops at damage.
+/// Reads the blocks of each leg from the rolling file that an earlier process left. Stops at damage.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -344,23 +343,24 @@ const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error number (errno) of an append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// Minimum size of the file for a rebuild, bytes. The file must also have doubled since the last rebuild. So rebuilds
-/// at most double the number of bytes written.
+/// Minimum size of the rolling file for a rebuild, bytes. The file must also have doubled since the last rebuild. So
+/// rebuilds at most double the number of bytes written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
-/// blocks are dropped and the file is rebuilt.
+/// blocks are dropped and the rolling file is written anew.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time within which the row of an ended call reaches the journal. The removal delay of a leg is this time plus twice
-/// the sync interval.
+/// Time within which the row of an ended call is written to the journal. The removal delay of a leg is this time plus
+/// twice the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
-/// Maximum number of removed legs that are still in the file, 24 bytes each. It suffices for 160 legs a second at the
-/// longest sync interval. In a flood, the oldest legs are removed before their removal delay is over.
+/// Maximum number of removed legs with blocks that are still in the file, 24 bytes each. It suffices for 160 legs a
+/// second at the longest sync interval. In a flood, the oldest legs are removed before their removal delay is over.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
 /// In a flood, the oldest ended legs are removed before their removal delay is over. Otherwise the writer would copy
 /// gigabytes while media waits for it.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
-/// Minimum time between two rebuilds. With 40,000 pending legs a rebuild can write 100 MiB.
+/// Minimum time between two rebuilds of the rolling file. With 40,000 pending legs (legs without media so far), a
+/// rebuild can write 100 MiB.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

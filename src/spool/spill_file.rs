@@ -1,5 +1,5 @@
-//! The file of `replay` for chunks that do not fit into memory. It has no name, so nothing is left of it when the
-//! process dies.
+//! The file of `replay` for chunks of a spool that do not fit into memory. It has no name, so nothing is left of it
+//! when the process dies.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct SpillFile {
     end: u64,
 }
 
-/// Position of a chunk in the file: its first slot, and its length in bytes.
+/// Position of a chunk in the file: its first slot (a piece of fixed size), and its length in bytes.
 #[derive(Debug)]
 pub(super) struct SpilledChunk {
     file: Arc<File>,
@@ -36,7 +36,7 @@ impl SpillFile {
         Ok(Self { file: Arc::new(file), free: Vec::new(), end: 0 })
     }
 
-    /// Stores a chunk in a free slot, or at the end of the file.
+    /// Stores a chunk in a free slot of the file, or in new slots at its end.
     pub(super) fn store(&mut self, bytes: &[u8]) -> io::Result<SpilledChunk> {
         let slots = slots_of(bytes.len());
         // A chunk longer than a slot is rare. It goes to the end of the file, because it needs several consecutive
@@ -54,13 +54,13 @@ impl SpillFile {
         Ok(chunk)
     }
 
-    /// Returns the number of slots that the file has.
+    /// Returns the number of slots (pieces of fixed size) that the file has.
     #[cfg(test)]
     pub(super) const fn end(&self) -> u64 {
         self.end
     }
 
-    /// Makes the slots of a chunk free for other chunks.
+    /// Makes the slots of a chunk free, so that other chunks can use them.
     pub(super) fn release(&mut self, chunk: &SpilledChunk) {
         self.free.extend(chunk.slot..chunk.slot + slots_of(chunk.len));
     }

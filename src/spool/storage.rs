@@ -116,7 +116,8 @@ pub(crate) struct FolderMarker {
 }
 
 impl FolderMarker {
-    /// Returns the marker of a folder; `None` if it has no marker file.
+    /// Returns the marker that the marker file of a folder contains; `None` if there is no marker file, or if it is
+    /// empty.
     pub(crate) fn of(dir: &Path) -> Option<Self> {
         match read(dir) {
             MarkerState::There(marker) => Some(Self { marker, dir: dir.to_owned(), device: device(dir) }),

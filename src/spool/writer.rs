@@ -30,7 +30,7 @@ pub(super) enum WriterMessage {
     Write { leg: LegId, bytes: Vec<u8> },
     /// Append blocks to the rolling file.
     AppendRolling(Vec<u8>),
-    /// Replace the contents of the rolling file.
+    /// Write the rolling file anew, with these contents.
     RebuildRolling(RebuiltContents),
     /// Close the file of a leg, because the leg has ended.
     Close(LegId),
@@ -44,14 +44,14 @@ pub(super) enum WriterMessage {
     Stop,
 }
 
-/// State that the writer shares with the capture thread.
+/// State that the writer thread shares with the capture thread.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
     /// Number of bytes that were sent to the writer but are not written yet.
     pub(super) queued: AtomicUsize,
     /// Number (errno) of the disk error because of which chunks wait now; 0 without an error.
     pub(super) errno: AtomicI32,
-    /// Whether a write to the rolling file failed, so that it must be rebuilt.
+    /// Whether a write to the rolling file failed. Then the file must be written anew.
     pub(super) has_rolling_failed: AtomicBool,
     /// Counts the rounds of the writer thread's loop. It also grows while the thread waits for work; if it stands
     /// still, the disk does not answer.

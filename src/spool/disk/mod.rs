@@ -32,7 +32,8 @@ use crate::time::Timestamp;
 /// The spool as the capture thread uses it. Dropping it writes everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with a chunk that was not sent to the writer yet, sorted by the capture time of the chunk's first block.
+    /// Legs with a chunk that was not sent to the writer yet. They are sorted by the capture time of the first block in
+    /// that chunk.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
@@ -218,7 +219,7 @@ impl DiskSpool {
     /// Passes a call event to the receiver after all earlier input was written. Adds the number of lost packets to the
     /// record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
-        // A row in the journal must not reach the disk before the SIP messages that caused it.
+        // The SIP messages that caused a row in the journal must be on the disk before that row.
         self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
@@ -599,7 +600,7 @@ impl ChunkSpace<'_> {
     }
 }
 
-/// Whether a block may be dropped while the disk is too slow.
+/// Whether a block may be dropped if too much data already waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropPolicy {
     Never,

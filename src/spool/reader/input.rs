@@ -16,7 +16,7 @@ pub(in crate::spool) struct SpoolInput {
     /// Index of the buffer with the next block. The field `from` is the position of the block in this buffer.
     at: usize,
     from: usize,
-    /// Total size of the held buffers, bytes. Chunks of a spool in memory do not count.
+    /// Total size of the buffers that readers still need, bytes. Chunks of a spool in memory do not count.
     held: usize,
 }
 
@@ -109,7 +109,7 @@ impl SpoolInput {
         self.free_if_unused(bytes.buffer);
     }
 
-    /// Returns the total size of the held buffers except the current buffer, bytes.
+    /// Returns the total size, bytes, of the buffers that readers still need, except the current buffer.
     pub(super) const fn held_bytes(&self) -> usize {
         self.held
     }

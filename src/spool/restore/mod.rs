@@ -51,7 +51,7 @@ pub(crate) struct RestorableLeg {
 enum LegLocation {
     /// The leg has a file. The complete blocks in it have `length` bytes.
     File { path: PathBuf, index: SpoolIndex, length: u64 },
-    /// The leg had no media, so it has no file of its own. The bytes are its blocks from the rolling file.
+    /// The leg has no file of its own, because it had no media. The bytes are its blocks from the rolling file.
     Memory(Vec<u8>),
 }
 
@@ -161,7 +161,8 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // The index is newer than the first blocks: it has the conversation of the latest `Join` decision.
+    // The index is newer than the first blocks of the file. So the conversation is taken from the index, which follows
+    // every `Join` decision.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
@@ -336,7 +337,8 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
 #[derive(Debug)]
 pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
-    /// Spans that were not read yet, sorted by the earliest time that an entry in them can have.
+    /// Spans (ranges of blocks to be read) that were not read yet, sorted by the earliest time that an entry in them
+    /// can have.
     unread: BinaryHeap<Reverse<UnreadSpan>>,
     /// Entries that were read but not returned yet, sorted by time.
     queue: BinaryHeap<Reverse<QueuedItem>>,
@@ -494,7 +496,7 @@ const fn is_needed(decision: &Decision) -> bool {
     )
 }
 
-/// Offset in an index block of the bytes that mark it as an index.
+/// Offset within an index block, bytes, of the number that marks it as an index.
 const INDEX_MAGIC_AT: usize = 12;
 /// Numbers of bytes at the end of a file in which the newest index is searched for. They are tried in this order. The
 /// first is an index interval plus a chunk; the last is twice the longest interval.
