@@ -58,8 +58,8 @@ impl LoneStream {
         }
     }
 
-    /// Returns, for each of `count` samples from sample `from` on, the rank of the stream that wrote it; 0 if no stream
-    /// did.
+    /// Returns the ranks of the streams that wrote `count` samples from sample `from` on. The rank of a sample that no
+    /// stream wrote is 0.
     fn ranks(&self, from: usize, count: usize) -> Vec<u16> {
         let mut ranks = vec![0; count];
         for (begin, end) in &self.spans {
@@ -86,15 +86,15 @@ impl Default for ChannelWindow {
 }
 
 impl ChannelWindow {
-    /// Returns an empty window that always stores for each sample the rank of its stream, even while only one stream
-    /// writes.
+    /// Returns an empty window that stores the rank of the writing stream for every sample, even while there is only
+    /// one stream.
     #[cfg(test)]
     pub(super) fn with_ranks() -> Self {
         Self { lone: None, ..Self::default() }
     }
 
-    /// Writes samples from index `first` on. Returns false and writes nothing if another stream is in the window, or if
-    /// something was written after `first`.
+    /// Writes samples from index `first` on, if no other stream is in the window and nothing was written after `first`.
+    /// Otherwise writes nothing and returns false.
     pub(super) fn append_alone(&mut self, first: usize, rank: u16, samples: &[i16]) -> bool {
         let Some(lone) = &mut self.lone else { return false };
         let first = self.flushed + first;
@@ -120,8 +120,8 @@ impl ChannelWindow {
         }
     }
 
-    /// Writes or drops the stored silence that begins before `position`. It is dropped if another stream sounds within
-    /// `talks_on` samples after its end. `base` is the position of sample 0 of the window.
+    /// Writes or drops the stored silence that begins before `position`. A piece of silence is dropped if another
+    /// stream sounds within `talks_on` samples after it. `base` is the position of sample 0 of the window.
     pub(super) fn settle_silence(&mut self, base: SampleIndex, position: SampleIndex, talks_on: usize) {
         if self.withheld.is_empty() {
             return;

@@ -23,7 +23,7 @@ pub(crate) type SampleSink<'a> = dyn FnMut(&[[i16; 2]]) -> io::Result<()> + 'a;
 #[derive(Clone, Debug)]
 pub(super) struct MixBuffer {
     rate_hz: u32,
-    /// Position of the first sample in the window, which is the first sample that was not output yet.
+    /// Position in the recording of the first sample in the window, i.e. of the first sample that was not output yet.
     base: SampleIndex,
     /// Position after the last sample of the whole recording.
     total: SampleIndex,
@@ -42,7 +42,8 @@ pub(super) struct MixTarget {
     /// Index of the channel: 0 is left, 1 is right.
     pub(super) channel: usize,
     pub(super) layer: MixLayer,
-    /// Rank of the stream. If two streams of one m-line sound at the same time, the higher rank is heard.
+    /// Rank of the stream, by which streams of one m-line replace each other. If two of them sound at the same time,
+    /// the higher rank is heard.
     pub(super) rank: u16,
 }
 
@@ -73,8 +74,8 @@ impl MixBuffer {
         }
     }
 
-    /// Writes samples at a position. Drops samples outside the recording, and samples before the window. Returns how
-    /// many samples lie inside the recording.
+    /// Writes samples at a position. Drops samples outside the recording, and samples that were output already. Returns
+    /// how many samples lie inside the recording.
     pub(super) fn write(&mut self, target: MixTarget, at: SampleIndex, samples: &[i16]) -> usize {
         let MixTarget { channel, layer, rank } = target;
         let (SampleIndex(at), SampleIndex(end)) = (at, at.after(samples.len()));
@@ -287,10 +288,10 @@ const TALK_POWER: u64 = 184 * 184;
 const DIGITAL_SILENCE: u16 = 8;
 /// Divisor of the sampling rate: a stream that has had no sound for a tenth of a second counts as silent.
 const TALKS_ON_PARTS: u32 = 10;
-/// Maximum number of further audio m-lines of a side that have a window of their own. A conference bridge offers three
-/// or four.
+/// Maximum number of further audio m-lines of a side that are mixed separately. A conference bridge offers three or
+/// four.
 const FURTHER_LINES: usize = 3;
-/// Maximum length of the window, seconds. No network delay explains sound that lies further ahead.
+/// Maximum length of the mix buffer's window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
 
 #[cfg(test)]
@@ -318,7 +319,7 @@ mod tests {
         while now < SECONDS as i64 * i64::from(RATE_HZ) {
             now += 160;
             for (stream, at) in at.iter_mut().enumerate().take(streams) {
-                // Each stream pauses in turn for some seconds, so that the window is left to the other streams.
+                // Each stream pauses in turn for some seconds, so that only the other streams write to the window.
                 if (now / 40_000 + stream as i64) % 3 == 1 && streams > 1 {
                     continue;
                 }

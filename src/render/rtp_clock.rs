@@ -17,9 +17,9 @@ pub(super) struct MediaPosition {
     pub(super) media_ns: i64,
     /// Lag of the packet, ns: its arrival (since the stream's first packet) minus its media time.
     pub(super) lag_ns: i64,
-    /// Number of the track to which the packet belongs.
+    /// Number of the track (packets with about the same lag) to which the packet belongs.
     pub(super) track: usize,
-    /// Index of the packet within its track, from 0.
+    /// Index of the packet among the packets of its track, from 0.
     pub(super) index: u32,
 }
 
@@ -94,7 +94,7 @@ impl TimestampUnwrapper {
         MediaPosition { media_ns, lag_ns, track, index }
     }
 
-    /// Returns the index of the newest packet in a track.
+    /// Returns the index that the newest packet of a track has within the track.
     pub(super) fn newest_index(&self, track: usize) -> u32 {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
     }
@@ -118,7 +118,7 @@ impl TimestampUnwrapper {
             TimingUnit::Packets(length_ns) => {
                 base.rebase();
                 let steps = i64::from(timing.sequence.wrapping_sub(last.sequence) as i16);
-                // The distance between two packets is the duration of the earlier packet.
+                // The media time between two packets is the duration of the earlier packet's sound.
                 let earlier_ns = match last.unit {
                     TimingUnit::Packets(last_ns) if steps > 0 => last_ns,
                     _ => length_ns,

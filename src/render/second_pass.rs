@@ -132,8 +132,8 @@ impl<'a> RenderPass<'a> {
     }
 }
 
-/// Time after which samples are finished and output. It is longer than the time that the player and the spool reader
-/// wait for late packets.
+/// Age at which samples are finished and output. It is longer than the time that the player and the spool reader wait
+/// for late packets.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
 /// Time by which continued comfort noise stays behind the current time. Packets that are less late than this have
 /// arrived by then.

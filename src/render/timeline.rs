@@ -21,14 +21,14 @@ use super::rtp_clock::{MediaPosition, scaled};
 struct LagBin {
     first_index: u32,
     packets: u32,
-    /// Number of pauses of the sender within the bin.
+    /// Number of pauses of the sender within the bin (a group of consecutive packets).
     pauses: u32,
     first_at: i64,
     last_at: i64,
     first_media: i64,
     last_media: i64,
     min_lag: i64,
-    /// Sum of the lags of all packets in the bin, ns.
+    /// Sum of the lags of all packets in the bin (a group of consecutive packets), ns.
     sum_lag: i128,
 }
 
@@ -66,8 +66,8 @@ pub(super) struct PlayoutOffset {
 }
 
 impl LagTrack {
-    /// Adds a packet to the current bin or begins a new bin. `at_ns` is the arrival since the stream's first packet,
-    /// ns.
+    /// Adds a packet to the current bin, or begins a new bin. `at_ns` is the packet's arrival time, ns since the
+    /// stream's first packet.
     pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
@@ -171,14 +171,14 @@ fn is_pause(bin: &LagBin, next: &LagBin) -> bool {
 }
 
 impl LagTimeline {
-    /// Returns the playout time of a packet of this track, and the segment to which it belongs.
+    /// Returns the playout time of a packet of this track, and the segment (part without a step) to which it belongs.
     pub(super) fn playout(&self, position: &MediaPosition) -> PlayoutOffset {
         let segment = self.segments.partition_point(|segment| segment.first_index <= position.index).saturating_sub(1);
         let lag = self.segments.get(segment).map_or(position.lag_ns, |segment| segment.lag(position.media_ns));
         PlayoutOffset { playout_ns: position.media_ns + lag, segment }
     }
 
-    /// Returns the knots of the longest segment (media time and lag, ns), which show the drift.
+    /// Returns the knots (points with media time and lag, ns) of the longest segment. They show the drift.
     pub(super) fn longest_knots(&self) -> Option<&[(i64, i64)]> {
         let span = |segment: &TimelineSegment| match (segment.knots.first(), segment.knots.last()) {
             (Some(first), Some(last)) => last.0 - first.0,
@@ -202,7 +202,7 @@ impl TimelineSegment {
     }
 }
 
-/// Splits bins into segments at pauses and steps.
+/// Splits the bins of a track into segments, at pauses and at lasting steps of the lag.
 fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     let mut segments = Vec::new();
     let mut from = 0;
@@ -259,7 +259,8 @@ impl BinGroup {
     }
 }
 
-/// Computes for each bin of a segment the smallest lag in the window around it, averaged over the same window.
+/// Computes one point for each bin of a segment: the smallest lag in the window around the bin, averaged over the same
+/// window.
 fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     let centre = |bin: &LagBin| bin.first_at.midpoint(bin.last_at);
     let near = |k: usize| {
@@ -302,7 +303,7 @@ const MIN_BIN_PACKETS: u32 = 5;
 /// Minimum time between two changes of the lag that end a bin, ns. So even a flood of packets makes at most 27 bins a
 /// second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Minimum number of packets with the larger lag before or after a step. Fewer can be late packets.
+/// Minimum number of packets on that side of a step on which the lag is larger. Fewer packets can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;
 /// Minimum number of packets in a group in which at least one packet is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

@@ -36,7 +36,7 @@ impl SpeechDecoder for ComfortNoiseDecoder {
     }
 }
 
-/// Generates white noise. The samples are the same in every run.
+/// Generates white noise. Every run of the program gives the same samples.
 #[derive(Clone, Debug)]
 pub(crate) struct NoiseGenerator {
     /// Largest magnitude of a sample; 0 means silence.

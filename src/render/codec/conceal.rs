@@ -304,8 +304,8 @@ mod tests {
         let at_once = concealed(800);
         assert!(at_once[..400].iter().any(|&s| s.abs() > 1000));
         assert!(at_once[480..].iter().all(|&s| s == 0));
-        // Concealment in pieces must equal concealment at once. The pieces have 1 sample, a divisor of 60 ms or of the
-        // fade of 10 ms, or a length that divides neither.
+        // Concealment in pieces must equal concealment at once. The lengths of the pieces include 1 sample, divisors of
+        // 60 ms and of the fade of 10 ms, and others.
         for chunk in [1, 7, 40, 80, 81, 160, 333, 479, 481] {
             assert_eq!(concealed(chunk), at_once, "{chunk}");
         }

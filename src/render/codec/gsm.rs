@@ -136,8 +136,8 @@ impl SpeechDecoder for GsmDecoder {
     }
 }
 
-/// Reads bit fields, most significant bit first (RFC 3551 table 3). A frame is never too short, because the decoder
-/// reads exactly its bits.
+/// Reads the bit fields of a frame, most significant bit first (RFC 3551 table 3). The decoder reads exactly as many
+/// bits as a frame has, so the bits never run out.
 struct GsmBitReader<'a> {
     bytes: &'a [u8; FRAME_BYTES],
     at: usize,

@@ -120,7 +120,7 @@ struct SpeexBitReader<'a> {
 }
 
 impl SpeexBitReader<'_> {
-    /// Skips to the next frame. Returns it with all its layers.
+    /// Skips to the next frame, and returns this frame with all its layers.
     fn frame(&mut self, band: SpeexBand) -> Result<SpeexFrame, SpeexStop> {
         self.layers()?; // skips layers without a frame before them
         loop {
@@ -162,7 +162,7 @@ impl SpeexBitReader<'_> {
     }
 
     /// Skips the wideband and the ultra-wideband layer, if present. Returns the bit position after the wideband layer.
-    /// If too few bits are left for a layer, they are padding.
+    /// If too few bits are left for a layer, these bits are padding.
     fn layers(&mut self) -> Result<usize, SpeexStop> {
         let mut first = self.at;
         for layer in 0.. {
@@ -320,7 +320,8 @@ const MAX_BYTES: usize = 2_000;
 /// Number of samples in an ultra-wideband frame, the longest frame that libspeex writes.
 const MAX_FRAME: usize = 640;
 
-/// Number of bits at the beginning of a frame: a 0 bit and the mode. A layer begins with a 1 bit and its mode.
+/// Number of bits at the beginning of a frame: a 0 bit and the mode number. A layer, in contrast, begins with a 1 bit
+/// and a shorter mode number.
 const MODE_BITS: usize = 5;
 
 /// Number of bits of a narrowband frame in each mode, including the [`MODE_BITS`].

@@ -38,7 +38,7 @@ pub(super) struct StreamCollector {
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
     policy: ClockPolicy,
-    /// For each G.726 format of the stream, the judge that finds its packing.
+    /// For each G.726 format of the stream, the object that finds the order of its code words in a byte.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
 }
 
@@ -154,7 +154,8 @@ impl StreamCollector {
         TimelineFit::of(&self.tracks)
     }
 
-    /// Passes the payload of a G.726 packet to the judge that finds its packing.
+    /// Passes the payload of a G.726 packet to the object that finds its packing (the order of the code words in a
+    /// byte).
     pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
         if !self.has_packings {
             return;

@@ -158,7 +158,8 @@ impl ArrivedPacket {
     }
 }
 
-/// The time at which a packet's sound is played, and the segment to which it belongs.
+/// The time at which a packet's sound is played, and the segment to which it belongs. A segment is a part of the stream
+/// without a gap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) at: Timestamp,

@@ -50,7 +50,7 @@ pub(super) struct StreamPlayer {
     /// Duration of the last unencrypted packet, ns; `None` before the first such packet, and after a packet was
     /// decrypted.
     plain_ns: Option<i64>,
-    /// Number of consecutive packets that the former keys could not decrypt.
+    /// Number of consecutive packets that the former keys (from before the encryption ended) could not decrypt.
     former_failures: u32,
     paths: PlayPaths,
     /// The format with packets that may skip the general steps of decoding; `None` until a packet of that format went
@@ -138,7 +138,8 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // The plan must get late and undecodable packets, too, because both passes must pass it the same packets.
+            // Late and undecodable packets are passed to the plan, too, because both passes must pass it the same
+            // packets.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }
@@ -187,8 +188,8 @@ impl StreamPlayer {
         }
     }
 
-    /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The tracks of the plan
-    /// continue.
+    /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The assignment of packets to
+    /// tracks goes on.
     #[cold]
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
         self.finish(context);

@@ -35,14 +35,14 @@ pub(super) struct SequenceMark {
 }
 
 impl SequenceMark {
-    /// Returns the mark of a packet, from its arrival and its playout time.
+    /// Combines the arrival time and the playout time of a packet to a mark.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
 
     /// Returns whether this packet was sent before the packet `newest` and is only late. Its media time must not be
-    /// later than that of `newest`. It must be in the same track, or have a delay that is possible for a late packet.
-    /// `step` is the difference of both sequence numbers.
+    /// later. It must be in the same track, or have a delay that is possible for a late packet. `step` is the
+    /// difference of both sequence numbers.
     fn was_sent_before(&self, newest: Self, step: i64) -> bool {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());

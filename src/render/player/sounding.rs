@@ -1,5 +1,5 @@
-//! Writes the sound of packets in the order of their sequence numbers: decoding, adjustment to the playout time,
-//! concealment and comfort noise.
+//! Writes the sound of packets in the order of their sequence numbers. Decodes it, adjusts it to the playout time, and
+//! adds concealment and comfort noise.
 
 use super::context::LossGap;
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};

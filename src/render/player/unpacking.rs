@@ -178,8 +178,8 @@ impl StreamPlayer {
     }
 }
 
-/// Number of consecutive failures after which the former keys are no longer tried: 1 s at 20 ms. Fewer failures can
-/// come from damaged packets.
+/// Number of consecutive failures after which the keys from before the end of the encryption are no longer tried: 1 s
+/// at 20 ms. Fewer failures can come from damaged packets.
 const MAX_FORMER_FAILURES: u32 = 50;
 /// Maximum number of formats of one stream. A call has only a few.
 const MAX_FORMATS: usize = 32;

@@ -119,7 +119,7 @@ fn both_sides_keep_positions_across_sequence_and_timestamp_wraps() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let mut callee = TestSender::new(&mut spool, Side::Callee);
-    // 100 packets: the sequence number wraps after 36, the timestamp after 50.
+    // There are 100 packets. The sequence number wraps after 36 packets, and the timestamp after 50.
     for n in 0..100 {
         caller.send(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)));
         callee.send(&mut spool, at_ms(107.0 + 20.0 * f64::from(n)));

@@ -200,7 +200,7 @@ fn between(samples: &[f32], quarter: isize, reach: isize) -> f32 {
     taps.map(|(tap, i)| (tap, whole + i)).filter(|(_, i)| reached.contains(i)).map(|(tap, i)| tap * at(i)).sum()
 }
 
-/// Returns the index of the block with its position nearest to `to`. The function `place` gives the position of a
+/// Returns the index of the block that lies nearest to position `to`. The function `place` returns the position of a
 /// block.
 fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     let mut best = (0, f32::INFINITY);

@@ -96,11 +96,12 @@ type ClassBits = [u8; 3];
 #[derive(Debug)]
 pub(super) struct FrameLayout {
     spectra: &'static [ClassBits],
-    /// Bits of the position, the alignment and the peak of the start state.
+    /// Numbers of bits of the position, the alignment and the peak of the start state.
     start: [ClassBits; 3],
     /// Number of samples that the start state has.
     levels: usize,
-    /// Codebook vectors and gains for the part of both start-state subframes that the start state does not fill.
+    /// Numbers of bits of the codebook vectors and gains for the part of both start-state subframes that the start
+    /// state does not fill.
     rest: [ClassBits; 6],
     vectors: &'static [ClassBits],
     gains: &'static [ClassBits],
