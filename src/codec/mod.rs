@@ -345,7 +345,7 @@ pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl CodecFacts {
-    /// Returns a row of the table with only a name and a clock; the methods below add the other facts.
+    /// Returns a row of the table with only a name and a clock. Further methods add the other facts.
     const fn new(codec: Codec, name: &'static str, clock_hz: u32) -> Self {
         Self {
             codec,

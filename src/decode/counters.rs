@@ -145,7 +145,7 @@ pub struct TcpStreamCounters {
     pub gaps: u64,
     /// Number of retransmitted or overlapping segments.
     pub(crate) retransmitted: u64,
-    /// Number of segments that arrived after a later segment of the same stream.
+    /// Number of segments that arrived while an earlier segment of the same stream was missing.
     pub(crate) out_of_order: u64,
     /// Number of streams that were dropped because the table of streams was full.
     pub(crate) evicted: u64,

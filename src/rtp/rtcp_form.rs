@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
         // Reduced-size RTCP (RFC 5506): a single packet that is no report, in this case a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // An RTCP packet with its end cut off by the snap length.
+        // The snap length has cut off the end of this RTCP packet.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 

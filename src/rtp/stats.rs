@@ -20,7 +20,7 @@ pub(crate) enum PacketArrival {
     /// The sequence number is far from the expected number. The audio of the packet is valid, but the statistics wait
     /// for a second packet that confirms the jump.
     Jumped,
-    /// This packet confirms a jump. A new run begins with the packet before it.
+    /// This packet confirms a jump of the sequence numbers. A new run begins with the packet before it.
     Restarted,
 }
 
@@ -106,8 +106,8 @@ impl StreamStats {
         arrival
     }
 
-    /// Ends the current run of sequence numbers, so that the packets missing until the next run do not count as lost.
-    /// It is called if packets were not observed, e.g. while the service was down.
+    /// Ends the current run of sequence numbers, so that packets missing until the next packet do not count as lost.
+    /// This is needed if packets were not observed, e.g. while the service was down.
     pub(crate) fn accept_gap(&mut self) {
         self.lost_before += self.run.lost();
         self.run = SequenceRun { base: 0, highest: 0, received: 0 };
@@ -282,7 +282,7 @@ struct SequenceRun {
 }
 
 impl SequenceRun {
-    /// Returns the highest sequence number of the run in its 16-bit form, as in a packet.
+    /// Returns the highest sequence number of the current run in its 16-bit form, as in a packet.
     const fn highest_sequence(&self) -> SequenceNumber {
         SequenceNumber(self.highest as u16)
     }

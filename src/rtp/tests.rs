@@ -125,7 +125,8 @@ fn a_clean_stream_over_several_wraps_loses_nothing() {
 #[test]
 fn loss_reordering_and_duplicates_are_counted_separately() {
     let mut s = StreamStats::default();
-    // Packet 3 is lost, and 6 arrives before 5. Packet 4 arrives twice in a row, packet 1 again much later.
+    // Packet 3 is lost, and packet 6 arrives before packet 5. Packet 4 arrives twice in a row, and packet 1 again much
+    // later.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
     use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);

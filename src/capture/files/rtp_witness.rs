@@ -257,7 +257,7 @@ const SLOTS: usize = 1_024;
 /// Maximum number of packets to which the line of a stream is fitted: half a second at 20 ms. With more packets, the
 /// line would follow a changed network delay too slowly.
 const FITTED_PACKETS: i64 = 24;
-/// Maximum difference of sequence numbers with which a packet proves a clock step: 1 s at 20 ms.
+/// Maximum difference between the sequence numbers of two packets that prove a clock step: 1 s at 20 ms a packet.
 const MAX_STEPS: u16 = 50;
 /// Maximum distance of a repeated packet from the newest packet of its stream, in packets: 10 s at 20 ms. It is more
 /// than the largest clock step.

@@ -111,7 +111,7 @@ pub(crate) struct LiveSource {
     warnings: Vec<CaptureWarning>,
 }
 
-/// A tap with the last frame that was read from it.
+/// A tap (a network interface, or the HEP socket) with the last frame that was read from it.
 struct TapBuffer {
     /// Name of the network interface, or of the HEP socket.
     name: String,

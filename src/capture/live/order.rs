@@ -20,10 +20,10 @@ pub(super) struct TapOrder {
     next_number: u64,
 }
 
-/// Whether a frame of one tap waits to be returned.
+/// Whether a frame was read from a tap and waits to be returned.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
-    /// A frame of this tap waits: its kernel timestamp, and its number in the order of reading.
+    /// A frame of this tap waits. `stamp` is its kernel timestamp, and `number` its number in the order of reading.
     Frame { stamp: Timestamp, number: u64 },
     /// No frame of this tap waits. The tap is read again after `looks_in` frames of other taps were returned.
     Empty { looks_in: u32 },
@@ -39,7 +39,7 @@ impl TapOrder {
         self.taps.len()
     }
 
-    /// Returns whether this tap must be read now, before a waiting frame of any tap is returned.
+    /// Returns whether this tap must be read before the next waiting frame of any tap is returned.
     pub(super) fn is_due(&self, tap: usize) -> bool {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }

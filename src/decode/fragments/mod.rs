@@ -252,7 +252,8 @@ fn add_piece(pieces: &mut Vec<FragmentPiece>, fragment: &IpFragment<'_>) -> Frag
     if same.start == start && same.bytes == fragment.bytes {
         return FragmentInsertion::Copy;
     }
-    // Where fragments overlap, the first one received counts. So only the bytes between existing pieces are new.
+    // Where fragments overlap, the bytes of the fragment received first are used. So only the bytes between existing
+    // pieces are new.
     let mut fresh = Vec::new();
     let mut from = start;
     for piece in &pieces[first..first + touched] {
@@ -286,7 +287,7 @@ fn is_whole(pieces: &[FragmentPiece], end: Option<u32>) -> bool {
 
 /// Maximum size of an IP datagram's payload, bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// Estimated memory that a piece takes besides its bytes, bytes.
+/// Estimated memory, bytes, that a stored piece of a datagram takes in addition to its content.
 const PIECE_OVERHEAD: usize = 48;
 /// Maximum number of pieces of a datagram. A datagram of 64 KiB over the smallest usual MTU (576) has 119 pieces.
 const MAX_PIECES: usize = 256;

@@ -109,7 +109,8 @@ impl TcpReassembler {
         Self { bounds, streams: HashMap::default(), turns: VecDeque::new(), holes: Vec::new(), created: 0, bytes: 0 }
     }
 
-    /// Returns whether the bytes of this segment may be needed. If not, the check for duplicates can be skipped.
+    /// Returns whether the bytes of this segment may be needed. If they are not needed, the check for duplicates can be
+    /// skipped.
     pub(super) fn is_of_interest(&self, segment: &TcpSegment<'_>) -> bool {
         !segment.payload.is_empty()
             && self
@@ -315,7 +316,8 @@ impl TcpReassembler {
 }
 
 impl TcpDirection {
-    /// Puts the bytes of a segment in order. Bytes without a hole before them are passed on or classified.
+    /// Puts the bytes of a segment in order. Bytes without a hole before them are passed on, or used to classify the
+    /// stream.
     fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
@@ -408,7 +410,7 @@ impl ClassificationCounts {
 }
 
 impl TcpStreamPhase {
-    /// Handles bytes that are in order. Outputs them if the stream is known to be SIP; otherwise first classifies the
+    /// Handles bytes that are in order. If the stream is known to be SIP, outputs them; otherwise first classifies the
     /// stream.
     fn take(
         &mut self,
@@ -440,9 +442,9 @@ impl TcpStreamPhase {
                         if start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Gap, sink);
                         }
-                        // If the SYN was captured, a message begins with the held bytes, so all bytes are passed on
-                        // together. Otherwise a message may begin at the start of the newest segment. So the bytes of
-                        // this segment are passed on separately.
+                        // If the SYN was captured, the bytes held so far begin with a message, so all bytes are passed
+                        // on together. Otherwise a message may begin at the start of the newest segment, so its bytes
+                        // are passed on separately.
                         if from > 0 && start == TcpStreamStart::Middle {
                             to.emit(at, TcpStreamEvent::Data(&held[..from]), sink);
                             to.emit(at, TcpStreamEvent::Data(bytes), sink);

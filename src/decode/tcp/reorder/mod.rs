@@ -86,7 +86,8 @@ impl SegmentReorderer {
         }
     }
 
-    /// Ends the wait for a hole: treats its bytes as lost, and continues with the first segment after it.
+    /// Ends the wait for the bytes in a hole. Treats these bytes as lost, and continues with the first segment after
+    /// the hole.
     pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
@@ -170,7 +171,7 @@ impl SegmentReorderer {
         }
     }
 
-    /// Stores only those bytes of a segment that no waiting segment contains.
+    /// Stores only those bytes of a segment that no stored segment contains yet.
     fn keep(&mut self, mut start: u64, segment: &SegmentBytes<'_>) {
         let mut bytes = segment.bytes;
         if let Some((before, waiting)) = self.waiting.range(..=start).next_back() {
@@ -199,7 +200,7 @@ impl SegmentReorderer {
 const MAX_WINDOW: u64 = 4 << 20;
 /// Maximum number of bytes that wait after a hole: a few SIP messages. More bytes are a bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
-/// Estimated memory that a waiting segment takes besides its bytes, bytes.
+/// Estimated memory, bytes, that a waiting segment takes in addition to its content.
 const ENTRY_OVERHEAD: usize = 64;
 
 #[cfg(test)]
