@@ -80,7 +80,7 @@ impl SipFramer {
         self.push(data, out);
     }
 
-    /// Returns whether the start of the next message is unknown, so that the start line with which `segment` begins may
+    /// Returns whether the start of the next message is unknown. Then a start line at the beginning of `segment` may
     /// start a message.
     fn is_start_unknown(&mut self, segment: &[u8]) -> bool {
         let is_resync = matches!(self.state, FramerState::Resync(_));
