@@ -584,8 +584,8 @@ impl RunningService {
         });
     }
 
-    /// Raises alarms about events of the capture source, and about frames and packets that were lost since the last
-    /// call of this function.
+    /// Raises alarms about events of the capture source, and about frames and packets that were lost since this
+    /// function was last used.
     fn report(&mut self, source: &mut dyn CaptureSource) {
         for warning in source.take_warnings() {
             match &warning {

@@ -55,7 +55,7 @@ impl MirrorReport {
 }
 
 impl MirrorDirections {
-    /// Creates the counts from a summary of the traffic of one window.
+    /// Creates the counts from a summary of the traffic of one window (period of counting).
     pub(crate) const fn of(traffic: &TrafficSummary) -> Self {
         Self { sip: DirectionCounts::of(&traffic.sip_ways), rtp: DirectionCounts::of(&traffic.rtp_ways) }
     }

@@ -19,7 +19,7 @@ pub(crate) fn watch() {
     }));
 }
 
-/// Returns the panics since the last call of this function. Each is a text with the name of the thread, the reason, and
+/// Returns the panics since this function was last used. Each is a text with the name of the thread, the reason, and
 /// the source line.
 pub(crate) fn take_new() -> Vec<String> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner).waiting.drain(..).collect()

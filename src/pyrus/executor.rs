@@ -180,7 +180,7 @@ impl DeliveryHandle {
     }
 
     /// Waits until every job is done, parked (waits for a person), dead (given up), or must wait for the end of a call.
-    /// Updates that were sent before this call are handled first. Stops waiting if no request has succeeded for
+    /// Updates that were sent before this wait are handled first. Stops waiting if no request has succeeded for
     /// `patience` and no request is in progress. Unfinished jobs then remain in the journal.
     pub fn run_until_settled(&self, patience: Duration) -> DeliverySummary {
         self.run_until_settled_or_stopped(patience, &mut |_| WaitDecision::Continue)

@@ -67,7 +67,7 @@ impl PartFile {
     fn start_writeback(&self) {
         use std::os::fd::AsRawFd as _;
         if let (Some(file), SyncNeed::Synced) = (&self.file, self.need) {
-            // SAFETY: the file is open during the call, and the function gets numbers and no pointer.
+            // SAFETY: the file is open while the function runs, and the function gets numbers and no pointer.
             let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
         }
     }

@@ -351,12 +351,13 @@ fn recorder_health(state: &Path) -> Option<serde_json::Value> {
     }))
 }
 
-/// Pause between two rounds. A call usually changes several times in the seconds after its end, and one round sends all
-/// these changes.
+/// Pause between two rounds of sending calls. A call usually changes several times in the seconds after its end, and
+/// one round sends all these changes.
 const ROUND: Duration = Duration::from_secs(5);
 /// Maximum number of capture interfaces in the report that a site sends.
 const MAX_TAPS: usize = 16;
-/// Maximum number of calls in one round, so that a large backlog does not delay the report that the site is alive.
+/// Maximum number of calls that one round of sending handles, so that a large backlog does not delay the report that
+/// the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause between two tries to send a call with recordings that are not encrypted yet. Encryption itself waits for the
 /// delivery to Pyrus.

@@ -31,7 +31,7 @@ pub(super) struct Encryptor {
     not_before: Option<Instant>,
 }
 
-/// Result of one turn, i.e. of one call of [`Encryptor::run_slice`].
+/// Result of one turn, i.e. of one use of [`Encryptor::run_slice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EncryptionProgress {
     /// The turn has reached its time limit, and files are left to encrypt.

@@ -23,7 +23,7 @@ impl LifeSigns {
     }
 
     /// Sends a sign of life to the watchdog of systemd, unless a vital thread makes no progress. Returns the threads
-    /// that make no progress now and were not stalled at the last call.
+    /// that make no progress now and were not stalled when this function was last used.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {

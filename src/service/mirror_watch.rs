@@ -61,7 +61,7 @@ struct MirrorCondition {
     is_raised: bool,
 }
 
-/// Counters of the service at the end of a window.
+/// Counters of the service at the end of a window (period of counting).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorCounters<'a> {
     /// Counters of the engine: calls, messages and packets.
@@ -105,7 +105,8 @@ impl MirrorWatch {
         }
     }
 
-    /// Examines the counters and resets `traffic` at the end of a window. Returns the alarms to raise.
+    /// Examines the counters and resets `traffic` at the end of a window (period of counting). Returns the alarms to
+    /// raise.
     pub(crate) fn check(
         &mut self,
         now: Timestamp,
@@ -207,8 +208,8 @@ impl MirrorCondition {
         Self { raises, ends, strikes: 0, is_raised: false }
     }
 
-    /// Updates the alarm about this fault at the end of a window. The alarm begins after `MIN_STRIKES` windows with a
-    /// finding. It ends with the first window that has traffic and no finding.
+    /// Updates the alarm about this fault at the end of a window (period of counting). The alarm begins after
+    /// `MIN_STRIKES` windows with a finding. It ends with the first window that has traffic and no finding.
     fn update(&mut self, finding: Option<&DoctorFinding>, has_traffic: bool) -> Option<(AlarmKind, String)> {
         match finding {
             Some(finding) => {

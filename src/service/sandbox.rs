@@ -117,8 +117,8 @@ const MAX_FILES: u64 = 64;
 /// Scheduling priority (nice value) of rendering: lower than that of the capture.
 const NICENESS: i32 = 10;
 
-/// System calls that rendering may use: for files, memory, time, and the end of the process. No call in this list opens
-/// a socket, starts a process or mounts a file system.
+/// System calls that rendering may use: for files, memory, time, and the end of the process. No system call in this
+/// list opens a socket, starts a process or mounts a file system.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,

@@ -39,8 +39,8 @@ impl SiteCopies {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }
 
-    /// Sends the changes since the last call of this function. If the audit cannot be sent, the topology is sent all
-    /// the same. Logs the first failure, and the end of failures.
+    /// Sends the changes since this function was last used. If the audit cannot be sent, the topology is sent all the
+    /// same. Logs the first failure, and the end of failures.
     ///
     /// # Errors
     /// Fails if the audit cannot be read, or if the index does not answer, refuses, or was made by an older callspan.
@@ -89,5 +89,5 @@ impl SiteCopies {
 const COUNTED: Duration = Duration::from_secs(3_600);
 /// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;
-/// Maximum number of messages with audit rows in one round. More would delay the sending of calls.
+/// Maximum number of messages with audit rows in one round of copying. More would delay the sending of calls.
 const BATCHES: u32 = 20;

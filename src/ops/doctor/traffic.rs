@@ -325,10 +325,10 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
     ways
 }
 
-/// Minimum number of RTP packets before a pair of hosts can have a missing direction: one second at 20 ms a packet.
-/// Fewer packets may be the start or end of a call.
+/// Minimum number of RTP packets between two hosts before a missing direction is reported: one second at 20 ms a
+/// packet. Fewer packets may be the start or end of a call.
 const MIN_RTP: u64 = 50;
-/// Minimum number of SIP messages before a pair of hosts can have a missing direction: INVITE, ACK and BYE of the
+/// Minimum number of SIP messages between two hosts before a missing direction is reported: INVITE, ACK and BYE of the
 /// shortest complete call.
 const MIN_SIP: u64 = 3;
 /// Number of packets with consecutive sequence numbers that form a stream. DNS packets can look like RTP, but their

@@ -169,7 +169,7 @@ fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
 }
 
 /// Sends the messages that are due, with one try each, alarms before calls. After a failure on one route, e.g. mail,
-/// the other messages of that route wait for the next round. So they do not delay the other routes.
+/// the other messages of that route wait for the next round of sending. So they do not delay the other routes.
 fn send_due(
     outbox: &mut Option<Outbox>,
     state: &Path,
