@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
 
-/// Hosts that are one machine within one call.
+/// The hosts (IP addresses) that belong to one machine within one call.
 ///
 /// A PBX may receive the first leg of a call at one address, and send the second leg from another address. The second
 /// leg then has the first address as its sending machine. A third leg may reach the PBX at the second address. So all

@@ -232,7 +232,7 @@ fn follows_answer(leg: &Leg, answered: &Leg) -> bool {
     answered.dialog.answered.is_some_and(|(at, _)| leg.created_at >= at)
 }
 
-/// The first sender and the last receiver of a dialog, for one of its hops.
+/// The first sender and the last receiver of a dialog, as found from one of its hops.
 #[derive(Clone, Copy, Debug)]
 struct DialogEnds {
     machines: (Endpoint, Endpoint),

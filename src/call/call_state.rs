@@ -91,8 +91,8 @@ impl CallOrigin {
         }
     }
 
-    /// Takes over the origin of a call that is merged into this call, if that call continues an ended call. Does
-    /// nothing if this call itself has another origin than `Seen`.
+    /// Records that this call continues an ended call, if that is true for a call that is merged into this call. Does
+    /// nothing if this call already has another origin than `Seen`.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;
@@ -176,8 +176,8 @@ impl CallRecording {
         self.is_deleted
     }
 
-    /// Records that recorded media was deleted. Returns whether events have announced segments of it, which must then
-    /// be withdrawn.
+    /// Records that recorded media was deleted. Returns whether events have announced segments of this media, which
+    /// must then be withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
@@ -257,7 +257,7 @@ impl CallNotes {
     }
 
     /// Returns the time until which the recording of a related call contains the sound of this call. This is the end of
-    /// the related call's anchor leg. Returns `None` if no related call has this sound.
+    /// the related call's anchor leg, i.e. of its recorded leg. Returns `None` if no related call has this sound.
     pub(crate) const fn recorded_elsewhere(&self) -> Option<Timestamp> {
         self.recorded_elsewhere
     }

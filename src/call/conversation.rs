@@ -247,7 +247,7 @@ impl Conversation {
 
     /// Copies times and numbers from the record of an earlier process, if this process did not capture them.
     fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
-        // The record still has capture times here. The earlier record has wall-clock times, so they are converted.
+        // The record still has capture times here. The earlier record has wall-clock times, so its times are converted.
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);

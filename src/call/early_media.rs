@@ -161,8 +161,8 @@ impl EarlyMedia {
     }
 }
 
-/// Number of hash buckets, a power of two. In [`EARLY_WINDOW`], 40,000 packets of 20 ms are 160 streams with 320
-/// addresses, so few addresses share a bucket.
+/// Number of hash buckets, a power of two. The 40,000 packets of 20 ms that arrive within [`EARLY_WINDOW`] come from
+/// 160 streams with 320 addresses. So few addresses share a bucket.
 const BUCKETS: usize = 16_384;
 /// Maximum number of stored packets: 8 MiB of G.711. It limits the time of a search, which examines every header.
 const MAX_PACKETS: usize = 50_000;

@@ -144,7 +144,7 @@ impl LegMedia {
         self.voice_blocks = blocks;
     }
 
-    /// Returns how many blocks of each side's voice were compared with other legs; 0 while the leg is open.
+    /// Returns how many short blocks of each side's voice were compared with other legs; 0 while the leg is open.
     pub(crate) const fn voice_blocks(&self) -> [u32; 2] {
         self.voice_blocks
     }

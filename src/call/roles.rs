@@ -240,8 +240,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns the direction of the call, as the hosts at the ends of its first dialog show it. A proxy in the middle of
-    /// this dialog shows no direction, because it passes calls on in both.
+    /// Returns the direction of the call, as the hosts at the ends of its first dialog show it. A proxy in the middle
+    /// of this dialog shows no direction, because it passes calls on in both directions.
     fn direction_by_hosts(&self, plan: &NumberPlan) -> CallDirection {
         let (origin, destination) = self.path.way_of(self.first);
         plan.direction_by_hosts(origin, destination)

@@ -686,7 +686,7 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
 const MAX_JUDGED_NS: i64 = 2_000_000_000;
 /// Time without a packet after which another SSRC on the same flow may continue the stream. After this time, no packet
 /// of the old SSRC is still in transit. So rendering does not mistake a packet of the new SSRC for a late packet of the
-/// old.
+/// old SSRC.
 const RESTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum number of payload types of a stream for which the true format is determined from the payloads. A device
 /// offers two or three dynamic payload types.

@@ -167,7 +167,8 @@ impl CallTable {
         self.flows.len()
     }
 
-    /// Returns the length of the queue of legs without a response, which are removed when the table is full.
+    /// Returns the length of the queue of legs without a response. If the table is full, the oldest of these legs is
+    /// removed.
     pub(crate) fn unanswered_count(&self) -> usize {
         self.unanswered.len()
     }

@@ -149,7 +149,7 @@ struct WatchState {
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
-    /// Number of compared blocks that did not repeat, for each side that sent them.
+    /// For each side: number of blocks of its voice that were compared and did not repeat.
     voice_blocks: [u32; 2],
 }
 
@@ -252,7 +252,7 @@ impl ContentIndex {
         }
     }
 
-    /// Returns the number of a leg's blocks that were compared and did not repeat, for each side that sent them.
+    /// Returns for each side of a leg how many blocks of its voice were compared and did not repeat.
     pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }

@@ -93,7 +93,7 @@ fn what_leaves_or_arrives_twice_is_no_relay() {
     let play = |streams: &[(StreamEnds, u64, i64)]| Streams::new(streams).play(200, speech);
     // Music on hold proves no relay: the same host sends it to two telephones.
     assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
-    // A file that two telephones play to one host proves no relay.
+    // If two telephones play the same file to one host, this proves no relay.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
     // A conference proves no relay: its host sends the voice of one talker to two other telephones.
     let fan_out = [

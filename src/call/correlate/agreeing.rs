@@ -55,8 +55,8 @@ struct AgreeingLeg<'a> {
 /// Returns the evidence of the rule `agreeing_numbers`: calls with the same numbers as the new leg. The rule is asked
 /// only if no other rule explains the new leg.
 ///
-/// If both numbers of a call are the same, calls with one equal number are not returned. All outbound calls of a site
-/// may have the same caller's number, so that number alone proves little.
+/// If both numbers of a call equal the numbers of the new leg, calls with only one equal number are not returned. All
+/// outbound calls of a site may have the same caller's number, so that number alone proves little.
 pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let legs: Vec<AgreeingLeg<'_>> = question.correlator.agreeing_legs(&question.signature).collect();
     let strongest = legs.iter().map(|found| found.strength).max();
@@ -76,16 +76,16 @@ enum MomentComparison {
     Open,
 }
 
-/// Returns the evidence of the rule `same_moments`: the leg was answered or ended together with its cause. This
-/// confirms a join by numbers alone.
+/// Returns the evidence of the rule `same_moments`: the leg was answered or ended together with the leg that caused it.
+/// This confirms a join by numbers alone.
 pub(super) fn same_moments(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_together = subject.correlator.compare_moments(subject.leg) == MomentComparison::Together;
     let evidence = Evidence::about_call(CorrelationRule::SameMoments, subject.leg.call());
     is_together.then_some(evidence).into_iter().collect()
 }
 
-/// Returns the evidence of the rule `moments_disagree`: the leg was answered or ended at another time than its cause.
-/// This undoes a join by numbers alone.
+/// Returns the evidence of the rule `moments_disagree`: the leg was answered or ended at another time than the leg that
+/// caused it. This undoes a join by numbers alone.
 pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let is_alone = subject.correlator.compare_moments(subject.leg) == MomentComparison::Alone;
     let evidence = Evidence::about_call(CorrelationRule::MomentsDisagree, subject.leg.call());

@@ -233,7 +233,8 @@ impl Correlator<'_> {
     /// Returns the address at which the PBX received the call of a caller who was answered together with this leg.
     /// Returns `None` if the PBX sent the leg from the same address.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
-        // The call may have reached the PBX over several hops, e.g. through a border controller.
+        // The call may have reached the PBX over several hops, e.g. through a border controller. So the last of these
+        // hops counts.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
         let machine = answered.max_by_key(|caller| (caller.created_at, caller.id))?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)

@@ -54,7 +54,7 @@ pub(super) enum CallChoice {
     Prefer(Evidence, Vec<CallKey>),
     /// The leg could belong to several calls, and the evidence favours none.
     Ambiguous(Vec<Evidence>),
-    /// The leg begins a new call, which is related to the calls of the evidence.
+    /// The leg begins a new call. This call is related to the calls for which there is evidence.
     Relate(Vec<Evidence>),
 }
 

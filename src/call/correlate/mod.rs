@@ -59,7 +59,7 @@ pub(crate) struct Correlation {
     /// call.
     pub(crate) alias: Option<MachineAlias>,
     /// Other calls to which the leg could belong. When the leg stops ringing, the rule `ring_outcome` chooses between
-    /// them and the call in `same`.
+    /// these calls and the call that the leg joins now.
     pub(crate) alternatives: Vec<CallKey>,
 }
 

@@ -1,5 +1,5 @@
 //! The lists of the correlation rules. One list has the rules about a new leg, in the order in which they are asked.
-//! The other has the rules about a leg that already belongs to a call.
+//! The other list has the rules about a leg that already belongs to a call.
 
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::{LegMoment, OpenLeg};

@@ -9,7 +9,7 @@ use crate::sip::{SipMessage, SipMethod};
 
 impl Dialog {
     /// Returns whether a message may belong to this dialog. After a fork several callees may respond to one INVITE, and
-    /// all their responses belong to its dialog (RFC 3261 section 17.1.3).
+    /// all their responses belong to the dialog of this INVITE (RFC 3261 section 17.1.3).
     pub(crate) fn matches(&self, message: &SipMessage<'_>) -> bool {
         let is_response = message.status().is_some() && self.requester(message) == Side::Caller;
         self.matches_tags(message) || is_response && self.has_branch_of(message)

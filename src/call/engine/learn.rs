@@ -114,7 +114,7 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // If the address of a machine was taken from another leg of the call, and not from the topology, it is kept.
+        // An address of a machine is kept if it was taken from another leg of the call, and not from the topology.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)

@@ -57,7 +57,8 @@ impl Engine {
         self.events.extend(old.stage.is_announced().then_some(CallEvent::Absorbed(old.id)));
     }
 
-    /// Replaces the merged call `from` by the call `into` in those legs of another call that could belong to `from`.
+    /// Records in the legs of another call that they could belong to the call `into`, if they could belong to the
+    /// merged call `from` before.
     fn replace_alternative(&mut self, call: CallKey, (from, into): (CallKey, CallKey), sink: &mut dyn LegSink) {
         for slot in self.table.keys_of(call).to_vec() {
             if self.table.leg_mut(slot).is_some_and(|leg| leg.join.replace_alternative(from, into)) {

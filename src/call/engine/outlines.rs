@@ -32,8 +32,8 @@ impl Engine {
         }
     }
 
-    /// Begins to measure the sound of the other answered legs of a call when an answered leg has ended. It may be the
-    /// rest of a conversation, or a busy tone.
+    /// Begins to measure the sound of the other answered legs of a call when an answered leg has ended. Their sound may
+    /// be the rest of a conversation, or a busy tone.
     pub(super) fn outline_rest(&mut self, ended: LegKey) {
         let was_answered = |leg: &&Leg| leg.dialog.answered.is_some();
         let call = self.table.leg(ended).filter(was_answered).map(Leg::call);

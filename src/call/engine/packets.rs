@@ -42,7 +42,7 @@ impl Engine {
         self.kept.early_media = early;
     }
 
-    /// Stores the leg and stream of a flow, so that later packets of the flow need no search. Returns them.
+    /// Stores and returns the leg and stream of a flow, so that later packets of the flow need no search.
     pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
@@ -159,7 +159,7 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // The earlier stream may have been reused for another SSRC in the meantime.
+        // The earlier stream may have been reused for another SSRC in the meantime, so its SSRC is compared, too.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 

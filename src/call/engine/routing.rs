@@ -48,7 +48,7 @@ struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// Returns the endpoint of the flow from which the leg is searched (the *near end*).
+    /// Returns the endpoint of the flow by which the leg is searched (the *near end*).
     const fn near(&self) -> Endpoint {
         match self.known {
             KnownEnd::Destination => self.flow.1,

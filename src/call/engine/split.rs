@@ -1,5 +1,6 @@
 //! Moves legs of a call to a new call, in two cases. Legs that still have media after the end of their call move to a
-//! call that is related to it. Legs also move if their true cause is captured only after they joined the call.
+//! call that is related to it. Legs also move if the leg that really caused them is captured only after they joined the
+//! call.
 
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::END_WINDOW;

@@ -23,8 +23,8 @@ pub(super) struct DialogTombstone {
     pub until: Timestamp,
     /// CSeq number of the newest INVITE in the dialog.
     pub invite_cseq: u32,
-    /// Hashes of two tags: the caller's tags of the last two dialogs with this Call-ID. If the caller of a dialog is
-    /// unknown, both tags of this dialog.
+    /// Hashes of two tags: the caller's tags of the last two dialogs with this Call-ID. If it is unknown which side of
+    /// a dialog is the caller, they are both tags of this dialog.
     pub tags: [u64; 2],
     /// Hashed Via branches of the last two INVITEs, if the dialog was answered.
     pub branches: [Option<u64>; 2],

@@ -24,7 +24,7 @@ fn the_accepted_audio_line_decides_encryption_and_hold() {
     }
     negotiation.settle(Side::Caller);
     assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
-    // The answer now accepts the unencrypted m-line and refuses the other.
+    // The answer now accepts the unencrypted m-line and refuses the encrypted m-line.
     negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
     assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
     negotiation.settle(Side::Caller);

@@ -27,7 +27,7 @@ pub struct MachinePair {
     /// Wall-clock time of the newest call that showed both addresses to belong to one machine.
     pub last_at: Timestamp,
     /// Wall-clock time until which the addresses do not count as one machine, because calls showed that they belong to
-    /// two. `None` if no calls did.
+    /// two machines. `None` if no call showed this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted_until: Option<Timestamp>,
 }
@@ -53,8 +53,9 @@ impl MachinePair {
         self.seen >= CALLS_TO_BELIEVE
     }
 
-    /// Counts a call that shows both addresses to belong to one machine. A call that proves it by media content counts
-    /// twice, so two such calls are enough for [`MachinePair::is_believed`]. Counts nothing until `distrusted_until`.
+    /// Counts a call that shows both addresses to belong to one machine. A call that proves this by media content
+    /// counts twice, so two such calls are enough for [`MachinePair::is_believed`]. Counts nothing until
+    /// `distrusted_until`.
     pub(super) fn observe(&mut self, by: PairEvidence, at: Timestamp) {
         self.last_at = self.last_at.max(at);
         if self.distrusted_until.is_some_and(|until| at < until) {
@@ -84,6 +85,6 @@ impl MachinePair {
 
 /// Number of contradicting calls after which two addresses no longer count as one machine.
 const TOO_MANY_AGAINST: u32 = 2;
-/// Minimum number of confirming calls for each contradicting call. With fewer, two addresses no longer count as one
-/// machine.
+/// Minimum number of confirming calls for each contradicting call. With fewer confirming calls, two addresses no longer
+/// count as one machine.
 const LEAST_SEEN_FOR_ONE_AGAINST: u32 = 10;

@@ -49,8 +49,8 @@ pub(crate) enum TopologyChange {
 #[derive(Clone, Debug)]
 struct PairHistory {
     fact: MachinePair,
-    /// Hashes of the parties' numbers in the calls that confirmed this pair. Thus several calls between the same
-    /// numbers count once. Empty as soon as the hosts count as one machine.
+    /// Hashes of the parties' numbers in the calls that confirmed this pair of hosts. Thus several calls between the
+    /// same numbers count once. Empty as soon as the hosts count as one machine.
     parties: Vec<u64>,
 }
 
@@ -159,7 +159,7 @@ impl Topology {
     }
 
     /// Returns whether both hosts may belong to a machine with several addresses. A host that is configured as a
-    /// machine of its own may not, nor may a loopback or unspecified address.
+    /// machine of its own is excluded. So is a loopback or unspecified address.
     fn is_learnable(&self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_alone = |ip: &IpAddr| self.configured.iter().any(|list| list.as_slice() == [*ip]);
         ![a, b].iter().any(|ip| is_alone(ip) || ip.is_loopback() || ip.is_unspecified())
