@@ -100,7 +100,7 @@ mod tests {
             for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
                 assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
             }
-            // Two simultaneous tones, like those of a telephone key.
+            // The sound is two simultaneous tones, like the sound of a telephone key.
             assert!(!is_found(5.0, rate_hz, |t| sine(2_100.0)(t) + sine(941.0)(t)));
         }
     }

@@ -113,7 +113,7 @@ impl ChannelWindow {
     }
 
     /// Stores digital silence of a stream until [`Self::settle_silence`] writes or drops it. If [`MAX_WITHHELD`] pieces
-    /// are already stored, drops the silence at once, so that the sound of the other stream stays.
+    /// of silence are already stored, drops this piece at once, so that the sound of the other stream stays.
     pub(super) fn withhold(&mut self, at: SampleIndex, rank: u16, samples: &[i16]) {
         if self.withheld.len() < MAX_WITHHELD {
             self.withheld.push(WithheldSilence { at, rank, samples: samples.to_vec() });

@@ -17,10 +17,10 @@ use crate::rtp::{NeighbourSearch, SequenceNeighbours};
 /// How the media time between two packets of a format is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaClock {
-    /// By the RTP timestamps, which have this clock rate in Hz.
+    /// The media time is measured by the RTP timestamps, which have this clock rate, Hz.
     Clock(u32),
-    /// By counting packets, because the RTP timestamps are useless: sequence numbers and packet durations give the
-    /// media time.
+    /// The media time is measured by counting packets, because the RTP timestamps are useless. Sequence numbers and
+    /// packet durations give it.
     Counted {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,

@@ -25,7 +25,7 @@ pub(super) enum CapturedPayload<'a> {
     Whole(&'a [u8]),
     /// No payload: the engine did not keep it, e.g. during a pause.
     Withheld,
-    /// Only a part of the payload: the capture truncated it, or header and length contradict each other.
+    /// The payload is incomplete: the capture truncated it, or header and length contradict each other.
     Damaged,
 }
 

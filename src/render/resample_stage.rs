@@ -9,7 +9,7 @@ pub(super) struct ResampleStage {
     from_hz: u32,
     to_hz: u32,
     target: MixTarget,
-    /// The resampler; `None` if both rates are equal, or if their ratio cannot be converted.
+    /// The resampler; `None` if both rates are equal, or if the ratio of the rates is not supported.
     resampler: Option<Resampler>,
     run: Option<ResampleRun>,
     scratch: Vec<i16>,

@@ -93,7 +93,7 @@ impl SpoolStats {
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))
     }
 
-    /// Replaces the engine's counts in the records of both sides.
+    /// Replaces the engine's counts in the records of both sides by the counts from the spool.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];

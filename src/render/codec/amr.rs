@@ -14,8 +14,8 @@ pub(crate) struct AmrDecoder {
     codec: AmrCodec,
     /// Parser of payloads with the announced alignment.
     announced: AmrPayloadCodec,
-    /// Parser for the other alignment, in case a sender ignores its announcement. `None` if frame CRCs or robust
-    /// sorting are announced, because they require octet alignment.
+    /// Parser for the alignment that was not announced, in case a sender ignores its announcement. `None` if frame CRCs
+    /// or robust sorting are announced, because they require octet alignment.
     other: Option<AmrPayloadCodec>,
     form: AmrForm,
     history: AmrHistory,

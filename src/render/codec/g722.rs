@@ -155,7 +155,7 @@ impl SubBandDecoder {
         }
     }
 
-    /// Predicts the next sample from the last ones (FILTEP, FILTEZ, PREDIC).
+    /// Predicts the next sample from the last samples (FILTEP, FILTEZ, PREDIC).
     fn predict(&mut self) {
         let poles: i32 = self.poles.iter().zip(&self.recon).map(|(&a, &r)| (a * saturate(r + r)) >> 15).sum();
         let zeros: i32 = self.zero.iter().zip(&self.diff).map(|(&b, &d)| (b * saturate(d + d)) >> 15).sum();

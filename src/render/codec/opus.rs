@@ -111,7 +111,7 @@ impl SpeechDecoder for OpusDecoder {
 }
 
 /// Returns whether a packet contains a low bit-rate copy of the previous packet (RFC 6716 sections 4.2.3 and 4.2.4).
-/// The flag follows the voice activity bits in the SILK layer of the first frame.
+/// The flag for the copy follows the voice activity bits in the SILK layer of the first frame.
 fn has_redundancy(payload: &[u8]) -> bool {
     let Some(&toc) = payload.first() else { return false };
     if toc & 0x80 != 0 {

@@ -21,8 +21,8 @@ impl StereoDownmix {
         }
     }
 
-    /// Detects opposite phases: the mean of both channels then has much less energy than the channels. Quiet sound
-    /// changes nothing.
+    /// Detects opposite phases: the mean of both channels then has much less energy than the channels. Quiet sound does
+    /// not change the result.
     pub(super) fn observe(&mut self, pairs: impl Iterator<Item = (i16, i16)>) {
         let (mut count, mut mean, mut both) = (0_i64, 0_i64, 0_i64);
         for (left, right) in pairs {

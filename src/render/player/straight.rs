@@ -15,12 +15,13 @@ use crate::render::decided_streams::{DecidedStream, StreamProtection};
 use crate::render::plan::ArrivedPacket;
 use crate::spool::reader::PacketEntry;
 
-/// The paths that the packets of a player may take.
+/// The paths from the spool to a decoder that the packets of a player may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::render) enum PlayPaths {
-    /// Each packet takes the straight path if it can, and the general path otherwise.
+    /// Each packet goes straight to its decoder if it can, and takes the general path (with queue and copy) otherwise.
     All,
-    /// All packets take the general path. Tests compare its output with that of the straight path.
+    /// All packets take the general path, with queue and copy. Tests compare its output with the output of the straight
+    /// path.
     #[cfg(test)]
     GeneralOnly,
 }
@@ -35,8 +36,8 @@ pub(super) struct StraightRun {
 }
 
 impl StreamPlayer {
-    /// Allows the next packets of a payload type to take the straight path to their decoder. Their payloads must have
-    /// the announced format and must not be redundant audio.
+    /// Allows the next packets of a payload type to go straight to their decoder. Their payloads must have the
+    /// announced format and must not be redundant audio.
     pub(super) fn begin_straight_run(&mut self, pt: PayloadType, known: &DecidedStream, decoder: usize) {
         if self.paths == PlayPaths::All
             && let Some(Some(format)) = known.formats.get(&pt)

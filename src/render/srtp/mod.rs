@@ -116,7 +116,8 @@ impl SrtpStream {
         out: &mut Vec<u8>,
     ) -> Option<(usize, u32)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
-            // If both sides did not agree on an MKI, packets omit it although a key has one. So both forms are tried.
+            // If both sides did not agree on an MKI, packets omit it although a key has an MKI. So both forms of a
+            // packet are tried.
             let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
             let opened = match with_mki {
                 None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),

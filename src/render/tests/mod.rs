@@ -548,7 +548,7 @@ fn sound_outside_the_recorded_span_is_cut_to_the_sample() {
     assert_eq!(plan.samples, 490 * 8);
     assert_near(&clicks(&frames, Side::Caller), &every(15.0, 20.0, 24), 0.13);
     assert!(frames[0][0] != 0 && frames[490 * 8 - 1][0] != 0, "packets across the edges are cut, not dropped");
-    // 24 packets begin inside the recorded period, and the sound of one more reaches into it.
+    // 24 packets begin inside the recorded period, and the sound of one earlier packet reaches into it.
     assert_eq!(report.sides[0].decoded, 25);
 }
 

@@ -13,7 +13,8 @@ use crate::render::second_pass::render_by;
 use crate::spool::memory::MemorySpool;
 use crate::spool::{LegSource, LegStore as _};
 
-/// Renders a spool by the general path only, and compares sound and report with those of the straight path.
+/// Renders a spool with all packets on the general path. Compares sound and report with those of the straight path,
+/// i.e. without queue and copy.
 pub(super) fn assert_same_by_general_path(
     source: &LegSource,
     plan: &RenderPlan,
@@ -46,8 +47,8 @@ fn compare(source: &LegSource) {
     assert_same_by_general_path(source, &plan, (&report.unwrap(), &frames));
 }
 
-/// Renders all legs of a capture by the straight path and by the general path, and compares both. Returns the number of
-/// legs.
+/// Renders all legs of a capture by the straight path (without queue and copy) and by the general path, and compares
+/// both. Returns the number of legs.
 #[cfg(feature = "service")]
 fn compare_capture(capture: &Path) -> usize {
     use crate::capture::{CaptureEvent, CaptureSource as _};

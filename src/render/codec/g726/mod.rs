@@ -124,7 +124,7 @@ struct ScaleFactor {
 }
 
 impl ScaleFactor {
-    /// The state of a new decoder: both factors have their lowest value.
+    /// The state of a new decoder: the fast and the slow factor have their lowest value.
     const RESET: Self = Self { fast: 544, slow: 544 << 6 };
 
     /// Returns the weighted mean of the slow and the fast factor; the speed control gives the weights (LIMA, MIX; Y).
@@ -134,7 +134,7 @@ impl ScaleFactor {
         slow + (self.fast - slow) * (speed.control >> 2).min(64) / 64
     }
 
-    /// Adapts both factors to the last code (FILTD, LIMB, FILTE).
+    /// Adapts the fast and the slow factor to the last code word (FILTD, LIMB, FILTE).
     fn adapt(&mut self, mixed: i32, multiplier: i32) {
         let step = ((multiplier << 5) - mixed) >> 5;
         self.fast = (mixed + step).clamp(544, 5_120);

@@ -88,8 +88,8 @@ fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> 
     }
 }
 
-/// Returns the code word nearest to a signal. If two are equally near, returns the one of smaller magnitude, as the
-/// decision values of G.711 require.
+/// Returns the code word nearest to a signal. If two code words are equally near, returns that of smaller magnitude, as
+/// the decision values of G.711 require.
 fn compress(law: CompandingLaw, signal: i16) -> u8 {
     // COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
     let signal = match (signal, law) {

@@ -239,7 +239,8 @@ const OVERHANG: f32 = 2.0;
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
 /// Maximum energy of the difference that enhancement makes in a block, as a share of the block's energy.
 const CHANGE: f32 = 0.05;
-/// Number of samples, directly before the new frame, in which the limit of the extrapolation's gain rises to 1.
+/// Number of samples at the end of the extrapolation, directly before the new frame, over which the limit of its gain
+/// rises to 1.
 const LIMIT_ENDS: f32 = 10.0;
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub(super) struct IlbcFrame {
     pub(super) levels: Vec<usize>,
     /// Codebook vector for the part of both start-state subframes that the start state does not fill.
     pub(super) rest: CodebookVector,
-    /// Codebook vectors of the other subframes. The subframes after the start state come first, then those before it.
+    /// Codebook vectors of the subframes that do not contain the start state. The subframes after the start state come
+    /// first, then the subframes before it.
     pub(super) subframes: Vec<CodebookVector>,
 }
 
