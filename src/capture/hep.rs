@@ -219,7 +219,7 @@ mod tests {
         let sliced = etherparse::SlicedPacket::from_ip(&frame).unwrap();
         let Some(etherparse::TransportSlice::Udp(udp)) = sliced.transport else { panic!("UDP") };
         assert_eq!((udp.source_port(), udp.destination_port(), udp.payload()), (5060, 5080, packet.payload));
-        // The same packet, sent over IPv6.
+        // The same packet is now sent over IPv6.
         let mut chunks = sip_over_v4();
         (chunks[2], chunks[3]) = (chunk(5, &[1; 16]), chunk(6, &[2; 16]));
         let bytes = datagram(&chunks);

@@ -60,7 +60,7 @@ struct AlignmentProof {
 }
 
 impl AmrForm {
-    /// Returns the announced alignment, with the other facts in the parameters of a `fmtp` line.
+    /// Returns the alignment and the other facts that the parameters of a `fmtp` line announce.
     pub(crate) fn new(band: AmrBand, parameters: &str) -> Self {
         let on = |name| fmtp(parameters, name).is_some_and(|value| value != "0");
         let is_plain = !on("crc") && !on("robust-sorting");

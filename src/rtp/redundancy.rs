@@ -22,7 +22,7 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     loop {
         let (&first, after) = rest.split_first()?;
         if first & 0x80 == 0 {
-            // The last header is one byte. Its block consists of all remaining bytes.
+            // The last header has only one byte, and its block consists of all remaining bytes.
             blocks.push(RedundantBlock { pt: PayloadType(first & 0x7F), earlier: 0, payload: &[] });
             rest = after;
             break;
@@ -47,7 +47,8 @@ pub fn blocks(payload: &[u8]) -> Option<Vec<RedundantBlock<'_>>> {
     Some(blocks)
 }
 
-/// Returns the payload types in a `fmtp` line of RED such as `0/5`. The primary type is the first (RFC 2198 section 5).
+/// Returns the payload types in a `fmtp` line of RED such as `0/5`. The type of the primary block comes first (RFC 2198
+/// section 5).
 pub(crate) fn payload_types(fmtp: &str) -> impl Iterator<Item = PayloadType> {
     fmtp.split('/').filter_map(|pt| pt.trim().parse().ok()).filter(|pt| *pt < 128).map(PayloadType).take(MAX_BLOCKS)
 }

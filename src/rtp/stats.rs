@@ -223,9 +223,9 @@ impl StreamStats {
     }
 
     fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // If timestamp and sequence number advanced by the same number of packets, the packets between were lost. That
-        // happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, the jump would
-        // be a restart of the sender.
+        // If timestamp and sequence number advanced by the same number of packets, the packets in between were lost.
+        // That happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, the jump
+        // would be a restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
         if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {

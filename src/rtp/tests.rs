@@ -182,8 +182,8 @@ fn jump_is_confirmed_by_a_second_packet() {
 fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    // The mirror port delivers nothing for 100 s. At 20 ms a packet, that is more than the 3000 packets that appendix
-    // A.1 counts as loss.
+    // The mirror port delivers nothing for 100 s. At 20 ms a packet, that is more than the 3000 packets that RFC 3550
+    // appendix A.1 counts as loss.
     assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }

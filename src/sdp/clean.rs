@@ -72,8 +72,8 @@ impl CleanerState {
     }
 }
 
-/// Appends an m= line with single blanks between its words. An unreadable m= line becomes a refused one (port 0), so
-/// that the positions of the other m= lines do not change.
+/// Appends an m= line with single blanks between its words. An unreadable m= line becomes a refused m= line (port 0),
+/// so that the positions of the other m= lines do not change.
 fn push_media(text: &mut String, value: &str) {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next().unwrap_or("-");

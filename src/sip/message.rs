@@ -46,7 +46,7 @@ pub enum SipParseError {
     /// 3.3.9).
     #[error("bad Content-Length")]
     ContentLength,
-    /// The method in the CSeq differs from that of the request line (RFC 4475 section 3.1.2.17).
+    /// The method in the CSeq differs from the method in the request line (RFC 4475 section 3.1.2.17).
     #[error("CSeq of another method")]
     MethodMismatch,
     /// The body is longer than [`MAX_BODY_BYTES`].

@@ -154,7 +154,7 @@ fn parse_status(line: &[u8]) -> Result<StartLine<'_>, SipParseError> {
     let rest = trim(rest);
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (code, reason) = rest.split_at_checked(digits).unwrap_or((rest, &[]));
-    // A status code above 699 must not become a valid one (RFC 4475 section 3.1.2.19).
+    // A status code above 699 must not be taken for a valid status code (RFC 4475 section 3.1.2.19).
     let status = match decimal(code) {
         Some(code @ 100..=699) => code as u16,
         _ => return Err(SipParseError::Status),

@@ -4,8 +4,8 @@
 use super::address::{NameAddr, SipParams};
 use super::header::decimal;
 
-/// The Replaces header (RFC 3891): the new call replaces this dialog. The tags are named as the receiver of the header
-/// sees them.
+/// The Replaces header (RFC 3891) names the dialog that the new call replaces. The tags are named as the receiver of
+/// the header sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaces {
     /// Call-ID of the replaced dialog.

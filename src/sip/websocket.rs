@@ -224,7 +224,8 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     }
 }
 
-/// Maximum payload of a frame, bytes. A longer frame is no frame, or does not contain SIP.
+/// Maximum payload of a frame, bytes. If a header announces more, the bytes are no frame, or the frame does not contain
+/// SIP.
 const MAX_FRAME: u64 = 16 * 1024 * 1024;
 
 /// Maximum number of bytes of a message that are searched for the end of its first line.

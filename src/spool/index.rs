@@ -281,7 +281,8 @@ mod tests {
         let spans = &tracker.index.spans;
         assert_eq!(spans.len(), MAX_SPANS);
         assert!(noted.iter().all(|at| spans.iter().any(|s| s.offset <= *at && at + 100 <= s.end())));
-        // Spans with small gaps between them were merged first, so a restart reads few bytes that it does not need.
+        // Spans (ranges of blocks that a restart reads) with small gaps between them were merged first. So a restart
+        // reads few bytes that it does not need.
         let read: u64 = spans.iter().map(|s| s.bytes).sum();
         assert!(read < 3_000 * 2_100, "{read}");
     }

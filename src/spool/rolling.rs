@@ -341,7 +341,7 @@ const LEG_TAG: u32 = 1;
 /// Kind of a tag: the leg that the tag names is removed, so a reader skips its blocks.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
-/// Error number (errno) of an append to a file that does not exist any more.
+/// Error number (errno) of an attempt to append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
 /// Minimum size of the rolling file for a rebuild, bytes. The file must also have doubled since the last rebuild. So
 /// rebuilds at most double the number of bytes written.

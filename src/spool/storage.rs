@@ -214,7 +214,8 @@ fn mount_point(dir: &Path) -> PathBuf {
     top.unwrap_or(&nearest).to_owned()
 }
 
-/// Returns the mount point at or above a folder that is in `fstab` but has nothing mounted.
+/// Returns the mount point of a folder according to `fstab`, if nothing is mounted there; `None` otherwise. The mount
+/// point is the folder itself or lies above it.
 fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     let dir = std::path::absolute(dir).ok()?;
     let table = std::fs::read_to_string(fstab).ok()?;

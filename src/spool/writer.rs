@@ -49,7 +49,7 @@ pub(super) enum WriterMessage {
 pub(super) struct WriterState {
     /// Number of bytes that were sent to the writer but are not written yet.
     pub(super) queued: AtomicUsize,
-    /// Number (errno) of the disk error because of which chunks wait now; 0 without an error.
+    /// Number (errno) of the disk error that keeps chunks waiting now; 0 without an error.
     pub(super) errno: AtomicI32,
     /// Whether a write to the rolling file failed. Then the file must be written anew.
     pub(super) has_rolling_failed: AtomicBool,
@@ -59,7 +59,7 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
-    /// Returns the disk error because of which chunks wait now; `None` if there is none.
+    /// Returns the disk error that keeps chunks waiting now; `None` if there is none.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         Some(OsErrno(self.errno.load(Ordering::Relaxed))).filter(|errno| errno.0 != 0)
     }

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
     /// Table of streams, indexed by a hash of interface, addresses, ports and SSRC. If two streams have the same index,
-    /// the newer one replaces the older.
+    /// the newer stream replaces the older.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -250,7 +250,7 @@ fn slot_of(key: StreamKey) -> usize {
 const UDP: u8 = 17;
 /// Maximum number of VLAN tags before the IP header: one of the provider and one of the customer (IEEE 802.1ad).
 const MAX_TAGS: usize = 2;
-/// Assumed spacing of a stream of which only one packet was captured, ns (RFC 3551 section 4.2).
+/// Assumed time between the packets of a stream, ns, while only one packet was captured (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. A clock step is proven with far fewer streams.
 const SLOTS: usize = 1_024;

@@ -51,8 +51,8 @@ fn find_step_back(
     if own.is_some() {
         return own.map(|ns| -ns);
     }
-    // If an RTP stream continues at its usual spacing with this frame, the clock was not set. Then the frames before
-    // this one are only out of order.
+    // If an RTP stream continues at its usual spacing with this frame, the clock was not set. Then the frames before it
+    // are only out of order.
     let is_in_time = |late: Option<i64>| late.is_some_and(|ns| ns > -back_ns / 2);
     let is_earlier = |head: &FileFrameHeader, data: &[u8]| {
         is_in_time(witness.lateness(head, data)) || witness.is_repeated(head, data)

@@ -30,8 +30,8 @@ pub struct DecoderLimits {
     /// Maximum number of datagrams that wait for missing fragments.
     pub fragment_datagrams: usize,
     /// Maximum age of an incomplete datagram. A sender sends the fragments of a datagram together, so a few seconds are
-    /// enough. RFC 8200 allows 60 s, but IP ids repeat after 65,536 datagrams. With such an age, fragments of different
-    /// datagrams would be joined.
+    /// enough. RFC 8200 allows 60 s, but IP ids repeat after 65,536 datagrams. In 60 s, fragments of different
+    /// datagrams could be joined.
     pub fragment_age: Duration,
     /// Maximum number of TCP streams with a state, SIP or not; about 150 bytes each. A stream is one direction.
     pub tcp_streams: usize,

@@ -212,7 +212,7 @@ mod tests {
             ),
             // DNS over TCP: two queries with ids that begin with the first byte of an RTP packet.
             (&[&[0, 17, 0x80, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1][..]; 2].concat(), StreamClass::Other),
-            // A binding request of ICE over TCP.
+            // This is a binding request of ICE over TCP.
             (&[&[0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat(), StreamClass::Rtp),
         ] {
             assert_eq!(classify_start(data), expected, "{:?}", String::from_utf8_lossy(data));

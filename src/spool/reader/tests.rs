@@ -166,7 +166,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
         packets += 1;
     }
     assert_eq!(packets, 100_000);
-    // The queue holds 5 s of packets at 10 ms, and one entry that is later.
+    // The queue holds the packets of 5 s, one every 10 ms, and one later entry.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
     // Five seconds of packets have 116 KB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());
