@@ -1,5 +1,5 @@
-//! Roles of the legs of a call: the anchor leg, which supplies sound and times; the first leg; and the leg of the
-//! extension that answered.
+//! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered. The anchor
+//! leg supplies sound and times.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};

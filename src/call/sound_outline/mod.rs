@@ -312,8 +312,8 @@ const LEAST_CORRELATION: f64 = 0.8;
 const MAX_PITCH_DIFFERENCE: f64 = 0.15;
 /// Maximum number of samples of a packet that are measured: 10 ms at 8 kHz.
 const PACKET_SAMPLES: usize = 80;
-/// Maximum number of samples of one side that are measured in a tenth of a second, so that a flood of packets costs no
-/// more time.
+/// Maximum number of samples of one side that are measured in a tenth of a second. So a flood of packets costs no more
+/// time.
 const MAX_SAMPLES: u32 = 1_600;
 
 #[cfg(test)]
