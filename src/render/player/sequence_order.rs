@@ -35,7 +35,7 @@ pub(super) struct SequenceMark {
 }
 
 impl SequenceMark {
-    /// Combines the arrival time and the playout time of a packet to a mark.
+    /// Returns a mark with the arrival time and the playout time of a packet.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
