@@ -182,9 +182,9 @@ mod tests {
     fn slowest_mode(alignment: AmrAlignment, is_good: bool, speech: u128) -> Vec<u8> {
         let good = u128::from(is_good);
         match alignment {
-            // 8 bits of header, an entry of 8 bits, 95 bits of speech and 1 bit of padding.
+            // The payload has 8 bits of header, an entry of 8 bits, 95 bits of speech and 1 bit of padding.
             AmrAlignment::Octet => (0xF0 << 104 | good << 98 | speech << 1).to_be_bytes()[2..].to_vec(),
-            // 4 bits of header, an entry of 6 bits, 95 bits of speech and 7 of padding.
+            // The payload has 4 bits of header, an entry of 6 bits, 95 bits of speech and 7 bits of padding.
             AmrAlignment::Bit => (0xF << 108 | good << 102 | speech << 7).to_be_bytes()[2..].to_vec(),
         }
     }

@@ -415,7 +415,7 @@ const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
 
 /// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // Ie and Bpl ([`EquipmentImpairment`]) of G.711 with concealment of lost packets.
+    // These values Ie and Bpl ([`EquipmentImpairment`]) hold for G.711 with concealment of lost packets.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -441,7 +441,7 @@ static CODECS: [CodecFacts; 36] = [
         .impairment(11.0, 19.0)
         .decoder(DecoderKind::G729),
     CodecFacts::new(Codec::Opus, "OPUS", 48_000).silence(SilenceBehavior::OwnDescriptor).decoder(DecoderKind::Opus),
-    // Type 19 is reserved, but devices older than RFC 3389 send comfort noise with it.
+    // Payload type 19 is reserved, but devices older than RFC 3389 send comfort noise with it.
     CodecFacts::new(Codec::ComfortNoise, "CN", 8_000)
         .static_types(&[mono(13, 8_000), mono(19, 8_000)])
         .silence(SilenceBehavior::ComfortNoise)
@@ -541,7 +541,7 @@ mod tests {
         let format = |pt: u8| static_format(PayloadType(pt)).map(|f| (f.codec.name(), f.clock_hz, f.channels));
         assert_eq!(format(0), Some(("PCMU", 8_000, 1)));
         assert_eq!(format(8), Some(("PCMA", 8_000, 1)));
-        // G.722 has a sampling rate of 16 kHz, but its RTP clock is 8 kHz (section 4.5.2).
+        // G.722 has a sampling rate of 16 kHz, but its RTP clock is 8 kHz (RFC 3551 section 4.5.2).
         assert_eq!(format(9), Some(("G722", 8_000, 1)));
         assert_eq!(format(10), Some(("L16", 44_100, 2)));
         assert_eq!(format(17), Some(("DVI4", 22_050, 1)));

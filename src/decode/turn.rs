@@ -128,7 +128,8 @@ impl TurnRelays {
             }
             SEND_INDICATION | DATA_INDICATION => {
                 let (peer, data) = (address(XOR_PEER_ADDRESS)?, attribute(payload, DATA)?);
-                // An incomplete indication is not used, because its attribute with the data would be incomplete.
+                // An incomplete Send or Data indication is not used, because its attribute with the data would be
+                // incomplete.
                 let is_whole = wire_len == payload.len() && is_media(data);
                 let (src, dst) = match kind {
                     SEND_INDICATION => (self.client((src, dst)), peer),

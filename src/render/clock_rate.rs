@@ -226,7 +226,8 @@ mod tests {
             assert_eq!(detected(8_000, 160, length), MediaClock::Clock(8_000));
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
         }
-        // First case: packets of 30 ms that arrive in bursts. Second case: packets with bytes after their sound.
+        // In the first case, packets of 30 ms arrive in bursts. In the second case, packets have bytes after their
+        // sound.
         assert_eq!(detected(8_000, 240, Some(30_000_000)), MediaClock::Clock(8_000));
         assert_eq!(detected(8_000, 160, Some(21_250_000)), MediaClock::Clock(8_000));
     }
@@ -250,7 +251,8 @@ mod tests {
                 );
             }
         }
-        // 107 ticks of 8 kHz are 13 ms, but the packets contain 20 ms and arrive every 20 ms.
+        // The timestamps advance by 107 ticks, i.e. 13 ms at 8 kHz. But the packets contain 20 ms and arrive every 20
+        // ms.
         assert_eq!(detected(8_000, 107, MS_20), MediaClock::Counted { packet_ns: 20_000_000 });
     }
 

@@ -74,8 +74,8 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
             body.map_or(CapturedPayload::Damaged, CapturedPayload::Whole)
         }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
-        // Parsing failed because the last byte, the padding length, was not stored. A packet that ends after its header
-        // is stored so by the engine, which withheld the payload.
+        // Parsing failed because the last byte, the padding length, was not stored. If the engine withheld the payload,
+        // the stored packet ends after its header.
         (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
         _ => CapturedPayload::Damaged,
     }

@@ -193,7 +193,7 @@ impl TimelineSegment {
         let after = self.knots.partition_point(|&(at, _)| at <= media);
         match (after.checked_sub(1).and_then(|i| self.knots.get(i)), self.knots.get(after)) {
             (Some(&(x0, y0)), Some(&(x1, y1))) => {
-                // The sum cannot overflow, because it lies between y0 and y1.
+                // The sum cannot overflow, because it lies between y0 and y1, the lags at two neighbouring knots.
                 y0 + scaled(y1 - y0, media - x0, (x1 - x0).max(1)).unwrap_or(0)
             }
             (Some(&(_, lag)), None) | (None, Some(&(_, lag))) => lag,

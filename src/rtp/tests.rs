@@ -221,7 +221,8 @@ fn jitter_is_computed_as_in_rfc_3550() {
 
 #[test]
 fn statistics_of_a_stream_are_small() {
-    // 10,000 calls have 20,000 streams and take 26 MB. That is a twelfth of the 32 KiB that each call may take.
+    // The statistics of 20,000 streams in 10,000 calls take 26 MB. That is a twelfth of the 32 KiB that each call may
+    // take.
     assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 

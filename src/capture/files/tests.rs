@@ -122,7 +122,7 @@ fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
             section(big),
             interface(1, &[], big),
             interface(101, &[(9, &[9]), (14, &offset)], big),
-            // The timestamps count units of 2^-10 s.
+            // The timestamps of this interface count units of 2^-10 s.
             interface(113, &[(9, &[0x8a])], big),
             enhanced(0, 2_000_005, b"a", big),
             enhanced(1, 3_000_000_001, b"bc", big),

@@ -330,7 +330,7 @@ impl LiveSource {
         });
         let up = up.chain(self.hep.as_ref().map(|hep| PollFd::new(hep, PollFlags::IN)));
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
-        // An error, e.g. a signal, only ends the wait early.
+        // If poll(2) fails, e.g. because of a signal, the wait only ends early.
         let _ = poll(&mut up.collect::<Vec<_>>(), Some(&timeout));
     }
 

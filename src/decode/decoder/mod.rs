@@ -137,7 +137,7 @@ impl FrameDecoder {
         self.counters.longest_frame = self.counters.longest_frame.max(frame.orig_len);
         let until_expiry = self.next_expiry.nanos_since(frame.at);
         // A frame with a wrong timestamp far in the future would postpone the next search for expired state forever. So
-        // if the next search is too far away, it is done now.
+        // if the next search is too far away, the search is done now.
         if until_expiry <= 0 || until_expiry > MAX_EXPIRY_AHEAD.as_nanos() as i64 {
             self.handle_timeout(frame.at, sink);
         }

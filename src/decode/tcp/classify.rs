@@ -40,7 +40,7 @@ pub(super) fn classify_start(data: &[u8]) -> StreamClass {
         Some(line) if is_start_line(line) => StreamClass::Sip,
         Some(line) if line.starts_with(b"GET ") || line.starts_with(b"HTTP/1.1 101") => classify_handshake(data),
         Some(_) => StreamClass::Other,
-        // CR is allowed here, because the segment can end between CR and LF.
+        // CR is allowed in an unfinished line, because the segment can end between CR and LF.
         None if data.len() > MAX_START_LINE || data.iter().any(|b| b.is_ascii_control() && *b != b'\r') => {
             StreamClass::Other
         }

@@ -18,7 +18,7 @@ const RST: u8 = 4;
 
 fn frame(from_alice: bool, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let ((src, dst), ports) = if from_alice { ((ALICE, PBX), (40_000, 5060)) } else { ((PBX, ALICE), (5060, 40_000)) };
-    // Each segment has its own IP id, as real senders do it. A duplicate has the same bytes, so tests clone the frame.
+    // Each segment has its own IP id, as from a real sender. A duplicate has the same bytes, so tests clone the frame.
     let id = (seq as u16).wrapping_mul(31).wrapping_add(u16::from(flags)).wrapping_add(payload.len() as u16);
     wire::ethernet(0x0800, &wire::ipv4(src, dst, 6, id, &wire::tcp(ports, seq, flags, payload)))
 }

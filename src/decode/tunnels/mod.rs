@@ -85,7 +85,7 @@ impl TunnelKind {
 /// Parses GRE (RFC 2784, RFC 2890) and ERSPAN in GRE (draft-foschiano-erspan-03).
 pub(super) fn gre(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (flags, protocol) = (be16(data, 0)?, be16(data, 2)?);
-    // Only version 0 without source routing is accepted. Source routing (RFC 1701) is not used any more.
+    // Only GRE version 0 without source routing is accepted. Source routing (RFC 1701) is not used any more.
     if flags & (GRE_ROUTING | GRE_VERSION) != 0 {
         return None;
     }

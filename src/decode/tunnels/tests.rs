@@ -174,7 +174,8 @@ fn answers_of_tunnels_and_rare_flags_are_undone() {
     ] {
         assert_eq!(decode(&[packet]).0, expected, "{name}");
     }
-    // Two Teredo clients: addresses of 2001:0::/32 and ports of their NATs.
+    // The packet is sent from one Teredo client to another. Both have addresses of 2001:0::/32, and the UDP ports are
+    // those of their NATs.
     let mut inner = frame_v6()[14..].to_vec();
     [8, 24].iter().for_each(|at| inner[*at..at + 4].copy_from_slice(&[0x20, 1, 0, 0]));
     let (seen, counters) = decode(&[over_udp((40_000, 41_000), &inner)]);

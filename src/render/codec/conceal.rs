@@ -283,8 +283,8 @@ mod tests {
             concealer.note_decoded(&mut tone(rate, 125.0, 0, second));
             let mut generated = Vec::new();
             concealer.conceal(rate as usize / 100, &mut generated);
-            // At these rates, one period of 125 Hz is a whole number of samples, so the first 10 ms of concealment are
-            // nearly perfect.
+            // At the sampling rates of this test, one period of 125 Hz is a whole number of samples. So the first 10 ms
+            // of concealment are nearly perfect.
             let truth = tone(rate, 125.0, second, generated.len());
             assert!(snr_db(&truth, &generated) > 30.0, "{rate}: {}", snr_db(&truth, &generated));
         }

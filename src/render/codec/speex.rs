@@ -277,7 +277,8 @@ mod library {
         }
     }
 
-    // The declarations of speex/speex.h and speex/speex_bits.h 1.2 that this module uses. `build.rs` links the library.
+    // These are the declarations of speex/speex.h and speex/speex_bits.h 1.2 that this module uses. `build.rs` links
+    // the library.
     unsafe extern "C" {
         fn speex_lib_get_mode(mode: c_int) -> *const c_void;
         fn speex_decoder_init(mode: *const c_void) -> *mut c_void;

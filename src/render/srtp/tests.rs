@@ -79,7 +79,7 @@ fn keys_of_256_bits_match_rfc_6188_section_7_2() {
 
 #[test]
 fn a_packet_of_libsrtp_is_opened() {
-    // The reference packet of libsrtp's srtp_driver (srtp_validate).
+    // This is the reference packet of libsrtp's test program srtp_driver (srtp_validate).
     let master = hex("e1f97a0d3e018be0d64fa32c06de4139 0ec675ad498afeebb6960b3aabe6");
     let packet = hex("800f1234decafbadcafebabe 4e55dc4ce79978d88ca4d215949d2402 b78d6acc99ea179b8dbb");
     let mut stream = SrtpStream::new(&context(SUITE, &[(&master, None)])).unwrap();
@@ -89,7 +89,8 @@ fn a_packet_of_libsrtp_is_opened() {
 
 #[test]
 fn a_gcm_packet_of_libsrtp_is_opened() {
-    // The reference packet of libsrtp's srtp_driver (srtp_validate_gcm), key derivation included.
+    // This is the reference packet of libsrtp's test program srtp_driver (srtp_validate_gcm). The test includes the key
+    // derivation.
     let master = hex("000102030405060708090a0b0c0d0e0f a0a1a2a3a4a5a6a7a8a9aaab");
     let packet = hex("800f1234decafbadcafebabe c5002ede04cfdd2eb91159e0880aa06e d2976826f796b201df3131a127e8a392");
     let mut stream = SrtpStream::new(&context("AEAD_AES_128_GCM", &[(&master, None)])).unwrap();

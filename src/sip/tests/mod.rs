@@ -199,7 +199,7 @@ fn list_is_split_only_outside_quotes_and_brackets() {
 
 #[test]
 fn addresses_are_taken_apart() {
-    // A case: header value, then the expected display name, user, host, port and tag.
+    // A case has a header value, and the expected display name, user, host, port and tag.
     type TortureCase =
         (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
     let cases: [TortureCase; 20] = [

@@ -419,7 +419,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     let found = match &decided {
         Some(TimedDecision { decision: Decision::Begin { format, .. }, .. }) => *format,
         Some(_) => return Ok(decided),
-        // A decision of a newer version may be unparsable, but it has these few fields, as in every version.
+        // A decision of a newer version may have unknown contents, but it has these few fields, as in every version.
         None => {
             let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
             if version.decision == "begin" { version.format } else { 0 }

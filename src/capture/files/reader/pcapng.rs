@@ -51,8 +51,8 @@ impl PcapngSection {
         }
         let kind = self.order.u32(buffer.data(), 0);
         let length = self.order.u32(buffer.data(), 4) as usize;
-        // The shortest block has a type and the length twice: 12 bytes. Padding is not checked, because some writers
-        // omit it.
+        // The shortest pcapng block consists of its type and, twice, its length: 12 bytes. Padding is not checked,
+        // because some writers omit it.
         if length < BLOCK_HEADER + 4 || kind & 0x7fff_ffff == 0 {
             return Ok(RecordOutcome::End(Some(damage_warning(buffer.position()))));
         }
@@ -116,7 +116,7 @@ impl PcapngSection {
         };
         if let Ok((_, idb)) = parsed {
             interface.resolution = TimestampResolution::from_option(idb.if_tsresol);
-            // pcap-parser 0.17 reads the offset as little-endian even in big-endian sections.
+            // pcap-parser 0.17 reads the option if_tsoffset as little-endian even in big-endian sections.
             interface.offset_secs = match self.order {
                 ByteOrder::Little => idb.if_tsoffset,
                 ByteOrder::Big => idb.if_tsoffset.swap_bytes(),

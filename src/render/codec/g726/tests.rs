@@ -91,7 +91,7 @@ fn decode_to_law(decoder: &mut G726Decoder, law: CompandingLaw, code: usize) -> 
 /// Returns the code word nearest to a signal. If two code words are equally near, returns that of smaller magnitude, as
 /// the decision values of G.711 require.
 fn compress(law: CompandingLaw, signal: i16) -> u8 {
-    // COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
+    // The block COMPRESS uses a magnitude of 15 bits, in which -32768 has magnitude 0.
     let signal = match (signal, law) {
         (i16::MIN, CompandingLaw::A) => -1,
         (i16::MIN, CompandingLaw::Mu) => 0,
@@ -99,7 +99,7 @@ fn compress(law: CompandingLaw, signal: i16) -> u8 {
     };
     match law {
         CompandingLaw::A => {
-            // A-law COMPRESS uses 13 bits. A negative signal is one step nearer to zero.
+            // For A-law, the block COMPRESS uses 13 bits. A negative signal is one step nearer to zero.
             let value = i32::from(signal) >> 1;
             let (sign, magnitude) = if value >= 0 { (0x80, value) } else { (0, -value - 1) };
             let magnitude = magnitude.clamp(0, 4_095);

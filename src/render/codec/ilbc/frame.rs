@@ -192,8 +192,8 @@ mod tests {
     fn layout_fills_the_frame_except_for_the_lost_frame_bit() {
         for mode in [IlbcMode::Twenty, IlbcMode::Thirty] {
             let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
-            // Expected numbers of bits in the three classes (RFC 3951 table 3.2): 48, 64 and 191 of 304 bits; 64, 96
-            // and 239 of 400.
+            // A frame of 304 bits has 48, 64 and 191 bits in the three classes of sensitivity (RFC 3951 table 3.2). A
+            // frame of 400 bits has 64, 96 and 239 bits.
             let expected = if mode == IlbcMode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
             assert_eq!([bits(0), bits(1), bits(2)], expected);
             assert_eq!(expected.iter().sum::<usize>() + 1, mode.bytes() * 8);

@@ -79,7 +79,7 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
                 whole[i] += middle * whole[i - 1] + if i > 1 { whole[i - 2] } else { 0.0 };
             }
         }
-        // The polynomial is symmetrical, so half of it suffices.
+        // The polynomial is symmetrical, so half of its coefficients suffice.
         polynomial.copy_from_slice(&whole[..=ORDER / 2]);
     }
     let at = |polynomial: &[f32; ORDER / 2 + 1], i: usize| polynomial[i.min(ORDER - i)];
