@@ -217,8 +217,8 @@ impl<'a> CallPath<'a> {
     }
 }
 
-/// Returns whether one machine sent both legs, to different machines. The same Call-ID sent to another host is a second
-/// attempt by the caller, and no second call by a PBX.
+/// Returns whether one machine sent both legs, to different machines, so that it called two parties. Returns false if
+/// both have the same Call-ID or one is a new attempt: then the caller tried again at another host.
 fn is_sibling(a: &PathLeg<'_>, b: &PathLeg<'_>) -> bool {
     let is_attempt = |leg: &PathLeg<'_>| leg.leg.join.by() == Some(CorrelationRule::TriedAgain);
     b.is_from(a.ends.0)

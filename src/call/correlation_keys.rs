@@ -183,23 +183,24 @@ impl LegSignature<'_> {
         }
     }
 
-    /// Returns whether this new leg is the second part of a click-to-call. First the PBX called an extension, and now
-    /// it calls the outside number for this extension. The numbers agree (see [`LegSignature::names_parties_of`]), or
-    /// the first part named no caller.
+    /// Returns whether this new leg is the second part of a click-to-call. The PBX first called an extension (the older
+    /// leg), and now calls the outside number for this extension. The numbers agree
+    /// ([`LegSignature::names_parties_of`]), or the first part named no caller.
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
             && (older.nameless_caller || self.names_parties_of(older))
     }
 
-    /// Returns whether the numbers show that this leg is the second part of a click-to-call. The caller of the new leg
-    /// is the extension of the first part, or its called number is the caller of the first part.
+    /// Returns whether the numbers show that this leg is the second part of a click-to-call, and `older` the first.
+    /// Either the called number of `older` is the caller of this leg, or the caller of `older` is the called number of
+    /// this leg.
     pub(crate) fn names_parties_of(&self, older: &LegSignature<'_>) -> bool {
         same_number(older.from, self.to) || (same_number(older.to, self.from) && self.from != self.to)
     }
 
-    /// Returns whether the PBX sent this new leg for the caller of an older leg, who waits at the PBX. The caller may
-    /// hear ringing, a queue or a voice menu, for any time.
+    /// Returns whether the PBX sent this new leg to find a party for the caller of an older leg. This caller waits at
+    /// the PBX and hears ringing, a queue or a voice menu. The wait may have any length.
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
         let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Weight of the evidence of a rule, from weakest to strongest.
+/// How much the evidence of a correlation rule proves, from weakest to strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvidenceStrength {
     /// The rule proves that the leg does not belong to this call.
@@ -16,12 +16,12 @@ pub enum EvidenceStrength {
     Weak,
     /// The leg joins this call if no other call has strong evidence.
     Strong,
-    /// The leg joins this call in any case.
+    /// The leg joins this call in any case, whatever other rules find.
     Proof,
 }
 
 impl EvidenceStrength {
-    /// Returns the word for the strength in `docs/correlation.md`.
+    /// Returns the word for this strength of evidence in `docs/correlation.md`, e.g. `weak`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Contradiction => "contradiction",
@@ -57,7 +57,7 @@ macro_rules! correlation_rules {
                 }
             }
 
-            /// Returns the strength of the rule's evidence.
+            /// Returns how much the evidence of this rule proves, e.g. `Weak`.
             pub const fn strength(self) -> EvidenceStrength {
                 match self {
                     $(Self::$variant => EvidenceStrength::$strength,)+

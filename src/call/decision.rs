@@ -330,11 +330,11 @@ pub enum Decision {
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
     /// Number of blocks of voice (short pieces of payload) that were compared with other legs, and that no other leg
-    /// had. It replaces the number before. If another leg had such a block, the next decision of this kind has 0.
+    /// had. This number replaces the number of the last such decision. It is 0 if another leg had an equal block.
     VoiceBlocks {
-        /// Number of compared blocks of the caller's voice that no other leg had.
+        /// Number of compared pieces of the caller's voice that no other leg had.
         caller: u32,
-        /// Number of compared blocks of the callee's voice that no other leg had.
+        /// Number of compared pieces of the callee's voice that no other leg had.
         callee: u32,
     },
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets

@@ -110,7 +110,7 @@ pub(crate) enum LegSpoolState {
         /// Time of the decision `Start` in the spool file; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
-    /// The spool file was closed or discarded.
+    /// The spool file was closed after its last packet, or was deleted.
     Closed {
         /// Time of the decision `Start` in the spool file; `None` if the recording did not begin.
         started_at: Option<Timestamp>,
@@ -144,14 +144,14 @@ impl LegSpoolState {
 pub(crate) struct LegPause {
     /// Recognises the DTMF sequences of both sides that pause or resume the recording.
     pub(crate) keypad: DtmfDetector,
-    /// Whether the recording was ever paused. Otherwise packets need not be compared with the pauses.
+    /// Whether the recording was ever paused. If not, no packet has to be compared with the times of the pauses.
     pub(crate) is_known: bool,
 }
 
-/// Next action of the timer of a leg.
+/// The next step of a leg's timeout: check again later, end the leg, or close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegDue {
-    /// Check the leg again at this capture time, when it may time out.
+    /// The leg is not over yet. Check it again at this capture time, because it may time out then.
     Later(Timestamp),
     /// End the leg at the given capture time, for the given reason.
     End(Timestamp, EndedBy),
@@ -160,7 +160,8 @@ pub(crate) enum LegDue {
 }
 
 impl Leg {
-    /// Creates a leg after its call was found. The leg has no media yet.
+    /// Creates a leg of a telephone call from its signalling (`draft`), after correlation has found this call. The leg
+    /// has no RTP streams yet.
     pub(crate) fn new(id: LegId, name: String, links: LegLinks, draft: LegDraft) -> Self {
         let LegDraft { dialog, parties, correlation_keys, machine_hop: _, at } = draft;
         Self {

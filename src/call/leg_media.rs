@@ -41,8 +41,8 @@ pub(crate) struct LegMedia {
     watched_state: Option<WatchedState>,
     missed_watch_at: Option<Timestamp>,
     voice_blocks: [u32; 2],
-    /// Sketch of both voices: the blocks from which the voice prints in the record are made. `None` before the first
-    /// block.
+    /// Sketch of both voices: selected short pieces (blocks), from which the voice prints in the record are made.
+    /// `None` before the first block.
     sketch: Option<Box<VoiceSketch>>,
     outline: Option<Box<SoundOutline>>,
     /// Loudness and pitch of the leg's sound since another leg of the call ended. `None` if no other leg has ended.
@@ -139,7 +139,7 @@ impl LegMedia {
         self.watched_state.is_some_and(|state| state.is_answered)
     }
 
-    /// Stores how many blocks of each side's voice were compared with other legs.
+    /// Stores how many short pieces (blocks) of each side's voice were compared with other legs.
     pub(crate) const fn note_voice_blocks(&mut self, blocks: [u32; 2]) {
         self.voice_blocks = blocks;
     }

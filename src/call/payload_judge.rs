@@ -31,7 +31,7 @@ pub(crate) struct PayloadJudge {
 /// A possible format of a payload type, and how many packets agree with it.
 #[derive(Clone, Debug)]
 struct JudgedFormat {
-    /// The format; `None` if no description names the payload type.
+    /// The possible format; `None` for the announced format if no session description names the payload type.
     format: Option<PayloadFormat>,
     /// Number of pairs of consecutive packets that agree with the format.
     fits: u32,
@@ -47,22 +47,23 @@ struct JudgedPacket {
 /// Result of reading a payload in one of the possible formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadReading {
-    /// The payload is not valid in this format, or its duration is unknown.
+    /// The payload is not valid in this format, or its duration cannot be computed from its length.
     Unknown,
-    /// The duration of the payload's sound, ns.
+    /// Duration of the payload's sound if it has this format, ns.
     Lasts(i64),
-    /// The payload has the length of a telephone-event, which has no duration.
+    /// The payload is as long as a telephone-event (a key press). Its length gives no duration to compare with the RTP
+    /// timestamps.
     Event,
 }
 
-/// Result of comparing the possible formats.
+/// Result of comparing the possible formats of a payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JudgeVerdict {
-    /// The result is still open, and more packets are needed.
+    /// It is not decided yet which format is the true one; more packets are needed.
     Open,
     /// The announced format is the true format.
     Announced,
-    /// Another of the possible formats is the true format; the value is its index.
+    /// Another format than the announced one is true; the value is its index among the possible formats.
     Other(usize),
 }
 

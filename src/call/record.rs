@@ -187,7 +187,8 @@ text_enum! {
         LostBeforeUs = "lost_before_us",
         /// The recorder was not running during a part of the call.
         RestartGap = "restart_gap",
-        /// The spool file ends in the middle of a block, because the process crashed while it wrote.
+        /// The spool file (the recorder's file of captured packets) ends in the middle of an entry, because the process
+        /// crashed while it wrote.
         TornTail = "torn_tail",
         /// The mirror showed media between the hosts of the call, but at addresses that the signalling does not
         /// announce. A NAT has probably changed them.

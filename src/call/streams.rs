@@ -126,9 +126,9 @@ impl Default for ReportedSecurity {
 /// The endpoint of a stream at one side of the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
-    /// Endpoint that the stream uses at this side.
+    /// Address and port that the stream uses at this side: its source or its destination.
     pub(crate) endpoint: Endpoint,
-    /// Whether the leg announced the endpoint when the stream began.
+    /// Whether a session description of the leg had announced this endpoint when the stream began.
     pub(crate) was_announced: bool,
 }
 

@@ -34,9 +34,9 @@ impl VoicePrints {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VoicePrint {
-    /// Time of the block in seconds since the Unix epoch: wall-clock time in a record.
+    /// Time of the block of voice in seconds since the Unix epoch: wall-clock time in a record.
     pub second: u32,
-    /// Hash of the block's bytes.
+    /// Hash of the bytes of the block of voice.
     pub hash: u32,
 }
 

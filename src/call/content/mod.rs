@@ -38,10 +38,11 @@ pub(crate) struct StreamWatch {
     id: NonZeroU32,
     /// Payload type of the voice. Packets with other payload types are ignored.
     pub(crate) pt: PayloadType,
-    /// Length of a block, bytes; 0 if the whole payload is one block.
+    /// Length of the pieces (blocks) into which a voice payload is cut for comparison, bytes. 0 if each whole payload
+    /// is one block.
     block: u16,
-    /// Capture time at which the comparison ends even if too few blocks were compared, e.g. because the stream is
-    /// mostly silent.
+    /// Capture time at which the comparison ends even if too few pieces of voice were compared, e.g. because the stream
+    /// is mostly silent.
     until: Timestamp,
 }
 
@@ -90,24 +91,25 @@ pub(crate) struct ProvenRelay {
     pub(crate) effect: RelayLeg,
     /// Whether sound was relayed in both directions. This proves that both legs belong to one call.
     pub(crate) is_proof: bool,
-    /// Number of matching blocks in both directions together.
+    /// Number of equal pieces of voice payload (blocks) on the two legs, in both directions together.
     pub(crate) blocks: u32,
 }
 
-/// Result of the comparison of one packet.
+/// Result of comparing one voice packet with the voices of other legs.
 #[derive(Debug, Default)]
 pub(crate) struct ContentFindings {
     /// Relays that this packet has proven, or for which it has given stronger evidence.
     pub(crate) relays: Vec<ProvenRelay>,
-    /// Whether the number of compared blocks of this leg must be stored in the spool again, because it has passed a
-    /// multiple of [`STORED_STEP`].
+    /// Whether the spool must store the number of compared pieces of voice of this leg again. This is so when the
+    /// number has passed a multiple of [`STORED_STEP`].
     pub(crate) is_count_due: bool,
 }
 
 /// Hashes of the voices of the compared streams, and the relays that equal hashes prove.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
-    /// Table of the blocks of voice of the last [`KEPT_MS`]. Empty until the first stream is compared.
+    /// Table of the blocks of voice (short pieces of payload) that were captured within the last [`KEPT_MS`]. Empty
+    /// until the first stream is compared.
     buckets: Vec<Bucket>,
     watches: HashMap<u32, WatchState, foldhash::fast::FixedState>,
     legs: HashMap<LegId, LegContent, foldhash::fast::FixedState>,
@@ -115,21 +117,23 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// A row of the table of blocks of voice. It fills one cache line.
+/// A row of the table of blocks of voice (short pieces of payload). It has room for four blocks and fills one cache
+/// line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);
 
-/// Hash of a block of voice that was captured within the last [`KEPT_MS`].
+/// Hash of a block of voice (a short piece of payload) that was captured within the last [`KEPT_MS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockSeen {
     tag: u32,
-    /// Capture time of the block, ms; wraps at 2^32.
+    /// Capture time of this block of voice, ms; wraps at 2^32.
     at_ms: u32,
-    /// Number of the last but one comparison that found this block. If only one comparison found the block, `before`
-    /// equals `last`. 0 if the entry is empty.
+    /// Number of the stream comparison that found this block of voice before the comparison `last`. If only one
+    /// comparison found the block, `before` equals `last`. 0 if the entry is empty.
     before: u32,
-    /// Number of the last comparison that found this block. It is [`VOID`] if the block cannot prove a relay.
+    /// Number of the stream comparison that found this block of voice last. It is [`VOID`] if the block cannot prove
+    /// that a machine relays a voice.
     last: u32,
 }
 
@@ -137,33 +141,36 @@ struct BlockSeen {
 #[derive(Debug)]
 struct WatchState {
     ends: StreamEnds,
-    /// Hashes of the newest compared blocks of the stream. A new block that equals one of them is a repetition and
-    /// cannot prove a relay.
+    /// Hashes of the newest compared blocks (pieces of payload) of the stream. A new block that equals one of them is a
+    /// repetition, and cannot prove that a machine relays the voice.
     recent: [u32; RECENT_BLOCKS],
-    /// Number of blocks compared so far, at most [`WATCH_BUDGET`].
+    /// Number of blocks of voice that this comparison has used so far, at most [`WATCH_BUDGET`].
     spent: u16,
 }
 
-/// The running comparisons of a leg's streams, and the other legs with equal blocks of voice.
+/// The running comparisons of a leg's streams, and the other legs with equal blocks of voice, i.e. equal pieces of
+/// payload.
 #[derive(Debug, Default)]
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
-    /// For each side: number of blocks of its voice that were compared and did not repeat.
+    /// For each side: number of blocks of its voice (short pieces of payload) that were compared and did not repeat.
     voice_blocks: [u32; 2],
 }
 
-/// Counts of the equal blocks of two legs. The leg with the lower id is the first leg. Index 0: the block arrived on
-/// the first leg and left on the second leg. Index 1: it arrived on the second leg and left on the first leg.
+/// Counts of the equal blocks of voice on two legs. The leg with the lower id is the first leg. Index 0: the block
+/// arrived at a machine on the first leg and left on the second leg. Index 1: the reverse.
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
-    /// Shortest and longest delay of the equal blocks in each direction, ms.
+    /// For each direction, the shortest and the longest time from a block of voice on one leg to the equal block on the
+    /// other leg, ms.
     delay_ms: [(u32, u32); 2],
     /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
     /// machine.
     is_linked: [bool; 2],
-    /// For each of the two legs, the side at which the relaying machine is; `None` before the first equal block.
+    /// For each of the two legs, the side at which the relaying machine is. `None` before the first equal block of
+    /// voice was found.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
     /// Strength of the evidence for the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
@@ -175,8 +182,8 @@ impl RelayCounts {
         self.blocks[0] + self.blocks[1]
     }
 
-    /// Returns how much the equal blocks prove: 2 for a proof, 1 for one direction through a known machine, 0 for
-    /// nothing.
+    /// Returns how much the equal blocks of voice prove. 2: both legs belong to one call. 1: a known machine relays one
+    /// direction. 0: nothing.
     fn strength(&self) -> u8 {
         let is_steady = |n: usize| self.delay_ms[n].1 - self.delay_ms[n].0 <= STEADY_DELAY_MS;
         let has = |n: usize, least: u32| self.blocks[n] >= least && is_steady(n);
@@ -238,7 +245,8 @@ impl ContentIndex {
         true
     }
 
-    /// Removes a leg: ends the comparisons of its streams, and forgets which of its blocks equal blocks of other legs.
+    /// Removes a leg: ends the comparisons of its streams, and forgets which of its pieces of voice equal pieces of
+    /// other legs.
     pub(crate) fn forget_leg(&mut self, leg: LegId) {
         let Some(content) = self.legs.remove(&leg) else { return };
         for id in content.watches {
@@ -252,7 +260,8 @@ impl ContentIndex {
         }
     }
 
-    /// Returns for each side of a leg how many blocks of its voice were compared and did not repeat.
+    /// Returns for each side of a leg how many blocks of its voice (short pieces of payload) were compared and did not
+    /// repeat.
     pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
@@ -291,8 +300,8 @@ impl ContentIndex {
         }
     }
 
-    /// Compares one block of a stream's voice with the stored blocks of other streams. Returns false if the stream
-    /// needs no further comparison.
+    /// Compares one block of a stream's voice (a short piece of payload) with the stored blocks of other streams.
+    /// Returns false if the comparison of this stream is over.
     fn handle_block(&mut self, id: u32, hash: u64, at: Timestamp, found: &mut ContentFindings) -> bool {
         let Some(watch) = self.watches.get_mut(&id) else { return false };
         let (tag, now_ms) = ((hash >> 32) as u32, (at.as_nanos() / 1_000_000) as u32);
@@ -349,8 +358,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block of voice that occurred in two streams. Returns the relay between the streams if this block proves
-    /// it, or makes its evidence stronger.
+    /// Counts a block of voice (a short piece of payload) that occurred in two streams. Returns the relay between the
+    /// streams if this block proves the relay, or makes its evidence stronger.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -420,11 +429,11 @@ impl ContentIndex {
         true
     }
 
-    /// Returns whether no third leg competes with these two legs. A third leg competes if it has at least half as many
-    /// equal blocks with one of the two legs in the same seconds.
+    /// Returns whether no third leg competes with these two legs. A third leg competes if, in the same seconds, it has
+    /// at least half as many equal blocks of voice with one of them.
     ///
-    /// If both ends of a leg are machines that relay, the leg has equal blocks with a leg beyond each end. So a third
-    /// leg beyond the other end does not compete.
+    /// A leg between two relaying machines has equal blocks with a leg beyond each machine. So a third leg beyond the
+    /// other machine does not compete.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -478,8 +487,9 @@ fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<St
     meets(last.to, own.from) || is_elsewhere
 }
 
-/// Returns the length of a block in bytes: 10 ms of a codec with a constant bit rate. Returns 0 if whole payloads of
-/// the codec are compared, and `None` if blocks of the codec cannot prove a relay.
+/// Returns the length of the blocks into which a voice of this codec is cut for comparison, bytes. It is 10 ms of a
+/// codec with a constant bit rate. Returns 0 if whole payloads are compared, and `None` if equal payloads cannot prove
+/// a relay.
 ///
 /// Blocks of 10 ms are equal even if the machine changes the length of the packets.
 fn block_bytes(encoding: &str) -> Option<u16> {
@@ -492,8 +502,8 @@ fn block_bytes(encoding: &str) -> Option<u16> {
     }
 }
 
-/// Returns whether a block is selected for comparison. Its first bytes select one block in eight. A block of equal
-/// bytes is never selected.
+/// Returns whether a block of voice (a short piece of payload) is selected for comparison. Its first bytes select one
+/// block in eight. A block of equal bytes is never selected.
 fn is_selected(block: &[u8]) -> bool {
     let Some(head) = block.first_chunk::<8>().filter(|_| block.len() >= LEAST_BLOCK) else { return false };
     let head = u64::from_le_bytes(*head);
@@ -503,7 +513,8 @@ fn is_selected(block: &[u8]) -> bool {
 /// Number of rows in the table of blocks of voice. A row has places for four blocks, and the table takes 1 MiB. While
 /// 1,000 calls are compared, about 15,000 of the 65,536 places are used.
 const BUCKETS: usize = 16_384;
-/// Value that marks a block of voice that cannot prove a relay. It stands in place of the number of a comparison.
+/// Stands in place of the number of a comparison, and marks a block of voice that cannot prove that a machine relays
+/// it.
 const VOID: u32 = u32::MAX;
 /// Number of further compared blocks of voice of one side after which the new total is stored in the spool.
 const STORED_STEP: u32 = 8;
@@ -517,33 +528,33 @@ const WATCH_BUDGET: u16 = 48;
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
 const WATCH_TIME: Duration = Duration::from_secs(30);
-/// Number of the newest blocks of a stream that are kept. A new block that equals one of them is a repetition and
-/// proves nothing.
+/// Number of the newest blocks (pieces of payload) of a stream that are kept. A new block that equals one of them is a
+/// repetition, and proves no relay.
 const RECENT_BLOCKS: usize = 32;
 /// Maximum time in which a machine passes a packet on, milliseconds. Machines that do not transcode are faster.
 const RELAY_WINDOW_MS: u32 = 200;
 /// Time for which a block of voice is stored, milliseconds: [`RELAY_WINDOW_MS`] plus the disorder between two capture
 /// interfaces.
 const KEPT_MS: u32 = 300;
-/// Maximum difference between the delays of the equal blocks of two legs, ms. A machine delays all packets about
+/// Maximum difference between the delays of two legs' equal blocks of voice, ms. A machine delays all packets about
 /// equally.
 const STEADY_DELAY_MS: u32 = 100;
 /// Minimum number of equal blocks of voice that prove a relay, counted in both directions together.
 const BLOCKS_OF_PROOF: u32 = 8;
-/// Minimum number of equal blocks in each direction for the proof of a relay. A machine between two legs relays both
+/// Minimum number of equal blocks of voice in each direction that prove a relay. A machine between two legs relays both
 /// directions.
 const BLOCKS_OF_DIRECTION: u32 = 3;
 /// Time within which equal blocks of voice contradict each other. If a leg has equal blocks with two other legs within
 /// this time, none of them proves a relay.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of other legs for which the equal blocks of one leg are counted.
+/// Maximum number of other legs for which the pieces of voice that equal pieces of one leg are counted.
 const MAX_PARTNERS: usize = 4;
 /// Maximum number of streams that are compared at the same time: four streams of each of 16,000 calls that begin within
 /// four seconds.
 const MAX_WATCHES: usize = 65_536;
 /// Minimum length of a payload that is compared, bytes. Shorter payloads are silence descriptors.
 const LEAST_BLOCK: usize = 10;
-/// Seed of the hashes of blocks. It is constant, so that every run of the program finds the same relays.
+/// Seed of the hashes of the blocks of voice. It is constant, so that every run of the program finds the same relays.
 const HASH_SEED: u64 = 5;
 /// Odd factor that mixes the first bytes of a block (2^64 divided by the golden ratio). The upper bits of the product
 /// decide whether the block is selected.

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub(crate) struct SketchedVoice {
     /// Payload type of the packets with the voice.
     pub(crate) pt: PayloadType,
-    /// Length of a block, bytes; 0 if the whole payload is one block.
+    /// Length of the pieces (blocks) into which the voice payload is cut, bytes. 0 if each whole payload is one block.
     block: u16,
 }
 
@@ -34,7 +34,7 @@ impl SketchedVoice {
 /// Sketch of the two voices of a leg.
 #[derive(Debug, Default)]
 pub(crate) struct VoiceSketch {
-    /// The blocks of caller and callee with the lowest hashes, in ascending order of the hashes.
+    /// For caller and callee: the blocks of voice with the lowest hashes, in ascending order of the hashes.
     sides: [Vec<SketchedBlock>; 2],
 }
 
@@ -42,14 +42,14 @@ pub(crate) struct VoiceSketch {
 #[derive(Clone, Copy, Debug)]
 struct SketchedBlock {
     hash: u32,
-    /// Capture time of the block, seconds since the Unix epoch.
+    /// Capture time of the block of voice, seconds since the Unix epoch.
     second: u32,
-    /// Whether the block occurs more than once in the voice.
+    /// Whether the block occurs more than once in the voice. Such a block becomes no voice print.
     recurs: bool,
 }
 
 impl VoiceSketch {
-    /// Adds the blocks of a voice packet that this side sent.
+    /// Adds the blocks (short pieces of payload) of a voice packet that this side sent to the sketch.
     pub(crate) fn handle_payload(&mut self, side: Side, voice: SketchedVoice, payload: &[u8], at: Timestamp) {
         let size = if voice.block == 0 { payload.len().max(1) } else { usize::from(voice.block) };
         for block in payload.chunks_exact(size).filter(|block| is_selected(block)) {
@@ -57,7 +57,8 @@ impl VoiceSketch {
         }
     }
 
-    /// Returns the voice prints of both sides: the blocks with the lowest hashes that occur once.
+    /// Returns the voice prints of both sides. They are the hashes of those blocks of voice in the sketch that occur
+    /// once, lowest hashes first.
     pub(crate) fn prints(&self) -> VoicePrints {
         let prints = |side: Side| {
             let once = self.sides[side.channel()].iter().filter(|block| !block.recurs);
@@ -81,7 +82,8 @@ fn add_block(blocks: &mut Vec<SketchedBlock>, hash: u32, at: Timestamp) {
     }
 }
 
-/// Returns the hash of a block: the two halves of its 64-bit FNV-1a hash (IETF draft-eastlake-fnv), combined by XOR.
+/// Returns the hash of a block of voice: the two halves of its 64-bit FNV-1a hash (IETF draft-eastlake-fnv), combined
+/// by XOR.
 fn block_hash(block: &[u8]) -> u32 {
     let hash = block.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
     (hash >> 32) as u32 ^ hash as u32
@@ -90,8 +92,8 @@ fn block_hash(block: &[u8]) -> u32 {
 /// Maximum number of voice prints of one side. Three common prints prove that two voices are the same. So five may be
 /// missing because one recorder heard less.
 const MAX_PRINTS: usize = 8;
-/// Maximum number of blocks of one voice in a sketch. A block that occurs twice gives no voice print. So up to half of
-/// the blocks may occur twice before a print is missing.
+/// Maximum number of blocks (short pieces) of one voice in a sketch. It is twice [`MAX_PRINTS`], because a block that
+/// occurs twice gives no voice print.
 const MAX_BLOCKS: usize = 16;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -138,8 +140,8 @@ mod tests {
         let same = sketch((0..3_000).rev().map(|n| (n, speech(1, n))));
         assert_eq!(same, whole, "whatever the order");
         assert_eq!(common(&whole, &sketch((0..3_000).map(|n| (n, speech(2, n))))), 0);
-        // The packets of 30 ms contain the same blocks of 10 ms as the packets of 20 ms. So nearly all voice prints are
-        // the same.
+        // The same voice in packets of 30 ms is cut into the same blocks of 10 ms as in packets of 20 ms. So nearly all
+        // voice prints are the same.
         let bytes: Vec<u8> = (0..3_000).flat_map(|n| speech(1, n)).collect();
         let longer = sketch(bytes.chunks(240).zip(0..).map(|(payload, n)| (n * 3 / 2, payload.to_vec())));
         assert!(common(&whole, &longer) >= MAX_PRINTS - 1, "{whole:?} {longer:?}");

@@ -73,7 +73,8 @@ fn both_directions_prove_a_relay_between_unknown_hosts() {
     let found = Streams::new(&two_legs(6)).play(100, speech);
     let [relay] = found.as_slice() else { panic!("one relay: {found:?}") };
     assert!(relay.is_proof && relay.blocks >= 8);
-    // The relay is reported in the direction of the last equal block: from caller to callee, or from callee to caller.
+    // The relay is reported in the direction of the last equal block of voice: from caller to callee, or from callee to
+    // caller.
     let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
     let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
     let shown = (relay.cause.id, relay.cause.side, relay.effect.id, relay.effect.side);
@@ -151,8 +152,8 @@ fn silence_and_tones_prove_nothing() {
     let silence = |_: u64, _: i64| vec![0xD5; 160];
     assert!(Streams::new(&two_legs(5)).play(500, silence).is_empty());
     for hz in [400.0, 425.0, 1_000.0, 440.0] {
-        // Blocks of 10 ms recur if a whole number of periods fits into one or a few blocks. Each sample is one byte of
-        // a sine.
+        // The payload is a tone. Its blocks of 10 ms recur if a whole number of periods fits into one or a few blocks.
+        // Each sample is one byte of a sine.
         let tone = move |_: u64, packet: i64| {
             (0..160)
                 .map(|n| {

@@ -179,9 +179,10 @@ pub(super) const LEAST_SOUND: Duration = Duration::from_secs(1);
 /// Minimum time for which two legs must have media at the same time to count as simultaneous. The legs of a transfer
 /// follow each other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
-/// Minimum number of blocks of each side that were compared before the content of a leg counts as different. The first
-/// comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are needed.
+/// Minimum number of pieces (blocks) of each side's voice that were compared before the content of a leg counts as
+/// different. The first comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are
+/// needed.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum number of compared blocks of one side, about two seconds of voice. If an unconfirmed leg has so many blocks
-/// and no proven relay, it counts as other sound. Equal sound would have proven the relay with eight blocks.
+/// Minimum number of compared pieces (blocks) of one side's voice, about two seconds. If an unconfirmed leg has so many
+/// blocks and no proven relay, it counts as other sound. Equal sound would have proven a relay with eight blocks.
 const UNMATCHED_BLOCKS: u32 = 24;

@@ -31,7 +31,7 @@ pub(super) struct ContentEvidence {
 
 impl ContentEvidence {
     /// Ends the comparison of a leg's voices, and removes the stored hashes of its voices. The leg keeps the number of
-    /// compared blocks.
+    /// pieces of voice that were compared.
     pub(super) fn forget_leg(&mut self, leg: &mut Leg) {
         leg.media.note_voice_blocks(self.index.voice_blocks(leg.id));
         self.index.forget_leg(leg.id);
@@ -209,15 +209,15 @@ impl Engine {
         }
     }
 
-    /// Writes to the spool of a leg how many blocks of its voices were compared, or 0 if another leg has an equal
-    /// block. A later process may have to know that the voice was compared.
+    /// Writes to the spool of a leg how many short pieces of its voices were compared; 0 if another leg has an equal
+    /// piece. After a restart, this number shows whether the voice was compared.
     fn store_voice_blocks(&self, slot: LegKey, at: Timestamp, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open()) else { return };
         let [caller, callee] = self.kept.content.index.unmatched_blocks(leg.id);
         sink.decide(leg.id, at, &Decision::VoiceBlocks { caller, callee });
     }
 
-    /// Restores from the spool of a leg how many blocks of its voices were compared with other legs.
+    /// Restores from the spool of a leg how many short pieces (blocks) of its voices were compared with other legs.
     pub(super) fn restore_voice_blocks(&mut self, slot: LegKey, blocks: [u32; 2]) {
         match self.table.leg_mut(slot) {
             Some(leg) if leg.is_closed() => leg.media.note_voice_blocks(blocks),

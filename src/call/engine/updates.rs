@@ -98,5 +98,5 @@ impl Engine {
 }
 
 /// Maximum time after the answer for which a call is not announced, because equal media content may still join it to
-/// another call. Eight equal blocks of voice in each direction take about a second.
+/// another call. Eight equal pieces of voice in each direction take about a second.
 const COMMIT_WAIT: Duration = Duration::from_millis(2_500);

@@ -127,8 +127,8 @@ const FULL_DB: f64 = 3.0;
 const LEAST_FULL: usize = 4;
 /// Zero crossings of 255 samples of a signal tone at 8 kHz: 350 to 650 Hz.
 const TONE_PITCH: std::ops::RangeInclusive<f64> = 22.0..=42.0;
-/// Tolerance for the number of zero crossings of a tone in 255 samples. A block of samples rarely contains a whole
-/// number of periods.
+/// Tolerance for the number of zero crossings of a tone in 255 samples: 255 samples rarely contain a whole number of
+/// periods.
 const PITCH_STEP: f64 = 3.0;
 /// Further tolerance for the number of zero crossings of a tone, added to [`PITCH_STEP`]: 15 % of the expected number.
 const PITCH_TOLERANCE: f64 = 0.15;
