@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub enum CallStage {
     /// The call rings or is in progress.
     Live,
-    /// The call is over, but its recording is still to be made.
+    /// The call is over, but its record is not final: its recording is still to be made.
     Ended,
     /// The call's record is final, and its recordings are made.
     Complete,
@@ -51,13 +51,13 @@ pub struct StoredCall {
 /// State of a leg's spool file, i.e. of its captured packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolFileState {
-    /// The leg still gets packets, which are added to the file.
+    /// The leg still gets packets, which are added to the spool file.
     Open,
-    /// The file is complete, and the recording is still to be made from it.
+    /// The spool file is complete, and the recording is still to be made from it.
     Closed,
-    /// The leg's audio is in a recording, so the file may be removed.
+    /// The leg's audio is in a recording, so the spool file may be removed.
     Rendered,
-    /// The file was removed from the disk.
+    /// The spool file was removed from the disk.
     Removed,
 }
 
@@ -312,8 +312,8 @@ impl Journal {
         Ok(CallPages { journal: self, sql, values, after: Some(after) })
     }
 
-    /// Returns the cursor after which the newest `limit` calls of the filter follow. Returns `None` if the filter has
-    /// no limit, or finds no more calls than the limit allows.
+    /// Returns a cursor (position in the list). After it, exactly the newest `limit` calls that meet the filter follow.
+    /// Returns `None` if the filter has no limit, or finds no more calls than the limit allows.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -355,7 +355,7 @@ pub(crate) struct CallPages<'j> {
     journal: &'j Journal,
     sql: String,
     values: Vec<Value>,
-    /// Cursor of the last call that was returned.
+    /// Position in the list after which the next page begins; `None` means the start of the list.
     after: Option<CallCursor>,
 }
 
@@ -494,7 +494,7 @@ pub(super) fn put_call(connection: &Connection, record: &CallRecord, stage: Call
     connection.prepare_cached(PUT_NUMBERS)?.execute(params![record.id, numbers])?;
     let at = retention::micros_or_last(record.invited_at.or(record.answered_at).or(record.ended_at));
     for file in &record.recordings {
-        // If a recording is made again, it can get another path, e.g. because the format changed or the old file was
+        // A recording that is made again can get another path, e.g. because the format changed or the old file was
         // encrypted. Then the old file is listed for removal.
         connection.prepare_cached(ADD_OLD_PATH_TO_LEFTOVERS)?.execute(params![record.id, file.part, file.path])?;
         connection.prepare_cached("DELETE FROM leftovers WHERE path = ?1")?.execute(params![file.path])?;
@@ -584,5 +584,5 @@ const SIGNIFICANT_DIGITS: usize = 10;
 /// Maximum number of calls that SQLite may sort in memory, where they take a few MiB. Longer lists are read in the
 /// order of the time index.
 const FEW_CALLS: u32 = 2000;
-/// Number of calls in a page, which takes a few MiB of memory.
+/// Number of calls in a page of the list. A page takes a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-/// Maximum time to wait for the lock while another program writes. Usually a program holds the lock for milliseconds
-/// only.
+/// Maximum time to wait for the lock on the database while another program writes. Usually a program holds this lock
+/// for milliseconds only.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between two tries to take a lock for which SQLite itself does not wait.
+/// Pause between two tries to take a database lock for which SQLite itself does not wait.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Switches a database to write-ahead logging and makes each commit durable before it returns.

@@ -50,7 +50,8 @@ impl Journal {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Marks a call as having no plain file any more. If its recordings are made again, this mark is removed.
+    /// Marks a call as having no plain (unencrypted) file any more. If its recordings are made again, this mark is
+    /// removed.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -154,7 +155,7 @@ impl Journal {
         })
     }
 
-    /// Marks the JSON record beside a recording as out of date, so that it is written again.
+    /// Marks the JSON record beside a recording as out of date, so that the service writes it again.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -173,9 +174,10 @@ fn put_leftover(connection: &Connection, path: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// SQL that selects the calls to encrypt. Calls with a parked or dead delivery stay unencrypted, because a person may
-/// request another attempt. Calls with an out-of-date JSON record stay unencrypted, too. If the journal were lost, the
-/// service would read that old record and send the call to Pyrus again, from its plain file.
+/// SQL that selects the calls to encrypt. Calls with a parked delivery (waits for a person) or a dead delivery (given
+/// up) stay unencrypted, because a person may request another attempt. Calls with an out-of-date JSON record stay
+/// unencrypted, too. If the journal were lost, the service would read that old record and send the call to Pyrus again,
+/// from its plain file.
 const CALLS_TO_ENCRYPT: &str = "SELECT c.id FROM calls c WHERE c.sealed = 0 AND c.stage = 'complete' AND c.id > ?1
     AND NOT EXISTS (SELECT 1 FROM untold u WHERE u.call_id = c.id)
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = c.id AND d.stage <> 'done')

@@ -5,9 +5,9 @@
 //! 1. **One call, one row, one external_id.** `calls.id` is made once from the call itself and never changes. It is the
 //!    `external_id` in Pyrus and the beginning of the call's file names.
 //! 2. **A request is announced before it is sent.** Before the first byte of a request leaves, the delivery's row says
-//!    "registering" or "attaching". The row is durable (WAL, `synchronous=FULL`). The answer is durable before the next
-//!    request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*: Pyrus may or
-//!    may not have carried out the request. Every other row says exactly what Pyrus has.
+//!    "registering" or "attaching". The row is durable (WAL, `synchronous=FULL`). The outcome of the request is durable
+//!    before the next request of the same call. So a row that is in one of these two stages at start-up is *ambiguous*:
+//!    Pyrus may or may not have carried out the request. Every other row says exactly what Pyrus has.
 //! 3. **No file without a row, no row without a file.** A recording gets its row after its rename and the fsync of its
 //!    folder. The row has the size and the SHA-256. A file to be removed is marked in the journal first. Encryption
 //!    gives a file a new name. Then the row has the new name, and the list of leftovers (files to be removed) has the
@@ -68,12 +68,12 @@ pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     /// Path of the write-ahead log (`-wal`).
     log_path: PathBuf,
-    /// Whether rows of unfinished calls were written that may still be lost in a power cut.
+    /// Whether rows of live or ended calls were written that a power cut may still destroy.
     has_unsynced: Arc<AtomicBool>,
-    /// Whether the write-ahead log may have lost pages. To avoid a deadlock, this is locked after the connection, never
-    /// before.
+    /// Whether the write-ahead log may have lost pages. To avoid a deadlock, a thread that needs both locks must lock
+    /// the connection before this value.
     log_sync: Arc<Mutex<states::LogSync>>,
-    /// The first message by which SQLite reported a damaged file; empty if there was none.
+    /// The first error text in which SQLite reported a damaged file; empty if there was none.
     damage: Arc<OnceLock<String>>,
 }
 
@@ -235,8 +235,8 @@ impl Journal {
         Ok(Self::of_connection(connection, &path))
     }
 
-    /// Returns the damage that SQLite has reported since the journal was opened; `None` if there was none. Later writes
-    /// are not reliable, so the process should end after [`Journal::mark_damaged`].
+    /// Returns the description of the damage that SQLite has reported since the journal was opened; `None` if there was
+    /// none. Later writes are not reliable, so the process should end after [`Journal::mark_damaged`].
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
@@ -335,8 +335,8 @@ impl Journal {
     }
 }
 
-/// Copies the log into the database each time it has grown to [`LOG_PAGES`] pages. SQLite itself does the same, but it
-/// ignores a sync that fails while it copies.
+/// Copies the write-ahead log into the database each time the log has grown to [`LOG_PAGES`] pages. SQLite itself does
+/// the same, but it ignores a sync that fails while it copies.
 fn copy_log_in_parts(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.wal_hook(Some(|log: &mut rusqlite::hooks::Wal, pages| {
         if pages >= LOG_PAGES
@@ -378,7 +378,7 @@ fn make_private(dir: &Path, file: &Path) -> std::io::Result<()> {
 /// Name of the journal file in the folder `[state] dir`.
 pub const FILE_NAME: &str = "journal.sqlite";
 
-/// Number of pages (of 4 KiB) in the log at which it is copied into the database. SQLite has the same default.
+/// Number of pages (of 4 KiB) at which the write-ahead log is copied into the database. SQLite has the same default.
 const LOG_PAGES: i32 = 1_000;
 
 /// Name of the file that marks the journal as damaged. It contains the description of the damage.

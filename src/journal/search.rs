@@ -112,7 +112,7 @@ pub struct CallSearch {
     pub numbers: Vec<String>,
     /// Words in lower case. Each must occur in the name of the caller or the callee.
     pub words: Vec<String>,
-    /// Ids of calls, at most [`MAX_IDS`]. The call has one of these ids; `None` accepts every call.
+    /// Ids of calls, at most [`MAX_IDS`]. A call is found only if it has one of these ids; `None` accepts every call.
     pub ids: Option<Vec<String>>,
     /// The call's extension matches one of these patterns. An empty list accepts every call.
     pub extensions: Vec<String>,
@@ -136,7 +136,7 @@ pub struct CallSearch {
 /// A page of calls that a search found, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct FoundCalls {
-    /// The calls of the page.
+    /// The calls of this page, newest first.
     pub calls: Vec<StoredCall>,
     /// Start (µs since the Unix epoch) and id of the last call in the page. The next page continues after this call;
     /// `None` if there are no older calls.
@@ -160,8 +160,8 @@ impl ClassCounts {
         Self { by_class: by_class.into_iter().collect(), is_least: false }
     }
 
-    /// Raises the count of each class to its count in `found`, the calls of the page, if that is larger. A count that
-    /// stopped at a limit may be smaller than the number of calls on the page.
+    /// Raises the count of each class to its count in `found`, i.e. among the calls of the page, if that is larger. A
+    /// count that stopped at a limit may be smaller than the number of calls on the page.
     pub(crate) fn raise_to(&mut self, found: &Self) {
         for (class, least) in &found.by_class {
             match self.by_class.iter_mut().find(|(known, _)| known == class) {
@@ -440,7 +440,7 @@ pub(super) fn remove_call(connection: &Connection, id: &str) -> JournalResult<()
     Ok(())
 }
 
-/// Fills the new search table from the calls of an older journal.
+/// Fills the search table, which a migration has just created, from the calls of an older journal.
 pub(super) fn fill(connection: &Connection) -> JournalResult<()> {
     let mut statement = connection.prepare("SELECT record FROM calls")?;
     let mut rows = statement.query([])?;

@@ -1,8 +1,8 @@
 //! The states of a call that the service stores: live, ended, complete.
 //!
 //! # Invariants
-//! - A call becomes complete when its recordings and its row in the journal are on the disk. Its spool is removed
-//!   afterwards.
+//! - A call becomes complete when its recordings and its row in the journal are on the disk. Its spool (the files with
+//!   its captured packets) is removed afterwards.
 //! - Everything in the row of a live or ended call can be rebuilt from the spool. So the row need not reach the disk
 //!   earlier than the spool: [`Journal::sync_states`] is called as often as the spool is synced. After the end of a
 //!   call without media, the spool keeps the signalling of the call for two of these intervals. The commit of any other
@@ -32,8 +32,8 @@ use crate::call::record::CallRecord;
 /// The new state of a call, as the engine that follows the calls reported it, to be stored in the journal.
 #[derive(Debug)]
 pub(crate) struct CallToStore<'a> {
-    /// Record of the call, without the segments of the recording that are already finished. The journal adds these
-    /// segments.
+    /// Record of the call, without the segments (files of the recording) that are already finished. The journal adds
+    /// these segments.
     pub(crate) record: &'a CallRecord,
     /// Stage of the call: in progress, over, or complete.
     pub(crate) stage: CallStage,
@@ -81,8 +81,8 @@ impl Journal {
         })
     }
 
-    /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole log into
-    /// the database instead.
+    /// Waits until the rows of all live and ended calls are on the disk. After a failed sync, copies the whole
+    /// write-ahead log into the database instead.
     ///
     /// # Errors
     /// Fails if the disk fails, or if another program reads the database for too long. Then the next call of this
@@ -107,8 +107,8 @@ impl Journal {
     /// database. In each case nothing is written.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> JournalResult<T>) -> JournalResult<T> {
         let mut connection = self.lock_to_write();
-        // The lock is held until the commit has returned. So no sync of another thread can fail between the check of
-        // earlier syncs and the commit.
+        // The lock on the sync state is held until the commit has returned. So no sync of another thread can fail
+        // between the check of earlier syncs and the commit.
         let mut log_sync = self.log_sync();
         if log_sync.must_renew() {
             self.renew_log(&connection, &mut log_sync)?;
@@ -118,14 +118,15 @@ impl Journal {
         if SYNC_FAILED.take() {
             log_sync.note_failure();
         }
-        // A commit that changed no row does not sync the log.
+        // A commit that changed no row does not sync the write-ahead log. So after such a commit, unsynced rows stay
+        // unsynced.
         if result.is_ok() && connection.total_changes() != changes_before {
             self.has_unsynced.store(false, Ordering::Release);
         }
         result
     }
 
-    /// Runs one SQL statement as [`Journal::write`] does. Returns the number of rows that it changed.
+    /// Runs one SQL statement as [`Journal::write`] does. Returns the number of rows that the statement changed.
     pub(super) fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> JournalResult<usize> {
         self.write(|transaction| Ok(transaction.prepare_cached(sql)?.execute(values)?))
     }
@@ -152,29 +153,29 @@ impl Journal {
 /// Sync state of the write-ahead log. It stays locked during a sync, so that no commit misses a failure of that sync.
 #[derive(Debug)]
 pub(super) struct LogSync {
-    /// Whether a sync failed in this process and the log was not emptied afterwards.
+    /// Whether a sync failed in this process and the write-ahead log was not emptied afterwards.
     has_failed: bool,
     /// Path of a marker file. It exists from a failed sync in any process until the write-ahead log is emptied.
     mark: PathBuf,
-    /// The open file of the log, for syncs without a commit; `None` before the first sync. It stays open, because Linux
-    /// reports a failed write to every open file. A file that is opened later gets the report only if nobody got it
-    /// before.
+    /// The open file of the write-ahead log, for syncs without a commit; `None` before the first sync. It stays open,
+    /// because Linux reports a failed write to every open file. A file that is opened later gets the report only if
+    /// nobody got it before.
     pub(super) log: Option<File>,
 }
 
 impl LogSync {
-    /// Creates the state for a log that this process has just opened.
+    /// Creates the sync state for a write-ahead log that this process has just opened.
     pub(super) fn of_opened(log_path: &Path) -> Self {
-        // A journal in memory has no log.
+        // A journal in memory has no write-ahead log, so `log` is `None`.
         Self { has_failed: false, mark: log_path.with_extension("unsynced"), log: File::open(log_path).ok() }
     }
 
-    /// Returns whether the log may have lost pages, so that it must be emptied before the next commit.
+    /// Returns whether the write-ahead log may have lost pages, so that it must be emptied before the next commit.
     pub(super) fn must_renew(&self) -> bool {
         self.has_failed || self.mark.exists()
     }
 
-    /// Records that a sync has failed. The marker file shows this to the other processes.
+    /// Records that a sync of the write-ahead log has failed. The marker file shows the failure to the other processes.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
         if let Err(error) = File::create(&self.mark) {
@@ -208,7 +209,7 @@ fn commit<T>(connection: &mut Connection, work: impl FnOnce(&Connection) -> Jour
     Ok(result)
 }
 
-/// A guard: while it exists, commits do not wait for the disk.
+/// A guard: while it exists, commits on this connection do not wait for the disk. Dropping the guard ends this.
 struct UnsyncedCommits<'c>(&'c Connection);
 
 impl<'c> UnsyncedCommits<'c> {
@@ -220,7 +221,7 @@ impl<'c> UnsyncedCommits<'c> {
 
 impl Drop for UnsyncedCommits<'_> {
     fn drop(&mut self) {
-        // Inside a transaction SQLite would refuse to change `synchronous`, but no transaction is open here.
+        // No transaction is open here. Inside a transaction, SQLite would refuse to change `synchronous`.
         if let Err(error) = self.0.pragma_update(None, "synchronous", "FULL") {
             tracing::error!(%error, "the journal cannot be set back to sync each commit");
         }
@@ -236,7 +237,7 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // The record of a call in progress has a verdict only after a rule excluded the call and its segments were
+        // In the record of a call in progress, a verdict means that a rule excluded the call and its segments were
         // removed. That verdict is kept.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);

@@ -112,7 +112,7 @@ fn journal_file_is_private_and_can_be_reopened() {
     assert_eq!(reopened.load_jobs().unwrap(), vec![job("a", JobStage::Registering)]);
     let mode = std::fs::metadata(config.dir.join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0);
-    // Another process can open the journal and add a request while this process has it open.
+    // While this process has the journal open, another process can open it and add a request.
     Journal::open(&config).unwrap().request_retry("a").unwrap();
     assert_eq!(Journal::open_read_only(&config).unwrap().load_jobs().unwrap().len(), 1);
     assert_eq!(reopened.take_retry_requests().unwrap(), ["a"]);
@@ -166,7 +166,7 @@ fn damage_found_by_any_statement_is_reported_by_every_handle() {
     journal.lock().execute_batch("PRAGMA shrink_memory").unwrap(); // empties the cache, so that the file is read
     journal.call("call-1").unwrap_err();
     assert!(other.damage().unwrap().contains("malformed"), "{:?}", other.damage());
-    // A journal that was marked as damaged is renamed, even if the damage can no longer be found.
+    // A journal that was marked as damaged is renamed, even if its file is intact again.
     std::fs::write(&path, bytes).unwrap();
     Journal::mark_damaged(&config, other.damage().unwrap()).unwrap();
     assert!(Journal::damage_mark(&config).unwrap().contains("malformed"));
@@ -191,7 +191,8 @@ fn only_settled_calls_with_a_current_sidecar_record_are_encrypted() {
     journal.mark_encrypted("stored encrypted").unwrap();
     assert_eq!(journal.calls_to_encrypt("", 10).unwrap(), ["done", "no delivery"]);
     assert_eq!(journal.calls_to_encrypt("done", 10).unwrap(), ["no delivery"]);
-    // If the recording is made again, the new file is not encrypted.
+    // The call was encrypted. Then its recording is made again, and the new file is not encrypted. So the call is again
+    // among the calls to encrypt.
     journal.put_call(&record("stored encrypted", 10), CallStage::Complete).unwrap();
     assert_eq!(journal.calls_to_encrypt("no delivery", 10).unwrap(), ["stored encrypted"]);
 }
@@ -210,7 +211,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // A new call may have the same id as the removed call.
+    // A new call may get the id of the removed call, and is stored.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }
@@ -273,7 +274,7 @@ fn journal_of_each_older_version_is_migrated_with_its_calls() {
             params![json],
         )
         .unwrap();
-        // From schema version 4 on, the row of a recording also contains the start of the call.
+        // From schema version 4 on, the row of a recording has the column `at` with the start of the call.
         let (column, at) = if version < 4 { ("", "") } else { (", at", ", 10000000") };
         old.execute_batch(&format!(
             "INSERT INTO recordings (call_id, part, path, bytes, sha256, state{column})
@@ -298,7 +299,7 @@ fn call_pages_list_all_calls_by_time_even_without_an_invite() {
     let journal = Journal::open_in_memory().unwrap();
     let call_pages = 2 * PAGE as usize + 7;
     for n in 0..call_pages {
-        // Two calls start in each second. Their ids decide which comes first.
+        // Two calls start in each second, so their ids decide which comes first.
         let at = 10 + (n / 2) as i64;
         journal.put_call(&record(&format!("{:05}", call_pages - n), at), CallStage::Complete).unwrap();
     }
@@ -362,7 +363,8 @@ fn calls_are_found_by_a_number_however_it_is_written() {
         let found: String = journal.calls(&filter).unwrap().into_iter().map(|c| c.record.id).collect();
         assert_eq!(found, wanted, "{written}");
     }
-    // The caller's number becomes known after the call was first stored.
+    // The caller's number becomes known after the call was first stored. So a search must find the call by the new
+    // number.
     let later = CallRecord { from: Some("+74957654321".into()), ..record("a", 10) };
     journal.put_call(&later, CallStage::Complete).unwrap();
     let find = |number: &str| {
@@ -371,8 +373,8 @@ fn calls_are_found_by_a_number_however_it_is_written() {
     assert_eq!((find("123-45-67"), find("765-43-21")), (0, 1));
 }
 
-/// Opens a new journal, writes a live row that is not synced, and makes the next sync fail. Returns the journal and the
-/// bytes of its log. Linux then counts these bytes as written although they may be lost.
+/// Opens a new journal, writes the row of a live call, and makes the next sync of the write-ahead log fail. Returns the
+/// journal and the bytes of this log. Linux then counts these bytes as written although they may be lost.
 fn journal_after_failed_sync(dir: &Path, stage: CallStage) -> (Journal, Vec<u8>) {
     let journal = Journal::open(&config::Config { dir: dir.to_owned() }).unwrap();
     journal.put_call(&record("a", 10), stage).unwrap();
@@ -421,7 +423,8 @@ fn rows_are_in_the_database_after_a_failed_sync_of_the_log() {
     std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
     let copy = Journal::open(&config::Config { dir: copy.path().to_owned() }).unwrap();
     assert_eq!(copy.call("other").unwrap().unwrap().stage, CallStage::Live);
-    // A sync that fails inside SQLite can lose rows of earlier commits, too.
+    // A sync that fails inside SQLite can lose rows of earlier commits, too. So the log must be emptied before the next
+    // commit.
     let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let guard = journal.lock();
     let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();
@@ -479,7 +482,8 @@ fn write_that_cannot_renew_the_log_changes_nothing_and_can_be_repeated() {
         let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Live);
         let before = contents(&journal);
         journal.lock().busy_timeout(std::time::Duration::ZERO).unwrap();
-        // While another process reads, the log cannot be emptied.
+        // While another process reads, the write-ahead log cannot be emptied. So the write fails, and it changes
+        // nothing.
         let reader = Connection::open(dir.path().join(FILE_NAME)).unwrap();
         reader.execute_batch("BEGIN; SELECT count(*) FROM calls;").unwrap();
         assert!(write(&journal).is_err(), "{name}");

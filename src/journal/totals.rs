@@ -98,8 +98,7 @@ impl Journal {
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// Time over which the growth of the recordings is measured. It is a week, so that it includes working days and a
-/// weekend.
+/// Time over which the growth of the recordings is measured. A week includes working days and a weekend.
 const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]
