@@ -56,7 +56,8 @@ pub struct DeliveryJob {
     pub(crate) progress: CallProgress,
     /// Data of the call that the requests contain, e.g. its numbers.
     pub(crate) facts: PyrusCallFacts,
-    /// Whether the call is registered in Pyrus. It is unsure if the request to register got no response.
+    /// Whether the call is registered in Pyrus, according to the responses. This is unknown if the request to register
+    /// got no response.
     pub(crate) registration: PyrusRegistration,
     /// The recordings of the call, sorted by their numbers.
     pub(crate) parts: Vec<DeliveryPart>,
@@ -77,7 +78,8 @@ pub struct DeliveryJob {
     /// as if Pyrus knew the end.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
-    /// Name of the person who is responsible for the task, from the answer to the registration; `None` if unknown.
+    /// Name of the person who is responsible for the task, from the response to the registration request; `None` if
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
     /// Whether a `no_register` rule turned out to apply after the job had begun. If true, nothing more is sent.
@@ -98,7 +100,7 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) from: Option<String>,
     /// Telephone number of the callee; `None` if unknown.
     pub(crate) to: Option<String>,
-    /// Extension of our PBX that took part in the call; `None` if unknown.
+    /// Telephone extension of our PBX that took part in the call; `None` if unknown.
     pub(crate) internal: Option<String>,
     /// Capture time of the INVITE, or of the answer if no INVITE was captured; `None` if neither was captured.
     pub(crate) started_at: Option<Timestamp>,
@@ -108,8 +110,8 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) duration_s: Option<f64>,
     /// Values of SIP headers by header name: only headers that the configuration maps to form fields.
     pub(crate) headers: BTreeMap<String, String>,
-    /// Extension that spoke last, e.g. the target of a transfer; `None` if unknown. It can change after the
-    /// registration.
+    /// Telephone extension that spoke last, e.g. the target of a transfer; `None` if unknown. It can change after the
+    /// registration in Pyrus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operator: Option<String>,
     /// Outcome of a call that is over, as the call record names it, e.g. `busy`.
@@ -139,7 +141,8 @@ pub(crate) enum PyrusRegistration {
 /// A part of the delivery: a recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryPart {
-    /// Number of the part within the call: 1 for the first recording; slices have numbers from 100,000 on.
+    /// Number of the part within the call: 1 for the first recording. Slices of a recording that is too large have
+    /// numbers from 100,000 on.
     pub(crate) number: u32,
     /// Path of the recording's file on this machine.
     pub(crate) path: String,
@@ -160,7 +163,8 @@ impl DeliveryPart {
         self.state = PartState::Attached(unknown);
     }
 
-    /// Returns whether another file can still replace this part, i.e. Pyrus has no data of the part yet.
+    /// Returns whether another file may replace this part (a recording file or a slice of it). Returns false once Pyrus
+    /// may have data of the part.
     const fn is_replaceable(&self) -> bool {
         matches!(self.state, PartState::Waiting | PartState::Dead { .. })
     }
@@ -171,7 +175,7 @@ impl DeliveryPart {
     }
 }
 
-/// How far the upload of one part has come.
+/// How far the upload of one part (a recording file or a slice of it) has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PartState {
@@ -292,9 +296,9 @@ pub(crate) enum FormFieldMode {
 pub(crate) enum DeliveryStep {
     /// Register the call, which creates or finds its task.
     Register,
-    /// Upload the part at this index of [`DeliveryJob::parts`].
+    /// Upload the part (recording file or slice of it) at this index of [`DeliveryJob::parts`].
     Upload(usize),
-    /// Attach the uploaded part at this index of [`DeliveryJob::parts`] to the task.
+    /// Attach the uploaded part (recording file or slice of it) at this index of [`DeliveryJob::parts`] to the task.
     Attach(usize),
     /// Send the end of the call to its task. Used only if the call has no recording.
     TellEnd,
@@ -392,8 +396,8 @@ impl DeliveryJob {
                         Some(_) => PartState::Dead { reason: String::from(ENCRYPTED) },
                     },
                 }),
-                // If the recording was made again, its file may be another, e.g. a smaller file after the first was too
-                // large.
+                // A recording that was made again may have another file, e.g. a smaller file after the first file was
+                // too large. Then the part gets the new file.
                 Some(part) if part.is_replaceable() && recording.plain_sha256.is_none() => {
                     part.path.clone_from(&recording.path);
                     part.bytes = recording.bytes;
@@ -451,8 +455,8 @@ impl DeliveryJob {
         if self.end == EndNotice::Sending {
             self.end = EndNotice::Settled;
         }
-        // A restart ends all pauses, because an administrator often restarts the service after a repair. Also, a clock
-        // that was wrong may have stored a time far in the future.
+        // All pauses end here, because an administrator often restarts the service after a repair. Also, a clock that
+        // was wrong may have stored a time far in the future.
         match &mut self.status {
             JobStatus::Active { not_before } => *not_before = None,
             JobStatus::Parked { retry_at, .. } => *retry_at = now,
@@ -616,5 +620,5 @@ const FORBIDDEN: &str = "a no_register rule in the configuration excludes this c
 /// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
 const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus. But an earlier registration may have succeeded: check in the form whether the call is there";
 
-/// Reason text of a part that is not sent because its file is encrypted.
+/// Reason text for a recording that is not sent because its file is encrypted.
 const ENCRYPTED: &str = "the recording is encrypted and cannot be sent: decrypt it with the secret key (age -d -i KEYFILE), and attach it to the task";

@@ -7,7 +7,7 @@
 //!
 //! A delivery is *parked* if a person must act before it can succeed, and *dead* if it was given up.
 //!
-//! Rules for the *executor*, i.e. the code that drives the machine:
+//! Rules for the *executor*, i.e. the code that drives the state machine:
 //!
 //! 1. **All rows must be polled and durable before a [`DeliveryAction`] is executed.** The row of the job announces the
 //!    request. So after a crash, the restarted service knows that the outcome of the request is uncertain.

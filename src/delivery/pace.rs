@@ -55,7 +55,7 @@ impl Default for DeliveryTuning {
     }
 }
 
-/// Controls the rate of requests. All requests share one limit, because Pyrus counts them per account.
+/// Controls the rate of requests. All requests share one limit, because Pyrus counts all requests of a login together.
 #[derive(Debug)]
 pub(super) struct RequestPacer {
     tuning: DeliveryTuning,
@@ -117,8 +117,8 @@ impl RequestPacer {
             // request is not sent too early.
             let end = now + reset.min(MAX_WINDOW) + Duration::from_secs(1);
             let left = remaining - i64::try_from(in_flight).unwrap_or(i64::MAX);
-            // Responses may arrive in another order than Pyrus sent them. In one window, the response with the lowest
-            // number of requests left is the newest.
+            // Responses may arrive in another order than Pyrus sent them. Within one rate-limit window, the response
+            // with the lowest number of requests left is the newest.
             self.window = Some(match self.window {
                 Some((known, end)) if now < end => (known.min(left), end),
                 _ => (left, end),

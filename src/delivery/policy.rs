@@ -13,16 +13,16 @@ use crate::call::record::{CallDirection, CallRecord};
 /// The event of a call at which it is registered in Pyrus, e.g. when it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
-    /// Registers the call as soon as the called extension is known, or when a person answers. An unanswered call is
-    /// registered at its end.
+    /// Registers the call as soon as the called telephone extension is known, or when a person answers. An unanswered
+    /// call is registered at its end.
     #[default]
     Auto,
     /// Registers the call as [`RegisterAt::Auto`] does, but also when any telephone rings, e.g. when a ring group has
     /// no single called extension.
     Ringing,
-    /// Registers the call soon after the INVITE, as soon as its numbers are known.
+    /// Registers the call soon after the INVITE, as soon as the numbers of caller and callee are known.
     Invite,
-    /// Registers the call when a person or a machine answers it.
+    /// Registers the call when it is answered, by a person or by an answering machine.
     Answer,
     /// Registers the call at its end, when its length is known.
     End,
@@ -55,10 +55,11 @@ pub enum DurationUnit {
 /// needs a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RatingType {
-    /// A JSON number, as in the example of the Pyrus reference.
+    /// The rating is sent as a JSON number, for a form field of type Choice. The example of the Pyrus reference has a
+    /// number, too.
     #[default]
     Number,
-    /// A JSON string, for a form field of type Text.
+    /// The rating is sent as a JSON string, for a form field of type Text.
     Text,
 }
 
@@ -67,21 +68,22 @@ pub enum RatingType {
 pub struct DeliveryPolicy {
     /// `account_id` of the telephony extension (a plug-in of Pyrus) that is connected to the form.
     pub account_id: String,
-    /// The event at which a call is registered, e.g. when it is answered.
+    /// The event of a call at which it is registered in Pyrus, e.g. when it is answered.
     pub register_at: RegisterAt,
-    /// Directions of the calls that are registered.
+    /// Only calls with these directions are registered in Pyrus.
     pub directions: Vec<CallDirection>,
-    /// Whether unanswered calls are registered.
+    /// Whether unanswered calls are registered in Pyrus.
     pub unanswered: bool,
     /// Codes of the standard form fields that are sent, e.g. `CallDuration`. Pyrus defines these fields for calls.
     pub send_mappings: Vec<String>,
-    /// Further form fields that get the value of a SIP header: the code of the field, and the name of the header.
+    /// Further form fields that get the value of a SIP header. The key is the code of the field, the value is the name
+    /// of the header.
     pub header_mappings: BTreeMap<String, String>,
     /// Unit of the form field `CallDuration`.
     pub duration_unit: DurationUnit,
-    /// Code of the form field that gets the outcome of the call; `None` if the outcome is not sent.
+    /// Code of the form field to which the outcome of the call is sent; `None` if the outcome is not sent.
     pub outcome_field: Option<String>,
-    /// JSON type of the value of the field `Rating`.
+    /// Whether the value of the field `Rating` is sent as a JSON number or as a string.
     pub rating_type: RatingType,
     /// Maximum size of a file that is uploaded, bytes.
     pub max_upload_bytes: u64,
@@ -96,7 +98,7 @@ pub(crate) struct CallBody {
     pub(crate) from_number: String,
     /// Telephone number of the callee, or a word for an unknown number.
     pub(crate) to_number: String,
-    /// Extension that took part in the call; `None` if unknown.
+    /// Telephone extension at our PBX that took part in the call; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) internal_number: Option<String>,
     /// The call's id, by which Pyrus recognizes repeated requests.
@@ -164,8 +166,8 @@ impl DeliveryPolicy {
         self.register_at.moment().has_come(record)
     }
 
-    /// Returns whether calls in this direction are registered. A call with an unknown direction is inbound or outbound.
-    /// So it is registered only if both of these directions are.
+    /// Returns whether calls in this direction are registered in Pyrus. A call with an unknown direction is inbound or
+    /// outbound. So the result for it is true only if both of these directions are registered.
     fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
@@ -237,11 +239,13 @@ impl DeliveryPolicy {
 
     /// Returns the value of a standard form field for calls. `code` is the code of the field, e.g. `CallDuration`.
     fn value(&self, facts: &PyrusCallFacts, code: &str) -> Option<String> {
-        // In Pyrus, the client is the party outside our PBX, in calls of both directions. The operator is the extension
-        // that spoke last; if it is unknown, our number.
+        // In Pyrus, the "client" is always the party outside our PBX, even if that party was called. The "operator" is
+        // the telephone extension that spoke last. If this is unknown, the operator is the number of the party at our
+        // PBX.
         let (client, our_number) = match facts.direction {
             CallDirection::Outbound => (&facts.to, &facts.from),
-            // The capture began during the call, so only the extension is known for certain.
+            // The capture began during the call, so its direction is unknown. If the known telephone extension is the
+            // caller, the call is treated as an outbound call.
             CallDirection::Unknown if facts.internal.is_some() && facts.internal == facts.from => {
                 (&facts.to, &facts.from)
             }
@@ -251,7 +255,7 @@ impl DeliveryPolicy {
         match code {
             "CallStartTime" => facts.started_at.map(|t| t.to_rfc3339_secs()),
             "CallEndTime" => facts.ended_at.map(|t| t.to_rfc3339_secs()),
-            // A call that ended unanswered has the duration 0 s.
+            // The field `CallDuration` of a call that ended unanswered is 0 s.
             "CallDuration" => facts.duration_s.or(facts.ended_at.map(|_| 0.0)).and_then(|s| self.duration(s)),
             "PhoneNumberFrom" => client.clone(),
             "PhoneNumberTo" => operator.cloned(),
@@ -268,7 +272,7 @@ impl DeliveryPolicy {
     }
 }
 
-/// Converts a text to a value that Pyrus accepts: one line of at most [`MAX_VALUE_CHARS`] characters.
+/// Converts a text to a value that Pyrus accepts for a form field: one line of at most [`MAX_VALUE_CHARS`] characters.
 fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().chars().take(MAX_VALUE_CHARS).collect()

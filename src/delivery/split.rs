@@ -45,7 +45,7 @@ pub(crate) fn split(job: &mut DeliveryJob, number: u32, limit: u64) {
         bytes: part.bytes.saturating_sub(HEADER_BYTES),
     });
     let max_bytes = limit.saturating_sub(HEADER_BYTES).max(MIN_SLICE_BYTES) / FRAME_BYTES * FRAME_BYTES;
-    // All slices get the same size, so that the last slice is not only a few samples long.
+    // All slices get about the same size, so that the last slice is not only a few samples long.
     let count = whole.bytes.div_ceil(max_bytes).max(1);
     let size = whole.bytes.div_ceil(count).next_multiple_of(FRAME_BYTES);
     let mut next = job.parts.iter().map(|p| p.number).max().unwrap_or(0).max(FIRST_SLICE_NUMBER - 1) + 1;

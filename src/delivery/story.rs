@@ -8,10 +8,11 @@ use crate::time::Timestamp;
 /// The requests of one delivery, oldest first. People see this list as the story of the delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryStory {
-    /// The requests, oldest first. Consecutive requests that failed in the same way are one entry.
-    pub(crate) attempts: Vec<DeliveryAttempt>,
-    /// Number of entries that were removed because the list had become too long. They stood directly after the first
+    /// The requests to Pyrus about one call, oldest first. Consecutive requests that failed in the same way are one
     /// entry.
+    pub(crate) attempts: Vec<DeliveryAttempt>,
+    /// Number of entries that were removed because the list of requests had become too long. They stood directly after
+    /// the first entry.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) left_out: u32,
 }
@@ -21,7 +22,8 @@ pub(crate) struct DeliveryStory {
 pub(crate) struct DeliveryAttempt {
     /// Time at which the first request of the entry was sent, by the clock of delivery.
     pub(crate) at: Timestamp,
-    /// Time at which the last answer arrived or the wait for it ended, by the clock of delivery.
+    /// Time at which Pyrus answered the last request of the entry, by the clock of delivery. Without an answer, it is
+    /// the time at which the wait for the answer ended.
     pub(crate) answered_at: Timestamp,
     /// Purpose of the request, e.g. the upload of a recording.
     pub(crate) step: AttemptedStep,
@@ -39,7 +41,8 @@ pub(crate) struct DeliveryAttempt {
     /// Number of consecutive requests in this entry, at least 1.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(crate) times: u32,
-    /// After a failure, earliest time of the next request; `None` if no request follows, or if it follows at once.
+    /// Earliest time of the next request to Pyrus, if this request failed; `None` if no request follows, or if it
+    /// follows at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_at: Option<Timestamp>,
 }
@@ -150,8 +153,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 24 segments of an
-/// hour need two requests each (upload and attach).
+/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 1 registration,
+/// and 2 requests (upload and attach) for each of 24 hourly segments.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!((first.times, first.at, first.answered_at), (2, Timestamp::from_secs(1), Timestamp::from_secs(5)));
         assert_eq!(first.next_at, Some(Timestamp::from_secs(14)));
         assert_eq!(story.attempts.iter().map(|a| a.times).collect::<Vec<_>>(), [2, 1, 1]);
-        // Only failures are merged: two successful uploads stay two entries.
+        // Only failures are merged into one entry. Two successful uploads stay two entries.
         for second in [40, 41] {
             story.add(attempt(second, AttemptedStep::Upload, "HTTP 200", AttemptResult::Done));
         }

@@ -25,7 +25,8 @@ pub use report::{DeliveryBlocker, DeliverySummary, TroubledCall};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ActionId(u64);
 
-/// Identifies an access token by a number that grows with each token fetched. The machine never sees the token itself.
+/// Identifies an access token by a number that grows with each token fetched. The state machine never sees the token
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId(u64);
 
@@ -87,9 +88,10 @@ pub struct DeliveryMachine {
     dropped_codes: BTreeMap<String, DroppedCode>,
     unsaved_jobs: BTreeSet<String>,
     rows: VecDeque<DeliveryRow>,
-    /// Holds back the requests of all calls while Pyrus refuses the account or its form.
+    /// Holds back the requests of all calls while Pyrus refuses the telephony account (`account_id`) or the form that
+    /// belongs to it.
     account_hold: RefusalHold,
-    /// Message about the newest request, if that request could not reach Pyrus; `None` after any response.
+    /// Error text of the newest request, if that request could not reach Pyrus; `None` after any response.
     last_failure: Option<String>,
     /// Alarm text while Pyrus counts as unreachable, i.e. after several consecutive requests failed to reach it; `None`
     /// otherwise.
@@ -163,15 +165,16 @@ enum RequestPurpose {
 
 #[derive(Clone, Debug)]
 enum JobRequest {
-    /// A registration. Holds the state of the registration before the request, which is restored if the request fails.
+    /// The request that registers the call in Pyrus. It holds the registration state that the job had before. If the
+    /// request fails, the job returns to this state.
     Register(PyrusRegistration),
     Upload(u32),
     Attach(u32),
-    /// A request with the form fields about the end of the call, without a file.
+    /// A request that sends form fields about the end of the call, without a file.
     TellEnd,
 }
 
-/// State of the access token of the HTTP client. The machine never sees the token itself.
+/// State of the access token of the HTTP client. The state machine never sees the token itself.
 #[derive(Debug, Default)]
 struct ClientToken {
     state: ClientTokenState,
@@ -204,7 +207,7 @@ enum TokenProof {
 }
 
 impl DeliveryMachine {
-    /// Creates a machine without jobs. `seed` is the seed of the random numbers that vary the pauses.
+    /// Creates a state machine without jobs. `seed` is the seed of the random numbers that vary the pauses.
     pub fn new(policy: DeliveryPolicy, tuning: DeliveryTuning, seed: u64) -> Self {
         Self {
             policy,
@@ -313,9 +316,9 @@ impl DeliveryMachine {
         self.end_pauses();
     }
 
-    /// Logs in as soon as possible, even if no call has to be delivered. So a wrong key raises its alarm at the start and
-    /// not with the first call. An unreachable Pyrus raises its alarm a minute later: after a power cut, the router may
-    /// start later than this machine.
+    /// Logs in to Pyrus as soon as possible, even if no call has to be delivered. So a wrong key raises its alarm at
+    /// the start and not with the first call. An unreachable Pyrus raises its alarm a minute later: after a power cut,
+    /// the router may start later than this host.
     pub(crate) fn check_login(&mut self) {
         self.token.is_check_due = true;
     }
@@ -335,7 +338,7 @@ impl DeliveryMachine {
     /// Returns the next action for the code that sends the requests: to send a request, or to wait.
     pub fn poll_action(&mut self, now: Timestamp) -> NextAction {
         if self.token.is_check_due && self.token.state == ClientTokenState::None {
-            // This check delays no job: without a token, no job can send a request.
+            // This login only checks the key. It delays no job, because no job can send a request without a token.
             return self.wait_before_any_request(now).unwrap_or_else(|| self.start_auth(now));
         }
         loop {
@@ -343,7 +346,8 @@ impl DeliveryMachine {
             if due > now {
                 return NextAction::WaitUntil(due);
             }
-            // The registration of a ringing call may exceed the limit, because it must not wait for long uploads.
+            // A request that registers a ringing call may exceed the limit of requests in flight, because it must not
+            // wait for long uploads.
             let max_in_flight = self.pacer.tuning().max_in_flight
                 + if urgency == RequestUrgency::Ringing { MAX_EXTRA_URGENT } else { 0 };
             if self.in_flight.len() >= max_in_flight {
@@ -407,8 +411,8 @@ impl DeliveryMachine {
 
     // Functions that start the next request: a login, or a request of a job.
 
-    /// Returns the wait that holds back every request, also a login: Pyrus refuses the account, asked for a pause, or
-    /// cannot be reached. Returns `None` if a request may be sent now.
+    /// Returns the wait that holds back every request, also a login: Pyrus refuses the telephony account, asked for a
+    /// pause, or cannot be reached. Returns `None` if a request may be sent now.
     fn wait_before_any_request(&mut self, now: Timestamp) -> Option<NextAction> {
         if self.account_hold.reason.is_some() {
             if now < self.account_hold.until {
@@ -506,8 +510,8 @@ impl DeliveryMachine {
 
     // Functions that update the jobs, the queue of requests, and the changed rows.
 
-    /// Adds an answered request to the job's story, i.e. the list of requests that people see. While Pyrus refuses the
-    /// whole account, the story names no time for the next request.
+    /// Adds a request, with its outcome, to the job's story, i.e. the list of requests that people see. While Pyrus
+    /// refuses the telephony account, the story names no time for the next request.
     fn note_attempt(&mut self, id: &str, attempt: DeliveryAttempt) {
         let Some(entry) = self.jobs.get_mut(id) else { return };
         let is_failed = attempt.result == AttemptResult::Failed && entry.job.step().is_some();
@@ -592,8 +596,8 @@ struct UploadLimits {
     learned: Option<u64>,
 }
 
-/// Starts the upload of the part at index `at`. If the part is too large, splits it or marks it as dead, and returns
-/// `None`.
+/// Starts the upload of the part (recording file or slice of it) at index `at`. Returns `None` if the part is too
+/// large: it is then split, or given up if it exceeds the configured limit.
 fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Option<StartedRequest> {
     let part = job.parts.get(at).expect("a step names a part that is there");
     let (number, path, slice) = (part.number, part.path.clone(), part.slice);
@@ -622,8 +626,8 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Marks a call without a recording as dead if the registration and its repeat both got no response. Only a person can
-/// find out whether Pyrus has the call.
+/// Gives up the delivery of a call without a recording, if the registration and its repeat both got no response. Only a
+/// person can find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
         && job.progress == CallProgress::Complete

@@ -93,8 +93,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Updates the state of the token that a request used. A refused token is discarded. If no request has succeeded
-    /// with the token, the next token is fetched only after a pause.
+    /// Updates the state of the access token that a request used. If Pyrus refused the token, it is discarded. If Pyrus
+    /// never accepted this token, the next token is fetched only after a pause.
     pub(super) fn update_token(&mut self, now: Timestamp, used: TokenId, assessment: &OutcomeAssessment) {
         let ClientTokenState::Have(current, proof) = self.token.state else { return };
         if current != used {
@@ -118,8 +118,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Holds back the requests of all calls if Pyrus refuses the account. The hold ends when a later request, other
-    /// than an upload, succeeds.
+    /// Holds back the requests of all calls if Pyrus refuses the telephony account. The hold ends when a later request,
+    /// other than an upload, succeeds.
     pub(super) fn update_account_hold(
         &mut self,
         now: Timestamp,
@@ -432,7 +432,7 @@ fn find_part(job: &mut DeliveryJob, number: u32) -> Option<&mut DeliveryPart> {
 }
 
 /// Time for which the check of the login must fail before an alarm says that Pyrus cannot be reached. It applies only
-/// while no call waits.
+/// while no call waits for delivery.
 const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Beginning of the note in a job if Pyrus refused the request with the end of the call.

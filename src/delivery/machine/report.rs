@@ -11,9 +11,10 @@ use crate::time::Timestamp;
 pub struct DeliverySummary {
     /// Number of calls delivered since the process started.
     pub done: usize,
-    /// Number of calls that were delivered before the process started and that the recorder reported again.
+    /// Number of calls that the service reported to delivery again although they were delivered before the process
+    /// started.
     pub already: usize,
-    /// Number of calls that wait: nothing can be sent until the call ends or its recording is made.
+    /// Number of calls for which nothing can be sent until the call ends or its recording is made.
     pub waiting: usize,
     /// Number of calls with a request that is in progress or due.
     pub owed: usize,
@@ -28,7 +29,7 @@ pub struct DeliverySummary {
     /// The reason why no call can be delivered at present, as a sentence for the administrator; `None` if calls can be
     /// delivered.
     pub alarm: Option<String>,
-    /// Message about the newest request if it could not reach Pyrus; `None` otherwise.
+    /// Error text of the newest request if it could not reach Pyrus; `None` otherwise.
     pub last_failure: Option<String>,
     /// The condition that stops the delivery of all calls; `None` if there is none.
     pub blocked_by: Option<DeliveryBlocker>,
@@ -41,13 +42,13 @@ pub struct DeliverySummary {
 pub enum DeliveryBlocker {
     /// Pyrus refuses the login or its security key.
     Login,
-    /// Pyrus refuses the account or its form.
+    /// Pyrus refuses the telephony account (`account_id`) or the form that belongs to it.
     Account,
     /// Pyrus cannot be reached. Requests are retried.
     Unreachable,
 }
 
-/// A call with a delivery that is parked or was given up.
+/// A call with a delivery that is parked (waits for a person) or was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubledCall {
     /// Id of the call in the journal.

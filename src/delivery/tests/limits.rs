@@ -56,7 +56,8 @@ fn requests_do_not_exceed_the_rest_of_the_window() {
     let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
     let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
     assert_eq!(until, at(101)); // 100 s from the header, and 1 s for rounding
-    // A late response says that 2 requests are left. Pyrus sent it before it got the last two requests.
+    // This response says that 2 requests are left, but Pyrus sent it before it got the last two requests. So no request
+    // may be sent yet.
     m.handle_outcome(at(1), flying[0].id, &with("2"));
     assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
     m.handle_outcome(at(1), flying[1].id, &with("1"));
@@ -98,7 +99,7 @@ fn during_an_outage_one_request_at_a_time_probes() {
     assert_eq!(most, 1);
     // Random pauses of up to 300 s are 150 s long on average. That is 576 attempts in a day.
     assert!((400..900).contains(&tries), "{tries} tries in a day");
-    // Pyrus can be reached again, and all calls are delivered.
+    // From here on Pyrus can be reached again, and all calls are delivered.
     let back = now;
     loop {
         run(&mut m, now);
@@ -236,7 +237,8 @@ fn unreachable_pyrus_is_an_alarm_at_once_if_a_call_waits() {
     let mut m = machine();
     m.check_login();
     m.handle_call(&call("a", CallProgress::Complete, 0));
-    // Five failures open the circuit breaker. The four pauses between them are at most 2, 4, 8 and 16 s.
+    // Five failures open the circuit breaker, which raises the alarm. The four pauses between them are at most 2, 4, 8
+    // and 16 s.
     let alarm = unreachable_until(&mut m, 0, 3600).expect("an alarm");
     assert!(alarm <= at(30), "{alarm:?}");
 }

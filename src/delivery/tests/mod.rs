@@ -1,4 +1,4 @@
-//! Tests of the delivery machine with a virtual clock.
+//! Tests of the state machine of delivery with a virtual clock.
 
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ fn job(machine: &DeliveryMachine) -> &DeliveryJob {
     machine.jobs().next().expect("a job")
 }
 
-/// Creates a machine that already has a token, so that its next action is the request of a call.
+/// Creates a state machine that already has a token, so that its next action is the request of a call.
 fn logged_in() -> DeliveryMachine {
     let mut m = machine();
     m.handle_call(&call("z", CallProgress::Complete, 0));
@@ -247,8 +247,8 @@ fn parked_call_is_retried_after_15_30_then_every_60_minutes() {
         now = then;
     }
     assert_eq!(run(&mut m, now), "call");
-    // A restart ends the pause of a parked call, i.e. of a call that waits for the administrator, who may have fixed
-    // the problem.
+    // A parked call waits for the administrator. A restart ends the pause before its next try, because the
+    // administrator may have fixed the problem.
     let mut m = logged_in();
     m.handle_call(&call("b", CallProgress::Complete, 0));
     let register = action(&mut m, at(0));
@@ -297,7 +297,8 @@ fn call_that_pyrus_keeps_forgetting_creates_few_tasks() {
 #[test]
 fn a_late_no_register_rule_ends_the_delivery() {
     let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
-    // First case: the call was registered while it rang. Its task stays, the recording is not sent, and the job ends.
+    // First case: the call was registered while it rang, and a `no_register` rule applies later. Its task stays, the
+    // recording is not sent, and the job ends.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");
@@ -312,7 +313,8 @@ fn a_late_no_register_rule_ends_the_delivery() {
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
     assert_eq!(m.poll_action(at(2)), NextAction::Idle);
-    // Second case: the call was not registered yet. Nothing is sent, and the reason is stored.
+    // Second case: the `no_register` rule applies before the call was registered. Nothing is sent, and the reason is
+    // stored.
     for is_unsure in [false, true] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));
@@ -337,7 +339,8 @@ fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     assert_eq!(run(&mut m, at(0)), "call");
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, JobStage::Dead);
-    // The recording is made again in another format: the new file has another name and is small enough.
+    // The recording is made again in another format. Its new file has another name and is small enough, so it is
+    // delivered.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;

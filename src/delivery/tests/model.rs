@@ -102,7 +102,8 @@ impl SimulatedProcess {
         }
     }
 
-    /// Passes a call to the delivery machine as the service does, with its stored row if needed.
+    /// Passes a call to the state machine as the service does. If the machine does not know the call, its stored row is
+    /// loaded first.
     fn hand_over(&mut self, update: CallUpdate) {
         let id = update.record.id.clone();
         if !self.machine.contains(&id) {
@@ -196,7 +197,8 @@ impl SimulatedProcess {
         };
         self.machine.handle_outcome(self.now, action.id, &reply);
         if faults == FaultLevel::Wild && self.rng.u8(..50) == 0 {
-            // The process crashed before it stored the outcome, so the restarted process does not know it.
+            // The process crashed before it stored the outcome of the request, so the restarted process does not know
+            // the outcome.
             pyrus.note_unsure(&action.request);
             self.crash();
         } else {

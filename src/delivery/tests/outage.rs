@@ -46,8 +46,8 @@ fn backlog_of_a_day_is_delivered_in_order_within_the_rate() {
     let mut m = machine();
     let mut handed_over = 0;
     let mut now = at(0);
-    // Pyrus is unreachable: each request fails after a second. A call begins every 8.64 s, and every second call has a
-    // recording.
+    // Pyrus is unreachable: each request fails after a second. 10,000 calls begin in a day, i.e. one every 8.64 s, and
+    // every second call has a recording.
     let mut tries = 0;
     while handed_over < CALLS {
         let due = at(i64::from(handed_over) * DAY_S / i64::from(CALLS));

@@ -134,7 +134,7 @@ fn call_that_was_registered_while_it_rang_gets_its_end_once() {
         assert_eq!(rows(&mut m).last().map(|r| r.stage), Some(JobStage::Done));
         assert_eq!(m.poll_action(at(9_000)), NextAction::Idle);
     }
-    // If a call has a recording, no separate request sends its end.
+    // The call has a recording, so no separate request sends the end of the call.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     run(&mut m, at(0));

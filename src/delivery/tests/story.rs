@@ -3,7 +3,7 @@
 use super::*;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryStory};
 
-/// Returns the list of requests (story) from the newest row that the machine stores.
+/// Returns the list of requests (story) from the newest row that the state machine wants to store.
 fn story(machine: &mut DeliveryMachine) -> DeliveryStory {
     rows(machine).last().expect("a row").story()
 }
@@ -27,7 +27,7 @@ fn each_request_is_in_the_row_with_its_time_and_answer() {
     assert!(failed.reason.as_deref().is_some_and(|reason| reason.contains("HTTP 500")), "{failed:?}");
     assert!(failed.next_at.is_some_and(|next| next > at(401)), "{failed:?}");
 
-    // Requests after a restart are added to the same story, i.e. list of requests.
+    // Requests after a restart are added to the same list of requests (story).
     let kept = rows_after_restart(&mut m, 900);
     let steps: Vec<_> = kept.attempts.iter().map(|attempt| (attempt.step, attempt.result)).collect();
     let done = AttemptResult::Done;
@@ -42,7 +42,7 @@ fn each_request_is_in_the_row_with_its_time_and_answer() {
     );
 }
 
-/// Simulates a restart: loads the rows into a new machine, delivers the rest, and returns the story.
+/// Simulates a restart: loads the rows into a new state machine, delivers the rest, and returns the list of requests.
 fn rows_after_restart(machine: &mut DeliveryMachine, second: i64) -> DeliveryStory {
     let row = job(machine).to_row();
     let mut next = self::machine();

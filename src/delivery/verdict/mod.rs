@@ -56,9 +56,9 @@ impl fmt::Debug for PyrusResponse {
 /// Headers about the rate limit, as they were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RateLimitHeaders {
-    /// `X-RateLimit-Remaining`: requests left in the window.
+    /// `X-RateLimit-Remaining`: number of requests left in the current rate-limit window.
     pub(crate) remaining: Option<String>,
-    /// `X-RateLimit-Reset`: seconds until the next window.
+    /// `X-RateLimit-Reset`: number of seconds until the next rate-limit window.
     pub(crate) reset: Option<String>,
     /// `Retry-After`: the length of the pause, usually in seconds. HTTP also allows a date.
     pub(crate) retry_after: Option<String>,
@@ -132,7 +132,7 @@ pub(crate) enum RequestEffect {
 /// Consequence after all allowed repeats failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictFallback {
-    /// Repeat the request after a pause that grows each time.
+    /// Repeat the request after a pause that grows with each failure.
     Backoff,
     /// Park the call, because the administrator must act.
     Park,
@@ -168,18 +168,20 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) reason: String,
     /// Whether Pyrus is unreachable: there was no response, or a gateway answered with a status from 502 to 504.
     pub(crate) is_unreachable: bool,
-    /// Whether other calls would get the same response.
+    /// The calls that would get the same response: only the call of this request, or all calls of the telephony
+    /// account.
     pub(crate) scope: VerdictScope,
     /// Pause that the response asks for in `Retry-After`; `None` without this header.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The calls that a response concerns: only the call of the request, or all calls of the account.
+/// The calls that a response concerns: only the call of the request, or all calls of the telephony account
+/// (`account_id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictScope {
     /// The response concerns only the call of the request.
     Call,
-    /// The response concerns every call of the account.
+    /// The response concerns every call of the telephony account (`account_id`).
     Account,
 }
 
@@ -257,7 +259,7 @@ fn verdict_by_code(
     use VerdictFallback as Fallback;
     match code {
         "unrecognized_call_id" => ResponseVerdict::Reregister(2),
-        // Pyrus has processed the request. A repeat would add a second comment.
+        // Pyrus has processed the request, so it counts as done. A repeat would add a second comment.
         "invalid_field_mapping_code" => ResponseVerdict::Done(ResponseData {
             task_id: body.id("task_id"),
             responsible: body.responsible(),
@@ -286,7 +288,7 @@ fn verdict_by_code(
         | "task_limit_exceeded" => ResponseVerdict::Park,
         "too_large_request_length" | "attachment_too_big" => ResponseVerdict::TooLarge,
         "empty_file" => ResponseVerdict::Dead,
-        // An interrupted upload can cause errors such as `no_file_in_request`, so the upload is repeated once.
+        // An interrupted upload can cause errors, e.g. `no_file_in_request`, so the upload is repeated once.
         "no_file_in_request" | "bad_multipart_content" | "max_file_name_length_exceeded" => ResponseVerdict::Backoff {
             effect: RequestEffect::None,
             limit: Some(RetryLimit { retries: 1, fallback: Fallback::Dead }),
@@ -349,7 +351,8 @@ fn verdict_by_success_status(
     body: &ResponseBody,
 ) -> ResponseVerdict {
     let ResponseBody::Object(_) = body else {
-        // The official C# client accepts status 200 with an empty body or `null` as success of an attach request.
+        // An attach request succeeds even if status 200 comes with an empty body or `null`. The official C# client does
+        // the same.
         return match body {
             ResponseBody::Empty => verdict_without_result(endpoint),
             _ => ResponseVerdict::Backoff {
@@ -408,7 +411,8 @@ fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseV
 fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
     let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // Only an upload can be sent in slices; a login or a registration cannot.
+        // Only a recording can be sent in slices. For a login or a registration, slices make no sense, so another
+        // verdict applies.
         ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
             restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }

@@ -95,7 +95,8 @@ fn error_code_decides_the_verdict_whatever_the_status() {
     for (code, status, endpoint, expected) in table() {
         let endpoints = endpoint.map_or(vec![Call, Upload, Attach], |e| vec![e]);
         for endpoint in endpoints {
-            // Pyrus may send a documented code with another status than the documented one.
+            // Pyrus may send a documented code with another status than the documented one. The verdict must be the
+            // same.
             for status in [status, 200, 400] {
                 let body = format!(r#"{{"error":"Ошибка","error_code":"{code}"}}"#);
                 assert_eq!(verdict(endpoint, status, &body), expected, "{code} at {endpoint:?} as {status}");
