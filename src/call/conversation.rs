@@ -144,12 +144,13 @@ impl Conversation {
         self.links.legs()
     }
 
-    /// Records the gap that a restart left in the recording. If the legs have different gaps, the record has the
-    /// longest gap.
+    /// Records the time for which the recorder did not run at a restart. If the legs have different such times, the
+    /// record has the longest.
     pub(crate) fn note_restart(&mut self, gap: Duration) {
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let problem = self.notes.note_problem(ProblemKind::RestartGap);
-        // All legs report the gap of the same restart, so the lengths of their gaps are not added.
+        // All legs report the time without a recorder at the same restart. So the longest time is kept, and the times
+        // are not added.
         problem.ms = Some(problem.ms.map_or(gap_ms, |known| known.max(gap_ms)));
     }
 
@@ -230,7 +231,8 @@ impl Conversation {
         record.problems = self.notes.problems().to_vec();
         if let Some((at, by)) = dialog.ended() {
             record.ended_at = Some(at);
-            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). Such a call was not answered.
+            // A caller may give up with a BYE instead of a CANCEL (RFC 3261 section 15). So a call without an answer
+            // ends as `signalling`, i.e. as if it had been cancelled.
             let early = dialog.answered.is_none() && dialog.start == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
             record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
@@ -267,7 +269,8 @@ impl Conversation {
         record.called_party = record.called_party.take().or(earlier.called_party);
     }
 
-    /// Sets the verdict if signalling alone decides it. The other verdicts are set after the sound was decoded.
+    /// Sets the verdict (whether the call can be heard) if signalling alone decides it. Other verdicts are set after
+    /// the sound was decoded.
     fn set_verdict(&self, record: &mut CallRecord, legs: &[&Leg], anchor: &Leg) {
         let answer = anchor.dialog.answered.map(|(_, how)| how);
         let start = anchor.dialog.start;
@@ -331,7 +334,8 @@ impl Conversation {
         let kind = match answer {
             Some(AnswerEvidence::Ack | AnswerEvidence::Media) => ProblemKind::AnswerNotSeen,
             Some(AnswerEvidence::MidCall) if self.origin.continues().is_some() => ProblemKind::ContinuesAfterSilence,
-            // The record already lists the gap of the restart, which explains the missing answer.
+            // The record already lists the time without a recorder, which explains the missing answer. So no further
+            // problem is added.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
             Some(AnswerEvidence::Success) | None => return,
@@ -403,8 +407,8 @@ fn events(legs: &[&Leg], roles: &CallRoles<'_>) -> Vec<EventRecord> {
     out.into_iter().map(|(_, event)| event).collect()
 }
 
-/// Adds the number of missing RTP packets to the problems. If the recorder lost frames, or was restarted, the packets
-/// count as lost by the recorder. Otherwise they were lost before they reached the recorder.
+/// Adds the number of missing RTP packets of the recorded leg `anchor` to the problems. If the recorder lost frames, or
+/// was restarted, the packets count as lost by the recorder. Otherwise they were lost before they reached the recorder.
 fn note_losses(record: &mut CallRecord, anchor: &Leg) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
     if lost > 0 {

@@ -79,7 +79,7 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) call_id: &'a str,
     /// Request-URI of the INVITE; `None` if it was not captured.
     pub(crate) request_uri: Option<&'a str>,
-    /// Capture time of the first message.
+    /// Capture time of the leg's first message.
     pub(crate) at: Timestamp,
     /// Caller's number, normalised for comparison; `None` if unknown.
     pub(crate) from: Option<&'a str>,
@@ -107,8 +107,8 @@ pub(crate) enum MatchStrength {
 }
 
 impl LegSignature<'_> {
-    /// Returns how well this new leg matches an older leg that may have caused it. The receiver of the older leg must
-    /// have sent the new leg. A separate call to the same address does not match.
+    /// Returns how well this new leg matches an older leg that may have caused it. Returns `None` unless the receiver
+    /// of the older leg sent the new leg. Also returns `None` if the new leg is a separate call to the same address.
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.is_own_call_beside(older) {
             return MatchStrength::None;
@@ -122,14 +122,14 @@ impl LegSignature<'_> {
         let diverted = self.is_diverted_from(older);
         let strength = match self.number_strength(older) {
             MatchStrength::None if diverted => MatchStrength::OneNumber,
-            // If the callers differ, the equal called number proves nothing, because two outside parties may call one
-            // number.
+            // If the callers differ, an equal called number proves nothing, because two outside parties may call one
+            // number. So the legs do not match.
             MatchStrength::OneNumber if self.has_other_caller(older) => MatchStrength::None,
             strength => strength,
         };
-        // A new leg back to the sender of the older leg is usually a call in the opposite direction. There are two
-        // exceptions. Both numbers agree, because a proxy is in front of the PBX. Or the call was forwarded over the
-        // same trunk, as an equal caller or a Diversion header shows.
+        // A new leg back to the sender of the older leg is usually a call in the opposite direction, which does not
+        // match. There are two exceptions. Both numbers agree, because a proxy is in front of the PBX. Or the call was
+        // forwarded over the same trunk, as an equal caller or a Diversion header shows.
         let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
@@ -346,7 +346,7 @@ impl Referral {
     }
 
     /// Records that the receiver of the REFER has passed it on to another machine. From now on, that machine is
-    /// expected to send the INVITE. Returns false if this message has not passed the REFER on.
+    /// expected to send the INVITE. Returns false if this datagram does not go from the receiver to another machine.
     pub(crate) fn pass_on(&mut self, datagram: &UdpDatagram<'_>) -> bool {
         let is_passed_on = datagram.src.same_host(self.request.asked) && !datagram.dst.same_host(self.request.asked);
         if is_passed_on {
@@ -355,8 +355,8 @@ impl Referral {
         is_passed_on
     }
 
-    /// Records the end of the transfer. A PBX may report success just before it calls the target, so the REFER stays
-    /// valid for a moment.
+    /// Records the end of the transfer. A PBX may report success just before it calls the target. So after a success,
+    /// an INVITE may still belong to the REFER for a moment.
     pub(crate) fn note_end(&mut self, at: Timestamp, end: TransferEnd) {
         let over = if end == TransferEnd::Failed { at } else { at + PAIR_WINDOW };
         self.request.over_at = Some(self.request.over_at.map_or(over, |known| known.min(over)));
@@ -368,8 +368,8 @@ impl Referral {
         !has_digits(signature.from) || parties.any(|party| same_number(Some(party), signature.from))
     }
 
-    /// Returns whether a new leg retrieves the call that this REFER parked: it calls the target of the REFER at the
-    /// same PBX. The call may be parked for any time.
+    /// Returns whether a new leg retrieves the call that this REFER parked, i.e. calls the target of the REFER at the
+    /// same PBX. The time since the REFER does not matter.
     pub(crate) fn is_retrieved_by(&self, signature: &LegSignature<'_>) -> bool {
         let ReferRequest { asked, on_anchor, target, .. } = &self.request;
         signature.hop.1.same_host(*asked) && !on_anchor && same_number(target.as_deref(), signature.to)
@@ -419,8 +419,8 @@ impl CorrelationIndex {
         let index_keys = keys_of_leg(keys, signature);
         for key in &index_keys {
             let legs = self.legs.entry(*key).or_default();
-            // At most 128 legs are kept for a key: the 64 oldest, e.g. the caller of a large ring group, and the 64
-            // newest. The oldest of the 64 newest legs makes room for the new leg.
+            // At most 128 legs are kept for a key: the 64 oldest, e.g. the caller's leg of a large ring group, and the
+            // 64 newest. The oldest of the 64 newest legs is removed to make room for the new leg.
             if legs.len() == 2 * MAX_SAME_KEY {
                 legs.remove(MAX_SAME_KEY);
             }
@@ -475,7 +475,7 @@ impl CorrelationIndex {
         self.legs.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the number of different index keys.
+    /// Returns the number of different keys in the index.
     pub(crate) fn len(&self) -> usize {
         self.legs.len()
     }

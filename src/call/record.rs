@@ -106,9 +106,9 @@ impl CallOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
-    /// The caller sent a BYE or CANCEL.
+    /// The caller ended the call by a BYE or CANCEL.
     Caller,
-    /// The callee sent a BYE.
+    /// The callee ended the call by a BYE.
     Callee,
     /// The call ended by a media timeout: there was no media for `calls.silence_s` seconds.
     Silence,
@@ -116,7 +116,7 @@ pub enum EndedBy {
     Replaced,
     /// The session timer expired (RFC 4028).
     SessionExpired,
-    /// The capture ended while the call was still open.
+    /// The recorder's capture of packets ended while the call was still open.
     CaptureEnd,
     /// The call reached a maximum, e.g. `calls.max_hours`.
     Limit,
@@ -205,7 +205,7 @@ text_enum! {
         DiskFull = "disk_full",
         /// The spool could not be written, for another reason than a full disk.
         SpoolError = "spool_error",
-        /// The recording could not be rendered, or not completely.
+        /// The recording could not be made from the spool (rendered), or only a part of it.
         RenderError = "render_error",
         /// Packets could not be decoded, because their payload was damaged.
         Undecodable = "undecodable",
@@ -232,7 +232,7 @@ text_enum! {
         OneWayAudio = "one_way_audio",
         /// The capture shows no 2xx response to the INVITE, but an ACK or media proves the answer.
         AnswerNotSeen = "answer_not_seen",
-        /// The call continues a call that ended by a media timeout.
+        /// The call continues an earlier call, which had ended because no media came for some time.
         ContinuesAfterSilence = "continues_after_silence",
         /// The call was already established when the capture began.
         BeganBeforeCapture = "began_before_capture",
@@ -256,7 +256,7 @@ impl ProblemKind {
 /// A defect of the recording or of the record, with its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallProblem {
-    /// Kind of the defect.
+    /// Kind of the defect, e.g. `disk_full`.
     pub kind: ProblemKind,
     /// Number of affected packets; `None` if they were not counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -277,12 +277,12 @@ impl CallProblem {
     }
 }
 
-/// A request to keep the files of a call beyond the retention time.
+/// A person's request to keep the files of a call beyond the retention time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionHold {
-    /// Wall-clock time of the request.
+    /// Wall-clock time at which somebody asked to keep the files.
     pub since: Timestamp,
-    /// Reason for the hold that the person gave; `None` if the person gave none.
+    /// Reason that the person gave for keeping the files; `None` if the person gave none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }
@@ -412,9 +412,9 @@ pub struct StreamRecord {
 /// Media statistics of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideRecords {
-    /// Statistics of the caller's side.
+    /// Media statistics of the caller's side.
     pub caller: SideRecord,
-    /// Statistics of the callee's side.
+    /// Media statistics of the callee's side.
     pub callee: SideRecord,
 }
 
@@ -470,7 +470,7 @@ pub struct LegRecord {
     /// Wall-clock time of the 2xx to the INVITE; `None` if the leg was not answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub answered_at: Option<Timestamp>,
-    /// Wall-clock time of the leg's end; `None` while it is open.
+    /// Wall-clock time at which the leg ended; `None` while the leg is open.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
     /// Status code of the final response to the first INVITE; `None` before this response.
@@ -485,7 +485,7 @@ pub struct LegRecord {
     /// Rule by which the leg joined the call. Absent for the first leg.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub joined_by: Option<CorrelationRule>,
-    /// Name of the leg's spool file without extension. Only the service sets this field.
+    /// Name of the leg's spool file (its file of captured packets) without extension. Only the service sets this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spool: Option<String>,
     /// Whether the sides are swapped: the caller of this leg is the callee of the call. Only the service sets this
@@ -499,7 +499,7 @@ text_enum! {
     EventKind {
         /// A side put the other side on hold (RFC 3264 section 8.4).
         Hold = "hold",
-        /// A side ended its hold.
+        /// A side ended its hold, so that media flows again.
         Resume = "resume",
         /// A side sent a REFER (RFC 3515).
         Transfer = "transfer",
@@ -507,11 +507,11 @@ text_enum! {
         CodecChange = "codec_change",
         /// A side sends or receives media at another address than before.
         MediaMove = "media_move",
-        /// A side pressed a key (RFC 4733 or SIP INFO).
+        /// A person pressed a telephone key: DTMF by RFC 4733 or by SIP INFO.
         Dtmf = "dtmf",
-        /// The recording was paused, e.g. for a card number.
+        /// The recording (not the call) was paused, e.g. for a card number.
         Pause = "pause",
-        /// The recording was resumed after a pause.
+        /// The recording was resumed after a pause of the recording.
         Unpause = "unpause",
         /// A T.38 fax replaced the audio; or a side offered T.38 and the other side refused it ([`T38_REFUSED`]).
         Fax = "fax",
@@ -553,20 +553,20 @@ pub enum DeliveryState {
     /// The call is not delivered to Pyrus.
     #[default]
     None,
-    /// The delivery is not complete, and continues by itself.
+    /// The delivery to Pyrus is not complete yet, and continues by itself.
     Owed,
     /// The delivery is complete: Pyrus has everything.
     Done,
-    /// The delivery waits for a person to act.
+    /// The delivery to Pyrus waits for a person to act.
     Parked,
-    /// The delivery was given up. The call, or one of its recordings, is missing in Pyrus.
+    /// The delivery to Pyrus was given up. The call, or one of its recordings, is missing there.
     Dead,
 }
 
 /// State of the delivery of a call to Pyrus, with details.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
-    /// The state in one word.
+    /// State of the delivery to Pyrus in one word, e.g. `done`.
     pub state: DeliveryState,
     /// Id of the Pyrus task; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -574,7 +574,7 @@ pub struct DeliveryRecord {
     /// Person who is responsible for the task in Pyrus; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub responsible: Option<String>,
-    /// Numbers of the segments that Pyrus has. Absent if Pyrus has every segment.
+    /// Numbers of the recording's segments that Pyrus has. Absent if Pyrus has every segment.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub attached: Vec<u32>,
     /// Explanation for an administrator; `None` if there is nothing to explain.
@@ -583,8 +583,8 @@ pub struct DeliveryRecord {
 }
 
 impl CallRecord {
-    /// Copies from the record `earlier` the segments that were finished during the call. Also copies for each leg
-    /// whether these segments contain its sound.
+    /// Copies from the record `earlier` the recording's segments that were finished during the call. Also copies for
+    /// each leg whether these segments contain its sound.
     pub(crate) fn take_parts(&mut self, earlier: &Self) {
         self.recordings.clone_from(&earlier.recordings);
         let is_same = |a: &LegRecord, b: &LegRecord| {
@@ -601,7 +601,7 @@ impl CallRecord {
 pub struct RelationRecord {
     /// Id of the related call.
     pub id: String,
-    /// Rule that found the relation.
+    /// Correlation rule that found the relation between the two calls.
     pub why: CorrelationRule,
     /// Explanation of the relation for an administrator, one sentence.
     #[serde(skip_serializing_if = "String::is_empty", default)]
@@ -679,7 +679,7 @@ pub struct CallRecord {
     /// Wall-clock time at which an extension answered with a 2xx; `None` if no extension answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub operator_answered_at: Option<Timestamp>,
-    /// Wall-clock time of the call's end; `None` while it lasts.
+    /// Wall-clock time at which the call ended; `None` while it lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
     /// Time from `answered_at` to `ended_at`, seconds. Absent if the call was not answered.

@@ -1,5 +1,5 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered. The anchor
-//! leg supplies sound and times.
+//! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
 use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
@@ -24,8 +24,8 @@ enum CalledFirst {
 /// The legs of one call by their roles.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRoles<'a> {
-    /// The anchor leg, which supplies sound and times. It is the leg of the outside party; in an internal call, the leg
-    /// of the caller.
+    /// The anchor leg, which supplies the recorded sound and the times of the call. It is the leg of the outside party;
+    /// in an internal call, the leg of the caller.
     pub(crate) anchor: &'a Leg,
     /// The first leg, on which the call reached the PBX.
     pub(crate) first: &'a Leg,
@@ -52,8 +52,8 @@ impl<'a> CallRoles<'a> {
     pub(crate) fn from_legs(legs: &[&'a Leg], plan: &NumberPlan) -> Option<Self> {
         let path = CallPath::of(legs, plan);
         let legs: Vec<&Leg> = path.legs().collect();
-        // The caller may have made several attempts, e.g. after a redirection. The answered attempt is preferred, then
-        // an attempt that was not refused.
+        // The caller may have made several attempts, e.g. after a redirection. As first leg, the answered attempt is
+        // preferred, then an attempt that was not refused.
         let caller_legs = legs.iter().filter(|l| path.party_end(l) == PartyEnd::Caller);
         let rank = |l: &&&Leg| {
             let dialog = &l.dialog;
@@ -64,7 +64,7 @@ impl<'a> CallRoles<'a> {
         let called_first = called_first(first, &path, plan);
         let leads_outside = |l: &Leg| path.is_outside(l, plan) || is_short_number_outside(l, first, &path, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
-        // After a fork, an unanswered branch is ignored if a 2xx was captured on another branch.
+        // After a fork, a branch without a captured 2xx is no candidate if another branch has a captured 2xx.
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };
@@ -72,7 +72,8 @@ impl<'a> CallRoles<'a> {
         let click_to_call = called_first == Some(CalledFirst::Caller);
         let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, &path, click_to_call) };
         let first_is_caller = path.party_end(first) == PartyEnd::Caller;
-        // The mirror may show no leg of the caller, only the legs of the telephones that the PBX rings.
+        // If the PBX called the first leg, it counts as a rung telephone. The mirror may show no leg of the caller,
+        // only the legs of the telephones that the PBX rings.
         let is_first_rung = click_to_call || !first_is_caller;
         let rung: Vec<&Leg> = legs
             .iter()
@@ -141,7 +142,8 @@ impl<'a> CallRoles<'a> {
             self.fill_extension(record, plan);
         }
         if self.first.dialog.start == DialogStart::MidCall && record.direction != CallDirection::Internal {
-            // The capture began in the middle of the call. Either side may have sent the first captured request.
+            // The capture began in the middle of the call. Either side may have sent the first captured request, so the
+            // direction is unknown.
             record.direction = CallDirection::Unknown;
         }
     }
@@ -197,8 +199,8 @@ impl<'a> CallRoles<'a> {
         self.has_rung() && self.operator.is_none() && !self.called_outside.iter().any(outside)
     }
 
-    /// Returns the rank of a leg as a source of sound for the recording. 0 is the anchor leg, then the first leg, the
-    /// leg of the extension that answered, and all others.
+    /// Returns the rank of a leg as a source of sound for the recording. The anchor leg (usually the outside party's)
+    /// has rank 0. Then come the first leg, the leg of the extension that answered, and all others.
     pub(crate) fn render_rank(&self, leg: LegId) -> usize {
         let order = [Some(self.anchor.id), Some(self.first.id), self.operator.map(|l| l.id)];
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
@@ -222,7 +224,7 @@ impl<'a> CallRoles<'a> {
     /// Returns the direction of a call with several legs; `None` if the legs do not show it.
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| plan.names_extension(number.as_deref());
-        // A proxy passes a dialog on, so the further hops of the dialog call no other party.
+        // Further hops of the first dialog do not count as calls to a party, because a proxy only passes the dialog on.
         let called_anybody = self.has_rung() || self.called_outside.iter().any(|l| !l.is_branch_of(self.first));
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub(crate) struct TimedOutDialog {
     /// Signalling state, parties and headers of the leg that ended.
     pub(crate) draft: LegDraft,
-    /// Id of the call to which the leg belonged.
+    /// Id of the call to which the leg of this dialog belonged before the timeout.
     pub(crate) conversation_id: String,
     /// Whether the recording was paused. Then the continued call begins paused.
     pub(crate) paused: bool,
@@ -108,19 +108,20 @@ impl TimedOutDialogs {
         known.iter().filter_map(|id| self.remove(*id)).count() > 0
     }
 
-    /// Removes the dialog that used an address, because another call now announces this address.
+    /// Removes the timed-out dialog that used this media address, because a session description of another call now
+    /// announces the address.
     pub(crate) fn release_address(&mut self, endpoint: Endpoint) {
         if let Some(id) = self.by_endpoint.get(&endpoint).copied() {
             self.remove(id);
         }
     }
 
-    /// Returns the number of stored dialogs.
+    /// Returns the number of stored dialogs that ended by a media timeout.
     pub(crate) fn len(&self) -> usize {
         self.dialogs.len()
     }
 
-    /// Returns whether no dialog is stored.
+    /// Returns whether no dialog that ended by a media timeout is stored.
     pub(crate) fn is_empty(&self) -> bool {
         self.dialogs.is_empty()
     }

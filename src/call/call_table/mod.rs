@@ -380,12 +380,12 @@ impl CallTable {
         self.referrals.iter_mut().rev().find(|referral| fits(referral))
     }
 
-    /// Adds a leg to the list of the ambiguous legs that have stopped ringing.
+    /// Adds a leg to the list of ambiguous legs (each could belong to several calls) that have stopped ringing.
     pub(crate) fn note_unresolved(&mut self, leg: LegKey) {
         self.unresolved.push(leg);
     }
 
-    /// Removes a leg from the ambiguous legs that have stopped ringing.
+    /// Removes a leg from the list of ambiguous legs (each could belong to several calls) that have stopped ringing.
     pub(crate) fn forget_unresolved(&mut self, leg: LegKey) {
         self.unresolved.retain(|unresolved| *unresolved != leg);
     }

@@ -163,8 +163,7 @@ struct LegContent {
 #[derive(Clone, Copy, Debug, Default)]
 struct RelayCounts {
     blocks: [u32; 2],
-    /// For each direction, the shortest and the longest time from a block of voice on one leg to the equal block on the
-    /// other leg, ms.
+    /// For each direction, the shortest and the longest delay between equal blocks of voice on the two legs, ms.
     delay_ms: [(u32, u32); 2],
     /// For each direction: whether the receiver of one stream and the sender of the other stream are known to be one
     /// machine.

@@ -27,9 +27,11 @@ use crate::time::Timestamp;
 /// leg from the other address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The machine sent the new leg. On another leg of the call, the machine has this address.
+    /// The machine sent the new leg from another address than the address given here. It has the given address on
+    /// another leg of the call.
     OfDraft(Endpoint),
-    /// The machine sent the leg with the given key. On the new leg, the machine has the given address.
+    /// The machine sent the leg with the given key from another address than the address given here. It has the given
+    /// address on the new leg.
     OfLeg(LegKey, Endpoint),
 }
 
@@ -70,9 +72,9 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
 enum MomentComparison {
     /// Both legs were answered at the same time, or both ended at the same time.
     Together,
-    /// Only the joined leg was answered, or it ended at another time than the leg that caused it.
+    /// Only the weakly joined leg was answered, or it ended at another time than the leg that caused it.
     Alone,
-    /// The two legs cannot be compared yet.
+    /// It is not known yet: the leg was not answered, or more time must pass.
     Open,
 }
 
@@ -98,13 +100,14 @@ impl Correlator<'_> {
     /// legs share no host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // If several candidates match equally well, `max_by_key` chooses the last.
+        // If several candidate legs match equally well, `max_by_key` chooses the last of them.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
 
-    /// Returns two addresses of one machine, if a header joins the new leg to `call` and the machine is between them.
-    /// Returns `None` if the new leg shares a host with this call, or if no leg of the call fits.
+    /// Returns two addresses of one machine, if a header joins the new leg to `call`. The machine received a leg of
+    /// `call` and sent the new leg, or the reverse. Returns `None` if the new leg shares a host with this call, or if
+    /// no leg of the call fits.
     pub(super) fn alias_of_header(&self, call: CallKey, signature: &LegSignature<'_>) -> Option<MachineAlias> {
         let legs: Vec<&Leg> = self.table.legs_of(call).collect();
         if legs.iter().any(|leg| shares_host(signature, leg)) {
@@ -112,8 +115,8 @@ impl Correlator<'_> {
         }
         let age = |leg: &&Leg| (leg.created_at, leg.id);
         let causes: Vec<&Leg> = legs.iter().copied().filter(|leg| self.may_lead_to(leg, signature, &legs)).collect();
-        // The call may have reached the machine over several hops, e.g. through a border controller. The last of them
-        // is the cause.
+        // The caller's call may have reached the machine over several hops, e.g. through a border controller. The last
+        // of these hops caused the new leg.
         let is_last = |leg: &&Leg| !causes.iter().any(|other| other.machines().0.same_host(leg.machines().1));
         if let Some(cause) = causes.iter().copied().filter(is_last).max_by_key(age) {
             return Some(MachineAlias::OfDraft(cause.machines().1));
@@ -123,8 +126,8 @@ impl Correlator<'_> {
         if let Some((effect, _)) = effects.min_by_key(|(_, leg)| age(leg)) {
             return Some(MachineAlias::OfLeg(effect, signature.hop.1));
         }
-        // If no leg of the caller was captured, the machine may ring several telephones, each from another of its
-        // addresses.
+        // If no leg of the caller was captured, this machine may have sent all legs: it rings several telephones, each
+        // from another of its addresses.
         let rings = |leg: &&&Leg| self.plan.names_extension(signature.to) && self.rings_telephone(leg, &legs);
         let rung = legs.iter().filter(rings).filter(|leg| signature.at.distance(leg.created_at) <= RING_BURST);
         rung.copied().min_by_key(age).map(|leg| MachineAlias::OfDraft(leg.machines().0))
@@ -267,8 +270,8 @@ impl Correlator<'_> {
         };
         let own = leg.call();
         let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
-        // A leg without a cause in its call is the caller's leg, which was captured late. So it is compared with the
-        // legs that it caused.
+        // If no leg of the call caused this leg, it is the caller's leg, which was captured late. So it is compared
+        // with the legs that it caused.
         let is_cause = causes.is_empty();
         if is_cause {
             causes = self.rung_legs(own, leg.machines().1).filter(|l| l.id != leg.id).collect();

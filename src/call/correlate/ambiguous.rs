@@ -110,8 +110,8 @@ impl Correlator<'_> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether a leg's present call explains why the leg stopped ringing. A cancelled leg is also explained if
-    /// the caller of this call hung up.
+    /// Returns whether the call to which a leg belongs now explains why the leg stopped ringing. If the PBX cancelled
+    /// the leg, this is also true if the caller of this call hung up.
     fn explains_for_own(&self, leg: &Leg, outcome: RingOutcome) -> bool {
         let own = leg.call();
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));
@@ -126,8 +126,8 @@ impl Correlator<'_> {
         let caller_answered = self.callers_of(conversation, leg).any(|l| outcome.is_with(l.dialog.answered));
         let answered_at = |l: &Leg| l.dialog.answered.map(|(at, _)| at);
         match outcome {
-            // If another telephone of this call answered, then the caller was answered because of that telephone, and
-            // not because of this leg.
+            // If another telephone of this call answered, then the caller was answered because of that telephone. So
+            // the answer of the caller does not explain the answer of this leg.
             RingOutcome::Answered(at) => {
                 let mut others = self.rung_with(conversation, leg).filter(|l| answered_at(l) != Some(at));
                 caller_answered && !others.any(|l| l.answered_by(at + PBX_REACTION))
@@ -156,9 +156,10 @@ impl Correlator<'_> {
             || alternatives.iter().any(|call| self.has_queued_caller(*call, leg, outcome))
     }
 
-    /// Returns whether the caller of a call waited in a queue when this leg was answered. The PBX had answered the
-    /// caller before, and no telephone of that call had answered. The caller did not wait if an ambiguous telephone of
-    /// another call was answered at the same time as the caller.
+    /// Returns whether the caller of a call waited in a queue when this leg was answered. This is true if the PBX had
+    /// answered the caller before, and no telephone of that call had answered.
+    ///
+    /// It is false if a telephone that could belong to that call was answered at the same time as the caller.
     fn has_queued_caller(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
         let RingOutcome::Answered(at) = outcome else { return false };
         let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);
@@ -233,8 +234,8 @@ impl Correlator<'_> {
     /// Returns the address at which the PBX received the call of a caller who was answered together with this leg.
     /// Returns `None` if the PBX sent the leg from the same address.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
-        // The call may have reached the PBX over several hops, e.g. through a border controller. So the last of these
-        // hops counts.
+        // The call may have reached the PBX over several hops, e.g. through a border controller. The receiver at the
+        // last hop is the PBX.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
         let machine = answered.max_by_key(|caller| (caller.created_at, caller.id))?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)

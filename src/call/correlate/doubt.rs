@@ -20,7 +20,7 @@ use crate::call::leg::Leg;
 use crate::call::record::Side;
 use crate::call::sound_outline::{RestOfSound, SoundLikeness};
 
-/// A doubtful leg of a call.
+/// A leg that numbers alone joined to its call, so that it may belong to another call (a *doubtful* leg).
 pub(super) struct DoubtfulLeg {
     key: LegKey,
     /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
@@ -72,41 +72,42 @@ impl Correlator<'_> {
         self.table.keys_of(call).iter().any(|key| self.doubt_about(*key).is_some())
     }
 
-    /// Returns the doubtful legs of a call.
+    /// Returns the doubtful legs of a call: numbers alone joined them to the call.
     pub(super) fn doubtful_legs(&self, call: CallKey) -> Vec<DoubtfulLeg> {
         self.table.keys_of(call).iter().filter_map(|key| self.doubt_about(*key)).collect()
     }
 
-    /// Returns the leg as a doubtful leg if both sides talk, and nothing but numbers shows that it belongs to its call.
-    /// Also returns a recording session (SIPREC) without names, because not even numbers tie it to its call. Otherwise
-    /// returns `None`.
+    /// Returns the leg as a doubtful leg (it may belong to another call) if both sides talk, and only numbers tie it to
+    /// its call. Also returns a recording session (SIPREC) without names, because not even numbers tie it to its call.
+    /// Otherwise returns `None`.
     fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
-        // The mirror may have lost the answer. So a leg with media of both sides counts, too.
+        // The mirror may have lost the answer. So a leg with media of both sides counts as answered, too.
         let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();
         let leg = self.table.leg(key).filter(talks)?;
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
-        // The first hop of a dialog shows why the dialog is in the call: further hops join it by their Call-ID. So each
-        // hop is examined.
+        // The first hop of a dialog shows by which rule the dialog joined the call: further hops join by their Call-ID.
+        // So the leg is doubtful if the join of any hop is weak.
         let is_weak = |key: &LegKey| self.table.leg(*key).is_some_and(|hop| self.is_tied_weakly(hop));
         if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
             return None;
         }
-        // The legs that this leg caused are answered together with it even if it belongs to another call. So they
-        // confirm nothing.
+        // The legs that this leg caused are answered together with it even if it belongs to another call. So their
+        // answers do not confirm that it belongs to this call.
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
         let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
         let together = others.filter(|other| are_answered_together(leg, other));
         let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
-        // A join that the rule `same_moments` has confirmed counts like an equal end. The rule allows other time
-        // differences, and a PBX with two addresses often changes the bytes of a voice.
+        // A join that the rule `same_moments` has confirmed counts like an end at the same time. The rule allows other
+        // time differences, and a PBX with two addresses often changes the bytes of a voice.
         let confirmed = self.tie_of(leg).filter(|tie| is_confirmed_by_moments(tie)).map(|_| MomentAgreement::End);
         let moments = moments.max(confirmed).unwrap_or(MomentAgreement::Neither);
         Some(DoubtfulLeg { key, effects, moments })
     }
 
-    /// Returns whether a group of legs has sound that the recording lacks and that may belong to another call. Either
-    /// the group is doubtful, or the recorded group is doubtful because of a leg that this group caused.
+    /// Returns whether a group of legs has sound that the recording lacks and that may belong to another call. For
+    /// this, the group must contain a doubtful leg (joined by numbers alone). Or the recorded group contains a doubtful
+    /// leg that this group caused.
     pub(super) fn has_foreign_sound(
         &self,
         group: &SoundGroup<'_>,

@@ -22,11 +22,12 @@ pub(super) struct OpenLeg<'a> {
 /// Event in the life of a leg after which rules are asked about it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LegMoment {
-    /// The leg may have announced new media addresses.
+    /// The leg may have announced new media addresses in a session description.
     Announced,
     /// The leg was answered, or has ended.
     AnsweredOrEnded,
-    /// Some time has passed since the leg was answered or ended, so that the reaction of the PBX is visible.
+    /// Some time has passed since the leg was answered or ended. By now the reaction of the PBX (e.g. an answer to the
+    /// caller) was captured.
     Reviewed,
     /// An ambiguous leg (it could belong to several calls) has stopped ringing.
     Resolved,
@@ -76,7 +77,8 @@ impl Correlator<'_> {
             CallChoice::Join(e) if is_ambiguous && e.rule == CorrelationRule::RingOutcome => {
                 vec![Command::Move { legs: self.hops_of(subject.leg), into: e.call, by: e.rule }]
             }
-            // If the leg is a separate call already, this call is related to the possible calls, and nothing changes.
+            // If the leg is alone in its call already, its call is only related to the calls to which it could belong.
+            // The leg does not move.
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) | CallChoice::Relate(_) if is_separate => Vec::new(),
             CallChoice::Ambiguous(_) | CallChoice::Prefer(..) => vec![self.split_ambiguous_leg(subject)],
             CallChoice::Relate(found) if found.iter().any(|e| e.rule == CorrelationRule::Ambiguous) => {

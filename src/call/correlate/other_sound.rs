@@ -1,8 +1,8 @@
 //! The last check of an ended call: legs with sound that the recording lacks become separate calls.
 //!
 //! The recording has the sound of one leg, the *recorded leg*. Normally the other legs carry the same sound, because a
-//! machine passes it on. But if a rule joined the legs of strangers, the sound of a conversation would be lost. This
-//! check prevents such a loss, whatever rule joined the legs.
+//! machine (e.g. a PBX) passes the sound on. But if a rule joined the legs of strangers, the sound of a conversation
+//! would be lost. This check prevents such a loss, whatever rule joined the legs.
 //!
 //! The check compares *groups*: legs that carry the same sound, because their content or a common dialog shows it.
 
@@ -47,7 +47,7 @@ impl Correlator<'_> {
         found
     }
 
-    /// Returns the legs of an ended call with sound of both sides and later media than the recorded leg. The last media
+    /// Returns the legs of an ended call that had sound of both sides and outlived the recorded leg. Their last media
     /// must be at least a second later. Returns none if the later sound is only a tone or silence.
     pub(crate) fn legs_heard_after_recording(&self, call: CallKey) -> Vec<LegKey> {
         let Some(recorded) = self.recorded_leg(call) else { return Vec::new() };
@@ -59,7 +59,8 @@ impl Correlator<'_> {
         if self.rests_after_recording(call, &legs).any(is_spoken) { legs } else { Vec::new() }
     }
 
-    /// Returns whether a PBX plays a busy or reorder tone on all these legs since the end of the recorded leg.
+    /// Returns whether a PBX has played only a busy or reorder tone on all these legs since the end of the recorded
+    /// leg.
     pub(crate) fn have_only_tones(&self, call: CallKey, legs: &[LegKey]) -> bool {
         self.rests_after_recording(call, legs).all(|rest| rest == RestOfSound::Tone)
     }
@@ -86,8 +87,9 @@ impl Correlator<'_> {
     /// Returns whether the telephone on `leg` talks with another caller than the caller of this call. The leg must
     /// belong to the call by numbers alone.
     ///
-    /// This is so if a second telephone answered when the caller on `anchor` was answered, and the telephone on `leg`
-    /// answered at another moment. Both telephones must talk at the same time for some seconds.
+    /// The caller's leg `anchor` is the recorded leg. The result is true if a second telephone answered together with
+    /// this leg, and the telephone on `leg` answered at another moment. Both telephones must talk at the same time for
+    /// some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =
             leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();

@@ -43,8 +43,8 @@ impl<'a> SoundGroup<'a> {
     ///
     /// - The group had no media at the same time as the recorded leg.
     /// - One telephone made two calls, and this group is the second.
-    /// - The group belongs to the call by numbers alone. A machine passes on the recorded sound unchanged, and the bytes
-    ///   of the group differ from it.
+    /// - The group belongs to the call by numbers alone, and its bytes differ from the recorded sound. They would be
+    ///   equal in one call, because the machine between both passes sound on unchanged.
     pub(super) fn is_missing_in(&self, recorded: &Self, anchor: &Leg, all: &[&Leg]) -> bool {
         let is_conversation = self.members().any(is_conversation);
         let is_at_other_time = self.members().all(|leg| common_time(leg, anchor) < LEAST_OVERLAP);
@@ -93,9 +93,9 @@ impl<'a> SoundGroup<'a> {
 
     /// Returns whether this group is a single leg, and its sound is known to differ from the sound of the other group.
     ///
-    /// This is known if both voices of the leg were compared for long enough, and no other leg had the same bytes. A
-    /// machine at an end of the leg must also relay the other group without a change of its bytes. So it would not have
-    /// changed the bytes of this leg either.
+    /// This is known if both voices of the leg were compared for long enough, and no other leg had the same bytes.
+    /// Also, a machine at an end of the leg must pass on the sound of the other group without a change of its bytes. It
+    /// would have passed on this leg's sound unchanged, too.
     fn is_heard_to_differ_from(&self, other: &Self) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();
@@ -110,11 +110,12 @@ impl<'a> SoundGroup<'a> {
     /// Returns whether this group is a single leg and shares no bytes of voice with the recorded leg `anchor`, although
     /// both were compared. One machine must be between the two legs, and both groups must use G.711.
     ///
-    /// Some PBXs change the bytes of a sound that they pass on. So the result counts only if the outlines of both
+    /// Some PBXs change the bytes of a sound that they pass on. So the result counts only if loudness and pitch of both
     /// sounds (`sound_outline`) decide nothing, e.g. because the talk was short.
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
-        // The machine is between the two legs. So if they have the same sound, the same sides have the same voice.
+        // One machine is between the two legs. If they have the same sound, caller must agree with caller, and callee
+        // with callee. So the same sides are compared.
         let mut blocks = leg.media.voice_blocks().into_iter().zip(anchor.media.voice_blocks());
         let is_compared = blocks.any(|(own, other)| own.min(other) >= UNMATCHED_BLOCKS);
         is_conversation(leg)

@@ -27,14 +27,14 @@ pub(crate) enum DialogState {
     Inviting,
     /// The INVITE was refused with 401, 407 or 422, which ask the caller for another INVITE.
     Challenged {
-        /// Capture time of the response.
+        /// Capture time of the response that refused the INVITE.
         at: Timestamp,
     },
     /// The INVITE was answered by a 2xx, and the call is in progress.
     Established,
     /// The dialog is over, e.g. by a BYE or a rejection.
     Ended {
-        /// Capture time of the end.
+        /// Capture time at which the dialog ended.
         at: Timestamp,
         /// Cause of the end, e.g. a BYE.
         by: EndedBy,
@@ -66,7 +66,7 @@ pub(crate) enum AnswerEvidence {
 /// A request within a dialog, to which a response belongs.
 #[derive(Clone, Copy, Debug)]
 struct InDialogRequest {
-    /// The side that sent the request.
+    /// The caller's or callee's side, which sent the request.
     by: Side,
     /// Number in the request's CSeq header (RFC 3261 section 20.16).
     cseq: u32,
@@ -126,7 +126,7 @@ impl Dialog {
         }
     }
 
-    /// Updates the dialog with one of its messages.
+    /// Updates the state of the dialog with a SIP message that belongs to it.
     pub(crate) fn handle_message(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         self.times.note_message(at);
         self.note_agent(message);
@@ -284,7 +284,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // The offer of a re-INVITE applies only after its answer.
+            // The offer of a re-INVITE applies only after its SDP answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
@@ -326,11 +326,12 @@ impl Dialog {
 
     fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if message.sdp().is_some() {
-            // The 2xx contained an offer, and the ACK contains its answer.
+            // The 2xx contained an SDP offer, and this ACK contains the SDP answer.
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }
-        // If no rejection was captured, this ACK belongs to a 2xx.
+        // An ACK follows a 2xx or a rejection of the INVITE. No rejection was captured, so the INVITE counts as
+        // accepted.
         self.negotiation.commit(side, cseq);
         if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
             self.times.acked_at = Some(at);
@@ -398,8 +399,8 @@ impl Dialog {
         let tag = to_tag_of(message);
         match status {
             ..=100 => self.times.is_tried = true,
-            // After a fork another callee has already answered. This late response from a callee that lost changes
-            // nothing.
+            // After a fork, another callee has already answered. So this late provisional response only stores its To
+            // tag.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;
@@ -429,7 +430,8 @@ impl Dialog {
 
     fn handle_success(&mut self, at: Timestamp, message: &SipMessage<'_>, tag: Option<String>) {
         if self.is_of_lost_fork(tag.as_deref()) {
-            // A second callee answered after a fork. This dialog stays the dialog of the first.
+            // A second callee answered after a fork. Only its To tag is stored: this dialog stays the dialog of the
+            // first callee.
             self.note_early_tag(tag);
             return;
         }
@@ -438,7 +440,8 @@ impl Dialog {
         if let Some(tag) = &tag {
             self.negotiation.choose(tag);
         }
-        // Updates during the early dialog count as accepted, even if their responses were not captured.
+        // Offers in an UPDATE during the early dialog count as accepted from now on, even if no response to the UPDATE
+        // was captured.
         self.negotiation.accept(Side::Caller);
         self.negotiation.accept(Side::Callee);
         self.announce(message, Side::Callee, None);

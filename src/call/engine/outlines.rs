@@ -10,14 +10,15 @@ use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Begins to measure the sound of all legs of a call if one of its legs is doubtful. A doubtful leg may carry the
-    /// sound of another call. If no leg is doubtful, drops the measured outlines.
+    /// Begins to measure the sound of all legs of a call if one of them is doubtful, i.e. may carry the sound of
+    /// another call. If no leg is doubtful, drops the measurements (outlines).
     pub(super) fn outline_doubtful_call(&mut self, conversation: CallKey) {
         self.outline_doubtful_call_since(conversation, self.clock.now);
     }
 
-    /// Begins to measure the sound of all legs of a call from the time `at` on, if one of its legs is doubtful. After a
-    /// restart, `at` is later than the engine's clock, which has the time of the newest packet in the spools.
+    /// Begins to measure the sound of all legs of a call from `at` on, if one of them may belong to another call (is
+    /// *doubtful*). If none may, drops the measurements. After a restart, `at` is later than the newest packet in the
+    /// spools.
     pub(super) fn outline_doubtful_call_since(&mut self, conversation: CallKey, at: Timestamp) {
         if self.earlier.restore.is_reading() {
             return;
@@ -47,7 +48,7 @@ impl Engine {
         self.outline_rest_of(&rest);
     }
 
-    /// Measures the sound of these legs for some further seconds.
+    /// Measures loudness and pitch of these legs for some further seconds.
     pub(super) fn outline_rest_of(&mut self, legs: &[LegKey]) {
         let now = self.clock.now;
         for slot in legs {
@@ -57,7 +58,9 @@ impl Engine {
         }
     }
 
-    /// Begins to measure the sound of all legs of a doubtful call, if this leg has sound of both sides but no answer.
+    /// Begins to measure the sound of all legs of a call if one of them may belong to another call (is *doubtful*).
+    /// Does nothing unless this leg has sound of both sides but no answer.
+    ///
     /// The mirror may have lost the 2xx. Then an ACK or the media proves the answer only when the leg ends, and a
     /// measurement would begin too late.
     pub(super) fn outline_unanswered_leg(&mut self, slot: LegKey) {
@@ -67,7 +70,8 @@ impl Engine {
         }
     }
 
-    /// Adds a packet to the outline of its leg, and writes finished parts of the outline to the spool of the leg.
+    /// Adds a packet to the outline of its leg, i.e. to its measured loudness and pitch. Writes finished parts of the
+    /// outline to the spool of the leg.
     pub(super) fn outline_packet(
         &mut self,
         StreamRef { slot, index }: StreamRef,

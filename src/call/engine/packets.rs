@@ -159,7 +159,8 @@ impl Engine {
         }
         let Some(twin) = copies.twin else { return false };
         let twin = self.table.leg(slot).and_then(|leg| leg.media.streams().get(twin));
-        // The earlier stream may have been reused for another SSRC in the meantime, so its SSRC is compared, too.
+        // The earlier stream may have been reused for another SSRC in the meantime. So it is compared only if it still
+        // has the SSRC of this packet.
         twin.is_some_and(|twin| twin.ssrc == packet.ssrc && twin.has_packet(packet))
     }
 
@@ -196,8 +197,8 @@ impl Engine {
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
             AudioLineUse::Further { line } => {
                 stream.line = line;
-                // If the side has no other stream, the new stream is its only voice. Then it does not matter that its
-                // m-line is not the first.
+                // If the side sends no other stream, the new stream is its only voice. Then no problem is recorded,
+                // although the stream is not on the first m-line.
                 if leg.media.streams().iter().any(|s| s.sender == route.sender) {
                     call.notes.note_problem(ProblemKind::SecondAudioLine);
                 }
@@ -246,7 +247,8 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
             let stream = &mut leg.media.streams_mut()[stream];
-            // The decision gets an earlier time, because older packets of the stream may still be captured.
+            // The decision gets an earlier time than this packet, because older packets of the stream may still be
+            // captured.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);
@@ -297,7 +299,8 @@ pub(super) fn read_packet<'a>(datagram: &UdpDatagram<'a>) -> Result<RtpPacket<'a
         return RtpPacket::parse_cut(datagram.payload);
     }
     match RtpPacket::parse(datagram.payload) {
-        // SRTP hides the length of the padding, and some devices set the padding bit although there is no padding.
+        // SRTP hides the length of the padding, and some devices set the padding bit although there is no padding. So
+        // an invalid padding is ignored.
         Err(RtpParseError::Padding) => RtpPacket::parse_cut(datagram.payload),
         parsed => parsed,
     }

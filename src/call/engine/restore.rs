@@ -52,11 +52,11 @@ pub struct RestoredLeg {
     pub joined_by: Option<CorrelationRule>,
 }
 
-/// State while legs are restored from spools.
+/// State that is needed only while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs that wait for their first message to be read, by Call-ID and hop. In each list, the earliest leg comes
-    /// last.
+    /// Legs whose first message was not read from the spool yet, by Call-ID and hop. In each list, the earliest leg
+    /// comes last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
@@ -65,9 +65,10 @@ pub(super) struct RestoreState {
     /// Decisions that were read before the first message of their leg, by name of the leg. This happens if decision and
     /// message have the same time. The decisions wait until that message is read.
     early: HashMap<String, Vec<TimedDecision>, foldhash::fast::RandomState>,
-    /// Capture time of the newest clock offset that was read from a spool; `None` before the first.
+    /// Capture time of the newest clock offset (wall clock minus capture time) that was read from a spool; `None`
+    /// before the first.
     clock_since: Option<Timestamp>,
-    /// Keys of the calls that wait until all spools are read, in the order in which their last legs closed.
+    /// Keys of the calls that end only when all spools are read, in the order in which their last legs closed.
     over: VecDeque<CallKey>,
     /// Relations of calls that have ended, by id of the call. The journal has them.
     relations: HashMap<String, Vec<RelationRecord>, foldhash::fast::RandomState>,
@@ -97,7 +98,7 @@ impl RestoreState {
         restored
     }
 
-    /// Stores a decision about a leg until the leg's first message is read.
+    /// Stores a decision about a leg until the leg's first message is read from the spool.
     fn keep_early(&mut self, name: &str, decision: &Decision, at: Timestamp) {
         if !matches!(decision, Decision::Clock { .. } | Decision::Restart { .. }) {
             let kept = TimedDecision { at_ns: at.as_nanos(), decision: decision.clone() };
@@ -110,7 +111,7 @@ impl RestoreState {
         self.slots.get(name).copied()
     }
 
-    /// Adds a call with closed legs to the calls that wait. It ends when all spools are read.
+    /// Adds a call with closed legs to the calls that end only when all spools are read.
     pub(super) fn add_over_call(&mut self, call: CallKey) {
         self.over.push_back(call);
     }
@@ -183,7 +184,7 @@ impl Engine {
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
-            // A stream without recent packets was reused for a new SSRC.
+            // A second decision about a known stream means that the earlier process reused the stream for a new SSRC.
             Decision::Stream { stream, ssrc, .. } => {
                 let known = leg.media.streams_mut().get_mut(*stream as usize);
                 if let Some(stream) = known.filter(|stream| stream.ssrc != *ssrc) {
@@ -242,7 +243,7 @@ impl Engine {
         }
     }
 
-    /// Applies the decisions about a restored leg that were read before its first message.
+    /// Applies the decisions about a restored leg that were read from its spool before its first message.
     pub(super) fn apply_early_decisions(&mut self, name: &str, sink: &mut dyn LegSink) {
         for kept in self.earlier.restore.early.remove(name).unwrap_or_default() {
             self.handle_restored_decision(name, &kept.decision, kept.at(), sink);
@@ -254,8 +255,8 @@ impl Engine {
     /// The time without a recorder does not count as silence of the calls. The record of each live call lists this gap
     /// as a problem, with its length.
     pub fn handle_restart(&mut self, now: Timestamp, sink: &mut dyn LegSink) {
-        // A leg that ended just before the restart is still open. Its timer closes it later, so its call does not end
-        // here.
+        // A leg that ended just before the restart accepts late packets, so it is still open. Its timer closes it
+        // later, and only then its call ends.
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
             self.restore_relations(call);
         }
@@ -267,7 +268,8 @@ impl Engine {
             self.note_restart_of_leg(slot, now, sink);
         }
         for slot in open {
-            // The time at which a leg ends also depends on its media, so it is computed again.
+            // The time at which a leg ends also depends on its media, which the spool contains. So the timer is set
+            // again now.
             self.rearm_leg_timer(slot);
             self.watch_restored_leg(slot, now);
         }

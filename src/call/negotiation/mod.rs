@@ -81,7 +81,7 @@ impl Negotiation {
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
         pending.offered = true;
         if is_first {
-            // If no other description of this side is known, the offer is used at once.
+            // If no session description of this side was captured before, its offer is used at once.
             self.announce(by, description);
         } else if pending.offer.as_ref() != Some(&description) {
             pending.offer = Some(description);
@@ -164,7 +164,8 @@ impl Negotiation {
     pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
-            // A refused or held m-line (port 0, 0.0.0.0) has no address. Its media may still use the old address.
+            // A refused or held m-line (port 0, 0.0.0.0) has no address. Its media may still use the old address, so
+            // that address is kept.
             if description.receivers.is_empty() {
                 description.receivers.clone_from(&old.receivers);
             }

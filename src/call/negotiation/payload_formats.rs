@@ -32,7 +32,8 @@ impl Negotiation {
             forks.find_map(|(_, description)| format_of(&description.formats, pt)).cloned()
         };
         let of = |side: Side| format_of(&self.announced(side)?.formats, pt).cloned().or_else(|| forked(side));
-        // The other side may use a new payload type as soon as it has the offer (RFC 3264 section 8.3.2).
+        // The other side may send with a new payload type as soon as it has the offer (RFC 3264 section 8.3.2). So the
+        // formats of an unanswered offer are searched, too.
         let offered = |side: Side| {
             let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
             format_of(&offer.formats, pt).cloned()

@@ -63,7 +63,8 @@ impl Negotiation {
             return StreamSecurity::Undecryptable(MissingKeyReason::Zrtp);
         }
         let Some(own) = own else {
-            // The receiver offered SRTP. The sender's answer with the keys was not captured yet.
+            // The sender's answer with its SRTP keys was not captured yet. If the receiver offered SRTP, the keys are
+            // therefore unknown.
             let asked = other.is_some_and(|line| line.protection != MediaProtection::Plain);
             return if asked { StreamSecurity::Undecryptable(MissingKeyReason::NoKeys) } else { StreamSecurity::Plain };
         };
@@ -74,8 +75,8 @@ impl Negotiation {
             (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
             (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
             (MediaProtection::Sdes, _) => {
-                // The answer names the chosen crypto tag. The keys of a side encrypt the packets that this side sends
-                // (RFC 4568 section 6.1).
+                // The SDP answer names the chosen crypto tag. The keys of a side encrypt the packets that this side
+                // sends (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {

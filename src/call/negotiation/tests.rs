@@ -24,7 +24,8 @@ fn the_accepted_audio_line_decides_encryption_and_hold() {
     }
     negotiation.settle(Side::Caller);
     assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
-    // The answer now accepts the unencrypted m-line and refuses the encrypted m-line.
+    // In the offer, the first m-line is unencrypted and the second encrypted. The second answer accepts the unencrypted
+    // m-line and refuses the encrypted one.
     negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
     assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
     negotiation.settle(Side::Caller);
@@ -52,7 +53,8 @@ fn flow_without_audio_line_takes_the_format_of_the_answer_first() {
         description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
     };
     let mut negotiation = Negotiation::default();
-    // The INVITE has no offer, so the caller has not announced an m-line yet.
+    // The INVITE has no offer, so the caller has announced no m-line. Only the callee and another early dialog give the
+    // payload type a format.
     negotiation.announce_fork("other", named(5002, "speex"));
     negotiation.announce(Side::Callee, named(5000, "iLBC"));
     let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
