@@ -90,7 +90,8 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // `Drip` and the faults below send a complete reply. If the request had no effect, this reply must be an error.
+        // From `Drip` on, the match arms send a complete reply. If the request had no effect, this reply must be an
+        // error.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }
@@ -147,7 +148,7 @@ fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     };
     match fault {
         PyrusFault::WrongMd5 if members.contains_key("md5_hash") => {
-            // MD5 of an empty file. It never matches an upload, because empty uploads are refused.
+            // This is the MD5 of an empty file. It never matches an upload, because empty uploads are refused.
             members.insert("md5_hash".into(), "d41d8cd98f00b204e9800998ecf8427e".into());
         }
         PyrusFault::NoGuid => {

@@ -1,6 +1,6 @@
-//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request takes one step from the queue. If the
-//! queue is empty, the request is served normally. A step says whether the request takes effect in spite of the fault.
-//! So tests can produce outcomes that the client cannot know, e.g. a registration without a reply.
+//! The fault script: a queue of [`FaultStep`]s for each endpoint. Each request uses the first step of its endpoint's
+//! queue. If the queue is empty, the request is served normally. A step says whether the request takes effect in spite
+//! of the fault. So tests can produce outcomes that the client cannot know, e.g. a registration without a reply.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub enum FakeEndpoint {
     Call,
     /// `POST …/integrations/attachcallrecord`: attaches an uploaded file.
     Attach,
-    /// Any path of none of the endpoints above.
+    /// Any path that belongs to none of the endpoints above.
     Other,
 }
 
@@ -55,7 +55,7 @@ pub struct FaultStep {
 
 impl FaultStep {
     /// Creates a fault step with the default timing of its fault. A fault that only changes the normal reply happens
-    /// after the request takes effect; any other fault happens before.
+    /// after the request took effect. Any other fault happens before.
     pub fn new(fault: PyrusFault) -> FaultStep {
         FaultStep { fault, when: None, times: 1 }
     }

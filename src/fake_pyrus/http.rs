@@ -92,8 +92,8 @@ impl HttpConnection {
         HttpConnection { stream, buf: Vec::new() }
     }
 
-    /// Reads the head of the next request. If the future is dropped before its end, the next call continues without
-    /// losing bytes.
+    /// Reads the head of the next request. If the future is dropped before its end, a later call of this function
+    /// continues without losing bytes.
     pub(super) async fn read_head(&mut self) -> Result<RequestHead, RequestHeadError> {
         loop {
             let skip = self.buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
@@ -249,8 +249,8 @@ impl HttpConnection {
     }
 
     /// Closes the connection as nginx does: sends FIN, waits briefly, and then resets the connection. Because of the
-    /// wait, the client can read the reply before the reset. Almost nothing is read in that time, so a client with more
-    /// data is still writing.
+    /// wait, the client can read the reply before the reset. The fake reads almost nothing in that time, so a client
+    /// with more data is still writing.
     async fn close_early(&mut self) {
         let _ = self.stream.shutdown().await;
         let mut bin = vec![0; READ_SIZE];
@@ -415,7 +415,7 @@ fn half(body: &[u8]) -> &[u8] {
 /// Maximum size of a request head, bytes. nginx allows 32 KiB; real requests have less than 2 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
-/// Maximum length of a line with a chunk size and extensions, bytes.
+/// Maximum length of a line with a chunk size and chunk extensions, bytes.
 const MAX_LINE: usize = 4096;
 const READ_SIZE: usize = 64 * 1024;
 /// Time for which a connection waits for the next request, as in nginx (`keepalive_timeout`).

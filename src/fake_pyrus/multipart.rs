@@ -136,7 +136,8 @@ impl MultipartParser {
     fn content(&mut self) -> bool {
         let (end, found) = match memchr::memmem::find(&self.buf, &self.delimiter) {
             Some(at) => (at, true),
-            // The last bytes stay in the buffer, because they may be the beginning of a delimiter.
+            // The last bytes stay in the buffer, because they may be the beginning of a delimiter that the next bytes
+            // complete.
             None => (self.buf.len().saturating_sub(self.delimiter.len() - 1), false),
         };
         if self.state == MultipartState::File {
@@ -167,7 +168,8 @@ impl MultipartParser {
                 true
             }
             Some(b"\r\n") => {
-                // The CRLF stays in the buffer, so that CRLF CRLF ends every part header, even an empty header.
+                // The CRLF after the delimiter stays in the buffer, so that CRLF CRLF ends every part header, even an
+                // empty header.
                 self.state = MultipartState::Header;
                 true
             }

@@ -34,7 +34,7 @@ pub struct FakeOptions {
     pub attach_requires_account: bool,
     /// Whether a call gets a new task, or becomes a comment of an existing task.
     pub task_policy: TaskPolicy,
-    /// Value of `responsible_person` if the called extension is nobody's work phone.
+    /// Value of `responsible_person` if the called telephone extension is nobody's work phone.
     pub responsible_empty: ResponsibleEmpty,
     /// Error code of the reply to an attach request with an unknown `task_id`.
     pub unknown_task_error: UnknownTaskError,
@@ -56,7 +56,7 @@ pub struct FakeOptions {
     /// Lifetime of a file that no task uses, measured by the virtual clock.
     #[serde(with = "seconds")]
     pub orphan_ttl: Duration,
-    /// Whether a request to attach still fills the form fields if the file format is refused.
+    /// Whether an attach request still fills the form fields of the task if it is refused because of the file's format.
     pub bad_format_applies_mappings: bool,
     /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say
     /// whether it does.
@@ -191,7 +191,7 @@ pub enum Md5Case {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RepeatCall {
-    /// Adds a further comment to the task, which counts as a duplicate.
+    /// Adds another comment to the task. The fake counts this comment as a duplicate.
     #[default]
     Comment,
     /// Updates the call without a visible change.
@@ -285,7 +285,7 @@ pub struct FakeUser {
     pub login: String,
     /// The security key. It appears in no snapshot, log or reply.
     pub security_key: String,
-    /// Ids of the Pyrus accounts (persons) of this login. If there are several, `auth` needs `person_id`.
+    /// Ids of the persons in Pyrus to whom the login belongs. If there are several, `auth` requests need `person_id`.
     pub person_ids: Vec<u64>,
     /// Whether an administrator has blocked the user.
     pub blocked: bool,

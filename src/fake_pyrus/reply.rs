@@ -99,7 +99,7 @@ pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: Connection
             let size = size.max(PAD_HEAD.len() as u64 + PAD_TAIL.len() as u64);
             head.push_str(&format!("Content-Length: {size}\r\n"));
         }
-        // At least 2 bytes are announced, so that an empty body is truncated, too.
+        // `Content-Length` announces at least 2 bytes, so that an empty body is truncated, too.
         ReplyMode::Truncated => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len().max(2))),
         ReplyMode::HangAfterThenClose(_) => head.push_str("Content-Length: 64\r\n"),
         _ => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
@@ -112,7 +112,7 @@ pub(super) fn head_bytes(reply: &FakeReply, manner: ReplyMode, close: Connection
     head.into_bytes()
 }
 
-/// Removes line breaks, so that a scripted value cannot add another header.
+/// Removes line breaks, so that a header value from a fault script cannot add another header.
 fn one_line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }

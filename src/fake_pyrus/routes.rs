@@ -72,7 +72,7 @@ impl PyrusRoute {
         let here = match (cloud, rest) {
             (true, "auth" | "auth/") => match api {
                 "/api/v4/" => matches!(host, ApiHost::Accounts | ApiHost::One),
-                // Older clients send `auth` requests to the API host.
+                // Older clients send `auth` requests to the API host, so that host serves them, too.
                 _ => matches!(host, ApiHost::Api | ApiHost::One),
             },
             (true, "files/upload") => match api {

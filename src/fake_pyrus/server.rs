@@ -84,7 +84,7 @@ impl ServerShared {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that an earlier fault has closed sees the new fault only after it has opened again. So the wait
+        // A listener that an earlier fault has closed notices the new fault only after it has opened again. So the wait
         // has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
@@ -178,7 +178,7 @@ async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) ->
 fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // The small receive buffer fills up soon. So an uploading client soon notices that the fake reads slowly.
+    // The receive buffer is small, so it fills up soon. So an uploading client soon notices that the fake reads slowly.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(at)?;
     Ok(socket)
@@ -296,8 +296,8 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // A connection that the client closes is not a violation, because the client may have been killed during the
-        // upload.
+        // If the client closes the connection, this is not a violation, because the client may have been killed during
+        // the upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)
@@ -361,7 +361,7 @@ async fn read_payload(
     Ok(if body.received > MAX_JSON { RequestPayload::TooLarge } else { RequestPayload::Bytes(bytes) })
 }
 
-/// Memory of one unfinished upload, as a share of the limit for all unfinished uploads.
+/// Memory that one unfinished upload uses. The memory of all unfinished uploads together has a limit.
 struct MemoryShare<'a> {
     under_way: &'a AtomicU64,
     mine: u64,

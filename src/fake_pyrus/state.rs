@@ -50,7 +50,7 @@ impl FakeState {
         self.tasks.iter().find(|t| t.task_id == task_id)
     }
 
-    /// Returns the file with this id; `None` if there is no such file.
+    /// Returns the uploaded file with this id; `None` if there is no such file.
     pub fn file(&self, guid: &str) -> Option<&StoredFile> {
         self.files.iter().find(|f| f.guid == guid)
     }
@@ -61,7 +61,7 @@ impl FakeState {
 pub struct UserSnapshot {
     /// Login of the user.
     pub login: String,
-    /// Ids of the Pyrus accounts (persons) of the login.
+    /// Ids of the persons in Pyrus to whom the login belongs. One login can belong to several persons.
     pub person_ids: Vec<u64>,
     /// Whether an administrator has blocked the user.
     pub blocked: bool,
@@ -99,9 +99,9 @@ pub struct PyrusTask {
     pub account_id: String,
     /// Id of the form in Pyrus to which the task belongs.
     pub form_id: u64,
-    /// `from_number` of the first call.
+    /// `from_number` of the call from which the task was made.
     pub from: String,
-    /// `to_number` of the first call.
+    /// `to_number` of the call from which the task was made.
     pub to: String,
     /// Whether the task is open.
     pub open: bool,
@@ -166,7 +166,7 @@ pub struct RegisteredCall {
     pub from: String,
     /// Telephone number of the callee.
     pub to: String,
-    /// Extension that took part in the call; `None` if unknown.
+    /// Telephone extension that took part in the call; `None` if unknown.
     pub internal: Option<String>,
     /// Number of times that the call was registered.
     pub registered: u32,
@@ -305,7 +305,8 @@ impl FakeStore {
         }
     }
 
-    /// Returns the newest call between these numbers.
+    /// Returns the newest registered call from the number `from` to the number `to`. If an `account_id` is given, the
+    /// call must have it.
     pub(super) fn find_numbers(&self, account_id: Option<&str>, from: &str, to: &str) -> Option<RegisteredCall> {
         let same = |c: &&RegisteredCall| c.from == from && c.to == to && account_id.is_none_or(|a| a == c.account_id);
         self.calls.iter().rev().find(same).cloned()
@@ -390,7 +391,7 @@ impl FakeStore {
     /// Removes files that no task uses and that are at least as old as `ttl`.
     pub(super) fn sweep(&mut self, ttl: Duration, now: Duration) {
         let old = |created: &Duration| now.saturating_sub(*created) >= ttl;
-        // The files are sorted by age, so the check stops at the first recent file.
+        // The files are sorted by age, oldest first. So the check stops at the first recent file.
         if self.files.iter().take_while(|(created, _)| old(created)).any(|(_, f)| !f.referenced) {
             self.remove_files(|created, f| !f.referenced && old(created));
         }
@@ -418,7 +419,7 @@ impl FakeStore {
 
     pub(super) fn guid(&mut self) -> String {
         let r = self.rng.u128(..);
-        // Sets the bits of a UUID for version 4 and variant 10 (RFC 9562).
+        // The bits of a UUID for version 4 and variant 10 are set here (RFC 9562).
         let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{r:032x}");
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();

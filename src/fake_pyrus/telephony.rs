@@ -223,7 +223,7 @@ impl FakeWorld {
     ) -> Result<(u64, Option<String>), &'static str> {
         let account_id = account.map(|a| a.account_id.clone());
         let external_id = text_of(body, "external_id");
-        // Official clients send 0 if they know no task.
+        // Official clients send 0 if they know no task, so 0 counts as no `task_id`.
         if let Some(task_id) = body.get("task_id").and_then(number).filter(|id| *id != 0) {
             let known =
                 self.store.task_mut(task_id).is_some_and(|t| account.is_none_or(|a| a.account_id == t.account_id));

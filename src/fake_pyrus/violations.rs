@@ -21,8 +21,8 @@ pub(super) struct StrictChecker {
     auth_under_way: HashMap<String, u32>,
     /// For each login with a reply 429: the end of the demanded pause (virtual time), and the real time of the reply.
     silence: HashMap<String, (Duration, Instant)>,
-    /// HTTP status of the final reply to a request to register or attach, by the key of the request. After a final
-    /// reply, the client must not repeat the request.
+    /// HTTP status of the final reply to a request to register or attach. The key is equal for all repeats of a
+    /// request, which are mistakes after a final reply.
     settled: HashMap<String, u16>,
 }
 
@@ -189,7 +189,7 @@ fn mapping_faults(mapping: &Value, found: &mut Vec<String>) {
         found.push("a mapping whose code is no string".into());
         ""
     });
-    // In the documentation's example, the rating (a field of type Choice) is a number.
+    // In the documentation's example, the rating (a field of type Choice) is a number. So a number is no mistake here.
     if code == "Rating" && members.get("value").is_some_and(Value::is_u64) {
         return;
     }

@@ -84,7 +84,8 @@ pub(super) struct RequestTicket {
     login: Option<String>,
     /// Login that an `auth` request names; `None` for other requests.
     auth_of: Option<String>,
-    /// Key under which a final reply to the request is stored; `None` if the request may be repeated.
+    /// Key under which a final reply to the request is stored, equal for all its repeats; `None` if the request may be
+    /// repeated.
     key: Option<String>,
     body: Option<serde_json::Map<String, Value>>,
 }
@@ -383,8 +384,8 @@ impl FakeWorld {
     }
 }
 
-/// Returns the key under which a final reply to a request to register or attach is stored; `None` if the request may be
-/// repeated.
+/// Returns the key of a request to register or attach, under which its final reply is stored. Repeats of the request
+/// have the same key. Returns `None` if the request may be repeated.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
@@ -396,8 +397,8 @@ fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> 
     }
 }
 
-/// Returns the pause that a reply 429 demands. It is `Retry-After`; without it, the time until the window ends, if
-/// plausible; else one minute.
+/// Returns the pause that a reply 429 demands, 1 to 900 s. It is the value of `Retry-After` or, without this header, of
+/// `X-RateLimit-Reset`. Without a valid value it is one minute.
 fn asked_pause(reply: &FakeReply) -> Duration {
     let header = |name: &str| reply.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     let seconds = header("retry-after").or_else(|| header("x-ratelimit-reset")).and_then(|v| v.parse::<i64>().ok());
@@ -434,7 +435,7 @@ const TOKEN_CODES: [&str; 6] = [
     "authorization_error",
     "invalid_application_id",
 ];
-/// Error codes after which a repeat of the same request is a violation.
+/// Error codes after which a repeat of the same request is a violation (mistake of the client).
 const FINAL_CODES: [&str; 5] = [
     "invalid_field_mapping_code",
     "unsupported_record_file_format",
