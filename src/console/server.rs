@@ -203,7 +203,7 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
-    /// Returns whether the console shows one recorder or a central archive.
+    /// Effect of registering a call again, i.e. with the `account_id` and `external_id` of a registered call.
     pub(super) const fn place(&self) -> ConsolePlace {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }

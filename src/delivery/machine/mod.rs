@@ -626,8 +626,8 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Gives up the delivery of a call without a recording, if the registration and its repeat both got no response. Only a
-/// person can find out whether Pyrus has the call.
+/// Marks the job of a call without a recording as dead (given up) if the registration and its repeat both got no
+/// response. Only a person can find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
         && job.progress == CallProgress::Complete
