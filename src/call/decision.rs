@@ -104,14 +104,14 @@ pub struct LegAssignment {
     /// Rule by which the leg joined the conversation. `None` for the conversation's first leg.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<CorrelationRule>,
-    /// Rule that confirmed the join; `None` if it is not confirmed.
+    /// Rule that confirmed that the leg belongs to the conversation; `None` if no rule has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
     /// Address of the machine that sent this leg, on another leg of the conversation. `None` if the machine has one
     /// address only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
-    /// Ids of other conversations to which the leg could belong.
+    /// Ids of the other conversations to which the leg could belong instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<String>,
 }
@@ -161,7 +161,7 @@ pub struct ConversationState {
 /// forwarded to its outside telephone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnsweredElsewhere {
-    /// Capture time of the answer.
+    /// Capture time at which this party answered.
     pub at: Timestamp,
     /// Extension that answered the call; `None` for an outside telephone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,7 @@ pub struct ReferRequest {
     /// Call-ID of the dialog that the new INVITE must replace (attended transfer); `None` for a blind transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
-    /// Receiver of the REFER, which is asked to send the INVITE.
+    /// Endpoint that received the REFER, and so is asked to send the INVITE.
     pub asked: Endpoint,
     /// Numbers of all parties of the REFER's call. The INVITE must have one of them as its caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -194,8 +194,8 @@ pub struct ReferRequest {
     /// same ring group belong to the REFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
-    /// Whether the REFER was sent on the anchor leg (the recorded leg) of its call. If so, the leg that the REFER
-    /// caused becomes a separate, related call.
+    /// Whether the REFER was sent on the anchor leg of its call, which supplies the recorded sound. If so, the leg that
+    /// the REFER caused becomes a separate, related call.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_anchor: bool,
 }
@@ -209,9 +209,9 @@ pub struct ReferRequest {
 pub struct OutlinePiece {
     /// Capture time at which the first tenth of a second begins, in tenths of a second since the Unix epoch.
     pub tenth: i64,
-    /// Sound of the caller's side.
+    /// Sound of the caller's side: four hexadecimal digits for each tenth of a second.
     pub caller: String,
-    /// Sound of the callee's side.
+    /// Sound of the callee's side: four hexadecimal digits for each tenth of a second.
     pub callee: String,
 }
 
@@ -220,11 +220,11 @@ pub struct OutlinePiece {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// Describes the leg. This is the first decision in a spool file.
+    /// Describes the leg (SIP dialog at one hop). This is the first decision in a spool file.
     Begin {
         /// Version of the JSON form of decisions: [`FORMAT`].
         format: u32,
-        /// Name of the leg, which is the name of its file without extension.
+        /// Name of the leg, which is the name of its spool file without extension.
         leg: String,
         /// Id of the conversation to which the leg belongs until the next `Join`.
         conversation: String,
@@ -270,14 +270,15 @@ pub enum Decision {
         /// decision `StreamOrigin` follows.
         side: Side,
     },
-    /// Facts about the beginning of a stream that are unusual and that its packets do not show.
+    /// Unusual facts about the beginning of a stream that its packets do not show, e.g. an endpoint that nobody
+    /// announced.
     StreamOrigin {
         /// Number of the stream in this leg.
         stream: u32,
         /// Side that sends the stream.
         sender: Side,
-        /// Whether the leg had announced the source of the stream, and whether it had announced the destination, when
-        /// the stream began.
+        /// For source and destination of the stream: whether a session description of the leg had announced the
+        /// endpoint when the stream began.
         announced: [bool; 2],
     },
     /// The stream belongs to a further audio m-line of its side. Its sound is mixed with the sound of the first m-line.
@@ -316,8 +317,8 @@ pub enum Decision {
         /// Reason why the keys are not known.
         why: MissingKeyReason,
     },
-    /// The wall clock was set. A restarted engine needs the new offset. The call record uses the offset at the start of
-    /// the call.
+    /// The wall clock was set. A restarted engine needs the new difference to the capture time. The call record uses
+    /// the difference at the start of the call.
     Clock {
         /// Wall clock minus capture time from now on, ns.
         wall_offset_ns: i64,
@@ -340,14 +341,14 @@ pub enum Decision {
     /// The recorder was restarted, so the engine's packet counters for this leg are lost. Rendering counts the packets
     /// in the spool file instead.
     Restart {
-        /// Time between the last packet of the leg and the restart, milliseconds.
+        /// Time between the last packet of the leg and the restart of the recorder, milliseconds.
         away_ms: u64,
     },
     /// The recording of the leg begins. The time of this decision is the time of the recording's first sample.
     Start,
     /// The recording of the leg ends at the time of this decision.
     End {
-        /// Cause of the leg's end, e.g. a BYE.
+        /// Event that ended the leg, e.g. a BYE.
         ended_by: EndedBy,
         /// Media statistics of the caller's side.
         caller: SideRecord,
@@ -374,7 +375,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct TimedDecision {
     /// Capture time from which the decision applies, ns since the Unix epoch.
     pub at_ns: i64,
-    /// The decision that holds from this time on.
+    /// The decision, which applies from this time on.
     #[serde(flatten)]
     pub decision: Decision,
 }

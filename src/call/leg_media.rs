@@ -14,9 +14,9 @@ use crate::time::Timestamp;
 /// comparison is necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedState {
-    /// Version of the negotiation.
+    /// Version of the negotiation, which grows with each SDP offer and answer.
     pub(crate) generation: u32,
-    /// Whether the leg is answered.
+    /// Whether the leg was answered when the comparison began.
     pub(crate) is_answered: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct LegMedia {
 }
 
 impl LegMedia {
-    /// Returns the streams of both sides, oldest first.
+    /// Returns the RTP streams of both sides of the leg, oldest first.
     pub(crate) fn streams(&self) -> &[RtpStream] {
         &self.streams
     }
@@ -81,14 +81,15 @@ impl LegMedia {
         self.last_at = at;
     }
 
-    /// Records the capture time of a packet. Returns whether it is earlier than all packets before.
+    /// Records the capture time of a packet of the leg. Returns whether it is earlier than the times of all packets
+    /// before.
     #[inline]
     pub(crate) fn note_packet(&mut self, at: Timestamp) -> bool {
         self.last_at = Some(self.last_at.map_or(at, |last| last.max(at)));
         self.first_at.is_none_or(|first| at < first)
     }
 
-    /// Sets the capture time of the first packet to `at`, if `at` is earlier.
+    /// Sets the capture time of the leg's first packet to `at`, if `at` is earlier.
     pub(crate) fn note_first(&mut self, at: Timestamp) {
         self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
     }
@@ -98,8 +99,8 @@ impl LegMedia {
         self.refused_packets
     }
 
-    /// Reuses for another SSRC the stream of this flow that has been without packets for the longest time. Returns the
-    /// index of the stream; `None` if all streams have had packets recently.
+    /// Makes room for another SSRC on a flow: reuses the stream of this flow that has been without packets for the
+    /// longest time. Returns the index of the stream; `None` if all streams have had packets recently.
     pub(crate) fn continue_resting(
         &mut self,
         flow: (Endpoint, Endpoint),
@@ -114,7 +115,7 @@ impl LegMedia {
         Some(index)
     }
 
-    /// Counts a packet that is not stored, because the leg has too many streams.
+    /// Counts a packet that is not stored, because it would begin a stream and the leg has too many streams.
     pub(crate) const fn refuse_packet(&mut self) {
         self.refused_packets += 1;
     }

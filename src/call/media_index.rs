@@ -45,12 +45,12 @@ impl From<StreamIndex> for usize {
     }
 }
 
-/// The leg and stream to which the packets of a flow belong.
+/// The leg and the stream to which the packets of a flow (source, destination) belong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowRoute {
     /// Key of the leg in the call table.
     pub(crate) slot: LegKey,
-    /// Side of the leg that sends the packets.
+    /// Side of the leg that sends the packets of the flow.
     pub(crate) sender: Side,
     /// Index of the stream that had the newest packet of the flow, among the streams of the leg.
     pub(crate) stream: StreamIndex,
@@ -147,7 +147,7 @@ impl ReceiverMap {
         receivers.push(receiver);
     }
 
-    /// Removes a leg from the receivers of an address.
+    /// Removes a leg from the receivers of media at an address.
     pub(crate) fn remove(&mut self, endpoint: Endpoint, slot: LegKey) {
         if let Some(receivers) = self.by_endpoint.get_mut(&endpoint) {
             receivers.retain(|r| r.slot != slot);
@@ -166,12 +166,12 @@ impl ReceiverMap {
 /// How reliably a media address identifies the party that announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressTrust {
-    /// RTP from or to the address was captured on this leg.
+    /// RTP from or to the address was captured on this leg, so the address is right.
     Confirmed,
     /// No RTP was captured at the address yet. Nothing shows that the address is wrong.
     Plausible,
-    /// The address does not identify a party: it is private and behind a NAT, or multicast, or the RTP uses another
-    /// host.
+    /// The address does not identify a party for one of three reasons. It is private and behind a NAT, it is multicast,
+    /// or the party's RTP uses another host.
     Unconfirmed,
 }
 
@@ -244,7 +244,8 @@ mod tests {
     fn media_confirms_an_address_or_takes_its_trust_away() {
         assert_eq!(trust("192.168.1.2:5004", "192.0.2.50:5060", &["192.168.1.2:5004"]), AddressTrust::Confirmed);
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.9.0.1:5004"]), AddressTrust::Unconfirmed);
-        // The media comes from the announced host, but from another port: asymmetric RTP.
+        // The media comes from the announced host, but from another port (asymmetric RTP). So it does not show that the
+        // announced address is wrong.
         assert_eq!(trust("10.1.0.21:5004", "10.1.0.21:5060", &["10.1.0.21:5006"]), AddressTrust::Plausible);
     }
 

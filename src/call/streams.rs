@@ -18,9 +18,9 @@ use crate::time::Timestamp;
 /// An RTP stream: the packets with one SSRC on one flow.
 #[derive(Clone, Debug)]
 pub(crate) struct RtpStream {
-    /// Endpoint that sends the stream.
+    /// Endpoint that sends the stream's packets.
     pub(crate) src: Endpoint,
-    /// Endpoint that receives the stream.
+    /// Endpoint that receives the stream's packets.
     pub(crate) dst: Endpoint,
     /// SSRC of the stream's packets.
     pub(crate) ssrc: Ssrc,
@@ -37,9 +37,10 @@ pub(crate) struct RtpStream {
     security: ReportedSecurity,
     /// Other streams in which the same packets may arrive.
     pub(crate) copies: StreamCopies,
-    /// Whether the leg had announced `src`, and whether it had announced `dst`, when the stream began.
+    /// For `src` and for `dst`: whether a session description of the leg had announced it when the stream began.
     pub(crate) announced: [bool; 2],
-    /// Comparison of this stream's voice with other streams; `None` if none is running.
+    /// Running comparison of this stream's voice with other streams, which finds legs with the same sound; `None` if
+    /// none is running.
     pub(crate) watch: Option<StreamWatch>,
 }
 
@@ -146,7 +147,7 @@ struct PayloadUse {
     within: Vec<(PayloadType, Option<PayloadFormat>)>,
     /// Whether the engine already knows this payload type of the stream.
     is_reported: bool,
-    /// Capture time of the first packet with this payload type.
+    /// Capture time of the stream's first packet with this payload type.
     first_at: Timestamp,
     /// Whether a comparison of possible formats ([`PayloadJudge`]) found the format.
     is_judged: bool,
@@ -187,7 +188,7 @@ pub(crate) enum CodecContinuity {
 pub(crate) enum PacketOutcome {
     /// The packet is a copy of an earlier packet, and must not be stored.
     Duplicate,
-    /// The packet is new and must be stored.
+    /// The packet is no copy of an earlier packet and must be stored.
     Packet {
         /// Whether the payload contains a DTMF digit and must not be stored.
         secret: bool,
@@ -405,7 +406,7 @@ impl RtpStream {
     pub(crate) fn forget_reported(&mut self) {
         self.security.last = StreamSecurity::Plain;
         for payload in &mut self.formats.uses {
-            // No negotiation has the version `u32::MAX`, so the format is looked up again.
+            // No negotiation has the version `u32::MAX`, so the next packet looks the format up again and reports it.
             (payload.is_reported, payload.generation) = (false, u32::MAX);
         }
     }
@@ -542,7 +543,8 @@ impl RtpStream {
                 let new =
                     PayloadUse { pt, packets, format, generation, secret, within, is_reported, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // Before the true format was found, a wrong format was used. It does not count as an earlier codec.
+                // Before the true format was found by comparison, a wrong format was used. It does not count as an
+                // earlier codec.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS
@@ -553,8 +555,8 @@ impl RtpStream {
             }
             None if self.formats.uses.len() < MAX_PAYLOADS => {
                 self.formats.current = self.formats.uses.len();
-                // Most streams have one or two payload types. So room for one more is reserved, instead of room for
-                // four.
+                // Most streams have one or two payload types. So room is reserved for one more entry only, instead of
+                // the usual four.
                 self.formats.uses.reserve_exact(1);
                 self.formats.uses.push(PayloadUse {
                     pt,
@@ -584,7 +586,7 @@ impl RtpStream {
         self.formats.doubt.judges.iter().find(|judge| judge.pt() == pt)?.true_format()
     }
 
-    /// Begins a comparison of possible formats for a payload type, if there is doubt. There is doubt if the
+    /// Begins a comparison of possible formats for a payload type, if there is doubt. There is doubt if the session
     /// descriptions of sender and receiver give the payload type different formats. There is also doubt if the payload
     /// type is not announced as audio.
     fn raise_doubt(&mut self, pt: PayloadType, announced: Option<&PayloadFormat>, negotiation: &Negotiation) {
@@ -658,7 +660,7 @@ pub(crate) fn side_record(streams: &[RtpStream], side: Side) -> SideRecord {
     for stream in streams.iter().filter(|s| s.side == side) {
         let Some(record) = stream.record() else { continue };
         // The port of the audio may also carry other media, e.g. video (BUNDLE, RFC 9143). Lost packets of this media
-        // are not lost sound.
+        // are not lost sound, so they do not count for the side.
         if record.codec.is_none() && streams.iter().any(|other| other.is_audio_beside(stream)) {
             out.streams.push(record);
             continue;
@@ -781,8 +783,8 @@ mod tests {
     fn redundant_audio_with_a_digit_is_secret() {
         let (mut stream, negotiation) = stream();
         let secret = |heard| matches!(heard, PacketOutcome::Packet { secret: true, .. });
-        // Two packets. The first repeats an event (payload type 101, 160 timestamp units earlier, 4 bytes) before a
-        // block of PCMU. The second has an event alone.
+        // Two packets of redundant audio. The first repeats an event (payload type 101, 160 timestamp units earlier, 4
+        // bytes) before a block of PCMU. The second has an event alone. So both must not be stored.
         let repeated = [0x80 | 101, 0x02, 0x80, 4, 0, 5, 10, 0, 160, 0xFF];
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(1), &repeated)));
         assert!(secret(heard(&mut stream, &negotiation, SequenceNumber(2), &[101, 5, 10, 0, 160])));

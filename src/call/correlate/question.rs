@@ -13,12 +13,12 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::time::Timestamp;
 
-/// The question to which call a new leg belongs. `at` is the time as of which it is asked.
+/// The question which telephone call a new leg belongs to. `at` is the time as of which it is asked.
 ///
 /// Messages are captured out of order. So the times of messages decide which legs were answered or over at the time
 /// `at`.
 pub(super) struct LegQuestion<'a> {
-    /// The facts from which the rules decide.
+    /// The call table and the knowledge about the site, from which the rules decide.
     pub(super) correlator: Correlator<'a>,
     /// Numbers, hosts and time of the new leg.
     pub(super) signature: LegSignature<'a>,
@@ -40,7 +40,7 @@ pub(super) struct LegQuestion<'a> {
 pub(super) struct MetLeg<'a> {
     /// Key of the older leg in the call table.
     pub(super) key: LegKey,
-    /// The older leg.
+    /// An older leg that shares a host with the new leg.
     pub(super) leg: &'a Leg,
     /// Rule by which the new leg continues the call of the older leg: the PBX received the older leg and then sent the
     /// new leg. `None` if no rule matches.
@@ -48,7 +48,8 @@ pub(super) struct MetLeg<'a> {
     /// Rule by which the PBX sent the new leg because the caller of the older leg waits, e.g. in a queue. `None` if no
     /// rule matches.
     pub(super) waiting: Option<CorrelationRule>,
-    /// Whether the older leg is a separate call to the same address, and so cannot have caused the new leg.
+    /// Whether the older leg is a separate call beside the new leg, to the same address. Such a leg cannot have caused
+    /// the new leg.
     pub(super) is_own_call: bool,
 }
 
@@ -86,7 +87,8 @@ impl<'a> LegQuestion<'a> {
         }
     }
 
-    /// Returns the same question for the current capture time, with the facts about the other legs at this time.
+    /// Returns the same question for the current capture time instead of the time of the INVITE. Answers and ends since
+    /// then count now.
     pub(super) fn as_of_now(&self) -> Self {
         Self {
             at: self.correlator.now,
@@ -102,7 +104,7 @@ impl<'a> LegQuestion<'a> {
         self.keys.recorded_parties.is_some()
     }
 
-    /// Returns the legs that were still live when the new leg began.
+    /// Returns the known legs that were still live when the new leg began. The new leg may join the call of such a leg.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (LegKey, &'a Leg)> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
     }

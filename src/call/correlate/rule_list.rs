@@ -10,7 +10,7 @@ use crate::call::keys::CallKey;
 
 /// A rule about a new leg.
 pub(super) struct LegRule {
-    /// Name of the rule, which appears in its evidence.
+    /// Name of the rule. The evidence that the rule finds names it.
     name: CorrelationRule,
     ask: fn(&LegQuestion<'_>) -> Vec<Evidence>,
 }
@@ -29,7 +29,7 @@ impl LegRule {
 
 /// A rule about a leg that already belongs to a call.
 pub(super) struct OpenLegRule {
-    /// Name of the rule, which appears in its evidence.
+    /// Name of the rule. The evidence that the rule finds names it.
     name: CorrelationRule,
     /// Event in the life of a leg after which the rule is asked.
     pub(super) moment: LegMoment,
@@ -55,7 +55,7 @@ fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> 
     evidence
 }
 
-/// A rule that chooses one of several calls with equal evidence.
+/// A rule that chooses between several calls for which a stage has found equal evidence.
 struct TieRule {
     name: CorrelationRule,
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
@@ -78,17 +78,17 @@ enum StageScope {
     Calls,
 }
 
-/// The stages with rules about identifiers in the signalling. They are asked first.
+/// The stages (sets of rules) about identifiers in the signalling. They are asked first.
 pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORDER, &REPLACES, &REFER, &CALL_ID];
 
-/// The stages with rules about hosts, numbers and times.
+/// The stages (sets of rules) about hosts, numbers and times.
 ///
 /// The rules first use the facts at the time of the INVITE. If they find no call then, they use the facts as of now,
 /// because an INVITE may be processed late. If a leg is alone in its call, the rules are asked again when another leg
 /// is answered or ends.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
-/// The stages for a leg that no other rule explains. They are asked last.
+/// The stages (sets of rules) for a leg that no other rule explains. They are asked last.
 pub(super) const LAST_STAGES: &[&RuleStage] = &[&RETRY, &CONSULTATION, &NUMBERS];
 
 /// Rules that relate the call of a leg to another call. They are asked if the leg joins no call.

@@ -1,6 +1,7 @@
 //! Limits of the engine's tables, counters, and sizes of the tables.
 
-/// Maximum sizes of the engine's tables. For each, a field of [`EngineCounters`] counts how often it was reached.
+/// Maximum sizes of the engine's tables. For each limit except `tombstones`, a field of [`EngineCounters`] counts how
+/// often it was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
     /// Maximum number of legs in the table. 10,000 calls through a PBX have 20,000 legs. The default is twice that,
@@ -47,9 +48,9 @@ pub struct EngineCounters {
     /// Number of RTP packets that were refused, because each would have begun a stream and the table of streams was
     /// full.
     pub rtp_refused: u64,
-    /// Number of datagrams that begin with the version bits of RTP and have an otherwise invalid header.
+    /// Number of datagrams that begin with the version bits of RTP and have an otherwise invalid RTP header.
     pub rtp_broken: u64,
-    /// Number of legs that were created.
+    /// Number of legs (SIP dialogs at one hop) that were created.
     pub legs: u64,
     /// Number of legs refused because the table was full.
     pub legs_refused: u64,
@@ -66,7 +67,7 @@ pub struct EngineCounters {
     pub tcp_refused: u64,
     /// Number of SIP messages over TCP or WebSocket that were skipped in whole or in part, because they were too long.
     pub sip_oversized: u64,
-    /// Number of times that the wall clock was set.
+    /// Number of times that the wall clock was set while the recorder ran.
     pub clock_steps: u64,
     /// Number of pause and resume requests that changed the state of a recording.
     pub pause_orders: u64,
@@ -84,7 +85,7 @@ pub struct TableSizes {
     pub call_ids: usize,
     /// Number of media addresses in the media index.
     pub media_addresses: usize,
-    /// Number of flows with a known leg.
+    /// Number of flows (source, destination) that are known to belong to a leg.
     pub flows: usize,
     /// Number of different keys in the correlation index.
     pub correlation_keys: usize,
@@ -103,7 +104,7 @@ pub struct TableSizes {
     pub timed_out: usize,
     /// Number of payload bytes of stored RTP packets without a known leg.
     pub early_bytes: usize,
-    /// Number of streams that are being compared with others to find legs with the same sound.
+    /// Number of RTP streams that are being compared with other streams to find legs with the same sound.
     pub watched_streams: usize,
     /// Number of pairs of legs that have had equal pieces of voice.
     pub content_pairs: usize,

@@ -52,7 +52,7 @@ impl Engine {
             }
             let change = match host_evidence(cause, effect) {
                 // The media content of this call has already proven that both hosts are one machine. So the call is not
-                // counted again.
+                // counted a second time.
                 Some(HostEvidence::OneMachine) if notes.has_shown((hosts.0.ip(), hosts.1.ip())) => continue,
                 Some(HostEvidence::OneMachine) => self.site.topology.observe(hosts, parties, self.clock.now),
                 Some(HostEvidence::TwoMachines) => self.site.topology.contradict(hosts, self.clock.now),
@@ -83,7 +83,8 @@ impl Engine {
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
-        // After a restart the voices are compared again. The same call must not be counted twice.
+        // After a restart the voices are compared again. The same call must not count twice as a proof that both hosts
+        // are one machine.
         let notes = call.and_then(|call| self.table.call_mut(call)).map(|call| &mut call.notes);
         if !notes.is_some_and(|notes| notes.note_shown_machine((hosts.0.ip(), hosts.1.ip()))) {
             return;
@@ -114,7 +115,8 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address of a machine is kept if it was taken from another leg of the call, and not from the topology.
+        // If a correlation rule found the machine's address on another leg of the call, this address is kept. Only an
+        // address from the topology is replaced.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)
@@ -151,7 +153,8 @@ fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     pairs.filter(|(cause, effect)| cause.id != effect.id && is_linked(cause, effect)).take(MAX_PAIRS_OF_CALL).collect()
 }
 
-/// Returns whether a leg goes from one of the two hosts to the other. Then the hosts are two machines.
+/// Returns whether a leg goes from one of the two hosts to the other. A machine calls no address of its own, so then
+/// the hosts are two machines.
 fn is_between(leg: &Leg, (a, b): (Endpoint, Endpoint)) -> bool {
     let (from, to) = leg.hop();
     (from.same_host(a) && to.same_host(b)) || (from.same_host(b) && to.same_host(a))
@@ -182,13 +185,14 @@ pub(super) fn parties_hash<'l>(legs: impl Iterator<Item = &'l Leg>) -> u64 {
     hasher.hash_one(first.map(|leg| (&leg.parties.from, &leg.parties.to)))
 }
 
-/// Maximum time between the INVITEs of two legs through one machine.
+/// Maximum time between the INVITEs of two legs for which the receiver of the first and the sender of the second may be
+/// one machine.
 const INVITE_WINDOW: Duration = Duration::from_millis(500);
-/// Maximum time between the answers of two legs through one machine, because a machine passes an answer on at once. For
-/// two unanswered legs, it is the maximum time between their ends.
+/// Maximum time between the answers of two legs through one machine, because a machine passes an answer on at once. If
+/// neither leg was answered, it is the maximum time between their ends.
 const ANSWER_WINDOW: Duration = Duration::from_millis(200);
-/// Two legs belong to different calls if the second leg continues for at least this time after the end of the first
-/// leg. A machine ends a leg at once when its caller hangs up.
+/// Minimum time for which the second of two legs must outlive the first to show that they belong to different calls. A
+/// machine ends its second leg at once when the first ends.
 const OUTLIVES: Duration = Duration::from_secs(2);
 /// Maximum number of pairs of legs that are examined in one call.
 const MAX_PAIRS_OF_CALL: usize = 64;

@@ -59,7 +59,7 @@ use crate::rtp;
 use crate::sip;
 use crate::time::Timestamp;
 
-/// State of all live calls. The header of [`crate::call`] lists its invariants.
+/// The engine with the state of all live calls. The header of [`crate::call`] lists its invariants.
 pub struct Engine {
     settings: EngineSettings,
     site: SiteKnowledge,
@@ -92,7 +92,7 @@ struct EngineSettings {
 struct SiteKnowledge {
     plan: NumberPlan,
     topology: Topology,
-    /// Capture time of the last event [`CallEvent::Learnt`].
+    /// Capture time at which the last event [`CallEvent::Learnt`] was emitted.
     told_at: Timestamp,
 }
 
@@ -123,7 +123,7 @@ struct EndedDialogs {
 struct EarlierProcess {
     restore: restore::RestoreState,
     left_calls: left_calls::LeftCalls,
-    /// Capture time at which this process took over the calls; `None` if it did not.
+    /// Capture time at which this process took over the live calls of an earlier process; `None` if it took over none.
     restarted_at: Option<Timestamp>,
 }
 
@@ -131,7 +131,7 @@ struct EarlierProcess {
 #[derive(Debug, Default)]
 struct ScanWatch {
     tracker: scan::ScanTracker,
-    /// Capture time of the next check whether a scan is over; `None` without scans.
+    /// Capture time at which the engine next checks whether a scan is over; `None` without scans.
     check_at: Option<Timestamp>,
 }
 

@@ -38,9 +38,9 @@ pub struct RestoredLeg {
     pub conversation: String,
     /// Call-ID of the leg's first message.
     pub call_id: String,
-    /// Sender and receiver of the first message, in either order.
+    /// Sender and receiver of the leg's first message, in either order.
     pub hop: (Endpoint, Endpoint),
-    /// Capture time of the first message.
+    /// Capture time of the leg's first message.
     pub begun_at: Timestamp,
     /// Transport of the leg's signalling.
     pub transport: Transport,

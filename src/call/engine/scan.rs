@@ -36,12 +36,12 @@ struct SourceRate {
 /// The calls from one source address that ended unanswered (*attempts*), since the last record of this scan.
 #[derive(Debug)]
 struct ScanAttempts {
-    /// Call record of the first attempt.
+    /// Call record of the first attempt, i.e. of the first unanswered call of the scan.
     first: Box<CallRecord>,
     wall_offset_ns: i64,
     count: u64,
     began_at: Timestamp,
-    /// Capture time at which the newest attempt began.
+    /// Capture time at which the newest attempt (unanswered call of the scan) began.
     last_at: Timestamp,
     /// Capture time at which the last attempt (unanswered call of the scan) ended.
     ended_at: Timestamp,
@@ -145,7 +145,8 @@ impl Engine {
     pub(super) fn note_attempt(&mut self, slot: LegKey) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         let (source, at) = (leg.dialog.caller_addr.ip(), leg.created_at);
-        // A call that an earlier process announced must end with a record. So it is not taken for a part of a scan.
+        // A call that an earlier process announced must end with a record of its own. So it is never counted as a part
+        // of a scan.
         let is_announced = call.origin.earlier_record().is_some();
         if !is_announced && call.legs().len() == 1 && leg.dialog.invited_at().is_none_or(|invited| invited <= at) {
             let suspicion = self.scans.tracker.add_call(source, at, self.settings.config.scan_per_minute);
@@ -191,7 +192,7 @@ impl Engine {
         self.scans.check_at = self.scans.tracker.next_check(self.clock.now);
     }
 
-    /// Emits the records of all scans when the process ends.
+    /// Emits the records of all scans (many unanswered INVITEs from one address) when the process ends.
     pub(crate) fn handle_shutdown(&mut self) {
         self.emit_scans(ScanSelection::All);
         self.scans.check_at = None;
@@ -258,7 +259,8 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // The last argument is the allowed rate: ten calls a minute, of which all ten may begin at the same time.
+        // The last argument is the allowed rate: ten calls a minute. All ten may begin at the same time, and each
+        // further call is suspect.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

@@ -37,7 +37,8 @@ impl AssignedCall {
 
 impl Engine {
     pub(super) fn handle_sip(&mut self, datagram: &UdpDatagram<'_>, transport: Transport, sink: &mut dyn LegSink) {
-        // A WebSocket message has a length of its own, as a datagram has (RFC 7118 section 5.2).
+        // A WebSocket frame contains one whole message, as a datagram does (RFC 7118 section 5.2). So the message needs
+        // no Content-Length.
         let framing = if transport == Transport::Tcp { SipFraming::Stream } else { SipFraming::Datagram };
         let Ok(message) = SipMessage::parse(datagram.payload, framing) else {
             self.counters.sip_rejected += 1;
@@ -87,7 +88,8 @@ impl Engine {
     ) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let is_late_invite = leg.dialog.invited_at().is_none() && is_first_invite(message);
-        // The caller sends a refused INVITE again, perhaps with more digits of the number (RFC 3578 section 3).
+        // The caller sends a refused INVITE again, perhaps with more digits of the number (RFC 3578 section 3). So the
+        // numbers are read again from this INVITE.
         let is_another_try = is_first_invite(message) && leg.dialog.is_tried_again_by(message);
         leg.dialog.handle_message(datagram.at, message);
         if is_late_invite || is_another_try {
@@ -127,20 +129,21 @@ impl Engine {
                 Vec::new()
             }
             Some(slot) => vec![slot],
-            // A host may answer from another address. The Via branch still identifies the INVITE (RFC 3261 section
-            // 17.1.3).
+            // A host may send its response from another address. The Via branch still identifies the INVITE (RFC 3261
+            // section 17.1.3), so the leg of this INVITE gets the response.
             None if is_invite_response(message)
                 && to_tag(message).is_none()
                 && let Some(slot) = of_dialog().find(|s| dialog_of(*s).is_some_and(|d| d.has_branch_of(message))) =>
             {
                 vec![slot]
             }
-            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). So this response belongs to an INVITE
-            // at a new hop, which was not captured yet.
+            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). This response belongs to an INVITE at
+            // a new hop, which was not captured yet. So no known leg gets it.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
-            // At a new hop, an initial INVITE begins a leg, and so does a response to it.
+            // At a new hop, an initial INVITE begins a leg, and so does a response to it. So no known leg gets the
+            // message.
             None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
             None => of_dialog().collect(),
         }
@@ -198,8 +201,8 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // If the leg was restored from a spool, the earlier process has already removed legs with another cause from
-        // its call.
+        // If the leg was restored from a spool, the earlier process has already removed from its call the legs that
+        // another leg caused. So this is done for new legs only.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }
@@ -211,8 +214,8 @@ impl Engine {
         self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
-        // A REFER explains one new leg at most, and is then marked as used. If numbers joined the leg to its call, no
-        // REFER caused the leg, so no REFER is marked.
+        // A REFER explains one new leg at most, and is then marked as used. If numbers alone joined the leg to its
+        // call, the leg does not come from a REFER, so no REFER is marked.
         if !correlation.same.is_some_and(|(_, by)| by.rests_on_numbers()) {
             self.spend_referral(draft, sink);
         }
@@ -277,7 +280,7 @@ impl Engine {
 /// header is stored.
 fn kept_part(message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> KeptBytes {
     match message.cseq().map(|c| c.method) {
-        // A NOTIFY may report DTMF digits, too (RFC 4730).
+        // A NOTIFY may report DTMF digits like an INFO (RFC 4730), so its body is not stored either.
         Some(SipMethod::Info | SipMethod::Notify) => {
             let head = datagram.payload.len().saturating_sub(message.body().len());
             KeptBytes::Header(u16::try_from(head).unwrap_or(u16::MAX))

@@ -69,7 +69,7 @@ impl AudioDescription {
             let receiver = Endpoint::new(ip, media.port);
             if receiver.is_unspecified() {
                 // The address 0.0.0.0 usually means a hold (RFC 2543, RFC 3264 section 8.4). But an ICE agent writes
-                // it, too, before it has a candidate (RFC 8840 section 4.1.1).
+                // it, too, before it has a candidate (RFC 8840 section 4.1.1), and that is no hold.
                 if !media.ice {
                     direction = MediaDirection::Inactive;
                 }
@@ -77,9 +77,11 @@ impl AudioDescription {
                 self.receivers.push(receiver);
             }
         }
-        // ICE may choose another candidate address of the same side (RFC 8445). Component 1 is RTP.
+        // With ICE, another candidate address of the same side may receive the RTP (RFC 8445). So all candidates count
+        // as receivers. Component 1 is RTP.
         for candidate in media.candidates.iter().filter(|c| c.component == 1).take(MAX_CANDIDATES) {
-            // A mirror before a NAT or relay shows the media at the related address (RFC 8839 section 5.1).
+            // A mirror before a NAT or relay shows the media at the candidate's related address (RFC 8839 section 5.1).
+            // So this address counts, too.
             for (ip, port) in [(candidate.ip, candidate.port)].into_iter().chain(candidate.related) {
                 let receiver = Endpoint::new(ip, port);
                 let is_known = receiver.is_unspecified() || self.receivers.contains(&receiver);
@@ -90,7 +92,8 @@ impl AudioDescription {
         }
         let named =
             media.formats.iter().take(MAX_FORMATS).filter_map(|format| Some((format.pt, named_format(format)?)));
-        // Each description is kept several times, for as long as its call lasts. So its lists have no spare capacity.
+        // Each description is kept several times, for as long as its call lasts. So unused memory of its lists is
+        // freed.
         let mut formats: Vec<(PayloadType, PayloadFormat)> = named.collect();
         formats.shrink_to_fit();
         for (pt, format) in &formats {
@@ -133,7 +136,7 @@ fn named_format(format: &sdp::MediaFormat) -> Option<PayloadFormat> {
 }
 
 /// Returns whether a crypto attribute has no session parameter that changes key derivation or encryption (RFC 4568
-/// section 6.3). With such a parameter, packets would decrypt to noise.
+/// section 6.3). The recorder ignores such parameters, so with one of them packets would decrypt to noise.
 fn has_default_parameters(crypto: &sdp::CryptoAttribute) -> bool {
     let unusual = ["KDR=", "UNENCRYPTED_SRTP", "UNAUTHENTICATED_SRTP"];
     !crypto.params.iter().any(|param| unusual.iter().any(|name| param.to_ascii_uppercase().starts_with(name)))

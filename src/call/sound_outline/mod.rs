@@ -37,22 +37,23 @@ pub(crate) struct SoundOutline {
 /// The result of a comparison of two sounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SoundLikeness {
-    /// Both are the same sound.
+    /// Both legs have the same sound.
     Same,
-    /// The sounds differ.
+    /// The sounds of the two legs differ.
     Different,
-    /// The first sound was heard for seconds in which the second leg sent nothing.
+    /// The first leg had sound for seconds in which the second leg sent no packets, so the second leg lacks this sound.
     Missing,
-    /// One comparison was possible, and it found the same sound. One comparison is too short to prove this.
+    /// Only one comparison of a few seconds found the same sound. This is too short to prove that the sounds are the
+    /// same.
     Similar,
     /// There is too little to compare: silence, a codec that is not measured, or a short time.
     Unknown,
 }
 
-/// The sound of both sides of a leg in one tenth of a second.
+/// Loudness and pitch of both sides of a leg in one tenth of a second.
 #[derive(Clone, Copy, Debug)]
 struct OutlinePoint {
-    /// Capture time in tenths of a second.
+    /// Capture time of the point, in tenths of a second since the Unix epoch.
     tenth: i64,
     sides: [Option<SideSound>; 2],
 }
@@ -66,7 +67,7 @@ enum SideSound {
     Measured {
         /// Mean amplitude in dB above 1 of 32,768; at least [`LEAST_DB`].
         db: u8,
-        /// Number of zero crossings in 255 samples.
+        /// Number of zero crossings in 255 samples, i.e. the pitch.
         crossings: u8,
     },
 }
@@ -116,7 +117,7 @@ impl SoundOutline {
         self.add_sound(sum.tenth, side, sound);
     }
 
-    /// Adds the sound of a side in a tenth of a second.
+    /// Adds the loudness and pitch of a side in a tenth of a second to the outline.
     fn add_sound(&mut self, tenth: i64, side: Side, sound: SideSound) {
         let place = self.points.iter().rposition(|point| point.tenth <= tenth);
         match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == tenth) {
@@ -279,15 +280,15 @@ const LISTEN_TIME: Duration = Duration::from_secs(20);
 const MAX_POINTS: usize = 800;
 /// Number of tenths of a second in a window, i.e. in one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
-/// Minimum number of tenths of a second in a window at which both legs were measured.
+/// Minimum number of tenths of a second in a window at which both legs were measured. A window of 4 s has 40.
 const LEAST_POINTS: usize = 32;
 /// Minimum number of tenths of a second at which both legs were measured, if no window reaches [`LEAST_POINTS`]. It
 /// allows a short talk of two seconds.
 const LEAST_SHORT_POINTS: usize = 20;
-/// Minimum number of loud tenths of a second in a window.
+/// Minimum number of loud tenths of a second in a window. A window with less sound is not compared.
 const LEAST_LOUD: usize = 10;
-/// Minimum number of windows in which two sounds differ before they count as different. Windows overlap by half, so two
-/// windows span 6 s.
+/// Minimum number of windows in which two sounds must differ to count as different. Windows of 4 s overlap by half, so
+/// two windows span 6 s.
 const LEAST_WINDOWS: usize = 2;
 /// Divisor that decides whether a side counts as missing in the other leg. It is missing if the other leg sent packets
 /// in at most a tenth of the side's loud time.

@@ -29,15 +29,15 @@ impl SoundOutline {
         let [caller, callee] = [Side::Caller, Side::Callee].map(|side| SideRest::of(self, side, [first, last]));
         match (caller, callee) {
             (SideRest::Silence, SideRest::Silence) => RestOfSound::Silence,
-            // A PBX plays a busy tone to one telephone only. So if both sides send a tone, it is no busy tone.
+            // A PBX plays a busy tone to one telephone only. So if both sides send a tone, it counts as speech.
             (SideRest::Tone, SideRest::Tone) => RestOfSound::Speech,
             (SideRest::Tone, _) | (_, SideRest::Tone) => RestOfSound::Tone,
             _ => RestOfSound::Speech,
         }
     }
 
-    /// Returns whether the outline has measurements from `first` to `last` without a long pause. Nobody knows the sound
-    /// of a time without measurements.
+    /// Returns whether the outline has measurements from `first` to `last` without a gap of more than [`LONGEST_HOLE`].
+    /// Returns false if a longer time was not measured, because speech may have been heard then.
     fn is_whole(&self, first: i64, last: i64) -> bool {
         let measured = self.points.iter().map(|point| point.tenth).filter(|tenth| *tenth >= first);
         let mut known = first;
@@ -79,7 +79,7 @@ impl SideRest {
     }
 }
 
-/// A tenth of a second with a loud sound of one side.
+/// A tenth of a second in which one side's sound is loud.
 struct LoudTenth {
     tenth: i64,
     db: f64,
@@ -100,7 +100,7 @@ fn is_signal_tone(loud: &[LoudTenth]) -> bool {
         (point.crossings - expected).abs() <= PITCH_STEP + PITCH_TOLERANCE * expected
     };
     let runs: Vec<&[LoudTenth]> = loud.chunk_by(|a, b| b.tenth == a.tenth + 1).collect();
-    // The first and the last beep may be cut off, so they may be shorter than the other beeps.
+    // The first and the last beep may be cut off. So only the beeps between them must have about the same length.
     let whole = runs.get(1..runs.len().saturating_sub(1)).unwrap_or_default();
     let longest = runs.iter().map(|run| run.len()).max().unwrap_or_default();
     let is_in_time = longest <= LONGEST_BEEP && whole.iter().all(|run| run.len() + 1 >= longest);

@@ -77,7 +77,8 @@ fn tones_are_compared_by_their_pitch() {
 
 #[test]
 fn four_seconds_that_look_alike_are_no_proof() {
-    // Four seconds are the length of one compared window. After them, the two legs carry different speeches.
+    // Both legs carry the same speech for four seconds, i.e. for one compared window. Then they carry different
+    // speeches.
     let legs = |seed: u64, noise: u64, later: u64| -> Vec<Vec<u8>> {
         speech(seed, noise).into_iter().take(200).chain(speech(seed + later, 0)).collect()
     };
@@ -90,7 +91,7 @@ fn four_seconds_that_look_alike_are_no_proof() {
 
 #[test]
 fn the_noise_of_a_quiet_line_is_no_tone_of_another_leg() {
-    // The amplitude of the noise is 48 dB below full scale, and its pitch equals the pitch of the tone.
+    // The test's noise has an amplitude of 48 dB below full scale, and the pitch of the tone. Noise is no tone.
     let noise: Vec<Vec<u8>> = (0..400).map(|n| packet(4, 4, n)).collect();
     assert_eq!(likeness(&tone(4, 8), &noise, 0), SoundLikeness::Different);
     assert_eq!(likeness(&noise, &tone(4, 8), 0), SoundLikeness::Different);
@@ -108,7 +109,7 @@ fn a_voice_that_the_other_leg_does_not_send_is_missing() {
     let voice = outline_of(Side::Callee, 1_000_000, tone(4, 5));
     let mut other = outline_of(Side::Caller, 1_000_000, tone(6, 8));
     assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Missing);
-    // The other leg had ended or was not measured yet: nothing shows that the voice is missing.
+    // The other leg had ended or was not measured yet, so nothing shows that the voice is missing there.
     other = outline_of(Side::Caller, 1_004_000, tone(6, 8));
     assert_eq!(voice.compare(Side::Callee, &other, Side::Callee), SoundLikeness::Unknown);
 }
@@ -152,7 +153,8 @@ fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> V
 fn an_outline_is_put_together_from_its_pieces() {
     let mut outline = SoundOutline::default();
     let mut pieces = pieces_of(&mut outline, 1_000_000, &speech(1, 0));
-    // After a pause of minutes the sound of the leg is measured again.
+    // After a pause of minutes, another ten seconds of the leg are measured. So the pieces in the spool belong to two
+    // times.
     pieces.extend(pieces_of(&mut outline, 1_200_000, &speech(2, 0)));
     assert!(pieces.iter().all(|piece| piece.len() < 700), "{pieces:?}");
     let mut restored = SoundOutline::default();
