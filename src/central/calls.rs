@@ -58,7 +58,7 @@ impl ArchiveIndex {
     /// store.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn search(
         &mut self,
         search: &CallSearch,
@@ -90,7 +90,7 @@ impl ArchiveIndex {
     /// time does not grow with the archive. So the search may find calls although none is counted.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn count_by_class(&mut self, search: &CallSearch) -> Result<ClassCounts, ArchiveError> {
         let condition = IndexCondition::of(search);
         if let Some(extensions) = condition.looked_up() {
@@ -101,8 +101,8 @@ impl ArchiveIndex {
             return self.count_found(&condition, MAX_IDS as u64).await;
         }
         let (range, others) = condition.range_and_others();
-        // Without conditions other than time and site, PostgreSQL reads only an index and no rows. So it can count more
-        // calls.
+        // Without conditions other than time and site, PostgreSQL reads only a database index and no rows. So it can
+        // count more calls.
         let most = if others.is_none() { MAX_COUNTED } else { MAX_EXAMINED };
         let sql = format!(
             "SELECT heard, count(*) FILTER (WHERE is_found), count(*) FROM (SELECT c.heard, {} AS is_found
@@ -126,7 +126,7 @@ impl ArchiveIndex {
     /// `SITE~ID`, or the id alone if only one site has a call with this id.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn call_in_scope(
         &mut self,
         key: &str,
@@ -151,7 +151,7 @@ impl ArchiveIndex {
     /// includes these records.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn at_other_sites(
         &mut self,
         site: &str,
@@ -173,7 +173,7 @@ impl ArchiveIndex {
     /// Returns the states of all sites, sorted by name.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn sites(&mut self) -> Result<Vec<SiteState>, ArchiveError> {
         let sql = "SELECT s.site, s.seen_at, s.version, s.backlog, s.refused, coalesce(s.health, 'null')::text,
                 (SELECT c.begin_at FROM callspan.calls c WHERE c.site = s.site ORDER BY c.begin_at DESC LIMIT 1)
@@ -195,7 +195,7 @@ impl ArchiveIndex {
     /// in Pyrus. Such a call has two tasks or no task.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn owner_conflicts(&mut self, since: Timestamp) -> Result<Vec<OwnerConflict>, ArchiveError> {
         let mut condition = IndexCondition::default();
         let since = condition.value(system_time(since));

@@ -18,16 +18,16 @@ pub(super) struct IndexCondition {
     /// Further conditions, e.g. on the length of a call.
     parts: Vec<String>,
     values: Vec<IndexValue>,
-    /// Extensions of the search that an index looks up. `None` if the search names no extension, or if its pattern
-    /// matches too many extensions.
+    /// Telephone extensions of the search that a database index looks up. `None` if the search names no extension, or
+    /// if its pattern matches too many extensions.
     extensions: Option<LookedUpExtensions>,
 }
 
-/// Extensions to which a search is limited. Each is looked up by itself in a database index, which is fast for a rare
-/// extension.
+/// Telephone extensions to which a search is limited. Each extension is looked up by itself in a database index, which
+/// is fast for a rare extension.
 #[derive(Debug)]
 struct LookedUpExtensions {
-    /// SQL placeholder of the list of extensions.
+    /// SQL placeholder of the list of telephone extensions.
     list: String,
     count: usize,
 }
@@ -86,8 +86,8 @@ impl IndexCondition {
         (joined(self.range.iter().map(String::as_str)), others)
     }
 
-    /// Returns the number of extensions of the search that an index looks up one by one; `None` if no index looks them
-    /// up.
+    /// Returns the number of extensions of the search that a database index looks up one by one. Returns `None` if they
+    /// are not looked up in this way.
     pub(super) fn looked_up(&self) -> Option<usize> {
         self.extensions.as_ref().map(|extensions| extensions.count)
     }
@@ -137,8 +137,9 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that a number of the call contains these digits. Only the last digits are looked up in the
-    /// index, because each group of three digits costs a look-up. Also, the first digits of many numbers are equal.
+    /// Adds the condition that a number of the call contains these digits. Only the last digits are looked up in a
+    /// database index, because each group of three digits costs a look-up. Also, the first digits of many numbers are
+    /// equal.
     fn add_number(&mut self, digits: &str) {
         let (begin, _) = digits.char_indices().rev().take(MAX_LOOKED_UP_DIGITS).last().unwrap_or_default();
         let like = self.value(format!("%{}%", escaped(&digits[begin..])));
@@ -149,8 +150,9 @@ impl IndexCondition {
         }
     }
 
-    /// Adds the condition that an extension of the call matches one of the patterns. At most [`MAX_LOOKUPS`] extensions
-    /// are looked up by an index ([`Self::queries`]). Otherwise PostgreSQL compares row by row.
+    /// Adds the condition that a telephone extension of the call matches one of the patterns. At most [`MAX_LOOKUPS`]
+    /// extensions are looked up by a database index ([`Self::queries`]). For more extensions, PostgreSQL compares row
+    /// by row.
     fn add_extensions(&mut self, patterns: &[String]) {
         if patterns.is_empty() {
             return;
@@ -186,7 +188,8 @@ impl IndexCondition {
     fn any(&mut self, column: &str, words: Vec<String>) -> Option<String> {
         match words.as_slice() {
             [] => None,
-            // PostgreSQL reads an index in its order only if the column is compared with a single value.
+            // PostgreSQL reads a database index in its order only if the column is compared with a single value. So a
+            // single word gets `=`, and only several words get a list.
             [word] => {
                 let word = self.value(word.clone());
                 Some(format!("{column} = {word}"))
@@ -229,13 +232,14 @@ fn escaped(text: &str) -> String {
 
 /// Columns that contain an extension of the call.
 const EXTENSIONS: [&str; 3] = ["c.extension", "c.from_extension", "c.to_extension"];
-/// Maximum number of extensions that are looked up by an index, e.g. those of the pattern `2xx`. A longer list is
-/// compared row by row.
+/// Maximum number of extensions that are looked up by a database index, e.g. those of the pattern `2xx`. A longer list
+/// is compared row by row.
 const MAX_LOOKUPS: usize = 100;
 /// Maximum number of extensions that are written into a query as a list. A pattern that matches more extensions becomes
 /// a regular expression.
 const MAX_LISTED: usize = 1_000;
-/// Maximum number of digits of a number that the index looks for. Few numbers have the same last seven digits.
+/// Maximum number of digits of a telephone number that a database index looks for. Few numbers have the same last seven
+/// digits.
 const MAX_LOOKED_UP_DIGITS: usize = 7;
 /// Number of seconds in a day.
 const DAY_S: u32 = 86_400;

@@ -17,7 +17,7 @@ pub struct Config {
     pub access_key: String,
     /// File that contains the secret access key for the object store; `None` if none is configured.
     pub secret_key_file: Option<PathBuf>,
-    /// URL of the index: `postgresql://ROLE@HOST/DATABASE`.
+    /// URL of the index (the PostgreSQL database of the archive): `postgresql://ROLE@HOST/DATABASE`.
     pub index: String,
     /// File that contains the password of the PostgreSQL role; `None` if none is needed.
     pub index_password_file: Option<PathBuf>,

@@ -1,5 +1,5 @@
-//! Copies of two tables of each site, in the index. They are the audit (who did what in the console) and the topology
-//! (which IP addresses belong to one machine).
+//! Copies of two tables of each site, in the archive's PostgreSQL database (the index). They are the audit (who did
+//! what in the console) and the topology (which IP addresses belong to one machine).
 
 use std::time::SystemTime;
 
@@ -11,10 +11,10 @@ use super::calls::timestamp;
 use super::index::{ArchiveIndex, in_time, index_error};
 use crate::time::Timestamp;
 
-/// A row of a site's audit, as stored in the index.
+/// A row of a site's audit (what users did in the console), as stored in the archive's database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedAuditRow {
-    /// Number of the row in the audit at the site.
+    /// Number of the row in the audit (the log of what users did in the console) at the site.
     pub(crate) n: i64,
     /// Wall-clock time of the action, UTC.
     pub(crate) at: Timestamp,
@@ -27,27 +27,28 @@ pub(crate) struct IndexedAuditRow {
 }
 
 impl ArchiveIndex {
-    /// Writes rows of this site's audit, given as a JSON list of objects. Rows that the index already has stay
-    /// unchanged.
+    /// Writes rows of this site's audit (what users did in the console) into the archive's database. `rows` is a JSON
+    /// list of objects. Rows that the database already has stay unchanged.
     ///
     /// # Errors
-    /// Fails if the index does not answer, refuses the request, or was made by an older callspan.
+    /// Fails if the database does not respond, refuses the request, or has the schema of an older callspan.
     pub(crate) async fn put_audit(&mut self, rows: &Value) -> Result<(), ArchiveError> {
         self.tell("SELECT callspan.put_audit($1::text::jsonb)", rows).await
     }
 
-    /// Replaces the topology of this site, given as a JSON list of pairs of hosts that are one machine.
+    /// Replaces the topology of this site in the archive's database. `machines` is a JSON list of pairs of addresses
+    /// that belong to one machine.
     ///
     /// # Errors
-    /// Fails if the index does not answer, refuses the request, or was made by an older callspan.
+    /// Fails if the database does not respond, refuses the request, or has the schema of an older callspan.
     pub(crate) async fn put_topology(&mut self, machines: &Value) -> Result<(), ArchiveError> {
         self.tell("SELECT callspan.put_topology($1::text::jsonb)", machines).await
     }
 
-    /// Returns the rows of a site's audit with these numbers.
+    /// Returns the rows with these numbers from a site's audit (what users did in the console).
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn audit_of(
         &mut self,
         site: &str,
@@ -66,10 +67,10 @@ impl ArchiveIndex {
         Ok(rows.iter().map(row).collect())
     }
 
-    /// Returns the topology of a site as JSON.
+    /// Returns the topology of a site as JSON: pairs of addresses that belong to one machine.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn topology_of(&mut self, site: &str) -> Result<Option<Value>, ArchiveError> {
         let sql = "SELECT machines::text FROM callspan.topology WHERE site = $1";
         let row = self.client().await?.query_opt(sql, &[&site]).await.map_err(|e| index_error(&e))?;

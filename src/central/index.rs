@@ -21,7 +21,8 @@ use crate::call::record::CallRecord;
 use crate::journal::ArchiveBacklog;
 use crate::text::error_chain;
 
-/// A connection to the index. It is opened at the first request. If it is lost, the next request opens it again.
+/// A connection to the index (the PostgreSQL database of the archive). It is opened at the first request. If it is
+/// lost, the next request opens it again.
 #[derive(Debug)]
 pub(crate) struct ArchiveIndex {
     config: PostgresConfig,
@@ -29,18 +30,18 @@ pub(crate) struct ArchiveIndex {
     client: Option<Client>,
 }
 
-/// A call as it is stored in the index.
+/// A call as it is stored in the index (the PostgreSQL database of the archive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedCall {
     /// Id of the call at its site.
     pub(crate) id: String,
-    /// Change number of the call's state in the index. It grows with each change of the call.
+    /// Change number of the call's state in the archive's database. It grows with each change of the call.
     pub(crate) change: u64,
     /// Keys and checksums of the call's recordings, in the order of the segments.
     pub(crate) recordings: Vec<IndexedRecording>,
 }
 
-/// A recording as it is stored in the index.
+/// A recording as it is stored in the index (the PostgreSQL database of the archive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexedRecording {
     /// Number of the segment (part), counted from 1.
@@ -54,7 +55,7 @@ pub(crate) struct IndexedRecording {
 }
 
 impl ArchiveIndex {
-    /// Prepares the connection that the configuration describes. Does not connect yet.
+    /// Prepares the connection to the database that the configuration describes. Does not connect yet.
     ///
     /// # Errors
     /// Fails if the URL is wrong or the file with the password cannot be read.
@@ -73,7 +74,7 @@ impl ArchiveIndex {
         Ok(Self { config: postgres, ca_file: config.ca_file.clone(), client: None })
     }
 
-    /// Writes the row of a call, unless the index has a later change of this call.
+    /// Writes the row of a call, unless the archive's database already has a later state of this call.
     pub(crate) async fn put_call(&mut self, job: &ArchiveJob, record: &CallRecord) -> ArchiveOutcome {
         let record = without_nul(serde_json::to_value(record).unwrap_or_default()).to_string();
         let recordings = serde_json::to_string(&job.objects).unwrap_or_default();
@@ -99,10 +100,10 @@ impl ArchiveIndex {
         ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
     }
 
-    /// Reports to the index that this site is alive, and how many calls it still has to send.
+    /// Reports to the archive's database that this site is alive, and how many calls it still has to send.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn report_site(&mut self, backlog: ArchiveBacklog) -> Result<(), ArchiveError> {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let version = env!("CARGO_PKG_VERSION");
@@ -116,10 +117,11 @@ impl ArchiveIndex {
         Ok(())
     }
 
-    /// Reports the counters of this site's recorder to the index. The index of an older callspan does not accept them.
+    /// Reports the counters of this site's recorder to the archive's database. A database with the schema of an older
+    /// callspan does not accept them.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn report_health(&mut self, health: &Value) -> Result<(), ArchiveError> {
         let (sql, health) = ("SELECT callspan.report_health($1::text::jsonb)", health.to_string());
         in_time(self.client().await?.execute(sql, &[&health])).await?.map_err(|e| index_error(&e))?;
@@ -130,7 +132,7 @@ impl ArchiveIndex {
     /// sites. If the list changed, searches the last two days again for calls that two sites recorded.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn set_correlation_headers(&mut self, names: &[String]) -> Result<(), ArchiveError> {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
         self.client().await?;
@@ -144,7 +146,8 @@ impl ArchiveIndex {
             changed += transaction.execute(sql, &[&names]).await.map_err(|e| index_error(&e))?;
         }
         if changed > 0 {
-            // Searching the calls of two days again may take longer than the usual time limit of a statement.
+            // Searching the calls of two days again may take longer than the usual time limit of a statement, so the
+            // limit is switched off.
             let rebuild = "SET LOCAL statement_timeout = 0; SELECT callspan.rebuild_shared()";
             transaction.batch_execute(rebuild).await.map_err(|e| index_error(&e))?;
         }
@@ -155,7 +158,7 @@ impl ArchiveIndex {
     /// password. The server gets a SCRAM verifier instead of the password, so that no server log contains the password.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn add_site(&mut self, site: &str, password: &str) -> Result<String, ArchiveError> {
         let role = format!("callspan_{site}");
         let sql = format!(
@@ -180,7 +183,7 @@ impl ArchiveIndex {
     /// Returns at most `limit` calls of a site, sorted by id, beginning after the id `after`.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn calls_of(
         &mut self,
         site: &str,
@@ -193,20 +196,20 @@ impl ArchiveIndex {
         rows.iter().map(read_call).collect()
     }
 
-    /// Returns a call of a site; `None` if the index has no such call.
+    /// Returns a call of a site; `None` if the archive's database has no such call.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn call_of(&mut self, site: &str, id: &str) -> Result<Option<IndexedCall>, ArchiveError> {
         let sql = format!("{INDEXED_CALL} WHERE c.site = $1 AND c.id = $2");
         let row = self.client().await?.query_opt(&sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
         row.as_ref().map(read_call).transpose()
     }
 
-    /// Returns the call record of a site's call as JSON; `None` if the index has no such call.
+    /// Returns the call record of a site's call as JSON; `None` if the archive's database has no such call.
     ///
     /// # Errors
-    /// Fails if the index does not answer or refuses the request.
+    /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn record_of(&mut self, site: &str, id: &str) -> Result<Option<String>, ArchiveError> {
         let sql = "SELECT record::text FROM callspan.calls WHERE site = $1 AND id = $2";
         let row = self.client().await?.query_opt(sql, &[&site, &id]).await.map_err(|e| index_error(&e))?;
@@ -272,7 +275,7 @@ pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, Archi
     Ok(rows.into_iter().map(|(part, key, bytes, sha256)| IndexedRecording { part, key, bytes, sha256 }).collect())
 }
 
-/// Waits for the result of a request. Fails if the server does not answer within [`SILENCE`].
+/// Waits for the result of a database request. Fails if the server does not respond within [`SILENCE`].
 pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ArchiveError> {
     let silent = || ArchiveError::Index(format!("PostgreSQL is silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
@@ -293,7 +296,8 @@ fn put_failure(error: &PostgresError) -> ArchiveFailure {
 /// Returns whether every configured host is this machine. A connection to this machine needs no TLS, because nobody can
 /// intercept it.
 fn is_on_this_machine(config: &PostgresConfig) -> bool {
-    // If the configuration has both an address and a host name, `tokio_postgres` connects to the address.
+    // If the configuration has both an address and a host name, `tokio_postgres` connects to the address. So every
+    // address must be local, too.
     let are_local = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     are_local
         && config.get_hosts().iter().all(|host| match host {
@@ -340,8 +344,8 @@ const INDEXED_CALL: &str = "SELECT c.id, c.change,
     coalesce((SELECT jsonb_agg(jsonb_build_array(r.part, r.key, r.bytes, r.sha256) ORDER BY r.part)
         FROM callspan.recordings r WHERE r.site = c.site AND r.call_id = c.id), '[]')::text FROM callspan.calls c";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum time to wait for an answer. Without this limit, a server that accepts connections but does not answer would
-/// block the thread for hours.
+/// Maximum time to wait for a response of the database server. Without this limit, a server that accepts connections
+/// but does not respond would block the thread for hours.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Connection options. The time limit makes the server end a statement that waits too long, e.g. for a lock or a
 /// failing disk.

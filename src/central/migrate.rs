@@ -1,10 +1,10 @@
-//! Updates the schema of the index to the newest version.
+//! Updates the schema of the index (the PostgreSQL database of the archive) to the newest version.
 //!
 //! # Invariants
 //! - An interrupted update continues at the next start of the command: each version of the schema is recorded when it
 //!   is complete.
-//! - Indexes are built while sites write and the centre shows calls. The new indexes have other names until all of them
-//!   are ready. Until then the old indexes are used.
+//! - Database indexes of the tables are built while sites write and the centre shows calls. The new indexes have other
+//!   names until all of them are ready. Until then the old indexes are used.
 //! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason is
 //!   that `CREATE INDEX CONCURRENTLY` is not allowed in a transaction (PostgreSQL manual, CREATE INDEX).
 
@@ -18,10 +18,10 @@ use super::index::{ArchiveIndex, index_error};
 use super::schema::{IndexDefinition, MIGRATIONS, Migration, VERSIONS};
 
 impl ArchiveIndex {
-    /// Updates the schema to the newest version. Returns the versions before and after.
+    /// Updates the schema of the archive's database to the newest version. Returns the versions before and after.
     ///
     /// # Errors
-    /// Fails if the index does not answer, refuses, or was migrated by a newer callspan.
+    /// Fails if the database does not respond, refuses a statement, or has the schema of a newer callspan.
     pub(crate) async fn migrate(&mut self) -> Result<(usize, usize), ArchiveError> {
         let migrated = migrate(self.client().await?).await;
         self.forget_connection(); // the end of the session releases the lock, and an open transaction
@@ -30,13 +30,13 @@ impl ArchiveIndex {
 }
 
 async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
-    // A migration may take longer than the usual time limit of a statement.
+    // A migration may take longer than the usual time limit of a statement, so the limit is switched off.
     run(client, "SET statement_timeout = 0").await?;
     let mut is_told = false;
     while !first_column::<bool>(client, "SELECT pg_try_advisory_lock(7264773)", &[]).await?.unwrap_or_default() {
         if !std::mem::replace(&mut is_told, true) {
-            // After an interrupted update, PostgreSQL still finishes the index that it was building. Until then it
-            // keeps the lock of that update.
+            // After an interrupted update, PostgreSQL still finishes the database index that it was building. Until
+            // then it keeps the lock of that update, so this update may wait for a long time.
             tracing::warn!("another update of the schema is running: waiting for its end (pg_stat_activity shows it)");
         }
         pause().await;
@@ -62,8 +62,8 @@ async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
     Ok((found, MIGRATIONS.len()))
 }
 
-/// Builds indexes, and then replaces the older indexes of the same names. The SQL statement `entry` stores the new
-/// version of the schema in the same transaction.
+/// Builds database indexes, and then replaces the older database indexes of the same names. The SQL statement `entry`
+/// stores the new version of the schema in the same transaction.
 async fn build(client: &Client, indexes: &[IndexDefinition], entry: &str) -> Result<(), ArchiveError> {
     for IndexDefinition { name, on } in indexes {
         let new = format!("callspan.{name}_new");
@@ -98,7 +98,7 @@ async fn first_column<T: for<'a> tokio_postgres::types::FromSql<'a>>(
 }
 
 /// Waits a moment for another process that updates the schema. PostgreSQL cannot wait instead: a statement that waits
-/// for the lock would keep the other process from completing an index.
+/// for the lock would keep the other process from completing a database index.
 #[expect(clippy::disallowed_methods, reason = "an IO module: another process is waited for")]
 async fn pause() {
     tokio::time::sleep(Duration::from_secs(1)).await;

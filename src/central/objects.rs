@@ -26,7 +26,8 @@ use crate::text::{error_chain, hex};
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectArchive {
     store: Arc<dyn ObjectStore>,
-    /// Time limit for one recording, in addition to the time of its transfer over the slowest supported line.
+    /// Time limit for one recording, in addition to the time of its transfer over the slowest supported network
+    /// connection.
     patience: Duration,
 }
 
@@ -81,8 +82,9 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // The store denies this check to an access key that may only write. Then the object is sent, perhaps a
-                // second time. That does no harm, because the object's key contains the checksum of the content.
+                // The object store denies the check whether an object exists to an access key that may only write. So
+                // the object is sent, perhaps a second time. That does no harm, because the object's key contains the
+                // checksum of the content.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }
@@ -219,7 +221,8 @@ fn s3(config: &Config, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArchiveErro
         .with_region(&config.region)
         .with_access_key_id(&config.access_key)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        // One retry suffices, because the whole job is tried again later. More retries would delay the other calls.
+        // One retry of a request suffices, because the whole archiving job is tried again later. More retries would
+        // delay the other calls.
         .with_retry(RetryConfig { max_retries: 1, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() });
     if let Some(path) = &config.secret_key_file {
         let secret =
@@ -261,15 +264,15 @@ const MAX_SINGLE_PUT: u64 = 64 << 20;
 const PIECE_BYTES: usize = 8 << 20;
 const PIECES_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Speed of the slowest supported line, bytes per second: 128 kbit/s.
+/// Speed of the slowest supported network connection, bytes per second: 128 kbit/s.
 const LOWEST_BYTES_A_SECOND: u64 = 16_000;
-/// Time that the store may take to answer after the transfer, seconds.
+/// Maximum time that the object store may take to respond after a file was transferred, seconds.
 const SLOWEST_ANSWER_S: u64 = 300;
-/// Time limit for storing one recording: to connect and to wait for the answer. The time of the transfer is added to
+/// Time limit for storing one recording: to connect and to wait for the response. The time of the transfer is added to
 /// it.
 const PATIENCE: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() + SLOWEST_ANSWER_S);
-/// Maximum time for one request: the transfer of [`MAX_SINGLE_PUT`] bytes over the slowest line, plus the time for the
-/// answer.
+/// Maximum time for one request: the transfer of [`MAX_SINGLE_PUT`] bytes over the slowest supported connection, plus
+/// the time for the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(MAX_SINGLE_PUT / LOWEST_BYTES_A_SECOND + SLOWEST_ANSWER_S);
 
 #[cfg(test)]

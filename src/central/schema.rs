@@ -1,8 +1,8 @@
-//! The schema of the index in PostgreSQL, version by version.
+//! The schema of the index (the PostgreSQL database of the archive), version by version.
 //!
-//! A site's role may execute `callspan.put_call`, `put_audit`, `put_topology`, `report_site` and `report_health`, and
-//! nothing else. These functions find the site by the role that calls them. So a site cannot read or write the rows of
-//! another site.
+//! A site's PostgreSQL role may execute `callspan.put_call`, `put_audit`, `put_topology`, `report_site` and
+//! `report_health`, and nothing else. These functions find the site by the role that calls them. So a site cannot read
+//! or write the rows of another site.
 
 use super::schema_copies::V4;
 use super::schema_same_day::V5;
@@ -14,11 +14,11 @@ use super::schema_voice::V6;
 pub(super) enum Migration {
     /// SQL that runs in one transaction. It may lock tables, so it must take little time if the tables are large.
     Transaction(&'static str),
-    /// Indexes of the table of calls, which are built while sites write and the centre shows calls.
+    /// Database indexes of the table of calls. They are built while sites write and the centre shows calls.
     Indexes(&'static [IndexDefinition]),
 }
 
-/// An index that a migration builds. It replaces an older index of the same name.
+/// A database index that a migration builds. It replaces an older database index of the same name.
 pub(super) struct IndexDefinition {
     /// Name of the database index, without the name of its schema.
     pub(super) name: &'static str,

@@ -1,5 +1,5 @@
-//! Version 4 of the index adds copies of two tables of each site. They are its audit (who did what in the console) and
-//! its topology (which addresses are one machine).
+//! Version 4 of the archive's database adds copies of two tables of each site. They are its audit (who did what in the
+//! console) and its topology (which addresses are one machine).
 
 /// SQL that adds two tables for the copies of audit and topology, and the functions by which a site writes only its own
 /// rows.

@@ -1,13 +1,14 @@
-//! Version 7 of the index: every filter of the console's list has an index in the order of the list, newest first.
+//! Version 7 of the archive's database: for every filter of the console's list of calls, there is a database index. It
+//! has the order of the list, newest first.
 //!
-//! Without such an index, PostgreSQL would read all calls for a filter that few of them meet, e.g. a failed delivery.
-//! The class of a call says how much can be heard. It is in the indexes by which calls are counted, so that a count
-//! does not read the calls themselves.
+//! Without such a database index, PostgreSQL would read all calls for a filter that few of them meet, e.g. a failed
+//! delivery. The class of a call says how much can be heard. The class is in the database indexes by which calls are
+//! counted, so that a count does not read the calls themselves.
 
 use super::schema::IndexDefinition;
 
-/// The indexes for the filters of the list of calls. The indexes of sites and extensions also contain the class of a
-/// call (how much can be heard).
+/// The database indexes for the filters of the console's list of calls. Those of sites and extensions also contain the
+/// class of a call (how much can be heard).
 pub(super) const V7: &[IndexDefinition] = &[
     index("calls_by_site", "callspan.calls (site, begin_at DESC, id DESC) INCLUDE (heard)"),
     index("calls_by_extension", "callspan.calls (extension, begin_at DESC, id DESC) INCLUDE (site, heard)"),

@@ -1,4 +1,4 @@
-//! Version 3 of the index adds a table of shared calls, i.e. of calls that two sites recorded.
+//! Version 3 of the archive's database adds a table of shared calls, i.e. of calls that two sites recorded.
 //!
 //! The console page of the sites lists shared calls of a day that Pyrus has twice or not at all. With 500 sites,
 //! comparing all calls of a day would take seconds. So a trigger finds the pairs of a call each time the call is

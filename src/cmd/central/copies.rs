@@ -1,4 +1,5 @@
-//! Compares the audit and the topology of a site with their copies in the index.
+//! Compares two tables of a site with their copies in the archive's database. They are the audit (what users did in the
+//! console) and the topology (which addresses are one machine).
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,8 +16,8 @@ pub(super) async fn compare(index: &mut ArchiveIndex, folder: &Path, site: &str)
     Ok(compare_audit(index, folder, site).await? + compare_topology(index, folder, site).await?)
 }
 
-/// Counts the rows of the audit that have no copy. Rows younger than [`NEW`] are left out, because the site may not
-/// have sent them yet.
+/// Counts the rows of a site's audit (what users did in the console) that have no copy in the archive's database. Rows
+/// younger than [`NEW`] are left out, because the site may not have sent them yet.
 async fn compare_audit(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
     let Some(accounts) = Accounts::open_to_read_audit(folder)? else { return Ok(0) };
     let (mut after, mut missing) = (0, 0);

@@ -230,8 +230,8 @@ fn difference(job: &ArchiveJob, row: Option<&IndexedCall>) -> Option<String> {
     (ours != theirs).then(|| String::from("the index names other recordings"))
 }
 
-/// Reads every object of a site from the store. Returns the number of objects that are missing or differ from the
-/// index.
+/// Reads every object (recording) of a site from the object store. Returns the number of objects that are missing or
+/// differ from the index (the archive's database).
 async fn compare_objects(objects: &ObjectArchive, index: &mut ArchiveIndex, site: &str) -> anyhow::Result<u64> {
     let (mut after, mut wrong) = (String::new(), 0);
     loop {
