@@ -85,7 +85,8 @@ impl<W: Write> OggOpusWriter<W> {
         self.out.inner_mut().flush()
     }
 
-    /// Encodes the packet that begins at index `from` of `pending`, and writes the packet before it.
+    /// Encodes the packet that begins at index `from` of the waiting samples (`pending`). Writes the packet that was
+    /// encoded before it.
     fn encode(&mut self, from: usize) -> io::Result<()> {
         let samples = self.pending.get(from..from + 2 * self.frame_samples).unwrap_or_default();
         let packet = self.encoder.encode_vec(samples, MAX_PACKET_BYTES).map_err(io::Error::other)?;

@@ -87,7 +87,7 @@ impl PeakFinder {
         self.samples
     }
 
-    /// Returns the lowest and highest sample of each piece, for the left and the right channel.
+    /// Returns the lowest and highest sample of each piece of the recording, for the left and the right channel.
     pub(super) fn into_channels(self) -> [Vec<(i16, i16)>; 2] {
         self.channels
     }

@@ -283,7 +283,7 @@ mod tests {
             RemovalCost::Nothing,
             RemovalCost::Held,
         ]);
-        // There are five GiB of recordings, and three are allowed.
+        // There are five GiB of recordings, and three are allowed. So two calls of one GiB each are removed.
         assert_eq!(ids(&plan(&config(0, 3, 0), &all, ClockTrust::Unknown, None)), ["c1", "c3"]);
         // One GiB is allowed. But a call stays if it is still to be delivered, or if a person asked to keep it.
         assert_eq!(ids(&plan(&config(0, 1, 0), &all, ClockTrust::Unknown, None)), ["c0", "c1", "c3"]);
@@ -323,7 +323,7 @@ mod tests {
         let walk =
             || calls.iter().cloned().map(Ok::<_, std::convert::Infallible>).inspect(|_| seen.set(seen.get() + 1));
         let usage = DiskUsage { kept_bytes: calls.len() as u64 * GIB, free_bytes: None };
-        // The recordings are three GiB above the limit.
+        // The recordings are three GiB above the limit, so three calls of one GiB each are chosen.
         let size = config(0, calls.len() as u32 - 3, 0);
         assert_eq!(super::plan(&size, walk, ClockTrust::Unknown, usage).expect("no error").len(), 3);
         assert_eq!(seen.get(), 3);

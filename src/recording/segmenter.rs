@@ -1,17 +1,19 @@
-//! Renders a leg into segments.
+//! Renders a leg (one captured SIP dialog) into segments. A segment is one file of a long recording.
 //!
 //! # Invariants
-//! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last ends with the
-//!   call. So each segment begins with the sample after the end of the previous segment. This does not depend on the
-//!   sample rates, nor on when the segments are made.
-//! - All segments but the last depend only on the spool up to [`SEGMENT_SETTLE`] after their end. So a segment has the
-//!   same bytes whether it is made during the call, after its end, or from a replayed capture.
-//! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as
-//!   without segments, and the transition cannot be heard. A call of n segments takes (n + 1) / 2 times the work.
-//! - A segment has the sample rate that was needed up to its end. A call that changes to a wideband codec has segments
-//!   of two rates.
-//! - Finished segments are not changed. If another leg becomes the anchor leg later, the following segments have the
-//!   sound of that leg, and the record says so.
+//! - Segment n spans from `starts_at + (n - 1) * segment_s` to `starts_at + n * segment_s`; the last segment ends with
+//!   the call. `starts_at` is the start of the recording, and `segment_s` the length of a segment. So each segment
+//!   begins with the sample after the end of the previous segment. This does not depend on the sample rates, nor on
+//!   when the segments are made.
+//! - Every segment except the last depends only on the packets up to [`SEGMENT_SETTLE`] (a waiting time) after its end.
+//!   So a segment has the same bytes whether it is made during the call, after its end, or from a replayed capture.
+//! - For each segment the call is decoded from its beginning. So decoders, keys and clocks have the same state as in a
+//!   recording without segments, and the transition cannot be heard. A call of n segments takes (n + 1) / 2 times the
+//!   work.
+//! - A segment has the sample rate that the codecs needed until [`SEGMENT_SETTLE`] after its end. A call that changes to
+//!   a wideband codec has segments of two rates.
+//! - Finished segments are not changed. If the engine later chooses another leg for the sound (the anchor leg), the
+//!   following segments have the sound of that leg. The call record says so.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,13 +26,13 @@ use crate::render::{self, RenderError, RenderOptions, RenderPlan, RenderReport};
 use crate::spool::LegSource;
 use crate::time::Timestamp;
 
-/// Renders a leg into the segments of a recording.
+/// Renders a leg into the segments (files) of a recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segmenter<'a> {
     pub(super) format: RecordingFormat,
     /// Sample rate in Hz; `None` means the lowest rate that suffices for the codecs of the call.
     pub(super) sample_rate: Option<u32>,
-    /// Length of a segment in seconds.
+    /// Length of a segment (one file of a long recording), seconds.
     pub(super) segment_s: u64,
     pub(super) folder: &'a Path,
     pub(super) stem: &'a str,

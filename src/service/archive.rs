@@ -121,7 +121,8 @@ impl Archiver {
     /// Sends the changes of the site's audit and topology to the archive.
     ///
     /// # Errors
-    /// Fails if the audit cannot be read, or if the index does not answer, refuses, or was made by an older callspan.
+    /// Fails if the audit cannot be read, or if the archive's database does not respond, refuses, or has the schema of
+    /// an older callspan.
     pub(crate) async fn send_copies(&mut self, copies: &mut SiteCopies) -> Result<(), String> {
         copies.send(&mut self.index, clock::wall_clock()).await
     }
@@ -160,7 +161,7 @@ impl Archiver {
     }
 }
 
-/// The result of one round, in which all due calls were tried once.
+/// The result of one round of sending, in which all due calls were tried once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArchiveRound {
     /// Number of due calls that the thread tried to send.
@@ -174,7 +175,7 @@ pub(crate) struct ArchiveRound {
 }
 
 impl ArchiveRound {
-    /// Returns whether this round shows that the archive works.
+    /// Returns the result of this round of sending, i.e. whether the round shows that the archive works.
     fn result(self) -> RoundResult {
         match (self.failure, self.archived) {
             (Some(reason), 0) => RoundResult::Failed(reason),
@@ -187,7 +188,8 @@ impl ArchiveRound {
 /// Result of one round of sending, from which the alarm about a failing archive is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoundResult {
-    /// Unknown: no call was sent, e.g. because all calls still wait for their encryption.
+    /// It is unknown whether the archive works: no call was sent in this round, e.g. because all calls still wait for
+    /// their encryption.
     Idle,
     /// The archive accepted a call or a report that the site is alive.
     Succeeded,

@@ -12,7 +12,8 @@ use crate::journal::{self, Journal};
 pub(super) fn note_delivered_parts(record: &mut CallRecord, journal: &Journal) -> journal::JournalResult<bool> {
     let job = journal.job(&record.id)?.and_then(|row| DeliveryJob::from_row(&row).ok());
     let sent = job.map_or(0, |job| job.attached_count());
-    // Corrects a sentence of earlier versions, which said "delete it" even about several parts.
+    // Earlier versions wrote "delete it in Pyrus" into the call record, even about several parts (segments). The
+    // sentence is corrected here.
     let reason = record.verdict_reason.take().unwrap_or_default().replace(
         "parts had been delivered before: delete it in Pyrus.",
         "parts had been delivered before: delete them in Pyrus.",

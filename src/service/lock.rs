@@ -60,7 +60,7 @@ pub(crate) fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         .open(&path)
         .map_err(failed)?;
     // Root may run a command before the service starts. The service runs as another user and must be able to open the
-    // lock file, too.
+    // lock file, too. So the file gets the owner of its folder.
     recording::give_to_owner_of_folder(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}

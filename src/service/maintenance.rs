@@ -84,8 +84,8 @@ impl Maintenance {
     /// Renders again the calls that a person requested with `calls render`.
     fn render_requested(&mut self) -> anyhow::Result<()> {
         for id in self.worker.journal.take_render_requests()? {
-            // The call may have made the renderer panic before, and a person wants another try. If it panics again,
-            // this thread must go on.
+            // The call may have made the renderer panic before, and a person wants another try. A panic is caught here,
+            // so that this thread goes on.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
             let error = match done {
                 Ok(Ok(())) => continue,
@@ -188,7 +188,8 @@ impl Maintenance {
 pub struct RetentionCandidates<'j> {
     journal: &'j Journal,
     page: std::vec::IntoIter<RecordingRow>,
-    /// Last recording of the page, after which the next page begins; `None` before the first page.
+    /// Last recording that was read from the journal; the next page of rows begins after it. `None` before the first
+    /// page.
     last: Option<RecordingRow>,
     /// First recording of the next call; `None` at the end. It is read early, because only a recording of another call
     /// shows that a call has no more recordings.

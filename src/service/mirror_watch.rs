@@ -239,7 +239,7 @@ struct SipSilence {
     messages: u64,
     last_sip: Timestamp,
     saved_at: Timestamp,
-    /// Whether `days` has changed and is to be written to its file.
+    /// Whether `days` (the hours with SIP) has changed and is to be written to its file.
     is_due: bool,
     is_raised: bool,
 }
@@ -449,7 +449,7 @@ mod tests {
         for minute in 0..48 * 60 {
             assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);
         }
-        // A week later, SIP is expected at the hours at which this Friday had SIP.
+        // A week later, SIP is expected at the hours at which this Friday had SIP. So the missing SIP raises the alarm.
         assert!(again.check(at(friday + 7 * DAY_S + 3600), 0).is_some());
     }
 }

@@ -86,7 +86,8 @@ impl ParallelRenderers {
     /// # Panics
     /// Panics if a thread has panicked.
     pub(crate) fn render(&mut self, call: EndedCall, store: &dyn LegStore) {
-        // Before `finish` is called, a thread can end only by a panic.
+        // Before `finish` is called, a rendering thread can end only by a panic. In this case `finish` panics here,
+        // too.
         if self.threads.iter().any(JoinHandle::is_finished) {
             self.finish();
         }
@@ -167,7 +168,8 @@ impl RenderThread {
         self.marker.begin(&call.record.id);
         let prepared = self.recorder.prepare(&call, &spools);
         self.marker.end(&call.record.id);
-        // The memory of a spool can be reused only after the last reference to the spool is dropped.
+        // The memory of a spool can be reused only after the last reference to the spool is dropped. So this thread
+        // drops its references before it reports.
         drop(spools);
         self.report(RenderProgress::Read(call.legs));
         match prepared {

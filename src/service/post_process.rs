@@ -115,8 +115,8 @@ impl QueuedTasks {
         crossbeam_channel::select! {
             recv(self.sound) -> task => match task {
                 Ok(task) => Ok(task),
-                // The senders of both queues are dropped together. So the queue `rest` gets no new task either, but may
-                // still contain tasks.
+                // The senders of both queues are dropped together. So the queue `rest` (calls without sound) gets no
+                // new task either, but may still contain tasks.
                 Err(_) => self.rest.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             },
             recv(self.rest) -> task => match task {

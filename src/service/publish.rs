@@ -96,7 +96,8 @@ impl CallWorker {
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
-                // The spool file is empty, because the earlier process ended before it wrote the first packet.
+                // The spool file is empty, because the earlier process ended before it wrote the first packet. So the
+                // file is removed.
                 let _ = std::fs::remove_file(&path);
                 continue;
             }

@@ -2,7 +2,7 @@
 //! call).
 //!
 //! If the journal is lost, only the records show which calls Pyrus already has. Therefore a record says `owed` before
-//! its call is passed to delivery. It is written again when the delivery is done or parked.
+//! its call is passed to delivery. It is written again when the delivery is done or parked (waits for a person).
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(crate) fn refresh(journal: &Journal, recorder: &Recorder, after: &mut String
 
 fn rewrite(journal: &Journal, recorder: &Recorder, stale: &StaleRecord) -> anyhow::Result<()> {
     // An ended call gets its record when it is rendered. A call in progress has a record only if it has finished
-    // segments.
+    // segments (files of a long recording).
     let has_record = |call: &StoredCall| match call.stage {
         CallStage::Complete => true,
         CallStage::Live => !call.record.recordings.is_empty(),

@@ -118,7 +118,8 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     let is_gone = |record: &CallRecord| {
         !record.recordings.is_empty() && record.recordings.iter().all(|r| !Path::new(&r.path).exists())
     };
-    // Retention has probably removed the files of these recordings. The exact reason was only in the lost journal.
+    // Retention has probably removed the files of these recordings. The exact reason was only in the lost journal. So
+    // the new journal marks them as removed.
     let gone: Vec<(String, &str)> =
         batch.iter().filter(|(record, _)| is_gone(record)).map(|(record, _)| (record.id.clone(), WAS_GONE)).collect();
     journal.mark_removed(&gone, wall_clock())?;

@@ -71,7 +71,7 @@ impl RenderMarker {
         state.write_rendering();
     }
 
-    /// Removes a call from the file: its rendering has ended.
+    /// Removes a call from the marker file, because its rendering has ended.
     pub(crate) fn end(&self, id: &str) {
         let mut state = self.lock();
         state.rendering.retain(|other| other != id);
@@ -84,8 +84,8 @@ impl RenderMarker {
         self.lock().broken.push(id.to_owned());
     }
 
-    /// Removes the file, because all calls are rendered. If calls crashed their worker processes, the file stays and
-    /// names only these calls.
+    /// Removes the marker file, because all calls are rendered. If calls crashed their worker processes, the file stays
+    /// and names only these calls.
     pub(crate) fn finish(&self) {
         let broken = names(&self.lock().broken);
         if !broken.is_empty() {

@@ -238,7 +238,8 @@ impl WorkerProcess {
         settings.push(b'\n');
         requests.write_all(&settings).context("a render worker has ended at once")?;
         let (lines, to_write) = crossbeam_channel::bounded::<Vec<u8>>(1);
-        // The writing thread ends with the worker, because then a write fails or the channel is closed.
+        // The writing thread ends with the worker, because then a write fails or the channel is closed. So nobody waits
+        // for its end.
         let write = move || to_write.iter().try_for_each(|line| requests.write_all(&line));
         std::thread::Builder::new().name(String::from("render-in")).spawn(write).context("no thread for a worker")?;
         Ok(Self { child, requests: lines, replies: receiver })
@@ -369,14 +370,16 @@ mod tests {
 
     #[test]
     fn worker_that_replies_for_ever_is_ended_like_a_silent_worker() {
-        // The script replies every 0.2 s, i.e. more often than the waiting renderer checks the limits.
+        // The script replies every 0.2 s, i.e. more often than the waiting renderer checks the limits. These replies
+        // must not extend the time limit.
         let (how, _) = failure_of("while :; do echo '{\"Reading\":1}'; sleep 0.2; done", String::new());
         assert_eq!(how, "it gave no result within 2 s");
     }
 
     #[test]
     fn worker_that_does_not_read_its_request_is_ended() {
-        // The request is larger than the buffer of a pipe (64 KiB).
+        // The request is larger than the buffer of a pipe (64 KiB). So writing it waits until the time limit ends the
+        // worker.
         let (how, _) = failure_of("exec sleep 60", "x".repeat(1 << 20));
         assert_eq!(how, "it gave no result within 2 s");
     }

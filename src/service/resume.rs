@@ -1,4 +1,5 @@
-//! Continues calls after a restart: the engine reads the spool of the earlier process.
+//! Continues calls after a restart: the engine reads the spool (files with the packets of calls) of the earlier
+//! process.
 //!
 //! The spool of a leg contains its signalling from the first INVITE on, and the engine's decisions about the leg. The
 //! decisions name the leg, its conversation and its transport. The engine processes the signalling again, and only
@@ -30,7 +31,7 @@ pub trait EarlierCalls {
     fn owner_of(&self, leg: &str) -> Option<CallRecord>;
 }
 
-/// No call of an earlier process has ended: there is no journal, or it is empty.
+/// A list without ended calls of earlier processes: there is no journal, or the journal is empty.
 #[derive(Clone, Copy, Debug)]
 pub struct NoEarlierCalls;
 
@@ -44,7 +45,8 @@ impl EarlierCalls for NoEarlierCalls {
     }
 }
 
-/// Makes the engine read the spool of an earlier process. Returns the names of the legs that the engine continues.
+/// Makes the engine read the spool (files with the packets of calls) of an earlier process. Returns the names of the
+/// legs that the engine continues.
 ///
 /// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. Legs of a call that has
 /// ended (`earlier`) are skipped if they have no separate spool file.
@@ -83,8 +85,8 @@ pub fn resume_at(
                 engine.handle_datagram(&packet.datagram(), &mut sink);
             }
             Ok(Some((leg, RestoreItem::Decided(decided)))) => {
-                // The time of a decision `Restart` comes from the wall clock, which may be ahead of the packets. So it
-                // must not advance the timers of the engine.
+                // The time of a decision `Restart` (the recorder was restarted) comes from the wall clock, which may be
+                // ahead of the packets. So it must not advance the timers of the engine.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
                 }
@@ -112,7 +114,7 @@ fn find_legs(spool: &DiskSpool, earlier: &dyn EarlierCalls) -> Result<Vec<Restor
         legs.extend(usable(restore::find(&path), &path)?);
     }
     // The spool has one rolling file for all legs without media. When a leg gets media, it gets a separate file, but it
-    // also stays in the rolling file for a while.
+    // also stays in the rolling file for a while. So a leg with a separate file is not read from the rolling file.
     let filed: HashSet<String> = legs.iter().map(|leg| leg.name.clone()).collect();
     let rolled = restore::find_pending(&store).unwrap_or_else(|error| {
         tracing::error!("{error}: calls that were being set up cannot be resumed");
@@ -184,9 +186,9 @@ fn is_damaged(error: &SpoolError) -> bool {
 
 /// Receives the output of the engine while the spool is read.
 ///
-/// If a leg already has a spool file, only decisions that may be missing there are written. These are new decisions,
-/// and `Start`, `End` and `Restart`, which may occur twice without harm. If a leg has no file, everything is written,
-/// as for a new leg.
+/// If a leg already has a spool file, only those decisions (stored results of the engine) are written that may be
+/// missing there. These are new decisions, and `Start`, `End` and `Restart`, which may occur twice without harm. If a
+/// leg has no file, everything is written, as for a new leg.
 struct ResumeSink<'a> {
     spool: &'a mut DiskSpool,
     /// Legs that have a spool file, by name.
@@ -228,8 +230,8 @@ impl LegSink for ResumeSink<'_> {
         use Decision::{Conversation, End, Join, Refer, Restart, Start};
         let filed = self.filed.get(&leg).copied();
         if let (End { .. }, Some(false)) = (decision, filed) {
-            // Only a part of the media was read again, so the packet counts in the decision `End` are too low. The
-            // decision `Restart` before it marks that.
+            // When a spool is resumed, only a part of the media is read again. So the packet counts in the decision
+            // `End` (the end of the leg) are too low. A decision `Restart` is written before it to mark that.
             self.spool.decide(leg, at, &Restart { away_ms: 0 });
         }
         if filed.is_none()

@@ -58,7 +58,8 @@ pub(crate) fn keep_from_children() {
 /// Calls `start`, which starts a program, and allows that program to open packet sockets. The doctor needs this to
 /// examine a port. Only the calling thread gets the ambient capability, and only until `start` returns.
 pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
-    // This can fail if root started the service by hand. Then the program has the capability anyway.
+    // This call can fail if root started the service by hand. Then the program has the capability anyway, so the error
+    // is ignored.
     let _ = configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true);
     let started = start();
     keep_from_children();
@@ -81,7 +82,8 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
-    // The Landlock library ignores access rights that an older kernel does not know.
+    // The Landlock library ignores access rights that an older kernel does not know. So all rights up to ABI 5 can be
+    // listed on every kernel.
     let restriction = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?

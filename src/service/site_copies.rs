@@ -1,4 +1,5 @@
-//! Copies the audit of the console and the learnt topology of this site to the central archive.
+//! Copies the audit and the topology of this site to the central archive. The audit lists what users did in the
+//! console. The topology lists which IP addresses belong to one machine.
 //!
 //! The audit and the topology are small and can be sent twice without harm. So after a restart the audit is sent from
 //! the beginning.
@@ -18,15 +19,16 @@ use crate::time::Timestamp;
 /// JSON; at most `limit` rows are returned, oldest first.
 pub(crate) type AuditReader = Box<dyn Fn(i64, Timestamp, u32) -> Result<Vec<(i64, Value)>, String> + Send>;
 
-/// State of copying the audit and topology of one site.
+/// State of copying the audit (what users did in the console) and the topology (which addresses are one machine) of one
+/// site.
 pub(crate) struct SiteCopies {
     state: PathBuf,
     audit: AuditReader,
-    /// Number of the last row of the audit that was sent to the index of the archive.
+    /// Number of the last row of the audit that was sent to the archive's database.
     sent: i64,
     /// Wall-clock time at which the audit was last sent to the archive.
     sent_at: Timestamp,
-    /// Topology that the index of the archive has; `None` if unknown.
+    /// Topology (pairs of addresses of one machine) that the archive's database has; `None` if unknown.
     topology: Option<Vec<MachinePair>>,
     /// Whether the last round of copying failed. Only the first failure is logged.
     is_failing: bool,
@@ -43,7 +45,8 @@ impl SiteCopies {
     /// same. Logs the first failure, and the end of failures.
     ///
     /// # Errors
-    /// Fails if the audit cannot be read, or if the index does not answer, refuses, or was made by an older callspan.
+    /// Fails if the audit cannot be read, or if the archive's database does not respond, refuses, or has the schema of
+    /// an older callspan.
     pub(crate) async fn send(&mut self, index: &mut ArchiveIndex, now: Timestamp) -> Result<(), String> {
         let audit = self.send_audit(index, now).await.map_err(|error| format!("the audit: {error}"));
         let topology = self.send_topology(index).await.map_err(|error| format!("the topology: {error}"));

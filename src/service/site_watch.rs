@@ -40,7 +40,7 @@ pub(crate) fn start(config: ArchiveConfig, alerts: Alerts) -> anyhow::Result<Sto
     Ok(StoppableThread::start("sites", work)?)
 }
 
-/// State of the alarms: the silent sites, and the time since which the database has not answered.
+/// State of the alarms: the silent sites, and the time since which the archive's database has not responded.
 #[derive(Debug)]
 struct SiteWatch {
     silent: BTreeSet<String>,
@@ -53,7 +53,8 @@ impl SiteWatch {
         Self { silent: BTreeSet::new(), answered_at: now, is_index_away: false }
     }
 
-    /// Handles the answer of the database, i.e. the states of all sites or an error. Returns the alarms to raise.
+    /// Handles the response of the archive's database, i.e. the states of all sites or an error. Returns the alarms to
+    /// raise.
     fn update(&mut self, answer: Result<Vec<SiteState>, String>, now: Timestamp) -> Vec<(AlarmKind, String)> {
         let sites = match answer {
             Ok(sites) => sites,

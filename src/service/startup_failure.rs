@@ -16,7 +16,8 @@ use crate::text::error_chain;
 /// Raises an alarm, unless an earlier start raised the same alarm a short while ago.
 ///
 /// A file in the state folder stores the last alarm. If the file cannot be written, e.g. because the disk is full, this
-/// function waits instead. So systemd starts the service again later. `stop` ends the wait.
+/// function waits a minute ([`HOLD`]). So systemd restarts the service later, and the alarm is repeated less often.
+/// `stop` ends the wait.
 pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
     // No alarm is needed if a person started a second service by hand: that person sees the error on standard error.
     let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));

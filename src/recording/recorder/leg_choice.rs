@@ -27,7 +27,8 @@ pub(super) struct ChosenLeg<'a> {
     pub(super) note: Option<&'static str>,
 }
 
-/// Duration of sound that a leg has on its two sides, without concealment, µs.
+/// Duration of sound that a leg has on its two sides, µs. Concealment, i.e. sound that replaces lost packets, is not
+/// counted.
 #[derive(Clone, Copy, Debug)]
 struct HeardTime {
     /// Duration of sound on the side with less sound, µs.
@@ -73,7 +74,8 @@ impl SoundFault {
         }
     }
 
-    /// Returns whether a leg with the sound `other` mends this fault, compared with the best leg so far.
+    /// Returns whether another leg mends this fault. `other` is the sound of that leg, and `best` the sound of the best
+    /// leg so far.
     const fn is_mended_by(self, other: HeardTime, best: HeardTime) -> bool {
         match self {
             Self::OneSided => other.less_us > 2 * best.less_us && other.sum_us() >= best.sum_us(),
@@ -124,8 +126,8 @@ impl Recorder {
         if let Some(fault) = fault
             && let Some((source, leg)) = self.find_fuller_leg((fault, &rendered, leg), others, store, &task)
         {
-            // Dropping the first leg removes its `.part` files. The files of the better leg have the same names, so
-            // this must happen first.
+            // Dropping the rendering of the first leg removes its `.part` files. The files of the better leg get the
+            // same names, so this must happen before that leg is rendered.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
@@ -168,8 +170,8 @@ fn has_gap(report: &RenderReport) -> bool {
     report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }
 
-/// Returns whether a leg was connected for the whole time of another leg. If not, the leg lacks a part of the call.
-/// More sound proves nothing: a PBX may suppress silence on the other leg.
+/// Returns whether `leg` was connected for the whole time of `other`. If not, `leg` lacks a part of the call, even if
+/// it has more sound: a PBX may suppress silence on `other`.
 fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;
@@ -193,10 +195,11 @@ const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side that starts the search for another leg: 1 s at 20 ms a
 /// packet.
 const LEAST_GAP_PACKETS: u64 = 50;
-/// A leg with a gap is replaced only by a leg that has at least this much more sound, µs. The sides with less sound are
-/// compared.
+/// Minimum amount of sound that is gained when a leg with a gap (lost packets of one side) is replaced, µs. The side
+/// with less sound is compared in each leg.
 const LEAST_GAP_US: u64 = 1_000_000;
-/// A leg with a gap is replaced only if at most this much sound is lost, µs. The sides with more sound are compared.
+/// Maximum amount of sound that may be lost when a leg with a gap (lost packets of one side) is replaced, µs. The side
+/// with more sound is compared in each leg.
 const TOLERANCE_US: u64 = 200_000;
 /// Maximum time by which another leg may be answered later, or end earlier, than the rendered leg. Beyond this time,
 /// the other leg lacks a part of the conversation.

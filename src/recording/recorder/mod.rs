@@ -58,8 +58,8 @@ pub struct RecordingError {
     pub(crate) source: io::Error,
 }
 
-/// Segments that were rendered during a call and do not have their final file names yet. Dropping this value removes
-/// their files.
+/// Segments (files of a long recording) that were rendered during a call and do not have their final file names yet.
+/// Dropping this value removes their files.
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
@@ -103,7 +103,7 @@ impl Recorder {
         Self { marker: FolderMarker::of(&config.dir), config, layout, max_segment_bytes }
     }
 
-    /// Returns the maximum length of a segment, seconds.
+    /// Returns the maximum length of a segment (one file of a long recording), seconds.
     pub fn segment_seconds(&self) -> u64 {
         let Config { format, part_hours, sample_rate, .. } = self.config;
         segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
@@ -139,7 +139,7 @@ impl Recorder {
         ))
     }
 
-    /// Renames segments to their final names and adds them to the record.
+    /// Renames the files of segments to their final names and adds the segments to the record.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed. By then, some segments may have their final names. Another attempt replaces
@@ -441,8 +441,8 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
     ] {
-        // A problem that the engine has already reported is not added again, e.g. the truncated packets of the whole
-        // call.
+        // A problem that the engine has already reported is not added to the record again, e.g. the truncated packets
+        // of the whole call.
         if packets > 0 && !record.problems.iter().any(|p| p.kind == kind) {
             record.problems.push(kind.with_packets(packets));
         }

@@ -154,14 +154,17 @@ fn leg_with_both_sides_is_rendered_instead_of_a_one_sided_leg() {
 #[test]
 fn first_leg_is_kept_if_no_other_has_more_audio() {
     let half = || leg_of(&[(Side::Caller, "PCMU", 0..30), (Side::Callee, "PCMU", 0..30)]);
-    // The first leg has one side, for the whole call. The second leg has both sides, for less than half of the call.
+    // The first leg has one side, for the whole call. The second leg has both sides, but for less than half of the
+    // call. So the first leg is kept, because the second has less sound in total.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), half()]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
-    // The first leg has both sides. One of them speaks for a fifth of the call, which is enough.
+    // The first leg has both sides. One side speaks for only a fifth of the call, but a side counts as missing only
+    // below a tenth. So the first leg is kept.
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
-    // In this case, one leg has only the caller's audio and the other leg only the callee's.
+    // One leg has only the caller's audio and the other leg only the callee's. The second leg mends nothing, so the
+    // first leg is kept.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
@@ -192,8 +195,8 @@ fn call_with_gap(legs: [LegSource; 2], earlier_ms: f64) -> (EndedCall, TestSpool
     (ended, spools)
 }
 
-/// Records a call of two legs, of which the first lacks the packets 20 to 279. Returns which legs were rendered, and the
-/// record.
+/// Records a call of two legs, of which the first lacks the packets 20 to 279. The other leg is `other`; it ends
+/// `earlier_ms` before the first. Returns which legs were rendered, and the record.
 fn rendered_with_gap(other: LegSource, earlier_ms: f64) -> (Vec<bool>, CallRecord) {
     let (ended, spools) = call_with_gap([leg_without(20..280), other], earlier_ms);
     let dir = tempfile::tempdir().unwrap();
@@ -207,10 +210,12 @@ fn leg_without_the_gap_of_the_first_leg_is_rendered() {
     assert_eq!(legs, [false, true]);
     let reason = record.verdict_reason.unwrap();
     assert!(reason.contains("lost a second or more"), "{reason}");
-    // The second leg ended before the first leg. So the second leg may lack the end of the call.
+    // The second leg ended 1.5 s before the first leg, so it may lack the end of the call. Therefore the first leg is
+    // kept.
     let (legs, _) = rendered_with_gap(leg_without(0..0), 1_500.0);
     assert_eq!(legs, [true, false]);
-    // The second leg also has a gap, which is smaller than the gap of the first leg.
+    // The second leg also has a gap (lost packets), although a smaller gap than the first leg. So the first leg is
+    // kept.
     let (legs, _) = rendered_with_gap(leg_without(100..200), 0.0);
     assert_eq!(legs, [true, false]);
 }
@@ -227,7 +232,7 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // Both packets arrive 3 s later than their RTP timestamps announce.
+            // The callee's packets 20 and 21 arrive 3 s later than their RTP timestamps announce.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
@@ -365,7 +370,8 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     assert_eq!((first.len(), first[0].part), (1, 1));
     let again = DueSegments { record: live.clone(), ..due };
     assert!(recorder.render_segments(&again, &spools).unwrap().is_none(), "it is not made twice");
-    // When the call ends, the other leg supplies the sound. In this leg, caller and callee are swapped.
+    // When the call ends, the other leg supplies the sound, because the order of the legs is reversed here. In this
+    // leg, caller and callee are swapped.
     ended.legs.reverse();
     ended.record.take_parts(&live);
     let record = recorder.record(&ended, &spools).unwrap();
