@@ -33,8 +33,8 @@ impl CliLanguage {
         *CHOSEN.get().unwrap_or(&Self::En)
     }
 
-    /// Returns the reason of a verdict in this language. A sentence without a translation, e.g. of another version,
-    /// stays English.
+    /// Returns the reason of a verdict (whether the call can be heard) in this language. A sentence without a
+    /// translation, e.g. of another version, stays English.
     pub(crate) fn reason(self, reason: &str) -> String {
         match self {
             Self::Ru => russian_reason(reason).unwrap_or_else(|| reason.to_owned()),
@@ -50,7 +50,7 @@ impl CliLanguage {
         }
     }
 
-    /// Translates a reason of delivery, e.g. why a call is parked, to this language.
+    /// Translates a reason of delivery, e.g. why a delivery is parked (waits for a person), to this language.
     pub(crate) fn delivery(self, reason: &str) -> String {
         DELIVERY_REASONS.shown(self.of_texts(), reason)
     }

@@ -211,7 +211,7 @@ pub fn main() -> ExitCode {
 /// Forbids core dumps of this process, because its memory contains security keys, tokens and speech.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    // If the kernel refuses, `LimitCORE=0` in the systemd unit still applies.
+    // If the kernel refuses to forbid core dumps, `LimitCORE=0` in the systemd unit still applies.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 

@@ -172,7 +172,8 @@ impl ReplayRun {
 
     fn take_events(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.pipeline.engine.poll_event() {
-            // A replay handles only ended calls. Updates about calls in progress are for the live service.
+            // A replay handles only ended calls. Updates about calls in progress are for the live service, so they are
+            // dropped here.
             if let CallEvent::Ended(ended) = event {
                 self.take_call(*ended)?;
             }

@@ -175,7 +175,7 @@ struct RunningService {
 /// Capture times at which each kind of periodic work was last done, e.g. the check of losses.
 #[derive(Clone, Copy)]
 struct LastRounds {
-    /// Capture time at which chunks of the spool were last written.
+    /// Capture time at which buffered packets (chunks of the spool) were last passed to the writing thread.
     spooled_at: Timestamp,
     /// Capture time at which the levels of live calls were last published.
     levels_at: Timestamp,
@@ -196,7 +196,8 @@ impl RunningService {
         let folders: [StorageFolder<'_>; 3] =
             [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
         storage::check_all(&folders)?;
-        // If two services used the same folders, both would render and deliver every call.
+        // If two services used the same folders, both would render and deliver every call. So this service locks the
+        // folders.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
         let console = start_console(config, &alerts, &systemd)?;
@@ -432,7 +433,7 @@ impl RunningService {
         if changes.taken.contains(&ConfigChanges::LOGIN) {
             self.post_processor.reload(&new);
         }
-        // The note is no log line: it is always printed, because a person requested the reload.
+        // The note about the reload is no log line: it is always printed, because a person requested the reload.
         output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
         // Settings that need a restart keep their old values, so that the next reload reports their changes again.
         let (call, alerts, log) = (new.call, new.alerts, new.log);
@@ -666,7 +667,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Interval at which chunks of the spool that are old enough are passed to the writing thread.
+/// Interval at which buffered packets (chunks of the spool) are passed to the writing thread, if they are old enough.
 const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service reads frames that wait in the kernel. Usually frames wait for at most 20
 /// ms.

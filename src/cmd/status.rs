@@ -42,7 +42,7 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 }
 
-/// The status, as `--json` prints it.
+/// The status of the service, as `callspan status --json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusView {
     /// Whether the service is running, i.e. wrote its status file in the last half minute.
@@ -256,7 +256,8 @@ fn tap_line(tap: &TapReport) -> String {
     )
 }
 
-/// Returns the rates at a tap as a text: all frames a second, and the packets a second to and from the PBX.
+/// Returns the rates at a tap (capture interface) as a text: all frames a second, and the packets a second to and from
+/// the PBX.
 fn flow_text(flow: TapFlow) -> String {
     let TapFlow { frames_per_s, to_pbx, from_pbx } = flow;
     format!("; {frames_per_s} frames/s, {}/s to the PBX, {}/s from the PBX", to_pbx.per_s, from_pbx.per_s)

@@ -107,7 +107,7 @@ pub(super) const fn verdict(verdict: CallVerdict) -> &'static str {
     }
 }
 
-/// Returns whether a verdict is good, odd or bad, which decides its colour.
+/// Returns whether the verdict about a call is good, odd or bad, which decides its colour.
 pub(super) const fn tone(verdict: CallVerdict) -> TextTone {
     match verdict {
         CallVerdict::BothSides => TextTone::Good,

@@ -70,8 +70,8 @@ impl AlarmHistory {
         let restored = stored.into_iter().map(|stored| {
             let last_run_at = Timestamp::from_nanos(stored.last_run_at_ns);
             let age = wall.since(last_run_at).min(pause);
-            // If the wall clock was set back, the last run seems to be in the future. It is ignored, because otherwise
-            // no alarm would be sent for days.
+            // If the wall clock was set back, the last run seems to be in the future. This run is ignored, because
+            // otherwise no alarm would be sent for days.
             let age = if last_run_at > wall { pause } else { age };
             // The last run may have been before the boot, and the monotonic clock has no time before the boot. Then the
             // pause begins again.
@@ -127,7 +127,7 @@ impl AlarmHistory {
         taken
     }
 
-    /// Writes the history with the held-back alarms to its file.
+    /// Writes the history to its file, together with the held-back alarms, i.e. those that the command did not get yet.
     pub(crate) fn save_held(&self) {
         let Some(file) = &self.file else { return };
         let stored: Vec<StoredKind> = self

@@ -60,7 +60,7 @@ fn free_bytes() -> usize {
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "malloc_trim(3) has no safe form in std")]
 fn trim() {
-    // SAFETY: the function takes a number.
+    // SAFETY: the function takes a number and no pointer.
     let _ = unsafe { libc::malloc_trim(0) };
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn warn(text: &str) {
 }
 
 fn say(level: Level, text: &str) {
-    // An error of writing to standard error cannot be reported anywhere.
+    // An error of writing to standard error cannot be reported anywhere, so it is ignored.
     let mut out = std::io::stderr().lock();
     let _ = if IS_JSON.load(Ordering::Relaxed) {
         writeln!(out, "{}", serde_json::json!({ "level": level.as_str(), "message": text }))

@@ -72,7 +72,7 @@ impl TapTraffic {
                 }
                 _ => {}
             },
-            // The decoder delivers only TCP streams that carry SIP.
+            // The decoder delivers only TCP streams that carry SIP, so each piece of a stream counts as SIP.
             DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
                 self.count(chunk.interface, (chunk.src, chunk.dst), |tally| tally.sip += 1);
             }

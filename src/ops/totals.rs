@@ -1,4 +1,4 @@
-//! Numbers of calls by verdict and by delivery state, as a line of text.
+//! Numbers of calls by verdict (whether a call can be heard) and by delivery state, as a line of text.
 
 use std::fmt;
 

@@ -26,8 +26,8 @@ pub struct RequestTimeouts {
     pub connect: Duration,
     /// Maximum time for a request with a JSON body, from its start to the end of its response.
     pub json: Duration,
-    /// Maximum time in which an upload sends nothing. It is longer than 40 s, after which the proxy of Pyrus answers
-    /// with status 504. That answer says more than our timeout.
+    /// Maximum time in which an upload sends nothing. It is longer than 40 s, after which the proxy of Pyrus responds
+    /// with status 504. That response tells the cause better than our timeout.
     pub upload_idle: Duration,
     /// Minimum time limit for a whole upload. Large files get more time.
     pub upload_least: Duration,
@@ -244,7 +244,7 @@ impl PyrusClient {
             Ok(made) => made,
             Err(e) => {
                 // An error without an OS error number comes from [`UploadForm::open`] itself: the file is empty, or it
-                // is not a recording.
+                // is not a recording. It counts as a missing file.
                 let is_gone = e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error().is_none();
                 let text = unreadable(path, &e.to_string());
                 let failure = if is_gone { RequestFailure::NoFile(text) } else { RequestFailure::FileError(text) };

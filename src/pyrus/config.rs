@@ -39,9 +39,9 @@ pub struct Config {
     pub account_id: String,
     /// The moment of a call at which it is registered in Pyrus, e.g. when it rings.
     pub register_at: RegisterAt,
-    /// Directions of the calls that are registered.
+    /// Directions of the calls that are registered in Pyrus, e.g. inbound.
     pub directions: Vec<CallDirection>,
-    /// Whether unanswered calls are registered.
+    /// Whether unanswered calls are registered in Pyrus, too.
     pub unanswered: bool,
     /// Codes of the form fields to fill with call data.
     pub send_mappings: Vec<String>,

@@ -81,12 +81,12 @@ pub struct StatusClient {
     health: Arc<DeliveryHealth>,
 }
 
-/// Answer of the delivery thread to a request for its status.
+/// Response of the delivery thread to a request for its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
-    /// The thread answers with the current state of delivery.
+    /// The thread responded with the current state of delivery.
     Summary(Box<DeliverySummary>),
-    /// The thread is busy and did not answer in time; it answers later.
+    /// The thread is busy and did not respond in time; the response comes later.
     Busy,
     /// The thread waits because the journal cannot be written or read, for this reason.
     WaitsForJournal(String),
@@ -256,7 +256,7 @@ impl DeliveryHandle {
 }
 
 impl StatusClient {
-    /// Returns the status of delivery. Returns `None` if delivery does not answer within `patience`.
+    /// Returns the status of delivery. Returns `None` if the delivery thread does not respond within `patience`.
     pub(crate) fn summary_within(&self, patience: Duration) -> Option<DeliverySummary> {
         match self.ask_within(patience) {
             DeliveryAnswer::Summary(summary) => Some(*summary),
@@ -264,7 +264,7 @@ impl StatusClient {
         }
     }
 
-    /// Asks for the status of delivery, and waits for the answer at most for `patience`.
+    /// Asks for the status of delivery, and waits for the response of the delivery thread at most for `patience`.
     pub(crate) fn ask_within(&self, patience: Duration) -> DeliveryAnswer {
         let (answer, waiting) = crossbeam_channel::bounded(1);
         if self.commands.send(DeliveryCommand::Summary(answer)).is_err() {
@@ -316,24 +316,25 @@ struct DeliveryDriver {
     in_flight: JoinSet<(ActionId, RequestOutcome)>,
     is_stopping: Arc<AtomicBool>,
     health: Arc<DeliveryHealth>,
-    /// Changed rows that are not stored in the journal yet.
+    /// Changed delivery rows that are not stored in the journal yet.
     unsaved: Vec<DeliveryRow>,
 }
 
-/// Whether changed rows were stored durably in the journal.
+/// Whether the changed journal rows of deliveries were stored durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowDurability {
     Durable,
-    /// The rows are not stored: the journal cannot be written, and the program is about to end. No further request may
-    /// be sent.
+    /// The changed journal rows are not stored, because the journal cannot be written and the program is about to end.
+    /// No further request to Pyrus may be sent.
     GivenUp,
 }
 
-/// Result of loading the job of a call from the journal.
+/// Result of loading the delivery job of a call from the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobRecall {
     Loaded,
-    /// It is unknown whether there is a job, because the journal cannot be read and the program is about to end.
+    /// It is unknown whether the call has a delivery job, because the journal cannot be read and the program is about
+    /// to end.
     Unknown,
 }
 
@@ -402,7 +403,8 @@ impl DeliveryDriver {
         loop {
             let now = self.clock.now();
             let next = self.machine.poll_action(now);
-            // The journal rows that announce the request must be durable before the request is sent.
+            // The journal rows that announce the request must be durable before the request is sent. If they cannot be
+            // stored, nothing is sent.
             if self.store_rows().await == RowDurability::GivenUp {
                 return None;
             }
@@ -421,7 +423,8 @@ impl DeliveryDriver {
         }
     }
 
-    /// Stores the changed rows. Tries again until the journal accepts them, because no request may be sent before that.
+    /// Stores the changed delivery rows in the journal. Tries again until the journal accepts them, because no request
+    /// to Pyrus may be sent before that.
     async fn store_rows(&mut self) -> RowDurability {
         while let Some(row) = self.machine.poll_row() {
             log_row(&row);
@@ -452,8 +455,8 @@ impl DeliveryDriver {
         RowDurability::Durable
     }
 
-    /// Handles an update, and the updates that follow it in the queue. Stores the rows of all these updates in one
-    /// commit, because each commit waits for the disk.
+    /// Handles an update of a call, and the updates that follow it in the queue. Stores the rows of all these updates
+    /// in one commit, because each commit waits for the disk.
     async fn handle_updates(&mut self, first: CallUpdate) {
         let (mut next, mut complete) = (Some(first), Vec::new());
         for _ in 0..UPDATE_BATCH {
@@ -468,8 +471,8 @@ impl DeliveryDriver {
             }
         }
         let written = self.store_rows().await;
-        // The rows are on the disk, and the next start continues from them. So these calls need not be passed to
-        // delivery again.
+        // The delivery rows of these calls are on the disk, and the next start continues from these rows. So the calls
+        // are marked as passed to delivery and need not be passed again.
         if written == RowDurability::Durable
             && !complete.is_empty()
             && let Err(e) = self.journal.mark_announced(complete.iter().map(String::as_str))
@@ -478,7 +481,8 @@ impl DeliveryDriver {
         }
     }
 
-    /// Loads the job of a call from the journal if it is not in memory, e.g. because the delivery was finished.
+    /// Loads the delivery job of a call from the journal if the job is not in memory, e.g. because the delivery was
+    /// finished.
     async fn load_job(&mut self, id: &str) -> JobRecall {
         while !self.machine.contains(id) {
             match self.journal.job(id) {

@@ -220,7 +220,8 @@ fn print_peaks(file: &RecordingRow, recording: &RecordingFile, verified: &Verifi
 
 /// Finds files in the folder of recordings that belong to no call, e.g. half-written files after a crash.
 fn strays(place: &JournalLocation, journal: &Journal, files: &[RecordingRow]) -> anyhow::Result<Vec<FileFinding>> {
-    // If a half-written file was changed after the service started, the service is probably still writing it.
+    // If a half-written file was changed after the service started, the service is probably still writing it. So the
+    // file is not reported.
     let service_began = is_service_running(place).then(|| lock::taken_at(&place.config.journal.dir)).flatten();
     let rows: HashSet<&Path> = files.iter().map(|f| Path::new(&f.path)).collect();
     let leftovers = journal.leftovers(u32::MAX)?.into_iter().map(PathBuf::from).collect();

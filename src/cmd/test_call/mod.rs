@@ -202,7 +202,8 @@ fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestC
     Ok(SentCall { call_id, at, rtp, talk, before })
 }
 
-/// Stores the result for the running service, which raises the alarm. If no service runs, raises the alarm here.
+/// Stores the result of the test call in the state folder. The running service reads it there and raises the alarm. If
+/// no service runs and the call was lost, raises the alarm here.
 fn report(view: &TestCallView, config: &Config) -> anyhow::Result<()> {
     let state = &config.journal.dir;
     let failed = view.steps.iter().find(|step| !step.ok);

@@ -251,7 +251,7 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // A wrong action is already reported by another finding.
+            // A wrong action is already reported by another finding, so only a missing action is reported here.
             if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
@@ -339,7 +339,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // A wrong value is already reported by another finding.
+        // A wrong value is already reported by another finding. So the key is not reported as missing, too.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -490,7 +490,7 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
 
 /// Warns if a configuration key for a receiver of alarms is missing, or if a password would be sent unencrypted.
 fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
-    // A wrong value is already reported by another finding.
+    // A wrong value is already reported by another finding. So the key is not reported as missing, too.
     let is_reported = |key: &str| findings.iter().any(|f| f.is_mistake() && f.what.contains(key));
     let lacks_from = mail.from.is_empty() && !is_reported("alerts.mail_from");
     let lacks_to = mail.to.is_empty() && !is_reported("alerts.mail_to");

@@ -38,7 +38,8 @@ pub(crate) fn try_all(
 /// not suffice, because usually root runs the check, and root can write everywhere.
 fn closed_to(user: &ServiceUser, dir: &Path) -> Option<(String, String)> {
     let existing = dir.ancestors().find(|d| d.exists())?;
-    // systemd creates the folders that the unit names, with the right owner.
+    // systemd creates the folders that the unit names, with the right owner. So a missing folder of the unit is no
+    // problem.
     let is_made_by_unit =
         existing != dir && UNIT_FOLDERS.iter().any(|own| dir.starts_with(own) && !existing.starts_with(own));
     if is_made_by_unit || user.may(existing, MODE_WRITE_AND_ENTER) {
@@ -166,7 +167,7 @@ fn wrong_with(dir: &Path) -> Option<(String, String)> {
     let tried = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
     match tried {
         Ok(_) => {
-            // If the removal fails, an empty file remains, which does no harm.
+            // If the removal of the test file fails, an empty file remains, which does no harm.
             let _ = std::fs::remove_file(&probe);
             None
         }

@@ -170,7 +170,8 @@ impl ServiceUser {
 /// Returns whether a file has an access control list (acl(5)), which can grant more than its mode.
 fn has_access_list(path: &Path) -> bool {
     let mut none: [u8; 0] = [];
-    // With an empty buffer, `getxattr` returns the length of the access control list.
+    // With an empty buffer, `getxattr` returns only the length of the access control list. It fails if there is no
+    // list.
     rustix::fs::getxattr(path, "system.posix_acl_access", &mut none).is_ok_and(|length| length > 0)
 }
 

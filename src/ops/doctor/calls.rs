@@ -37,10 +37,10 @@ pub(crate) struct CallTally {
     pub(crate) one_side: u64,
     /// Number of answered calls without any RTP.
     pub(crate) silent: u64,
-    /// Number of calls in `silent` with media between their hosts, but not at the addresses in the SDP. Address
-    /// translation (NAT) causes this.
+    /// Number of calls without RTP (counted in `silent`) that have media between their hosts, but not at the addresses
+    /// in the SDP. Address translation (NAT) causes this.
     pub(crate) behind_nat: u64,
-    /// Number of calls in `silent` with media over TCP, according to their SDP.
+    /// Number of calls without RTP (counted in `silent`) that have media over TCP, according to their SDP.
     pub(crate) over_tcp: u64,
     /// Number of SRTP streams with keys in the signalling (SDES).
     pub(crate) with_keys: u64,

@@ -76,7 +76,7 @@ pub(crate) fn report<'a>(observation: &'a Observation, findings: &'a [DoctorFind
     }
 }
 
-/// Formats the report as text: one line of counters, then a block for each finding.
+/// Formats the report as text: one line of counters, then some lines for each finding.
 pub(crate) fn text(report: &DoctorReport<'_>, language: TextLanguage) -> String {
     let c = report.counts;
     let state = if report.healthy { "healthy" } else { "needs attention" };

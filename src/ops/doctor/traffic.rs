@@ -107,7 +107,7 @@ impl TrafficMonitor {
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
-            // The decoder delivers only TCP streams that carry SIP.
+            // The decoder delivers only TCP streams that carry SIP, so each piece of a stream counts as SIP.
             DecodedItem::Stream(chunk) if matches!(chunk.event, TcpStreamEvent::Data(_)) => {
                 self.plain.sip += 1;
                 self.note_signalling(chunk.src, chunk.dst);

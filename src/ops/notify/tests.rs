@@ -162,7 +162,7 @@ fn mail_and_telegram_get_the_text_and_errors_hide_the_token() {
     let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
     assert_eq!(body["chat_id"], "-100");
     assert!(body["text"].as_str().unwrap().contains("the disk of the spool is full"));
-    // The mail server does not exist any more, and Telegram refuses the token.
+    // The mail server does not exist any more, and Telegram refuses the token. So both routes fail.
     let results = receivers.try_all(&alarm());
     let refused = results[1].1.clone().unwrap_err();
     assert_eq!(refused, "the receiver answers HTTP 401");

@@ -225,7 +225,8 @@ fn guess_of_a_line_that_is_not_toml_causes_no_other_finding() {
 
 #[test]
 fn rule_with_a_wrong_condition_hides_no_later_rule() {
-    // If the misspelt condition of the first rule were ignored, the rule would match every call.
+    // If the misspelt condition of the first rule were ignored, the rule would match every call. Then the second rule
+    // would be reported as never reached.
     let text = "[[rules]]\nnumbr = \"1x\"\naction = \"exclude\"\n[[rules]]\nnumber = \"2x\"\naction = \"exclude\"\n";
     let found = findings(text);
     assert!(!found.iter().any(|f| f.contains("never reached")), "{found:?}");

@@ -1,4 +1,4 @@
-//! Rules about this machine: offload features of the card, lost frames, cable, clock.
+//! Rules about the computer that runs callspan: offload features of the card, lost frames, cable, clock.
 
 use super::host::{EthtoolAnswer, HostClock, HostInterface};
 use super::{DoctorFinding, FindingKind, FindingSeverity, Observation, ObservedSource, count};

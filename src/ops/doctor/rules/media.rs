@@ -43,6 +43,7 @@ fn tls_elsewhere(observation: &Observation) -> Option<DoctorFinding> {
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = observation.engine.rtp_unclaimed;
     // Other findings may already mention TLS: `rtp_without_sip` if no SIP was read, or the finding about SIP over TLS.
+    // Then nothing is reported here.
     let is_explained = observation.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_explained).then(|| {
         let what = format!(
@@ -139,7 +140,8 @@ fn media_behind_nat(observation: &Observation) -> Option<DoctorFinding> {
 /// Reports calls with audio on one side only, unless a finding about missing directions explains them.
 pub(super) fn one_side(observation: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&observation.calls, observation.traffic.rtp_ways);
-    // If only one direction is mirrored, the finding `one_direction` already explains these calls.
+    // If only one direction is mirrored, the finding `one_direction` already explains these calls, so nothing is
+    // reported here.
     if calls.one_side == 0 || ways.one_way > 0 {
         return None;
     }
@@ -224,6 +226,7 @@ fn encrypted_media(observation: &Observation) -> Option<DoctorFinding> {
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
     // If no call has encrypted streams, the captured packets of key agreement belong to calls that were not captured.
+    // The finding then gives the number of these packets.
     if parts.is_empty() && observation.traffic.key_agreement >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(observation.traffic.key_agreement, "packet")));
     }

@@ -119,8 +119,8 @@ fn direction_missing(observation: &Observation) -> Option<DoctorFinding> {
 pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> {
     let seen = &observation.traffic;
     let (sip, rtp) = (seen.sip_ways, seen.rtp_ways);
-    // If all calls have sound on both sides, no direction is missing. The two directions of a call then only use
-    // different pairs of hosts, e.g. because of address translation.
+    // If all calls have sound on both sides, no direction is missing, so nothing is reported. The two directions of a
+    // call then only use different pairs of hosts, e.g. because of address translation.
     if observation.calls.talked > 0 && observation.calls.both_sides == observation.calls.talked {
         return None;
     }
