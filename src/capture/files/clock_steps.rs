@@ -8,7 +8,7 @@
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
 
-/// The clock steps of all interfaces of all files.
+/// The clock steps (jumps of the wall clock) of all interfaces of all files.
 #[derive(Debug, Default)]
 pub(super) struct ClockSteps {
     /// State of the clock of each interface. The first index is the file, the second is the number of the interface

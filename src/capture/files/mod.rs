@@ -49,7 +49,8 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         bytes_read: Arc::default(),
     };
     for path in paths {
-        // A regular file is closed after its first frame and read again later. Its bytes are counted only then.
+        // A regular file is closed after its first frame and read again later. Its bytes are counted only when it is
+        // read again.
         let counter = if is_regular(path) { Arc::default() } else { Arc::clone(&source.bytes_read) };
         let mut reader = CaptureFileReader::open(path, counter)?;
         let first = reader.next_frame()?;
@@ -76,8 +77,8 @@ pub struct FileSource {
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// Index of the file with the frame that was returned last. The next frame of this file is not in `heads` yet.
     handed_out: Option<usize>,
-    /// File index and time of a frame directly after a clock step. The frame waits while the clock step is returned;
-    /// `None` if no frame waits.
+    /// File index and time of a frame directly after a clock step (jump of the wall clock). The frame waits while the
+    /// clock step is returned; `None` if no frame waits.
     held_back: Option<(usize, Timestamp)>,
     steps: ClockSteps,
     counters: CaptureCounters,

@@ -20,7 +20,8 @@ pub(super) struct RtpWitness {
     streams: Vec<Option<WitnessedStream>>,
 }
 
-/// An RTP stream of the file with its newest packet, and the line through the timestamps of its latest packets.
+/// An RTP stream of the file: its newest packet, and a straight line (capture time by packet number) fitted to its
+/// latest packets.
 #[derive(Clone, Copy, Debug)]
 struct WitnessedStream {
     packet: SeenPacket,
@@ -28,7 +29,7 @@ struct WitnessedStream {
     spacing_ns: i64,
     /// Difference between the RTP timestamps of consecutive packets, in ticks of the RTP clock.
     ticks: u32,
-    /// Time of the newest packet without its jitter.
+    /// Capture time of the newest packet without its jitter.
     due: Timestamp,
     /// Number of packets from which `due` and `spacing_ns` were estimated, at most [`FITTED_PACKETS`].
     fitted: i64,
@@ -159,8 +160,8 @@ impl WitnessedStream {
         Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
     }
 
-    /// Fits the line through the timestamps of the stream to one more packet, by least squares. The line predicts
-    /// `packet` at `due`, but the packet came `late_ns` later.
+    /// Corrects the stream's line (capture time by packet number) by one more packet, using least squares. The line
+    /// predicted the packet for the time `due`, but the packet was captured `late_ns` later.
     fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
         let count = (self.fitted + 1).min(FITTED_PACKETS);
         let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));
@@ -182,7 +183,7 @@ impl WitnessedStream {
         (is_even && (1..=u32::from(MAX_REPEATED)).contains(&intervals)).then(|| intervals.into())
     }
 
-    /// Returns the time at which a later packet of the stream is due.
+    /// Returns the capture time at which a later packet of the stream is expected.
     fn due_of(self, packet: SeenPacket) -> Timestamp {
         let steps = packet.sequence.wrapping_sub(self.packet.sequence);
         let spacing_ns = if self.spacing_ns > 0 { self.spacing_ns } else { USUAL_SPACING_NS };
@@ -241,7 +242,7 @@ fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     }
 }
 
-/// Returns the index of a stream in the table.
+/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of its key.
 fn slot_of(key: StreamKey) -> usize {
     (foldhash::fast::FixedState::with_seed(0).hash_one(key) % SLOTS as u64) as usize
 }
@@ -254,8 +255,8 @@ const MAX_TAGS: usize = 2;
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Number of streams that the table can hold. A clock step is proven with far fewer streams.
 const SLOTS: usize = 1_024;
-/// Maximum number of packets to which the line of a stream is fitted: half a second at 20 ms. With more packets, the
-/// line would follow a changed network delay too slowly.
+/// Maximum number of packets to which a stream's line (capture time by packet number) is fitted: half a second at 20
+/// ms. With more packets, the line would follow a changed network delay too slowly.
 const FITTED_PACKETS: i64 = 24;
 /// Maximum difference between the sequence numbers of two packets that prove a clock step: 1 s at 20 ms a packet.
 const MAX_STEPS: u16 = 50;

@@ -127,7 +127,7 @@ fn pcapng_interfaces_have_their_own_link_type_resolution_and_offset() {
             enhanced(0, 2_000_005, b"a", big),
             enhanced(1, 3_000_000_001, b"bc", big),
             enhanced(2, 1003 * 1024 + 512, b"def", big),
-            // A simple packet takes the timestamp of the previous packet.
+            // A simple packet block has no timestamp, so its frame takes the timestamp of the previous packet.
             block(3, &[&if big { 4_u32.to_be_bytes() } else { 4_u32.to_le_bytes() }[..], b"ghij"].concat(), big),
         ]
         .concat();

@@ -34,8 +34,8 @@ fn is_erf(head: &[u8]) -> bool {
     let rlen = u16::from_be_bytes([*rlen_hi, *rlen_lo]);
     let wlen = u16::from_be_bytes([*wlen_hi, *wlen_lo]);
     let type_known = (1..=48).contains(&(kind & 0x7f));
-    // The timestamp of an ERF record must be from 2001 to 2065. The record has a header of 16 bytes and at most the
-    // padded frame.
+    // The timestamp of an ERF record must be from 2001 to 2065. The record has a header of at least 16 bytes. It is at
+    // most 32 bytes longer than the frame (header and padding).
     type_known
         && (1_000_000_000..3_000_000_000).contains(&seconds)
         && rlen >= 16

@@ -32,8 +32,8 @@ impl CaptureTimeline {
         Self { base_ns: difference(at), steps_ns: 0, steps_before_ns: 0, last: at.wall }
     }
 
-    /// Compares the wall clock with the monotonic clock. Returns the clock step since the last comparison in ns; `None`
-    /// if there was none.
+    /// Compares the wall clock with the monotonic clock. Returns the clock step (jump of the wall clock) since the last
+    /// comparison in ns; `None` if there was none.
     pub(super) fn compare(&mut self, at: ClockReading) -> Option<i64> {
         let moved_ns = difference(at).saturating_sub(self.base_ns);
         self.base_ns = difference(at);

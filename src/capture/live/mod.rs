@@ -101,7 +101,8 @@ pub(crate) struct LiveSource {
     /// returned yet.
     taps: Vec<TapBuffer>,
     order: TapOrder,
-    /// A frame directly after a clock step. It waits while the clock step is returned; `None` if no frame waits.
+    /// A frame directly after a clock step (jump of the wall clock). It waits while the clock step is returned; `None`
+    /// if no frame waits.
     held_back: Option<LiveFrameHeader>,
     clock: LiveClock,
     is_any_down: bool,
@@ -124,7 +125,7 @@ struct TapBuffer {
 struct LiveInterface {
     name: String,
     state: InterfaceState,
-    /// Numbers of frames that were dropped earlier, by libpcap handles that are closed now.
+    /// Numbers of frames dropped by earlier libpcap handles of this interface, which are closed now.
     before: CaptureCounters,
     /// Drop counters of the open libpcap handle, as they were last read.
     seen: PcapDropCounters,

@@ -20,7 +20,7 @@ pub(super) struct TapOrder {
     next_number: u64,
 }
 
-/// Whether a frame was read from a tap and waits to be returned.
+/// Whether a frame was read from a tap (interface or HEP socket) and waits to be returned.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
     /// A frame of this tap waits. `stamp` is its kernel timestamp, and `number` its number in the order of reading.
@@ -34,7 +34,7 @@ impl TapOrder {
         Self { taps: vec![WaitingTap::Empty { looks_in: 0 }; taps], next_number: 0 }
     }
 
-    /// Returns the number of taps.
+    /// Returns the number of taps (network interfaces, and the HEP socket).
     pub(super) fn len(&self) -> usize {
         self.taps.len()
     }
@@ -44,7 +44,7 @@ impl TapOrder {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }
 
-    /// Records that a frame was read from a tap.
+    /// Records that a frame was read from a tap (interface or HEP socket).
     pub(super) fn handle_frame(&mut self, tap: usize, stamp: Timestamp) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Frame { stamp, number: self.next_number };
@@ -52,7 +52,7 @@ impl TapOrder {
         }
     }
 
-    /// Records that a tap had no frame when it was read.
+    /// Records that a tap (interface or HEP socket) had no frame when it was read.
     pub(super) fn handle_empty(&mut self, tap: usize) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Empty { looks_in: FRAMES_BETWEEN_LOOKS };

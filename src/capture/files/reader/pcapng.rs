@@ -215,5 +215,5 @@ pub(super) const MAX_BLOCK_BYTES: usize = 2 * MAX_FRAME_BYTES;
 /// Maximum size of a block that is skipped, bytes. Key logs and name tables have a few MiB; a length above this limit
 /// is damage.
 const MAX_SKIPPED_BYTES: usize = 64 << 20;
-/// Maximum number of interfaces that are stored for a section, 40 bytes each. No machine has that many.
+/// Maximum number of interfaces that are stored for a section, 40 bytes each. No computer has that many.
 const MAX_INTERFACES: usize = 4096;
