@@ -109,8 +109,8 @@ fn bits_at(payload: &[u8], at: usize, count: usize) -> Option<usize> {
 const HEADER_BITS: usize = 4;
 /// Length of an entry of the table of contents, bits: F (1), FT (4) and Q (1).
 const ENTRY_BITS: usize = 6;
-/// Number of bits that a fitting length of the payload adds to [`AmrContents::agreeing_bits`]. By chance, the frames of
-/// one random table in four have about this length, so these are 2 bits.
+/// Number of bits that a fitting length of the payload adds to [`AmrContents::agreeing_bits`]. One random table of
+/// contents in four fits the length by chance, so a fit is worth 2 bits.
 const LENGTH_BITS: u32 = 2;
 /// Marks a frame type that no sender uses, in the tables of frame sizes.
 const RESERVED: u16 = u16::MAX;

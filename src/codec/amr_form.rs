@@ -25,7 +25,8 @@ impl AmrAlignment {
 
 /// The alignment that the session description announced, and the parameters to check it against the payloads.
 ///
-/// Quirk `amr_alignment`: a device omits `octet-align` from an answer or a re-INVITE, but sends octet-aligned payloads.
+/// Quirk `amr_alignment`: a device omits `octet-align` from an SDP answer or a re-INVITE, but sends octet-aligned
+/// payloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmrForm {
     band: AmrBand,

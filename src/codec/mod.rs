@@ -345,7 +345,7 @@ pub(crate) fn fmtp<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl CodecFacts {
-    /// Returns a row of the table with only a name and a clock. Further methods add the other facts.
+    /// Returns a row of the codec table with only a name and a clock. Further methods add the other facts.
     const fn new(codec: Codec, name: &'static str, clock_hz: u32) -> Self {
         Self {
             codec,
@@ -390,7 +390,7 @@ impl CodecFacts {
         self
     }
 
-    /// Returns a row of the table for one bit rate and packing of G.726.
+    /// Returns a row of the codec table for one bit rate and packing of G.726.
     const fn g726(codec: Codec, name: &'static str, rate: G726Rate, packing: G726Packing) -> Self {
         let kbits = match rate {
             G726Rate::Two => 16,
