@@ -192,7 +192,7 @@ mod tests {
         let mut d = DuplicateFilter::new();
         assert_eq!(check(&mut d, 0, &packet(64, 1, b"x")), DuplicateCheck::First);
         assert_eq!(check(&mut d, 50, &packet(63, 1, b"x")), DuplicateCheck::Copy);
-        // A packet 51 ms after the first packet is a new packet.
+        // A packet 51 ms after the first packet is new, because a duplicate follows within 50 ms.
         assert_eq!(check(&mut d, 51, &packet(63, 1, b"x")), DuplicateCheck::First);
     }
 

@@ -347,7 +347,8 @@ mod tests {
     #[test]
     fn bytes_of_another_protocol_on_tcp_are_no_relayed_media() {
         let mut relays = TurnRelays::default();
-        // This segment has unknown endpoints. It begins like ChannelData with RTP but continues with other bytes.
+        // This segment has unknown endpoints. It begins like ChannelData with RTP but continues with other bytes. So no
+        // media is read from it.
         let stranger = [&channel_data(0x4001, &RTP, 2)[..], b"and the rest of a long file"].concat();
         let flow = (client(), server());
         assert!(!relays.may_relay(flow, &stranger));

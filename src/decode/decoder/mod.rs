@@ -241,8 +241,8 @@ impl FrameDecoder {
             return;
         };
         let wire_len = match usize::from(u16::from_be_bytes([header[4], header[5]])) {
-            // The length is 0 in two cases: a jumbogram (RFC 2675), or a packet that the sender's network card segments
-            // later.
+            // The length is 0 for a jumbogram (RFC 2675), and for a packet that the sender's network card segments
+            // later. Then the packet ends with the frame.
             0 => rest.len() + context.missing,
             length => length,
         };
@@ -417,7 +417,7 @@ impl FrameDecoder {
             Some(declared) if declared <= room => declared,
             _ => {
                 // Length 0 is allowed: a jumbogram, or a packet that the network card segments later. Any other wrong
-                // length is counted.
+                // length is counted. In each case the IP length is used.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -557,8 +557,8 @@ fn looks_like_rtp(payload: &[u8]) -> bool {
 
 /// Type of an SCTP chunk with user data.
 const SCTP_DATA: u8 = 0;
-/// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types; one of these types may
-/// occur twice.
+/// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types, and destination options
+/// may occur twice: seven headers. The eighth is for a type of another RFC, e.g. mobility.
 const MAX_EXTENSIONS: usize = 8;
 /// Maximum time from a frame to the next search for expired state. If the search is further away, an earlier frame had
 /// a wrong timestamp. The timestamps of several interfaces differ by less.

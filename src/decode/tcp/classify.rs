@@ -204,15 +204,17 @@ mod tests {
             (&[0, 1, 2, 3], StreamClass::Other),
             (b"\r\n\0INVITE sip:a@b SIP/2.0\r\n", StreamClass::Sip),
             (b"\0 \tBYE sip:a SIP/2.0\r\n", StreamClass::Sip),
-            // The first RTP packet alone, then with the beginning of the second packet, which has padding.
+            // The first RTP packet alone proves nothing. With the beginning of the second packet, which has padding, it
+            // proves media.
             (&[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 0xd5], StreamClass::Undecided),
             (
                 &[0, 13, 0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4, 9, 0, 172, 0xb0, 8, 0, 2, 0, 0, 1, 64, 1, 2, 3, 4],
                 StreamClass::Rtp,
             ),
-            // DNS over TCP: two queries with ids that begin with the first byte of an RTP packet.
+            // DNS over TCP: two queries with ids that begin with the first byte of an RTP packet. They do not count as
+            // media.
             (&[&[0, 17, 0x80, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1][..]; 2].concat(), StreamClass::Other),
-            // This is a binding request of ICE over TCP.
+            // A STUN binding request of ICE over TCP proves media.
             (&[&[0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat(), StreamClass::Rtp),
         ] {
             assert_eq!(classify_start(data), expected, "{:?}", String::from_utf8_lossy(data));

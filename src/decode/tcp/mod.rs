@@ -60,7 +60,8 @@ pub(super) struct TcpReassembler {
     /// Queue of all streams: flow and creation number of each. The stream at the front is checked next for eviction and
     /// expiry.
     turns: VecDeque<(TcpFlow, u64)>,
-    /// Flows of the streams with a hole. A flow may occur twice, and some of the holes may be filled by now.
+    /// Flows of the streams with a hole (bytes that were not captured). A flow may occur twice, and some of the holes
+    /// may be filled by now.
     holes: Vec<TcpFlow>,
     created: u64,
     bytes: usize,
@@ -75,7 +76,8 @@ struct TcpDirection {
     phase: TcpStreamPhase,
     /// Sequence number after the last byte of the stream; `None` before a FIN was captured.
     fin: Option<u32>,
-    /// Capture time at which the receiver acknowledged bytes of the hole; `None` before that.
+    /// Capture time at which the receiver acknowledged bytes of the hole (bytes that were not captured); `None` before
+    /// that.
     confirmed: Option<Timestamp>,
 }
 
@@ -156,7 +158,8 @@ impl TcpReassembler {
         }
     }
 
-    /// Ends the wait for holes that are too old, and removes streams that have been silent for too long.
+    /// Ends the wait for the bytes of old holes, which were not captured. Removes streams that have been silent for too
+    /// long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
             let Some(stream) = self.streams.get_mut(flow) else { return false };
@@ -182,7 +185,8 @@ impl TcpReassembler {
         }
     }
 
-    /// Gives up all holes at the end of the capture, and outputs the bytes that wait behind them.
+    /// Gives up all holes (bytes that were not captured) at the end of the capture, and outputs the bytes that wait
+    /// behind them.
     pub(super) fn give_up_all_holes(&mut self, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         for flow in std::mem::take(&mut self.holes) {
             let Some(stream) = self.streams.get_mut(&flow) else { continue };
@@ -214,8 +218,8 @@ impl TcpReassembler {
         let number = self.created;
         self.created += 1;
         self.turns.push_back((segment.flow, number));
-        // After a stream was reset, its entry stays in `turns`. A port scan must not make this queue long, so old
-        // entries are removed.
+        // After a stream was reset, its entry stays in the queue `turns`. A port scan must not make this queue long, so
+        // entries of removed streams are dropped.
         if self.turns.len() > 2 * self.streams.len() + TURNS_AT_ONCE {
             let streams = &self.streams;
             self.turns.retain(|(flow, number)| {
@@ -247,7 +251,7 @@ impl TcpReassembler {
         true
     }
 
-    /// Evicts streams until there is room for another. SIP streams are evicted last.
+    /// Evicts streams until there is room for another stream. SIP streams are evicted last.
     fn make_room(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         let mut spared = 0;
         while self.streams.len() >= self.bounds.streams {
@@ -495,11 +499,11 @@ const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 /// TCP port of SIP over TLS (RFC 3261 section 19.1.2).
 const SIPS_PORT: u16 = 5061;
-/// Age at which a hole is given up if the receiver has acknowledged its bytes. Only frames that come late from another
-/// interface can still fill it.
+/// Age at which a hole (bytes that were not captured) is given up if the receiver has acknowledged its bytes. Only
+/// frames that come late from another interface can still fill it.
 const CONFIRMED_HOLE_AGE: Duration = Duration::from_millis(100);
-/// Age at which a hole is given up if the receiver has not acknowledged its bytes. The first retransmission follows
-/// after 0.2 to 1 s, the second after three times as long (RFC 6298).
+/// Age at which a hole (bytes that were not captured) is given up if the receiver has not acknowledged it. The first
+/// retransmission follows after 0.2 to 1 s, the second after three times as long (RFC 6298).
 const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed. It is longer than the interval of keep-alives (RFC 5626: 120 s) and of
 /// most registrations.

@@ -203,14 +203,15 @@ fn header_around_sip_that_is_not_undone_is_named() {
         let (_, counters) = decode(&[packet]);
         assert_eq!(counters.wrapped, WrappedSip { packets: 1, wrapper: Some(wrapper) });
     }
-    // An error message of ICMP quotes the packet that could not be delivered. A HEP packet can contain RTCP instead of
-    // SIP.
+    // An error message of ICMP quotes the packet that could not be delivered, and a HEP packet can contain RTCP.
+    // Neither counts as SIP behind an unknown header.
     let unreachable = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &sip].concat();
     let rtcp = over_udp(&[&b"HEP3"[..], &[0, 60], &[0x81, 200, 0, 6], &[0; 40]].concat());
     for packet in [over_ip(1, &unreachable), over_ip(58, &unreachable), rtcp] {
         assert_eq!(decode(&[packet]).1.wrapped, WrappedSip::default());
     }
-    // A DNS message, a log line that quotes SIP, and plain SIP have no header before the SIP message.
+    // A DNS message, a log line that quotes SIP, and plain SIP have no header before a SIP message. So they do not
+    // count as SIP behind an unknown header.
     let log = [&b"<14> sent: "[..], options].concat();
     for body in [&[&[0, 7, 1, 0][..], &[9; 200]].concat(), &log, &options.to_vec()] {
         assert_eq!(decode(&[over_udp(body)]).1.wrapped, WrappedSip::default());
@@ -220,7 +221,8 @@ fn header_around_sip_that_is_not_undone_is_named() {
 #[test]
 fn signalling_that_cannot_be_read_is_counted_by_its_name() {
     let sctp = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &[0x13, 0xc4, 0x13, 0xc4, 0, 0, 0, 0, 0, 0, 0, 0]);
-    // The second SCTP packet has other ports than those of SIP, but its first chunk begins with a SIP message.
+    // The second SCTP packet has other ports than those of SIP, but its first chunk begins with a SIP message. So it
+    // counts as SIP, too.
     let data =
         [&[0x17, 0x70, 0x17, 0x70, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 3, 0, 60], &[0; 12], b"BYE sip:a SIP/2.0\r\n"];
     let by_content = wire::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 132, 1, &data.concat());

@@ -96,13 +96,14 @@ impl SegmentReorderer {
         self.drain(c, out);
     }
 
-    /// Returns the capture time of the first segment after a hole; `None` if there is no hole.
+    /// Returns the capture time of the first segment after a hole (bytes that were not captured); `None` if there is no
+    /// hole.
     pub(super) fn hole_since(&self) -> Option<Timestamp> {
         self.waiting.first_key_value().map(|(_, first)| first.at)
     }
 
-    /// Returns whether the receiver has acknowledged bytes in the hole. Then it received them, and only the mirror lost
-    /// them.
+    /// Returns whether the receiver has acknowledged bytes in the hole (bytes that were not captured). Then it received
+    /// them, and only the mirror lost them.
     pub(super) fn is_confirmed_beyond(&self, ack: u32) -> bool {
         let ack = self.extend(ack);
         ack > self.next && ack - self.next <= MAX_WINDOW
