@@ -53,7 +53,8 @@ fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
 }
 
 const TONE_HZ: f64 = 2_100.0;
-/// Minimum mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Machines send loud tones.
+/// Minimum mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Faxes and modems send loud
+/// tones.
 const QUIET_POWER: f64 = 300.0 * 300.0;
 /// Minimum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
 const MIN_CREST: f64 = 1.7;
@@ -93,14 +94,14 @@ mod tests {
         let sine = |hz: f64| move |t: f64| 6_000.0 * (std::f64::consts::TAU * hz * t).sin();
         for rate_hz in [8_000, 16_000] {
             assert!(is_found(2.6, rate_hz, sine(2_100.0)) && is_found(2.6, rate_hz, sine(2_112.0)));
-            // This answering tone inverts its phase every 450 ms.
+            // This answering tone inverts its phase every 450 ms, and must be found nevertheless.
             assert!(is_found(3.3, rate_hz, |t| sine(2_100.0)(t)
                 * if ((t / 0.45) as u32).is_multiple_of(2) { 1.0 } else { -1.0 }));
             assert!(!is_found(0.8, rate_hz, sine(2_100.0)), "a beep");
             for hz in [425.0, 1_000.0, 1_100.0, 2_000.0, 2_225.0] {
                 assert!(!is_found(5.0, rate_hz, sine(hz)), "{hz} Hz");
             }
-            // The sound is two simultaneous tones, like the sound of a telephone key.
+            // The sound is two simultaneous tones, like that of a telephone key, so it is no answering tone.
             assert!(!is_found(5.0, rate_hz, |t| sine(2_100.0)(t) + sine(941.0)(t)));
         }
     }

@@ -15,7 +15,8 @@ pub(super) struct ChannelWindow {
     samples: Vec<i16>,
     /// The only stream in the window; `None` once several streams have written.
     lone: Option<LoneStream>,
-    /// Rank of the stream that wrote each sample, 0 if no stream did. Empty while only one stream has written.
+    /// Rank (precedence) of the stream that wrote each sample, 0 if no stream did. Empty while only one stream has
+    /// written.
     ranks: Vec<u16>,
     /// Pieces of digital silence that are neither written nor dropped yet, because another stream of the channel sounds
     /// at the same time. If that stream stops, the silence is written.
@@ -37,8 +38,8 @@ struct LoneStream {
 }
 
 impl LoneStream {
-    /// Adds a range of samples that the stream with this rank wrote. Returns false if another stream wrote before, or
-    /// if the range begins before the end of the last range.
+    /// Adds a range of samples that the stream with this rank (precedence) wrote. Returns false if another stream wrote
+    /// before, or if the range begins before the end of the last range.
     fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
         match self.spans.back_mut() {
             Some((_, end)) if self.rank == rank && *end == from => *end = to,
@@ -58,8 +59,8 @@ impl LoneStream {
         }
     }
 
-    /// Returns the ranks of the streams that wrote `count` samples from sample `from` on. The rank of a sample that no
-    /// stream wrote is 0.
+    /// Returns the ranks (precedence) of the streams that wrote `count` samples from sample `from` on. The rank of a
+    /// sample that no stream wrote is 0.
     fn ranks(&self, from: usize, count: usize) -> Vec<u16> {
         let mut ranks = vec![0; count];
         for (begin, end) in &self.spans {
@@ -86,8 +87,8 @@ impl Default for ChannelWindow {
 }
 
 impl ChannelWindow {
-    /// Returns an empty window that stores the rank of the writing stream for every sample, even while there is only
-    /// one stream.
+    /// Returns an empty window that stores the rank (precedence) of the writing stream for every sample, even while
+    /// there is only one stream.
     #[cfg(test)]
     pub(super) fn with_ranks() -> Self {
         Self { lone: None, ..Self::default() }
@@ -157,8 +158,8 @@ impl ChannelWindow {
         &mut self.samples[self.flushed..end]
     }
 
-    /// Returns the samples of the window before index `end`, and for each sample the rank of the stream that wrote it.
-    /// From now on the window stores a rank for each sample.
+    /// Returns the samples of the window before index `end`, and for each sample the rank (precedence) of the stream
+    /// that wrote it. From now on the window stores a rank for each sample.
     pub(super) fn grow_with_ranks(&mut self, end: usize) -> (&mut [i16], &mut [u16]) {
         self.grow_to(end);
         if let Some(lone) = self.lone.take() {

@@ -140,8 +140,8 @@ impl ClockRateDetector {
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| stamps_say(hz, 2)) {
             return Some(MediaClock::Clock(hz));
         }
-        // Jitter distorts the median of the time between arrivals, and a pause distorts the mean. So it is enough if
-        // one of them agrees.
+        // Jitter distorts the median of the time between arrivals, and a pause distorts the mean. So the arrivals
+        // confirm the duration of a packet if the median or the mean agrees with it.
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
@@ -149,7 +149,7 @@ impl ClockRateDetector {
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
         // Packets that arrive closer than the minimum are a burst and prove no clock. Median and mean differ if a
-        // sender sends two packets at a time, which proves no clock either.
+        // sender sends two packets at a time, which proves no clock either. So the announced clock is kept.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }

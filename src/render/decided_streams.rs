@@ -1,5 +1,5 @@
-//! The streams of a leg according to the decisions that were read from the spool so far. Both rendering passes use
-//! them.
+//! The RTP streams of a leg: side, formats and keys, as far as the spool was read. They come from *decisions*, the
+//! entries that the engine (which follows the calls) wrote into the spool. Both rendering passes use them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 
-/// All streams and payload types that were decided so far. Each rendering pass has its own copy.
+/// All streams and payload types in the engine's decisions that were read so far. Each rendering pass has its own copy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<SourceOnFlow, u32, foldhash::fast::FixedState>,
@@ -27,7 +27,7 @@ pub(super) struct DecidedStreams {
 /// Source and destination of packets, and their SSRC.
 type SourceOnFlow = (Endpoint, Endpoint, Ssrc);
 
-/// The decisions about one stream so far.
+/// Facts about one stream, from the engine's decisions that were read so far.
 #[derive(Clone, Debug)]
 pub(super) struct DecidedStream {
     pub(super) side: Side,
@@ -39,11 +39,11 @@ pub(super) struct DecidedStream {
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
-    /// longer, e.g. until the answer (RFC 3264 section 8).
+    /// longer, e.g. until the SDP answer (RFC 3264 section 8).
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
-/// The encryption of a stream, as the decisions describe it.
+/// The encryption of a stream, as the engine's decisions describe it.
 #[derive(Clone, Debug)]
 pub(super) enum StreamProtection {
     /// The stream is not encrypted.
@@ -55,7 +55,7 @@ pub(super) enum StreamProtection {
 }
 
 impl DecidedStreams {
-    /// Records a decision about streams. Ignores all other decisions.
+    /// Records a decision of the engine about streams. Ignores all other decisions.
     pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
@@ -189,7 +189,8 @@ mod tests {
         let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
         let (side, cn) = (Side::Caller, PayloadType(13));
         let [opus, pcmu] = [(PayloadType(96), "OPUS", 48_000), (PayloadType(0), "PCMU", 8_000)];
-        // In the last case, the call changes from Opus to G.711.
+        // In the last case the call changes from Opus to G.711, which has the noise's announced clock. So the noise
+        // keeps that clock.
         for (speech, clock_hz) in [(&[opus][..], 48_000), (&[pcmu], 8_000), (&[opus, pcmu], 8_000)] {
             let mut decided = DecidedStreams::default();
             decided.handle_decision(&Decision::Stream { stream: 0, src, dst, ssrc: Ssrc(1), side });

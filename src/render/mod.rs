@@ -1,4 +1,5 @@
-//! Renders a leg's spool: two timelines, mixed into stereo samples.
+//! Renders a leg's spool (its packets, and the decisions of the engine, which follows the calls): two timelines, mixed
+//! into stereo samples.
 //!
 //! Two streaming passes read the same spool. [`plan()`] reads decisions and RTP headers and computes the playout time
 //! of each packet. [`render()`] decodes each packet and writes its sound at that time. The second pass keeps a window

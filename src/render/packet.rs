@@ -1,4 +1,5 @@
-//! Reads RTP packets from the spool (RFC 3550 section 5.1), complete or truncated after the header.
+//! Reads RTP packets (RFC 3550 section 5.1) from the spool, the file of a leg's packets. They are complete, or
+//! truncated after the header.
 
 use crate::net::{PayloadType, SequenceNumber, Ssrc};
 use crate::rtp;
@@ -74,8 +75,8 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
             body.map_or(CapturedPayload::Damaged, CapturedPayload::Whole)
         }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
-        // Parsing failed because the last byte, the padding length, was not stored. If the engine withheld the payload,
-        // the stored packet ends after its header.
+        // Parsing failed because the last byte, the padding length, was not stored. If the stored packet ends after its
+        // header, the engine withheld the payload.
         (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
         _ => CapturedPayload::Damaged,
     }

@@ -29,7 +29,7 @@ pub(super) struct TimestampUnwrapper {
     /// The clock in use for the timestamps; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
-    /// Indices of the two tracks used last, the latest first.
+    /// Indices of the two tracks (packets with about the same lag) used last, the latest first.
     recent: [Option<usize>; 2],
 }
 
@@ -170,12 +170,13 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
     }
 }
 
-/// Maximum difference between the lags of consecutive packets of one track, ns. It exceeds the jitter of any network
-/// that carries speech.
+/// Maximum difference between the lags (arrival minus media time) of consecutive packets of one track, ns. It exceeds
+/// the jitter of any network that carries speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
 /// Maximum media time, ns. It keeps sums of media times far from overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
-/// Maximum number of tracks of one stream. A day-long call with a timestamp reset at each hold has fewer.
+/// Maximum number of tracks (packets with about the same lag) of one stream. A day-long call with a timestamp reset at
+/// each hold has fewer.
 const MAX_TRACKS: usize = 4_096;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) enum ClockPolicy {
 }
 
 impl ClockPolicy {
-    /// Other ways to find the clock, in the order in which they are tried for a doubtful stream.
+    /// Other ways to find the clock of a stream with an unsteady timeline, in the order in which they are tried.
     pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
 }
 
@@ -39,7 +39,7 @@ pub(super) struct TimelineFit {
     run_wander_ns: i64,
     /// Number of pauses of the sender within tracks.
     pauses: u64,
-    /// The longest duration of a track from its first to its last packet, ns.
+    /// The longest duration of a track (packets with about the same lag) from its first to its last packet, ns.
     span_ns: i64,
 }
 
@@ -80,7 +80,7 @@ impl TimelineFit {
         fewer_tracks || is_steadier || is_steadier_between_pauses
     }
 
-    /// Returns the number of packets in all tracks.
+    /// Returns the number of packets in all tracks of the stream.
     pub(super) fn packets(&self) -> u64 {
         self.packets
     }

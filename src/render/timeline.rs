@@ -48,7 +48,8 @@ pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
 }
 
-/// A run of consecutive packets of a track. Their lags (arrival minus media time) follow one line without a step.
+/// A run of consecutive packets of a track, i.e. of packets with about the same lag. Their lags (arrival minus media
+/// time) follow one line without a step.
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
@@ -66,8 +67,8 @@ pub(super) struct PlayoutOffset {
 }
 
 impl LagTrack {
-    /// Adds a packet to the current bin, or begins a new bin. `at_ns` is the packet's arrival time, ns since the
-    /// stream's first packet.
+    /// Adds a packet to the current bin (piece of up to half a second), or begins a new bin. `at_ns` is the packet's
+    /// arrival time, ns since the stream's first packet.
     pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
@@ -120,7 +121,7 @@ impl LagTrack {
         Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
     }
 
-    /// Returns the smallest lag of all packets of the track, ns.
+    /// Returns the smallest lag (arrival minus media time) of all packets of the track, ns.
     pub(super) fn min_lag(&self) -> Option<i64> {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
@@ -131,8 +132,8 @@ impl LagTrack {
         wander_ns(&self.bins)
     }
 
-    /// Returns how much the lag changes at most between two consecutive pauses of the sender, ns. The lag of a bin is
-    /// the smallest lag of its packets.
+    /// Returns how much the lag changes at most between two consecutive pauses of the sender, ns. The lag of a bin
+    /// (piece of the track) is the smallest lag of its packets.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
         self.bins
             .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
@@ -202,7 +203,7 @@ impl TimelineSegment {
     }
 }
 
-/// Splits the bins of a track into segments, at pauses and at lasting steps of the lag.
+/// Splits the bins (pieces of up to half a second) of a track into segments, at pauses and at lasting steps of the lag.
 fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     let mut segments = Vec::new();
     let mut from = 0;
@@ -259,8 +260,8 @@ impl BinGroup {
     }
 }
 
-/// Computes one point for each bin of a segment: the smallest lag in the window around the bin, averaged over the same
-/// window.
+/// Computes one point for each bin (piece of up to half a second) of a segment. The point is the smallest lag within
+/// [`WINDOW_NS`] of the bin, averaged over the same time.
 fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     let centre = |bin: &LagBin| bin.first_at.midpoint(bin.last_at);
     let near = |k: usize| {
@@ -293,17 +294,20 @@ const WINDOW_NS: i64 = 2_000_000_000;
 const PAUSE_NS: i64 = 200_000_000;
 /// Maximum duration of a bin, i.e. of a group of consecutive packets in a track, ns.
 const BIN_NS: i64 = 500_000_000;
-/// Minimum change of the lag that counts as a step if it lasts, ns. A smaller change counts as clock drift.
+/// Minimum change of the lag (arrival minus media time) that counts as a step if it lasts, ns. A smaller change counts
+/// as clock drift.
 const STEP_NS: i64 = 20_000_000;
-/// Minimum change of the lag between two packets that ends a bin, ns, so that bins end at possible steps.
+/// Minimum change of the lag between two packets that ends a bin (group of consecutive packets), ns, so that bins end
+/// at possible steps.
 const JUMP_NS: i64 = 15_000_000;
-/// Minimum number of packets between two changes of the lag that end a bin. Otherwise jitter would make a bin of each
-/// packet. Bins with fewer packets do not count when the change of the lag over a track is measured.
+/// Minimum number of packets between two changes of the lag that end a bin (group of consecutive packets). Otherwise
+/// jitter would make a bin of each packet. Bins with fewer packets do not count when the change of the lag over a track
+/// is measured.
 const MIN_BIN_PACKETS: u32 = 5;
-/// Minimum time between two changes of the lag that end a bin, ns. So even a flood of packets makes at most 27 bins a
-/// second: 25 by changes of the lag, and 2 by their duration.
+/// Minimum time between two changes of the lag that end a bin (group of consecutive packets), ns. So even a flood of
+/// packets makes at most 27 bins a second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Minimum number of packets on that side of a step on which the lag is larger. Fewer packets can be late packets.
+/// Minimum number of packets with the larger lag, before or after a step of the lag. Fewer packets can be late packets.
 const MIN_STEP_PACKETS: u32 = 10;
 /// Minimum number of packets in a group in which at least one packet is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

@@ -16,7 +16,7 @@ pub(crate) struct GsmDecoder {
     lag: usize,
     /// Log area ratios of the last frame (LARpp), which describe the filter of the voice.
     ratios: [i16; 8],
-    /// State of the lattice filter that makes the voice (v).
+    /// State of the lattice filter that synthesizes the speech (v).
     lattice: [i16; 9],
     /// State of the filter that undoes the pre-emphasis (msr).
     emphasis: i16,

@@ -40,7 +40,7 @@ pub struct RenderPlan {
     pub samples: u64,
     /// The end of the leg with the engine's counts; `None` if the spool has no end of the leg.
     pub ended: Option<SpooledEnd>,
-    /// The plans of the streams, by the number that a stream has in the spool.
+    /// The plans (playout times) of the streams, by the number that a stream has in the spool.
     pub(super) streams: BTreeMap<u32, StreamPlan>,
     /// Periods (from, to) in which the recording was paused, in order of time. They are rendered as silence.
     pub(super) pauses: Vec<(Timestamp, Timestamp)>,

@@ -63,8 +63,8 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // This packet is one of a few late packets that became a track of their own. It gets its position on the
-            // track to which they really belong.
+            // This packet belongs to a track that consists of a few late packets. Its position is computed on the track
+            // to which these packets really belong.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };
@@ -109,7 +109,7 @@ impl StreamPlan {
         wrong
     }
 
-    /// Returns the clock by which packets of a format are placed.
+    /// Returns the clock by which packets of a format are placed on the timeline.
     pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks
             .get(&AnnouncedClock { pt, clock_hz: format.clock_hz })
@@ -169,6 +169,6 @@ pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) segment: (usize, usize),
 }
 
-/// Maximum time for which a sender uses new keys before the answer brings them into force. The sender may use them from
-/// its offer on, and even a slow answer to a re-INVITE comes within seconds.
+/// Maximum time for which a sender uses new keys before the SDP answer brings them into force. The sender may use them
+/// from its offer on, and even a slow answer to a re-INVITE comes within seconds.
 const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);

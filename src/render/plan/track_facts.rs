@@ -45,7 +45,8 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
 /// Minimum number of packets in a track that counts as a talk spurt. A track with fewer packets consists of late
 /// packets of another track.
 const MIN_TRACK_PACKETS: u32 = 3;
-/// Number of tracks before and after a late track that are searched for the track to which its packets belong.
+/// Number of tracks (packets with about the same lag) before and after a late track that are searched. One of them can
+/// be the track to which its packets belong.
 const NEIGHBOURS: usize = 4;
 /// Maximum delay of a late packet, ns. A packet with more delay does not belong to the sound around it. The spool
 /// reader sorts packets up to this delay.

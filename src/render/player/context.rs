@@ -1,4 +1,4 @@
-//! The values that the players of all streams share: the plan, the mix buffer and the report.
+//! The values that the players of all streams share: the plan (playout times), the mix buffer and the report.
 
 use crate::render::mix_buffer::MixBuffer;
 use crate::render::plan::RenderPlan;
@@ -7,7 +7,7 @@ use crate::render::rtp_clock::scaled;
 use crate::render::sample_index::DecoderIndex;
 use crate::time::Timestamp;
 
-/// The plan of the leg, and the outputs of a player: mix buffer and report of its side.
+/// The plan (playout times) of the leg, and the outputs of a player: mix buffer and report of its side.
 pub(in crate::render) struct PlayContext<'a> {
     pub(in crate::render) plan: &'a RenderPlan,
     pub(in crate::render) buffer: &'a mut MixBuffer,

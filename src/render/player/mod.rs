@@ -91,7 +91,7 @@ enum PacketContent {
 #[derive(Clone, Copy)]
 pub(super) struct StreamInputs<'a> {
     pub(super) known: &'a DecidedStream,
-    /// The plan of the stream; `None` if no packet of it has a playout time.
+    /// The playout times of the stream's packets; `None` if no packet has a playout time.
     pub(super) plan: Option<&'a StreamPlan>,
 }
 
@@ -189,7 +189,7 @@ impl StreamPlayer {
     }
 
     /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The assignment of packets to
-    /// tracks goes on.
+    /// tracks (packets with about the same lag) goes on.
     #[cold]
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
         self.finish(context);

@@ -25,7 +25,8 @@ pub(super) struct SequenceOrder {
     silent: u64,
 }
 
-/// Arrival time and media time of a packet.
+/// Arrival time, media time and track of a packet, which distinguish a late packet from a restart of the sequence
+/// numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SequenceMark {
     media_ns: i64,
@@ -35,7 +36,7 @@ pub(super) struct SequenceMark {
 }
 
 impl SequenceMark {
-    /// Returns a mark with the arrival time and the playout time of a packet.
+    /// Creates the mark of a packet from its arrival time, and from the media time and the track of its playout time.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }

@@ -33,7 +33,8 @@ impl From<UndecodableReason> for NoSound {
 }
 
 pub(super) struct SrtpState {
-    /// Number of the decision that contained the keys. If it differs from the current decision, the keys are replaced.
+    /// Number of the engine's decision that contained the keys. If it differs from the current decision, the keys are
+    /// replaced.
     decision: u32,
     stream: Option<SrtpStream>,
 }
@@ -107,7 +108,7 @@ impl StreamPlayer {
     }
 
     /// Decrypts a packet into `plain` with keys that do not apply yet but will soon. A sender may already use new keys
-    /// after its offer, before the answer makes them apply. Returns true on success.
+    /// after its offer, before the SDP answer makes them apply. Returns true on success.
     fn opens_with_coming_keys(&mut self, packet: &PacketEntry<'_>, plan: Option<&StreamPlan>) -> bool {
         let Some(context) = plan.and_then(|plan| plan.coming_keys(packet.at)) else {
             self.coming = None;

@@ -90,8 +90,8 @@ impl SrtpStream {
     pub fn unprotect(&mut self, packet: &[u8], out: &mut Vec<u8>) -> Result<(), SrtpError> {
         let header = SrtpHeader::read(packet).ok_or(SrtpError::Malformed)?;
         let known = self.sources.iter().position(|source| source.ssrc == header.ssrc);
-        // With a wrong key every guess fails, and guessing is slow. So after [`PATIENCE`] failures, only each
-        // [`PATIENCE`]-th packet tries all guesses.
+        // With a wrong key, every guess of the rollover count fails, and guessing is slow. So after [`PATIENCE`] failed
+        // packets, only every [`PATIENCE`]-th packet tries all counts up to [`MAX_GUESS`].
         let most = if self.refused < PATIENCE || self.refused.is_multiple_of(PATIENCE) {
             MAX_GUESS
         } else {
@@ -140,8 +140,8 @@ impl SrtpStream {
         if rollover == source.rollover {
             source.highest = source.highest.max(header.sequence);
         } else if !behind || header.sequence < LATE_FROM {
-            // A late packet from before the last wrap does not change the index. A later packet changes the index, and
-            // so does a restart of the sender.
+            // A late packet from before the last wrap of the sequence number does not change the packet index. A later
+            // packet changes the index, and so does a restart of the sender.
             (source.rollover, source.highest) = (rollover, header.sequence);
         }
     }

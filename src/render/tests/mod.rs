@@ -445,7 +445,7 @@ fn useless_timestamps_keep_gaps_and_positions_of_packets() {
         caller.time = 0;
         let at = 100.0 + 20.0 * f64::from(n);
         match n % 50 {
-            // Two packets are lost, and two others are swapped.
+            // Of each 50 packets, numbers 20 and 21 are lost, and number 30 arrives after number 31.
             20 | 21 => caller.skip(),
             _ => caller.send(&mut spool, at_ms(at + if n % 50 == 30 { 25.0 } else { 0.0 })),
         }

@@ -10,7 +10,8 @@ use crate::call::decision::PayloadFormat;
 use crate::codec::{Codec, DecoderKind, G726Packing};
 use crate::render::codec::SpeechDecoder;
 
-/// Decodes a G.726 stream in both packings. Compares how well linear prediction predicts the two results.
+/// Decodes a G.726 stream in both packings (orders of the code words in a byte). Compares how well linear prediction
+/// predicts the two results.
 #[derive(Debug)]
 pub(crate) struct PackingJudge {
     announced: JudgedPacking,
@@ -31,7 +32,8 @@ struct JudgedPacking {
 }
 
 impl PackingJudge {
-    /// Creates the comparison of both packings for a format. Returns `None` if the format is not G.726.
+    /// Creates the comparison of both packings (orders of the code words in a byte) for a format. Returns `None` if the
+    /// format is not G.726.
     pub(crate) fn new(format: &PayloadFormat) -> Option<Self> {
         let DecoderKind::G726(rate, packing) = format.codec()?.decoder()? else { return None };
         let other = match packing {
@@ -55,7 +57,8 @@ impl PackingJudge {
         }
     }
 
-    /// Returns the codec with the other packing if the payloads have that packing; `None` otherwise.
+    /// Returns the codec with the other packing (order of the code words in a byte) if the payloads have that packing;
+    /// `None` otherwise.
     pub(crate) fn true_codec(&self) -> Option<Codec> {
         let is_other = self.other.error()? < self.announced.error()? - MIN_DIFFERENCE;
         is_other.then_some(self.other_codec)
@@ -108,7 +111,8 @@ fn prediction_error(sound: &[i16]) -> f64 {
     (error / energy).clamp(SMALLEST_ERROR, 1.0)
 }
 
-/// Minimum difference between the prediction errors of both packings, nepers. With less, the announced packing is kept.
+/// Minimum difference between the prediction errors of both packings (orders of the code words), nepers. With less, the
+/// announced packing is kept.
 const MIN_DIFFERENCE: f64 = 0.2;
 /// Order of the linear prediction: enough for the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
@@ -116,7 +120,7 @@ const ORDER: usize = 8;
 const SMALLEST_ERROR: f64 = 1e-4;
 /// Minimum mean square of a loud payload: 100 squared, -50 dBov. Quieter sound consists mostly of quantization noise.
 const QUIET_POWER: f64 = 100.0 * 100.0;
-/// Minimum number of samples that decide the packing: a fifth of a second.
+/// Minimum number of samples that decide the packing (order of the code words in a byte): a fifth of a second.
 const MIN_SAMPLES: u64 = 1_600;
 /// Number of samples after which no further payload is measured: ten seconds of sound prove the packing.
 const ENOUGH_SAMPLES: u64 = 80_000;

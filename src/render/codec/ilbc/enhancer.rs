@@ -213,7 +213,7 @@ fn nearest(to: f32, place: impl Fn(usize) -> f32) -> usize {
     best.0
 }
 
-/// Returns the position in `past` of the middle of the block with this index, in samples.
+/// Returns the position in `past` (the recent residual) of the middle of the block with this index, in samples.
 fn middle(block: usize) -> f32 {
     (block * BLOCK) as f32 + HALF_BLOCK
 }

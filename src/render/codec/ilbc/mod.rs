@@ -203,7 +203,7 @@ impl IlbcState {
                 out.push(self.output.filter(self.synthesized[0]).round() as i16);
             }
         }
-        // A spectrum that no encoder produces can make the filter unstable.
+        // A spectrum that no encoder produces can make the filter unstable. Then the decoder begins anew.
         if !self.synthesized.iter().all(|sample| sample.abs() < MAX_AMPLITUDE) {
             *self = Self::new(self.mode);
         }
