@@ -42,7 +42,8 @@ pub enum MediaPacketKind {
 pub fn classify(payload: &[u8]) -> MediaPacketKind {
     let &[first, second, third, fourth, ..] = payload else { return MediaPacketKind::Other };
     match first {
-        // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP.
+        // RFC 5761 section 4: payload types 64 to 95 are not used for RTP on a port that also receives RTCP. So these
+        // bytes are RTCP.
         128..=191 if (192..=223).contains(&second) => MediaPacketKind::Rtcp,
         128..=191 if payload.len() >= RtpReader::MIN_HEADER_LEN => MediaPacketKind::Rtp,
         // Bytes 2 and 3 of STUN are its length, which must fit the packet. T.38 may have the same first byte, because

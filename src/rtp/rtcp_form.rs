@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
         // Reduced-size RTCP (RFC 5506): a single packet that is no report, in this case a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // The snap length has cut off the end of this RTCP packet.
+        // The snap length has cut off the end of this RTCP packet, but its length field fits the length on the wire.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 
@@ -86,7 +86,7 @@ mod tests {
         };
         assert_eq!(form(&audio(12_345)), RtcpForm::No);
         assert_eq!(form(&audio(3)), RtcpForm::MaybeEncrypted);
-        // RTCP packet type 221 is not in use.
+        // RTCP packet type 221 is not in use, so this packet is not RTCP.
         assert_eq!(form(&[0x80, 93 | 0x80, 0, 1, 0, 0, 0, 0]), RtcpForm::No);
     }
 }

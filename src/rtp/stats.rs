@@ -24,7 +24,7 @@ pub(crate) enum PacketArrival {
     Restarted,
 }
 
-/// Counters of one stream, i.e. of the packets with one SSRC on one flow.
+/// Counters of one stream, i.e. of the packets with one SSRC on one flow (source and destination).
 #[derive(Clone, Debug)]
 pub(crate) struct StreamStats {
     packets: u64,
@@ -36,7 +36,7 @@ pub(crate) struct StreamStats {
     /// Number of packets lost in earlier runs. A run is the packets between two restarts of the sequence number.
     lost_before: u64,
     run: SequenceRun,
-    /// Packets after a jump, newest first. They belong to no run yet.
+    /// Packets after a jump of the sequence number, newest first. It is not known yet whether the sender restarted.
     jumped: [Option<(SequenceNumber, RtpTime)>; JUMPS],
     /// RTP timestamp of the packet with the highest sequence number.
     highest_time: RtpTime,
@@ -122,8 +122,8 @@ impl StreamStats {
         known && self.seen.get(self.run.highest - u64::from(behind)) == Some(fold(time))
     }
 
-    /// Returns whether a sequence number is so near the highest of the current run that it is no jump. Returns false
-    /// before the first packet.
+    /// Returns whether a sequence number is so near the highest since the last restart that it is no jump. Returns
+    /// false before the first packet.
     pub(crate) const fn is_near(&self, sequence: SequenceNumber) -> bool {
         self.run.highest > 0 && sequence.distance_from(self.run.highest_sequence()).unsigned_abs() < MAX_DROPOUT
     }
@@ -133,7 +133,7 @@ impl StreamStats {
         self.packets
     }
 
-    /// Returns the number of lost packets in all runs (RFC 3550 appendix A.3).
+    /// Returns the number of lost packets in all runs, i.e. between restarts of the sender (RFC 3550 appendix A.3).
     pub(crate) const fn lost(&self) -> u64 {
         self.lost_before + self.run.lost()
     }
@@ -175,8 +175,9 @@ impl StreamStats {
         (self.packets > 0).then_some(self.last_at)
     }
 
-    /// Returns the highest extended sequence number of this run. A run starts at 65536 plus its first sequence number,
-    /// so reordered packets from before the first packet have positive numbers, too.
+    /// Returns the highest extended sequence number of this run (the packets since the last restart). A run starts at
+    /// 65536 plus its first sequence number, so reordered packets from before the first packet have positive numbers,
+    /// too.
     #[cfg(test)]
     pub(crate) const fn extended_sequence(&self) -> u64 {
         self.run.highest
@@ -282,7 +283,7 @@ struct SequenceRun {
 }
 
 impl SequenceRun {
-    /// Returns the highest sequence number of the current run in its 16-bit form, as in a packet.
+    /// Returns the highest sequence number since the last restart of the sender in its 16-bit form, as in a packet.
     const fn highest_sequence(&self) -> SequenceNumber {
         SequenceNumber(self.highest as u16)
     }
@@ -292,7 +293,8 @@ impl SequenceRun {
     }
 }
 
-/// The recent sequence numbers of a run with their RTP timestamps, by which duplicates are found.
+/// The recent sequence numbers of a run (the packets between two restarts) with their RTP timestamps, by which
+/// duplicates are found.
 #[derive(Clone, Debug)]
 struct RecentPackets {
     present: [u64; WINDOW / 64],
@@ -387,8 +389,8 @@ const MAX_DROPOUT: u16 = 3_000;
 /// 3550 appendix A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// Number of packets after a jump that are remembered until two consecutive packets confirm the jump. At 20 ms, they
-/// allow for 100 ms of disorder and for duplicates.
+/// Number of packets after a jump that are remembered until two consecutive packets confirm the jump. Five packets
+/// cover 100 ms of disorder at 20 ms a packet, and three are for duplicates.
 const JUMPS: usize = 8;
 
 /// Maximum change of the transit time that counts as jitter, ms. With a larger change, the sender moved its RTP clock,

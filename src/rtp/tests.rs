@@ -30,7 +30,7 @@ fn merged_packets_are_split_and_others_stay_whole() {
         bytes.resize(length, 0xD5);
         bytes
     };
-    // The sequence numbers wrap at 65,535, and the last packet is shorter than the others.
+    // The sequence numbers wrap at 65,535, and the last packet is shorter than the others. All three packets are found.
     let three = [packet(65_534, 172), packet(65_535, 172), packet(0, 92)].concat();
     assert_eq!(split_merged(&three).map(<[u8]>::len).collect::<Vec<_>>(), [172, 172, 92]);
     // None of these datagrams is split into several packets. In the first, the payload contains the bytes of the SSRC.
@@ -174,7 +174,7 @@ fn jump_is_confirmed_by_a_second_packet() {
     assert_eq!(counts(&s), (13, 0, 0, 0, 0));
     let arrivals = feed(&mut s, [(50_000, 13), (50_001, 14), (50_003, 16)]);
     assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
-    // One packet of the new run is lost. The packets between both runs do not count as lost.
+    // One packet after the restart is lost. The numbers between the old and the new run do not count as lost.
     assert_eq!(counts(&s), (16, 1, 0, 0, 1));
 }
 
@@ -192,7 +192,7 @@ fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
 fn equal_number_with_other_timestamp_is_not_a_duplicate() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..50).map(|i| (i as u16 + 100, i)));
-    // The sender starts again with slightly lower sequence numbers.
+    // The sender starts again with slightly lower sequence numbers. The second of these packets confirms the restart.
     let arrivals = feed(&mut s, [(120, 5_000), (121, 5_001), (122, 5_002)]);
     assert_eq!(arrivals, [PacketArrival::Jumped, PacketArrival::Restarted, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (53, 0, 0, 0, 1));
@@ -221,8 +221,8 @@ fn jitter_is_computed_as_in_rfc_3550() {
 
 #[test]
 fn statistics_of_a_stream_are_small() {
-    // The statistics of 20,000 streams in 10,000 calls take 26 MB. That is a twelfth of the 32 KiB that each call may
-    // take.
+    // The statistics of 20,000 streams in 10,000 calls take 26 MB, i.e. 2.6 KB a call. That is a twelfth of the 32 KiB
+    // that each call may take.
     assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
 }
 
