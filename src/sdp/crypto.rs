@@ -7,7 +7,8 @@ use super::attribute::MAX_LIST;
 /// An `a=crypto` line: the crypto suite and the keys of the packets that the sender of the description *sends*.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CryptoAttribute {
-    /// Number of the line within its m= section. An answer repeats the number of the line that it chose from the offer.
+    /// Number of the line within its m= section. An SDP answer repeats the number of the line that it chose from the
+    /// offer.
     pub tag: u32,
     /// Crypto suite in upper case, e.g. `AES_CM_128_HMAC_SHA1_80`, `AEAD_AES_256_GCM`.
     pub suite: String,

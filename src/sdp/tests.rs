@@ -51,7 +51,7 @@ fn media_level_values_override_session_level_values() {
     assert_eq!(video.port, 0);
     assert_eq!((video.connection, video.direction), (ip("192.0.2.1"), MediaDirection::SendOnly));
     assert_eq!((fax.kind, fax.protocol, fax.formats.len()), (MediaKind::Image, MediaProtocol::Udptl, 0));
-    // An unreadable m= line keeps its position, because answers are matched by position.
+    // An unreadable m= line keeps its position, because the m= lines of offer and answer are matched by position.
     assert_eq!(broken.port, 0);
     assert_eq!((bare.port, bare.formats.len()), (7000, 0));
 }
