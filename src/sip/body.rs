@@ -35,7 +35,7 @@ struct MultipartBody<'a> {
     delimiter: Vec<u8>,
     /// Bytes of the next part and all that follows it; `None` after the last part.
     rest: Option<&'a [u8]>,
-    /// Number of parts that may still be examined.
+    /// Number of parts of the multipart body that may still be examined.
     left: usize,
 }
 
@@ -94,15 +94,16 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
     description(content_type.as_deref(), rest, depth)
 }
 
-/// Returns the bytes after the next boundary line; `None` if this is the final boundary, or if there is none.
+/// Returns the bytes after the next boundary line. Returns `None` if that line is the final boundary, or if there is no
+/// boundary line.
 fn next_part<'a>(bytes: &'a [u8], delimiter: &[u8]) -> Option<&'a [u8]> {
     let start = find_delimiter(bytes, delimiter)?;
     let after = bytes.get(start + delimiter.len()..)?;
     (!after.starts_with(b"--")).then(|| take_line(after).1)
 }
 
-/// Returns the offset of the first boundary line. A longer line that begins with the boundary is the boundary of a
-/// multipart body within the part.
+/// Returns the offset of the first line with this boundary, final or not. A longer boundary that begins with the same
+/// text does not count: it belongs to a multipart body within the part.
 fn find_delimiter(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
     let ends_line = |at: usize| {

@@ -90,7 +90,8 @@ impl SipFramer {
         if line_length(self.unread()).is_none() {
             return !completes_start_line(self.unread(), segment);
         }
-        // A line end at the beginning of the segment may end the header section.
+        // A line end at the beginning of the segment may end the header section. Then the start of the next message is
+        // known.
         let is_between_lines = self.unread().ends_with(b"\n") && !matches!(segment.first(), Some(b'\r' | b'\n'));
         is_resync || is_between_lines && self.head_length().is_none()
     }

@@ -1,8 +1,8 @@
 //! Parses SIP messages: a tolerant parser (RFC 3261), the splitting of byte streams into messages (RFC 3261 section
 //! 18.3, RFC 7118), and typed header values.
 //!
-//! A recorder never answers, so it accepts each message that clearly belongs to one dialog. It tolerates compact names,
-//! folding, LF without CR, other character sets than UTF-8, a missing Content-Length, and invalid header lines.
+//! A recorder sends no responses, so it accepts each message that clearly belongs to one dialog. It tolerates compact
+//! names, folding, LF without CR, other character sets than UTF-8, a missing Content-Length, and invalid header lines.
 //!
 //! It rejects other messages with a reason ([`SipParseError`]): a missing Call-ID, two different Call-IDs, a CSeq with
 //! another method than the request, and contradicting lengths.

@@ -152,7 +152,7 @@ impl WebSocketDecoder {
             self.skipped += self.message.len() as u64;
         }
         self.message = Vec::new();
-        // After this message, a continuation frame would belong to a message with an uncaptured start.
+        // A continuation frame after this message belongs to a message with an uncaptured start, so it is not used.
         self.unusable = true;
     }
 }

@@ -88,8 +88,8 @@ fn description_is_found_in_multipart_bodies_within_each_other() {
     };
     let sdp = |name: &str| part("application/sdp", &format!("v=0\r\ns={name}"));
     let location = part("application/pidf+xml", "<presence/>");
-    // The text of the inner boundary begins with the text of the outer boundary. The header with the inner boundary is
-    // folded into two lines.
+    // The text of the inner boundary begins with the text of the outer boundary, but must not be taken for it. The
+    // header with the inner boundary is folded into two lines.
     let inner = part("multipart/alternative;\r\n boundary=\"b-2\"", &of("b-2", &[sdp("plain"), sdp("rich")]));
     let outer = of("b", &[location.clone(), inner]);
     assert_eq!(described("multipart/mixed; boundary=b", &outer).as_deref(), Some("v=0\r\ns=rich"), "last alternative");

@@ -88,7 +88,8 @@ fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
 fn invalid_websocket_frames_are_skipped() {
     let mut framer = SipFramer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
-    // The stream has a frame with a reserved opcode, and then a piece that begins with a valid frame.
+    // The stream has a frame with a reserved opcode, and then a piece that begins with a valid frame, from which
+    // decoding continues.
     let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
     assert_eq!(found, [SAME[0].1]);
     // Compressed frames (RSV1) cannot be decoded.
