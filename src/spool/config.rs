@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Settings of the spool, as the configuration file gives them.
+/// Settings of the spool (files with the packets of calls), as the configuration file gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Folder of the spool files; created with mode 0700.

@@ -108,13 +108,14 @@ impl IndexTracker {
         self.indexed = self.length;
     }
 
-    /// Returns whether the file has grown so much since its last index that another index is due.
+    /// Returns whether the file has grown so much since its last index (list of blocks that a restart reads) that
+    /// another index is due.
     pub(super) fn is_due(&self) -> bool {
         let each = INDEX_INTERVAL_BYTES.max(self.index.spans.len() as u64 * SPAN_BYTES as u64 * MAX_INDEX_SHARE);
         self.length - self.indexed >= each
     }
 
-    /// Returns whether blocks were added to the file since its last index.
+    /// Returns whether blocks were added to the file since its last index (list of blocks that a restart reads).
     pub(super) fn is_stale(&self) -> bool {
         self.length > self.indexed
     }
@@ -146,7 +147,7 @@ impl SpoolIndex {
         self.spans.push(span);
     }
 
-    /// Merges the two neighbouring spans with the smallest gap between them.
+    /// Merges the two neighbouring spans (ranges of blocks) with the smallest gap between them.
     fn merge_nearest(&mut self) {
         let gap = |pair: &[BlockSpan]| pair[1].offset - pair[0].end();
         let nearest = self.spans.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)).map(|(at, _)| at);
@@ -234,8 +235,8 @@ const MAX_INDEX_SHARE: u64 = 32;
 /// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in such a gap costs less than
 /// another span in the index.
 const MERGE_GAP_BYTES: u64 = 1_200;
-/// Maximum number of spans of a leg: enough for a message every half minute for eight hours. Above this number, the
-/// nearest spans are merged, so a restart reads some RTP that it does not need.
+/// Maximum number of spans (ranges of blocks that a restart reads) of a leg: enough for a SIP message every half minute
+/// for eight hours. Above this number, the nearest spans are merged, so a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
 /// Maximum length of a conversation id in an index, bytes. The engine's ids have 33 characters.
 const MAX_NAME: usize = 256;

@@ -1,4 +1,4 @@
-//! The spool of `replay`: in memory up to a limit, and above it in a file.
+//! The spool (packets and decisions of each leg) of `replay`: in memory up to a limit, and above it in a file.
 //!
 //! Nothing is synced to disk. If the process dies, the capture files can be replayed again.
 
@@ -29,7 +29,7 @@ pub struct MemorySpool {
     chunks: ChunkPool,
 }
 
-/// The chunks of all legs in memory, and the file for chunks beyond the memory limit.
+/// The chunks (pieces of spool data) of all legs in memory, and the file for chunks beyond the memory limit.
 #[derive(Debug)]
 struct ChunkPool {
     /// Memory of all chunks, used and spare, in bytes.
@@ -38,7 +38,7 @@ struct ChunkPool {
     spill_dir: PathBuf,
     spill_file: Option<SpillFile>,
     errors: Vec<io::Error>,
-    /// Empty chunks to be reused. They count towards `used`, too.
+    /// Empty chunks to be reused. They count as used memory (`used`), too.
     spare: Vec<Vec<u8>>,
 }
 
@@ -291,7 +291,7 @@ mod tests {
         for leg in 0..200 {
             spool.open(LegId(leg), &format!("leg{leg}"));
         }
-        // Each leg needs three chunks: 300 packets of 232 bytes are 68 KiB.
+        // Each leg needs three chunks of up to 32 KiB, because 300 packets of 232 bytes are 68 KiB.
         for n in 0..300 {
             (0..200).for_each(|leg| put(&mut spool, leg, f64::from(n) * 20.0));
         }

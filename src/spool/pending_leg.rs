@@ -89,16 +89,16 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
     payload.first().is_some_and(|byte| byte >> 6 == 2)
 }
 
-/// Maximum size of the first messages of a leg, bytes: about ten messages. Many legs never get media, e.g. the legs of
-/// scanners, so each leg may take only little memory.
+/// Maximum size of the first SIP messages of a leg, bytes: about ten messages. Many legs never get media, e.g. the legs
+/// of scanners, so each leg may take only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
-/// Maximum size of the newest messages of a leg, bytes.
+/// Maximum size of the newest SIP messages of a leg, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
-/// Maximum size of a single message among the first messages, bytes: four times a large INVITE. The end of a longer
-/// message is cut off.
+/// Maximum size of a single SIP message among a leg's first messages, bytes: four times a large INVITE. The end of a
+/// longer message is cut off.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Maximum size of the decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions fit, which is
-/// more than such a leg gets.
+/// Maximum size of the engine's decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions fit,
+/// which is more than such a leg gets.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

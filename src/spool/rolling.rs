@@ -61,7 +61,7 @@ enum RollingStage {
     /// The file of an earlier process was not read yet, so it must not be changed.
     #[default]
     Inactive,
-    /// The rolling file is incomplete and must be written anew.
+    /// The rolling file lacks blocks and must be written anew.
     Stale,
     /// The rolling file has all blocks so far, and new blocks are appended to it.
     Current,
@@ -113,7 +113,7 @@ impl RollingBuffer {
     /// only if `kept_bytes`, their size, is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
         // Until the first rebuild, the file contains only legs of an earlier process. Their numbers have no relation to
-        // the numbers of this process.
+        // the numbers of this process. So the removal is not recorded.
         if self.rebuilt_size == 0 {
             return;
         }
@@ -197,7 +197,8 @@ pub(super) struct RebuiltContents {
     /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
     /// leg.
     pub(super) bytes: Vec<u8>,
-    /// Numbers of removed legs. Their blocks must be copied from the old rolling file, because no other file has them.
+    /// Numbers (ids) of removed legs. Their blocks must be copied from the old rolling file, because no other file has
+    /// them.
     kept: HashSet<u64>,
 }
 
@@ -336,9 +337,9 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
 /// First bytes of a tag, i.e. of a custom block that belongs to the rolling file itself. Decisions begin with other
 /// bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Kind of a tag: the blocks after the tag belong to the leg that the tag names.
+/// Kind of a tag in the rolling file: the blocks after the tag belong to the leg that the tag names.
 const LEG_TAG: u32 = 1;
-/// Kind of a tag: the leg that the tag names is removed, so a reader skips its blocks.
+/// Kind of a tag in the rolling file: the leg that the tag names is removed, so a reader skips its blocks.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error number (errno) of an attempt to append to a file that does not exist any more.

@@ -13,9 +13,9 @@ use super::chunked_buf::CHUNK_BYTES;
 #[derive(Debug)]
 pub(super) struct SpillFile {
     file: Arc<File>,
-    /// Numbers of the slots that can be used again.
+    /// Numbers of the slots (pieces of fixed size) that can be used again.
     free: Vec<u64>,
-    /// Number of the first slot that has never been used.
+    /// Number of the first slot (piece of fixed size) that has never been used.
     end: u64,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct StorageMissing {
     why: String,
 }
 
-/// Contents of the marker file of a folder.
+/// Contents of a folder's marker file, by which the folder's disk is recognized.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct MarkerFile {
     folder: MarkedFolder,
@@ -51,7 +51,7 @@ struct MarkedFolder {
     file_system: u64,
 }
 
-/// State of the marker file of a folder.
+/// State of a folder's marker file, by which the folder's disk is recognized.
 #[derive(Debug)]
 enum MarkerState {
     /// The folder has no marker file.
@@ -107,7 +107,8 @@ pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     }
 }
 
-/// The marker of a folder to which a service writes. The service checks the folder again while it runs.
+/// The marker (identity of the disk) of a folder to which a service writes. The service checks the folder again while
+/// it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct FolderMarker {
     marker: MarkerFile,

@@ -38,7 +38,7 @@ pub(super) enum WriterMessage {
     Discard { leg: LegId, name: Option<String> },
     /// Pass a call event to the receiver after all earlier messages were written.
     Event(CallEvent),
-    /// Answer as soon as all earlier messages that can be written are synced to disk.
+    /// Notify the sender of this message as soon as all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
     /// Write and sync all earlier messages, then end the thread.
     Stop,
@@ -90,7 +90,7 @@ pub(super) struct WriteRetry {
 }
 
 impl SpoolWriter {
-    /// Handles messages until [`WriterMessage::Stop`], or until the capture thread has ended.
+    /// Handles messages of the capture thread until [`WriterMessage::Stop`], or until the capture thread has ended.
     #[expect(clippy::disallowed_methods, reason = "the writer's own schedule, not the time of calls")]
     pub(super) fn run(mut self) {
         let mut next_sync = Instant::now() + self.sync_every;
@@ -115,7 +115,7 @@ impl SpoolWriter {
         self.end();
     }
 
-    /// Handles a message. Returns whether something was written.
+    /// Handles a message of the capture thread. Returns whether something was written.
     fn handle(&mut self, message: WriterMessage) -> bool {
         match message {
             WriterMessage::OpenFile { leg, name, length } => {

@@ -1,4 +1,5 @@
-//! The spool of `run`. The capture thread fills chunks with blocks, and a writer thread writes the chunks to files.
+//! The spool (packets and decisions of each leg) of `run`. The capture thread fills chunks with blocks, and a writer
+//! thread writes the chunks to files.
 //!
 //! The capture thread never waits. If chunks of more than `buffer_mib` wait for the disk, packets are dropped and
 //! counted for their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never
@@ -29,7 +30,8 @@ use crate::call::record::{CallProblem, ProblemKind};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// The spool as the capture thread uses it. Dropping it writes everything to the disk and waits for the writer thread.
+/// The spool (files with packets and decisions) as the capture thread uses it. Dropping it writes everything to the
+/// disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
     /// Legs with a chunk that was not sent to the writer yet. They are sorted by the capture time of the first block in
@@ -495,7 +497,7 @@ impl LegSink for DiskSpool {
         self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
             // The engine closes every leg of a call before it reports the end of the call. [`DiskSpool::forward`]
-            // handles that report and removes this entry.
+            // handles that report and removes the leg from `closed`.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 
-/// The bytes of a spool from the next block on, and the held buffers.
+/// The bytes of a spool from the next block on, and the buffers with packets that a reader still needs.
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
@@ -41,16 +41,16 @@ enum ByteSource {
 
 #[derive(Debug, Default)]
 struct HeldBuffer {
-    /// Bytes read from the stream. Empty if the buffer represents a chunk of a spool in memory.
+    /// Bytes read from the input stream (a file). Empty if the buffer represents a chunk of a spool in memory.
     bytes: Vec<u8>,
-    /// Index of the chunk in memory that this buffer represents; `None` for a buffer of a stream.
+    /// Index of the chunk in memory that this buffer represents; `None` for a buffer that an input stream fills.
     chunk: Option<usize>,
     /// Number of packets with bytes in this buffer that a reader still needs.
     packets: usize,
 }
 
 impl SpoolInput {
-    /// Creates the input for a stream, e.g. a file.
+    /// Creates the input for a stream of bytes, e.g. a spool file.
     pub(in crate::spool) fn of_stream(stream: Box<dyn Read + Send>) -> Self {
         Self::new(ByteSource::Stream(stream))
     }
@@ -98,7 +98,7 @@ impl SpoolInput {
         BlockBytes { buffer: self.at, range: self.from + range.start..self.from + range.end }
     }
 
-    /// Returns the bytes of a packet in a held buffer.
+    /// Returns the bytes of a packet in a buffer that is kept from reuse.
     pub(super) fn held(&self, bytes: &BlockBytes) -> &[u8] {
         &self.bytes_of(bytes.buffer)[bytes.range.clone()]
     }
@@ -132,7 +132,8 @@ impl SpoolInput {
         }
     }
 
-    /// Reads more bytes of a stream into the current buffer. Returns false at the end of the stream.
+    /// Reads more bytes of the input stream (a file) into the current buffer. Returns false at the end of the input
+    /// stream.
     fn read_stream(&mut self) -> io::Result<bool> {
         if self.buffers[self.at].packets > 0 {
             let tail = self.rest().to_vec();
@@ -189,5 +190,5 @@ impl SpoolInput {
     }
 }
 
-/// Number of bytes read from a stream at once.
+/// Number of bytes read from an input stream (a file) at once.
 const READ_BYTES: usize = 64 * 1024;

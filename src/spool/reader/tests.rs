@@ -177,7 +177,7 @@ fn packets_far_apart_do_not_hold_all_of_a_spool_in_memory() {
     let mut spool = SpoolBuilder::new();
     for _ in 0..1_000 {
         packet(&mut spool, 20.0);
-        // A block of type 9, which the reader does not know.
+        // A block of type 9, which the reader does not know, so it is skipped.
         let length: u32 = 60_000;
         spool.bytes.extend([9_u32, length].map(u32::to_le_bytes).as_flattened());
         spool.bytes.resize(spool.bytes.len() + length as usize - 12, 0);

@@ -298,7 +298,7 @@ fn classify_block(block: &[u8]) -> (BlockKind, i64) {
             }
         }
         Some(format::CUSTOM) => match reader::decision_json(body) {
-            // The timestamp is the first member of the JSON, so it can be parsed without the rest.
+            // The timestamp is the first member of the decision's JSON, so it can be parsed without the rest.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
         },
@@ -430,7 +430,7 @@ impl<'a> RestoreSequence<'a> {
         Ok(self.queue.pop().map(|Reverse(QueuedItem { leg, item, .. })| (leg, item)))
     }
 
-    /// Reads a span, or the first [`READ_BYTES`] of it.
+    /// Reads a span (range of blocks), or the first [`READ_BYTES`] of it.
     fn read(&mut self, unread: UnreadSpan) -> io::Result<()> {
         let Some(RestorableLeg { location: LegLocation::File { path, .. }, .. }) = self.legs.get(unread.leg) else {
             return Ok(());
@@ -472,7 +472,8 @@ impl<'a> RestoreSequence<'a> {
     }
 }
 
-/// Returns whether the engine cannot make this decision again from the other entries of the spool.
+/// Returns whether a restart needs this decision, because the engine cannot derive it from the other entries of the
+/// spool.
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{
         Clock, Conversation, FurtherLine, Join, Outline, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
@@ -503,7 +504,7 @@ const INDEX_MAGIC_AT: usize = 12;
 const TAIL_BYTES: [u64; 3] = [52 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// Maximum number of bytes at the beginning of a file that are read to identify the leg.
 const FIRST_BYTES: u64 = 128 * 1024;
-/// Number of bytes of a long span that are read at once.
+/// Number of bytes of a long span (range of blocks) that are read at once.
 const READ_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]

@@ -168,7 +168,8 @@ fn spool_without_index_yields_the_same_entries() {
     let path = spool.store().path("leg");
     spool.shutdown();
     let with = find(&path).expect("a spool");
-    // Files that older versions of callspan wrote have no index.
+    // Files that older versions of callspan wrote have no index. Here, the index blocks of the file are made
+    // unreadable.
     let mut bytes = std::fs::read(&path).expect("there");
     let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &index::MAGIC).collect();
     assert!(places.len() > 10, "an index each 32 KiB");
