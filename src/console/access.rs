@@ -43,8 +43,8 @@ pub(super) struct Viewer {
 }
 
 impl Viewer {
-    /// Returns the key that names a call in URLs, notes and the audit. At a single recorder it is the call's id. In a
-    /// central console it also names the site.
+    /// Returns the key that names a call in URLs, notes and the audit log. At a single recorder it is the call's id. In
+    /// a central console it also names the site.
     pub(super) fn call_key(&self, record: &CallRecord) -> String {
         self.call_key_at(&record.appliance, &record.id)
     }
@@ -284,8 +284,8 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns whether a host is an IP address or the name of this machine. A page of another web site has another host
-/// name.
+/// Returns whether a host is an IP address or the name of this machine. The result is false for the host name of
+/// another web site.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
     let is_machine = name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(machine));

@@ -56,7 +56,7 @@ pub(super) struct ChangeForm {
     n: Option<i64>,
 }
 
-/// Makes a change. A browser is sent back to the page of the call; a program gets JSON.
+/// Makes a change of a call, e.g. adds a note. A browser is sent back to the page of the call; a program gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -106,7 +106,8 @@ pub(super) async fn notes(
     }
 }
 
-/// Writes or removes a note or tag. Only its author or an administrator may remove it.
+/// Writes a note or tag about a call, or removes it. Only the author of the note or tag, or an administrator, may
+/// remove it.
 async fn remark(
     state: &ConsoleState,
     viewer: &Viewer,
@@ -159,7 +160,7 @@ async fn request(
     Ok(done.await.map_err(|_| StateError::Panicked)??)
 }
 
-/// Requests another try of every delivery that is parked or was given up.
+/// Requests another try of every delivery that is parked (waits for a person) or was given up.
 pub(super) async fn retry_all(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return refused(StatusCode::FORBIDDEN, "the account may not make this change");

@@ -1,5 +1,5 @@
-//! Pages and API about one call: its page, its record as JSON, its peaks (the data of the waveform), and its rows of
-//! the audit.
+//! Pages and API about one call: its page, its record as JSON, its peaks (waveform data), and its rows of the audit
+//! log.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -43,7 +43,7 @@ pub(super) struct CallFacts {
     pub(super) packets: Vec<u32>,
     /// Notes and tags that users wrote about the call.
     pub(super) notes: Vec<CallNote>,
-    /// Rows of the audit about the call: who listened to it.
+    /// Rows of the audit log about the call: who listened to it.
     pub(super) heard_by: Vec<AuditEntry>,
     /// Beginning of the URL of a Pyrus task, before the task id; `None` without Pyrus.
     pub(super) task_url: Option<String>,
@@ -145,7 +145,7 @@ pub(super) async fn audit(
     }
 }
 
-/// Responds with the requests to Pyrus about a call, as JSON.
+/// Responds with the list of requests to Pyrus about a call, as JSON.
 pub(super) async fn delivery(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -236,7 +236,7 @@ async fn facts(state: &ConsoleState, viewer: &Viewer, id: &str) -> Result<Option
 const MAX_RELATED: usize = 20;
 /// Maximum number of legs of a call for which the page looks for a file with kept packets (pcapng).
 const MAX_LEGS: u32 = 16;
-/// Maximum number of rows of the audit on the page.
+/// Maximum number of rows of the audit log on the page.
 const MAX_ROWS: u32 = 20;
 /// Maximum number of pieces into which the JSON of a waveform divides the recording, whatever number a client requests.
 const MAX_PIECES: usize = 6_000;

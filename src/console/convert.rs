@@ -94,7 +94,7 @@ struct ChunkWriter {
     processor: Arc<Semaphore>,
     /// Permit to use the processor; `None` while this output waits for its client.
     turn: Option<OwnedSemaphorePermit>,
-    /// Number of chunks that were sent since this output last got the processor.
+    /// Number of chunks that were sent since this output last got a permit to use the processor.
     sent: usize,
 }
 
@@ -119,7 +119,8 @@ impl ChunkWriter {
                 if self.sent < TURN_CHUNKS {
                     return Ok(());
                 }
-                // The semaphore is fair: if another conversion waits, it gets the processor first.
+                // The semaphore is fair: a conversion that already waits for it gets the processor before this
+                // conversion.
                 self.turn = None;
                 self.take_turn()
             }
@@ -189,7 +190,8 @@ mod tests {
         let mut next = Box::pin(processor.clone().acquire_owned());
         assert!((&mut next).now_or_never().is_none(), "the next conversion waits");
         std::thread::scope(|scope| {
-            // The client has room for all chunks, so the long conversion never waits for it.
+            // The channel has room for all chunks, so the long conversion never waits for its client. Still it must
+            // give its turn to the next conversion.
             scope.spawn(move || (0..=TURN_CHUNKS).for_each(|_| long.put(Ok(Bytes::new())).expect("a client")));
             let turn = runtime.block_on(next);
             assert_eq!(long_client.len(), TURN_CHUNKS);

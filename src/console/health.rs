@@ -46,7 +46,7 @@ struct HealthFacts {
     blocked: Option<String>,
     /// Total size of all recordings, bytes.
     kept_bytes: u64,
-    /// The folders of recordings and spools, each with the space of its file system.
+    /// The folders of recordings and spools (captured packets), each with the free and total space of its file system.
     disks: Vec<FolderSpace>,
     /// Average size of the recordings of a day, bytes; `None` without recordings.
     bytes_a_day: Option<u64>,
@@ -314,7 +314,7 @@ fn disks(lang: Lang, facts: &HealthFacts) -> Markup {
     }
 }
 
-/// Returns the part of the page about the test call, the calls of the last 24 hours, the version and the site.
+/// Returns the part of the health page about the test call, the calls of the last 24 hours, the version and the site.
 fn box_facts(state: &ConsoleState, viewer: &Viewer, facts: &HealthFacts) -> Markup {
     let lang = viewer.lang;
     let t = |en, ru| lang.of_two(en, ru);

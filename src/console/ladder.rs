@@ -113,8 +113,9 @@ impl CallLadder {
         }
     }
 
-    /// Adds the messages of holds, resumes and transfers. The record says which side sent such a message, but not on
-    /// which leg. So the message is drawn on the leg that ends at the telephone or the provider of that side.
+    /// Adds the SIP messages by which a party held, resumed or transferred the call. The record says which side sent
+    /// such a message, but not on which leg. So the message is drawn on the leg that ends at the telephone or the
+    /// provider of that side.
     fn add_events(&mut self, record: &CallRecord) {
         for event in &record.events {
             let text = match event.kind {
@@ -309,9 +310,11 @@ mod tests {
                 (1, 1, 0, "180 Ringing", true),
                 (2, 2, 1, "200 OK", true),
                 (1, 1, 0, "200 OK", true),
-                // The callee's telephone is the callee of the second leg.
+                // The callee put the call on hold. The callee's telephone is at the end of the second leg, so the
+                // message is drawn on this leg.
                 (2, 2, 1, "INVITE (hold)", true),
-                // The second leg ended long before the call, so the record does not say which side ended this leg.
+                // The second leg ended long before the call, so the record does not say which side ended this leg. Its
+                // BYE has no known direction.
                 (2, 1, 2, "BYE", false),
                 (1, 1, 0, "BYE", true),
             ]

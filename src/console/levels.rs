@@ -27,10 +27,10 @@ struct LivePages {
     next_page: u64,
 }
 
-/// The calls that the capture thread measures, and the call that it measures next.
+/// The calls for which the capture thread measures levels (loudness), and the call that it measures next.
 #[derive(Debug, Default)]
 struct LevelTurn {
-    /// Whether a live page is open, so that levels must be measured.
+    /// Whether a live page is open. If so, the levels (loudness) of its calls must be measured.
     is_wanted: bool,
     /// Ids of the calls on all pages, sorted, without repeats.
     all: Arc<Vec<String>>,
@@ -68,13 +68,13 @@ impl LevelBoard {
         result
     }
 
-    /// Returns whether a live page is open, so that levels must be measured.
+    /// Returns whether a live page is open. If so, the levels (loudness) of its calls must be measured.
     pub(super) fn is_wanted(&self) -> bool {
         self.turn().is_wanted
     }
 
-    /// Returns the ids of the calls to be measured now, at most [`CALLS_PER_ROUND`]. If the pages show more calls, the
-    /// next call of this function returns the following ids.
+    /// Returns the ids of the calls with levels to be measured now, at most [`CALLS_PER_ROUND`]. If the pages show more
+    /// calls, the next call of this function returns the following ids.
     pub(super) fn next_asked(&self) -> Vec<String> {
         let (all, first) = {
             let mut turn = self.turn();

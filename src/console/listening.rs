@@ -1,5 +1,5 @@
 //! Listenings. A browser requests a recording in many ranges; all these requests are one *listening* with one row in
-//! the audit.
+//! the audit log.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,7 @@ impl ListeningKey {
     }
 }
 
-/// The listenings (playbacks and downloads) that already have a row in the audit.
+/// The listenings (playbacks and downloads) that already have a row in the audit log.
 #[derive(Debug, Default)]
 pub(super) struct Listenings {
     /// Time of the last request of each listening (playback or download).
@@ -41,8 +41,8 @@ pub(super) struct Listenings {
 }
 
 impl Listenings {
-    /// Returns whether a request belongs to a listening (playback or download) that already has a row in the audit. If
-    /// so, stores `now` as the time of the listening's last request.
+    /// Returns whether a request belongs to a listening (playback or download) that already has a row in the audit log.
+    /// If so, stores `now` as the time of the listening's last request.
     pub(super) fn goes_on(&self, key: &ListeningKey, now: Timestamp) -> bool {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(key) {
@@ -54,7 +54,7 @@ impl Listenings {
         }
     }
 
-    /// Records that the audit now has a row for this listening, i.e. for this playback or download.
+    /// Records that the audit log now has a row for this listening, i.e. for this playback or download.
     pub(super) fn begin(&self, key: ListeningKey, now: Timestamp) {
         let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_LISTENINGS {

@@ -71,19 +71,20 @@ struct LiveStream {
     viewer: Viewer,
     levels: LevelListener,
     rounds: u32,
-    /// Rows of the table that the page shows now, as HTML.
+    /// HTML rows of the table of live calls, as the page shows them now.
     rows: String,
     /// Ids of the calls that the page shows now.
     ids: Vec<String>,
 }
 
 impl LiveStream {
-    /// Returns the next event. For every [`ROUNDS`]th event the journal is read; if the rows of the table have changed,
-    /// the event contains the rows. All other events contain the levels.
+    /// Returns the next event of the stream. For every [`ROUNDS`]th event the journal is read. If the HTML rows of the
+    /// live calls have changed, the event contains these rows. Any other event contains the levels (loudness) of the
+    /// calls.
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);
-        // If reading the journal fails, a later event reads it again.
+        // If reading the journal fails, this event contains the levels, and a later event reads the journal again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.iter().map(|call| call.id.clone()).collect();
@@ -97,12 +98,13 @@ impl LiveStream {
     }
 }
 
-/// Live calls of each scope, as read from the journal less than a second ago. Therefore all open pages of one scope
-/// together need only one query a second.
+/// Live calls of each scope (set of calls that an account may see), read from the journal less than a second ago. So
+/// all open pages of one scope together need only one query a second.
 #[derive(Debug, Default)]
 pub(super) struct LiveCallCache(tokio::sync::Mutex<Vec<KeptLiveCalls>>);
 
-/// Live calls of one scope, and the time at which they were read.
+/// Live calls of one scope (set of calls that an account may see), and the time at which they were read from the
+/// journal.
 #[derive(Debug)]
 struct KeptLiveCalls {
     scope: CallScope,
@@ -110,7 +112,8 @@ struct KeptLiveCalls {
     calls: Arc<Vec<CallRecord>>,
 }
 
-/// Returns the live calls that a viewer may see. Pages of accounts that may see the same calls share one query.
+/// Returns the calls in progress that the viewer's account may see. Accounts with the same scope (set of visible calls)
+/// share one query of the journal.
 async fn live_calls(state: &ConsoleState, viewer: &Viewer) -> Result<Arc<Vec<CallRecord>>, StateError> {
     let scope = viewer.user.visible();
     let mut kept = state.live_calls.0.lock().await;
@@ -252,7 +255,8 @@ const ROUNDS: u32 = 4;
 /// Age at which the stored live calls are read again. It is a little less than a second, so that a page, which reads
 /// once a second, always gets new data.
 const FRESH: Duration = Duration::from_millis(900);
-/// Maximum number of scopes with stored calls. For accounts with further scopes, each page needs its own query.
+/// Maximum number of scopes (sets of calls that accounts may see) with stored live calls. For accounts with further
+/// scopes, each page needs its own query.
 const MAX_SCOPES: usize = 32;
 /// Maximum number of calls on the page. If there are more, the page shows those that have lasted longest.
 const MAX_CALLS: u32 = 200;

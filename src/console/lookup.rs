@@ -73,7 +73,7 @@ impl MirrorState {
 }
 
 impl WhyAnswer {
-    /// Returns the state of the mirror port in the range of time.
+    /// Returns the state of the mirror port in the requested range of time.
     fn mirror(&self) -> MirrorState {
         let whole = self.others(&[HeardClass::Both]);
         let partial = self.others(&[HeardClass::One, HeardClass::Nothing]);
@@ -90,8 +90,8 @@ impl WhyAnswer {
         self.others.by_class.iter().filter(|(class, _)| classes.contains(class)).map(|(_, count)| count).sum()
     }
 
-    /// Returns the result of the search as a word for the API. The searched period has calls of the number, or only
-    /// calls of other numbers, or no calls.
+    /// Returns the result of the search as a word for the API. The word says whether the period has calls of the
+    /// number, only calls of other numbers, or no calls.
     fn code(&self) -> &'static str {
         match (self.calls.is_empty(), self.others.total()) {
             (false, _) => "seen",

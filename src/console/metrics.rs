@@ -31,7 +31,7 @@ pub(super) struct MeasuredFolders {
 }
 
 impl MeasuredFolders {
-    /// Returns the folders of state, recordings and spool that a configuration names.
+    /// Returns the folders of state, recordings and spool (captured packets) that a configuration names.
     pub(super) fn of(config: &Config) -> Self {
         Self {
             state: config.journal.dir.clone(),

@@ -219,7 +219,7 @@ fn digits_of(text: &str, codes: &DiallingCodes) -> String {
             return shorter;
         }
     }
-    // Without configured codes, a leading 8 or 7 (Russia) or 0 (most of Europe) is removed.
+    // Without configured dialling codes, a leading 8 or 7 (Russia) or 0 (most of Europe) is removed.
     match rest.as_bytes() {
         [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
         [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),

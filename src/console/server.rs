@@ -116,7 +116,7 @@ pub(super) struct SiteFacts {
     pub(super) trusted_proxy: Option<TrustedProxy>,
     /// Name of the recorder in the configuration (`calls.appliance`).
     pub(super) appliance: String,
-    /// Folders of the recordings and of the spool.
+    /// Folders of the recordings and of the spool (captured packets).
     pub(super) folders: [PathBuf; 2],
     /// State folder of the service, with its status file.
     pub(super) state_folder: PathBuf,
@@ -240,7 +240,7 @@ impl ConsoleState {
         done.map_err(|_| StateError::Panicked)?.map_err(StateError::Accounts)
     }
 
-    /// Adds a row to the audit, and waits until the row is on the disk.
+    /// Adds a row to the audit log, and waits until the row is on the disk.
     pub(super) async fn record(
         &self,
         viewer: &Viewer,
@@ -344,7 +344,7 @@ impl ConsoleServer {
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         let (stop, stopped) = watch::channel(());
         let place = state.place();
-        // A central console has no metrics.
+        // A central console has no metrics, so it gets no routes for them.
         let router = match place {
             ConsolePlace::Recorder => router(state).merge(metrics::local_routes(folders.clone())),
             ConsolePlace::Centre => centre_router(state),
@@ -374,13 +374,13 @@ impl ConsoleServer {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Returns whether an open page shows live calls, so that levels must be measured.
+    /// Returns whether an open page shows live calls. If so, the levels (loudness) of these calls must be measured.
     pub(crate) fn wants_levels(&self) -> bool {
         self.levels.is_wanted()
     }
 
-    /// Returns the ids of calls to be measured now, from those that open live pages show. If the pages show many calls,
-    /// they are measured in turn.
+    /// Returns the ids of calls with levels (loudness) to be measured now. These are calls that open live pages show.
+    /// If the pages show many calls, they are measured in turn.
     pub(crate) fn calls_with_wanted_levels(&self) -> Vec<String> {
         self.levels.next_asked()
     }
@@ -625,7 +625,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 32 * 1024;
 /// Interval at which the console's thread reports to the supervisor of threads that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-/// Pause after a connection could not be accepted.
+/// Pause after a connection could not be accepted, e.g. because no file descriptor is left. Then the console tries
+/// again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

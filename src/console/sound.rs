@@ -1,5 +1,5 @@
-//! Sends the sound and the kept packets of a call, as whole files or byte ranges. A row is written to the audit before
-//! the first byte is sent.
+//! Sends the sound and the kept packets of a call, as whole files or byte ranges. A row is written to the audit log
+//! before the first byte is sent.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub(super) enum ConsolePlace {
     Centre,
 }
 
-/// Result of a query of calls.
+/// Result of a query of calls from the journal or the central archive.
 pub(super) type SourceResult<T> = Result<T, StateError>;
 
 /// A source of calls. Every query of calls is limited to the scope of an account.
@@ -45,7 +45,8 @@ pub(super) trait CallSource {
     /// only the newest calls.
     fn count_by_class(&self, search: &CallSearch) -> SourceResult<ClassCounts>;
 
-    /// Returns the call with this id; `None` if it does not exist or is outside the scope.
+    /// Returns the call with this id; `None` if it does not exist or is outside the scope (set of calls that an account
+    /// may see).
     fn call_in_scope(&self, id: &str, scope: &CallScope) -> SourceResult<Option<StoredCall>>;
 
     /// Returns the delivery of a call; `None` if this machine does not deliver the call.
@@ -57,7 +58,8 @@ pub(super) trait CallSource {
     /// Returns the time and reason of the removal of a call's recordings; `None` if the recordings were not removed.
     fn removed(&self, id: &str) -> SourceResult<Option<(Timestamp, String)>>;
 
-    /// Returns the records of other sites about the same call, within a scope.
+    /// Returns the records of other sites about the same call, if they are within a scope (set of calls that an account
+    /// may see).
     fn at_other_sites(&self, record: &CallRecord, scope: &CallScope) -> SourceResult<Vec<OtherSiteCall>>;
 }
 
@@ -210,7 +212,7 @@ pub(super) struct CentralReader {
 }
 
 impl CentralReader {
-    /// Runs a query of the archive's database and waits for its answer.
+    /// Runs a query of the archive's database and waits for its result.
     pub(super) fn ask<T>(
         &self,
         query: impl AsyncFnOnce(&mut ArchiveIndex) -> Result<T, ArchiveError>,

@@ -1,4 +1,4 @@
-//! The pages that show the audit and the users.
+//! The pages that show the audit log (actions of the console's users) and the list of users.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use super::query::{midnight, parse_day};
 use super::server::{ConsoleState, StateError};
 use super::text::date_time;
 
-/// Query parameters of the audit page: filters and position.
+/// Query parameters of the page of the audit log: filters, and the position in the list.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AuditQuery {
@@ -28,7 +28,7 @@ pub(super) struct AuditQuery {
     before: Option<i64>,
 }
 
-/// Responds with the audit page.
+/// Responds with the page of the audit log, i.e. of the actions of the console's users.
 pub(super) async fn audit_page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -43,7 +43,7 @@ pub(super) async fn audit_page(
     }
 }
 
-/// Responds with the audit as JSON.
+/// Responds with the newest rows of the audit log (actions of the console's users) as JSON.
 pub(super) async fn audit_api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -58,7 +58,7 @@ pub(super) async fn audit_api(
     }
 }
 
-/// Responds with the audit as CSV.
+/// Responds with the audit log (actions of the console's users) as CSV.
 pub(super) async fn audit_csv(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -182,7 +182,7 @@ pub(super) async fn users_page(State(state): State<ConsoleState>, Extension(view
     pages::shell(&viewer, t("Users", "Пользователи"), NavEntry::Other, &[], &body).into_response()
 }
 
-/// Number of rows of the audit on a page.
+/// Number of rows of the audit log on a page.
 const PAGE: u32 = 50;
 /// Maximum number of audit rows in a CSV file.
 const MAX_CSV: u32 = 100_000;

@@ -97,7 +97,7 @@ impl Lang {
         }
     }
 
-    /// Returns a text of a few words for a verdict.
+    /// Returns a text of a few words for the verdict of a call, i.e. whether the call can be heard.
     pub(super) const fn verdict(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("not ready yet", "ещё не готово"),
@@ -113,7 +113,7 @@ impl Lang {
         }
     }
 
-    /// Returns a sentence for a verdict.
+    /// Returns a sentence for the verdict of a call, i.e. whether the call can be heard.
     pub(super) const fn verdict_sentence(self, verdict: Option<CallVerdict>) -> &'static str {
         match verdict {
             None => self.of_two("The call is not ready yet.", "Звонок ещё не обработан."),
@@ -140,8 +140,8 @@ impl Lang {
         }
     }
 
-    /// Returns the text for the reason of a verdict, and the language code of this text. A reason without a translation
-    /// stays English.
+    /// Returns the text for the reason of a call's verdict, and the language code of this text. A reason without a
+    /// translation stays English.
     pub(super) fn reason(self, reason: &str) -> (String, &'static str) {
         match self {
             Self::Ru => russian_reason(reason).map_or_else(|| (reason.to_owned(), "en"), |russian| (russian, "ru")),
@@ -221,7 +221,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a side of a call.
+    /// Returns the text for a side of a call: caller or callee.
     pub(super) const fn side(self, side: Side) -> &'static str {
         match side {
             Side::Caller => self.of_two("caller", "звонивший"),

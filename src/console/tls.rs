@@ -149,7 +149,8 @@ const CERTIFICATE_FILE: &str = "console-certificate.pem";
 const KEY_FILE: &str = "console-key.pem";
 /// Time for which a certificate is valid. Browsers distrust certificates that are valid for more than 825 days.
 const VALID_FOR: Duration = Duration::from_secs(800 * 86_400);
-/// Age at which a certificate is replaced at a start.
+/// Age from which a self-made certificate is replaced when the service starts. Then the old certificate is still valid
+/// for 100 days.
 const RENEWED_AFTER: Duration = Duration::from_secs(700 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -10,7 +10,7 @@ use super::{AccountError, Accounts};
 use crate::service::site_copies::AuditReader;
 use crate::time::Timestamp;
 
-/// An action of a user that the audit records.
+/// An action of a user that the audit log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AuditAction {
@@ -65,7 +65,7 @@ impl AuditAction {
     }
 }
 
-/// A row of the audit: who did what, and when.
+/// A row of the audit log: who did what, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AuditEntry {
     /// Number of the row. Later rows have higher numbers.
@@ -84,7 +84,7 @@ pub(crate) struct AuditEntry {
     pub(crate) detail: Option<String>,
 }
 
-/// Conditions that select rows of the audit. A condition that is `None` selects all rows.
+/// Conditions that select rows of the audit log. A condition that is `None` selects all rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditFilter {
     /// Selects only rows about this user.
@@ -100,7 +100,7 @@ pub(crate) struct AuditFilter {
 }
 
 impl Accounts {
-    /// Adds a row to the audit, and waits until it is on the disk.
+    /// Adds a row to the audit log, and waits until it is on the disk.
     ///
     /// # Errors
     /// Fails if SQLite fails. Then the action must not be done.
@@ -119,9 +119,9 @@ impl Accounts {
         Ok(())
     }
 
-    /// Adds a failed sign-in to the audit. All failures with one user name within an hour are counted in one row. All
-    /// unknown names share one row, so that random names cannot fill the disk. Also, an unknown name may be a password
-    /// that somebody typed into the wrong field, so it is not stored.
+    /// Adds a failed sign-in to the audit log. All failures with one user name within an hour are counted in one row.
+    /// All unknown names share one row, so that random names cannot fill the disk. Also, an unknown name may be a
+    /// password that somebody typed into the wrong field, so it is not stored.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -149,7 +149,7 @@ impl Accounts {
         Ok(transaction.commit()?)
     }
 
-    /// Returns the newest rows of the audit that a filter selects, at most `limit`.
+    /// Returns the newest rows of the audit log that a filter selects, at most `limit`.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -196,7 +196,7 @@ impl Accounts {
     }
 }
 
-/// Returns a function that reads rows of the audit, for the copy in the central archive. It returns no rows if the
+/// Returns a function that reads rows of the audit log, for the copy in the central archive. It returns no rows if the
 /// console has no accounts.
 pub(crate) fn audit_reader(folder: &Path) -> AuditReader {
     let folder = folder.to_owned();
@@ -219,7 +219,7 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
     })
 }
 
-/// Name that the audit shows for all unknown user names. No user can have this name.
+/// Name that the audit log shows for all unknown user names. No user can have this name.
 pub(crate) const UNKNOWN_NAME: &str = "(unknown)";
 /// Time in which all failed sign-ins with one name are counted in one row: an hour, in ns.
 const TRIES_NS: i64 = 3_600 * 1_000_000_000;

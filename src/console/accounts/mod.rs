@@ -1,4 +1,4 @@
-//! Accounts of the console: users, sessions and the audit, in the database `console.sqlite`.
+//! Accounts of the console: users, sessions and the audit log, in the database `console.sqlite`.
 //!
 //! # Invariants
 //! 1. The database contains only the argon2id hashes of passwords and the SHA-256 of session tokens. So a copy of the
@@ -56,7 +56,7 @@ pub(crate) enum AccountError {
     /// A name or password is not acceptable, for this reason.
     #[error("{0}")]
     Refused(&'static str),
-    /// A pattern of extensions in a scope can never match.
+    /// A pattern of extensions in a scope (set of calls that an account may see) can never match.
     #[error("the pattern of extensions \"{pattern}\": {what}; {remedy}")]
     Pattern {
         /// The pattern as it was given.
@@ -92,8 +92,8 @@ impl Accounts {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Opens the database to read the audit; returns `None` if there is no database. Creates and migrates nothing. All
-    /// versions so far have the same audit table.
+    /// Opens the database to read the audit log; returns `None` if there is no database. Creates and migrates nothing.
+    /// All versions so far have the same audit table.
     ///
     /// # Errors
     /// Fails with an [`AccountError`].

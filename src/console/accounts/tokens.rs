@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// An API token of a program, without its secret text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiToken {
-    /// Name, role, scope and rights of the token. In the audit, the name stands in place of a user's name.
+    /// Name, role, scope and rights of the token. In the audit log, the name stands in place of a user's name.
     pub(crate) account: UserAccount,
     /// Wall-clock time at which the token expires.
     pub(crate) expires_at: Timestamp,
@@ -47,7 +47,7 @@ impl Accounts {
     }
 
     /// Returns the token with this text; `None` if there is no such token or it has expired. Its name gets the prefix
-    /// `token:`, so that the audit does not show it as a user.
+    /// `token:`, so that the audit log does not show it as a user.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -19,7 +19,7 @@ pub(crate) enum AccountRole {
     Admin,
     /// Has the given rights, e.g. to play recordings, for the calls in its scope.
     Listener,
-    /// May see all calls and the audit, but hear nothing.
+    /// May see all calls and the audit log, but hear nothing.
     Auditor,
 }
 
@@ -115,7 +115,7 @@ impl UserAccount {
         }
     }
 
-    /// Returns whether the account may see the audit.
+    /// Returns whether the account may see the audit log.
     pub(crate) const fn may_audit(&self) -> bool {
         matches!(self.role, AccountRole::Admin | AccountRole::Auditor)
     }
@@ -176,7 +176,7 @@ impl Accounts {
             .query_row("SELECT totp FROM users WHERE name = ?1", params![name], |row| row.get(0))
             .optional()?;
         let Some(Some(text)) = found else { return Ok(found.is_some()) };
-        // If the secret cannot be read, every code is refused.
+        // If the user's stored secret cannot be parsed, every code is refused.
         let Some(step) = TotpSecret::parse(&text).and_then(|secret| secret.step_of(code, now)) else {
             return Ok(false);
         };

@@ -32,7 +32,7 @@ pub(in super::super) fn page(viewer: &Viewer, facts: &CallFacts) -> Markup {
         }
     };
     let name = format!("{} {time}, {}", viewer.lang.of_two("Call", "Звонок"), caller(viewer, record));
-    // `unlock.js` comes first: it decrypts the sound that the player then plays.
+    // The script `unlock.js` comes first: it decrypts the sound that the script `player.js` then plays.
     let scripts: &[&str] = if is_locked(record) { &["unlock.js", "player.js"] } else { &["player.js"] };
     shell(viewer, &name, NavEntry::Calls, scripts, &body)
 }

@@ -46,7 +46,7 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns whether the delivery is finished or given up. Then the page need not show why calls cannot be delivered at
+/// Returns whether the delivery is finished or given up. If so, the page need not show why calls cannot be delivered at
 /// present.
 const fn is_over(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Done | DeliveryState::None)
@@ -143,8 +143,8 @@ fn is_while_ringing(record: &CallRecord, at: Timestamp) -> bool {
     record.invited_at.is_some_and(|from| from <= at) && end.is_some_and(|to| at < to)
 }
 
-/// Returns the text for the answer of Pyrus. Fixed words, e.g. `no response`, are in the language of the page. Status
-/// and code stay unchanged.
+/// Returns the text for the answer of Pyrus to a request. Fixed words, e.g. `no response`, are in the language of the
+/// page. HTTP status and error code stay unchanged.
 fn answer(lang: Lang, answer: &str) -> &str {
     match answer {
         "no connection" => lang.of_two("no connection", "нет соединения"),

@@ -225,7 +225,7 @@ mod tests {
     fn names_in_cyrillic_and_capitals_fit_their_boxes() {
         assert_eq!(fitted("provider, caller", 114), "provider, caller");
         assert_eq!(fitted("203.0.113.10", 114), "203.0.113.10");
-        // In bold 12 px, all letters of this name would take 161 units.
+        // In bold 12 px, all letters of this name would take 161 units. So the name is shortened to fit into 114 units.
         assert_eq!(fitted("провайдер, звонивший", 114), "провайдер, з…");
         assert_eq!(fitted("WWWWWWWWWWWW", 114), "WWWWWWW…");
     }

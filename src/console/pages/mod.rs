@@ -176,7 +176,7 @@ pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str
     }
 }
 
-/// Returns the HTML for the verdict of a call: its symbol and its text.
+/// Returns the HTML for the verdict of a call (whether the call can be heard): its symbol and its text.
 pub(super) fn verdict(viewer: &Viewer, record: &CallRecord) -> Markup {
     let class = HeardClass::of(record);
     let (mut name, colour) = class_mark(class);
@@ -270,7 +270,7 @@ pub(super) fn sign_in(viewer: &Viewer, next: &str, pause: Option<Duration>) -> M
     shell(viewer, t("Sign in", "Вход"), NavEntry::Other, &[], &body)
 }
 
-/// Returns the text for an action in the audit, in the language of the page.
+/// Returns the text for an action in the audit log, in the language of the page.
 pub(super) fn action_words(lang: super::text::Lang, action: &str) -> &str {
     let Some(known) = AuditAction::from_word(action) else { return action };
     match known {

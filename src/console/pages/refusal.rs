@@ -7,7 +7,8 @@ use maud::html;
 use super::super::access::Viewer;
 use super::{NavEntry, shell};
 
-/// The reason of a refused request, as an extension of its response. The API gives the reason as JSON.
+/// The reason why a request was refused. It is stored in the extensions (`http::Extensions`) of the response. The API
+/// gives the reason as JSON.
 #[derive(Clone, Debug)]
 pub(in super::super) struct RefusalReason(pub(in super::super) String);
 

@@ -27,7 +27,7 @@ pub(in super::super) struct TimelineMark {
 /// Kind of a mark on the timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum MarkKind {
-    /// A hold of the call, drawn as a hatched band.
+    /// A time in which the call was on hold, drawn as a hatched band.
     Hold,
     /// A pause of the recording, drawn as a dashed box.
     Pause,
@@ -45,7 +45,7 @@ pub(in super::super) enum MarkKind {
 /// The timeline of a recording, on which its segments follow each other without gaps.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Timeline {
-    /// Start and end of each segment on the timeline, seconds.
+    /// Start and end of each segment (file of the recording) on the timeline, seconds.
     pub(in super::super) parts: Vec<(f64, f64)>,
     /// Wall-clock time of the first sample of each segment.
     starts: Vec<Timestamp>,

@@ -18,7 +18,7 @@ fn session_of_an_attacker_is_not_taken_over_at_sign_in() {
     let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
     assert!(!cookie.starts_with(&planted), "{cookie}");
     assert_eq!(office.get("/api/v1/calls", &planted).status, 401);
-    // Two sign-ins are two sessions. Signing out ends only one of them.
+    // Two sign-ins of one user are two sessions with different cookies.
     let [first, second] = [office.sign_in("anna"), office.sign_in("anna")];
     assert_ne!(first, second);
     // When a user gets a new password, all sessions of the user end.
@@ -94,12 +94,13 @@ fn paths_and_ids_reach_no_file_and_no_foreign_call() {
             assert!(!answer.body.contains("secret.pcapng") && !answer.body.contains("SQLite"), "{id}{form}");
         }
     }
-    // An attacker tries many call ids. A call outside the scope has the same response as an id that never existed.
+    // An attacker tries many call ids. A call that the account may not see has the same response as an id that never
+    // existed.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000001Z-221"].map(|id| office.get(&format!("/calls/{id}/sound/1"), &cookie));
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
     assert_eq!(office.get(&format!("/calls/{OWN}/sound/1"), &cookie).status, 200);
-    // These search parameters are malformed, or contain SQL.
+    // These search parameters are malformed, or contain SQL. The page must still be shown (status 200).
     for query in [
         "cursor=x~y",
         "cursor=-9223372036854775808~%27%20OR%201",

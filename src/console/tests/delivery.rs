@@ -109,7 +109,7 @@ fn reason_in_the_record_of_a_call_is_for_administrators_alone() {
         let cookie = office.sign_in(name);
         for path in &paths {
             let answer = office.get(path, &cookie);
-            // An auditor (vera) may see calls but may not download a record.
+            // The auditor vera may see calls but may not download their records (status 403).
             let is_refused = name == "vera" && path.ends_with("record.json");
             assert_eq!(answer.status, if is_refused { 403 } else { 200 }, "{name}: {path}");
             assert_eq!(answer.body.contains("no response within 30 s"), is_admin, "{name}: {path}");

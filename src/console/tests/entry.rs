@@ -50,7 +50,7 @@ fn console_for_others_speaks_tls_only_and_nobody_enters_without_account() {
         let head = format!("Host: {host}\r\n{head}");
         assert_eq!(office.ask_by(by_tls(&office), "GET /api/v1/calls", &head, "").status, status, "{host}");
     }
-    // Plain HTTP on the same port gets no response.
+    // A plain HTTP request on the TLS port gets no HTTP response.
     use std::io::{Read as _, Write as _};
     let mut plain = std::net::TcpStream::connect(("127.0.0.1", office.addr().port())).expect("connects");
     plain.write_all(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("writes");
@@ -137,7 +137,7 @@ fn only_the_trusted_proxy_names_users() {
     let hold = format!("POST /calls/{OWN}/hold");
     assert_eq!(office.ask(&hold, &named("dora"), "why=x").status, 403);
     assert_eq!(office.ask(&hold, &named("dora"), &format!("why=x&csrf={token}")).status, 303);
-    // A user without a password cannot sign in by the form.
+    // A user without a password can sign in only through the proxy, not by the form.
     assert_eq!(office.ask("POST /login", "", "user=dora&password=!").status, 401);
     let elsewhere = proxy("10.9.8.7");
     assert_eq!(elsewhere.ask("GET /api/v1/calls", &named("dora"), "").status, 401, "from another address");

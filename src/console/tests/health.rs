@@ -13,7 +13,8 @@ fn alarm(kind: AlarmKind, detail: &str) -> Alarm {
 }
 
 impl Office {
-    /// Writes a status file with an alarm about the mirror port, a failed test call and a live call.
+    /// Creates the state of a recorder with problems: an alarm about the mirror port, a failed test call, and two live
+    /// calls.
     pub(super) fn raise_alarms(&self) {
         let one_sided = "RTP is seen in one direction only (for example from 203.0.113.10 to 10.9.0.11). The mirror copies only one \
              direction of the port, so recordings would have one side. Mirror both directions. On a Cisco switch: no monitor \
@@ -185,7 +186,8 @@ fn ports_show_packets_a_second_in_both_directions() {
     for field in port.as_object().expect("an object").keys() {
         assert!(port_schema.get(field).is_some(), "{field} is not described");
     }
-    // The directions of packets are counted only after the first packet of a known PBX, so here there is no PBX yet.
+    // Directions are counted only after the first packet of a known PBX. This report has no directions, so the page
+    // says that no PBX is known yet.
     write_report(&report(&[]), office.dir.path());
     assert!(office.get("/health?lang=en", "").body.contains("no PBX learnt yet"));
 }

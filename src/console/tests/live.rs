@@ -1,5 +1,5 @@
-//! Tests of the live page: it shows the levels of both sides, only for calls in the scope, and only while a page is
-//! open.
+//! Tests of the live page: it shows the levels (loudness) of both sides. It shows them only for calls that the account
+//! may see, and only while a page is open.
 
 use super::chromium::Browser;
 use super::*;
@@ -131,7 +131,8 @@ fn a_call_that_talks_has_its_level_beside_thousands_that_ring() {
     let mut levels = wire.engine.live_levels(all);
     levels.retain(is_heard);
     assert_eq!(levels.iter().map(|call| call.sides).collect::<Vec<_>>(), [[Some(VoiceLevel::Percent(100)), None]]);
-    // Only calls that a page shows are measured. The second id is that of a call that has ended.
+    // Levels are measured only for calls that a page shows. The second id in the list is that of a call that has ended,
+    // so it has no levels.
     let asked = vec![levels[0].id.clone(), String::from("over")];
     let over = CallLevels { id: String::from("over"), sides: [None, None] };
     assert_eq!(wire.engine.live_levels(asked), [levels[0].clone(), over]);

@@ -121,11 +121,12 @@ fn metrics_and_health_need_no_login_and_are_refused_to_a_proxy() {
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
     assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
-    // A proxy offers the console to other machines. These pages need no login, so requests through a proxy are refused.
+    // A proxy may offer the console to other machines. The metrics pages need no login, so requests through a proxy are
+    // refused.
     assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
     let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(&console, foreign, |_| None).0, 403);
-    // The separate metrics address serves no other pages.
+    // The separate address of the metrics serves only the metrics paths.
     let at = console.metrics_addr().expect("it listens");
     let of_metrics = |path: &str| {
         let mut stream = std::net::TcpStream::connect(at).expect("connects");
@@ -345,7 +346,7 @@ fn listener_of_1xx_gets_404_for_2xx_in_every_form() {
     for counters in ["/health", "/api/v1/status", "/api/status"] {
         assert_eq!(office.get(counters, &cookie).status, 404, "{counters} count calls of everybody");
     }
-    // A call outside the scope has the same response as an unknown call.
+    // A call outside the account's scope (calls that it may see) has the same response as an unknown call.
     let [foreign, unknown] =
         [FOREIGN, "20261118T000009Z-999"].map(|id| office.get(&format!("/api/v1/calls/{id}"), &cookie));
     assert_eq!((foreign.status, foreign.body), (unknown.status, unknown.body));
@@ -487,8 +488,8 @@ fn search_finds_a_call_by_every_spelling_name_and_filter() {
 fn counts_and_scope_agree_with_the_calls_found() {
     let office = Office::with_calls(&["120", "121", "220", "1200"]);
     let journal = Journal::open_read_only(&office.config.journal).expect("a journal");
-    // Scopes accept the same patterns as rules, e.g. those of Asterisk. N is 2 to 9, Z is 1 to 9, and X. is two digits
-    // or more.
+    // A scope (calls that an account may see) accepts the same patterns as rules, e.g. those of Asterisk. N is 2 to 9,
+    // Z is 1 to 9, and X. is two digits or more.
     let patterns = [
         ("1xx", 2),
         ("[1-2]2x", 3),

@@ -65,8 +65,8 @@ impl Office {
     }
 }
 
-/// Names of captures. Each shows another kind of call, e.g. a hold, a transfer, a busy callee, or only one audible
-/// side.
+/// Names of captures. Each shows another kind of call, e.g. a call on hold, a transferred call, a busy callee, or an
+/// encrypted call.
 const CAPTURES: [&str; 8] = [
     "g711a_direct",
     "hold_resume_direct",
