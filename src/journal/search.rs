@@ -138,7 +138,7 @@ pub struct CallSearch {
 pub struct FoundCalls {
     /// The calls of this page, newest first.
     pub calls: Vec<StoredCall>,
-    /// Start (µs since the Unix epoch) and id of the last call in the page. The next page continues after this call;
+    /// Start (µs since the Unix epoch) and id of the last call on this page. The next page continues after this call;
     /// `None` if there are no older calls.
     pub next: Option<(i64, String)>,
 }

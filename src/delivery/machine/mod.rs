@@ -249,8 +249,7 @@ impl DeliveryMachine {
         unreadable
     }
 
-    /// Start (µs since the Unix epoch) and id of the last call on this page. The next page continues after this call;
-    /// `None` if there are no older calls.
+    /// Loads the state that concerns all calls: the form fields that Pyrus refused, and the alarm.
     pub(crate) fn load_client(&mut self, dropped: impl IntoIterator<Item = DroppedCode>, alarm: Option<String>) {
         self.dropped_codes.extend(dropped.into_iter().map(|d| (d.code.clone(), d)));
         self.alarm = alarm;

@@ -340,7 +340,7 @@ fn recording_that_was_too_large_is_sent_after_a_smaller_rendering() {
     let dead = rows(&mut m).pop().unwrap();
     assert_eq!(dead.stage, JobStage::Dead);
     // The recording is made again in another format. Its new file has another name and is small enough, so it is
-    // delivered.
+    // uploaded.
     assert!(m.load(at(1), [dead]).is_empty());
     update.record.recordings[0].path = "/r/a.ogg".into();
     update.record.recordings[0].bytes = 100_000;
