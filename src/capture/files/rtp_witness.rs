@@ -12,7 +12,7 @@ use super::super::LinkType;
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
 
-/// The newest packet of each RTP stream in a file.
+/// The newest packet of each RTP stream in a file, by which clock steps are proven.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
     /// Table of streams, indexed by a hash of interface, addresses, ports and SSRC. If two streams have the same index,

@@ -254,7 +254,7 @@ fn absurd_timestamps_are_limited_to_plausible_years() {
         assert_eq!(frames.len(), 5, "offset {offset}");
         let years = 0..=Timestamp::from_secs(7_258_118_400).as_nanos(); // from 1970 to 2200
         assert!(years.contains(&frames[0].0), "offset {offset}: {frames:?}");
-        // The timeline never runs backwards, although the timestamps do.
+        // The timeline never runs backwards, although the timestamps of the file do.
         assert!(frames.is_sorted_by_key(|frame| frame.0), "offset {offset}: {frames:?}");
     }
 }

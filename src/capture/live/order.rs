@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn no_tap_waits_for_ever_after_the_clock_was_set_back() {
-        // A frame of the first tap was read, and then the wall clock was set back by an hour.
+        // A frame of the first tap was read, and then the wall clock was set back by an hour. So the frame that was
+        // read first is returned first.
         let frames = read(vec![vec![3_600_000], (0..10).collect()]);
         assert_eq!(frames[..2], [3_600_000, 0]);
     }

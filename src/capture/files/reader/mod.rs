@@ -221,7 +221,8 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     let head = buffer.data();
     if head.starts_with(&pcapng::SECTION_TYPE) {
         let section = pcapng::read_section_length(head)?;
-        // The options of a section header can be longer than the bytes that were read so far.
+        // The options of a section header can be longer than the bytes that were read so far. So the whole header is
+        // read first.
         (section <= pcapng::MAX_BLOCK_BYTES && buffer.fill(section).ok()? == FillOutcome::Enough).then_some(())?;
         parse_sectionheaderblock(buffer.data()).ok()?;
         return Some(CaptureFileFormat::Pcapng(PcapngSection::default()));
@@ -244,7 +245,8 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
         Err(_) => return None,
     };
     buffer.take(CLASSIC_HEADER);
-    // The upper 16 bits may describe a frame check sequence (draft-ietf-opsawg-pcap section 4), so they are ignored.
+    // The upper 16 bits of the link type may describe a frame check sequence (draft-ietf-opsawg-pcap section 4), so
+    // they are ignored.
     let link = LinkType::from_dlt(network as u16);
     Some(CaptureFileFormat::Pcap(PcapLayout { order, nanoseconds, record_header, link }))
 }

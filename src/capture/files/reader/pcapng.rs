@@ -116,7 +116,8 @@ impl PcapngSection {
         };
         if let Ok((_, idb)) = parsed {
             interface.resolution = TimestampResolution::from_option(idb.if_tsresol);
-            // pcap-parser 0.17 reads the option if_tsoffset as little-endian even in big-endian sections.
+            // pcap-parser 0.17 reads the option if_tsoffset as little-endian even in big-endian sections, so its bytes
+            // are swapped here.
             interface.offset_secs = match self.order {
                 ByteOrder::Little => idb.if_tsoffset,
                 ByteOrder::Big => idb.if_tsoffset.swap_bytes(),
