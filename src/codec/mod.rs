@@ -313,7 +313,8 @@ impl Codec {
             PayloadLength::Frames { bytes: frame, frame_ms } => {
                 Some(bytes / i64::from(frame) * i64::from(frame_ms) * 1_000_000)
             }
-            // A stray byte may follow the frames (quirk `trailing_bytes`).
+            // A stray byte may follow the frames (quirk `trailing_bytes`), so 3 remaining bytes count like a silence
+            // descriptor of 2 bytes.
             PayloadLength::G729 => Some((bytes / 10 + i64::from(matches!(bytes % 10, 2 | 3))) * 10_000_000),
             PayloadLength::Ilbc if bytes % 38 == 0 => Some(bytes / 38 * 20_000_000),
             PayloadLength::Ilbc if bytes % 50 == 0 => Some(bytes / 50 * 30_000_000),

@@ -47,7 +47,7 @@ fn opus_ns(payload: &[u8]) -> Option<i64> {
         1 | 2 => 2,
         _ => i64::from(payload.get(1)? & 0x3F),
     };
-    // RFC 6716 section 3.4: a packet holds 120 ms at most.
+    // RFC 6716 section 3.4: a packet holds 120 ms at most. A longer duration is invalid.
     (frames * frame_us <= 120_000).then_some(frames * frame_us * 1_000)
 }
 
