@@ -131,23 +131,23 @@ impl TunnelCounters {
 /// Numbers of TCP streams by their content, and numbers of their segments. A stream is one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpStreamCounters {
-    /// Number of streams that were reassembled because they carry SIP.
+    /// Number of TCP streams that were reassembled because they carry SIP.
     pub(crate) followed: u64,
-    /// Number of streams that were ignored because they do not carry SIP.
+    /// Number of TCP streams that were ignored because they do not carry SIP.
     pub(crate) ignored: u64,
-    /// Number of streams that begin with a TLS handshake. Signalling in them cannot be read.
+    /// Number of TCP streams that begin with a TLS handshake. Signalling in them cannot be read.
     pub(crate) tls: u64,
     /// Number of TLS streams on port 5061, the port of SIP over TLS (RFC 3261 section 19.1.2).
     pub(crate) sips: u64,
-    /// Number of streams that carry RTP (RFC 4571), which are not recorded.
+    /// Number of TCP streams that carry RTP (RFC 4571), which are not recorded.
     pub(crate) rtp: u64,
-    /// Number of gaps in streams that no segment filled in time. Their bytes are lost.
+    /// Number of gaps in TCP streams that no segment filled in time. Their bytes are lost.
     pub gaps: u64,
-    /// Number of retransmitted or overlapping segments.
+    /// Number of retransmitted or overlapping TCP segments.
     pub(crate) retransmitted: u64,
-    /// Number of segments that arrived while an earlier segment of the same stream was missing.
+    /// Number of TCP segments that arrived while an earlier segment of the same stream was missing.
     pub(crate) out_of_order: u64,
-    /// Number of streams that were dropped because the table of streams was full.
+    /// Number of TCP streams that were dropped because the table of streams was full.
     pub(crate) evicted: u64,
 }
 

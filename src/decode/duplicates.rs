@@ -63,7 +63,7 @@ impl DuplicateFilter {
         }
     }
 
-    /// Returns whether an equal packet arrived within the window. Stores the packet if it is new.
+    /// Returns whether an equal packet arrived within the last [`WINDOW`]. Stores the packet if it is new.
     pub(super) fn check(&mut self, at: Timestamp, candidate: DuplicateCandidate<'_>) -> DuplicateCheck {
         let len = candidate.packet.len();
         if len > MAX_PACKET_BYTES {

@@ -233,7 +233,7 @@ const CHANNEL_NUMBER: u16 = 0x000c;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 const XOR_RELAYED_ADDRESS: u16 = 0x0016;
-/// Maximum number of attributes of a message that are read. Real messages have about ten.
+/// Maximum number of attributes of a STUN message that are read. Real messages have about ten.
 const MAX_ATTRIBUTES: usize = 32;
 /// Maximum number of allocations, and maximum number of channel bindings, in memory: a few for each of a thousand
 /// calls.

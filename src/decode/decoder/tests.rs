@@ -61,7 +61,8 @@ fn ipv4_options_and_ipv6_extension_headers_are_skipped() {
     let mut ip = wire::ipv4(A, B, 17, 1, &[&[1, 1, 1, 0][..], &wire::udp(5060, 5062, b"x")].concat());
     ip[0] = 0x46;
     assert_eq!(decode(&[wire::ethernet(0x0800, &ip)]).0, one(b"x"));
-    // The headers are hop-by-hop options (8 bytes), destination options (16 bytes) and UDP.
+    // The IPv6 packet has hop-by-hop options (8 bytes), destination options (16 bytes) and UDP. Both options are
+    // skipped.
     let chain = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[17, 1, 1, 12], &[0; 12], &wire::udp(1, 2, b"y")].concat();
     let (seen, _) = decode(&[wire::ethernet(0x86dd, &wire::ipv6(1, 2, 0, &chain))]);
     assert_eq!(seen, [DecodedRecord::datagram("[fd09::1]:1", "[fd09::2]:2", b"y")]);

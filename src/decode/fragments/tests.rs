@@ -60,8 +60,8 @@ fn reused_id_does_not_join_fragments_of_an_old_datagram() {
     insert(&mut f, &mut c, 0, key(1, V4), piece(0, true, b"oldoldol"));
     insert(&mut f, &mut c, 5000, key(1, V4), piece(0, true, b"newnewne"));
     assert_eq!(insert(&mut f, &mut c, 5000, key(1, V4), piece(8, false, b"w")).unwrap(), b"newnewnew");
-    // A duplicate of the last fragment within 50 ms does not start a datagram. After 60 ms, the same id belongs to a
-    // new datagram.
+    // A duplicate of the last fragment within 50 ms starts no new datagram. After 60 ms, a fragment with the same id
+    // belongs to a new datagram.
     assert_eq!(insert(&mut f, &mut c, 5049, key(1, V4), piece(8, false, b"w")), None);
     assert_eq!(f.bytes, 0);
     insert(&mut f, &mut c, 5060, key(1, V4), piece(8, false, b"x"));

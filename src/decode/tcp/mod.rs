@@ -52,13 +52,13 @@ pub(super) struct TcpLimits {
     pub(super) bytes: usize,
 }
 
-/// All TCP streams that have a state.
+/// All TCP streams about which something is stored.
 #[derive(Debug)]
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
     streams: HashMap<TcpFlow, TcpDirection, RandomState>,
-    /// Queue of all streams: flow and creation number of each. The stream at the front is checked next for eviction and
-    /// expiry.
+    /// Queue of all streams: flow and creation number of each. The stream at the front is the next to be checked: it
+    /// may be evicted, or expire after a silence.
     turns: VecDeque<(TcpFlow, u64)>,
     /// Flows of the streams with a hole (bytes that were not captured). A flow may occur twice, and some of the holes
     /// may be filled by now.

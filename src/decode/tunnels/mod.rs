@@ -189,7 +189,8 @@ fn vxlan(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 /// Parses GENEVE, a tunnel of virtual networks (RFC 8926 section 3.4).
 fn geneve(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, _) = data.split_first_chunk::<8>()?;
-    // GENEVE has version 0. Six bits after its flags "control" and "critical" are reserved, and so is the last byte.
+    // GENEVE has version 0. Six bits after its flags "control" and "critical" are reserved and must be 0, and so must
+    // the last byte.
     if head[0] >> 6 != 0 || head[1] & 0x3f != 0 || head[7] != 0 {
         return None;
     }
