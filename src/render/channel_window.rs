@@ -52,7 +52,7 @@ impl LoneStream {
         true
     }
 
-    /// Removes the ranges that end before a sample.
+    /// Removes the written ranges that end before a sample.
     fn forget_before(&mut self, sample: usize) {
         while self.spans.front().is_some_and(|(_, end)| *end <= sample) {
             self.spans.pop_front();
@@ -146,7 +146,8 @@ impl ChannelWindow {
         }
     }
 
-    /// Returns the samples of the window before index `end`. The window grows if needed.
+    /// Returns the samples of the window (samples that were not output yet) before index `end`. The window grows if
+    /// needed.
     pub(super) fn grow_to(&mut self, end: usize) -> &mut [i16] {
         let end = self.flushed + end;
         if self.samples.len() < end {

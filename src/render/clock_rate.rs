@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
         }
         // In the first case, packets of 30 ms arrive in bursts. In the second case, packets have bytes after their
-        // sound.
+        // sound. The announced clock is kept in both cases.
         assert_eq!(detected(8_000, 240, Some(30_000_000)), MediaClock::Clock(8_000));
         assert_eq!(detected(8_000, 160, Some(21_250_000)), MediaClock::Clock(8_000));
     }

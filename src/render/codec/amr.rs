@@ -41,7 +41,8 @@ impl AmrDecoder {
         if fmtp(parameters, "interleaving").is_some() {
             return None;
         }
-        // RFC 4867 section 8.1: frame CRCs and robust sorting imply octet alignment.
+        // RFC 4867 section 8.1: frame CRCs and robust sorting imply octet alignment. So with them, the other alignment
+        // is not tried.
         let (crc, sorted) = (on("crc"), on("robust-sorting"));
         let config_of = |alignment| match alignment {
             AmrAlignment::Octet => AmrPayloadConfig::octet_aligned(variant),

@@ -63,7 +63,8 @@ enum DecoderCall {
 }
 
 fn step() -> impl Strategy<Value = DecoderCall> {
-    // Random bytes rarely have a length and a first byte that a decoder accepts, so typical values are mixed in.
+    // Random bytes rarely have a length and a first byte that a decoder accepts, so typical lengths and first bytes are
+    // mixed in.
     let lengths = prop::sample::select(vec![0, 1, 2, 5, 10, 12, 20, 32, 33, 38, 50, 62, 66, 80, 160, 320, 1_400]);
     let any_length = prop_oneof![lengths, 0..200usize];
     let payload = any_length.prop_flat_map(|length| {

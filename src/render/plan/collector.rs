@@ -85,13 +85,13 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns the clock of a format if it is decided and no packet waits for a clock; `None` otherwise.
+    /// Returns the RTP clock of a format if it is decided and no packet waits for a clock; `None` otherwise.
     pub(super) fn settled_clock(&self, pt: PayloadType, format: &PayloadFormat) -> Option<MediaClock> {
         self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }
 
-    /// Handles a packet that may have to wait, because the clock of its own format or of an earlier packet's format is
-    /// not decided yet.
+    /// Handles a packet that may have to wait until an RTP clock is decided: that of its own format, or that of an
+    /// earlier packet's format.
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
         let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();
@@ -120,7 +120,7 @@ impl StreamCollector {
         }
     }
 
-    /// Decides the clock of a format from its packets so far.
+    /// Decides the RTP clock of a format from its packets so far.
     fn fix_clock(&mut self, key: AnnouncedClock) -> MediaClock {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
@@ -141,7 +141,7 @@ impl StreamCollector {
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    /// Decides the clocks of the packets that still wait for a clock, and adds these packets to their tracks.
+    /// Decides the RTP clock rates for which packets still wait, and adds these packets to their tracks.
     pub(super) fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();

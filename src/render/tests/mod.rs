@@ -239,7 +239,7 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         packets.push((at_ms(100.0 + 20.0 * f64::from(n)), caller.sequence, caller.time, caller.payload()));
         caller.skip();
     }
-    // Every tenth packet is swapped with the next, and every fifteenth is sent twice.
+    // Every tenth packet is swapped with the next. Every fifteenth packet in the order of arrival is sent twice.
     for n in (0..99).step_by(10) {
         let (a, b) = (packets[n].0, packets[n + 1].0);
         packets.swap(n, n + 1);
@@ -639,7 +639,7 @@ fn paused_span_is_silent() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
-    // The spool contains payload from the pause by mistake. It must not be heard.
+    // The spool contains the payload of packets from the pause by mistake. It must not be heard.
     caller.talk(&mut spool, 500.0, 20);
     spool.decide(at_ms(900.0), Decision::Resume);
     caller.talk(&mut spool, 900.0, 20);

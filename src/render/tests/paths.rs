@@ -105,14 +105,14 @@ fn straight_path_gives_the_same_sound_for_disturbed_streams() {
                 1 => sender.pt = if sender.pt == 0 { 8 } else { 0 },
                 2 => sender.ptime_ms = if sender.ptime_ms == 20 { 30 } else { 20 },
                 3 => {
-                    // The sender sends comfort noise, and then pauses.
+                    // The sender sends one comfort noise packet, and then pauses for 300 ms.
                     let pt = std::mem::replace(&mut sender.pt, 13);
                     sender.send_as(&mut spool, at, &[40]);
                     (sender.pt, now) = (pt, now + 300.0);
                     sender.time = sender.time.wrapping_add(8 * 300);
                 }
                 4 => {
-                    // The next two packets arrive in the wrong order.
+                    // The next two packets arrive in reverse order.
                     let (first, second) = (at_ms(now + 9.0), at_ms(now + 1.0));
                     let pair = [sender.sequence, sender.sequence.wrapping_add(1)];
                     let (time, payload) = (sender.time, sender.payload());
@@ -179,7 +179,7 @@ fn straight_path_leaves_packets_with_longer_headers_to_the_general_path() {
         let mut now = 100.0;
         for _ in 0..5 {
             now = sender.talk(&mut spool, now, 20);
-            // This packet is the last before a pause, so no later sound covers its end.
+            // This packet is the last packet before a pause, so no later sound covers the end of its sound.
             let packet = packet_with(flags, &sender);
             spool.raw(at_ms(now), SpoolBuilder::flow(sender.side), &packet, packet.len() as u32);
             sender.skip();

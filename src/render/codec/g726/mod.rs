@@ -292,7 +292,7 @@ impl ShortFloat {
     }
 }
 
-/// Returns the number of significant bits of a magnitude.
+/// Returns the number of significant bits of a magnitude; 0 for 0.
 const fn length(magnitude: i32) -> i32 {
     (i32::BITS - magnitude.leading_zeros()) as i32
 }
