@@ -121,8 +121,8 @@ impl<'a> RtpPacket<'a> {
             return Err(RtpParseError::TooShort);
         };
         let mut plain = *fixed;
-        // Without the bits for padding, extension and source count, the first 12 bytes are a complete packet for the
-        // parser.
+        // With the bits for padding, extension and source count cleared, the parser accepts the first 12 bytes as a
+        // complete packet.
         plain[0] &= 0b1100_0000;
         let reader = RtpReader::new(&plain).map_err(RtpParseError::from)?;
         let header_len = header_len(bytes).unwrap_or(bytes.len());

@@ -125,13 +125,13 @@ fn a_clean_stream_over_several_wraps_loses_nothing() {
 #[test]
 fn loss_reordering_and_duplicates_are_counted_separately() {
     let mut s = StreamStats::default();
-    // Packet 3 is lost, and packet 6 arrives before packet 5. Packet 4 arrives twice in a row, and packet 1 again much
-    // later.
+    // Packet 3 is lost, and packet 6 arrives before packet 5. Packet 4 arrives twice in a row, and packet 1 once more
+    // at the end.
     let arrivals = feed(&mut s, [(1, 1), (2, 2), (4, 4), (4, 4), (6, 6), (5, 5), (7, 7), (1, 1)]);
     use PacketArrival::{Duplicate, InOrder, Reordered};
     assert_eq!(arrivals, [InOrder, InOrder, InOrder, Duplicate, InOrder, Reordered, InOrder, Duplicate]);
     assert_eq!(counts(&s), (6, 1, 2, 1, 0));
-    // This packet was sent before the first captured packet.
+    // Packet 0 was sent before packet 1, the first captured packet. It counts as reordered and not as lost.
     feed(&mut s, [(0, 0)]);
     assert_eq!(counts(&s), (7, 1, 2, 2, 0));
 }
@@ -139,7 +139,7 @@ fn loss_reordering_and_duplicates_are_counted_separately() {
 #[test]
 fn packet_shown_twice_by_the_mirror_counts_once() {
     let mut s = StreamStats::default();
-    // The sender restarts its sequence numbers in the middle of the stream.
+    // The sender restarts its sequence numbers after 100 packets, and the mirror delivers each packet twice.
     let both = (0..100u32).chain(100..200).flat_map(|i| {
         let sequence = if i < 100 { 65_500u32.wrapping_add(i) as u16 } else { (30_000 + i) as u16 };
         [(sequence, i), (sequence, i)]
@@ -207,10 +207,11 @@ fn jitter_is_computed_as_in_rfc_3550() {
         s.handle(at, SequenceNumber(i as u16), RtpTime(i as u32 * 160), 8_000);
     }
     assert!((s.jitter_ms() - 10.0).abs() < 0.01, "{}", s.jitter_ms());
-    // The sender moved its RTP clock. The large change of the transit time does not count as jitter.
+    // The sender moved its RTP clock: the timestamp jumps to 2^30 ticks. The large change of the transit time does not
+    // count as jitter.
     s.handle(Timestamp::from_micros(2_000 * 20_000), SequenceNumber(2_000), RtpTime(1 << 30), 8_000);
     assert!(s.max_jitter_ms() < 10.01);
-    // The packets of one telephone-event have the same timestamp and cause no jitter.
+    // Packets 20 to 39 belong to one telephone-event, have the same timestamp and cause no jitter.
     let mut s = StreamStats::default();
     for i in 0..100u32 {
         let time = if (20..40).contains(&i) { 20 } else { i };
