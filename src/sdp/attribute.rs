@@ -10,7 +10,7 @@ pub enum MediaDirection {
     /// The sender of the description sends and receives media. This applies if there is no direction attribute.
     #[default]
     SendRecv,
-    /// The sender of the description only sends media. It holds the other side.
+    /// The sender of the description only sends media. It puts the other side on hold.
     SendOnly,
     /// The sender of the description only receives media.
     RecvOnly,
