@@ -16,7 +16,7 @@ fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> 
         return begins_like_sdp(body).then_some(body);
     };
     let (kind, params) = content_type.split_once(';').unwrap_or((content_type, ""));
-    // RFC 4475 section 3.1.1.1 allows blanks around the slash.
+    // RFC 4475 section 3.1.1.1 allows blanks around the slash of a media type. They are removed.
     let kind: String = kind.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
     if kind == "application/sdp" {
         return (!body.is_empty()).then_some(body);

@@ -343,7 +343,8 @@ fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseErro
         if line.is_empty() && next > at {
             return Ok((fields, next));
         }
-        // The last line of a truncated datagram may be incomplete. Half a Call-ID would be a wrong Call-ID.
+        // The last line of a truncated datagram may be incomplete, so it is not used. Half a Call-ID would be a wrong
+        // Call-ID.
         if rest.get(rest.len() - after.len() - 1) != Some(&b'\n') {
             at = section.len();
             break;

@@ -199,7 +199,7 @@ fn list_is_split_only_outside_quotes_and_brackets() {
 
 #[test]
 fn addresses_are_taken_apart() {
-    // A case has a header value, and the expected display name, user, host, port and tag.
+    // Each case has a header value, and the expected display name, user, host, port and tag.
     type TortureCase =
         (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<u16>, Option<&'static str>);
     let cases: [TortureCase; 20] = [
@@ -258,7 +258,7 @@ fn transfer_headers_are_parsed() {
     assert_eq!((r.call_id.as_str(), r.to_tag.as_str(), r.from_tag.as_str()), ("98732@x", "ff87ff", "r33th4x0r"));
     for refer in [
         "<sip:300@pbx?Replaces=abc%40h%3Bto-tag%3D1%3Bfrom-tag%3D2&Require=replaces>",
-        // Some telephones do not escape the Replaces header in the URI.
+        // Some telephones do not escape the Replaces header in the URI. It must be found nevertheless.
         "<sip:300@pbx?Replaces=abc@h;to-tag=1;from-tag=2>",
     ] {
         let refer = ReferTo::parse(refer).unwrap();
