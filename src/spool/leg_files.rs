@@ -148,7 +148,8 @@ impl LegFiles {
         let Self { dir, reserve, .. } = self;
         let folder = match reserve.open(|| File::open(&*dir)) {
             Ok(folder) => folder,
-            // The folder could not be opened, so nothing was synced and nothing is lost. The next sync comes soon.
+            // The folder of the spool could not be opened, so nothing was synced and nothing is lost. The next sync
+            // comes soon.
             Err(error) => return self.log_failure(&self.dir.clone(), &error),
         };
         let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);

@@ -165,7 +165,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Tries again to write the waiting chunks, if the pause is over.
+    /// Tries again to write the waiting chunks, if the pause after the last attempt is over.
     fn retry_if_due(&mut self, now: Instant) {
         let errno = self.files.current_error().map_or(0, |errno| errno.0);
         self.state.errno.store(errno, Ordering::Relaxed);

@@ -168,7 +168,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
     assert_eq!(packets, 100_000);
     // The queue holds the packets of 5 s, one every 10 ms, and one later entry.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
-    // Five seconds of packets have 116 KB.
+    // The packets of five seconds have 116 KB. The buffers that hold them may take 512 KiB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());
 }
 

@@ -258,7 +258,7 @@ fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>>
     Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
-/// Builds the index of a file that has none.
+/// Builds the index (list of blocks that a restart reads) of a spool file that contains none.
 fn index_whole_file(file: &mut File) -> io::Result<IndexTracker> {
     file.seek(SeekFrom::Start(0))?;
     let mut tracker = IndexTracker::default();
