@@ -19,7 +19,7 @@ pub(crate) enum PartyEnd {
 /// The legs of one call, each with the machines at its ends.
 #[derive(Clone, Debug)]
 pub(crate) struct CallPath<'a> {
-    /// The legs, oldest leg first.
+    /// The legs of the call, oldest leg first.
     legs: Vec<PathLeg<'a>>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> CallPath<'a> {
         Self { legs: kept }
     }
 
-    /// Returns the legs, oldest leg first.
+    /// Returns the legs of the call, oldest leg first.
     pub(crate) fn legs(&self) -> impl Iterator<Item = &'a Leg> {
         self.legs.iter().map(|leg| leg.leg)
     }
@@ -129,7 +129,8 @@ impl<'a> CallPath<'a> {
         let leads_here = others().any(|o| o.is_to(sender) && !o.is_from(receiver));
         let leads_on = others().any(|o| o.is_from(receiver));
         let siblings = || others().filter(|o| is_sibling(own, o));
-        // A PBX that is connected to one party may call the other party through a border controller.
+        // A PBX that is connected to one party may call the other party through a border controller. Then the receiver
+        // of the leg passes the call on, but sends no leg back to the PBX.
         let leads_back = || sender.same_host(receiver) || others().any(|o| o.is_between((receiver, sender)));
         let connects = || siblings().any(|o| follows_answer(own.leg, o.leg) || follows_answer(o.leg, own.leg));
         let calls_several = siblings().next().is_some() && !leads_on || !leads_back() && connects();
@@ -144,7 +145,8 @@ impl<'a> CallPath<'a> {
         let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| a.signature().is_hairpin_of(&b.signature());
         let mut opposite = self.legs.iter().filter(|o| o.leg.id != own.leg.id && o.is_between((receiver, sender)));
         let came_back = opposite.any(|o| is_back(own, o) || o.leg.id < own.leg.id && !is_back(o, own));
-        // The mirror port may show the legs in the wrong order. If a host sent several legs, it is the PBX.
+        // The mirror port may show the legs in the wrong order. If one of the two hosts sent several legs and received
+        // one, it is the PBX.
         let (same_way, back) = (self.count_between((sender, receiver)), self.count_between((receiver, sender)));
         if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 }
     }
@@ -159,7 +161,7 @@ impl<'a> CallPath<'a> {
         self.legs.iter().enumerate().filter(is_counted).count()
     }
 
-    /// Returns whether a leg is the hop at which its party is. A hop between a proxy and the PBX is not.
+    /// Returns whether a leg is the hop at which its party is. Returns false for a hop between a proxy and the PBX.
     pub(crate) fn is_at_party(&self, leg: &Leg) -> bool {
         self.find(leg).is_none_or(|own| match self.party_end(leg) {
             _ if self.is_pickup(leg) => own.hop.0.same_host(own.ends.0),
@@ -240,7 +242,8 @@ struct DialogEnds {
 }
 
 impl DialogEnds {
-    /// Follows the hops of a leg's dialog in both directions. Behind a fork, the last receiver is the proxy that forks.
+    /// Finds the first sender and the last receiver of a leg's dialog, by following its hops in both directions. Behind
+    /// a fork, the last receiver is the proxy that forks.
     fn of(leg: &PathLeg<'_>, legs: &[PathLeg<'_>]) -> Self {
         let (mut first, mut last) = (leg, leg);
         for _ in legs {

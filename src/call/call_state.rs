@@ -91,7 +91,7 @@ impl CallOrigin {
         }
     }
 
-    /// Records that this call continues an ended call, if that is true for a call that is merged into this call. Does
+    /// Takes over the origin of a call that is merged into this call, if that call continues an ended call. Does
     /// nothing if this call already has another origin than `Seen`.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {

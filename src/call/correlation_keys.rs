@@ -212,8 +212,9 @@ impl LegSignature<'_> {
         same_number(self.diverted, older.to) && (self.from.is_none() || same_number(self.from, older.to))
     }
 
-    /// Returns whether two legs have different callers. A PBX may replace an extension by an outside number, or add a
-    /// prefix for another site. It does not replace an extension by another extension.
+    /// Returns whether two legs certainly have different callers. Returns false if a PBX may have replaced an extension
+    /// by an outside number, or added a prefix for another site. A PBX does not replace an extension by another
+    /// extension.
     fn has_other_caller(&self, older: &LegSignature<'_>) -> bool {
         let is_prefixed = || {
             let both = self.from.zip(older.from);

@@ -97,7 +97,7 @@ pub struct LiveCall {
 pub struct DueSegments {
     /// The call record as of now.
     pub record: CallRecord,
-    /// Legs with a spool file, as in [`EndedCall::legs`]. Some of the files may still grow.
+    /// Legs with a spool file, as in [`EndedCall::legs`]. Packets may still be added to some of the files.
     pub legs: Vec<EndedLeg>,
     /// Whether the `[[rules]]` allow registering the call in Pyrus.
     pub registration: RegistrationPolicy,

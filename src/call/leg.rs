@@ -41,7 +41,7 @@ pub(crate) struct Leg {
     pub(crate) pause: LegPause,
     /// How the leg joined its call.
     pub(crate) join: LegJoin,
-    /// Capture time of the first message.
+    /// Capture time of the leg's first message.
     pub(crate) created_at: Timestamp,
     state: LegState,
 }
@@ -58,7 +58,7 @@ pub(crate) struct LegDraft {
     /// Sender and receiver of the first INVITE. One address stands for all addresses of a machine
     /// ([`LegLinks::machines`]).
     pub(crate) machine_hop: (Endpoint, Endpoint),
-    /// Capture time of the first message.
+    /// Capture time of the leg's first message.
     pub(crate) at: Timestamp,
 }
 
@@ -468,7 +468,8 @@ impl Leg {
             Some(408 | 480) => CallOutcome::NoAnswer,
             Some(487) => CallOutcome::Cancelled,
             Some(400..) => CallOutcome::Failed,
-            // A caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15).
+            // A caller may end an early dialog with BYE instead of CANCEL (RFC 3261 section 15). So the call counts as
+            // cancelled.
             _ if dialog.start == DialogStart::Invite && matches!(dialog.ended(), Some((_, EndedBy::Caller))) => {
                 CallOutcome::Cancelled
             }

@@ -28,22 +28,22 @@ impl LegJoin {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
 
-    /// Returns the rule that has confirmed the join; `None` if none has.
+    /// Returns the rule that has confirmed that the leg belongs to its call; `None` if no rule has.
     pub(crate) const fn confirmed_by(&self) -> Option<CorrelationRule> {
         self.confirmed_by
     }
 
-    /// Restores the join from the spool of an earlier process.
+    /// Restores from the spool of an earlier process how the leg joined its call.
     pub(crate) const fn restore(&mut self, by: Option<CorrelationRule>, confirmed_by: Option<CorrelationRule>) {
         (self.by, self.confirmed_by) = (by, confirmed_by);
     }
 
-    /// Returns whether a rule has confirmed the join.
+    /// Returns whether a rule has confirmed that the leg belongs to its call.
     pub(crate) const fn is_confirmed(&self) -> bool {
         self.confirmed_by.is_some()
     }
 
-    /// Records that this rule confirms the join.
+    /// Records that this rule confirms that the leg belongs to its call.
     pub(crate) const fn confirm(&mut self, by: CorrelationRule) {
         self.confirmed_by = Some(by);
     }

@@ -197,7 +197,8 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            // Carriers use the addresses 100.64.0.0/10 for their NATs (RFC 6598).
+            // Carriers use the addresses 100.64.0.0/10 for their NATs (RFC 6598). So they exist in several networks,
+            // too.
             v4.is_private() || v4.is_link_local() || v4.is_loopback() || (a == 100 && b & 0xc0 == 64)
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),

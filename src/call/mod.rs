@@ -8,12 +8,19 @@
 //! Words of all submodules:
 //!
 //! - A *machine* is one PBX, proxy or telephone. It may have several IP addresses (*hosts*).
+//! - A *leg* is a SIP dialog as captured between two machines (at one *hop*), with its media. A call has several legs.
 //! - A leg *causes* another leg if a machine receives the first leg and then sends the second. E.g. a PBX rings a
 //!   telephone for a caller.
 //! - A call is *announced* when an event has reported it to journal and delivery.
 //! - A leg *joins* a call when a rule of correlation finds that it belongs to the call. A *weak* join is based on
 //!   numbers alone.
-//! - A leg is *ambiguous* if it could belong to several calls.
+//! - A leg is *ambiguous* if it could belong to several calls. It is *doubtful* if numbers alone joined it to its call,
+//!   so that it may carry the sound of another call.
+//! - The *anchor leg* of a call supplies the recorded sound and the times. It is usually the leg of the outside party.
+//! - A *block of voice* is a short piece of voice payload, e.g. 10 ms. Equal blocks on two legs show that a machine
+//!   *relays* the voice, i.e. passes it on from leg to leg.
+//! - The *outline* of a leg is the loudness and pitch of its sound in each tenth of a second.
+//! - The *spool* has a file for each leg, with its packets and with the decisions about the leg.
 //! - A *recording session* (SIPREC) is a call in which an SBC or telephone sends the sound of another call to a
 //!   recorder.
 //!
@@ -21,7 +28,8 @@
 //! - Time never runs backwards (`now = max(now, input)`).
 //! - A timer fires at its deadline, before any later input.
 //! - Every table has a maximum size ([`engine::EngineLimits`]).
-//! - Every captured INVITE ends in exactly one [`record::CallRecord`].
+//! - Every captured INVITE ends in exactly one [`record::CallRecord`]. Only in a flood, when the table of legs is full,
+//!   an INVITE without a response may end without a record, and is counted.
 //! - A media packet is passed to at most one leg.
 
 mod call_machines;

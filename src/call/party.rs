@@ -60,7 +60,8 @@ impl LegParties {
         let first =
             |sources: &[NumberSource]| sources.iter().find_map(|s| number_at(s, message, (&caller, &callee), plan));
         let withheld = is_withheld(message, caller.as_ref());
-        // In its own network a caller with a hidden number may be known as an extension (RFC 3325 section 7).
+        // If a caller hides the number, the network's own headers may still name an extension (RFC 3325 section 7). So
+        // they are searched.
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
         // If a network asserts a hidden number, it trusts the receiver. So the record may contain the number.
         let is_source = numbers.from_number.iter().any(is_asserted);
@@ -224,10 +225,11 @@ fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
 /// global number (RFC 3966 section 5.1.5).
 fn global_user(uri: &SipUri) -> Option<String> {
     let Some(user) = uri.user.clone() else {
-        // The URI names a service, e.g. `urn:service:sos` for an emergency call (RFC 5031).
+        // Without a user part, the URI may name a service, e.g. `urn:service:sos` for an emergency call (RFC 5031).
+        // Then its whole text is the number.
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
-    // Some senders encode the plus sign, as in the headers of a URI (RFC 3261 section 19.1.2).
+    // Some senders encode the plus sign as `%2B`, as in the headers of a URI (RFC 3261 section 19.1.2).
     let context = uri.params.get("phone-context").map(|context| context.replace("%2B", "+").replace("%2b", "+"));
     let context = context.filter(|context| context.starts_with('+'));
     let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');

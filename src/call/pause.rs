@@ -179,7 +179,7 @@ impl std::fmt::Debug for DtmfDetector {
     }
 }
 
-/// Result of handling a telephone-event packet or a SIP INFO with a digit.
+/// Result of handling a DTMF digit, which arrived in a telephone-event packet or in a SIP INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DtmfPress {
     /// Whether a new key press begins. The record lists it as an event.
@@ -199,7 +199,8 @@ impl DtmfDetector {
         config: &Config,
     ) -> DtmfPress {
         let code = packet.payload.first().copied().filter(|_| readable);
-        // Events 0 to 15 are DTMF digits (RFC 4733 section 3.2). An unreadable event counts as a digit.
+        // Events 0 to 15 are DTMF digits (RFC 4733 section 3.2). An event that cannot be read counts as a digit, too.
+        // Any other event is ignored.
         if code.is_some_and(|code| code > 15) {
             return DtmfPress::default();
         }
@@ -290,7 +291,7 @@ fn key_in_info(body: &[u8]) -> Option<u8> {
 const KEYS: [u8; 16] = *b"0123456789*#ABCD";
 /// Maximum number of digits in a sequence that pauses or resumes.
 pub(crate) const MAX_KEYS: usize = 16;
-/// Maximum time between two digits of a sequence.
+/// Maximum time between two digits of a DTMF sequence that pauses or resumes the recording.
 const MAX_KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of DTMF events in the record for each side of a leg. It limits the size of the record.
 const MAX_EVENTS: u32 = 250;

@@ -1,4 +1,4 @@
-//! Reasons of verdicts in Russian.
+//! Reasons of verdicts in Russian: why a call can or cannot be heard.
 //!
 //! # Invariant
 //! Each sentence in the modules that write reasons has a translation. A test compares the table with these
@@ -6,20 +6,20 @@
 
 use super::phrasebook::Phrasebook;
 
-/// Returns the reason of a verdict in Russian. Returns `None` if a sentence has no translation, e.g. because another
-/// version wrote it.
+/// Returns the reason of a verdict (why a call can or cannot be heard) in Russian. Returns `None` if a sentence has no
+/// translation, e.g. because another version wrote it.
 pub(crate) fn russian_reason(reason: &str) -> Option<String> {
     REASONS.text(reason)
 }
 
-/// Russian translations of the reasons of verdicts.
+/// Russian translations of the reasons of verdicts, i.e. why a call can or cannot be heard.
 const REASONS: Phrasebook = Phrasebook {
     sentences: &[REASON_SENTENCES, EARLIER_REASONS],
     phrases: &[REASON_PHRASES, EARLIER_PHRASES],
     nouns: &[],
 };
 
-/// Sentences of reasons, in English and Russian.
+/// Sentences of the reasons of verdicts (why a call can or cannot be heard), in English and Russian.
 pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     // Sentences from the module `recording::verdict`.
     ("Both sides can be heard.", "Слышны обе стороны."),
@@ -314,7 +314,7 @@ mod tests {
                 "Only the callee can be heard: no media of the caller was kept, because the disk of the spool was full (ENOSPC).",
                 "Слышен только ответивший: звук звонившего не сохранён, потому что диск буфера был полон (ENOSPC).",
             ),
-            // A sentence of an earlier version.
+            // The next sentence is no longer written; records of an earlier version contain it.
             (
                 "Hardly any media packet of the call came or could be decoded.",
                 "Пакетов звука почти не пришло, или они не декодируются.",

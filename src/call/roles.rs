@@ -21,13 +21,13 @@ enum CalledFirst {
     Callee,
 }
 
-/// The legs of one call by their roles.
+/// The legs of one call, sorted by the parts that they play, e.g. the recorded leg and the legs of rung telephones.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRoles<'a> {
     /// The anchor leg, which supplies the recorded sound and the times of the call. It is the leg of the outside party;
     /// in an internal call, the leg of the caller.
     pub(crate) anchor: &'a Leg,
-    /// The first leg, on which the call reached the PBX.
+    /// The first leg of the call, usually the leg on which the caller reached the PBX.
     pub(crate) first: &'a Leg,
     /// Leg of the extension that answered the call; `None` if no extension did.
     pub(crate) operator: Option<&'a Leg>,
@@ -216,7 +216,7 @@ impl<'a> CallRoles<'a> {
         record.internal = named.or(extension);
     }
 
-    /// Returns the extension that called the PBX; `None` if an outside party did.
+    /// Returns the extension that is the caller of the first leg; `None` if the caller is an outside party.
     fn calling_extension(&self, plan: &NumberPlan) -> Option<String> {
         self.first.parties.from.clone().filter(|from| plan.is_extension(from))
     }
@@ -228,12 +228,13 @@ impl<'a> CallRoles<'a> {
         let called_anybody = self.has_rung() || self.called_outside.iter().any(|l| !l.is_branch_of(self.first));
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
-            // An outside caller with a short number, e.g. a bank, called the office through the trunk.
+            // An outside caller with a short number, e.g. a bank, called the office through the trunk. So the call is
+            // inbound.
             (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
-            // The extension dialled a code, and the PBX called several extensions.
+            // The extension dialled a code, and the PBX called several extensions. So the call is internal.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if self.is_started_on_pbx() || self.is_passed_outside(plan) => Some(CallDirection::Outbound),

@@ -72,8 +72,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
     let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
     let is_separate = correlator.is_root(leg);
-    // The caller of another call waits in a queue: the PBX has answered that call, but no telephone has. This leg may
-    // be for that caller, so nothing is decided.
+    // The caller of another call may wait in a queue: the PBX has answered that call, but no telephone has. This leg
+    // may be for that caller. So no evidence is returned, and the leg stays where it is.
     if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, leg, outcome)) {
         return Vec::new();
     }

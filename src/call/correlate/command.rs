@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Split {
         /// Keys of the legs that leave their call; at least one leg stays.
         legs: Vec<LegKey>,
-        /// Rule that the relation names.
+        /// Rule by which the new call is related to the old call. The call records name this rule.
         why: CorrelationRule,
         /// Further calls to which the legs could belong.
         alternatives: Vec<CallKey>,
@@ -47,14 +47,14 @@ pub(crate) enum Command {
         a: CallKey,
         /// Second of the two calls.
         b: CallKey,
-        /// Rule that the relation names.
+        /// Rule by which the two calls are related. The call records name this rule.
         why: CorrelationRule,
     },
     /// Confirms that a weakly joined leg belongs to its call.
     Confirm {
-        /// Key of the leg with the weak join.
+        /// Key of the leg that joined its call by numbers alone.
         leg: LegKey,
-        /// Rule that confirmed the join.
+        /// Rule that confirmed that the leg belongs to its call.
         by: CorrelationRule,
     },
     /// Records that one machine sent a leg and has another address on another leg of the call.
@@ -66,7 +66,7 @@ pub(crate) enum Command {
     },
     /// Records that a party answered a call although the call did not ring at this party, e.g. by a pickup code.
     MarkAnsweredElsewhere {
-        /// Key of the call that was answered by another party.
+        /// Key of the call that was answered by a party at which it did not ring.
         call: CallKey,
         /// Party that answered the call.
         by: AnsweredElsewhere,

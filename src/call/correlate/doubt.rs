@@ -25,8 +25,7 @@ pub(super) struct DoubtfulLeg {
     key: LegKey,
     /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
     effects: Vec<LegKey>,
-    /// Events at the same time on this leg and on another leg that was answered together with it. A leg among the
-    /// `effects` does not count.
+    /// Answers and ends of this leg at the same time as another leg of the call. Legs among the `effects` do not count.
     moments: MomentAgreement,
 }
 
@@ -54,7 +53,7 @@ impl MomentAgreement {
 }
 
 impl DoubtfulLeg {
-    /// Returns whether a group contains this leg, another hop of its dialog, or a leg that they caused.
+    /// Returns whether a group contains this leg, another hop of its dialog, or a leg that these hops caused.
     fn explains(&self, group: &SoundGroup<'_>) -> bool {
         group.legs.iter().any(|(key, _)| self.effects.contains(key))
     }

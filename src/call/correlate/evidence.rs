@@ -104,7 +104,8 @@ impl CallChoice {
     }
 }
 
-/// Returns the call, if all evidence is about the same call.
+/// Returns the call that all evidence is about. Returns `None` if the evidence is about several calls, or if there is
+/// none.
 pub(super) fn only_call(evidence: impl Iterator<Item = Evidence>) -> Option<CallKey> {
     match one_for_each_call(evidence).as_slice() {
         [only] => Some(only.call),

@@ -117,8 +117,8 @@ fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {
 /// Returns whether a machine passed a call on between `leg` and the new leg: it received one of the two legs and sent
 /// the other. Either leg may have been captured first.
 ///
-/// A proxy keeps the From tag. If a third leg on the other side of that machine has the From tag of `leg`, the machine
-/// was a proxy for both. Then it did not pass the call on between `leg` and the new leg.
+/// A proxy keeps the From tag. If the machine also sent or received a third leg with this From tag, it was a proxy
+/// between `leg` and the third leg. Then the result is false.
 fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let (old, new) = (leg.signature().hop, question.signature.hop);
     let has_hop = |is_beside: &dyn Fn((Endpoint, Endpoint)) -> bool| {

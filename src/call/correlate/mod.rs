@@ -85,7 +85,7 @@ pub(crate) struct Correlator<'a> {
     pub(crate) table: &'a CallTable,
     /// The number plan: extensions, telephones and PBXs.
     pub(crate) plan: &'a NumberPlan,
-    /// Capture time at which the decision is made.
+    /// Capture time at which correlation decides about the leg.
     pub(crate) now: Timestamp,
 }
 

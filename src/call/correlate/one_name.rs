@@ -54,7 +54,8 @@ impl Correlator<'_> {
             && !effect.nameless_caller
             && !effect.is_diverted_from(cause)
             && has_digits(effect.from)
-            // The PBX may show an extension of another site with a prefix before it.
+            // If the caller shown by `effect` ends with the caller of `cause`, both are one caller. The PBX may show an
+            // extension of another site with a prefix before it.
             && !effect.from.zip(cause.from).is_some_and(|(shown, own)| shown.ends_with(own))
             && same_number(effect.to, cause.to)
     }

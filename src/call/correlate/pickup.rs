@@ -27,8 +27,8 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
     let mut found = Vec::new();
     for extension in signature.pickup_extensions() {
-        // Other customers of a hosted PBX have equal extensions. So only a PBX with several addresses is searched for
-        // the number at any host.
+        // Other customers of a hosted PBX may have the same extension. So the PBX's host is searched first. At any
+        // other host, only legs that this PBX sent from another of its addresses count.
         let keys = table.correlation();
         let is_ringing = |leg: &Leg| leg.lived_at(signature.at) && !leg.answered_by(signature.at);
         let is_sent_here =
@@ -105,7 +105,8 @@ impl Correlator<'_> {
     fn forwarded_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
         let pbx = leg.machines().0;
         let is_answered_too = |l: &&Leg| RingOutcome::Answered(at).is_with(l.dialog.answered);
-        // If the mirror port shows no calls from the PBX to telephones, a telephone may have answered unseen.
+        // If the mirror port shows no calls from the PBX to telephones, a telephone may have answered unseen. Then the
+        // call is not returned.
         let shows_rung = |c: CallKey| self.plan.is_visible_pbx(pbx) || self.rung_legs(c, pbx).next().is_some();
         let is_taken_by_nobody =
             |l: &&Leg| shows_rung(l.call()) && self.rung_legs(l.call(), pbx).all(|l| l.dialog.answered.is_none());

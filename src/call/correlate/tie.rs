@@ -14,8 +14,8 @@ use crate::call::leg_join::LegJoin;
 use crate::net::Endpoint;
 
 impl Correlator<'_> {
-    /// Returns the join that put this leg into one call with the leg that caused it. Returns `None` for the leg that
-    /// caused all others.
+    /// Returns the join that put this leg into one call with the leg that caused it. If no leg caused this leg, returns
+    /// its own join, or `None` if it caused other legs.
     pub(super) fn tie_of<'a>(&'a self, leg: &'a Leg) -> Option<&'a LegJoin> {
         let mut causes = self.causes_of(leg).peekable();
         let causes_others = || self.table.legs_of(leg.call()).any(|other| self.has_caused(leg, other));
@@ -23,7 +23,8 @@ impl Correlator<'_> {
             return (!causes_others()).then_some(&leg.join);
         }
         let first = causes.min_by_key(|cause| (cause.created_at, cause.id))?;
-        // A further hop of the cause's dialog may be captured after the leg. The dialog is as old as its first hop.
+        // A further hop of the cause's dialog may be captured after the leg. The dialog is as old as its first hop, so
+        // the first hop is compared with the leg.
         let first = self.first_hop(first);
         let is_later = (first.created_at, first.id) > (leg.created_at, leg.id);
         Some(if is_later { &first.join } else { &leg.join })
@@ -69,15 +70,15 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| self.has_caused(other, leg))
     }
 
-    /// Returns whether the leg that caused this leg may still be found. No leg of the call may have caused this leg's
-    /// dialog, and each leg of another dialog must have a cause in the call. Rules about numbers must be allowed to
-    /// join this call to another call.
+    /// Returns whether the leg that caused this leg may still be found. This is so if no leg of the call caused this
+    /// leg's dialog, and each leg of another dialog has a cause in the call. Also, rules about numbers must be allowed
+    /// to join this call to another call.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
         let fits = |other: &Leg| match other.is_branch_of(leg) {
-            // A hop of the same dialog does not explain why the dialog began, so it is no cause. But a hop within one
-            // host is a cause, because a program on that host began the dialog.
+            // Another hop of the same dialog does not explain why the dialog began, so it is no cause. But a hop within
+            // one host is a cause, because a program on that host began the dialog.
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
         };

@@ -41,7 +41,7 @@ pub(crate) enum DialogState {
     },
 }
 
-/// The first part of the dialog that was captured.
+/// Whether the capture shows a dialog from its first INVITE on, or only from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialogStart {
     /// The first captured message is the dialog's first INVITE, or a response to it.
@@ -82,7 +82,7 @@ pub(crate) struct Dialog {
     pub(crate) callee_addr: Endpoint,
     /// Transport of the dialog's SIP messages.
     pub(crate) transport: Transport,
-    /// First part of the dialog that was captured.
+    /// Whether the dialog was captured from its first INVITE on, or only from the middle.
     pub(crate) start: DialogStart,
     state: DialogState,
     /// Offers and answers of the dialog, from which the agreed media follows.

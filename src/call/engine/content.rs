@@ -107,7 +107,8 @@ impl Engine {
                 return;
             }
         }
-        // The stream may be an old stream of the leg that continues with another SSRC.
+        // An old stream of the leg may continue with another SSRC. It is not among the newest streams, so its
+        // comparison begins here.
         self.watch_stream(stream, self.clock.now);
     }
 
@@ -192,7 +193,7 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // An empty list allocates no memory, and most packets prove no relay.
+        // The list of relays allocates no memory while it is empty, and most packets prove no relay.
         let mut found = ContentFindings::default();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut found)
             && let Some(stream) =

@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 pub(super) struct LeftCalls {
     /// The left calls, i.e. calls of an earlier process without a spool, by id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
-    /// Legs of the calls that have no spool (left calls), by Call-ID.
+    /// Legs of the left calls (calls of an earlier process without a spool), by Call-ID.
     by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
     /// Earliest capture time at which a call without a spool (left call) ends; `None` if there is no such call.
     next_at: Option<Timestamp>,
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// Ends the calls of an earlier process that can no longer be continued.
+    /// Ends the left calls (live calls of an earlier process without a spool) that can no longer be continued.
     pub(super) fn end_due_left_calls(&mut self) {
         if self.earlier.left_calls.next_at.is_some_and(|at| at <= self.clock.now) {
             for ended in self.earlier.left_calls.take_over(self.clock.now) {

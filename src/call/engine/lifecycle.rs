@@ -1,4 +1,4 @@
-//! The ends of legs and calls.
+//! Ends legs and calls: closes their spools, removes them from the indexes, and emits the call record.
 
 use std::time::Duration;
 

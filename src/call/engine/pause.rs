@@ -20,7 +20,7 @@ pub(super) struct CallPauseRequest<'a> {
     pub at: Timestamp,
     /// Origin of the request in words, for the event in the call record.
     pub by: &'a str,
-    /// Side of the leg that made the request; `None` if no side made it, e.g. for the API.
+    /// Side that sent the request in a message or by DTMF; `None` if no side did, e.g. for the API.
     pub side: Option<Side>,
 }
 

@@ -200,7 +200,8 @@ impl Engine {
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
     }
 
-    /// Returns the call and the priority of a leg for a flow. Returns `None` if the leg is over.
+    /// Returns the call of a leg, and the leg's priority in the choice of the leg to which a flow belongs. Returns
+    /// `None` if the leg is over.
     fn route_priority(&self, slot: LegKey, query: &FlowQuery) -> Option<(CallKey, RoutePriority)> {
         let leg = self.table.leg(slot)?;
         let conversation = self.table.call(leg.call())?;

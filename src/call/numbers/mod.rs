@@ -19,9 +19,9 @@ pub(crate) use pattern::NumberPattern;
 pub(crate) struct NumberPlan {
     extensions: NumberPattern,
     listed: HashSet<String>,
-    /// Configured extensions that have registered.
+    /// Configured extensions for which a successful REGISTER was captured, each with its hosts.
     present: HashMap<String, UserRegistration>,
-    /// Users that have registered, except configured extensions.
+    /// Users for which a successful REGISTER was captured, each with its hosts. Configured extensions are in `present`.
     registered: HashMap<String, UserRegistration>,
     /// Hosts of telephones from which extensions have registered.
     phones: HashSet<IpAddr>,
@@ -141,7 +141,8 @@ impl NumberPlan {
         hosts
     }
 
-    /// Returns the number of extensions that have registered, without the numbers that a PBX registers with a provider.
+    /// Returns the number of extensions for which a REGISTER was captured. The numbers that a PBX registers with a
+    /// provider do not count.
     pub(crate) fn registered_extensions(&self) -> usize {
         self.present.values().chain(self.registered.values()).filter(|user| !self.is_trunk(user)).count()
     }
@@ -374,11 +375,11 @@ mod tests {
             ("9774221338", "+79774221338"),
             ("8123456789", "+78123456789"),
             ("4953009080", "+74953009080"),
-            // Kazakhstan has the country code of Russia; its mobile numbers begin with 7.
+            // Kazakhstan has the country code 7 of Russia; its mobile numbers begin with 7, too.
             ("77012345678", "+77012345678"),
             ("87012345678", "+77012345678"),
             ("7012345678", "+77012345678"),
-            // Digits after a pause are for the voice menu at the other end.
+            // Digits after a pause are for the voice menu at the other end. So they are removed.
             ("89774221338,,1234#", "+79774221338"),
             ("+74953009080p200", "+74953009080"),
             ("8(495)300-90-80w1", "+74953009080"),
@@ -410,7 +411,7 @@ mod tests {
         }
         assert_eq!(plan.dialled_by_extension(String::from("93334455")), "3334455");
         assert_eq!(plan.dialled_by_extension(String::from("+79774221338")), "+79774221338");
-        // An extension of four digits that begins with 9 is not changed.
+        // `9112` is an extension of four digits, so its 9 is no prefix for an outside line and stays.
         assert_eq!(plan.dialled_by_extension(String::from("9112")), "9112");
     }
 
@@ -421,7 +422,8 @@ mod tests {
         assert_eq!(plan.direction(Some("200"), Some("+79774221338")), CallDirection::Outbound);
         assert_eq!(plan.direction(Some("200"), Some("201")), CallDirection::Internal);
         assert_eq!(plan.direction(None, Some("+74953009080")), CallDirection::Unknown);
-        // `*97` is the mailbox. `*67` withholds the caller's number, and an outside number follows it.
+        // `*97` is the mailbox, so the call is internal. `*67` withholds the caller's number, and an outside number
+        // follows it. So that call is outbound.
         assert_eq!(plan.direction(Some("200"), Some("*97")), CallDirection::Internal);
         assert_eq!(plan.direction(Some("200"), Some("*6789774221338")), CallDirection::Outbound);
     }

@@ -589,7 +589,7 @@ mod tests {
             ("+7*", "^(?:\\U0000002b7.*)$"),
             ("_NXX.", "^(?:[2-9][0-9][0-9]..*)$"),
             ("a|b", "^(?:a\\U0000007cb)$"),
-            // An empty class matches nothing, and an empty list matches nothing.
+            // A pattern with an empty class or an empty list matches nothing, and so does the regular expression `x^`.
             ("[9-1]", "x^"),
             ("", "x^"),
             ("[]", "x^"),

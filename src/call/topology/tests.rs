@@ -82,7 +82,8 @@ fn nothing_is_learnt_about_an_address_that_is_configured_alone() {
     let mut topology = Topology::new(&[vec![ip("10.1.0.1")]]);
     observe(&mut topology, (WAN, LAN), 9, day(0));
     assert!(!topology.same_machine(host(WAN), host(LAN)));
-    // Later the address is configured in a list of its own. This ends the pair that was learnt.
+    // Three calls show both addresses to be one machine. Then the configuration names one of them alone, which ends the
+    // learnt pair.
     let mut topology = Topology::default();
     observe(&mut topology, (WAN, LAN), 3, day(0));
     let _ = topology.configure(&[vec![ip("198.51.100.10")]]);
@@ -93,7 +94,8 @@ fn nothing_is_learnt_about_an_address_that_is_configured_alone() {
 fn contradictions_end_the_belief_for_seven_days() {
     let mut topology = Topology::default();
     observe(&mut topology, (WAN, LAN), 3, day(0));
-    // More than one contradiction in ten calls ends the belief that both hosts are one machine. Here it is one in four.
+    // More than one contradiction in ten calls ends the belief that both hosts are one machine. Here one call
+    // contradicts three.
     assert!(is_regrouped(&topology.contradict((host(LAN), host(WAN)), day(1))));
     observe(&mut topology, (WAN, LAN), 9, day(7));
     assert!(!topology.same_machine(host(WAN), host(LAN)), "six days later");
