@@ -17,9 +17,9 @@ pub(crate) struct ArchivedObject {
     pub(crate) path: String,
     /// Key of the object in the object store, below the prefix of the site.
     pub(crate) key: String,
-    /// Size of the file in bytes.
+    /// Size of the recording's file in bytes.
     pub(crate) bytes: u64,
-    /// SHA-256 of the file, lower-case hexadecimal.
+    /// SHA-256 of the recording's file, lower-case hexadecimal.
     pub(crate) sha256: String,
     /// Whether the object store already has the recording.
     #[serde(default)]
@@ -33,7 +33,7 @@ pub(crate) struct ArchivedObject {
 /// Stage of the job that archives a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ArchiveStage {
-    /// A recording or the call's row in the index is still to be stored.
+    /// A recording or the call's row in the index (the PostgreSQL database) is still to be stored.
     #[default]
     Owed,
     /// The archive has the newest state of the call.
@@ -50,7 +50,7 @@ pub(crate) enum ArchiveStep {
     Put(usize),
     /// Compare the file at this index of [`ArchiveJob::objects`] with the object that the store has under the same key.
     Compare(usize),
-    /// Write the call's row in the index.
+    /// Write the call's row in the index (the PostgreSQL database of the archive).
     Index,
 }
 

@@ -53,9 +53,9 @@ pub(crate) struct OwnerConflict {
 }
 
 impl ArchiveIndex {
-    /// Returns a page of the calls that a search finds, newest first. All these calls are older than `before`. In these
-    /// records, the field `appliance` is the name of the site, and the paths of recordings are keys in the object
-    /// store.
+    /// Returns one page of the list of calls that a search finds, newest first. All its calls are older than
+    /// `before`. In their records, the field `appliance` is the name of the site, and the paths of recordings are keys
+    /// in the object store.
     ///
     /// # Errors
     /// Fails if the database does not respond or refuses the request.

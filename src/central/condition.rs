@@ -68,7 +68,7 @@ impl IndexCondition {
         format!("${}", self.values.len())
     }
 
-    /// Adds a condition, given as SQL.
+    /// Adds a condition to the search, given as SQL.
     pub(super) fn add(&mut self, part: String) {
         self.parts.push(part);
     }

@@ -18,7 +18,7 @@ pub(crate) struct IndexedAuditRow {
     pub(crate) n: i64,
     /// Wall-clock time of the action, UTC.
     pub(crate) at: Timestamp,
-    /// Name of the account that acted.
+    /// Name of the console account that did the action.
     pub(crate) who: String,
     /// Word for the action, e.g. that a recording was played.
     pub(crate) action: String,

@@ -48,9 +48,9 @@ pub(crate) struct IndexedRecording {
     pub(crate) part: u32,
     /// Key of the recording in the object store.
     pub(crate) key: String,
-    /// Size of the object in bytes.
+    /// Size of the recording in the object store, bytes.
     pub(crate) bytes: u64,
-    /// SHA-256 of the object, lower-case hexadecimal.
+    /// SHA-256 of the recording in the object store, lower-case hexadecimal.
     pub(crate) sha256: String,
 }
 
@@ -93,8 +93,8 @@ impl ArchiveIndex {
         }
     }
 
-    /// Closes the connection after the server did not answer, so that the next attempt opens a new connection. Returns
-    /// the error as the outcome of the step.
+    /// Closes the connection after the database server did not respond, so that the next attempt opens a new
+    /// connection. Returns the error as the outcome of the step.
     fn fail_silent(&mut self, error: &ArchiveError) -> ArchiveOutcome {
         self.client = None;
         ArchiveOutcome::Failed(ArchiveFailure::Passing(error.to_string()))
@@ -281,8 +281,8 @@ pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, Archi
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
 }
 
-/// Returns whether an error of a write is permanent or passing. It is permanent if PostgreSQL cannot store the values
-/// (SQLSTATE classes 22, 23 and 54, PostgreSQL manual, appendix A).
+/// Returns the failure for an error of a write: permanent or passing. It is permanent if PostgreSQL cannot store the
+/// values (SQLSTATE classes 22, 23 and 54, PostgreSQL manual, appendix A).
 fn put_failure(error: &PostgresError) -> ArchiveFailure {
     let text = index_error(error).to_string();
     let class = error.code().and_then(|code| code.code().get(..2));

@@ -19,7 +19,7 @@ pub enum RecordingFormat {
 }
 
 impl RecordingFormat {
-    /// All formats. The first is the default.
+    /// All file formats of recordings. The first is the default.
     pub const ALL: [Self; 4] = [Self::Wav, Self::WavAlaw, Self::WavUlaw, Self::OggOpus];
 
     /// Returns the name that the configuration and the call record use.

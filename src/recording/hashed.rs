@@ -1,7 +1,7 @@
 //! Buffers and hashes a file while it is written, so that the file need not be read again for the hash.
 //!
-//! The buffer holds whole pages and is written when full. So all writes except the last begin and end at page
-//! boundaries.
+//! The buffer has the size of several memory pages and is written when full. So all writes except the last begin and
+//! end at the boundaries of pages.
 //!
 //! A WAV header contains the length of the file, so it is written twice: first a preliminary header, at the end the
 //! final one. The writer of the recording passes the expected final header in advance, and the hash starts with it. If
@@ -121,7 +121,7 @@ impl FileHashState {
     }
 }
 
-/// Number of bytes written at once: a whole number of pages.
+/// Number of bytes written at once: a whole number of memory pages.
 const WRITE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

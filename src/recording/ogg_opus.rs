@@ -24,7 +24,7 @@ pub(super) struct OggOpusWriter<W: Write> {
     /// The last encoded packet. It is written after the next packet is encoded, because the last packet of the file
     /// must be marked as such.
     last_packet: Option<Vec<u8>>,
-    /// Number of packets encoded so far.
+    /// Number of Opus packets encoded so far.
     packets: u64,
     /// Number of samples per channel received so far.
     samples: u64,
@@ -141,7 +141,8 @@ const BITRATE: i32 = 48_000;
 const COMPLEXITY: i32 = 5;
 /// Maximum size of a packet, bytes: two and a half times the average. It bounds the size of a file.
 const MAX_PACKET_BYTES: usize = 320;
-/// Maximum number of bytes that a second of sound takes: packets with their lacing values (lengths), and a page header.
+/// Maximum number of bytes that a second of sound takes: packets with their lacing values (lengths), and the header of
+/// an Ogg page.
 pub(super) const MAX_BYTES_A_SECOND: u64 = (FRAMES_A_SECOND * (MAX_PACKET_BYTES + 2) + 27) as u64;
-/// Maximum total size of the two header pages and of the packets that are added at the end, bytes.
+/// Maximum total size of the two Ogg pages with headers and of the packets that are added at the end, bytes.
 pub(super) const HEADER_BYTES: u64 = 2_048;

@@ -20,7 +20,7 @@ pub(crate) struct RecordingPeaks {
 }
 
 impl RecordingPeaks {
-    /// Reads the peaks file beside a recording; returns `None` if there is none.
+    /// Reads the file with the peaks (the data of the waveform) beside a recording; returns `None` if there is none.
     pub(crate) fn read(recording: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(peaks_path(recording)).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
@@ -30,7 +30,7 @@ impl RecordingPeaks {
     }
 }
 
-/// Returns the path of the peaks file of a recording.
+/// Returns the path of the file with the peaks of a recording, i.e. the data of its waveform.
 pub(crate) fn peaks_path(recording: &Path) -> PathBuf {
     recording.with_extension("peaks")
 }
@@ -125,7 +125,8 @@ impl PeakFinder {
     }
 }
 
-/// Finds the peaks of a recording and writes them beside it. For tests with recordings that the recorder did not make.
+/// Finds the peaks of a recording (the data of its waveform) and writes them beside it. For tests with recordings that
+/// the recorder did not make.
 #[cfg(test)]
 pub(crate) fn write_beside(recording: &crate::call::record::RecordingFile) {
     let path = Path::new(&recording.path);

@@ -94,7 +94,7 @@ impl Drop for PartFile {
 pub(super) struct PublishGroup(Vec<PartFile>);
 
 impl PublishGroup {
-    /// Adds a complete file to the group.
+    /// Adds a complete file to the group of files that are published together.
     pub(super) fn add(&mut self, mut part: PartFile) {
         match part.need {
             SyncNeed::Synced => part.start_writeback(),

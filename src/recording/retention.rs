@@ -6,8 +6,8 @@
 //!   after all others.
 //! - Nothing is removed by age while the wall clock is not trusted ([`ClockTrust`]).
 //!
-//! The functions of this module only plan removals. Each removal must be written into the journal before its files are
-//! removed.
+//! The functions of this module only plan removals. Each removal must be written into the journal (SQLite) before its
+//! files are removed.
 
 use std::collections::HashSet;
 use std::io;
@@ -92,8 +92,9 @@ impl DiskUsage {
     }
 }
 
-/// Plans removals, in order, until all limits hold or [`MAX_REMOVALS`] are planned. `walk` starts an iteration over the
-/// candidates: the oldest first, those with an unknown start last. The iteration ends as soon as the plan is complete.
+/// Plans removals, in order, until all limits are kept or [`MAX_REMOVALS`] are planned. `walk` starts an iteration over
+/// the candidates: the oldest first, those with an unknown start last. The iteration ends as soon as the plan is
+/// complete.
 ///
 /// # Errors
 /// Fails if the iteration fails.

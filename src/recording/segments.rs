@@ -41,7 +41,7 @@ pub(super) struct SegmentSpec {
     pub(super) format: RecordingFormat,
     pub(super) sample_rate: u32,
     pub(super) channels: ChannelOrder,
-    /// Expected number of samples per channel.
+    /// Expected number of samples per channel in the segment's file.
     pub(super) samples: u64,
 }
 
@@ -94,7 +94,8 @@ impl WrittenSegment {
         self.part.close();
     }
 
-    /// Adds the file and its peaks to a group of files to be published. Returns its path, size and SHA-256.
+    /// Adds the file and its peaks (the data of the waveform) to a group of files to be published. Returns its path,
+    /// size and SHA-256.
     pub(super) fn add_to(self, group: &mut PublishGroup) -> io::Result<(PathBuf, u64, String)> {
         let path = self.part.path().to_owned();
         let (bytes, sha256) = match self.hash.finish() {

@@ -49,11 +49,11 @@ pub(crate) enum AnswerState {
     Yes,
     /// The call was not answered.
     No,
-    /// The call began before the capture, so its answer was not captured.
+    /// The call began before the capture, so the response that answered it was not captured.
     BeganBefore,
 }
 
-/// Audio of one side during the recorded time of the call.
+/// Audio of one side (caller or callee) during the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideFacts {
     /// How much of the side can be heard.
@@ -66,7 +66,7 @@ pub(crate) struct SideFacts {
     pub(crate) withheld: bool,
 }
 
-/// How much of a side can be heard.
+/// How much of a side (caller or callee) can be heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Audibility {
     /// No packet of the side was decoded.

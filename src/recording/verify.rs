@@ -44,7 +44,7 @@ pub enum VerifyError {
     Size {
         /// Size of the file in bytes.
         found: u64,
-        /// Size in bytes according to the record.
+        /// Size of the file in bytes according to the call record.
         expected: u64,
     },
     /// The hash (SHA-256) of the file differs from the record.

@@ -46,8 +46,8 @@ pub(crate) fn remove_half_written_in(folder: &Path, before: Timestamp) -> Vec<Pa
     folders
 }
 
-/// Returns whether a path has a name such as `20261123T070854Z-….wav.part`. Other `.part` files do not belong to
-/// callspan.
+/// Returns whether a path has a name such as `20261123T070854Z-….wav.part`. Returns false for other `.part` files,
+/// because they do not belong to callspan.
 fn is_half_written(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stamp = name.get(..17).unwrap_or_default();

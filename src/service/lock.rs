@@ -16,7 +16,7 @@ pub(crate) struct FolderLock {
 /// The reason why a folder could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// Another process holds the lock.
+    /// Another process holds the lock of the folder.
     #[error(
         "the folder {folder} is in use by another callspan{holder}: stop it, or give each its own [spool] dir and [state] dir"
     )]

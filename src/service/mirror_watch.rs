@@ -297,7 +297,7 @@ impl SipDays {
 
     /// Returns whether SIP is expected at this hour. It is expected if most ten-minute slots of the hour had SIP a week
     /// ago. In the first week, yesterday is used instead, but only if both days are working days or both are at a
-    /// weekend.
+    /// weekend. Otherwise no SIP is expected.
     fn expects(&self, now: Timestamp) -> bool {
         let (today, slot) = place(now);
         let knows_week = self.0.keys().any(|day| *day <= today - 7);

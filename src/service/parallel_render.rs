@@ -38,7 +38,7 @@ pub(crate) enum RenderProgress {
     Read(Vec<EndedLeg>),
     /// The files of these calls are on the disk under their final names.
     Published(Vec<(CallRecord, RegistrationPolicy)>),
-    /// Files could not be written.
+    /// Files of rendered calls could not be written.
     Failed(RecordingError),
 }
 
@@ -48,7 +48,7 @@ struct HandedCall {
     spools: HandedSpools,
 }
 
-/// Spools of the legs of a call, by the id of the leg.
+/// Spools (stored packets) of the legs of a call, by the id of the leg.
 pub(crate) struct HandedSpools(pub(crate) HashMap<LegId, LegSource>);
 
 impl LegStore for HandedSpools {

@@ -1,5 +1,5 @@
-//! Passes the frames of a capture source through decoder and engine to the spool. A live capture and a replay differ
-//! only in the source.
+//! Passes the frames of a capture source through decoder and engine to the spool (files with the packets of calls). A
+//! live capture and a replay differ only in the source.
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
@@ -88,8 +88,8 @@ impl Pipeline {
         DropCounters::of(self.decoder.counters(), self.engine.counters())
     }
 
-    /// Ends decoder and engine at the end of the source. The data that they still hold is processed, and the open calls
-    /// end.
+    /// Ends decoder and engine at the end of the source. The data that they still contain is processed, and the open
+    /// calls end.
     pub fn end(&mut self, sink: &mut dyn LegSink) {
         let Self { decoder, engine, .. } = self;
         decoder.handle_end(&mut |decoded| engine.handle_decoded(&decoded, sink));

@@ -1,5 +1,5 @@
-//! The threads that work on calls after the engine: they store events in the journal, render recordings and start
-//! delivery.
+//! The threads that work on calls after the engine: they store events in the journal (SQLite), render recordings and
+//! start delivery.
 //!
 //! The journal marks a call as `ended` until its files are on the disk, and then as `complete`. Until then its packets
 //! stay in the spool, and delivery does not get the complete call. Therefore a full or read-only disk delays a call but
@@ -131,7 +131,7 @@ impl QueuedTasks {
 /// A task to be tried again, because files or journal rows could not be written.
 struct RetryTask {
     due: Instant,
-    /// Number of tries that failed so far.
+    /// Number of failed tries of this task so far.
     tries: usize,
     task: CallTask,
 }

@@ -1,5 +1,5 @@
-//! Publishes an ended call: renders it, updates the journal, passes the call to delivery, and finally removes its
-//! spool.
+//! Publishes an ended call: renders it, updates the journal, passes the call to delivery, and finally removes its spool
+//! (the stored packets).
 
 use std::path::Path;
 
@@ -49,7 +49,7 @@ impl CallWorker {
         log_finished(&record);
         self.locks.forget(&record.id);
         let is_broken = |leg: &EndedLeg| match broken.is_empty() {
-            // If one of the spools could not be read, all spools of the call are kept.
+            // If one of the spools could not be read, all spools (stored packets) of the call are kept.
             true => record.problems.iter().any(|p| p.kind == ProblemKind::RenderError),
             false => broken.contains(&leg.leg),
         };
@@ -71,8 +71,8 @@ impl CallWorker {
         Ok(record)
     }
 
-    /// Removes the spools of a complete call, because the next start would otherwise continue the call. With
-    /// `recording.keep_pcap`, first copies the spools to the folder of the recording.
+    /// Removes the spools (the stored packets) of a complete call, because the next start would otherwise continue the
+    /// call. With `recording.keep_pcap`, first copies the spools to the folder of the recording.
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
@@ -91,8 +91,8 @@ impl CallWorker {
         }
     }
 
-    /// Removes spools of complete calls that an earlier process did not remove. Otherwise the calls would be continued,
-    /// rendered and delivered a second time.
+    /// Removes the spools (stored packets) of complete calls that an earlier process did not remove. Otherwise the
+    /// calls would be continued, rendered and delivered a second time.
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
@@ -112,8 +112,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Renames the spools of legs that could not be rendered, so that the next start does not read them. A later
-    /// version of callspan may be able to render them.
+    /// Renames the spool files (stored packets) of legs that could not be rendered, so that the next start does not
+    /// read them. A later version of callspan may be able to render them.
     fn set_spools_aside(&self, call: &str, legs: &[EndedLeg]) {
         if legs.is_empty() {
             return;
@@ -138,8 +138,8 @@ fn log_finished(record: &CallRecord) {
     tracing::info!(call = record.id, verdict, seconds, delivery, "call finished");
 }
 
-/// Writes the names of the spools into the legs of the record. So the call can be rendered again even if the journal is
-/// lost.
+/// Writes the names of the spool files (stored packets) into the legs of the record. So the call can be rendered again
+/// even if the journal is lost.
 fn note_spools(call: &mut EndedCall) {
     for leg in &call.legs {
         if let Some(record) = call.record.legs.get_mut(leg.index) {

@@ -1,4 +1,4 @@
-//! Opens the journal, and rebuilds it if it is damaged or missing.
+//! Opens the journal (the SQLite database of the service), and rebuilds it if it is damaged or missing.
 //!
 //! A damaged journal is renamed, so that a person can examine it. A new journal is built from the JSON records beside
 //! the recordings, which say what Pyrus already has of each call. A call that began before the loss and has no record

@@ -90,7 +90,7 @@ pub(super) enum RenderReply {
     Done(Box<CallRecord>),
     /// The request was handled, but no segment is complete yet.
     Nothing,
-    /// A file could not be written.
+    /// A file could not be written. Holds its path, the error number of the operating system, and the error as a text.
     Failed { path: String, errno: Option<i32>, text: String },
     /// The renderer panicked because of a bug.
     Panicked,
@@ -178,8 +178,8 @@ fn requested_legs(legs: &[EndedLeg], store: &dyn LegStore) -> Vec<RequestedLeg> 
     legs.iter().map(requested).collect()
 }
 
-/// The spools of a request, on the side of the worker. The worker reports each leg to the service before it reads the
-/// leg's spool. So after a crash the service knows which leg caused it.
+/// The spools (packet files) of a request, as the worker reads them. The worker reports each leg to the service before
+/// it reads the leg's spool. So after a crash the service knows which leg caused it.
 pub(super) struct RequestedSpools(HashMap<u64, PathBuf>);
 
 impl LegStore for RequestedSpools {

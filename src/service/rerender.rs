@@ -13,7 +13,7 @@ use crate::recording::encrypt::encrypted_path;
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
-/// Renders a call again from its spool or from the packets beside its recording, and updates the journal.
+/// Renders a call again from the packets in its spool or beside its recording, and updates the journal.
 ///
 /// # Errors
 /// Fails if the call is unknown or in progress, if none of its packets is kept, or if a file cannot be written.

@@ -30,7 +30,7 @@ pub(super) struct CallWorker {
     /// Whether the packets of a call are kept beside its recording (`recording.keep_pcap`).
     pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
-    /// Outbox for webhook messages about finished calls; `None` if no webhook is configured.
+    /// Outbox (messages stored on disk) for webhooks about finished calls; `None` if no webhook is configured.
     pub(super) outbox: Option<Outbox>,
     /// Rules that decide which calls are delivered; `None` if delivery is switched off.
     pub(super) policy: Option<DeliveryPolicy>,

@@ -1,11 +1,11 @@
 //! Choice of the leg that supplies the sound of a recording.
 //!
-//! Usually this is the anchor leg, i.e. the leg that the engine chose; it is the first leg in the list. Another leg
-//! with the same conversation is rendered instead in three cases:
+//! Usually this is the anchor leg, i.e. the leg that the engine chose; it is the first leg in the list. Another leg of
+//! the same call is rendered instead in three cases:
 //!
 //! - The anchor leg cannot be decoded.
 //! - The anchor leg has hardly any sound of one side.
-//! - The mirror lost a part of one side, and the other leg has this part.
+//! - The mirror port lost a part of one side's sound, and the other leg has this part.
 
 use std::io;
 use std::path::Path;
@@ -53,7 +53,7 @@ impl HeardTime {
 enum SoundFault {
     /// One side of the leg has hardly any sound.
     OneSided,
-    /// The mirror lost consecutive packets of one side, at least [`LEAST_GAP_PACKETS`].
+    /// The mirror port lost consecutive packets of one side, at least [`LEAST_GAP_PACKETS`].
     Gap,
 }
 
@@ -165,7 +165,7 @@ impl Recorder {
     }
 }
 
-/// Returns whether the mirror lost many consecutive packets of one side.
+/// Returns whether the mirror port lost at least [`LEAST_GAP_PACKETS`] consecutive packets of one side.
 fn has_gap(report: &RenderReport) -> bool {
     report.sides.iter().any(|side| side.burst_loss >= LEAST_GAP_PACKETS)
 }

@@ -177,8 +177,8 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // The engine may have left a note in the record, e.g. about how the answer was recognised. The note is
-            // appended to the reason of the verdict.
+            // The engine may have left a note in the record, e.g. about how it recognised that the call was answered.
+            // The note is appended to the reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -498,8 +498,8 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     }
 }
 
-/// Returns whether an error may be temporary, so that the spool may be readable later. A bad sector (EIO) and a missing
-/// file are permanent.
+/// Returns whether an error may be temporary, so that the spool may be readable later. Returns false for a bad sector
+/// (EIO) and a missing file, because these are permanent.
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|n| n != Errno::IO.raw_os_error() && n != Errno::NOENT.raw_os_error())

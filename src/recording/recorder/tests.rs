@@ -1,4 +1,4 @@
-//! Tests that record ended calls from spools that the tests build.
+//! Tests that record ended calls from spools (stored packets) that the tests build.
 
 use super::*;
 use crate::call::decision::Decision;
@@ -90,7 +90,7 @@ fn call_becomes_a_stereo_wav_and_record_reproducibly() {
         assert_eq!((samples[800], samples[801]), (15_996, 7_932));
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         assert!(record.legs[0].rendered);
-        // The packet counts come from the engine: the decision that ends the leg contains them.
+        // The packet counts come from the engine, which stores them in the spool at the end of the leg.
         assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (1, 2));
         let json = std::fs::read_to_string(dir.path().join("20261123T070000Z-abc.json")).unwrap();
         assert_eq!(serde_json::from_str::<CallRecord>(&json).unwrap(), record);
@@ -170,7 +170,7 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
-/// Returns a leg of 6 s, of which the mirror lost the packets `lost` of the callee.
+/// Returns a leg of 6 s, in which the mirror port lost the callee's packets with the numbers `lost`.
 fn leg_without(lost: std::ops::Range<u16>) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
