@@ -84,7 +84,7 @@ impl Endpoint {
         self.addr[0] == other.addr[0] && self.addr[1] == other.addr[1]
     }
 
-    /// Returns whether the address is 0.0.0.0 or `::`. As a media address it means a hold (RFC 2543).
+    /// Returns whether the address is 0.0.0.0 or `::`. As a media address it means that the call is on hold (RFC 2543).
     pub(crate) fn is_unspecified(self) -> bool {
         match self.ip() {
             IpAddr::V4(v4) => v4 == Ipv4Addr::UNSPECIFIED,

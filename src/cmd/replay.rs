@@ -254,7 +254,7 @@ impl ReplayRun {
         Ok((record, format!("call {id}: an earlier run ended while it rendered this or another call. {end}")))
     }
 
-    /// Writes the spools of a call to files, so that a worker process can read them.
+    /// Writes the spools (stored packets) of a call to files, so that a worker process can read them.
     fn spools_in_files(&self, ended: &EndedCall) -> anyhow::Result<HandedSpools> {
         let mut files = HashMap::new();
         for leg in &ended.legs {

@@ -177,7 +177,7 @@ struct RunningService {
 struct LastRounds {
     /// Capture time at which buffered packets (chunks of the spool) were last passed to the writing thread.
     spooled_at: Timestamp,
-    /// Capture time at which the levels of live calls were last published.
+    /// Capture time at which the sound levels of live calls were last published.
     levels_at: Timestamp,
     /// Capture time of the last check of losses, threads, the journal and the mirror port.
     checked_at: Timestamp,
@@ -557,7 +557,7 @@ impl RunningService {
         }
     }
 
-    /// Measures the levels of calls that an open live page shows.
+    /// Measures the sound levels of calls that an open live page of the console shows.
     fn publish_levels(&mut self) {
         let Some(console) = &self.console else { return };
         let engine = &mut self.pipeline.engine;
@@ -683,7 +683,8 @@ const STOP_ARCHIVE: Duration = Duration::from_millis(100);
 const STOP_STATE_FILES: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the rest.
 const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
-/// Interval between two measurements of the levels of live calls. A person sees four updates a second as movement.
+/// Interval between two measurements of the sound levels of live calls. A person sees four updates a second as
+/// movement.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval at which a console that could not be started is tried again.
 const CONSOLE_RETRY: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! `callspan status`: shows the state of the service on one page.
 //!
-//! The command reads the status file of the service, the journal and the state of the disks. It needs neither the
-//! console nor the network.
+//! The command reads the status file of the service, the journal (SQLite) and the state of the disks. It needs neither
+//! the console nor the network.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -122,8 +122,8 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
     }
 }
 
-/// Counts the messages in the outbox. Returns `None` if there is no outbox, because no webhook, mail or Telegram is
-/// configured.
+/// Counts the messages in the outbox, i.e. those stored on disk until they are sent. Returns `None` if there is no
+/// outbox, because no webhook, mail or Telegram is configured.
 fn outbox(config: &Config) -> Option<OutboxCounts> {
     let counts = Outbox::open_existing(&config.journal.dir)?.counts().ok()?;
     (counts.owed + counts.dead > 0).then_some(counts)

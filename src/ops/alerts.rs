@@ -64,7 +64,7 @@ pub(crate) struct Alarm {
     pub(crate) at: Timestamp,
     /// Kind of the alarm. In JSON it has its name for scripts, e.g. `disk_low`.
     pub(crate) kind: AlarmKind,
-    /// Description of the cause, for the administrator.
+    /// Description of the alarm's cause, for the administrator.
     pub(crate) detail: String,
     /// Id of the call concerned; `None` if the alarm is not about a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +205,7 @@ impl Alerts {
         self.log_and_send(cause.kind(), &cause.to_string(), None);
     }
 
-    /// Raises an alarm about a call. The description may quote an answer of Pyrus with a phone number. So long
+    /// Raises an alarm about a call. The description may quote a response of Pyrus with a phone number. So long
     /// sequences of digits are replaced by `…`.
     pub(crate) fn raise_for(&self, call: &str, cause: &AlarmCause<'_>) {
         self.log_and_send(cause.kind(), &without_numbers(&cause.to_string()), Some(call.to_owned()));

@@ -36,7 +36,7 @@ pub(crate) struct DiskSpace {
 /// A folder that the service writes to, and the space of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FolderSpace {
-    /// Name of the folder in metrics and on pages, e.g. `spool`.
+    /// Name of the folder in metrics and on pages of the console, e.g. `spool`.
     pub(crate) folder: &'static str,
     pub(crate) space: DiskSpace,
 }
@@ -50,7 +50,7 @@ pub struct DiskChange {
     pub path: PathBuf,
     /// The level that the file system has now.
     pub level: DiskLevel,
-    /// Description of the change for the administrator.
+    /// Description of the change of free space, for the administrator.
     pub detail: String,
 }
 

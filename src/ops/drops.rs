@@ -82,7 +82,7 @@ impl DropCounters {
         }
     }
 
-    /// Returns whether all counts are zero.
+    /// Returns whether nothing was dropped, i.e. whether all counts are zero.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 pub(crate) struct SelfTestResult {
     /// Wall-clock time at the end of the test call.
     pub(crate) at: Timestamp,
-    /// Whether the call was recorded correctly.
+    /// Whether the test call was recorded correctly.
     pub(crate) ok: bool,
     /// Description of the result: the step that failed and the reason, or that the call was recorded correctly.
     pub(crate) detail: String,

@@ -27,7 +27,7 @@ pub(crate) struct ServiceReport {
     pub(crate) stopped_at: Option<Timestamp>,
     /// Names of the interfaces from which the service captures.
     pub(crate) source: String,
-    /// Whether at least one interface is up.
+    /// Whether the service captures, i.e. whether at least one interface is up.
     pub(crate) is_capturing: bool,
     /// Number of captured frames since the start.
     pub(crate) frames: u64,

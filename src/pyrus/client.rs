@@ -82,8 +82,8 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    /// Masks the token in the text of a response. A server may quote the request in its answer, and the token must not
-    /// get into the log or the journal.
+    /// Masks the token in the text of a response. A server may quote the request in its response, and the token must
+    /// not get into the log or the journal.
     fn without_token(&self, outcome: RequestOutcome) -> RequestOutcome {
         let RequestOutcome::Response(mut answer) = outcome else { return outcome };
         let bearer = self.bearer.as_bytes();

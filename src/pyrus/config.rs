@@ -27,9 +27,9 @@ pub struct Config {
     pub enabled: bool,
     /// Complete URL of the endpoint `auth`, which issues access tokens.
     pub auth_url: String,
-    /// Login name of the bot.
+    /// Login name of the Pyrus account (bot) that callspan uses.
     pub login: String,
-    /// Security key of the bot. `None` if it is read from `security_key_file`.
+    /// Security key of the Pyrus account (bot) that callspan uses. `None` if it is read from `security_key_file`.
     pub security_key: Option<SecretString>,
     /// File that contains the security key; `None` if the key comes from elsewhere.
     pub security_key_file: Option<PathBuf>,

@@ -1,5 +1,5 @@
-//! The loop that drives [`DeliveryMachine`]. It passes calls and outcomes of requests to the machine, stores its rows
-//! in the journal, and sends its requests.
+//! The loop that drives [`DeliveryMachine`]. It passes calls and outcomes of requests to this state machine. It stores
+//! the rows of the state machine in the journal (SQLite), and sends its requests.
 //!
 //! The loop has its own thread with an async runtime. Requests run as concurrent tasks of this runtime. A journal write
 //! blocks the thread, for a fraction of a millisecond.
@@ -97,9 +97,9 @@ pub(crate) enum DeliveryAnswer {
 /// Decision whether to wait any longer for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitDecision {
-    /// Continue to wait.
+    /// Continue to wait for delivery.
     Continue,
-    /// Stop waiting at once.
+    /// Stop waiting for delivery at once.
     Stop,
 }
 

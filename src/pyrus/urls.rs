@@ -14,7 +14,7 @@ pub(crate) struct AuthUrl {
 /// The URLs of requests. They are known after the `auth` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestUrls {
-    /// URL of `integrations/call`, which registers a call.
+    /// URL of `integrations/call`, which registers a telephone call in Pyrus.
     pub(crate) call: Url,
     /// URL of `integrations/attachcallrecord`, which attaches an uploaded recording to a call.
     pub(crate) attach: Url,

@@ -1,4 +1,5 @@
-//! `callspan calls`: shows the calls in the journal and requests changes of them, even while the service runs.
+//! `callspan calls`: shows the calls in the journal (the SQLite database of the service) and requests changes of them,
+//! even while the service runs.
 //!
 //! Requests to the service (retry, render, hold) are written into the journal. The service reads them within seconds.
 

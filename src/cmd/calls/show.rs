@@ -306,7 +306,7 @@ fn what_to_do(text: &mut String, record: &CallRecord, journal: &Journal) -> anyh
     Ok(())
 }
 
-/// Prints the requests to Pyrus with their answers, oldest first.
+/// Prints the requests to Pyrus with the responses, oldest first.
 fn requests(text: &mut String, id: &str, journal: &Journal, zone: &DisplayZone) -> anyhow::Result<()> {
     let Some(job) = journal.job(id)? else { return Ok(()) };
     for attempt in job.story().attempts {

@@ -59,7 +59,7 @@ pub(crate) struct CentralVerifyArgs {
 /// Runs `callspan central`.
 ///
 /// # Errors
-/// Fails if no index is configured, or it does not answer.
+/// Fails if no index (database of the archive) is configured, or if the database does not respond.
 pub(crate) fn run(args: &CentralArgs) -> anyhow::Result<ExitCode> {
     let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
     if config.archive.index.is_empty() {
@@ -141,8 +141,9 @@ struct SiteComparison {
     differences: u64,
 }
 
-/// Compares the calls that are archived according to the journal with the rows of the index, and prints each
-/// difference. Journal and index are both read in the order of the call ids, so only one page of each is in memory.
+/// Compares the calls that are archived according to the journal with the rows of the archive's database (the index),
+/// and prints each difference. Journal and index are both read in the order of the call ids, so only a limited number
+/// of rows of each is in memory.
 async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -> anyhow::Result<SiteComparison> {
     let mut compared = SiteComparison::default();
     let mut rows = IndexRows::of(site);
@@ -188,7 +189,7 @@ fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Res
     Ok(1)
 }
 
-/// Reads the rows of a site from the index page by page, in the order of the call ids.
+/// Reads the rows of a site from the archive's database, a limited number at once, in the order of the call ids.
 struct IndexRows<'a> {
     site: &'a str,
     after: String,

@@ -19,7 +19,7 @@ pub(super) struct ScriptFacts<'a> {
     pub(super) numbers: [&'a str; 2],
     /// UDP port from and to which the SIP messages are sent.
     pub(super) sip_port: u16,
-    /// Time between the answer and the BYE.
+    /// Time between the 200 response to the INVITE and the BYE.
     pub(super) talk: Duration,
     /// Call-ID of the dialog.
     pub(super) call_id: &'a str,
@@ -34,7 +34,7 @@ pub(super) struct ScriptedPacket {
     pub(super) at: Duration,
     /// The side of the call that sends the packet.
     pub(super) sender: Side,
-    /// UDP ports of both ends.
+    /// UDP ports of sender and receiver.
     pub(super) ports: PacketPorts,
     /// UDP payload: a SIP message or an RTP packet.
     pub(super) payload: Vec<u8>,

@@ -72,7 +72,7 @@ pub(super) struct SentCall {
     pub(super) at: Timestamp,
     /// Number of RTP packets that each side sent.
     pub(super) rtp: u64,
-    /// Time between the answer and the BYE.
+    /// Time between the 200 response to the INVITE and the BYE.
     pub(super) talk: Duration,
     /// Report of the service just before the call, to compare its counters.
     pub(super) before: ServiceReport,
@@ -107,7 +107,7 @@ impl CallTrace<'_> {
             (TestStep::Sound, &|| self.sound(&stored.record)),
             (TestStep::Delivery, &|| self.delivery(&id)),
         ];
-        // An error of the spool explains why later steps fail, so it is reported first.
+        // If packets could not be stored in the spool, later steps fail, too. So this error is reported first.
         if let Some(error) = spool_error(&stored.record) {
             self.add(steps, TestStep::Recording, Err(error));
             return Some(id);

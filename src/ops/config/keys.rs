@@ -79,7 +79,7 @@ pub(crate) struct ConfigKey {
     pub(crate) default: &'static str,
     /// Unit in words, e.g. `seconds`; empty if the key has no unit.
     pub(crate) unit: &'static str,
-    /// Description of the key in the reference.
+    /// Description of the key in the reference (the example configuration).
     pub(crate) about: &'static str,
 }
 

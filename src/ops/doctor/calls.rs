@@ -1,8 +1,8 @@
 //! Counts the calls that a mirror port shows: sides with audio, SRTP keys, and codecs.
 //!
-//! The engine finds calls and streams. [`CallTally`] receives its output in place of the spool, and counts decisions
-//! and ended calls. A packet counts as audio if a recording would contain its sound. Such a packet is complete and not
-//! encrypted, and callspan has a decoder for it.
+//! The engine finds calls and streams. [`CallTally`] receives its output in place of the spool, and counts its
+//! decisions about streams and the ended calls. A packet counts as audio if a recording would contain its sound. Such a
+//! packet is complete and not encrypted, and callspan has a decoder for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
 
-/// Counts calls and decisions about their streams. It stores no packets. When a leg ends, it forgets the streams of the
-/// leg.
+/// Counts calls, and the engine's decisions about their streams. It stores no packets. When a leg ends, it forgets the
+/// streams of the leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallTally {
     /// Number of calls, including those still in progress at the end of the observation.
@@ -205,7 +205,7 @@ fn is_sound(format: &PayloadFormat) -> bool {
     }
 }
 
-/// Returns whether the call lasted long enough after the answer to expect media.
+/// Returns whether the call lasted long enough after it was answered to expect media.
 fn talked(ended: &EndedCall) -> bool {
     let record = &ended.record;
     match (record.answered_at, record.ended_at) {
@@ -214,7 +214,8 @@ fn talked(ended: &EndedCall) -> bool {
     }
 }
 
-/// Time after the answer within which media must begin. Usually media begins within a few hundred milliseconds.
+/// Time after a call was answered within which its media must begin. Usually media begins within a few hundred
+/// milliseconds.
 const TALK: Duration = Duration::from_secs(2);
 /// Minimum number of audio packets for a side to count as heard: 200 ms at 20 ms a packet. Some devices send a few
 /// stray packets.

@@ -39,7 +39,7 @@ finding_kinds! {
     DamagedFrames = "damaged_frames",
     /// The clock of the recorder is not synchronised.
     ClockUnsynchronised = "clock_unsynchronised",
-    /// The clock was set during the check.
+    /// The clock of the recorder was set during the check.
     ClockSteps = "clock_steps",
     /// The clock of a capture file jumps ahead.
     ClockStepAhead = "clock_step_ahead",
@@ -61,9 +61,9 @@ finding_kinds! {
     NoVoip = "no_voip",
     /// Only one direction of the traffic is mirrored.
     OneDirection = "one_direction",
-    /// The capture truncates frames.
+    /// The capture truncates frames, because its snapshot length is too short.
     CutBySnaplen = "cut_by_snaplen",
-    /// The mirror truncates frames.
+    /// The mirror port truncates frames before the recorder gets them.
     CutByMirror = "cut_by_mirror",
     /// Packets arrive more than once.
     Duplicates = "duplicates",
@@ -85,7 +85,7 @@ finding_kinds! {
     Macsec = "macsec",
     /// Packets are encrypted with IPsec.
     Ipsec = "ipsec",
-    /// A table of limited size was full.
+    /// A table of limited size was full, so calls or packets were dropped or not counted.
     TablesFull = "tables_full",
     /// The engine learnt from calls that several IP addresses belong to one machine.
     OneMachine = "one_machine",
@@ -115,7 +115,7 @@ finding_kinds! {
     EncryptedMedia = "encrypted_media",
     /// RTP is encrypted, and its keys are in the signalling.
     SrtpWithKeys = "srtp_with_keys",
-    /// Calls use codecs without a decoder.
+    /// Calls use codecs for which callspan has no decoder.
     UnknownCodec = "unknown_codec",
     /// SIP messages are malformed.
     BrokenSip = "broken_sip",

@@ -1,5 +1,5 @@
 //! State of the recorder's network interfaces and clock. [`HostInterface::ask`] and [`HostClock::ask`] query the kernel
-//! and `ethtool`. Separate functions without side effects parse the answers.
+//! and `ethtool`. Separate functions without side effects parse the output.
 
 use std::process::Command;
 

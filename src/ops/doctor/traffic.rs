@@ -116,7 +116,7 @@ impl TrafficMonitor {
         }
     }
 
-    /// Returns the counts so far.
+    /// Returns the counts of datagrams and RTP streams so far.
     pub(crate) fn seen(&self) -> TrafficSummary {
         let mut seen = TrafficSummary {
             plain: self.plain,
@@ -243,7 +243,7 @@ impl RtpFlow {
     }
 
     /// Returns whether the first packet after a silence continues the stream without a gap in sequence number and
-    /// timestamp. After a hold, the timestamp would have advanced.
+    /// timestamp. After a call was on hold, the timestamp would have advanced.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -289,8 +289,8 @@ fn sorted(src: Endpoint, dst: Endpoint) -> (Endpoint, Endpoint) {
     (src.min(dst), src.max(dst))
 }
 
-/// Returns whether an address is multicast or broadcast. Nobody answers from such an address, so no direction is
-/// missing.
+/// Returns whether an address is multicast or broadcast. Nobody sends from such an address, so traffic in one direction
+/// only is no fault.
 fn has_many_receivers(dst: Endpoint) -> bool {
     dst.ip().is_multicast() || dst.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }

@@ -88,8 +88,8 @@ impl AlarmReceivers {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds an alarm to the outbox, one message for each route (webhook, mail and Telegram). If the outbox cannot store
-    /// the messages, sends the alarm at once.
+    /// Adds an alarm to the outbox (messages stored on disk), one message for each route (webhook, mail and Telegram).
+    /// If the outbox cannot store the messages, sends the alarm at once.
     pub(crate) fn pass_on(&self, alarm: &Alarm) {
         let config = self.current();
         let key = format!("{:016x}{:08x}", alarm.at.as_micros(), fastrand::u32(..));
@@ -117,7 +117,7 @@ impl AlarmReceivers {
         NotifyRoute::of_alarms(&config).map(|route| (route.name(), send(route))).collect()
     }
 
-    /// Starts the thread that sends the messages of the outbox.
+    /// Starts the thread that sends the messages of the outbox, i.e. those stored on disk.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -127,7 +127,7 @@ impl AlarmReceivers {
     }
 }
 
-/// Adds a finished call to the outbox.
+/// Adds a message about a finished call to the outbox (messages stored on disk).
 ///
 /// # Errors
 /// Fails if the outbox cannot be written. Then the call must be added again later. If the outbox is full, the oldest
@@ -224,7 +224,7 @@ fn next_try(message: &OutboxMessage, error: &NotifyError, now: Timestamp) -> Opt
     Some(now + pause)
 }
 
-/// Pause between two rounds, i.e. between two reads of the outbox.
+/// Pause between two rounds of sending, i.e. between two reads of the outbox.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Maximum number of messages that are sent on each route before the outbox is read again. So a backlog on one route
 /// does not delay the others for long.
