@@ -30,7 +30,7 @@ pub(super) struct ConversionPermits {
     /// Permits to have a thread. A conversion keeps its permit while its thread waits for the client or for the
     /// processor.
     threads: Arc<Semaphore>,
-    /// Permits to use the processor.
+    /// Permits to use the processor for a conversion.
     processor: Arc<Semaphore>,
 }
 

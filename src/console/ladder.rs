@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub(super) struct CallLadder {
     /// Addresses of the hosts, in the order in which they appear.
     pub(super) machines: Vec<IpAddr>,
-    /// Role and numbers of each host of `machines`.
+    /// Role and telephone numbers of each host, in the order of `machines`.
     pub(super) names: Vec<LadderName>,
     /// SIP messages of the call, oldest first.
     pub(super) messages: Vec<LadderMessage>,
@@ -46,15 +46,15 @@ pub(super) struct LadderName {
 /// The recorded sound, drawn between the two hosts of the leg that supplies it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderSound {
-    /// Wall-clock time at which the first recording begins.
+    /// Wall-clock time at which the first recording of the call begins.
     pub(super) from_at: Timestamp,
-    /// Wall-clock time at which the last recording ends.
+    /// Wall-clock time at which the last recording of the call ends.
     pub(super) to_at: Timestamp,
     /// Index of the caller's host in [`CallLadder::machines`].
     pub(super) from: usize,
     /// Index of the callee's host in [`CallLadder::machines`].
     pub(super) to: usize,
-    /// Codecs of both sides, without repeats.
+    /// Codecs of the recorded sound, from both sides, without repeats.
     pub(super) codecs: Vec<String>,
 }
 

@@ -23,7 +23,7 @@ type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 struct LivePages {
     /// Ids of the calls that each page shows, by the number of the page.
     calls: HashMap<u64, Vec<String>>,
-    /// Number for the page that is opened next.
+    /// Number that the next opened live page will get.
     next_page: u64,
 }
 

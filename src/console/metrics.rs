@@ -96,7 +96,8 @@ async fn health(State(folders): State<MeasuredFolders>) -> Response {
     verdict(is_alive.then_some(()).ok_or("the capture thread makes no progress"))
 }
 
-/// Responds whether calls can be recorded now, i.e. whether an interface is up and no disk is full.
+/// Responds whether calls can be recorded now, i.e. whether the capture thread works, an interface is up and no disk is
+/// full.
 async fn readiness(State(folders): State<MeasuredFolders>) -> Response {
     let Some(facts) = measure(folders).await else { return verdict(Err("the folders do not answer")) };
     let is_blocked = facts.report.alarms.iter().any(|alarm| alarm.kind.stops_recording());

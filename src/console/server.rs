@@ -54,7 +54,7 @@ pub(crate) enum ConsoleError {
         "the console cannot listen on {0} ({1}): set console.listen to another port, or stop the program that uses it"
     )]
     Io(SocketAddr, std::io::Error),
-    /// The accounts cannot be opened.
+    /// The database of the accounts cannot be opened.
     #[error(transparent)]
     Accounts(#[from] AccountError),
     /// The central archive cannot be opened.
@@ -266,10 +266,10 @@ pub(super) enum StateError {
     /// The central archive was queried, but this console shows a single recorder and has no archive.
     #[error("this console has no archive")]
     NoArchive,
-    /// The accounts reported an error.
+    /// The database of the accounts reported an error.
     #[error(transparent)]
     Accounts(AccountError),
-    /// The work panicked because of a bug.
+    /// The work of a request panicked because of a bug.
     #[error("a thread of the console panicked")]
     Panicked,
 }

@@ -261,7 +261,7 @@ fn parse_range(text: &str, length: u64) -> ByteRange {
     }
 }
 
-/// Number of bytes read at once.
+/// Number of bytes of a file that are read at once.
 const CHUNK: usize = 64 * 1024;
 
 #[cfg(test)]

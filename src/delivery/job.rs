@@ -38,7 +38,7 @@ pub enum DeliveryConsent {
 /// A new or changed call, as the recorder reports it to delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallUpdate {
-    /// The call record as it is now.
+    /// The record of the call as it is now.
     pub record: CallRecord,
     /// Progress of the call.
     pub progress: CallProgress,
@@ -179,7 +179,7 @@ impl DeliveryPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum PartState {
-    /// The part is still to be uploaded.
+    /// The part (recording file or slice of it) is still to be uploaded.
     Waiting,
     /// The upload is in progress. After a restart of the service it begins again; Pyrus deletes the unused file.
     Uploading,

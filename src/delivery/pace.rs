@@ -12,9 +12,9 @@ use crate::time::Timestamp;
 /// Pauses and limits of delivery. Tests use shorter pauses than the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryTuning {
-    /// Pause after the first failure. It doubles with each further failure.
+    /// Pause after the first failed request. It doubles with each further failure.
     pub backoff: Duration,
-    /// Maximum pause after a failure.
+    /// Maximum pause after a failed request.
     pub backoff_max: Duration,
     /// Pause when a job is parked for the first time, i.e. when it begins to wait for the administrator. The pause
     /// doubles each time the job is parked again.

@@ -44,14 +44,14 @@ pub struct JobRow {
 /// Stage of a delivery, which people see and queries use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JobStage {
-    /// The call is not registered yet.
+    /// The call is not registered in Pyrus yet.
     #[default]
     New,
     /// The request that registers the call is in flight.
     Registering,
-    /// The outcome of the registration is unknown.
+    /// It is unknown whether a request to register the call in Pyrus has succeeded.
     Unsure,
-    /// The call is registered, and no upload has begun.
+    /// The call is registered in Pyrus, and no upload has begun.
     Registered,
     /// A recording is being uploaded.
     Uploading,
@@ -126,7 +126,7 @@ pub struct DroppedCode {
     pub code: String,
     /// Time at which Pyrus refused the code, by the clock of delivery.
     pub at: Timestamp,
-    /// The warning that the administrator sees.
+    /// The warning about the refused form field that the administrator sees.
     pub reason: String,
 }
 

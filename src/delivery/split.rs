@@ -14,10 +14,10 @@ pub(crate) struct WavSlice {
     /// Number of the recording within the call, counted from 1.
     #[serde(rename = "of")]
     pub(crate) part_number: u32,
-    /// Position of the first sample in bytes, counted from the end of the WAV header.
+    /// Position of the slice's first sample in the recording, bytes from the end of the WAV header.
     #[serde(rename = "from")]
     pub(crate) offset_bytes: u64,
-    /// Total size of the samples, bytes.
+    /// Total size of the samples in the slice, bytes.
     pub(crate) bytes: u64,
 }
 

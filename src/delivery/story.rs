@@ -51,7 +51,7 @@ pub(crate) struct DeliveryAttempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AttemptedStep {
-    /// Registration of the call.
+    /// Registration of the call in Pyrus.
     Register,
     /// Upload of a recording.
     Upload,

@@ -100,7 +100,7 @@ impl From<PyrusFault> for FaultStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PyrusFault {
-    /// The fake sends a fixed reply.
+    /// The fake sends a reply that the script defines.
     Status {
         /// HTTP status of the reply.
         code: u16,
@@ -291,7 +291,7 @@ pub enum WorldChange {
     SecurityKey {
         /// Login of the user whose key changes.
         login: String,
-        /// The new security key.
+        /// The new security key of the user.
         key: String,
     },
     /// An administrator blocks or unblocks a user.

@@ -167,10 +167,10 @@ pub enum AttachOkBody {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdStyle {
-    /// Both ids are numbers.
+    /// `task_id` and `user_id` are JSON numbers.
     #[default]
     Number,
-    /// Both ids are strings.
+    /// `task_id` and `user_id` are JSON strings.
     String,
     /// `task_id` is a number and `user_id` a string, as in the example of the documentation.
     Mixed,

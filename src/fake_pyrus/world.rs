@@ -45,7 +45,7 @@ pub struct RequestLogEntry {
     pub status: Option<u16>,
     /// Error code of the reply; `None` for a reply without an error.
     pub error_code: Option<String>,
-    /// Summary of the result for people.
+    /// Summary of the request's result, for people who read the log.
     pub outcome: String,
 }
 

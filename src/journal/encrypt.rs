@@ -22,7 +22,7 @@ use crate::call::record::CallRecord;
 /// The encrypted file of a segment, i.e. of one file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptedRecording {
-    /// Number of the segment, counted from 1.
+    /// Number of the segment (file of the recording), counted from 1.
     pub part: u32,
     /// Path of the plain file that was encrypted, as the journal has it.
     pub plain_path: String,

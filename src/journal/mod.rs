@@ -170,7 +170,7 @@ pub enum Error {
         /// The first problem that the integrity check found.
         detail: String,
     },
-    /// SQLite reported any other error.
+    /// SQLite reported an error that no other variant describes.
     #[error("the journal: {0}")]
     Sql(#[source] rusqlite::Error),
     /// A stored record cannot be written or read as JSON.

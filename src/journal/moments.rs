@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// Number of calls of one class (by how much can be heard) that began in one slot, e.g. in one quarter of an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
-    /// Start of the slot, UTC.
+    /// Start of the slot (time span), UTC.
     pub begin: Timestamp,
     /// Class of the counted calls, i.e. how much of each call can be heard.
     pub class: HeardClass,

@@ -28,7 +28,7 @@ pub(crate) struct OutboxMessage {
     pub(crate) key: String,
     /// Content of the message as JSON text.
     pub(crate) body: String,
-    /// Number of failed tries so far.
+    /// Number of failed tries to send the message.
     pub(crate) tries: u32,
     /// Wall-clock time at which the message was added.
     pub(crate) added_at: Timestamp,

@@ -30,7 +30,7 @@ macro_rules! recordings {
 pub struct RecordingRow {
     /// Id of the call to which the recording belongs.
     pub(crate) call_id: String,
-    /// Number of the segment, counted from 1.
+    /// Number of the segment (file of the recording), counted from 1.
     pub(crate) part: u32,
     /// Path of the recording's file on this machine.
     pub path: String,

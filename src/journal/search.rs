@@ -153,7 +153,7 @@ pub struct ClassCounts {
 }
 
 impl ClassCounts {
-    /// Counts the given calls by class.
+    /// Counts the given calls by class (how much of a call can be heard).
     pub(crate) fn of(calls: &[StoredCall]) -> Self {
         let mut by_class = BTreeMap::new();
         calls.iter().for_each(|call| *by_class.entry(HeardClass::of(&call.record)).or_default() += 1);

@@ -72,7 +72,7 @@ pub(crate) struct AuditEntry {
     pub(crate) n: i64,
     /// Wall-clock time of the action.
     pub(crate) at: Timestamp,
-    /// Name of the user who acted.
+    /// Name of the user who did the action.
     pub(crate) who: String,
     /// Action, as the database names it, e.g. `played`.
     pub(crate) action: String,
@@ -91,7 +91,7 @@ pub(crate) struct AuditFilter {
     pub(crate) who: Option<String>,
     /// Selects only rows about the call with this id.
     pub(crate) call_id: Option<String>,
-    /// Selects only rows with this action.
+    /// Selects only rows with this action, as the database names it.
     pub(crate) action: Option<String>,
     /// Selects only rows at this time or later.
     pub(crate) since: Option<Timestamp>,

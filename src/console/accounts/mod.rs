@@ -59,11 +59,11 @@ pub(crate) enum AccountError {
     /// A pattern of extensions in a scope (set of calls that an account may see) can never match.
     #[error("the pattern of extensions \"{pattern}\": {what}; {remedy}")]
     Pattern {
-        /// The pattern as it was given.
+        /// The pattern of extensions as it was given.
         pattern: String,
         /// Description of the problem for the administrator.
         what: String,
-        /// The pattern that the administrator probably meant.
+        /// The pattern of extensions that the administrator probably meant.
         remedy: String,
     },
     /// The kernel gives no random bytes, or hashing failed.

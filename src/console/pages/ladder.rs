@@ -202,9 +202,9 @@ const WIDTH: u32 = 720;
 const LEFT: u32 = 92;
 /// Width of the column for leg numbers, SVG units.
 const RIGHT: u32 = 56;
-/// Vertical position of the first row, SVG units.
+/// Vertical position of the diagram's first row, SVG units.
 const TOP: u32 = 62;
-/// Height of a row, SVG units.
+/// Height of a row of the diagram, SVG units.
 const ROW: u32 = 24;
 /// Maximum width of a host's box, SVG units.
 const MAX_BOX: u32 = 150;

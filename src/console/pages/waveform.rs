@@ -54,7 +54,7 @@ pub(in super::super) struct Timeline {
 }
 
 impl Timeline {
-    /// Returns the timeline of a call.
+    /// Returns the timeline of a call's recording.
     pub(in super::super) fn of(record: &CallRecord) -> Self {
         let mut line = Self::default();
         let mut at = 0.0;
@@ -153,7 +153,7 @@ pub(in super::super) fn reduced(channel: &[(i8, i8)], pieces: usize) -> Vec<(i8,
     (0..count).map(piece).collect()
 }
 
-/// Returns the waveform as SVG.
+/// Returns the waveform of a call's recording as SVG.
 pub(in super::super) fn waveform(lang: Lang, facts: &CallFacts, line: &Timeline) -> Markup {
     let end = line.end().max(0.001);
     let percent = |s: f64| format!("{:.3}%", (s / end * 100.0).clamp(0.0, 100.0));

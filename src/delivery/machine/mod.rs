@@ -37,7 +37,7 @@ pub struct DeliveryAction {
     pub(crate) id: ActionId,
     /// The token to send with the request. For [`PyrusRequest::Auth`] it is the id of the token to be fetched.
     pub(crate) token: TokenId,
-    /// Endpoint and body of the request.
+    /// Endpoint and body of the request to Pyrus.
     pub(crate) request: PyrusRequest,
 }
 
@@ -109,7 +109,7 @@ pub struct DeliveryMachine {
 #[derive(Debug, Default)]
 struct RefusalHold {
     reason: Option<String>,
-    /// Number of consecutive requests that Pyrus refused.
+    /// Number of consecutive requests that Pyrus has refused since the hold began.
     times: u32,
     until: Timestamp,
 }

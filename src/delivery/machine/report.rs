@@ -117,7 +117,7 @@ impl DeliveryMachine {
         self.pacer.is_rate_limited(now)
     }
 
-    /// Returns the unfinished jobs.
+    /// Returns the unfinished delivery jobs.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &crate::delivery::job::DeliveryJob> {
         self.jobs.values().map(|e| &e.job)

@@ -103,11 +103,11 @@ pub(crate) enum ResponseVerdict {
     Reregister(u32),
     /// Repeat the request once without form fields.
     WithoutFields,
-    /// Park the call, because the administrator must act.
+    /// Park the delivery of the call: it waits for the administrator, who must act.
     Park,
     /// The file is too large for the server: send it in slices.
     TooLarge,
-    /// Give the call up: the request can never succeed.
+    /// Give the delivery of the call up: the request can never succeed.
     Dead,
 }
 
@@ -116,7 +116,7 @@ pub(crate) enum ResponseVerdict {
 pub(crate) struct RetryLimit {
     /// Maximum number of repeats of the request.
     pub(crate) retries: u32,
-    /// Consequence if the last repeat fails, too.
+    /// Consequence for the job if the last repeat of the request fails, too.
     pub(crate) fallback: VerdictFallback,
 }
 
@@ -129,14 +129,14 @@ pub(crate) enum RequestEffect {
     Possible,
 }
 
-/// Consequence after all allowed repeats failed.
+/// Consequence for the job after all allowed repeats of its request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerdictFallback {
     /// Repeat the request after a pause that grows with each failure.
     Backoff,
-    /// Park the call, because the administrator must act.
+    /// Park the delivery of the call: it waits for the administrator, who must act.
     Park,
-    /// Give the call up, because the request can never succeed.
+    /// Give the delivery of the call up, because the request can never succeed.
     Dead,
 }
 
@@ -160,7 +160,7 @@ pub(crate) struct ResponseData {
 /// The assessment of an outcome: the verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutcomeAssessment {
-    /// The consequence of the outcome.
+    /// The consequence that the outcome of the request has for the job.
     pub(crate) verdict: ResponseVerdict,
     /// HTTP status and error code, for the log. Contains no free text.
     pub(crate) code: String,
