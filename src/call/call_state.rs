@@ -156,12 +156,12 @@ impl CallRecording {
         self.is_committed = is_committed;
     }
 
-    /// Returns what the `[[rules]]` of the configuration decide: whether the call is recorded and registered.
+    /// Returns the result of the configuration's `[[rules]]`: whether the call is recorded, and registered in Pyrus.
     pub(crate) const fn policy(self) -> RecordingPolicy {
         self.policy
     }
 
-    /// Sets what the `[[rules]]` of the configuration decide: whether the call is recorded and registered.
+    /// Stores the result of the configuration's `[[rules]]`: whether the call is recorded, and registered in Pyrus.
     pub(crate) const fn set_policy(&mut self, policy: RecordingPolicy) {
         self.policy = policy;
     }

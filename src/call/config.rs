@@ -27,7 +27,7 @@ pub struct Config {
     /// Lists of IP addresses (`calls.pbx_addresses`). The addresses in one list belong to one machine. A list with one
     /// address says that its machine has no other address.
     pub pbx_addresses: Vec<Vec<IpAddr>>,
-    /// When a recording begins: at the answer or at the first media.
+    /// When a recording begins: at the answer (2xx) or at the first media.
     pub start: RecordingStart,
     /// Length of a segment of a recording, seconds. 0 means that recordings are not divided.
     pub part_s: u64,
@@ -39,7 +39,7 @@ pub struct Config {
     pub pause: crate::call::pause::Config,
     /// Configuration of telephone numbers and extensions.
     pub numbers: NumbersConfig,
-    /// The `[[rules]]` about recording and registration. The first rule that matches a call decides.
+    /// The `[[rules]]` about recording a call and registering it in Pyrus. The first rule that matches a call decides.
     pub rules: Vec<CallRule>,
     /// Secret key by which the recorder recognizes its own test calls. If `None`, no call is a test call.
     pub test_key: Option<TestCallKey>,

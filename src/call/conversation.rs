@@ -41,7 +41,7 @@ pub(crate) struct Conversation {
     pub(crate) closed_to_heuristics: bool,
     /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,
-    /// Progress of the call's recording and registration.
+    /// Progress of the call's recording, and of its registration in Pyrus.
     pub(crate) recording: CallRecording,
     /// Periods in which the recording was paused.
     pub(crate) pauses: PauseHistory,
@@ -56,7 +56,7 @@ pub(crate) struct Conversation {
 pub(crate) struct LiveSnapshot {
     /// Caller's number, called number and extension; `None` where unknown.
     pub(crate) numbers: [Option<String>; 3],
-    /// Capture time of the answer; `None` before the answer.
+    /// Capture time at which the call was answered; `None` before the answer.
     pub(crate) answered_at: Option<Timestamp>,
     /// Capture time at which a person answered the call; `None` before that answer.
     pub(crate) operator_answered_at: Option<Timestamp>,
@@ -87,9 +87,9 @@ pub(crate) enum RecordingPolicy {
         rule: usize,
     },
     /// The call is a recording session, in which an SBC or telephone sends the sound of another call to a recorder
-    /// (SIPREC). It is recorded but not registered.
+    /// (SIPREC). It is recorded but not registered in Pyrus.
     RecordingSession,
-    /// The call is a test call of this recorder: it is recorded but not registered.
+    /// The call is a test call of this recorder: it is recorded but not registered in Pyrus.
     TestCall,
     /// The call is recorded but not registered in Pyrus, because a rule says so.
     NoRegister {
@@ -99,8 +99,8 @@ pub(crate) enum RecordingPolicy {
 }
 
 impl RecordingPolicy {
-    /// Returns whether the call may be registered. This is allowed even if the call is not recorded, because the
-    /// registration contains no voice.
+    /// Returns whether the call may be registered in Pyrus. This is allowed even if the call is not recorded, because
+    /// the entry in Pyrus needs no voice.
     pub(crate) const fn registration(self) -> RegistrationPolicy {
         match self {
             Self::Record | Self::Exclude { .. } => RegistrationPolicy::Allowed,
@@ -464,9 +464,9 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 /// Minimum time between the answer of an agent's telephone and the INVITE of the other party. After so long a time, the
 /// telephone counts as connected before the call.
 const IDLE_AGENT: Duration = Duration::from_secs(5);
-/// Maximum number of related calls in a record.
+/// Maximum number of related calls in a call record.
 const MAX_RELATED: usize = 16;
-/// Maximum time until a PBX repeats an event, e.g. a hold, on another leg.
+/// Maximum time until a PBX repeats an event, e.g. a hold, on another leg. Within this time, both count as one event.
 const PASS_ON_WINDOW: Duration = Duration::from_secs(2);
 /// Problems by which the recorder lost packets. They explain gaps in the RTP sequence numbers.
 const OUR_LOSSES: [ProblemKind; 2] = [ProblemKind::LostByUs, ProblemKind::RestartGap];

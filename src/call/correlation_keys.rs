@@ -382,7 +382,7 @@ impl Referral {
 pub(crate) enum TransferEnd {
     /// The target answered, or the subscription ended without a result.
     Done,
-    /// The target of the transfer refused the call.
+    /// The target of the transfer refused the transferred call.
     Failed,
 }
 

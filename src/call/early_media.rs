@@ -210,7 +210,8 @@ mod tests {
         for at in 0..100 {
             early.handle_packet(&datagram(at, 1, b"xyz"));
         }
-        // The buffer of ten bytes has room for three payloads of three bytes.
+        // The buffer of ten bytes has room for three payloads of three bytes. So of 100 packets, the newest three
+        // remain.
         assert_eq!((early.len(), early.dropped()), (3, 97));
         assert!(claimed(&mut early, 1, 100 + 5_001).is_empty());
         assert_eq!(early.dropped(), 97, "packets that expire are not counted as dropped");

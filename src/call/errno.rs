@@ -47,7 +47,8 @@ impl Serialize for OsErrno {
 impl<'de> Deserialize<'de> for OsErrno {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // A record of another version may name an error that the table does not contain.
+        // A record of another version may name an error that the table does not contain. Such an error becomes the
+        // number 0.
         Ok(text.parse().unwrap_or(Self(0)))
     }
 }

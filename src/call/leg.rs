@@ -261,8 +261,8 @@ impl Leg {
             });
         }
         let patience = match dialog.is_tried() {
-            // If both sides sent media, the call was answered, although the answer was not captured. So the media
-            // timeout applies.
+            // If both sides sent media, the call was answered, although the answer was not captured. So the leg ends by
+            // the media timeout and not by the ring timeout.
             _ if self.has_both_sides() => Duration::from_secs(u64::from(config.silence_s)),
             true => RING_TIMEOUT,
             false => UNSEEN_RESPONSES_TIMEOUT,

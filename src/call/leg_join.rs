@@ -3,7 +3,7 @@
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 
-/// How a leg joined its call.
+/// How a leg joined its call: by which rule, and whether another rule confirms this.
 #[derive(Debug, Default)]
 pub(crate) struct LegJoin {
     by: Option<CorrelationRule>,

@@ -34,9 +34,9 @@ pub struct Config {
 /// A request to pause or resume a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseAction {
-    /// Pause: stop storing the payload of packets.
+    /// Pause the recording: stop storing the payload of packets.
     Pause,
-    /// Resume: store the payload of packets again.
+    /// Resume the recording: store the payload of packets again.
     Resume,
 }
 
@@ -95,8 +95,8 @@ impl PauseHistory {
         let full = self.spans.len() >= MAX_PAUSES;
         let changed = match (action, self.spans.last_mut()) {
             (PauseAction::Pause, Some(PauseSpan { to: None, .. })) | (PauseAction::Resume, None) => false,
-            // This request was read again, from the spool or from another leg. The pause that it began has already
-            // ended.
+            // This pause request was read again, from the spool or from another leg. The pause that it began has
+            // already ended, so it changes nothing.
             (PauseAction::Pause, Some(PauseSpan { to: Some(to), .. })) if at < *to => false,
             (PauseAction::Pause, _) => {
                 self.spans.push(PauseSpan { from: at, to: None });
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(press(6_000, 2_900, 2).action, None, "too slow");
         assert_eq!(press(6_100, 3_900, 10).action, None);
         assert_eq!(press(6_200, 4_900, 2).action, Some(PauseAction::Resume));
-        // Event 16 is a hook flash, not a DTMF digit (RFC 4733).
+        // Event 16 is a hook flash, not a DTMF digit (RFC 4733). So it is no key press.
         assert_eq!(press(6_300, 5_900, 16), DtmfPress::default());
     }
 
@@ -413,7 +413,7 @@ mod tests {
         let mut put = |action, ms| pauses.apply(action, at(ms), "test", None);
         assert!(!put(PauseAction::Resume, 5));
         assert!(put(PauseAction::Pause, 10) && !put(PauseAction::Pause, 11) && put(PauseAction::Resume, 20));
-        // After a restart, the same requests are read again from the spool file of a second leg.
+        // After a restart, the same requests are read again from the spool file of a second leg. They change nothing.
         assert!(!put(PauseAction::Pause, 10) && !put(PauseAction::Resume, 20));
         assert!(put(PauseAction::Pause, 30));
         assert!([9, 20, 29].iter().all(|ms| !pauses.covers(at(*ms))));

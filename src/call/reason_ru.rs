@@ -21,7 +21,7 @@ const REASONS: Phrasebook = Phrasebook {
 
 /// Sentences of the reasons of verdicts (why a call can or cannot be heard), in English and Russian.
 pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
-    // Sentences from the module `recording::verdict`.
+    // Sentences that the module `recording::verdict` writes.
     ("Both sides can be heard.", "Слышны обе стороны."),
     (
         "Packets of both sides arrived, but those of the {} contain only silence (one-way audio): check the {}'s telephone.",
@@ -87,7 +87,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "The mirror showed the signalling but no media of the call: check that it sees the media path.",
         "Зеркало показало сигнализацию, но не звук звонка: проверьте, что оно видит путь звука.",
     ),
-    // Sentences from the module `call::conversation`.
+    // Sentences that the module `call::conversation` writes.
     (
         "Rule {} of the configuration forbids to record this call.",
         "Правило {} конфигурации запрещает записывать этот звонок.",
@@ -145,7 +145,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ("The call failed before it was answered{}.", "Звонок не состоялся{}."),
     ("The capture ended before the call was answered.", "Захват закончился до ответа на звонок."),
     ("No final answer to the INVITE was seen.", "Окончательного ответа на INVITE не было видно."),
-    // Sentences from the modules `recording::recorder` and `service`.
+    // Sentences that the modules `recording::recorder` and `service` write.
     (
         "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.",
         "Звук взят с другого плеча звонка: звук плеча внешнего абонента не декодируется.",
@@ -229,7 +229,7 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     (" (SIP status {})", " (код SIP {})"),
     ("1 attempt", "1 попытка"),
     ("{} attempts", "попыток: {}"),
-    // Phrases from the modules `service::render_limits` and `service::render_process`.
+    // Phrases that the modules `service::render_limits` and `service::render_process` write.
     ("it used the processor for more than {} s", "процесс сборки занимал процессор дольше {} с"),
     ("it did not use the processor for {} s", "процесс сборки {} с не занимал процессор"),
     ("it gave no result within {} s", "процесс сборки не дал результата за {} с"),

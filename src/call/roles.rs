@@ -43,7 +43,7 @@ pub(crate) struct CallRoles<'a> {
     compacted_rung: bool,
     /// Whether the call has only one leg in the call table.
     alone: bool,
-    /// The machines at the ends of the legs.
+    /// The path of the call: its legs with the machines at their ends.
     path: CallPath<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! The `[[rules]]` of the configuration: they decide whether a call is recorded and registered.
+//! The `[[rules]]` of the configuration: they decide whether a call is recorded, and whether it is registered in Pyrus.
 
 use crate::call::config::{Config, RuleAction};
 use crate::call::conversation::RecordingPolicy;
@@ -50,8 +50,8 @@ impl CallRules {
         self.rules.is_empty()
     }
 
-    /// Returns the policy of the first rule that matches the call. If none matches, the call is recorded and
-    /// registered.
+    /// Returns the policy of the first rule that matches the call. If none matches, the call is recorded, and
+    /// registered in Pyrus.
     ///
     /// A rule about an extension does not exclude the call while the extension only rings. Recorded media can be
     /// deleted later, but media that was not recorded is lost.

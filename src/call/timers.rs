@@ -14,7 +14,7 @@ pub(crate) enum EngineTimer {
     /// Review a leg shortly after its answer or end. By then the reaction of the PBX shows to which call the leg
     /// belongs.
     AnswerReview(LegKey),
-    /// Check whether a leg has timed out.
+    /// Check whether a leg has timed out, and end or close the leg if so.
     Leg(LegKey),
     /// End the time in which the legs of a call are correlated, and announce the call.
     Settle(CallKey),

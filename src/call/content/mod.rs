@@ -461,7 +461,8 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
     }
-    // Two interfaces of the mirror port may show the packets in the wrong order.
+    // The mirror port may show the packets of two interfaces in the wrong order. So the addresses decide which stream
+    // arrives, and otherwise the order of the packets.
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 

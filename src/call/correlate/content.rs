@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 struct RelayEnd<'a> {
     key: LegKey,
     leg: &'a Leg,
-    /// The leg at the other end of the relay.
+    /// The other leg of the relay, to or from which the machine passes the sound.
     partner: &'a Leg,
     /// Anchor leg of the same call, i.e. the leg that supplies the recorded sound.
     anchor: &'a Leg,
@@ -203,8 +203,8 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The command that sets the sending machine of one leg must come first. The other command learns the machine,
-        // and replaces the addresses of all legs.
+        // The command that sets the sending machine of one leg must come first. The command after it learns the
+        // machine, and replaces the addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),
@@ -223,8 +223,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether equal content has confirmed a join. Answers at the same time are not enough, because many calls are
-/// answered within a fifth of a second.
+/// Returns whether equal bytes of voice have confirmed a join. Returns false if only answers at the same time have,
+/// because many calls are answered within a fifth of a second.
 fn is_confirmed_by_content(join: &LegJoin) -> bool {
     join.confirmed_by() == Some(CorrelationRule::MediaContent)
 }

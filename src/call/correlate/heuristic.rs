@@ -62,8 +62,8 @@ pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallK
         let mut legs = question.correlator.table.legs_of(*call);
         legs.any(|l| l.lived_at(question.at) && question.signature.is_another_device_of(&l.signature()))
     };
-    // A call with the same caller's number is preferred. Other calls match only because the PBX may have replaced the
-    // caller's number.
+    // Calls with the same caller's number are preferred. Any other call matches only because the PBX may have replaced
+    // the caller's number.
     let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
     let named = question.explaining_legs().any(|met| is_caller(&met));
     let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
@@ -130,8 +130,8 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
     let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
-    // The PBX rings all telephones of a group within a short time. So after a leg that was just sent, further legs of
-    // the group may follow.
+    // The PBX rings all telephones of a group within a short time. So a call also counts as unserved if the PBX has
+    // just begun to ring telephones for it.
     let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
     let is_unserved = |call: CallKey| rung(call).max_by_key(|l| l.created_at).is_none_or(is_just_rung);
     let mut unserved = candidates.iter().filter(|e| is_unserved(e.call));

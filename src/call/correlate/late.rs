@@ -91,8 +91,8 @@ impl Correlator<'_> {
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
             return None;
         }
-        // Two calls over the same hop stay separate. Examples are two calls from the trunk to the proxy, and two calls
-        // by a dialler on the PBX's host.
+        // Another call over the same hop is a separate call, so the two are not merged. Examples are two calls from the
+        // trunk to the proxy, and two calls by a dialler on the PBX's host.
         let is_beside = |into: CallKey| {
             let of_own = || self.table.legs_of(own);
             let mut started = of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));

@@ -97,7 +97,7 @@ impl Dialog {
         }
     }
 
-    /// Records the events hold, media move and fax after a complete offer and answer.
+    /// Records the events hold, media move and fax when an SDP offer and its answer are complete.
     pub(super) fn note_agreement(&mut self, at: Timestamp) {
         let new = self.negotiation.agreed();
         if !self.is_confirmed() || new == self.agreed {

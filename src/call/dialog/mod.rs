@@ -36,7 +36,7 @@ pub(crate) enum DialogState {
     Ended {
         /// Capture time at which the dialog ended.
         at: Timestamp,
-        /// Cause of the end, e.g. a BYE.
+        /// Event that ended the dialog, e.g. a BYE.
         by: EndedBy,
     },
 }
@@ -500,8 +500,8 @@ impl Dialog {
                 }
             }
             _ => {
-                // These statuses do not refuse the fax. The side sends the request again (401, 407, 491), or the other
-                // side does not answer or has no dialog any more (408, 481).
+                // These statuses do not refuse the fax, so no refusal is recorded. Either the side sends the request
+                // again (401, 407, 491), or the other side does not answer or has no dialog any more (408, 481).
                 if self.negotiation.rollback(request.by, request.cseq) && !matches!(status, 401 | 407 | 408 | 481 | 491)
                 {
                     self.note_refused_fax(at, request.by);

@@ -237,7 +237,8 @@ impl Engine {
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);
-        // A leg that joined its call by numbers alone is reviewed twice: after its answer and after its end.
+        // A leg that joined its call by numbers alone is reviewed twice: after its answer and after its end. So the
+        // next review is scheduled here.
         if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_weak()) {
             leg.join.set_reviewed(false);
             self.schedule_answer_review(slot);

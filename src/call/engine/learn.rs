@@ -94,7 +94,7 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
-    /// Removes a host from all machines that were learnt, because a telephone has registered from it.
+    /// Removes a host from all machines that were learnt, because it has sent a REGISTER and so is a telephone.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.site.plan.is_phone(host) {
             let change = self.site.topology.forget_host(host);

@@ -24,7 +24,7 @@ pub(crate) enum VoiceLevel {
     Percent(u8),
 }
 
-/// Voice levels of both sides of a live call.
+/// Voice levels (loudness) of both sides of a live call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallLevels {
     /// Id of the call in the journal.

@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Returns the calls that are related to this call.
+    /// Returns the keys of the calls that are related to this call.
     fn calls_related_to(&self, call: CallKey) -> Vec<CallKey> {
         let Some(id) = self.table.call(call).map(|call| call.id.as_str()) else { return Vec::new() };
         let calls = self.table.calls().filter(|(_, call)| call.relations.iter().any(|relation| relation.id == id));

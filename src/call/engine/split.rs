@@ -127,7 +127,8 @@ impl Engine {
 
     /// Returns whether the anchor leg (the recorded leg) of a related call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
-        // The legs of one conversation do not end at exactly the same moment, so a small difference is accepted.
+        // The legs of one conversation do not end at exactly the same moment. So the anchor leg may have ended a little
+        // before this time.
         let lives = |ended: Timestamp| ended + END_WINDOW > at;
         let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
         call.notes.recorded_elsewhere().is_some_and(lives)

@@ -107,8 +107,8 @@ impl Engine {
     pub(super) fn restore_assignment(&mut self, slot: LegKey, stored: &LegAssignment) {
         let alternatives = stored.alternatives.iter().filter_map(|id| self.table.call_by_id(id)).collect();
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
-        // If the leg left the stored call later, only one part of this decision still counts: the machine that sent the
-        // leg.
+        // If the leg moved to another call later, only one part of this stored decision still counts: the machine that
+        // sent the leg.
         if call.id == stored.conversation {
             leg.join.restore(stored.by, stored.confirmed_by);
             leg.join.set_alternatives(alternatives);

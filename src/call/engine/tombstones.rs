@@ -61,7 +61,7 @@ impl DialogTombstones {
 
     fn remove_oldest(&mut self) {
         let Some((until, key)) = self.order.pop_front() else { return };
-        // If the dialog's tombstone was renewed in the meantime, it expires later and is kept now.
+        // If the tombstone (memory of the ended dialog) was renewed in the meantime, it expires later and is kept now.
         if self.known.get(&key).is_some_and(|known| known.until <= until) {
             self.known.remove(&key);
         }

@@ -22,11 +22,11 @@ use crate::call::record::Side;
 use crate::net::Endpoint;
 use crate::sdp::MediaDirection;
 
-/// State of the offers and answers of one dialog.
+/// State of the SDP offers and answers of one dialog.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
-    /// Answers in early dialogs, each with its To tag. After a fork each callee may send early media.
+    /// SDP answers in early dialogs, each with its To tag. After a fork each callee may send early media.
     forks: Vec<(String, AudioDescription)>,
     /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
     zrtp: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Negotiation {
 struct PendingOffer {
     cseq: u32,
     before: [Option<AudioDescription>; 2],
-    /// The offer until its answer is captured; `None` afterwards.
+    /// The SDP offer until its answer is captured; `None` afterwards.
     offer: Option<AudioDescription>,
     /// Whether the request contained the offer. If not, the 2xx response contains it.
     offered: bool,
@@ -160,7 +160,7 @@ impl Negotiation {
         }
     }
 
-    /// Records a description that is in force at once: an answer, or the first offer.
+    /// Records a session description that is in force at once: an SDP answer, or the first offer.
     pub(crate) fn announce(&mut self, by: Side, mut description: AudioDescription) {
         let slot = &mut self.announced[by.channel()];
         if let Some(old) = slot {
@@ -182,7 +182,7 @@ impl Negotiation {
         }
     }
 
-    /// Records the answer in an early dialog, which becomes the callee's description. The addresses of older early
+    /// Records the SDP answer in an early dialog, which becomes the callee's description. The addresses of older early
     /// dialogs remain valid until [`Negotiation::choose`].
     pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {

@@ -23,7 +23,7 @@ pub(crate) struct NumberPlan {
     present: HashMap<String, UserRegistration>,
     /// Users for which a successful REGISTER was captured, each with its hosts. Configured extensions are in `present`.
     registered: HashMap<String, UserRegistration>,
-    /// Hosts of telephones from which extensions have registered.
+    /// Hosts of telephones that have sent a successful REGISTER for an extension.
     phones: HashSet<IpAddr>,
     /// Hosts that are known to be PBXs.
     pbxs: HashSet<IpAddr>,
@@ -82,12 +82,12 @@ impl NumberPlan {
         number.is_some_and(|number| self.is_extension(number))
     }
 
-    /// Returns whether a registered user is the number of a trunk: a PBX registered it with a provider.
+    /// Returns whether a user of a REGISTER is the number of a trunk, i.e. a PBX registered it with a provider.
     fn is_trunk(&self, user: &UserRegistration) -> bool {
         self.pbxs.contains(&user.registrant) && !self.pbxs.contains(&user.registrar)
     }
 
-    /// Returns whether a host is a telephone: extensions registered from it, and it is no PBX or proxy.
+    /// Returns whether a host is a telephone: it has sent a REGISTER for an extension, and is no PBX or proxy.
     pub(crate) fn is_phone(&self, host: Endpoint) -> bool {
         self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }

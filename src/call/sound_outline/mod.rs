@@ -34,7 +34,7 @@ pub(crate) struct SoundOutline {
     stored: Option<i64>,
 }
 
-/// The result of a comparison of two sounds.
+/// The result of comparing the sounds of two legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SoundLikeness {
     /// Both legs have the same sound.

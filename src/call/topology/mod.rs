@@ -142,7 +142,7 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Forgets all pairs with this host, because a telephone has registered from it.
+    /// Forgets all pairs with this host, because it has sent a REGISTER and so is a telephone.
     pub(crate) fn forget_host(&mut self, host: Endpoint) -> TopologyChange {
         let ip = host.ip();
         let is_of_host = |fact: &MachinePair| fact.a == ip || fact.b == ip;
