@@ -19,17 +19,17 @@ pub mod live;
 /// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
-    /// Ethernet header (1).
+    /// Ethernet header (LINKTYPE 1).
     Ethernet,
-    /// Header of the Linux cooked capture, version 1 (113).
+    /// Header of the Linux cooked capture, version 1 (LINKTYPE 113).
     LinuxSll,
-    /// Header of the Linux cooked capture, version 2 (276).
+    /// Header of the Linux cooked capture, version 2 (LINKTYPE 276).
     LinuxSll2,
-    /// IPv4 or IPv6 with no link header (101, 228, 229, and 12 or 14 of old systems).
+    /// IPv4 or IPv6 with no link header (LINKTYPE 101, 228 or 229, and 12 or 14 of old systems).
     RawIp,
-    /// BSD loopback header (0): an address family in the byte order of the machine that wrote it.
+    /// BSD loopback header (LINKTYPE 0): an address family in the byte order of the machine that wrote it.
     Null,
-    /// OpenBSD loopback header (108): an address family in network byte order.
+    /// OpenBSD loopback header (LINKTYPE 108): an address family in network byte order.
     Loop,
     /// A link type that callspan cannot decode, with its number.
     Other(u16),

@@ -76,11 +76,12 @@ fn find_step_back(
     if proven.is_none() && back_ns < MAX_DISORDER_NS && followed < ENOUGH_FRAMES {
         return None;
     }
-    // If no RTP stream shows the step, its exact size is unknown. Then the frame gets the time of the previous frame.
+    // If no RTP stream shows the clock step, its exact size is unknown. Then the frame gets the time of the previous
+    // frame.
     Some(-proven.unwrap_or(back_ns))
 }
 
-/// Maximum number of frames after a jump that are examined. A call has a hundred frames a second.
+/// Maximum number of frames after a jump of the timestamps that are examined. A call has a hundred frames a second.
 const LOOKAHEAD: usize = 64;
 /// Number of frames after a clock step from which the exact size of the step is measured: a quarter of a second of a
 /// call.
@@ -90,8 +91,8 @@ const MEASURED_FRAMES: usize = 24;
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Maximum clock step that is searched for, ns. A larger jump back needs no proof: it always counts as a clock step.
 const MAX_STEP_NS: i64 = 5_000_000_000;
-/// Maximum jump back that disorder between processor cores or interfaces can cause, ns. A smaller jump needs an RTP
-/// stream or [`ENOUGH_FRAMES`] as proof.
+/// Maximum jump back of the timestamps that disorder between processor cores or interfaces can cause, ns. A smaller
+/// jump needs an RTP stream or [`ENOUGH_FRAMES`] as proof.
 const MAX_DISORDER_NS: i64 = 150_000_000;
 /// Number of later frames with the new time that prove a small clock step, if no RTP stream shows the step.
 const ENOUGH_FRAMES: usize = 16;

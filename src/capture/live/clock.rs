@@ -118,7 +118,7 @@ mod tests {
     fn slewing_and_a_silent_second_are_not_steps() {
         let mut t = CaptureTimeline::starting(reading(1000, 10));
         for i in 1..100 {
-            // The wall clock gains 10 ms a second.
+            // The wall clock gains 10 ms a second, as if NTP corrected it slowly. That is no clock step.
             let wall = Timestamp::from_secs(1000 + i).offset(i * SEC / 100);
             assert_eq!(t.compare(ClockReading { wall, mono_ns: (10 + i) * SEC }), None);
             assert_eq!(t.now(ClockReading { wall, mono_ns: (10 + i) * SEC }), wall);
