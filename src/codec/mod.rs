@@ -195,7 +195,7 @@ pub(crate) enum DecoderKind {
     LinearPcm(PcmWidth),
     /// Decoder of IMA ADPCM.
     Dvi4,
-    /// Decoder of G.726 for one bit rate and one packing.
+    /// Decoder of G.726 for one bit rate and one packing (order of the code words in a byte).
     G726(G726Rate, G726Packing),
     /// Decoder of Speex. A build without the Cargo feature `speex` has none.
     Speex,
@@ -247,9 +247,9 @@ pub(crate) enum G726Rate {
 /// Order of the G.726 code words (compressed samples) within a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum G726Packing {
-    /// The first code word in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
+    /// The first code word of a byte is in the least significant bits: `G726-32` (RFC 3551 section 4.5.4).
     Rfc3551,
-    /// The first code word in the most significant bits: `AAL2-G726-32` (I.366.2 annex E).
+    /// The first code word of a byte is in the most significant bits: `AAL2-G726-32` (I.366.2 annex E).
     Aal2,
 }
 
