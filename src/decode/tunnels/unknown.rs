@@ -22,8 +22,8 @@ impl WrappedSip {
                 self.packets += 1;
                 self.wrapper.get_or_insert(UndoneWrapper::Hep);
             }
-            // SIP and other text begin with a letter, and RTP and RTCP with version 2. Any other datagram may have an
-            // unknown header.
+            // SIP and other text begin with a letter, and RTP and RTCP with version 2. Only other datagrams may have an
+            // unknown header, so only they are searched for SIP.
             Some(first) if !first.is_ascii_alphabetic() && first >> 6 != 2 => {
                 self.note(UndoneWrapper::UdpPort(port), payload);
             }
