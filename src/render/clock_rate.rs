@@ -19,8 +19,8 @@ use crate::rtp::{NeighbourSearch, SequenceNeighbours};
 pub(super) enum MediaClock {
     /// The media time is measured by the RTP timestamps, which have this clock rate, Hz.
     Clock(u32),
-    /// The media time is measured by counting packets, because the RTP timestamps are useless. Sequence numbers and
-    /// packet durations give it.
+    /// The media time is measured by counting packets, because the RTP timestamps are useless. It follows from sequence
+    /// numbers and packet durations.
     Counted {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,

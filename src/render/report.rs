@@ -66,9 +66,9 @@ pub struct SoundLoss {
     pub from_us: u64,
     /// End of the missing sound, microseconds from the start of the recording.
     pub to_us: u64,
-    /// Number of missing packets.
+    /// Number of packets missing at this place.
     pub packets: u64,
-    /// Duration of the concealment at this place, microseconds.
+    /// Duration of the concealment of lost packets at this place, microseconds.
     pub concealed_us: u64,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct MediaPosition {
 /// Unwraps the timestamps of one stream, and remembers its tracks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
-    /// The clock in use for the timestamps; `None` before the first packet.
+    /// The RTP clock in use for the timestamps; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
     /// Indices of the two tracks (packets with about the same lag) used last, the latest first.
@@ -40,7 +40,7 @@ pub(super) struct PacketTiming {
     pub(super) time: u32,
     /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,
-    /// How the media time from this packet to the next is measured.
+    /// How the media time from this packet to the next packet of the stream is measured.
     pub(super) unit: TimingUnit,
 }
 
@@ -58,7 +58,7 @@ pub(super) enum TimingUnit {
 struct ClockBase {
     clock_hz: u32,
     media_ns: i64,
-    /// Sum of timestamp differences since this clock came into use, ticks.
+    /// Sum of timestamp differences since the current RTP clock came into use, ticks.
     ticks: i64,
     last: PacketTiming,
 }

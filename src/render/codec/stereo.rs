@@ -1,7 +1,7 @@
 //! Mixes two channels to one.
 //!
-//! Quirk `opposite_phases`: an interface with a balanced line as stereo sends the same voice in both channels with
-//! opposite signs. The mean of both would be silent, so one channel is used alone.
+//! Quirk `opposite_phases`: an audio interface takes the two wires of a balanced line for stereo. So it sends the same
+//! voice in both channels with opposite signs. The mean of both would be silent, so one channel is used alone.
 
 use super::mix;
 

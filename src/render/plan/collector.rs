@@ -154,8 +154,8 @@ impl StreamCollector {
         TimelineFit::of(&self.tracks)
     }
 
-    /// Passes the payload of a G.726 packet to the object that finds its packing (the order of the code words in a
-    /// byte).
+    /// Passes the payload of a G.726 packet to the object that finds the order of the code words in a byte (the
+    /// packing).
     pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
         if !self.has_packings {
             return;
@@ -209,5 +209,6 @@ fn corrections(
 /// Maximum number of packets that wait until their clock rate is decided. It is three times the usual number of packets
 /// until this decision.
 const MAX_PENDING: usize = 100;
-/// Maximum number of G.726 formats of a stream for which the packing is judged. A call has one or two.
+/// Maximum number of G.726 formats of a stream for which the packing (order of the code words in a byte) is found out.
+/// A call has one or two.
 const MAX_PACKINGS: usize = 4;

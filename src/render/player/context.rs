@@ -19,11 +19,11 @@ pub(in crate::render) struct PlayContext<'a> {
 pub(super) struct LossGap {
     /// Position at which the gap begins, at the sampling rate of the decoder.
     pub(super) at: DecoderIndex,
-    /// Length of the gap, samples.
+    /// Length of the gap between two packets, samples.
     pub(super) samples: i64,
-    /// Length of the concealment at the start of the gap, samples.
+    /// Length of the concealment of lost packets at the start of the gap, samples.
     pub(super) concealed: i64,
-    /// Number of missing packets.
+    /// Number of packets missing in the gap.
     pub(super) packets: u64,
 }
 
