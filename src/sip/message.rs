@@ -10,11 +10,11 @@ use super::start_line::{SipMethod, StartLine, parse_start};
 /// How a message was received. This decides where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SipFraming {
-    /// In a datagram. Without a Content-Length, the body extends to the end of the datagram. Bytes after the body are
-    /// ignored (RFC 3261 section 18.3).
+    /// The message was received in a datagram. Without a Content-Length, the body extends to the end of the datagram.
+    /// Bytes after the body are ignored (RFC 3261 section 18.3).
     Datagram,
-    /// In a stream that [`super::framer::SipFramer`] split. Without a Content-Length there is no body (RFC 3261 section
-    /// 20.14).
+    /// The message was received in a byte stream, which [`super::framer::SipFramer`] split. Without a Content-Length
+    /// there is no body (RFC 3261 section 20.14).
     Stream,
 }
 
