@@ -103,7 +103,7 @@ fn put_checksum(packet: &mut [u8], ip_len: usize) {
     packet[ip_len + 6..ip_len + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Appends a decision as a custom block.
+/// Appends a decision of the engine as a custom block.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
     // A decision consists of strings, numbers and enums, so its conversion to JSON cannot fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();

@@ -50,7 +50,7 @@ pub(super) enum BlockKind {
     Signalling,
     /// A media packet that is not stored completely, e.g. only the header of a packet with DTMF. A restart reads it.
     CutMedia,
-    /// A decision. A restart must read it, and also the next packet, which triggered the decision.
+    /// A decision of the engine. A restart must read it, and also the next packet, which triggered the decision.
     Decision,
     /// A media packet. A restart must read it only if it directly follows a decision.
     Media,
@@ -58,7 +58,7 @@ pub(super) enum BlockKind {
     Other,
 }
 
-/// Keeps the index of a file up to date while blocks are written or read.
+/// Keeps the index (list of blocks that a restart reads) of a file up to date while blocks are written or read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
@@ -99,8 +99,8 @@ impl IndexTracker {
         }
     }
 
-    /// Appends the index to `out`. `out` must be the newest part of the file, because the index contains its own file
-    /// offset.
+    /// Appends the index (list of blocks that a restart reads) to `out`. `out` must be the newest part of the file,
+    /// because the index contains its own file offset.
     pub(super) fn put_index(&mut self, out: &mut Vec<u8>) {
         let before = out.len();
         self.index.put(out, self.length);

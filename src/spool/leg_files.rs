@@ -77,7 +77,7 @@ impl LegFiles {
         self.legs.insert(leg, LegFile::new(path, length));
     }
 
-    /// Appends a chunk to the leg's file. If that fails, keeps the chunk for another attempt.
+    /// Appends a chunk (consecutive blocks) to the leg's file. If that fails, keeps the chunk for another attempt.
     pub(super) fn write(&mut self, leg: LegId, bytes: Vec<u8>) -> DoneChunks {
         let Some(state) = self.legs.get_mut(&leg) else { return vec![bytes] };
         state.chunks.push_back(bytes);
@@ -128,7 +128,7 @@ impl LegFiles {
         self.failures.remove(&leg)
     }
 
-    /// Returns whether chunks of a leg wait to be written.
+    /// Returns whether chunks (pieces of the file) of a leg wait to be written.
     pub(super) fn is_waiting(&self, leg: LegId) -> bool {
         self.waiting.contains_key(&leg)
     }

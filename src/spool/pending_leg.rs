@@ -42,7 +42,7 @@ impl PendingLeg {
         &self.newest_messages[block - from..]
     }
 
-    /// Stores a decision and returns its block.
+    /// Stores a decision of the engine and returns its block.
     pub(super) fn add_decision(&mut self, decided: &TimedDecision) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();

@@ -84,7 +84,8 @@ impl RollingBuffer {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
 
-    /// Allows the rolling file to be written from now on. The file of an earlier process must have been read before.
+    /// Allows the rolling file (signalling of legs without media) to be written from now on. The file of an earlier
+    /// process must have been read before.
     pub(super) fn activate(&mut self) {
         self.stage = RollingStage::Stale;
     }
@@ -97,7 +98,7 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds blocks of a leg to the rolling file.
+    /// Adds blocks of a leg to the rolling file (signalling of legs without media).
     pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8]) {
         if self.stage != RollingStage::Current {
             return;
@@ -127,8 +128,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the change that the rolling file needs now. Bytes to append are removed from the buffer, and count as
-    /// part of the file from now on.
+    /// Returns the change that the rolling file (signalling of legs without media) needs now. Bytes to append are
+    /// removed from the buffer, and count as part of the file from now on.
     pub(super) fn take_due(&mut self, now: Timestamp) -> RollingDue {
         while self.removed.front().is_some_and(|removed| removed.since + self.removal_delay <= now) {
             self.put_oldest_removed();
@@ -160,15 +161,15 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that are not in the file yet. They must be appended before a rebuild, because the rebuild
-    /// copies blocks from the file.
+    /// Returns the blocks that are not in the rolling file yet. They must be appended to it before it is written anew,
+    /// because then its blocks are copied to the new file.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
     }
 
-    /// Returns the contents of a new file, made from the pending legs. The writer also copies the blocks of the legs in
-    /// [`RebuiltContents::kept`].
+    /// Returns the contents of a new rolling file, made from the pending legs (legs without media so far). The writer
+    /// also copies the blocks of the legs in [`RebuiltContents::kept`].
     pub(super) fn rebuild<'a>(
         &mut self,
         now: Timestamp,
@@ -191,7 +192,7 @@ impl RollingBuffer {
     }
 }
 
-/// The new contents of the rolling file, when it is written anew.
+/// The new contents of the rolling file (signalling of legs without media), when it is written anew.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
     /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
@@ -202,7 +203,7 @@ pub(super) struct RebuiltContents {
     kept: HashSet<u64>,
 }
 
-/// The rolling file on the disk, as the writer thread uses it.
+/// The rolling file (signalling of legs without media) on the disk, as the writer thread uses it.
 #[derive(Debug)]
 pub(super) struct RollingFile {
     path: PathBuf,

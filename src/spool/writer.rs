@@ -28,9 +28,9 @@ pub(super) enum WriterMessage {
     OpenFile { leg: LegId, name: String, length: Option<u64> },
     /// Append these blocks to the leg's file.
     Write { leg: LegId, bytes: Vec<u8> },
-    /// Append blocks to the rolling file.
+    /// Append blocks to the rolling file (signalling of legs without media).
     AppendRolling(Vec<u8>),
-    /// Write the rolling file anew, with these contents.
+    /// Write the rolling file (signalling of legs without media) anew, with these contents.
     RebuildRolling(RebuiltContents),
     /// Close the file of a leg, because the leg has ended.
     Close(LegId),
@@ -51,7 +51,8 @@ pub(super) struct WriterState {
     pub(super) queued: AtomicUsize,
     /// Number (errno) of the disk error that keeps chunks waiting now; 0 without an error.
     pub(super) errno: AtomicI32,
-    /// Whether a write to the rolling file failed. Then the file must be written anew.
+    /// Whether a write to the rolling file (signalling of legs without media) failed. Then the file must be written
+    /// anew.
     pub(super) has_rolling_failed: AtomicBool,
     /// Counts the rounds of the writer thread's loop. It also grows while the thread waits for work; if it stands
     /// still, the disk does not answer.

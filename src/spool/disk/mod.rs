@@ -300,7 +300,8 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Appends an index to each open file, so that the next start need not read whole files.
+    /// Appends an index (list of blocks that a restart reads) to each open file, so that the next start need not read
+    /// whole files.
     fn put_indexes(&mut self) {
         for (leg, state) in &mut self.legs {
             if let DiskLegStage::HasFile(chunk) = &mut state.stage
@@ -314,7 +315,7 @@ impl DiskSpool {
         }
     }
 
-    /// Sends to the writer the changes of the rolling file that are due.
+    /// Sends to the writer the changes of the rolling file (signalling of legs without media) that are due.
     fn roll(&mut self, now: Timestamp) {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();

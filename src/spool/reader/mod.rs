@@ -403,14 +403,14 @@ fn whole_packet(bytes: &[u8]) -> Option<usize> {
     (word(bytes.get(length - 4..)?)? as usize == length).then_some(length)
 }
 
-/// Returns the JSON of a custom block if the block is a decision; `None` otherwise.
+/// Returns the JSON of a custom block if the block is a decision of the engine; `None` otherwise.
 pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
     let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
     let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
     if ours { body.get(16..16usize.checked_add(length)?) } else { None }
 }
 
-/// Parses a decision; returns `None` if it is unknown or damaged.
+/// Parses a decision of the engine; returns `None` if it is unknown or damaged.
 ///
 /// # Errors
 /// Fails if a newer version wrote it.
@@ -431,7 +431,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     Ok(decided)
 }
 
-/// The fields that a decision of any version has.
+/// The fields that an engine's decision of any version has.
 #[derive(Default, serde::Deserialize)]
 struct DecisionVersion {
     #[serde(default)]

@@ -135,7 +135,7 @@ impl RestorableLeg {
     }
 }
 
-/// Reads the identity and the index of a leg from its file.
+/// Reads the identity and the index (list of blocks to be read) of a leg from its file.
 ///
 /// # Errors
 /// Fails if the file cannot be read, is not a spool, or was written by a newer version.
@@ -167,7 +167,7 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
 
-/// Reads the legs with blocks in the rolling file.
+/// Reads the legs with blocks in the rolling file (signalling of legs without media).
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -225,8 +225,8 @@ fn check_header(file: &mut File, path: &Path) -> Result<(), SpoolError> {
     Err(SpoolError::NotASpool { path: path.display().to_string() })
 }
 
-/// Reads the newest index block of a spool file, and adds the blocks after it to the index. Returns `None` if there is
-/// no index block near the end of the file.
+/// Reads the newest index (list of blocks that a restart reads) of a spool file, and adds the blocks after it to the
+/// index. Returns `None` if there is no index block near the end of the file.
 fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracker>> {
     for window in TAIL_BYTES {
         let from = bytes.saturating_sub(window);
@@ -247,8 +247,9 @@ fn index_from_tail(file: &mut File, bytes: u64) -> io::Result<Option<IndexTracke
     Ok(None)
 }
 
-/// Parses an index at the beginning of `bytes`, and extends it by the blocks after it. `offset` is the file offset of
-/// `bytes`. Returns `None` if there is no index, or if no valid blocks follow it.
+/// Parses an index (list of blocks that a restart reads) at the beginning of `bytes`, and extends it by the blocks
+/// after it. `offset` is the file offset of `bytes`. Returns `None` if there is no index, or if no valid blocks follow
+/// it.
 fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>> {
     let mut blocks = BlockReader::new(bytes, offset);
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
