@@ -31,7 +31,7 @@ pub(super) struct CallLadder {
 /// Role, side and numbers of a host in the diagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LadderName {
-    /// Role of the host: PBX, extension or outside party.
+    /// Role of the host: PBX, telephone extension or outside party.
     pub(super) role: LegEndRole,
     /// Side of the call to which the host belongs; `None` for a PBX.
     #[serde(skip_serializing_if = "Option::is_none")]

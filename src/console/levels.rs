@@ -15,7 +15,7 @@ pub(super) struct LevelBoard {
     newest: Mutex<Arc<LevelsOfCalls>>,
 }
 
-/// Levels of both sides by the id of the call.
+/// Levels (loudness) of caller and callee, by the id of the call.
 type LevelsOfCalls = HashMap<String, [Option<VoiceLevel>; 2]>;
 
 /// The calls that open live pages show. Only pages lock this value, so the capture thread never waits for a page.

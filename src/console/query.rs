@@ -45,7 +45,7 @@ pub(super) struct CallsQuery {
     /// State of the delivery, as the call record names it, e.g. `parked`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) delivery: String,
-    /// Pattern that the extension matches, e.g. `1xx`; empty for all.
+    /// Pattern that the call's telephone extension matches, e.g. `1xx`; empty for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) ext: String,
     /// Minimum length of the call, minutes; empty for no limit.

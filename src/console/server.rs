@@ -203,7 +203,7 @@ impl ConsoleState {
         tokio::task::spawn_blocking(work).await.map_err(|_| StateError::Panicked)?
     }
 
-    /// Effect of registering a call again, i.e. with the `account_id` and `external_id` of a registered call.
+    /// Returns whether the console shows one recorder or a central archive.
     pub(super) const fn place(&self) -> ConsolePlace {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }
@@ -385,7 +385,7 @@ impl ConsoleServer {
         self.levels.next_asked()
     }
 
-    /// Sets the levels of calls that live pages show.
+    /// Sets the levels (loudness) of calls that live pages show.
     pub(crate) fn publish_levels(&self, levels: Vec<CallLevels>) {
         self.levels.publish(levels);
     }

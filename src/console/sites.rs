@@ -131,5 +131,5 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Maximum age of a call in the list of conflicts between sites: a day.
+/// Maximum age of a call in the list of conflicts between sites (two tasks in Pyrus, or no task): a day.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

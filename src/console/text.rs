@@ -199,7 +199,7 @@ impl Lang {
         }
     }
 
-    /// Returns the text for a state of the delivery.
+    /// Returns the text for a state of the delivery to Pyrus.
     pub(super) const fn delivery(self, state: DeliveryState) -> &'static str {
         match state {
             DeliveryState::None => self.of_two("not for Pyrus", "не для Pyrus"),

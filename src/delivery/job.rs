@@ -64,7 +64,7 @@ pub struct DeliveryJob {
     /// Whether the job continues, and when its next request may be sent.
     #[serde(rename = "standing")]
     pub(crate) status: JobStatus,
-    /// Counts of attempts that failed or were repeated.
+    /// Counts of the job's requests that failed or were repeated.
     #[serde(rename = "tries")]
     pub(crate) retries: RetryCounts,
     /// Whether requests contain the form fields of the Pyrus form.
@@ -72,7 +72,7 @@ pub struct DeliveryJob {
     pub(crate) form_fields: FormFieldMode,
     /// Number of requests that Pyrus may have executed twice, because the first attempt got no response.
     pub(crate) possible_duplicates: u32,
-    /// Message of the last failure or warning, for the administrator; `None` if there was none.
+    /// Text about the last failure or warning, for the administrator; `None` if there was none.
     pub(crate) note: Option<String>,
     /// Whether Pyrus knows the end of the call. Jobs of earlier versions of callspan do not have this field. They count
     /// as if Pyrus knew the end.
@@ -239,7 +239,7 @@ pub(crate) enum JobStatus {
     },
 }
 
-/// Counts of attempts of a job that failed or were repeated.
+/// Counts of a delivery job's requests that failed or were repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetryCounts {
     /// Number of consecutive failures of the current request, e.g. of an upload.
@@ -512,7 +512,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns whether nothing remains to be sent. Always false for a call in progress.
+    /// Returns whether nothing of this job remains to be sent to Pyrus. Always false for a call in progress.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.status, JobStatus::Dead { .. })
             || (self.progress == CallProgress::Complete

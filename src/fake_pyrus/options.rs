@@ -28,7 +28,7 @@ pub struct FakeOptions {
     pub id_style: IdStyle,
     /// Case of the letters in `md5_hash`.
     pub md5_case: Md5Case,
-    /// Effect of registering a call again, i.e. with the same `account_id` and `external_id`.
+    /// Effect of registering a call again, i.e. with the `account_id` and `external_id` of a registered call.
     pub repeat_call: RepeatCall,
     /// Whether requests to attach a file need `account_id`.
     pub attach_requires_account: bool,

@@ -105,7 +105,7 @@ pub struct CallFilter {
     pub until: Option<Timestamp>,
     /// Text that the number of the caller or the callee contains; `None` accepts every number.
     pub number: Option<String>,
-    /// Exact extension of the call; `None` accepts every extension.
+    /// Exact telephone extension of the call; `None` accepts every extension.
     pub extension: Option<String>,
     /// The call has one of these verdicts; an empty list accepts every call.
     pub verdicts: Vec<CallVerdict>,

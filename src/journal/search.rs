@@ -87,7 +87,7 @@ impl HeardClass {
 /// The calls that an account may see. Every query of the console is limited to a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallScope {
-    /// Patterns of the extensions that the account may see; an empty list allows every extension.
+    /// Patterns of the telephone extensions that the account may see; an empty list allows every extension.
     pub extensions: Vec<String>,
     /// Directions of the calls that the account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
@@ -114,7 +114,7 @@ pub struct CallSearch {
     pub words: Vec<String>,
     /// Ids of calls, at most [`MAX_IDS`]. A call is found only if it has one of these ids; `None` accepts every call.
     pub ids: Option<Vec<String>>,
-    /// The call's extension matches one of these patterns. An empty list accepts every call.
+    /// The call's telephone extension matches one of these patterns. An empty list accepts every call.
     pub extensions: Vec<String>,
     /// Direction of the call; `None` accepts every direction.
     pub direction: Option<CallDirection>,

@@ -13,7 +13,7 @@ use crate::delivery::reason_ru::DELIVERY_REASONS;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryAttempt, DeliveryStory};
 use crate::time::Timestamp;
 
-/// Returns the part of the page with the delivery of the call.
+/// Returns the part of a call's page about its delivery to Pyrus.
 pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     let (record, lang) = (&facts.record, viewer.lang);
     let t = |en, ru| lang.of_two(en, ru);
@@ -178,5 +178,6 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
 
 /// Number of bytes of day and month at the beginning of a date, e.g. of `29.11`.
 const DAY_AND_MONTH: usize = 5;
-/// Maximum delay from INVITE to registration that the page shows, seconds. It leaves out longer delays.
+/// Maximum delay from the INVITE to the registration in Pyrus that the page shows, seconds. It leaves out longer
+/// delays.
 const NEAR_SECONDS: f64 = 100.0;

@@ -162,7 +162,7 @@ pub(super) fn csrf(viewer: &Viewer) -> Markup {
     html! { @if let Some(token) = &viewer.csrf { input type="hidden" name="csrf" value=(token); } }
 }
 
-/// Returns the symbol and the CSS colour for calls with the given audible sides.
+/// Returns the symbol and the CSS colour for a class of calls (by how much can be heard).
 pub(super) const fn class_mark(class: HeardClass) -> (&'static str, &'static str) {
     match class {
         HeardClass::Both => ("both", "ok"),

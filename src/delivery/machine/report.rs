@@ -53,7 +53,7 @@ pub enum DeliveryBlocker {
 pub struct TroubledCall {
     /// Id of the call in the journal.
     pub id: String,
-    /// The reason as a sentence for the administrator.
+    /// The reason why the delivery is parked or was given up, as a sentence for the administrator.
     pub reason: String,
 }
 

@@ -18,7 +18,7 @@ struct PyrusModel {
     made: u64,
     /// Id of the file that the last attach request named for each recording, by the path of the recording.
     named: BTreeMap<String, String>,
-    /// Number of requests with an uncertain outcome, by call id or path.
+    /// Number of requests with an uncertain outcome, by the id of the call or the path of the recording.
     unsure: BTreeMap<String, u32>,
 }
 
