@@ -1,5 +1,5 @@
-//! Tests of the state machine. The store and the index fail before or after they store something, and the recorder is
-//! killed at any time.
+//! Tests of the state machine that archives calls. The object store and the database fail before or after they store
+//! something, and the recorder is killed at any time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,8 @@ struct FaultyArchive {
     objects: BTreeMap<String, String>,
     /// Number of times each object was created, by its key.
     creations: BTreeMap<String, u32>,
-    /// The row of each call in the index, by call id: the change number and the keys of the objects.
+    /// The row of each call in the archive's database (the index), by call id: the change number and the keys of the
+    /// objects.
     rows: BTreeMap<String, (u64, Vec<String>)>,
 }
 
@@ -95,7 +96,8 @@ fn every_recording_is_stored_once_whatever_fails() {
             let healthy = round > 200;
             let n = random.usize(..saved.len());
             if !healthy && random.u8(..) < 20 {
-                // The call was rendered again, or its delivery made progress.
+                // The call was rendered again, or its delivery made progress. So its change number grows, and the
+                // archive must get it again.
                 saved[n].change += 1;
                 saved[n].stage = ArchiveStage::Owed;
                 let call = saved[n].call_id.clone();

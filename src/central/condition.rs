@@ -92,8 +92,8 @@ impl IndexCondition {
         self.extensions.as_ref().map(|extensions| extensions.count)
     }
 
-    /// Returns SQL queries that together find all calls. Each query returns the columns of the newest calls: at most
-    /// `limit` calls, or at most `limit` calls of each extension.
+    /// Returns SQL queries that together find all calls that meet the conditions. Each query returns the columns of the
+    /// newest calls: at most `limit` calls, or at most `limit` calls of each extension.
     ///
     /// Each extension is looked up by itself in each column, because PostgreSQL would read all calls for a single query
     /// about a rare extension. Two queries can find the same call.
@@ -112,7 +112,7 @@ impl IndexCondition {
         EXTENSIONS.map(of_column).to_vec()
     }
 
-    /// Returns the values in the order of their placeholders.
+    /// Returns the values of the conditions, in the order of their placeholders in the SQL text.
     pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
     }

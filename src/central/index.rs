@@ -268,7 +268,7 @@ fn read_call(row: &IndexRow) -> Result<IndexedCall, ArchiveError> {
     })
 }
 
-/// Parses recordings as the index returns them: a JSON list of `[part, key, bytes, sha256]`.
+/// Parses recordings as the archive's database returns them: a JSON list of `[part, key, bytes, sha256]`.
 pub(super) fn read_recordings(json: &str) -> Result<Vec<IndexedRecording>, ArchiveError> {
     let rows: Vec<(u32, String, u64, String)> = serde_json::from_str(json)
         .map_err(|error| ArchiveError::Index(format!("a row of the recordings is wrong: {error}")))?;

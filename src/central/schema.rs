@@ -176,8 +176,8 @@ REVOKE ALL ON FUNCTION callspan.own_site(), callspan.put_call(bigint, jsonb, jso
     callspan.report_site(text, bigint, bigint) FROM PUBLIC;
 ";
 
-/// Adds columns for the searches of the central console, for the health of sites, and for correlation headers. Makes
-/// PostgreSQL sort ids by bytes, as the journal's SQLite does.
+/// SQL for schema version 2. It adds columns for the searches of the central console, for the health of sites, and for
+/// correlation headers. It makes PostgreSQL sort ids by bytes, as the journal's SQLite does.
 const V2: &str = r#"
 DROP VIEW callspan.pyrus_owners;
 DROP VIEW callspan.same_calls;

@@ -4,8 +4,8 @@
 //! A SIP scanner may use one Call-ID for years. Without the day, a search for that Call-ID would read the scanner's
 //! calls of all years.
 
-/// SQL that replaces the database indexes of Call-IDs and other common values by one of value and day. The search for
-/// the same call at other sites then uses this new database index.
+/// SQL that replaces the database indexes of Call-IDs and other common values by a single database index of value and
+/// day. The search for the same call at other sites then uses this new database index.
 pub(super) const V5: &str = r#"
 -- Keys with the day on which the call began, e.g. '9555 a84b4c76e66710@pc33.example.com'. Days count from 2000, UTC.
 CREATE FUNCTION callspan.day_keys(begin_at timestamptz, keys text[]) RETURNS text[]

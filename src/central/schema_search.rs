@@ -7,8 +7,8 @@
 
 use super::schema::IndexDefinition;
 
-/// The database indexes for the filters of the console's list of calls. Those of sites and extensions also contain the
-/// class of a call (how much can be heard).
+/// The database indexes for the filters of the console's list of calls. The database indexes of sites and telephone
+/// extensions also contain the class of a call (how much can be heard).
 pub(super) const V7: &[IndexDefinition] = &[
     index("calls_by_site", "callspan.calls (site, begin_at DESC, id DESC) INCLUDE (heard)"),
     index("calls_by_extension", "callspan.calls (extension, begin_at DESC, id DESC) INCLUDE (site, heard)"),

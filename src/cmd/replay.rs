@@ -199,8 +199,8 @@ impl ReplayRun {
         self.take_reports()
     }
 
-    /// Handles the reports of the rendering threads: frees the spools that were read, and stores the records of
-    /// published calls.
+    /// Handles the reports of the rendering threads: frees the spools (stored packets) that were read, and stores the
+    /// records of published calls.
     fn take_reports(&mut self) -> anyhow::Result<()> {
         while let Some(report) = self.renderers.poll_report() {
             match report {
@@ -431,7 +431,7 @@ const STEPS_PER_REPORT: u64 = 128;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time after which a note says why the replay still waits.
 const TELL_AFTER: Duration = Duration::from_secs(3);
-/// Path, in the output folder, of the folder for spools that do not fit into memory.
+/// Path, in the output folder, of the folder for spools (stored packets of calls) that do not fit into memory.
 pub(crate) const SPOOL_FOLDER: &str = ".callspan/spool";
 /// Path, in the output folder, of the folder for the journal.
 pub(crate) const JOURNAL_FOLDER: &str = ".callspan";

@@ -35,7 +35,7 @@ pub(crate) struct MirrorDirections {
 /// Numbers of pairs of hosts by the directions that the mirror port shows between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DirectionCounts {
-    /// Number of pairs with enough packets to judge their directions.
+    /// Number of pairs of hosts with enough packets to judge their directions.
     pub(crate) pairs: u64,
     /// Number of the pairs in `pairs` that have packets in one direction only.
     pub(crate) one_way: u64,

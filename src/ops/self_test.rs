@@ -33,7 +33,7 @@ impl SelfTestResult {
         std::fs::rename(part, state.join(FILE_NAME))
     }
 
-    /// Reads the last result from the state folder; `None` if there is no result or it cannot be read.
+    /// Reads the result of the last test call from the state folder; `None` if there is no result or it cannot be read.
     pub(crate) fn read(state: &Path) -> Option<Self> {
         let text = std::fs::read(state.join(FILE_NAME)).ok()?;
         serde_json::from_slice(&text).ok()

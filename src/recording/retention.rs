@@ -55,7 +55,7 @@ pub enum RemovalReason {
 }
 
 impl RemovalReason {
-    /// Returns the reason as text, for the journal and for people.
+    /// Returns the reason of a removal as text, for the journal and for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Age => "older than recording.keep_days",
@@ -216,7 +216,7 @@ pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
 /// Minimum number of free bytes if the configured minimum cannot be reached: the default of `min_free_gib`.
 const DEFAULT_MIN_FREE: u64 = 2 << 30;
 
-/// Maximum number of calls in a plan. The next plan finds the rest.
+/// Maximum number of calls that one plan removes. The next plan finds the rest.
 pub const MAX_REMOVALS: usize = 500;
 
 #[cfg(test)]

@@ -189,7 +189,8 @@ mod tests {
         for format in
             [RecordingFormat::Wav, RecordingFormat::WavAlaw, RecordingFormat::WavUlaw, RecordingFormat::OggOpus]
         {
-            // Numbers of samples: a file that is shorter than a second, a file of several writes, and an empty file.
+            // The cases are numbers of samples: a file that is shorter than a second, a file of several writes, and an
+            // empty file.
             for samples in [5_000_u64, 40_000, 0] {
                 let spec = SegmentSpec { format, sample_rate: 8_000, channels: ChannelOrder::Same, samples };
                 let mut writer = SegmentWriter::new(dir.path(), "call", 1, spec).expect("made");

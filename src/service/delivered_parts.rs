@@ -1,4 +1,5 @@
-//! Notes in the record of a call how many of its segments Pyrus already has, if a rule now forbids to record the call.
+//! Notes in a call record how many segments (parts of the recording) Pyrus already has, if a rule now forbids to record
+//! the call.
 
 use crate::call::record::CallRecord;
 use crate::delivery::DeliveryJob;

@@ -21,7 +21,7 @@ use crate::recording::peaks::peaks_path;
 /// Encrypts the files of delivered calls. It works in turns of limited time, which the maintenance thread starts.
 pub(super) struct Encryptor {
     recipients: Vec<AgeRecipient>,
-    /// Id of the last call that was tried. The next turn continues with the call after it.
+    /// Id of the call with files that were tried last. The next turn continues with the call after it.
     after: String,
     /// Ids of calls with a file that somebody changed after callspan wrote it. Their files stay unencrypted, and one
     /// alarm was raised for each call.

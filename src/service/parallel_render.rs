@@ -34,7 +34,7 @@ pub(crate) struct ParallelRenderers {
 
 /// A report from a rendering thread to the thread that reads the capture.
 pub(crate) enum RenderProgress {
-    /// The packets of these legs were read, so the spools of the legs are not needed any more.
+    /// The packets of these legs were read, so the spools that store the packets are not needed any more.
     Read(Vec<EndedLeg>),
     /// The files of these calls are on the disk under their final names.
     Published(Vec<(CallRecord, RegistrationPolicy)>),
@@ -42,7 +42,7 @@ pub(crate) enum RenderProgress {
     Failed(RecordingError),
 }
 
-/// An ended call for a rendering thread, with the spools of its legs.
+/// An ended call for a rendering thread, with the spools (stored packets) of its legs.
 struct HandedCall {
     call: EndedCall,
     spools: HandedSpools,
@@ -208,7 +208,8 @@ impl RenderedGroup {
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_THREADS: usize = 16;
-/// Number of calls that may wait for each thread. It is small, because the spools of waiting calls take memory.
+/// Number of calls that may wait for each thread. It is small, because the spools (stored packets) of waiting calls
+/// take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;
 /// Maximum number of calls that are published together. In a group of this size, the fsync of the folder is a small
 /// part of the work.

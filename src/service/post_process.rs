@@ -442,7 +442,8 @@ impl RenderPool {
     }
 }
 
-/// Builds an ended call from its journal rows. Used for a call of an earlier process that has no spool.
+/// Builds an ended call from its journal rows. Used for a call of an earlier process that has no spool, i.e. no stored
+/// packets.
 fn call_without_spool(stored: StoredCall, legs: &[LegRow], registration: RegistrationPolicy) -> EndedCall {
     let mut record = stored.record;
     if stored.stage == CallStage::Live && record.verdict.is_none() {

@@ -79,7 +79,7 @@ impl ConfigChanges {
         self.needs_restart.extend(is_changed.then_some(part));
     }
 
-    /// Returns a sentence about the changes for the log.
+    /// Returns a sentence about the changes of the configuration, for the log.
     pub(crate) fn sentence(&self) -> String {
         let taken = match self.taken.as_slice() {
             [] => String::from("nothing new that can be used at once"),

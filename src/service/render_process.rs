@@ -89,8 +89,8 @@ impl CallRenderer {
         Ok(rendered)
     }
 
-    /// Renders and publishes the complete segments of a call in progress. Returns the record with these segments;
-    /// `None` if no segment is complete.
+    /// Renders and publishes the complete segments (files) of a call in progress. Returns the record with these
+    /// segments; `None` if no segment is complete.
     pub(super) fn record_segments(
         &self,
         due: &DueSegments,
@@ -189,7 +189,7 @@ type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 enum RenderAttempt {
     /// The request was rendered: the record, or `None` if no segment can be made yet.
     Done(Option<Box<CallRecord>>),
-    /// The renderer cannot handle the request. It failed at the leg `leg`; `how` says how it failed.
+    /// The renderer cannot handle the request. It failed at the leg with the id `leg`; `how` says how it failed.
     Broken { leg: Option<u64>, how: String },
 }
 

@@ -123,7 +123,7 @@ impl RenderRequest {
         !self.legs.is_empty()
     }
 
-    /// Returns the total size of all spools of the request in bytes.
+    /// Returns the total size of all spools (packet files) of the request in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let size = |leg: &RequestedLeg| Some(std::fs::metadata(leg.path.as_ref()?).ok()?.len());
         self.legs.iter().filter_map(size).sum()

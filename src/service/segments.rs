@@ -27,7 +27,8 @@ use crate::delivery::CallProgress;
 use crate::journal::CallStage;
 
 impl CallWorker {
-    /// Renders and publishes those complete segments of a call in progress that are not published yet.
+    /// Renders and publishes those segments (files of the recording) of a call in progress that are complete and not
+    /// published yet.
     pub(super) fn publish_segments(&self, due: &DueSegments) -> anyhow::Result<()> {
         let id = &due.record.id;
         let _lock = self.locks.lock(id, &self.ticks);
@@ -61,7 +62,7 @@ impl CallWorker {
         self.write_live_record(&mut record, due.registration)
     }
 
-    /// Removes the published segments of a call in progress, because a rule now forbids to record the call.
+    /// Removes the published segments (files) of a call in progress, because a rule now forbids to record the call.
     pub(super) fn withdraw_segments(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.locks.lock(id, &self.ticks);
         if !self.remove_segments(id)? {
@@ -72,8 +73,8 @@ impl CallWorker {
         self.write_live_record(&mut stored.record, RegistrationPolicy::Allowed)
     }
 
-    /// Adds the published segments to a record that is about to become final. If a rule forbids to record the call, the
-    /// segments are removed instead. The call must be locked.
+    /// Adds the published segments (files of the recording) to a record that is about to become final. If a rule
+    /// forbids to record the call, the segments are removed instead. The call must be locked.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
         let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {
@@ -88,7 +89,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Removes the segments of a call, because a rule forbids to record the call. Returns whether it had segments.
+    /// Removes the segments (files of the recording) of a call, because a rule forbids to record the call. Returns
+    /// whether it had segments.
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {
@@ -107,5 +109,5 @@ impl CallWorker {
     }
 }
 
-/// Reason of removal that the journal keeps and `calls show` prints.
+/// Reason for the removal of segments (files of a long recording). The journal stores it and `calls show` prints it.
 const FORBIDDEN: &str = "A rule of the configuration forbids to record this call.";

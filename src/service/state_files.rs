@@ -36,7 +36,7 @@ impl StateFiles {
         Ok(Self { waiting, thread: thread.context("cannot start the thread of the state files")? })
     }
 
-    /// Sets the new contents of a file, to be written by the thread. Never waits for a disk.
+    /// Sets the new contents of a file, which the writing thread then writes. Never waits for a disk.
     pub(crate) fn put(&self, path: PathBuf, contents: Vec<u8>) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(path, contents);
     }

@@ -30,7 +30,7 @@ enum StoredFact {
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
-    /// The newest facts that are not written yet; `None` if all are written.
+    /// The newest facts (pairs of addresses) that are not written to the file yet; `None` if all are written.
     pending: Option<Vec<MachinePair>>,
     written_at: Option<Instant>,
     /// Pairs of addresses in the file that count as one machine.
@@ -45,8 +45,8 @@ impl TopologyFile {
         Self { path: state.join(FILE_NAME), pending: None, written_at: None, machines: Vec::new(), has_failed: false }
     }
 
-    /// Sets the current facts. Writes them at once, unless only counts changed and the file was written less than
-    /// [`WRITE_PAUSE`] ago.
+    /// Sets the current facts, i.e. pairs of addresses that belong to one machine. Writes them to the file at once,
+    /// unless only counts changed and the file was written less than [`WRITE_PAUSE`] ago.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         let has_changed = machines(&facts) != self.machines;
         self.pending = Some(facts);
@@ -75,7 +75,7 @@ impl TopologyFile {
     }
 }
 
-/// Selects from all facts the pairs of addresses that count as one machine.
+/// Selects from the learnt facts the pairs of addresses that count as one machine.
 fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
     facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }

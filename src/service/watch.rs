@@ -202,8 +202,8 @@ impl DeliveryAlarms {
             }
             troubles.insert(trouble.id.clone());
         }
-        // Calls whose delivery works again are not in the new set. If the delivery of such a call fails again, a new
-        // alarm is raised.
+        // Calls whose delivery works again are not in the new set of calls with a problem. If the delivery of such a
+        // call fails again, a new alarm is raised.
         self.troubles = troubles;
     }
 }

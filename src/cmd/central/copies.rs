@@ -10,8 +10,9 @@ use crate::ops::output;
 use crate::service::{clock, topology_file};
 use crate::time::Timestamp;
 
-/// Compares the audit and the topology of a site with their copies in the index. `folder` is the folder of the site's
-/// journal. Prints each difference, and returns the number of differences.
+/// Compares the audit (what users did) and the topology (addresses of machines) of a site with their copies in the
+/// archive's database. `folder` is the folder of the site's journal. Prints each difference, and returns the number of
+/// differences.
 pub(super) async fn compare(index: &mut ArchiveIndex, folder: &Path, site: &str) -> anyhow::Result<u64> {
     Ok(compare_audit(index, folder, site).await? + compare_topology(index, folder, site).await?)
 }
@@ -49,5 +50,6 @@ async fn compare_topology(index: &mut ArchiveIndex, folder: &Path, site: &str) -
     Ok(1)
 }
 
-/// Age from which on an audit row must have a copy in the index. A site tries to send its rows every minute.
+/// Age from which on an audit row (an action of a user) must have a copy in the archive's database. A site tries to
+/// send its rows every minute.
 const NEW: Duration = Duration::from_secs(5 * 60);

@@ -134,7 +134,7 @@ async fn verify(config: &Config, args: &CentralVerifyArgs) -> anyhow::Result<Exi
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// Counts from the comparison of a site's journal with the rows of the index.
+/// Counts from the comparison of a site's journal with the rows of the archive's database (the index).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SiteComparison {
     calls: u64,
@@ -178,9 +178,9 @@ async fn compare_site(index: &mut ArchiveIndex, journal: &Journal, site: &str) -
     Ok(compared)
 }
 
-/// Handles a row of the index about a call that is not archived according to the journal. If the journal has the call
-/// but no archive job, prints this difference and returns 1; else returns 0. A call that the journal does not have is
-/// no difference, because an earlier recorder of the site may have archived it.
+/// Handles a row of the archive's database about a call that is not archived according to the journal. If the journal
+/// has the call but no archive job, prints this difference and returns 1; else returns 0. A call that the journal does
+/// not have is no difference, because an earlier recorder of the site may have archived it.
 fn report_extra(journal: &Journal, site: &str, row: &IndexedCall) -> anyhow::Result<u64> {
     if journal.call(&row.id)?.is_none() || journal.archive_job(&row.id)?.is_some() {
         return Ok(0);

@@ -120,7 +120,7 @@ pub(crate) struct SecretSources {
 }
 
 impl SecretSources {
-    /// Returns the sources from the environment variables of this process.
+    /// Returns the sources of the security key that the environment variables of this process name.
     pub(crate) fn of_process() -> Self {
         Self {
             key_from_environment: std::env::var(secret::ENVIRONMENT_KEY).ok().map(SecretString::from),

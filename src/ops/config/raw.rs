@@ -88,8 +88,8 @@ pub(crate) fn read(text: &str, findings: &mut Vec<ConfigFinding>) -> RawConfig {
     let broken: Vec<ConfigFinding> =
         errors.iter().map(|e| syntax(e.span().map(|s| reader.line(&s)), e.message(), text)).collect();
     let RawReader { findings, mut raw, .. } = reader;
-    // In a line with a syntax error, the TOML parser guesses the content. Findings about a guess would confuse the
-    // reader, so they are removed.
+    // In a line with a syntax error, the TOML parser guesses the content. Findings about guessed content would confuse
+    // the reader, so they are removed.
     findings.retain(|f| !broken.iter().any(|b| b.line == f.line));
     let is_guess = |given: &GivenValue| {
         matches!(given.value, ConfigValue::Switch(_)) && broken.iter().any(|b| b.line == Some(given.line))

@@ -187,7 +187,7 @@ const UNDECODABLE_ANCHOR: &str =
     "The sound comes from another leg of the call: the leg of the outside party cannot be decoded.";
 /// Sentence for the record if the anchor leg (the leg that the engine chose) has the sound of one side only.
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
-/// Sentence for the record if the anchor leg (the leg that the engine chose) has a gap.
+/// Sentence for the record if the anchor leg (the leg that the engine chose) has a gap (lost packets).
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
 /// A side that has sound for less than a tenth of the recording counts as missing; this number is the divisor. A
 /// missing side still has a few packets: from before the media took another path, or keep-alives that look like RTP.

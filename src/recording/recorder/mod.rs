@@ -1,7 +1,8 @@
 //! Makes the files of a call: its recording and its call record.
 //!
-//! The sound is that of the anchor leg, or of another leg that has more of the conversation (module `leg_choice`).
-//! Complete segments are rendered while the call is still in progress (module `segmenter`).
+//! The sound is that of the anchor leg (the leg that the engine chose), or of another leg with more sound (module
+//! `leg_choice`). Complete segments (files of a long recording) are rendered while the call is still in progress
+//! (module `segmenter`).
 
 mod leg_choice;
 

@@ -106,8 +106,8 @@ fn no_voip(observation: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Reports missing directions as [`one_direction`] does. The report is only a warning if most calls have both sides. In
-/// this case the mirror port shows both directions, but hosts send and receive at different addresses.
+/// Reports missing directions as [`one_direction`] does. The report is only a warning if most calls have sound on both
+/// sides. In this case the mirror port shows both directions, but hosts send and receive at different addresses.
 fn direction_missing(observation: &Observation) -> Option<DoctorFinding> {
     let finding = one_direction(observation)?;
     let is_mostly_heard = 2 * observation.calls.both_sides > observation.calls.talked;
@@ -204,7 +204,7 @@ fn cut(observation: &Observation) -> Option<DoctorFinding> {
 /// Reports packets that the mirror port delivered more than once. callspan drops the repeated packets.
 fn duplicates(observation: &Observation) -> Option<DoctorFinding> {
     let copies = observation.decode.duplicates + observation.traffic.rtp_copies;
-    // The copies include fragments and TCP packets, so the total must include them, too.
+    // The counted copies include fragments and TCP packets, so the total number of packets must include them, too.
     let whole = observation.traffic.plain.datagrams + observation.decode.duplicates + observation.decode.tcp;
     let share = percent(copies, whole);
     if copies < MIN_COPIES || share < MIN_COPIES_PERCENT {
