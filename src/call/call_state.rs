@@ -211,7 +211,7 @@ pub(crate) struct CallNotes {
 }
 
 impl CallNotes {
-    /// Returns the problems that concern the whole call.
+    /// Returns the defects of the recording that concern the whole call, and not only one leg.
     pub(crate) fn problems(&self) -> &[CallProblem] {
         &self.problems
     }

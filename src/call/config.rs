@@ -43,8 +43,8 @@ pub struct Config {
     pub rules: Vec<CallRule>,
     /// Secret key by which the recorder recognizes its own test calls. If `None`, no call is a test call.
     pub test_key: Option<TestCallKey>,
-    /// Earliest time at which delivery may register a call (`pyrus.register_at`). After it, the call is never merged
-    /// into another call.
+    /// Earliest time at which delivery may register a call in Pyrus (`pyrus.register_at`). After it, the call is never
+    /// merged into another call.
     pub registered_at: RegistrationMoment,
 }
 

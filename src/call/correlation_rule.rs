@@ -157,8 +157,9 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether rules about numbers must not join a call later, after this rule related it to an earlier call.
-    /// The leg that caused the related call is then known, or its own leg could belong to several calls.
+    /// Returns whether this rule closes a call that it relates to an earlier call: rules about numbers must not join
+    /// the call later. Either the leg that caused the call is known, or the call's own leg could belong to several
+    /// calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

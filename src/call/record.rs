@@ -292,7 +292,7 @@ pub struct RetentionHold {
 pub struct RecordingFile {
     /// Number of the segment, counted from 1.
     pub part: u32,
-    /// Path of the file on the machine that made it.
+    /// Path of the file on the computer that made it.
     pub path: String,
     /// File format, as the configuration names it, e.g. `wav`.
     pub format: String,

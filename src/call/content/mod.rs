@@ -221,8 +221,8 @@ impl ContentIndex {
         Some(StreamWatch { id, pt: voice.pt, block, until: at + WATCH_TIME })
     }
 
-    /// Compares the blocks of a voice packet with other streams. Adds the result to `found`. Returns false if the
-    /// comparison of this stream is over.
+    /// Compares the blocks (short pieces) of a voice packet with other streams. Adds the result to `found`. Returns
+    /// false if the comparison of this stream is over.
     pub(crate) fn handle_payload(
         &mut self,
         watch: StreamWatch,

@@ -5,7 +5,7 @@
 //! Invariants:
 //! - A sketch depends only on the blocks of the voice and on their first times. The order of arrival does not matter.
 //! - A block that repeats, e.g. of a tone or of music on hold, becomes no voice print.
-//! - The hash is part of the format of records. It is the same on every machine and in every version.
+//! - The hash is part of the format of records. It is the same on every computer and in every version.
 
 use super::{block_bytes, is_selected};
 use crate::call::content::WatchedVoice;

@@ -65,7 +65,8 @@ impl Correlator<'_> {
         self.rests_after_recording(call, legs).all(|rest| rest == RestOfSound::Tone)
     }
 
-    /// Returns the sounds of legs after the end of the recorded leg.
+    /// Returns for each of these legs the kind of its sound after the end of the recorded leg, e.g. speech or a busy
+    /// tone.
     fn rests_after_recording<'a>(
         &'a self,
         call: CallKey,

@@ -66,7 +66,7 @@ pub(crate) enum AnswerEvidence {
 /// A request within a dialog, to which a response belongs.
 #[derive(Clone, Copy, Debug)]
 struct InDialogRequest {
-    /// The caller's or callee's side, which sent the request.
+    /// Side (caller or callee) that sent the request.
     by: Side,
     /// Number in the request's CSeq header (RFC 3261 section 20.16).
     cseq: u32,

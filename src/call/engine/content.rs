@@ -169,7 +169,8 @@ impl Engine {
         leg.media.streams_mut()[index].sketch(voice);
     }
 
-    /// Adds a voice packet to the sketch of its leg, if the leg is answered and recorded.
+    /// Adds a voice packet to the sketch of its leg, i.e. to the pieces of voice from which voice prints are made. Does
+    /// nothing unless the leg is answered and recorded.
     pub(super) fn sketch_packet(
         &mut self,
         stream: StreamRef,

@@ -328,5 +328,6 @@ const DISORDER_NS: i64 = 100_000_000;
 /// Maximum time between two copies of a packet that two capture interfaces deliver. It is longer than their maximum
 /// disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);
-/// Maximum number of streams of a leg, 1.5 kB each. It is enough for hours of announcements, each with its own SSRC.
+/// Maximum number of streams of a leg. It is enough for hours of announcements, each with its own SSRC, and limits the
+/// memory that one leg can take.
 const MAX_STREAMS: usize = 4_096;

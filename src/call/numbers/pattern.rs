@@ -235,7 +235,7 @@ fn matches_char(atom: &PatternAtom, c: char) -> bool {
     }
 }
 
-/// Returns an alternative as a regular expression; `None` if it can never match.
+/// Returns one alternative of a pattern as a regular expression; `None` if it can never match.
 fn regex(atoms: &[PatternAtom]) -> Option<String> {
     let char = |c: char| match c {
         '\0' => None, // no text in PostgreSQL can contain it
