@@ -292,7 +292,7 @@ mod tests {
             ..CallRecord::default()
         };
         let ladder = CallLadder::of(&record);
-        // A record of an earlier version has no roles. In it, the host that both legs share is the PBX.
+        // A record of an earlier version has no roles of hosts. In it, the host that both legs share is the PBX.
         let roles: Vec<_> = ladder.names.iter().map(|name| (name.role, name.side)).collect();
         let unknown = LegEndRole::Unknown;
         assert_eq!(roles, [(unknown, Some(Side::Caller)), (LegEndRole::Pbx, None), (unknown, Some(Side::Callee))]);

@@ -122,8 +122,8 @@ impl MirrorFacts {
         tunnels.iter().map(kind).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns what the recorder learnt about the site: addresses of PBXs, the number of extensions, and addresses that
-    /// belong to one machine.
+    /// Returns what the recorder learnt about the site: addresses of PBXs, the number of telephone extensions, and
+    /// addresses that belong to one machine.
     fn learnt(&self, lang: Lang) -> String {
         let mut parts = Vec::new();
         if !self.report.pbx_hosts.is_empty() {

@@ -187,7 +187,7 @@ impl CentralArchive {
         Ok(Self { config: config.clone(), objects: ObjectArchive::open(config)?, idle: Mutex::default() })
     }
 
-    /// Runs a query on a connection to the database. Must be called on a thread for blocking work.
+    /// Runs a query on a connection to the archive's database. Must be called on a thread for blocking work.
     pub(super) fn read<T>(
         &self,
         runtime: &Handle,

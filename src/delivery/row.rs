@@ -7,7 +7,7 @@ use super::story::DeliveryStory;
 use crate::call::record::{DeliveryRecord, DeliveryState};
 use crate::time::Timestamp;
 
-/// A row to be stored. It must be on the disk before the next request is sent.
+/// A row of delivery for the journal. It must be on the disk before the next request to Pyrus is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryRow {
     /// The state of one delivery (one call).

@@ -233,7 +233,7 @@ impl HttpConnection {
         Ok(if matches!(close, ConnectionReuse::Close) { ReplyDelivery::Last } else { ReplyDelivery::Whole })
     }
 
-    /// Waits for this time. If the client closes the connection during the wait, returns an error at once.
+    /// Waits for the time `wait`. If the client closes the connection during the wait, returns an error at once.
     async fn hang(&mut self, wait: Duration) -> io::Result<()> {
         let waiting = pause(wait);
         tokio::pin!(waiting);

@@ -72,8 +72,8 @@ impl ServerShared {
         }
     }
 
-    /// Locks the state, even after a test panicked while it held the lock. The state is consistent enough for a test to
-    /// examine it.
+    /// Locks the state of the fake, even after a test panicked while it held the lock. The state is consistent enough
+    /// for a test to examine it.
     pub(super) fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

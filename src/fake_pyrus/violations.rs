@@ -123,8 +123,8 @@ impl StrictChecker {
     }
 }
 
-/// The real time at which a request arrived. Also the real time after a reply 429 in which further requests are no
-/// violations.
+/// The real time at which a request arrived. Also the length of the time after a reply 429 in which further requests
+/// are no violations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArrivalTime {
     pub(super) at: Instant,

@@ -79,8 +79,8 @@ impl Journal {
         self.execute(&sql, params![since.as_micros(), until.as_micros()])
     }
 
-    /// Returns at most `limit` jobs of complete calls that are due at `now`. The jobs that have waited longest come
-    /// first.
+    /// Returns at most `limit` archive jobs of complete calls that are due at `now`. The jobs that have waited longest
+    /// come first.
     ///
     /// # Errors
     /// Fails if SQLite fails.
@@ -96,7 +96,8 @@ impl Journal {
         Ok(jobs)
     }
 
-    /// Writes a job durably. If the call changed after the job was read, that change remains to be sent.
+    /// Writes an archive job durably. If the call changed after the job was read, that change remains to be sent to the
+    /// archive.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -133,7 +133,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Records a failed try. `next` is the time of the next try; with `None` the message becomes a dead letter.
+    /// Records a failed try to send a message. `next` is the time of the next try; with `None` the message becomes a
+    /// dead letter.
     ///
     /// # Errors
     /// Fails if SQLite fails.

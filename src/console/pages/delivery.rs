@@ -115,8 +115,8 @@ fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String 
     format!("{words}{part}{}", measure(lang, record, attempt))
 }
 
-/// Returns a text with the delay of a registration after the INVITE, or with the size of an upload; empty for other
-/// requests.
+/// Returns a text with the delay from the INVITE to the registration in Pyrus, or with the size of an upload; empty for
+/// other requests.
 fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     match (attempt.step, attempt.result) {
         (AttemptedStep::Register, AttemptResult::Done) => {

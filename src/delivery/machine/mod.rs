@@ -141,7 +141,8 @@ struct ReadyKey {
 /// Priority among requests that are due at the same time. The first variant has the highest priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RequestUrgency {
-    /// Registration of a call that rings or is in progress. The task must appear on the operator's screen at once.
+    /// Registration in Pyrus of a call that rings or is in progress. The task must appear on the operator's screen at
+    /// once.
     Ringing,
     /// Any other request about an answered call. It is sent before requests about unanswered calls, because a SIP scan
     /// can cause very many unanswered calls.

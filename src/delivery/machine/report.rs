@@ -164,5 +164,5 @@ impl DeliveryMachine {
     }
 }
 
-/// Maximum number of calls in the summary of which the delivery was given up. The journal has all of them.
+/// Maximum number of calls with a given-up delivery that the summary lists. The journal has all of them.
 pub(crate) const MAX_DEAD_KEPT: usize = 1_000;

@@ -625,8 +625,7 @@ impl ResponseBody {
         map.get(key)?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// Returns the name of the person responsible for the task. Returns `None` if the member is absent, `null` or
-    /// empty.
+    /// Returns the name of the person responsible for the task. Returns `None` if the body names nobody.
     fn responsible(&self) -> Option<String> {
         let Self::Object(map) = self else { return None };
         let person = map.get("responsible_person")?.as_object()?;
@@ -675,8 +674,8 @@ const FILE_RETRIES: u32 = 12;
 /// End of the reason text for a failure after which nobody needs to act.
 const REPEATED: &str = "the request is repeated automatically";
 
-/// Maximum length of a reason, characters. It has room for an error text of Pyrus (at most 300 characters) and for our
-/// advice.
+/// Maximum length of a reason text for the administrator, characters. It has room for an error text of Pyrus (at most
+/// 300 characters) and for our advice.
 const MAX_REASON_CHARS: usize = 600;
 
 /// Maximum length of a responsible person's name, characters. A longer name in a response is truncated, because the
