@@ -90,8 +90,8 @@ impl StreamCollector {
         self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }
 
-    /// Handles a packet that may have to wait until an RTP clock is decided: that of its own format, or that of an
-    /// earlier packet's format.
+    /// Handles a packet that may have to wait until an RTP clock is decided. This is the clock of its own format, or
+    /// that of an earlier packet's format.
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
         let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();
