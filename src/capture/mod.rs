@@ -78,7 +78,7 @@ pub enum CaptureEvent<'a> {
     ClockStep {
         /// Capture time at which the clock step was noticed.
         at: Timestamp,
-        /// Size of the step in ns; positive if the wall clock was set forward.
+        /// Size of the clock step in ns; positive if the wall clock was set forward.
         by_ns: i64,
     },
     /// The source has ended; no further frames follow.

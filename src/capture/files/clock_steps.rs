@@ -31,7 +31,7 @@ struct InterfaceClock {
     step_ns: i64,
 }
 
-/// The time of a frame on the timeline, and the clock step directly before the frame.
+/// The time of a frame on the timeline, and the clock step (jump of the wall clock) directly before the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimelinePosition {
     /// Time of the frame, on the timeline.

@@ -63,7 +63,7 @@ impl LookaheadReader {
         self.ahead.iter().take(count)
     }
 
-    /// Returns the warning about this file and clears it; `None` if there is none.
+    /// Returns the warning that the file ended too early, and clears it; `None` if there is none.
     pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.reader.take_warning()
     }

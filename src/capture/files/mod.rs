@@ -118,7 +118,7 @@ impl CaptureSource for FileSource {
         }
         while let Some(Reverse((_, index))) = self.heads.pop() {
             self.start_reading(index)?;
-            // The file has no frame any more if it was truncated after it was first opened.
+            // The file has no frame any more if it was truncated after it was first opened. Then it is skipped.
             let CaptureFile { state: CaptureFileState::Reading(reader, head), witness, .. } = &mut self.files[index]
             else {
                 continue;
@@ -169,7 +169,7 @@ impl FileSource {
         CaptureEvent::Frame(CapturedFrame { at, link: head.link, interface, orig_len: head.orig_len, data })
     }
 
-    /// Reads the next frame of a file and adds its time to `heads`.
+    /// Reads the next frame of a file and adds its time to `heads` (the next frames of all files).
     fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         let CaptureFileState::Reading(mut reader, _) = std::mem::replace(&mut file.state, CaptureFileState::Done)

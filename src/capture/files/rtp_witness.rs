@@ -39,7 +39,7 @@ struct WitnessedStream {
 struct SeenPacket {
     key: StreamKey,
     sequence: u16,
-    /// RTP timestamp of the newest packet.
+    /// RTP timestamp of the packet.
     time: u32,
     stamp: Timestamp,
 }

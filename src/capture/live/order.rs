@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The frames that were read and not returned yet, at most one of each tap.
+/// The frames that were read and not returned yet, at most one of each tap (interface or HEP socket).
 #[derive(Debug)]
 pub(super) struct TapOrder {
     taps: Vec<WaitingTap>,
@@ -59,7 +59,8 @@ impl TapOrder {
         }
     }
 
-    /// Makes all empty taps due to be read, because the source has waited for frames.
+    /// Makes all taps (interfaces, HEP socket) without a frame due to be read, because the source has waited for
+    /// frames.
     pub(super) fn handle_wait(&mut self) {
         for tap in &mut self.taps {
             if let WaitingTap::Empty { looks_in } = tap {

@@ -42,7 +42,8 @@ fn loopback_frames_are_captured_and_a_silent_wire_ticks() {
     }
     let (at, link, whole) = found.expect("the datagram was captured");
     assert!((link, whole) == (LinkType::Ethernet, true));
-    // The kernel and this process use the same clock, and the test takes less than a minute.
+    // The kernel and this process use the same clock, and the test takes less than a minute. So the capture time is
+    // less than a minute ago.
     assert!(wall().since(at) < Duration::from_secs(60));
     let ticked = (0..1000).any(|_| matches!(source.next_event(), Ok(CaptureEvent::Tick(_))));
     assert!(ticked);

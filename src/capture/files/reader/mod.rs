@@ -161,7 +161,7 @@ impl CaptureFileReader {
         self.buffer.at(&head.range)
     }
 
-    /// Returns the warning about this file and clears it; `None` if there is none.
+    /// Returns the warning that the file ended too early, and clears it; `None` if there is none.
     pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.warning.take()
     }
