@@ -416,7 +416,7 @@ const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
 
 /// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // These values Ie and Bpl ([`EquipmentImpairment`]) hold for G.711 with concealment of lost packets.
+    // The values Ie and Bpl ([`EquipmentImpairment`]) of G.711 hold with concealment of lost packets.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -549,7 +549,7 @@ mod tests {
         assert_eq!(format(18), Some(("G729", 8_000, 1)));
         // RFC 3551 reserves payload type 2, but devices use it for G.726 at 32 kbit/s.
         assert_eq!(format(2), Some(("G726-32", 8_000, 1)));
-        // Payload type 35 is unassigned, and 96 is dynamic.
+        // Payload type 35 is unassigned, and 96 is dynamic, so neither has a static format.
         assert_eq!((format(35), format(96)), (None, None));
     }
 
