@@ -296,7 +296,7 @@ impl FrameDecoder {
         let mut payload =
             IpPayload { bytes: rest, wire_len: payload.wire_len.saturating_sub(8), protocol: header[0], ..*payload };
         if flags & 0xfff9 == 0 {
-            // An atomic fragment is a whole packet (RFC 6946).
+            // An atomic fragment is a whole packet (RFC 6946), so it is decoded at once.
             return self.extensions(context, payload, sink);
         }
         let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);

@@ -479,7 +479,7 @@ impl TcpStreamPhase {
     }
 }
 
-/// A flow, and the network interface that captured its packets.
+/// A flow (source and destination), and the network interface that captured its packets.
 #[derive(Clone, Copy, Debug)]
 struct CapturedFlow {
     flow: TcpFlow,

@@ -14,7 +14,7 @@ impl WrappedSip {
         self.wrapper.get_or_insert(wrapper);
     }
 
-    /// Counts a UDP datagram that contains SIP behind a header of its own.
+    /// Counts a UDP datagram that contains SIP behind a header that the decoder does not know.
     pub(in crate::decode) fn note_datagram(&mut self, port: u16, payload: &[u8]) {
         match payload.first() {
             // HEP version 3 carries the SIP message in a chunk behind its header.
