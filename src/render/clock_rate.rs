@@ -281,7 +281,7 @@ mod tests {
     fn packet_bursts_do_not_change_the_announced_clock() {
         let mut finder = ClockRateDetector::new(&format("OPUS", 48_000));
         for n in 0..40_u32 {
-            // Four packets arrive at once every 80 ms.
+            // Four packets arrive at once every 80 ms. Such bursts prove no clock.
             let at_ns = i64::from(n / 4) * 80_000_000;
             finder.handle_packet(ClockObservation {
                 at_ns,

@@ -97,7 +97,7 @@ fn header_only(bytes: &[u8]) -> bool {
     match (bytes.first(), header_bytes(bytes)) {
         (None, _) => false,
         (_, Some(length)) => bytes.len() <= length,
-        // The header is truncated before its extension or in the extension's first word.
+        // The header is truncated before its extension, or in the extension's first word. So its length is unknown.
         (Some(first), None) => bytes.len() <= 12 + 4 * usize::from(first & 15),
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct TimestampUnwrapper {
 /// The fields of a packet that give its media time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PacketTiming {
-    /// RTP timestamp of the packet, in ticks of the clock.
+    /// RTP timestamp of the packet, in ticks of the RTP clock.
     pub(super) time: u32,
     /// Sequence number of the packet.
     pub(super) sequence: SequenceNumber,

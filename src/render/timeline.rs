@@ -116,7 +116,7 @@ impl LagTrack {
         self.packets
     }
 
-    /// Returns the arrival times of the first and the last packet, ns since the stream's first packet.
+    /// Returns the arrival times of the first and the last packet of the track, ns since the stream's first packet.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
     }

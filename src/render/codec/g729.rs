@@ -54,7 +54,7 @@ impl SpeechDecoder for G729Decoder {
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<SPEECH_BYTES>();
         let sid = rest.first_chunk::<SID_BYTES>().copied();
-        // Quirk `trailing_bytes`: a device appends one byte to good frames.
+        // Quirk `trailing_bytes`: a device appends one byte to good frames. It is ignored.
         self.has_stray_byte = match frames.is_empty() {
             true => rest.len() == SID_BYTES + 1 && self.had_stray_byte,
             false => rest.len() == 1 || rest.len() == SID_BYTES + 1,

@@ -114,7 +114,7 @@ impl SpeechDecoder for GsmDecoder {
         if frames.is_empty() || rest.len() > MAX_STRAY_BYTES {
             return Err(DecodeError::Length);
         }
-        // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD.
+        // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD. Without it, the payload is refused.
         if frames.iter().any(|frame| frame[0] >> 4 != SIGNATURE) {
             return Err(DecodeError::Content);
         }
@@ -236,7 +236,7 @@ const FACTORS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_71
 /// Interpolates between a log area ratio of the last frame (first argument) and of this frame (second argument).
 type LarBlend = fn(i16, i16) -> i16;
 
-/// Clause 5.2.9.1: ranges of samples, each with the interpolation that applies there.
+/// Clause 5.2.9.1 of GSM 06.10: ranges of samples, each with the interpolation that applies there.
 const SEGMENTS: [((usize, usize), LarBlend); 4] = [
     ((0, 13), |last, now| (last >> 2).saturating_add(now >> 2).saturating_add(last >> 1)),
     ((13, 27), |last, now| (last >> 1).saturating_add(now >> 1)),

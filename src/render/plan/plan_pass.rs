@@ -73,7 +73,7 @@ impl PlanPass {
             self.handle_packet(&packet);
             if n > 0 {
                 // The datagram contains several packets. The engine counted only the first packet as received and the
-                // others as lost.
+                // others as lost. So all packets must be counted again.
                 self.is_miscounted = true;
             }
         }

@@ -225,8 +225,8 @@ impl AdaptivePredictor {
 
     /// Adapts the coefficients of the poles (XOR, UPA2, LIMC, UPA1, LIMD).
     fn adapt_poles(&mut self, partial: i32) {
-        // The factor is +1 if the sign equals the sign of one or two samples ago, and -1 if it differs. It is 0 if the
-        // signal is 0 (SIGPK).
+        // The factors `one` and `two` are +1 if the sign equals the sign of one or two samples ago, and -1 if it
+        // differs. They are 0 if the signal is 0 (SIGPK).
         let [one, two] = self.below.map(|below| match partial {
             0 => 0,
             _ if (partial < 0) == below => 1,

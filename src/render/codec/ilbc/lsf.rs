@@ -10,7 +10,7 @@ pub(super) type LsfVector = [f32; ORDER];
 /// Coefficients 1 to 10 of a prediction filter. Coefficient 0 is 1.
 pub(super) type LpcCoefficients = [f32; ORDER];
 
-/// Returns the frequencies from which the interpolation starts in the first frame.
+/// Returns the line spectral frequencies from which the interpolation starts in the first frame.
 pub(super) fn mean() -> LsfVector {
     LSF_MEAN.map(radians)
 }
@@ -93,7 +93,7 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
     })
 }
 
-/// Minimum distance of two frequencies: 50 Hz in radians per sample.
+/// Minimum distance of two line spectral frequencies: 50 Hz in radians per sample.
 const APART: f32 = 0.039;
 const LOWEST: f32 = 0.01;
 const HIGHEST: f32 = std::f32::consts::PI - 0.0016;

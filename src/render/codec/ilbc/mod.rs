@@ -44,7 +44,7 @@ impl IlbcMode {
         let other = if self == Self::Twenty { Self::Thirty } else { Self::Twenty };
         let modes = || [self, other].into_iter();
         let fits = |mode: &Self| length > 0 && length.is_multiple_of(mode.bytes());
-        // Quirk `trailing_bytes`: a few stray bytes follow good frames.
+        // Quirk `trailing_bytes`: a few stray bytes follow good frames. They are ignored.
         let almost_fits = |mode: &Self| length > mode.bytes() && length % mode.bytes() <= MAX_STRAY_BYTES;
         modes().find(fits).or_else(|| modes().find(almost_fits))
     }
