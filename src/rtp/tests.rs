@@ -47,7 +47,8 @@ proptest! {
     #[test]
     fn splitting_any_bytes_loses_none(mut bytes: Vec<u8>, period in 12..40_usize) {
         prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
-        // In a payload of equal bytes, every offset looks like the start of a header.
+        // In a payload of equal bytes, every offset looks like the start of a header. No byte may be lost by splitting
+        // it.
         bytes.resize(1_000, 0x80);
         (period..1_000).for_each(|at| bytes[at] = bytes[at - period]);
         prop_assert_eq!(split_merged(&bytes).collect::<Vec<_>>().concat(), bytes.clone());
@@ -86,7 +87,8 @@ fn protocols_on_a_media_port_are_distinguished() {
         (&stun, MediaPacketKind::Stun),
         (&zrtp, MediaPacketKind::Zrtp),
         (&dtls, MediaPacketKind::Dtls),
-        // T.38 packets begin with a sequence number, which can look like the first bytes of STUN.
+        // T.38 packets begin with a sequence number, which can look like the first bytes of STUN. The length of STUN
+        // does not fit this packet.
         (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], MediaPacketKind::Other),
         (b"\r\n\r\n", MediaPacketKind::Other),
         (b"INVITE sip:a SIP/2.0", MediaPacketKind::Other),
