@@ -40,7 +40,7 @@ fn media_level_values_override_session_level_values() {
     let opus = audio.format(PayloadType(111)).unwrap();
     assert_eq!((opus.encoding.as_str(), opus.clock_hz, opus.channels), ("OPUS", 48_000, 2));
     assert_eq!(opus.fmtp, "useinbandfec=1;minptime=10");
-    // A dynamic payload type without an rtpmap is undefined.
+    // A dynamic payload type without an rtpmap is undefined, so its encoding name is empty.
     assert_eq!(audio.format(PayloadType(96)).unwrap().encoding, "");
     // Candidates over TCP or with a host name are ignored.
     assert_eq!(
