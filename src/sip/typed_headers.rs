@@ -12,7 +12,7 @@ pub struct Replaces {
     pub(crate) call_id: String,
     /// Tag that the receiver of the message has in the replaced dialog.
     pub(crate) to_tag: String,
-    /// Tag that the other party has in the replaced dialog.
+    /// Tag that the other party of the dialog, not the receiver of the message, has in the replaced dialog.
     pub(crate) from_tag: String,
 }
 

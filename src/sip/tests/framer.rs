@@ -62,7 +62,7 @@ fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
         }
         assert_eq!(found, [message.to_vec()], "{}", stray.escape_ascii());
     }
-    // The segment begins with the end of the header section.
+    // The second segment begins with the end of the first message's header section. Both messages are found.
     let mut framer = SipFramer::default();
     let mut found = Vec::new();
     for segment in [&cut[..], &[&b"\r\n"[..], message].concat()] {
@@ -139,7 +139,7 @@ fn whole_before(whole: &[Vec<u8>], bytes: &[u8], place: usize) -> usize {
 
 #[test]
 fn start_line_within_a_body_is_not_a_message_after_a_gap() {
-    // The NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5).
+    // The NOTIFY of a transfer has a status line in its body (RFC 3515 section 2.4.5), which begins no message.
     let bytes =
         b"lost\r\nContent-Length: 16\r\n\r\nSIP/2.0 200 OK\r\nBYE sip:a@b SIP/2.0\r\ni: y\r\nCSeq: 2 BYE\r\n\r\n";
     let mut framer = SipFramer::default();

@@ -92,7 +92,7 @@ fn invalid_websocket_frames_are_skipped() {
     // decoding continues.
     let found = framed(&mut framer, &[head, &[0x83, 0x01, 0x00], &frame(0x81, None, SAME[0].1)]);
     assert_eq!(found, [SAME[0].1]);
-    // Compressed frames (RSV1) cannot be decoded.
+    // Compressed frames (RSV1) cannot be decoded, so they are skipped.
     assert!(framed(&mut framer, &[&frame(0xc1, None, b"zzzz")]).is_empty());
     assert!(framer.skipped() >= 4);
 }
