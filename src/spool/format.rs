@@ -11,7 +11,7 @@ use crate::call::decision::TimedDecision;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A packet that is to be written to a spool.
+/// A packet that is to be written to a spool (pcapng file of a leg).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpoolPacket<'a> {
     /// Capture time of the packet.

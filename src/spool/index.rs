@@ -28,7 +28,7 @@ impl BlockSpan {
     }
 }
 
-/// Index of a leg's file. It describes the file from its beginning to some offset.
+/// Index of a leg's file: the blocks that a restart must read. It describes the file from its beginning to some offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpoolIndex {
     /// Spans of blocks that a restart must read, in file order.
@@ -54,7 +54,7 @@ pub(super) enum BlockKind {
     Decision,
     /// A media packet. A restart must read it only if it directly follows a decision.
     Media,
-    /// A file header or an index. A restart does not read it.
+    /// A file header or an index block. A restart does not read it.
     Other,
 }
 

@@ -133,7 +133,7 @@ impl LegFiles {
         self.waiting.contains_key(&leg)
     }
 
-    /// Returns whether any write or removal waits to be tried again.
+    /// Returns whether a chunk waits to be written, or a file waits to be removed.
     pub(super) fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.removals.is_empty()
     }

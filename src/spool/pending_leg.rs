@@ -4,7 +4,7 @@
 use super::format::{self, SpoolPacket};
 use crate::call::decision::TimedDecision;
 
-/// The blocks of a leg that has had no media so far.
+/// The blocks (packets and decisions) of a leg that has had no media so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,

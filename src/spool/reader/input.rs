@@ -20,7 +20,7 @@ pub(in crate::spool) struct SpoolInput {
     held: usize,
 }
 
-/// The bytes of a packet in a buffer. The buffer is held until [`SpoolInput::release`] is called.
+/// The bytes of a packet in a buffer. The buffer is held (kept from reuse) until [`SpoolInput::release`] is called.
 #[derive(Debug)]
 pub(super) struct BlockBytes {
     buffer: usize,

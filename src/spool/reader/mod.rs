@@ -124,7 +124,7 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
-/// Reads the entries of a spool from beginning to end, in order of time.
+/// Reads the entries (packets and decisions of the engine) of a spool from beginning to end, in order of time.
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
@@ -350,7 +350,8 @@ impl SpoolReader {
             return Ok(());
         };
         let at_ns = decided.at_ns;
-        // The decision `Begin` is returned first, even if packets of early media are earlier.
+        // The engine's decision `Begin`, which describes the leg, is returned first, even if packets of early media are
+        // earlier.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
         self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
         Ok(())

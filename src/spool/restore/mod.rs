@@ -25,7 +25,7 @@ use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
-/// A leg that an earlier process left in the spool. The engine continues it.
+/// A leg that an earlier process left in the spool. The engine continues it after a restart.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
     /// Name of the leg; empty if its file does not contain the name.
@@ -73,7 +73,7 @@ impl RestoredPacket {
     }
 }
 
-/// An entry that the engine must handle again.
+/// An entry (packet or decision) that the engine must handle again after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RestoreItem {
     /// A packet of the spool.
