@@ -62,8 +62,8 @@ pub(super) fn routes(folders: MeasuredFolders) -> Router {
         .with_state(folders)
 }
 
-/// Returns the same routes for the address of the console (`console.listen`). Only clients on this machine may use
-/// them; requests through a proxy are refused.
+/// Returns the routes of the metrics for the address of the console (`console.listen`). Only clients on this machine
+/// may use them; requests through a proxy are refused.
 pub(super) fn local_routes(folders: MeasuredFolders) -> Router {
     routes(folders).layer(middleware::from_fn(only_local))
 }

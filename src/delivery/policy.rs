@@ -151,8 +151,8 @@ impl Serialize for FieldMapping {
 }
 
 impl DeliveryPolicy {
-    /// Returns whether the call must be registered now. The state machine of delivery calls this after each change of
-    /// the call until the result is true.
+    /// Returns whether the call must be registered in Pyrus now. The state machine of delivery calls this function
+    /// after each change of the call until the result is true.
     pub(crate) fn is_due(&self, record: &CallRecord, progress: CallProgress, consent: DeliveryConsent) -> bool {
         if consent == DeliveryConsent::Forbidden || !self.wants_direction(record.direction) {
             return false;

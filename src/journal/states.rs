@@ -60,8 +60,9 @@ impl Journal {
         Ok(records)
     }
 
-    /// Writes or replaces a complete call with its legs. All rows are on the disk afterwards. With `announce_as`,
-    /// [`Journal::calls_to_announce`] returns the call until [`Journal::mark_announced`] records that delivery has it.
+    /// Writes or replaces a complete call with its legs. All rows are on the disk afterwards. If
+    /// `announce_as` is given, [`Journal::calls_to_announce`] returns the call until [`Journal::mark_announced`] records
+    /// that delivery has it.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.

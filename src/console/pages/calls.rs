@@ -200,7 +200,7 @@ fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
 }
 
 /// Returns a link to the page that explains why calls are missing. The link names the day of this call and the number
-/// of its outside party; if this is unknown, its extension.
+/// of its outside party; if this is unknown, the telephone extension.
 fn why_link(viewer: &Viewer, record: &CallRecord) -> Markup {
     let outside = if record.direction == CallDirection::Outbound { &record.to } else { &record.from };
     let number = outside.as_ref().or(record.internal.as_ref());

@@ -136,8 +136,8 @@ fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String
     }
 }
 
-/// Returns whether the call rang at the time `at` of a delivery request. Comparing these times makes sense only in a
-/// live service: in a replay, capture times are older than delivery times.
+/// Returns whether the call rang at the time `at` of a delivery request. In a replay the result is false, because
+/// capture times are older than delivery times.
 fn is_while_ringing(record: &CallRecord, at: Timestamp) -> bool {
     let end = record.answered_at.or(record.ended_at);
     record.invited_at.is_some_and(|from| from <= at) && end.is_some_and(|to| at < to)
