@@ -168,7 +168,7 @@ impl DeliveryPolicy {
 
     /// Returns whether calls in this direction are registered in Pyrus. A call with an unknown direction is inbound or
     /// outbound. So the result for it is true only if both of these directions are registered.
-    fn wants_direction(&self, direction: CallDirection) -> bool {
+    pub(crate) fn wants_direction(&self, direction: CallDirection) -> bool {
         self.directions.contains(&direction)
             || (direction == CallDirection::Unknown
                 && self.directions.contains(&CallDirection::Inbound)

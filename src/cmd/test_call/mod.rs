@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use self::numbers::TestCallNumbers;
 use self::script::ScriptFacts;
 use self::trace::{CallTrace, SentCall, StepResult, TestStep};
 use self::wire::SendingCards;
@@ -29,6 +30,7 @@ use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 use crate::service::test_key;
 
+mod numbers;
 mod script;
 mod tones;
 mod trace;
@@ -47,19 +49,20 @@ pub(crate) struct TestCallArgs {
     /// Second card that sends the callee's half. With two cards the call crosses the mirrored port in both directions.
     #[arg(long, value_name = "NAME")]
     answer_interface: Option<String>,
-    /// Number of the caller.
-    #[arg(long, value_name = "N", default_value = "198", value_parser = number)]
-    from: String,
-    /// Number of the callee.
-    #[arg(long, value_name = "N", default_value = "199", value_parser = number)]
-    to: String,
+    /// Number of the caller [default: 198; with --deliver a number outside, +74950000000].
+    #[arg(long, value_name = "N", value_parser = number)]
+    from: Option<String>,
+    /// Number of the callee [default: 199]. If only outbound calls are registered, --deliver exchanges both defaults.
+    #[arg(long, value_name = "N", value_parser = number)]
+    to: Option<String>,
     /// Length of the call in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
     /// Maximum time to wait for the recording, and then for Pyrus, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     wait: u64,
-    /// Let the recorder register the call in Pyrus like any other call.
+    /// Let the recorder register the call in Pyrus like any other call. The caller is then outside, because internal
+    /// calls are not registered by default.
     #[arg(long)]
     deliver: bool,
     /// Raise an alarm if the call is lost, and another alarm when a later test call is recorded correctly again. Use this
@@ -69,6 +72,13 @@ pub(crate) struct TestCallArgs {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+}
+
+impl TestCallArgs {
+    /// Returns how the recorder is asked to treat the call.
+    const fn order(&self) -> TestCallOrder {
+        if self.deliver { TestCallOrder::Deliver } else { TestCallOrder::RecordOnly }
+    }
 }
 
 /// The result of a test call, as `--json` prints it.
@@ -110,12 +120,11 @@ fn call(args: &TestCallArgs, config: &Config) -> TestCallView {
     let id = match prepare(config) {
         Ok((before, key)) => {
             steps.push(passed(TestStep::Recorder, format!("running, capturing on {}", before.source)));
-            match send(args, config, before, &key) {
+            let numbers = TestCallNumbers::choose(args.from.as_deref(), args.to.as_deref(), args.order(), config);
+            match send(args, &numbers, config, before, &key) {
                 Ok(sent) => {
-                    let detail = format!(
-                        "{} seconds from {} to {} through {}",
-                        args.seconds, args.from, args.to, args.interface
-                    );
+                    let TestCallNumbers { from, to } = &numbers;
+                    let detail = format!("{} seconds from {from} to {to} through {}", args.seconds, args.interface);
                     steps.push(passed(TestStep::Send, detail));
                     let patience = Duration::from_secs(args.wait);
                     CallTrace { config, sent: &sent, patience, deliver: args.deliver }.follow(&mut steps)
@@ -184,17 +193,22 @@ const REPORT_POLL: Duration = Duration::from_millis(100);
 /// Maximum time to wait for the next status report. After 30 s without a report, a service counts as stopped.
 const REPORT_PATIENCE: Duration = Duration::from_secs(35);
 
-fn send(args: &TestCallArgs, config: &Config, before: ServiceReport, key: &TestCallKey) -> anyhow::Result<SentCall> {
+fn send(
+    args: &TestCallArgs,
+    numbers: &TestCallNumbers,
+    config: &Config,
+    before: ServiceReport,
+    key: &TestCallKey,
+) -> anyhow::Result<SentCall> {
     let mut cards = SendingCards::open(&args.interface, args.answer_interface.as_deref())?;
     let talk = Duration::from_secs(args.seconds);
     let call_id = format!("{:032x}@callspan-test", fastrand::u128(..));
-    let order = if args.deliver { TestCallOrder::Deliver } else { TestCallOrder::RecordOnly };
     let facts = ScriptFacts {
-        numbers: [&args.from, &args.to],
+        numbers: [&numbers.from, &numbers.to],
         sip_port: config.call.sip_ports.first().copied().unwrap_or(SIP_PORT),
         talk,
         call_id: &call_id,
-        proof: &key.header_value(order, &call_id),
+        proof: &key.header_value(args.order(), &call_id),
     };
     let (packets, at) = (script::packets(&facts), wall_clock());
     let rtp = u64::from(script::rtp_count(talk));
@@ -265,7 +279,7 @@ Exit status: 0 the call was recorded correctly; 1 it was lost, and the step says
 Examples:
   sudo callspan test-call --interface eth0
   sudo callspan test-call --interface eth0 --answer-interface eth2
-  sudo callspan test-call --interface eth0 --from +74950000000 --to 199 --deliver
+  sudo callspan test-call --interface eth0 --deliver             # makes a task in Pyrus
   sudo systemctl enable --now callspan-test-call@eth0.timer      # every night, with an alarm";
 
 #[cfg(test)]
