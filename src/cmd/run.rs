@@ -528,6 +528,7 @@ impl RunningService {
             calls_ended: counters.calls,
             drops: self.pipeline.drops(),
             owed: self.owed.count() as u64,
+            has_login_answer: self.post_processor.delivery().map(|delivery| delivery.is_login_answered()),
             alarms: self.alerts.open_alarms(),
             pbx_hosts: engine.number_plan().pbx_hosts().iter().map(ToString::to_string).collect(),
             extensions: engine.number_plan().registered_extensions() as u64,

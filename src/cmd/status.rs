@@ -204,7 +204,8 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
     mirror(text, &report.mirror);
     let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
-    let _ = writeln!(text, "to send    {} to Pyrus", count(report.owed, "call"));
+    let login = if report.has_login_answer == Some(false) { "; the login has no answer yet" } else { "" };
+    let _ = writeln!(text, "to send    {} to Pyrus{login}", count(report.owed, "call"));
     let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };
     let _ = writeln!(text, "learnt     PBX: {}; {} extensions registered", printable(&hosts), report.extensions);
     for alarm in &report.alarms {

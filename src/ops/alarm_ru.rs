@@ -293,6 +293,10 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ),
     ("Pyrus takes calls; --deliver sends this one, too", "Pyrus принимает звонки; с --deliver передаётся и этот"),
     (
+        "the login at Pyrus has no answer yet, after {} s: check auth_url in [pyrus] and the network",
+        "вход в Pyrus ещё без ответа, прошло {} с: проверьте auth_url в [pyrus] и сеть",
+    ),
+    (
         "the configuration does not deliver this call: pyrus.directions, or a rule with no_register",
         "конфигурация не передаёт этот звонок: pyrus.directions или правило с no_register",
     ),
@@ -430,6 +434,7 @@ mod tests {
             include_str!("../service/worker.rs"),
             include_str!("../service/encrypt.rs"),
             include_str!("../capture/live/mod.rs"),
+            include_str!("../cmd/test_call/delivery_step.rs"),
             include_str!("../cmd/test_call/trace.rs"),
             include_str!("../cmd/test_call/wire.rs"),
         ];

@@ -63,6 +63,10 @@ pub(crate) struct ServiceReport {
     pub(crate) drops: DropCounters,
     /// Number of calls still to be delivered to Pyrus.
     pub(crate) owed: u64,
+    /// Whether Pyrus has accepted or refused the login since the start, or since the last change of login or key.
+    /// `None` without delivery, and in the report of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) has_login_answer: Option<bool>,
     /// Open alarms, i.e. alarms about problems that have not ended, newest last.
     pub(crate) alarms: Vec<Alarm>,
     /// IP addresses that were recognised as PBXs by their traffic.

@@ -62,6 +62,8 @@ struct DeliveryHealth {
     rounds: Arc<AtomicU64>,
     /// Error because of which the thread waits for the journal; `None` before the second failure in a row.
     journal_error: Mutex<Option<String>>,
+    /// Whether Pyrus has accepted or refused the current login, and the journal has the rows about the answer.
+    is_login_answered: AtomicBool,
 }
 
 impl DeliveryHealth {
@@ -264,6 +266,11 @@ impl StatusClient {
         }
     }
 
+    /// Returns whether Pyrus has accepted or refused the current login and key. Never waits.
+    pub(crate) fn is_login_answered(&self) -> bool {
+        self.health.is_login_answered.load(Ordering::Relaxed)
+    }
+
     /// Asks for the status of delivery, and waits for the response of the delivery thread at most for `patience`.
     pub(crate) fn ask_within(&self, patience: Duration) -> DeliveryAnswer {
         let (answer, waiting) = crossbeam_channel::bounded(1);
@@ -377,6 +384,7 @@ impl DeliveryDriver {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_due_requests().await,
             };
+            self.health.is_login_answered.store(self.machine.is_login_answered(), Ordering::Relaxed);
             waiting = self.answer_settled(waiting);
             let until = wake.unwrap_or(RETRY_POLL_INTERVAL).min(RETRY_POLL_INTERVAL);
             tokio::select! {

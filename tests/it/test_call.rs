@@ -116,6 +116,20 @@ impl TestOffice {
         (view["lost_at"].as_str().map(str::to_owned), detail, output.status.code())
     }
 
+    /// Configures delivery to the fake Pyrus that [`Self::fake_pyrus`] starts.
+    fn configure_pyrus(&self, key: &str) {
+        self.configure(&format!(
+            "enabled = true\nauth_url = \"http://127.0.0.1:8790/api/v4/auth\"\nlogin = \"bot@callspan\"\nsecurity_key = \
+             \"{key}\"\naccount_id = \"uniqueID12345\"\n"
+        ));
+    }
+
+    fn fake_pyrus(&self) -> KilledAtEnd {
+        let mut fake = self.namespace.command(&program());
+        fake.args(["fake-pyrus", "--listen", "127.0.0.1:8790"]).stdout(Stdio::null()).stderr(Stdio::null());
+        KilledAtEnd(fake.spawn().unwrap())
+    }
+
     fn records(&self) -> Vec<Value> {
         let list = Command::new(program()).args(["calls", "list", "--json", "-c"]).arg(&self.config).output().unwrap();
         let text = String::from_utf8(list.stdout).unwrap();
@@ -208,16 +222,8 @@ fn a_full_disk_is_named() {
 fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
     let office = TestOffice::new("tc-pyrus");
     office.mirror(EVERYTHING);
-    let mut fake = office.namespace.command(&program());
-    fake.args(["fake-pyrus", "--listen", "127.0.0.1:8790"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut fake = KilledAtEnd(fake.spawn().unwrap());
-    let pyrus = |key: &str| {
-        office.configure(&format!(
-            "enabled = true\nauth_url = \"http://127.0.0.1:8790/api/v4/auth\"\nlogin = \"bot@callspan\"\nsecurity_key = \
-             \"{key}\"\naccount_id = \"uniqueID12345\"\n"
-        ));
-    };
-    pyrus("wrong");
+    let mut fake = office.fake_pyrus();
+    office.configure_pyrus("wrong");
     let service = office.run();
     let (lost, why, _) = office.call(&["--deliver"]);
     assert_eq!(lost.as_deref(), Some("delivery"), "{why}");
@@ -225,7 +231,7 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
     let (lost, why, _) = office.call(&["--from", "+74950000000"]);
     assert_eq!(lost.as_deref(), Some("delivery"), "the service has tried its key, so no call has to be sent: {why}");
     service.stop();
-    pyrus("secret");
+    office.configure_pyrus("secret");
     let service = office.run();
     let (lost, why, _) = office.call(&["--from", "+74950000000"]);
     assert_eq!(lost, None, "{why}");
@@ -236,6 +242,25 @@ fn a_wrong_key_is_named_and_only_deliver_registers_the_call() {
     assert!(why.contains("Pyrus task"), "{why}");
     service.stop();
     fake.0.kill().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn login_without_an_answer_is_named_and_its_answer_is_waited_for() {
+    let office = TestOffice::new("tc-login");
+    office.mirror(EVERYTHING);
+    office.configure_pyrus("secret");
+    let service = office.run();
+    let (lost, why, _) = office.call(&[]);
+    assert_eq!(lost.as_deref(), Some("delivery"), "{why}");
+    assert!(why.contains("no answer yet"), "{why}");
+    service.stop();
+    let fake = office.fake_pyrus();
+    let service = office.run();
+    let (lost, why, _) = office.call(&[]);
+    assert_eq!(lost, None, "{why}");
+    service.stop();
+    drop(fake);
 }
 
 #[test]

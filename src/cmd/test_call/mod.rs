@@ -30,6 +30,7 @@ use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 use crate::service::test_key;
 
+mod delivery_step;
 mod numbers;
 mod script;
 mod tones;
@@ -58,7 +59,7 @@ pub(crate) struct TestCallArgs {
     /// Length of the call in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
-    /// Maximum time to wait for the recording, and then for Pyrus, in seconds.
+    /// Maximum time to wait for the recording, then for the login at Pyrus, and then for the task, each in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     wait: u64,
     /// Let the recorder register the call in Pyrus like any other call. The caller is then outside, because internal

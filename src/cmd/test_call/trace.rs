@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::tones::{self, ToneShares};
-use crate::call::record::{CallProblem, CallRecord, CallVerdict, DeliveryState, ProblemKind, Side};
+use crate::call::record::{CallProblem, CallRecord, CallVerdict, ProblemKind, Side};
 use crate::journal::{CallFilter, CallStage, Journal, StoredCall};
 use crate::ops::alerts::AlarmKind;
 use crate::ops::config::Config;
@@ -58,7 +58,7 @@ pub(super) struct StepResult {
 }
 
 /// Text that explains a failed step: the reason and the remedy.
-type StepError = String;
+pub(super) type StepError = String;
 
 /// A step, and the function that checks this step and returns a text about the result.
 type StepCheck<'a> = (TestStep, &'a dyn Fn() -> Result<String, StepError>);
@@ -131,7 +131,7 @@ impl CallTrace<'_> {
     /// Waits until the journal has the call and `is_ready` returns true for it, at most for `patience`. Returns the
     /// call as the journal then has it; `None` if the journal does not have it.
     #[expect(clippy::disallowed_methods, reason = "another process works on the call")]
-    fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
+    pub(super) fn wait_for(&self, patience: Duration, is_ready: impl Fn(&StoredCall) -> bool) -> Option<StoredCall> {
         let until: Instant = monotonic() + patience;
         loop {
             let found = self.find();
@@ -243,36 +243,6 @@ impl CallTrace<'_> {
             .map_err(|error| format!("the recording {} cannot be read: {error}", file.path))?;
         check_tones(&shares)
     }
-
-    fn delivery(&self, id: &str) -> Result<String, StepError> {
-        if !self.config.pyrus.enabled {
-            return match self.deliver {
-                true => Err(String::from("pyrus.enabled is false: nothing is delivered")),
-                false => Ok(String::from("not configured")),
-            };
-        }
-        let settled =
-            |call: &StoredCall| !matches!(call.record.delivery.state, DeliveryState::Owed | DeliveryState::None);
-        let patience = if self.deliver { self.patience } else { Duration::ZERO };
-        let state = self.wait_for(patience, settled).map(|call| call.record.delivery).unwrap_or_default();
-        let alarm = Journal::open_read_only(&self.config.journal).and_then(|journal| journal.alarm()).ok().flatten();
-        match (state.state, alarm) {
-            (DeliveryState::Done, _) => {
-                Ok(state.task_id.map_or_else(|| String::from("done"), |task| format!("done: Pyrus task {task}")))
-            }
-            (_, Some(alarm)) => Err(format!("Pyrus takes no calls: {alarm}")),
-            (DeliveryState::None, None) if !self.deliver => {
-                Ok(String::from("Pyrus takes calls; --deliver sends this one, too"))
-            }
-            (DeliveryState::None, None) => Err(String::from(
-                "the configuration does not deliver this call: pyrus.directions, or a rule with no_register",
-            )),
-            (_, None) => Err(format!(
-                "Pyrus does not have the call yet: {}; `callspan calls show {id}`",
-                state.detail.unwrap_or_else(|| String::from("it is owed"))
-            )),
-        }
-    }
 }
 
 /// Checks that the SIP messages of both directions were captured.
@@ -334,7 +304,7 @@ const STORAGE_ALARMS: [AlarmKind; 6] = [
 ];
 const MORE_BUFFER: &str = "increase capture.buffer_mib, or give it more processor time";
 /// Pause between two reads of the journal while a step of the test call is waited for.
-const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 /// Tolerance for comparing wall-clock times. It is large, because the wall clock may be corrected during the call.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Maximum number of frames, e.g. broadcasts, that a card receives during a call if its switch port mirrors nothing.

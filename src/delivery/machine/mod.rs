@@ -187,6 +187,8 @@ struct ClientToken {
     hold: RefusalHold,
     /// Whether a token is fetched although no call needs it yet, so that a wrong key is noticed before the first call.
     is_check_due: bool,
+    /// Whether Pyrus has accepted or refused the current login and key at least once.
+    is_answered: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -312,7 +314,7 @@ impl DeliveryMachine {
             ClientTokenState::None | ClientTokenState::Have(..) => ClientTokenState::None,
             ClientTokenState::Fetching | ClientTokenState::FetchingOutdated => ClientTokenState::FetchingOutdated,
         };
-        self.token.failures = 0;
+        (self.token.failures, self.token.is_answered) = (0, false);
         self.end_pauses();
     }
 
@@ -326,6 +328,11 @@ impl DeliveryMachine {
     /// Returns whether Pyrus has accepted the login, i.e. whether there is a token.
     pub(crate) fn is_logged_in(&self) -> bool {
         matches!(self.token.state, ClientTokenState::Have(..))
+    }
+
+    /// Returns whether Pyrus has accepted or refused the current login and key at least once.
+    pub(crate) const fn is_login_answered(&self) -> bool {
+        self.token.is_answered
     }
 
     /// Ends the pauses after failures: the next login and the next request may begin at once.

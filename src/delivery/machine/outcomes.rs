@@ -74,7 +74,7 @@ impl DeliveryMachine {
         match assessment.verdict {
             ResponseVerdict::Done(_) => {
                 self.token.state = ClientTokenState::Have(token, TokenProof::Fresh);
-                self.token.is_check_due = false;
+                (self.token.is_check_due, self.token.is_answered) = (false, true);
                 self.token.hold = RefusalHold::default();
                 self.update_alarm();
             }
@@ -87,6 +87,7 @@ impl DeliveryMachine {
                 }
             }
             _ => {
+                self.token.is_answered = true;
                 self.token.hold.extend(now + self.pacer.park_pause(self.token.hold.times), assessment.reason);
                 self.update_alarm();
             }

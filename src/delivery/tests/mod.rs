@@ -420,12 +420,13 @@ fn login_is_checked_before_the_first_call() {
     m.check_login();
     let login = action(&mut m, at(0));
     assert_eq!((name(&login.request), m.poll_action(at(0))), ("auth", NextAction::Idle));
+    assert!(!m.is_login_answered());
     m.handle_outcome(at(0), login.id, &http(403, r#"{"error_code":"invalid_credentials"}"#));
     assert!(m.summary().alarm.is_some_and(|alarm| alarm.contains("login")), "a wrong key is told at once");
     let NextAction::WaitUntil(next) = m.poll_action(at(1)) else { panic!("a pause") };
     let login = action(&mut m, next);
     m.handle_outcome(next, login.id, &good(&login.request));
-    assert_eq!((m.summary().alarm, m.is_logged_in()), (None, true));
+    assert_eq!((m.summary().alarm, m.is_logged_in(), m.is_login_answered()), (None, true, true));
     assert_eq!(m.poll_action(next), NextAction::Idle, "the check is made once");
 }
 
@@ -435,8 +436,9 @@ fn new_credentials_are_used_by_the_next_request() {
     m.handle_new_credentials();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     let next = action(&mut m, at(0));
-    assert_eq!(name(&next.request), "auth");
+    assert_eq!((name(&next.request), m.is_login_answered()), ("auth", false));
     m.handle_outcome(at(0), next.id, &http(403, r#"{"error_code":"invalid_credentials"}"#));
+    assert!(m.is_login_answered(), "a refusal is an answer");
     assert!(matches!(m.poll_action(at(1)), NextAction::WaitUntil(_)), "the wrong key stops delivery");
 }
 
