@@ -72,7 +72,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let sending_life = sending.as_ref().map(StoppableThread::life);
     let ended = serve(&args, &config, &alerts, sending_life, signals);
     if let Err(error) = &ended {
-        startup_failure::raise_alarm(&config.journal.dir, &alerts, error, &stop);
+        startup_failure::handle(&config.journal.dir, &alerts, error, &stop);
     }
     drop(alerts);
     runner.join();

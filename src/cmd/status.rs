@@ -21,6 +21,7 @@ use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::disk::disk_space;
 use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
+use crate::ops::service_failure::ServiceFailure;
 use crate::ops::status::ServiceReport;
 use crate::ops::tap_flow::TapFlow;
 use crate::ops::taps::TapReport;
@@ -45,8 +46,11 @@ pub(crate) struct StatusArgs {
 /// The status of the service, as `callspan status --json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusView {
-    /// Whether the service is running, i.e. wrote its status file in the last half minute.
+    /// Whether the service is running, i.e. wrote its status file in the last half minute and has not failed since.
     running: bool,
+    /// The failure because of which the service does not run; `None` if it runs or was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<ServiceFailure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<ServiceReport>,
     /// Totals of the calls of the last 24 hours, as one line of text.
@@ -110,8 +114,10 @@ fn look(config: &Config, now: Timestamp) -> StatusView {
         disk("spool", &config.spool.dir, None),
         disk("state", &config.journal.dir, None),
     ];
+    let failure = ServiceFailure::read_after(&config.journal.dir, service.as_ref());
     StatusView {
-        running: service.as_ref().is_some_and(|report| report.is_alive(now)),
+        running: failure.is_none() && service.as_ref().is_some_and(|report| report.is_alive(now)),
+        failure,
         service,
         last_day: journal.as_ref().and_then(|j| j.totals(now - DAY, now).ok()).map(|t| totals::sentence(&t)),
         delivery_alarm: journal.as_ref().and_then(|j| j.alarm().ok()).flatten(),
@@ -134,9 +140,14 @@ fn text(view: &StatusView, now: Timestamp) -> String {
     let mut text = String::new();
     match &view.service {
         Some(report) => service(&mut text, report, view.running, now),
+        None if view.failure.is_some() => text.push_str("service    not running\n"),
         None => text.push_str("service    not running, and it has never run with this configuration\n"),
     }
     // Writing to a String never fails, so the result is ignored.
+    if let Some(failure) = &view.failure {
+        let detail = printable(&language.alarm(&failure.detail));
+        let _ = writeln!(text, "FAILED     {} ago, at its start or later: {detail}", ago(now, failure.at));
+    }
     if let Some(line) = &view.last_day {
         let _ = writeln!(text, "last day   {line}");
     }

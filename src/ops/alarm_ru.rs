@@ -232,6 +232,7 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
         "регистратор с этой конфигурацией ещё не запускался: sudo systemctl start callspan",
     ),
     ("the recorder is stopped: sudo systemctl start callspan", "регистратор остановлен: sudo systemctl start callspan"),
+    ("the recorder ended, or it cannot start: {}", "регистратор завершился или не может запуститься: {}"),
     (
         "the recorder waits for its interface {}: check the cable, `ip link`",
         "регистратор ждёт свой интерфейс {}: проверьте кабель, `ip link`",

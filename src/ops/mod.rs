@@ -21,6 +21,7 @@ pub mod notify;
 pub(crate) mod output;
 pub(crate) mod panics;
 pub(crate) mod self_test;
+pub(crate) mod service_failure;
 pub(crate) mod state_file;
 pub(crate) mod status;
 pub mod supervision;

@@ -92,6 +92,11 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
+    /// Returns the wall-clock time of the last event that the report contains: its writing, the start or the end.
+    pub(crate) fn newest_at(&self) -> Timestamp {
+        self.at.max(self.started_at).max(self.stopped_at.unwrap_or(self.at))
+    }
+
     /// Returns whether the service runs at the time `now`. It runs if it wrote this report at most [`MAX_AGE`] before,
     /// and if the report does not say that it ended.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {

@@ -1,4 +1,4 @@
-//! The alarm that the service cannot start or had to end.
+//! The alarm that the service cannot start or had to end, and the stored reason.
 //!
 //! systemd restarts a failed service every three seconds. So the same alarm is raised again only after a pause.
 
@@ -6,40 +6,47 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::clock::monotonic;
+use super::clock::{monotonic, wall_clock};
 use super::lock::{self, LockError};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts, PAUSE};
 use crate::ops::output;
+use crate::ops::service_failure::ServiceFailure;
 use crate::text::error_chain;
+use crate::time::Timestamp;
 
-/// Raises an alarm, unless an earlier start raised the same alarm a short while ago.
+/// Stores the failure for `callspan status`. Raises an alarm, unless an earlier start raised the same alarm a short
+/// while ago.
 ///
-/// A file in the state folder stores the last alarm. If the file cannot be written, e.g. because the disk is full, this
-/// function waits a minute ([`HOLD`]). So systemd restarts the service later, and the alarm is repeated less often.
-/// `stop` ends the wait.
-pub(crate) fn raise_alarm(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // No alarm is needed if a person started a second service by hand: that person sees the error on standard error.
-    let is_second = matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. }));
-    let text = error_chain(error.as_ref());
-    let stamp = state.join(FILE_NAME);
-    if is_second || !alerts.has_receiver() || was_raised(&stamp, &text) {
+/// If an alarm was raised and the failure cannot be stored, e.g. because the disk is full, this function waits a
+/// minute ([`HOLD`]). So systemd restarts the service later, and the alarm is repeated less often. `stop` ends the wait.
+pub(crate) fn handle(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
+    // A second service that a person started by hand is no failure: that person sees the error on standard error.
+    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. })) {
         return;
     }
-    alerts.raise_unlogged(&AlarmCause::Described(AlarmKind::ServiceFailed, &text));
-    if lock::make_private(state).and_then(|()| std::fs::write(&stamp, &text)).is_err() {
+    let (now, detail) = (wall_clock(), error_chain(error.as_ref()));
+    let earlier = recent_alarm(state, &detail, now);
+    let is_alarm_due = alerts.has_receiver() && earlier.is_none();
+    if is_alarm_due {
+        alerts.raise_unlogged(&AlarmCause::Described(AlarmKind::ServiceFailed, &detail));
+    }
+    let failure = ServiceFailure { at: now, detail, alarm_at: if is_alarm_due { Some(now) } else { earlier } };
+    let is_stored = lock::make_private(state).and_then(|()| failure.write(state)).is_ok();
+    if is_alarm_due && !is_stored {
         output::warn(&format!(
-            "callspan: {text}: the service waits {} s before it ends, so that it is not restarted too often",
+            "callspan: {}: the service waits {} s before it ends, so that it is not restarted too often",
+            failure.detail,
             HOLD.as_secs()
         ));
         wait(stop);
     }
 }
 
-fn was_raised(stamp: &Path, text: &str) -> bool {
-    let modified = std::fs::metadata(stamp).and_then(|file| file.modified());
-    let is_recent = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < PAUSE));
-    is_recent && std::fs::read_to_string(stamp).is_ok_and(|raised| raised == text)
+/// Returns the time of the last alarm with this reason if it was raised less than [`PAUSE`] ago.
+fn recent_alarm(state: &Path, detail: &str, now: Timestamp) -> Option<Timestamp> {
+    let failure = ServiceFailure::read(state).filter(|failure| failure.detail == detail)?;
+    failure.alarm_at.filter(|at| *at <= now && now.since(*at) < PAUSE)
 }
 
 #[expect(clippy::disallowed_methods, reason = "an IO module: the next start must not follow too soon")]
@@ -50,9 +57,6 @@ fn wait(stop: &AtomicBool) {
     }
 }
 
-/// Name of the file in the state folder with the text of the last alarm. The file's modification time is the time of
-/// the alarm.
-const FILE_NAME: &str = "failed";
 /// Time for which a failed service waits before it ends. It must be shorter than 90 s, the time after which systemd
 /// ends a service that does not start.
 const HOLD: Duration = Duration::from_secs(60);

@@ -236,9 +236,11 @@ fn a_service_that_cannot_start_raises_one_alarm_over_many_restarts() {
         assert!(told[0]["detail"].as_str().is_some_and(|d| d.contains("nosuch0")), "{told:?}");
     }
     // If the operator does nothing for five minutes, the service reports the problem again.
-    let stamp = std::fs::File::options().write(true).open(place.dir.path().join("state/failed")).expect("it is there");
-    let earlier = stamp.metadata().and_then(|m| m.modified()).expect("known") - Duration::from_secs(301);
-    stamp.set_modified(earlier).expect("set");
+    let stamp = place.dir.path().join("state/failed");
+    let mut failure: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&stamp).expect("it is there")).expect("JSON");
+    failure["alarm_at"] = "2026-01-01T00:00:00.000000Z".into();
+    std::fs::write(&stamp, failure.to_string()).expect("written");
     let history = place.dir.path().join("state/alarms.json");
     let mut kinds: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(&history).expect("it is there")).expect("JSON");

@@ -147,6 +147,43 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
+/// Runs a command of the program on a configuration. Returns its output as JSON.
+fn json_of(command: &[&str], config: &Path) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_callspan")).args(command).arg("-c").arg(config).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn reason_of_a_restart_loop_is_in_status_and_test_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let test_call = || json_of(&["test-call", "--json", "--interface", "lo"], &config)["steps"][0].clone();
+    // The service has never run, and later it has run until a moment ago.
+    for _ in 0..2 {
+        std::fs::remove_dir_all(dir.path().join("spool")).ok();
+        std::fs::write(dir.path().join("spool"), "a file").unwrap();
+        assert_eq!(end(start(&config, &dir.path().join("notify"))).0, Some(1));
+        let status = json_of(&["status", "--json"], &config);
+        assert_eq!(status["running"], false, "{status:#}");
+        assert!(status["failure"]["detail"].as_str().is_some_and(|why| why.contains("spool")), "{status:#}");
+        let step = test_call();
+        assert!(
+            step["detail"].as_str().is_some_and(|why| why.contains("cannot start") && why.contains("spool")),
+            "{step}"
+        );
+        std::fs::remove_file(dir.path().join("spool")).unwrap();
+        systemd.1.clear();
+        let child = start(&config, &dir.path().join("notify"));
+        systemd.wait_for("READY=1");
+        signal("-TERM", &child);
+        assert_eq!(end(child).0, Some(0));
+        assert!(json_of(&["status", "--json"], &config)["failure"].is_null(), "a later start has succeeded");
+        assert!(test_call()["detail"].as_str().is_some_and(|why| why.contains("is stopped")));
+    }
+}
+
 /// Returns the effective capabilities of a child process that has `word` in its command line; `None` if there is no
 /// such child.
 fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {

@@ -26,6 +26,7 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::output;
 use crate::ops::self_test::SelfTestResult;
+use crate::ops::service_failure::ServiceFailure;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 use crate::service::test_key;
@@ -153,7 +154,9 @@ fn passed(step: TestStep, detail: String) -> StepResult {
 /// reason as text.
 fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     let state = &config.journal.dir;
-    let report = ServiceReport::read(state).map_err(|error| match error.kind() {
+    let report = ServiceReport::read(state);
+    check_failure(state, report.as_ref().ok())?;
+    let report = report.map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             format!("{} cannot be read: run the command with sudo", state.display())
         }
@@ -169,6 +172,14 @@ fn prepare(config: &Config) -> Result<(ServiceReport, TestCallKey), String> {
     Ok((newer_report(state)?, key))
 }
 
+/// Fails with the reason if the service has failed since its last report.
+fn check_failure(state: &Path, report: Option<&ServiceReport>) -> Result<(), String> {
+    match ServiceFailure::read_after(state, report) {
+        Some(failure) => Err(format!("the recorder ended, or it cannot start: {}", failure.detail)),
+        None => Ok(()),
+    }
+}
+
 /// Waits for the next status report of the service. Its counters include every frame from before the call. So a
 /// comparison with a later report counts only frames of the call. Fails if no report comes within [`REPORT_PATIENCE`].
 #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
@@ -179,6 +190,7 @@ fn newer_report(state: &Path) -> Result<ServiceReport, String> {
     loop {
         std::thread::sleep(REPORT_POLL);
         let report = ServiceReport::read(state).map_err(|error| format!("the report cannot be read: {error}"))?;
+        check_failure(state, Some(&report))?;
         if !report.is_alive(wall_clock()) || started.elapsed() > REPORT_PATIENCE {
             return Err(String::from("the recorder gave no sign of life: look at `systemctl status callspan`"));
         }
