@@ -4,13 +4,13 @@
 //! configuration is wrong.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use self::language::CliLanguage;
-use crate::ops::config::{Config, ConfigError, ConfigPurpose};
+use crate::ops::config::{Config, ConfigError, ConfigFinding, ConfigPurpose};
 use crate::ops::folder_owner::RunByRoot;
 use crate::ops::{heap, log, output};
 use crate::service::{render_process, render_worker};
@@ -245,17 +245,23 @@ pub(crate) fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// # Errors
 /// Fails if the configuration has mistakes; the error lists all of them. `ConfigPurpose::ReplayAndDeliver` requires a
 /// file, because the login has no default.
-pub(crate) fn load_config(file: Option<&std::path::Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
+pub(crate) fn load_config(file: Option<&Path>, purpose: ConfigPurpose) -> anyhow::Result<Config> {
     let loaded = match (file, purpose) {
         (Some(file), _) => Config::load(file, purpose)?,
         (None, ConfigPurpose::ReplayAndDeliver) => Config::default_for_delivery()?,
         (None, _) => return Ok(Config::default_for_replay()),
     };
-    let origin = file.map_or_else(String::new, |f| f.display().to_string());
-    for warning in &loaded.warnings {
-        output::warn(&format!("callspan: {origin}: {warning}"));
+    if let Some(file) = file {
+        print_warnings(file, &loaded.warnings);
     }
     Ok(loaded.config)
+}
+
+/// Prints findings in a configuration file to standard error.
+pub(crate) fn print_warnings(file: &Path, findings: &[ConfigFinding]) {
+    for finding in findings {
+        output::warn(&format!("callspan: {}: {finding}", file.display()));
+    }
 }
 
 fn dispatch(command: CallspanCommand) -> anyhow::Result<ExitCode> {

@@ -25,7 +25,7 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::mirror_report::MirrorReport;
-use crate::ops::status::{REPORT_INTERVAL, ServiceReport};
+use crate::ops::status::{REPORT_INTERVAL, RefusedReload, ServiceReport};
 use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
 use crate::ops::tap_flow::set_rates;
 use crate::ops::thread::StoppableThread;
@@ -421,10 +421,14 @@ impl RunningService {
         let new = match read {
             Ok(new) => new,
             Err(error) => {
-                output::warn(&format!("callspan: the old configuration stays in use: {error:#}"));
-                return;
+                let error = format!("{error:#}");
+                output::warn(&format!("callspan: the old configuration stays in use: {error}"));
+                self.status.refused_reload = Some(RefusedReload::new(clock::wall_clock(), &error));
+                return self.put_status();
             }
         };
+        self.status.refused_reload = None;
+        self.put_status();
         let changes = ConfigChanges::between(&self.config, &new);
         let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
         self.pipeline.engine.reload(engine_config);
@@ -535,6 +539,7 @@ impl RunningService {
             version: old.version.clone(),
             started_at: old.started_at,
             stopped_at: None,
+            refused_reload: old.refused_reload.clone(),
             source: old.source.clone(),
         };
         self.put_status();

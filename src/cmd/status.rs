@@ -17,12 +17,12 @@ use super::terminal::paint::Paint;
 use crate::call::topology::MachinePair;
 use crate::journal::Journal;
 use crate::journal::outbox::{Outbox, OutboxCounts};
-use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::config::{Config, LoadedConfig};
 use crate::ops::disk::disk_space;
 use crate::ops::mirror_report::{DirectionCounts, MirrorDirections, MirrorReport};
 use crate::ops::self_test::SelfTestResult;
 use crate::ops::service_failure::ServiceFailure;
-use crate::ops::status::ServiceReport;
+use crate::ops::status::{RefusedReload, ServiceReport};
 use crate::ops::tap_flow::TapFlow;
 use crate::ops::taps::TapReport;
 use crate::ops::{output, totals};
@@ -88,9 +88,11 @@ struct DiskView {
 /// Runs `callspan status`.
 ///
 /// # Errors
-/// Fails if the configuration is wrong.
+/// Fails if the configuration cannot be read.
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let config = super::load_config(Some(&args.config), ConfigPurpose::Inspect)?;
+    // A file with a mistake must not hide that a reload of this file was refused.
+    let LoadedConfig { config, warnings } = Config::load_despite_mistakes(&args.config)?;
+    super::print_warnings(&args.config, &warnings);
     let now = wall_clock();
     let view = look(&config, now);
     let text =
@@ -215,6 +217,14 @@ fn service(text: &mut String, report: &ServiceReport, is_running: bool, now: Tim
     }
     mirror(text, &report.mirror);
     let _ = writeln!(text, "calls      {} under way, {} ended since the start", report.calls_live, report.calls_ended);
+    if let Some(RefusedReload { at, reason }) = &report.refused_reload {
+        let _ = writeln!(
+            text,
+            "REFUSED    reload {} ago, the old settings are in use: {}",
+            ago(now, *at),
+            printable(reason)
+        );
+    }
     let login = if report.has_login_answer == Some(false) { "; the login has no answer yet" } else { "" };
     let _ = writeln!(text, "to send    {} to Pyrus{login}", count(report.owed, "call"));
     let hosts = if report.pbx_hosts.is_empty() { String::from("none yet") } else { report.pbx_hosts.join(", ") };

@@ -67,12 +67,33 @@ pub(crate) struct ServiceReport {
     /// `None` without delivery, and in the report of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) has_login_answer: Option<bool>,
+    /// The last reload of the configuration, if it was refused; `None` after a reload that was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused_reload: Option<RefusedReload>,
     /// Open alarms, i.e. alarms about problems that have not ended, newest last.
     pub(crate) alarms: Vec<Alarm>,
     /// IP addresses that were recognised as PBXs by their traffic.
     pub(crate) pbx_hosts: Vec<String>,
     /// Number of extensions for which a registration (REGISTER) was captured.
     pub(crate) extensions: u64,
+}
+
+/// A reload of the configuration that was refused, so that the old settings stay in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RefusedReload {
+    /// Wall-clock time at which the configuration was read.
+    pub(crate) at: Timestamp,
+    /// The beginning of the reason: the number of mistakes and the first mistake.
+    pub(crate) reason: String,
+}
+
+impl RefusedReload {
+    /// Creates the note about a refusal at the time `at` from the whole text of its error.
+    pub(crate) fn new(at: Timestamp, error: &str) -> Self {
+        // The first line counts the mistakes, and the next line has the first of them.
+        let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
+        Self { at, reason: lines.join(" ") }
+    }
 }
 
 impl ServiceReport {

@@ -147,6 +147,53 @@ fn state_folder_that_does_not_answer_holds_up_no_capture() {
     assert_eq!(status, Some(0), "{said}");
 }
 
+/// Runs the ExecReload commands of the unit for a service, as systemd does: in their order, up to the first that fails.
+/// The error is the output of that command.
+fn reload(service: &Child, config: &Path) -> Result<(), String> {
+    let unit = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/callspan.service")).unwrap();
+    for command in unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")) {
+        let command = command
+            .replace("$MAINPID", &service.id().to_string())
+            .replace("/usr/bin/callspan", env!("CARGO_BIN_EXE_callspan"))
+            .replace("/etc/callspan/callspan.toml", config.to_str().unwrap());
+        let mut words = command.split(' ');
+        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn reload_with_mistakes_fails_and_status_shows_it_until_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "[pyrus]\nenabled = false\n");
+    let mut systemd = NotifySocket::bind(&dir.path().join("notify"));
+    let service = start(&config, &dir.path().join("notify"));
+    systemd.wait_for("WATCHDOG=1");
+    let refused = || json_of(&["status", "--json"], &config)["service"]["refused_reload"].clone();
+    assert!(refused().is_null());
+    configuration(dir.path(), "[numbers]\ncountry_code = \"x\"\n[log]\nlevel = \"loud\"\n");
+    let said = reload(&service, &config).unwrap_err();
+    assert!(said.contains("country_code") && said.contains("loud"), "each mistake is printed: {said}");
+    crate::faults::station::until("the refusal is in the status", || !refused().is_null());
+    let reason = refused()["reason"].clone();
+    assert!(reason.as_str().is_some_and(|r| r.contains("2 mistakes: line ") && r.contains("country_code")), "{reason}");
+    assert!(refused()["at"].is_string());
+    let text = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["status", "-c"]).arg(&config).output().unwrap();
+    let [text, warnings] = [text.stdout, text.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(text.lines().any(|line| line.starts_with("REFUSED") && line.contains("country_code")), "{text}");
+    assert!(warnings.contains("country_code") && warnings.contains("loud"), "{warnings}");
+    configuration(dir.path(), "[numbers]\ncountry_code = \"7\"\n");
+    assert_eq!(reload(&service, &config), Ok(()));
+    crate::faults::station::until("the reload is taken", || refused().is_null());
+    signal("-TERM", &service);
+    let (status, said) = end(service);
+    assert_eq!(status, Some(0), "{said}");
+}
+
 /// Runs a command of the program on a configuration. Returns its output as JSON.
 fn json_of(command: &[&str], config: &Path) -> serde_json::Value {
     let output = Command::new(env!("CARGO_BIN_EXE_callspan")).args(command).arg("-c").arg(config).output().unwrap();

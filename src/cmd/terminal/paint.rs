@@ -59,8 +59,13 @@ impl Paint {
 }
 
 /// Words at the beginning of lines of `doctor` and `status`, each with its meaning.
-const FINDING_WORDS: [(&str, TextTone); 4] =
-    [("PROBLEM", TextTone::Bad), ("ALARM", TextTone::Bad), ("FAILED", TextTone::Bad), ("warning", TextTone::Odd)];
+const FINDING_WORDS: [(&str, TextTone); 5] = [
+    ("PROBLEM", TextTone::Bad),
+    ("ALARM", TextTone::Bad),
+    ("FAILED", TextTone::Bad),
+    ("REFUSED", TextTone::Bad),
+    ("warning", TextTone::Odd),
+];
 
 #[cfg(test)]
 mod tests {

@@ -144,12 +144,24 @@ impl Config {
     /// # Errors
     /// Fails if the file cannot be read or has mistakes. The error lists all mistakes.
     pub(crate) fn load(path: &Path, purpose: ConfigPurpose) -> Result<LoadedConfig, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
+        let text = read_file(path)?;
         let mut loaded = Self::from_text(&text, &path.display().to_string(), purpose, &SecretSources::of_process())?;
         loaded.config.file = std::path::absolute(path).ok();
         loaded.warnings.extend(secret::inline_key_warning(path, &text));
         Ok(loaded)
+    }
+
+    /// Loads what is right in a configuration file, to look at the folders of a service. The warnings of the result
+    /// contain the mistakes, too.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub(crate) fn load_despite_mistakes(path: &Path) -> Result<LoadedConfig, ConfigError> {
+        let mut findings = Vec::new();
+        let raw = raw::read(&read_file(path)?, &mut findings);
+        let config = build::build(&raw, ConfigPurpose::Inspect, &SecretSources::of_process(), &mut findings);
+        sort(&mut findings);
+        Ok(LoadedConfig { config, warnings: findings })
     }
 
     /// Loads a configuration from a text. `origin` names the text in error messages.
@@ -196,12 +208,21 @@ impl Config {
 }
 
 fn finish(config: Config, origin: &str, mut findings: Vec<ConfigFinding>) -> Result<LoadedConfig, ConfigError> {
-    findings.sort_by_key(|f| (f.line.unwrap_or(usize::MAX), !f.is_mistake()));
-    findings.dedup();
+    sort(&mut findings);
     if findings.iter().any(ConfigFinding::is_mistake) {
         return Err(ConfigError::Wrong { origin: origin.to_owned(), findings });
     }
     Ok(LoadedConfig { config, warnings: findings })
+}
+
+/// Sorts findings by their lines, and removes repeated ones.
+fn sort(findings: &mut Vec<ConfigFinding>) {
+    findings.sort_by_key(|f| (f.line.unwrap_or(usize::MAX), !f.is_mistake()));
+    findings.dedup();
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })
 }
 
 #[cfg(test)]
