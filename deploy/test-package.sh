@@ -84,7 +84,17 @@ dpkg-deb -R "$deb" "$work/newer"
 version=$(sed -n 's/^Version: //p' "$work/newer/DEBIAN/control")
 sed -i "s/^Version: .*/Version: $version+next/" "$work/newer/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$work/newer" "$work/newer.deb" >/dev/null
+# systemd does not run in a chroot, so the requests to it are written down: what runs is restarted.
+mkdir -p "$root/run/systemd/system"
+mv "$root/usr/bin/deb-systemd-invoke" "$root/usr/bin/deb-systemd-invoke.real"
+printf '#!/bin/sh\necho "$@" >>/tmp/invoked\n' >"$root/usr/bin/deb-systemd-invoke"
+chmod 755 "$root/usr/bin/deb-systemd-invoke"
 install "$work/newer.deb" >"$work/upgrade.log" 2>&1 || { tail -n 40 "$work/upgrade.log"; exit 1; }
+mv "$root/usr/bin/deb-systemd-invoke.real" "$root/usr/bin/deb-systemd-invoke"
+rmdir "$root/run/systemd/system"
+for unit in callspan.service callspan-console.service; do
+    grep -q -E "^(try-)?restart '?$unit'?\$" "$root/tmp/invoked" || { echo "the upgrade does not restart $unit:" >&2; cat "$root/tmp/invoked" >&2; exit 1; }
+done
 [ "$(state)" = "$before" ] || { echo "the upgrade changed the state" >&2; exit 1; }
 grep -q "a line of the administrator" "$root/etc/callspan/callspan.toml"
 
