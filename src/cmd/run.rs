@@ -200,6 +200,7 @@ impl RunningService {
         // folders.
         let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
         storage::mark_all(&folders);
+        alerts.drop_removed_receivers();
         let console = start_console(config, &alerts, &systemd)?;
         let console_tried_at = clock::wall_clock();
         let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
@@ -418,7 +419,7 @@ impl RunningService {
     /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing
     /// changes.
     fn reload(&mut self, read: anyhow::Result<Config>) {
-        let new = match read {
+        let mut new = match read {
             Ok(new) => new,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -430,6 +431,9 @@ impl RunningService {
         self.status.refused_reload = None;
         self.put_status();
         let changes = ConfigChanges::between(&self.config, &new);
+        if changes.needs_restart.contains(&ConfigChanges::WEBHOOK) {
+            new.alerts.notify.calls.clone_from(&self.config.alerts.notify.calls);
+        }
         let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
         self.pipeline.engine.reload(engine_config);
         self.alerts.reload(&new.alerts);

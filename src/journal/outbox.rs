@@ -72,6 +72,11 @@ impl Outbox {
         Some(Self(Arc::new(Mutex::new(connection))))
     }
 
+    /// Returns whether the state folder has an outbox.
+    pub(crate) fn exists(state: &Path) -> bool {
+        state.join(FILE_NAME).exists()
+    }
+
     fn set_up(path: &Path) -> JournalResult<Self> {
         let connection = Connection::open(path)?;
         make_durable(&connection)?;
@@ -131,6 +136,15 @@ impl Outbox {
     pub(crate) fn remove(&self, n: i64) -> JournalResult<()> {
         self.lock().execute("DELETE FROM outbox WHERE n = ?1", params![n])?;
         Ok(())
+    }
+
+    /// Removes every message and dead letter of a route, because its receiver is not configured any more. Returns their
+    /// number.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn remove_route(&self, route: &str) -> JournalResult<usize> {
+        Ok(self.lock().execute("DELETE FROM outbox WHERE route = ?1", params![route])?)
     }
 
     /// Records a failed try to send a message. `next` is the time of the next try; with `None` the message becomes a

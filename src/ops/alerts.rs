@@ -150,6 +150,14 @@ impl Alerts {
         }
     }
 
+    /// Drops the messages of receivers that were removed from the configuration while the service did not run. The state
+    /// folder must be locked.
+    pub(crate) fn drop_removed_receivers(&self) {
+        if let Some(receivers) = &self.receivers {
+            receivers.drop_removed();
+        }
+    }
+
     /// Starts the thread that sends the messages for webhooks, mail and Telegram, if there is a state folder.
     ///
     /// # Errors

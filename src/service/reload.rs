@@ -48,6 +48,9 @@ impl ConfigChanges {
     /// Common name by which a change of the login, the person id or the security key of Pyrus is reported.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
+    /// Name by which a webhook of finished calls that was added or removed is reported.
+    pub(crate) const WEBHOOK: &'static str = "webhook";
+
     /// Compares the configuration in use with a new configuration.
     pub(crate) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
@@ -57,7 +60,7 @@ impl ConfigChanges {
         changes.note_taken("calls", without_fixed(a) != without_fixed(b));
         changes.note_taken("alerts", old.alerts != new.alerts);
         let has_webhook = |config: &Config| config.alerts.notify.calls.is_some();
-        changes.note_restart("webhook", has_webhook(old) != has_webhook(new));
+        changes.note_restart(Self::WEBHOOK, has_webhook(old) != has_webhook(new));
         changes.note_taken("log", old.log != new.log);
         changes.note_taken(Self::LOGIN, login(old) != login(new));
         changes.note_restart("calls.appliance", a.appliance != b.appliance);

@@ -4,6 +4,7 @@
 //! alarm, the alarm is sent at once, with a single try.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -50,13 +51,20 @@ impl NotifyRoute {
         }
     }
 
+    /// Returns whether the receiver of this route is configured.
+    const fn is_configured(self, config: &NotifyConfig) -> bool {
+        match self {
+            Self::AlarmWebhook => config.alarms.is_some(),
+            Self::CallWebhook => config.calls.is_some(),
+            Self::Mail => config.mail.is_some(),
+            Self::Telegram => config.telegram.is_some(),
+        }
+    }
+
+    /// Returns the configured routes of alarms.
     fn of_alarms(config: &NotifyConfig) -> impl Iterator<Item = Self> {
-        let receivers = [
-            (Self::AlarmWebhook, config.alarms.is_some()),
-            (Self::Mail, config.mail.is_some()),
-            (Self::Telegram, config.telegram.is_some()),
-        ];
-        receivers.into_iter().filter(|(_, is_there)| *is_there).map(|(route, _)| route)
+        let routes = Self::ALL.into_iter().filter(|route| *route != Self::CallWebhook);
+        routes.filter(move |route| route.is_configured(config))
     }
 }
 
@@ -66,17 +74,26 @@ impl NotifyRoute {
 pub(crate) struct AlarmReceivers {
     config: Arc<RwLock<NotifyConfig>>,
     state: PathBuf,
+    /// Whether the sending thread must look for messages of receivers that were removed from the configuration.
+    is_removal_due: Arc<AtomicBool>,
 }
 
 impl AlarmReceivers {
     /// Creates the receivers from their configuration. `state` is the folder of the outbox.
     pub(crate) fn new(config: NotifyConfig, state: &Path) -> Self {
-        Self { config: Arc::new(RwLock::new(config)), state: state.to_owned() }
+        Self { config: Arc::new(RwLock::new(config)), state: state.to_owned(), is_removal_due: Arc::default() }
     }
 
-    /// Replaces the configuration of the receivers.
+    /// Replaces the configuration of the receivers. Messages of receivers that it lacks are dropped.
     pub(crate) fn replace(&self, config: NotifyConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.drop_removed();
+    }
+
+    /// Lets the sending thread drop the messages of receivers that were removed from the configuration. Only the service
+    /// that holds the state folder may call this function, because another process may have another configuration.
+    pub(crate) fn drop_removed(&self) {
+        self.is_removal_due.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether any receiver of alarms is configured.
@@ -155,9 +172,15 @@ fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
     };
     let mut outbox = None;
     loop {
+        // Read before the configuration, because a reload changes the configuration first.
+        let is_removal_due = receivers.is_removal_due.swap(false, Ordering::Relaxed);
         let config = receivers.current();
         let is_used = config.calls.is_some() || receivers.is_any();
         let is_last = stop.is_stopped_within(PAUSE);
+        if is_removal_due && let Err(error) = drop_removed(&receivers.state, &config) {
+            tracing::debug!("messages of removed receivers cannot be dropped: {error}");
+            receivers.is_removal_due.store(true, Ordering::Relaxed);
+        }
         if is_used && let Err(error) = send_due(&mut outbox, &receivers.state, &config, &sender, stop) {
             tracing::debug!("the outbox cannot be read or written: {error}"); // a full disk raises another alarm
             outbox = None;
@@ -182,12 +205,31 @@ fn send_due(
         None => outbox.insert(Outbox::open(state)?),
     };
     outbox.give_up_others(&NotifyRoute::ALL.map(NotifyRoute::name))?;
-    for route in NotifyRoute::ALL {
+    for route in NotifyRoute::ALL.into_iter().filter(|route| route.is_configured(config)) {
         for message in outbox.due(route.name(), wall_clock(), AT_ONCE)? {
             let _ = stop.is_stopped_within(Duration::ZERO); // only a sign of life, a stop is checked later
             if !send_one(outbox, config, sender, route, &message)? {
                 break;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Drops the messages and dead letters of receivers that were removed from the configuration. Nobody waits for them.
+fn drop_removed(state: &Path, config: &NotifyConfig) -> JournalResult<()> {
+    if !Outbox::exists(state) {
+        return Ok(());
+    }
+    let outbox = Outbox::open(state)?;
+    for route in NotifyRoute::ALL.into_iter().filter(|route| !route.is_configured(config)) {
+        let dropped = outbox.remove_route(route.name())?;
+        if dropped > 0 {
+            tracing::warn!(
+                receiver = route.name(),
+                dropped,
+                "the receiver is not configured any more, so its messages were dropped"
+            );
         }
     }
     Ok(())

@@ -195,6 +195,42 @@ fn finished_call_has_its_id_as_key_and_refusal_makes_dead_letter() {
 }
 
 #[test]
+fn messages_of_a_removed_receiver_are_dropped_and_others_stay() {
+    let (url, seen) = http_server(&[503]);
+    let state = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(state.path()).unwrap();
+    for (route, key) in [("telegram", "a"), ("telegram", "b"), ("webhook of calls", "c"), ("webhook", "d")] {
+        outbox.add(route, key, "{}", wall_clock()).unwrap();
+    }
+    outbox.note_failure(1, None, "the receiver answers HTTP 401").unwrap(); // a dead letter
+    let config = NotifyConfig { alarms: Some(hook(url)), ..NotifyConfig::default() };
+    let receivers = AlarmReceivers::new(config, state.path());
+    let thread = receivers.start().unwrap();
+    seen.recv_timeout(PATIENCE).unwrap();
+    let left = || outbox.counts().map(|counts| counts.owed + counts.dead).unwrap();
+    assert_eq!(left(), 4, "a process without the lock of the folder drops nothing");
+    receivers.drop_removed();
+    wait_until(|| left() == 1);
+    receivers.replace(NotifyConfig::default());
+    wait_until(|| left() == 0);
+    thread.stop();
+    let empty = tempfile::tempdir().unwrap();
+    let receivers = AlarmReceivers::new(NotifyConfig::default(), empty.path());
+    receivers.drop_removed();
+    receivers.start().unwrap().stop();
+    assert!(!Outbox::exists(empty.path()), "without receivers no outbox is created");
+}
+
+#[expect(clippy::disallowed_methods, reason = "another thread works")]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn refusals_end_after_five_tries_and_silence_after_four_days() {
     let message = |tries, added_s| OutboxMessage {
         n: 1,
