@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use super::replay::{ReplayRequest, replay};
 use super::terminal::TextStyle;
 use super::{DemoArgs, table};
-use crate::call::record::{CallRecord, RecordingFile};
+use crate::call::record::{CallDirection, CallRecord, RecordingFile};
 use crate::console::ConsoleServer;
 use crate::fake_pyrus::{FakeOptions, FakePyrus, FakeState, PyrusTask};
 use crate::ops::config::Config;
@@ -70,14 +70,14 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration in which 102 is the only extension. So the call from 101 is inbound, and its Pyrus task is
-/// created while 102 rings.
+/// Returns a configuration that registers internal calls. The call goes from extension 101 to extension 102, as `replay`
+/// shows it, too.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;
     let mut config = Config::default_for_replay();
-    config.call.numbers.extension_pattern = String::from("102");
     config.pyrus.enabled = true;
+    config.pyrus.directions = vec![CallDirection::Internal];
     config.pyrus.login.clone_from(&user.login);
     config.pyrus.security_key = Some(SecretString::from(user.security_key.as_str()));
     config.pyrus.account_id.clone_from(&account.account_id);

@@ -381,6 +381,15 @@ fn the_demo_shows_the_call_its_task_and_where_the_recording_lies() {
     for wanted in ["both sides", "Boris Orlov is responsible", "CallDuration = 8", "attached: ", text(&wav)] {
         assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
     }
+    let capture = out.join("capture.pcap");
+    let replayed = run(&["replay", "--out", text(&dir.path().join("calls")), text(&capture)]);
+    // All columns but the last, which is the path of the recording.
+    let row = |said: &str| -> Vec<String> {
+        let line = said.lines().find(|line| line.contains("answered")).expect("a row");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.split_last().expect("words").1.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(row(&said), row(&stdout(&replayed)), "replay tells the same of this call");
     // A second run with the same folder writes into a new folder.
     expect_code(&run(&["demo", "--out", text(&out)]), 0);
     assert!(dir.path().join("demo-2").is_dir());
