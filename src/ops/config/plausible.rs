@@ -11,9 +11,11 @@ use super::{Config, ConfigPurpose};
 pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
-    let in_brackets = value.len() > 1 && value.starts_with(['<', '[', '{']) && value.ends_with(['>', ']', '}']);
+    let in_brackets = value.len() > 1 && value.starts_with(['[', '{']) && value.ends_with([']', '}']);
+    // A part of the value may be left out, too, e.g. `bot@…` or `bot@<id>`.
+    let has_gap = value.contains('…') || value.split_once('<').is_some_and(|(_, rest)| rest.contains('>'));
     let is_filler = !value.is_empty() && lower.chars().all(|c| "x*.…-_ ".contains(c));
-    value == sample_text("pyrus", key) || in_brackets || is_filler || PLACEHOLDERS.contains(&lower.as_str())
+    value == sample_text("pyrus", key) || in_brackets || has_gap || is_filler || PLACEHOLDERS.contains(&lower.as_str())
 }
 
 /// Appends warnings about settings that have no effect, or another effect than the administrator expects.

@@ -83,6 +83,21 @@ const MISTAKES: &[TypicalMistake] = &[
         "line 3: pyrus.account_id is still the placeholder",
         "telephony extension",
     ),
+    mistake(
+        "[pyrus]\nenabled = true\nlogin = \"bot@…\"\n",
+        "line 3: pyrus.login is still the placeholder",
+        "profile in Pyrus",
+    ),
+    mistake(
+        "[pyrus]\nenabled = true\nlogin = \"bot@<id of the bot>\"\n",
+        "line 3: pyrus.login is still the placeholder",
+        "profile in Pyrus",
+    ),
+    mistake(
+        "[pyrus]\nenabled = true\nsecurity_key = \"aB3…\"\n",
+        "line 3: pyrus.security_key is still the placeholder",
+        "profile in Pyrus",
+    ),
     mistake("[pyrus]\nsecurity_key_file = \"/nowhere/key\"\n", "line 2: pyrus.security_key_file", "does not exist"),
     mistake("[pyrus]\nca_file = \"/etc/hostname\"\n", "line 2: pyrus.ca_file", "no certificate"),
     mistake(
