@@ -148,11 +148,9 @@ fn send_mail(mail: &MailConfig, message: &AlarmMessage, language: TextLanguage) 
     let title = alarm_text::subject(&message.appliance, &message.alarm, language);
     let letter = builder.subject(title).header(ContentType::TEXT_PLAIN).body(text);
     let letter = letter.map_err(|error| NotifyError::Refused(error.to_string()))?;
-    match transport(mail)?.send(&letter) {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_permanent() => Err(NotifyError::Refused(error_chain(&error))),
-        Err(error) => Err(NotifyError::Away(error_chain(&error))),
-    }
+    let Err(error) = transport(mail)?.send(&letter) else { return Ok(()) };
+    let text = format!("the mail server {}: {}", mail.server, error_chain(&error));
+    Err(if error.is_permanent() { NotifyError::Refused(text) } else { NotifyError::Away(text) })
 }
 
 fn transport(mail: &MailConfig) -> Result<SmtpTransport, NotifyError> {
