@@ -59,6 +59,14 @@ for file in man/man1/callspan.1.gz man/man1/callspan-replay.1.gz bash-completion
     zsh/vendor-completions/_callspan fish/vendor_completions.d/callspan.fish doc/callspan/copyright doc/callspan/changelog.Debian.gz; do
     inside test -s "/usr/share/$file" || { echo "/usr/share/$file is missing" >&2; exit 1; }
 done
+# A link of one paper to another leads to a file of the package. Sources, licences and papers for developers are not in it.
+papers=$root/usr/share/doc/callspan
+for paper in README.md docs/configuration.md docs/install.md docs/mirror.md deploy/RUNBOOK.md; do
+    [ -s "$papers/$paper" ] || { echo "$papers/$paper is missing" >&2; exit 1; }
+    { grep -o '](\(docs\|deploy\|\.\./docs\|\.\./deploy\|[a-z-]*\.md\)[^)#]*' "$papers/$paper" || true; } | sed 's/^](//' | while read -r link; do
+        [ -e "$(dirname "$papers/$paper")/$link" ] || { echo "$paper links to $link, which is missing" >&2; exit 1; }
+    done
+done
 inside bash -c '. /usr/share/bash-completion/completions/callspan; complete -p callspan' >/dev/null
 inside systemd-analyze verify /usr/lib/systemd/system/callspan.service /usr/lib/systemd/system/callspan-mirror@.service \
     /usr/lib/systemd/system/callspan-console.service
