@@ -51,6 +51,15 @@ fn faulty_capture_of(dir: &Path, call: &str, order: &[u8; 8], host: &str) -> Pat
     path
 }
 
+/// Records the captures of a place, and returns the record of their only call.
+fn recorded(place: &FaultSetup) -> CallRecord {
+    let mut recorder = TestRecorder::start(place);
+    recorder.hear(ALL);
+    let journal = recorder.journal.clone();
+    recorder.stop();
+    super::station::call(&journal).expect("a call").record
+}
+
 /// Returns the records of the faulty call and of another call.
 fn rendered_with(
     order: &[u8; 8],
@@ -119,11 +128,7 @@ fn worker_that_gets_no_processor_time_is_not_set_aside() {
     let mut workers = workers(place.dir.path());
     workers.program = script(place.dir.path(), "sleep 4");
     place.workers = Some(workers);
-    let mut recorder = TestRecorder::start(&place);
-    recorder.hear(ALL);
-    let journal = recorder.journal.clone();
-    recorder.stop();
-    let record = super::station::call(&journal).expect("a call").record;
+    let record = recorded(&place);
     assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
     assert!(place.alarms().is_empty(), "{:?}", place.alarms());
 }
@@ -139,11 +144,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
             base_limit: Duration::from_secs(60),
             ..workers(place.dir.path())
         });
-        let mut recorder = TestRecorder::start(&place);
-        recorder.hear(ALL);
-        let journal = recorder.journal.clone();
-        recorder.stop();
-        let mut record = super::station::call(&journal).expect("a call").record;
+        let mut record = recorded(&place);
         assert_eq!(record.verdict, Some(CallVerdict::BothSides));
         let file = record.recordings.remove(0);
         (file.sha256, std::fs::read(&file.path).expect("a recording").len())
@@ -159,11 +160,7 @@ fn leg_that_ends_the_decoder_is_excluded_and_others_are_heard() {
     let caller = "10.9.0.11:";
     place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
     place.workers = Some(workers(place.dir.path()));
-    let mut recorder = TestRecorder::start(&place);
-    recorder.hear(ALL);
-    let journal = recorder.journal.clone();
-    recorder.stop();
-    let record = super::station::call(&journal).expect("a call").record;
+    let record = recorded(&place);
     assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
     assert!(record.problems.iter().any(|p| p.kind == ProblemKind::RenderError), "{:?}", record.problems);

@@ -26,32 +26,33 @@ fn menu_beside_stranger(scene: &mut Scene, a: DialogId, stranger: &[DialogId], m
     scene.sound(&speakers, ms);
 }
 
-/// Makes a call in the voice menu. Beside it, a stranger with the same number talks for 14 s on the leg of 200. Returns
-/// the scene, both legs, and the ms of the answer by 200.
-pub(super) fn stranger_beside_menu() -> (Scene, [DialogId; 2], i64) {
+/// Makes a call in the voice menu. Beside it, a stranger with the same number talks on the leg of 200 for `ms`. Both legs
+/// stay open. Returns the scene, both legs, and the ms of the answer by 200.
+fn menu_and_stranger(ms: i64) -> (Scene, [DialogId; 2], i64) {
     let mut office = office();
     let (a, b) = (office.inbound(), office.rings_200());
     let mut scene = office.scene;
     scene.connect(a);
     scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
     let answered = scene.connect(b);
-    menu_beside_stranger(&mut scene, a, &[b], 14_000);
+    menu_beside_stranger(&mut scene, a, &[b], ms);
+    (scene, [a, b], answered)
+}
+
+/// Plays [`menu_and_stranger`] for 14 s, and ends both legs, the leg of 200 first.
+pub(super) fn stranger_beside_menu() -> (Scene, [DialogId; 2], i64) {
+    let (mut scene, [a, b], answered) = menu_and_stranger(14_000);
     scene.bye(b, Side::Caller);
     scene.wait(1_000);
     scene.bye(a, Side::Caller);
     (scene, [a, b], answered)
 }
 
-/// Does the same for a talk of 60 s. Both legs end at one moment. Returns the scene and the ms of the answer by 200.
+/// Plays [`menu_and_stranger`] for 60 s, and ends both legs at one moment. Returns the scene and the ms of the answer by
+/// 200.
 pub(super) fn stranger_until_the_end() -> (Scene, i64) {
-    let mut office = office();
-    let (a, b) = (office.inbound(), office.rings_200());
-    let mut scene = office.scene;
-    scene.connect(a);
-    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
-    let answered = scene.connect(b);
-    menu_beside_stranger(&mut scene, a, &[b], 60_000);
-    scene.bye_all(&[a, b], Side::Caller);
+    let (mut scene, legs, answered) = menu_and_stranger(60_000);
+    scene.bye_all(&legs, Side::Caller);
     (scene, answered)
 }
 
