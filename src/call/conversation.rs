@@ -9,6 +9,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::RegistrationPolicy;
 use crate::call::keys::LegKey;
+use crate::call::left_out::left_out_tone;
 use crate::call::leg::Leg;
 use crate::call::leg_end::leg_ends;
 use crate::call::numbers::NumberPlan;
@@ -224,6 +225,7 @@ impl Conversation {
         record.legs = legs.iter().map(leg_record).chain(self.notes.compacted_legs().iter().cloned()).collect();
         record.events = events(legs, &roles);
         record.events.extend_from_slice(self.pauses.events());
+        record.events.extend(dialog.ended().and_then(|_| left_out_tone(legs, &roles)));
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related = self.relations.iter().map(|relation| relation.id.clone()).collect();

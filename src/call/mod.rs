@@ -50,6 +50,7 @@ pub mod errno;
 pub mod event;
 pub mod id;
 mod keys;
+mod left_out;
 mod leg;
 pub mod leg_end;
 mod leg_join;

@@ -515,6 +515,9 @@ text_enum! {
         Unpause = "unpause",
         /// A T.38 fax replaced the audio; or a side offered T.38 and the other side refused it ([`T38_REFUSED`]).
         Fax = "fax",
+        /// After the end of the recording, a PBX played a busy or reorder tone to a party that had not hung up. No
+        /// recording has this tone. The detail is its length in seconds.
+        ToneLeftOut = "tone_left_out",
     }
 }
 

@@ -206,6 +206,12 @@ impl<'a> CallRoles<'a> {
         order.iter().position(|id| *id == Some(leg)).unwrap_or(order.len())
     }
 
+    /// Returns the leg of `legs` that supplies the sound of the recording; `None` if no leg has media.
+    pub(crate) fn recorded_leg<'b>(&self, legs: &[&'b Leg]) -> Option<&'b Leg> {
+        let heard = legs.iter().copied().filter(|leg| leg.has_media());
+        heard.min_by_key(|leg| self.render_rank(leg.id))
+    }
+
     fn fill_extension(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let named = self.first.parties.named_extension().map(str::to_owned);
         let extension = match record.direction {

@@ -241,6 +241,9 @@ impl Lang {
             EventKind::Pause => self.of_two("recording paused", "запись приостановлена"),
             EventKind::Unpause => self.of_two("recording resumed", "запись продолжена"),
             EventKind::Fax => self.of_two("fax", "факс"),
+            EventKind::ToneLeftOut => {
+                self.of_two("busy tone after the call, not recorded", "сигнал «занято» после звонка, не записан")
+            }
             EventKind::Unknown => self.of_two("event", "событие"),
         }
     }

@@ -80,9 +80,7 @@ impl Correlator<'_> {
     /// Returns the leg that supplies the sound of the recording; `None` if no leg has media.
     fn recorded_leg(&self, call: CallKey) -> Option<&Leg> {
         let legs: Vec<&Leg> = self.table.legs_of(call).collect();
-        let roles = CallRoles::from_legs(&legs, self.plan)?;
-        let heard = legs.iter().copied().filter(|leg| leg.has_media());
-        heard.min_by_key(|leg| roles.render_rank(leg.id))
+        CallRoles::from_legs(&legs, self.plan)?.recorded_leg(&legs)
     }
 
     /// Returns whether the telephone on `leg` talks with another caller than the caller of this call. The leg must

@@ -1,6 +1,6 @@
 //! Tests of transfers through a PBX and without one, of call park and of pickup.
 
-use callspan::call::record::{CallOutcome, EndedBy, Side};
+use callspan::call::record::{CallOutcome, CallRecord, EndedBy, EventKind, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{ConsultationOnHold, DID, MUSIC, OUTSIDE, Office, call_of, related};
@@ -227,6 +227,7 @@ fn talk_after_a_tone_is_recorded() {
             let played = play(&scene);
             let after = played.calls.iter().find(|c| c.record.ended_at == Some(at(ended)));
             hears(after.unwrap_or_else(|| panic!("{tone} for {ms} ms")), (1, 3), talks, ended);
+            assert!(played.calls.iter().all(|c| left_out_tones(&c.record).is_empty()), "{tone} for {ms} ms");
         }
     }
 }
@@ -240,8 +241,16 @@ fn a_busy_tone_is_no_record_although_the_leg_stays_open() {
         scene.bye(d, Side::Caller);
         let played = play(&scene);
         assert_eq!(played.calls.len(), 2, "{ms} ms");
-        assert!(call_of(&played, &scene, c).record.ended_at <= Some(at(hung_up + 1_000)), "{ms} ms");
+        let record = &call_of(&played, &scene, c).record;
+        assert!(record.ended_at <= Some(at(hung_up + 1_000)), "{ms} ms");
+        assert_eq!(left_out_tones(record), [format!("{}.0 s", ms / 1_000)]);
     }
+}
+
+/// Returns the lengths of the tones that the recording of a call leaves out.
+fn left_out_tones(record: &CallRecord) -> Vec<String> {
+    let tones = record.events.iter().filter(|event| event.kind == EventKind::ToneLeftOut);
+    tones.filter_map(|event| event.detail.clone()).collect()
 }
 
 /// Makes an attended transfer by REFER in an office whose trunk is not mirrored. 200 connects its caller with 201 and hangs
