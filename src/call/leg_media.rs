@@ -177,6 +177,21 @@ impl LegMedia {
         self.outline.get_or_insert_default().listen(at);
     }
 
+    /// Adds the packets of further seconds to the outline of the leg's sound, if the leg has one. Only the newest of
+    /// these seconds stay.
+    pub(crate) fn follow_outline(&mut self, at: Timestamp) {
+        if let Some(outline) = self.outline.as_deref_mut() {
+            outline.follow(at);
+        }
+    }
+
+    /// Keeps all of the outline of the leg's sound that has been measured so far.
+    pub(crate) fn keep_outline(&mut self) {
+        if let Some(outline) = self.outline.as_deref_mut() {
+            outline.keep();
+        }
+    }
+
     /// Begins to measure the sound of the leg after another leg of the call has ended. The outline of the time in which
     /// the leg was doubtful stays as it is.
     pub(crate) fn begin_rest(&mut self, at: Timestamp) {
@@ -218,8 +233,8 @@ impl LegMedia {
         self.outline.as_deref_mut()?.take_due_piece()
     }
 
-    /// Returns the next seconds of the outline that were not returned before. Called at the end of the leg, until it
-    /// returns `None`.
+    /// Returns the next seconds of the outline that were not returned before. Called until it returns `None`, at the
+    /// end of the leg or of its measurement.
     pub(crate) fn take_last_outline(&mut self) -> Option<OutlinePiece> {
         self.outline.as_deref_mut()?.take_last_piece()
     }

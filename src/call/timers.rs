@@ -25,6 +25,8 @@ pub(crate) enum EngineTimer {
     Commit(CallKey),
     /// Check whether a further segment of a recording is complete.
     Segment(CallKey),
+    /// Examine the outlines of the sounds of a doubtful call.
+    Outline(CallKey),
 }
 
 impl EngineTimer {
@@ -36,6 +38,7 @@ impl EngineTimer {
             Self::Partners(_) => 3,
             Self::Commit(_) => 4,
             Self::Segment(_) => 5,
+            Self::Outline(_) => 6,
         }
     }
 }
@@ -92,7 +95,14 @@ impl Timers {
 
     /// Clears all timers of a call.
     pub(crate) fn disarm_call(&mut self, call: CallKey) {
-        for timer in [EngineTimer::Settle, EngineTimer::Partners, EngineTimer::Commit, EngineTimer::Segment] {
+        let kinds = [
+            EngineTimer::Settle,
+            EngineTimer::Partners,
+            EngineTimer::Commit,
+            EngineTimer::Segment,
+            EngineTimer::Outline,
+        ];
+        for timer in kinds {
             self.disarm(timer(call));
         }
     }

@@ -114,13 +114,7 @@ impl Correlator<'_> {
         anchor: &Leg,
         doubts: &[DoubtfulLeg],
     ) -> bool {
-        let is_caused_by_group = |doubt: &DoubtfulLeg| {
-            self.table.leg(doubt.key).is_some_and(|effect| group.members().any(|cause| is_caused_by(effect, cause)))
-        };
-        let is_in_doubt = |doubt: &&DoubtfulLeg| {
-            doubt.concerns(group, recorded) || doubt.concerns(recorded, group) && is_caused_by_group(doubt)
-        };
-        let vouching = doubts.iter().filter(is_in_doubt).map(|doubt| doubt.moments).max();
+        let vouching = self.doubts_about(group, recorded, doubts).map(|doubt| doubt.moments).max();
         let Some(vouching) = vouching.filter(|_| group.members().any(has_sound)) else { return false };
         let moments = group.members().flat_map(|own| recorded.members().map(|other| MomentAgreement::of(own, other)));
         let found: Vec<[SoundLikeness; 2]> = group.members().map(|leg| likeness(leg, anchor)).collect();
@@ -141,6 +135,22 @@ impl Correlator<'_> {
                         || group.is_unmatched_beside(recorded, anchor)
                 }
             }
+    }
+
+    /// Returns the doubtful legs because of which the sound of a group is in doubt. Either they belong to the group, or
+    /// they belong to the recorded group and this group caused them.
+    pub(super) fn doubts_about<'a>(
+        &'a self,
+        group: &'a SoundGroup<'_>,
+        recorded: &'a SoundGroup<'_>,
+        doubts: &'a [DoubtfulLeg],
+    ) -> impl Iterator<Item = &'a DoubtfulLeg> {
+        let is_caused_by_group = move |doubt: &DoubtfulLeg| {
+            self.table.leg(doubt.key).is_some_and(|effect| group.members().any(|cause| is_caused_by(effect, cause)))
+        };
+        doubts.iter().filter(move |doubt| {
+            doubt.concerns(group, recorded) || doubt.concerns(recorded, group) && is_caused_by_group(doubt)
+        })
     }
 
     /// Returns the legs of `group`, which has other sound than the recording, and the legs that must stay together with
@@ -182,8 +192,7 @@ fn stopped_for(leg: &Leg, answered: &Leg) -> bool {
         && at.zip(ended).is_some_and(|(at, ended)| ended >= at && ended.since(at) <= PBX_REACTION)
 }
 
-/// Compares both sides of a leg with the sound of the recorded leg. If one machine is between the two legs, the same
-/// sides have the same voice. Otherwise, and in a recording session (SIPREC), the sides may also be swapped.
+/// Compares both sides of a leg with the sound of the recorded leg.
 fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
     let unknown = [SoundLikeness::Unknown; 2];
     let (Some(own), Some(other)) = (leg.media.outline(), anchor.media.outline()) else { return unknown };
@@ -193,8 +202,7 @@ fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
             own.compare(side, other, other_side)
         })
     };
-    let is_session = leg.is_recording_session() || anchor.is_recording_session();
-    if machine_between(leg, anchor).is_some() && !is_session {
+    if has_same_sides(leg, anchor) {
         return compare(true);
     }
     let is_other = |side: &SoundLikeness| matches!(side, SoundLikeness::Different | SoundLikeness::Missing);
@@ -203,6 +211,13 @@ fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
         (straight, crossed) if straight.iter().any(is_other) && crossed.iter().any(is_other) => straight,
         _ => unknown,
     }
+}
+
+/// Returns whether two legs with the same sound have each voice on the same side. This is so if one machine is between
+/// them, and neither is a recording session (SIPREC). Otherwise the sides may also be swapped.
+pub(super) fn has_same_sides(leg: &Leg, anchor: &Leg) -> bool {
+    let is_session = leg.is_recording_session() || anchor.is_recording_session();
+    machine_between(leg, anchor).is_some() && !is_session
 }
 
 /// Returns whether a leg was heard for seconds after the recorded leg had ended, and not with a busy tone only.

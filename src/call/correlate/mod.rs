@@ -28,6 +28,7 @@ mod rule_list;
 mod sound_group;
 mod tie;
 mod transfer;
+mod undecided;
 
 use crate::call::call_table::CallTable;
 use crate::call::correlation_rule::CorrelationRule;

@@ -17,15 +17,20 @@ use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
 use crate::call::sound_outline::RestOfSound;
 
+/// The sounds of a call.
+pub(super) struct CallSounds<'a> {
+    /// The recorded leg.
+    pub(super) anchor: &'a Leg,
+    /// Legs with the sound of the recorded leg.
+    pub(super) recorded: SoundGroup<'a>,
+    /// The other legs with media.
+    pub(super) others: Vec<SoundGroup<'a>>,
+}
+
 impl Correlator<'_> {
     /// Returns the legs of an ended call with sound that the recording lacks, in groups that carry the same sound.
     pub(crate) fn legs_of_other_sound(&self, call: CallKey) -> Vec<Vec<LegKey>> {
-        let anchor = self.recorded_leg(call).filter(|_| self.table.keys_of(call).len() > 1);
-        let Some(anchor) = anchor else { return Vec::new() };
-        let mut groups = self.sound_groups(call);
-        let position = groups.iter().position(|group| group.legs.iter().any(|(_, leg)| leg.id == anchor.id));
-        let Some(mut recorded) = position.map(|position| groups.swap_remove(position)) else { return Vec::new() };
-        groups.extend(recorded.split_at_other_time(anchor));
+        let Some(CallSounds { anchor, recorded, others }) = self.sounds_of(call) else { return Vec::new() };
         let all: Vec<&Leg> = self.table.legs_of(call).collect();
         let talks_elsewhere = |group: &SoundGroup<'_>| match group.legs.as_slice() {
             [(_, leg)] => self.talks_with_other_caller(leg, anchor),
@@ -33,7 +38,7 @@ impl Correlator<'_> {
         };
         let doubts = self.doubtful_legs(call);
         let mut found: Vec<Vec<LegKey>> = Vec::new();
-        for group in groups {
+        for group in others {
             let is_foreign = self.has_foreign_sound(&group, &recorded, anchor, &doubts);
             let legs = match is_foreign {
                 true => self.with_effects(&group, &recorded, &doubts),
@@ -108,6 +113,16 @@ impl Correlator<'_> {
             && anchor.machines().1.same_host(pbx)
             && !is_with_anchor(leg)
             && self.table.legs_of(leg.call()).any(is_operator)
+    }
+
+    /// Returns the sounds of a call; `None` if the call has only one leg, or no media.
+    pub(super) fn sounds_of(&self, call: CallKey) -> Option<CallSounds<'_>> {
+        let anchor = self.recorded_leg(call).filter(|_| self.table.keys_of(call).len() > 1)?;
+        let mut others = self.sound_groups(call);
+        let position = others.iter().position(|group| group.legs.iter().any(|(_, leg)| leg.id == anchor.id))?;
+        let mut recorded = others.swap_remove(position);
+        others.extend(recorded.split_at_other_time(anchor));
+        Some(CallSounds { anchor, recorded, others })
     }
 
     /// Returns the legs of a call that have media. Legs with the same sound are in one group.

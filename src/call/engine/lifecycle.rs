@@ -6,6 +6,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::engine::Engine;
+use crate::call::engine::outlines::write_outline;
 use crate::call::engine::segments::legs_with_media;
 use crate::call::event::{CallEvent, DiscardReason, EndedCall, LegSink};
 use crate::call::keys::{CallKey, LegKey};
@@ -32,9 +33,7 @@ impl Engine {
         if leg.spool.is_open() {
             leg.spool.close();
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
-                while let Some(piece) = leg.media.take_last_outline() {
-                    sink.decide(leg.id, at, &Decision::Outline(piece));
-                }
+                write_outline(leg, at, sink);
                 let caller = side_record(leg.media.streams(), Side::Caller);
                 let callee = side_record(leg.media.streams(), Side::Callee);
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });

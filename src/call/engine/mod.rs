@@ -274,6 +274,7 @@ impl Engine {
                 EngineTimer::Partners(conversation) => self.handle_partners_timer(conversation, sink),
                 EngineTimer::Commit(conversation) => self.emit_update(conversation, sink),
                 EngineTimer::Segment(conversation) => self.handle_segment_timer(conversation, sink),
+                EngineTimer::Outline(conversation) => self.handle_outline_timer(conversation, sink),
             }
         }
         self.clock.now = self.clock.now.max(now);
@@ -392,7 +393,8 @@ impl Engine {
                 EngineTimer::Settle(call)
                 | EngineTimer::Partners(call)
                 | EngineTimer::Commit(call)
-                | EngineTimer::Segment(call) => self.table.call(call).is_some(),
+                | EngineTimer::Segment(call)
+                | EngineTimer::Outline(call) => self.table.call(call).is_some(),
             };
             assert!(is_known, "an armed timer names an open leg or a call: {timer:?}");
         }

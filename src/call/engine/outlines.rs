@@ -6,6 +6,8 @@ use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
+use crate::call::sound_outline::{FOLLOW_TIME, LISTEN_TIME};
+use crate::call::timers::EngineTimer;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
@@ -31,16 +33,45 @@ impl Engine {
                 None => {}
             }
         }
+        let timer = EngineTimer::Outline(conversation);
+        match is_doubtful {
+            true => self.timers.arm(timer, at + LISTEN_TIME),
+            false => _ = self.timers.disarm(timer),
+        }
+    }
+
+    /// Examines a doubtful call after its sound was measured for some seconds. While the sounds of its legs differ, the
+    /// measurement goes on: they may differ because of an announcement. Otherwise stores what was measured.
+    pub(super) fn handle_outline_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
+        if self.earlier.restore.is_reading() {
+            return;
+        }
+        let (now, goes_on) = (self.clock.now, self.correlator().has_undecided_sound(conversation));
+        for slot in self.table.keys_of(conversation).to_vec() {
+            match self.table.leg_mut(slot) {
+                Some(leg) if goes_on => leg.media.follow_outline(now),
+                Some(leg) if leg.spool.is_open() => write_outline(leg, now, sink),
+                _ => {}
+            }
+        }
+        if goes_on {
+            self.timers.arm(EngineTimer::Outline(conversation), now + FOLLOW_TIME);
+        }
     }
 
     /// Begins to measure the sound of the other answered legs of a call when an answered leg has ended. Their sound may
-    /// be the rest of a conversation, or a busy tone.
+    /// be the rest of a conversation, or a busy tone. Keeps what was measured before.
     pub(super) fn outline_rest(&mut self, ended: LegKey) {
         let was_answered = |leg: &&Leg| leg.dialog.answered.is_some();
         let call = self.table.leg(ended).filter(was_answered).map(Leg::call);
         let Some(call) = call.filter(|call| !self.earlier.restore.is_reading() && !self.table.is_lone(*call)) else {
             return;
         };
+        for slot in self.table.keys_of(call).to_vec() {
+            if let Some(leg) = self.table.leg_mut(slot) {
+                leg.media.keep_outline();
+            }
+        }
         let goes_on = |slot: &LegKey| {
             self.table.leg(*slot).is_some_and(|leg| leg.dialog.ended().is_none() && leg.dialog.answered.is_some())
         };
@@ -85,5 +116,12 @@ impl Engine {
         {
             sink.decide(leg.id, at, &Decision::Outline(piece));
         }
+    }
+}
+
+/// Writes all of a leg's outline that is not stored yet to the spool of the leg.
+pub(super) fn write_outline(leg: &mut Leg, at: Timestamp, sink: &mut dyn LegSink) {
+    while let Some(piece) = leg.media.take_last_outline() {
+        sink.decide(leg.id, at, &Decision::Outline(piece));
     }
 }

@@ -8,14 +8,16 @@
 //! A *point* of an outline is one tenth of a second.
 //!
 //! Invariants:
-//! - The sound of a leg is measured only for some seconds ([`SoundOutline::listen`]), if it is doubtful whether the leg
-//!   carries the sound of its call. After the end of another leg it is measured in another outline (module [`rest`]).
+//! - The sound of a leg is measured for some seconds ([`SoundOutline::listen`]), if it is doubtful whether the leg
+//!   carries the sound of its call. If these seconds show other sound, it is measured further (module [`rolling`]).
+//!   After the end of another leg it is measured in another outline (module [`rest`]).
 //! - An outline has at most [`MAX_POINTS`] points, 16 bytes each.
-//! - Each point of a doubtful time is stored in the spool once, so that it survives a restart (module [`piece`]). The
-//!   outline after the end of another leg is not stored. After a restart, its time counts as speech.
+//! - Each kept point of a doubtful time is stored in the spool once, so that it survives a restart (module [`piece`]).
+//!   The outline after the end of another leg is not stored. After a restart, its time counts as speech.
 
 mod piece;
 mod rest;
+mod rolling;
 
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use crate::call::record::Side;
 use crate::time::Timestamp;
 
 pub(crate) use rest::RestOfSound;
+pub(crate) use rolling::{ComparisonState, FOLLOW_TIME};
 
 /// Loudness and pitch of both sides of a leg in tenths of a second, in order of time.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +33,8 @@ pub(crate) struct SoundOutline {
     points: Vec<OutlinePoint>,
     sums: [SoundSum; 2],
     until: Timestamp,
+    /// Capture time until which points are kept. Later points are rolling.
+    kept_until: Timestamp,
     /// The newest tenth of a second that is stored in the spool; `None` before the first.
     stored: Option<i64>,
 }
@@ -56,6 +61,8 @@ struct OutlinePoint {
     /// Capture time of the point, in tenths of a second since the Unix epoch.
     tenth: i64,
     sides: [Option<SideSound>; 2],
+    /// Whether the point stays. Otherwise it is *rolling*: it is removed after some seconds.
+    is_kept: bool,
 }
 
 /// The sound of one side in a tenth of a second. The side sent packets in this time.
@@ -86,7 +93,9 @@ impl SoundOutline {
     /// Extends the time in which the sound of the leg is measured to [`LISTEN_TIME`] after `at`. Earlier measurements
     /// stay.
     pub(crate) fn listen(&mut self, at: Timestamp) {
+        self.keep();
         self.until = self.until.max(at + LISTEN_TIME);
+        self.kept_until = self.kept_until.max(at + LISTEN_TIME);
     }
 
     /// Returns whether the outline still measures the sound of packets at this capture time.
@@ -114,18 +123,21 @@ impl SoundOutline {
     fn close_sum(&mut self, side: Side) {
         let sum = self.sums[side.channel()];
         let Some(sound) = sum.sound() else { return };
-        self.add_sound(sum.tenth, side, sound);
+        let is_kept = sum.tenth < self.kept_until.as_nanos().div_euclid(TENTH_NS);
+        self.add_point(OutlinePoint { is_kept, ..OutlinePoint::new(sum.tenth, side, sound) });
     }
 
-    /// Adds the loudness and pitch of a side in a tenth of a second to the outline.
-    fn add_sound(&mut self, tenth: i64, side: Side, sound: SideSound) {
-        let place = self.points.iter().rposition(|point| point.tenth <= tenth);
-        match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == tenth) {
-            Some(point) => point.sides[side.channel()] = Some(sound),
+    /// Adds the loudness and pitch of a side in a tenth of a second. If there are too many points, removes the oldest.
+    fn add_point(&mut self, new: OutlinePoint) {
+        let place = self.points.iter().rposition(|point| point.tenth <= new.tenth);
+        match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == new.tenth) {
+            Some(point) => {
+                let [caller, callee] = new.sides;
+                point.sides = [caller.or(point.sides[0]), callee.or(point.sides[1])];
+                point.is_kept |= new.is_kept;
+            }
             None => {
-                let mut point = OutlinePoint { tenth, sides: [None, None] };
-                point.sides[side.channel()] = Some(sound);
-                self.points.insert(place.map_or(0, |place| place + 1), point);
+                self.points.insert(place.map_or(0, |place| place + 1), new);
                 if self.points.len() > MAX_POINTS {
                     self.points.remove(0);
                 }
@@ -140,7 +152,7 @@ impl SoundOutline {
             // speeches count as equal.
             (2.., _) => SoundLikeness::Same,
             (0, LEAST_WINDOWS..) => SoundLikeness::Different,
-            _ if self.is_missing_in(side, other, other_side) => SoundLikeness::Missing,
+            _ if self.passed_on(side, other, other_side).is_missing() => SoundLikeness::Missing,
             (1, ..=2) => SoundLikeness::Similar,
             (_, 0) if self.count_windows((side, LEAST_SHORT_POINTS), other, other_side).0 > 0 => SoundLikeness::Similar,
             _ => SoundLikeness::Unknown,
@@ -158,24 +170,17 @@ impl SoundOutline {
         (same, all)
     }
 
-    /// Returns whether a side of another leg sent almost no packets during seconds in which this side was loud. Only
-    /// the time from the first to the last measurement of the other leg is compared.
-    fn is_missing_in(&self, side: Side, other: &Self, other_side: Side) -> bool {
-        let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
-        let heard = self.points.iter().filter(|point| {
-            let is_heard = point.sides[side.channel()].is_some_and(SideSound::is_loud);
-            is_heard && span.as_ref().is_some_and(|span| span.contains(&point.tenth))
-        });
-        let (mut all, mut passed) = (0, 0);
-        for point in heard {
-            (all, passed) = (all + 1, passed + usize::from(other.sound_at(point.tenth, other_side).is_some()));
-        }
-        all >= WINDOW && passed * MISSING_SHARE <= all
-    }
-
     fn sound_at(&self, tenth: i64, side: Side) -> Option<SideSound> {
         let place = self.points.binary_search_by_key(&tenth, |point| point.tenth).ok()?;
         self.points[place].sides[side.channel()]
+    }
+}
+
+impl OutlinePoint {
+    /// Creates a kept point with the sound of one side.
+    fn new(tenth: i64, side: Side, sound: SideSound) -> Self {
+        let sides = [Side::Caller, Side::Callee].map(|of| (of == side).then_some(sound));
+        Self { tenth, sides, is_kept: true }
     }
 }
 
@@ -274,7 +279,7 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
 /// Length of a tenth of a second, ns.
 const TENTH_NS: i64 = 100_000_000;
 /// Time for which the sound of a leg is measured after an answer. In this time, both parties usually speak.
-const LISTEN_TIME: Duration = Duration::from_secs(20);
+pub(crate) const LISTEN_TIME: Duration = Duration::from_secs(20);
 /// Maximum number of tenths of a second in an outline: [`LISTEN_TIME`] after each of four answers in one call. If an
 /// outline is full, a new measurement replaces the oldest.
 const MAX_POINTS: usize = 800;
@@ -290,9 +295,6 @@ const LEAST_LOUD: usize = 10;
 /// Minimum number of windows in which two sounds must differ to count as different. Windows of 4 s overlap by half, so
 /// two windows span 6 s.
 const LEAST_WINDOWS: usize = 2;
-/// Divisor that decides whether a side counts as missing in the other leg. It is missing if the other leg sent packets
-/// in at most a tenth of the side's loud time.
-const MISSING_SHARE: usize = 10;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;
 /// Minimum mean amplitude of a tenth of a second, dB above 1 of 32,768. Quieter sound gets this value, because its

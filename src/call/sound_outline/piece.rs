@@ -2,21 +2,23 @@
 
 use crate::call::decision::OutlinePiece;
 use crate::call::record::Side;
-use crate::call::sound_outline::{LEAST_DB, SideSound, SoundOutline, TENTH_NS};
+use crate::call::sound_outline::{LEAST_DB, OutlinePoint, SideSound, SoundOutline, TENTH_NS};
 
 impl SoundOutline {
-    /// Returns the measurements that are not stored in the spool yet, if there are enough of them for one piece.
+    /// Returns the kept measurements that are not stored in the spool yet, if there are enough of them for one piece.
+    /// Returns none while the newest measurement is rolling.
     pub(crate) fn take_due_piece(&mut self) -> Option<OutlinePiece> {
         // The newest tenth of a second is left out, because packets of the other side may still add to it.
-        let newest = self.points.last()?.tenth;
+        let newest = self.points.last().filter(|point| point.is_kept)?.tenth;
         let is_due = self.points.len() >= PIECE && self.unstored_before(newest).count() >= PIECE;
         if is_due { self.take_piece_before(newest) } else { None }
     }
 
-    /// Returns measurements that are not stored in the spool yet, including the unfinished tenth of a second. At the
-    /// end of the leg, this function must be called until it returns `None`.
+    /// Keeps all measurements. Returns those that are not stored in the spool yet, including the unfinished tenth of a
+    /// second. At the end of the leg, this function must be called until it returns `None`.
     pub(crate) fn take_last_piece(&mut self) -> Option<OutlinePiece> {
         [Side::Caller, Side::Callee].into_iter().for_each(|side| self.close_sum(side));
+        self.keep();
         self.take_piece_before(i64::MAX)
     }
 
@@ -29,7 +31,7 @@ impl SoundOutline {
         for (side, text) in [(Side::Caller, &piece.caller), (Side::Callee, &piece.callee)] {
             for (tenth, digits) in (piece.tenth..).zip(text.as_bytes().chunks_exact(DIGITS).take(MAX_PIECE)) {
                 if let Some(sound) = SideSound::from_digits(digits) {
-                    self.add_sound(tenth, side, sound);
+                    self.add_point(OutlinePoint::new(tenth, side, sound));
                 }
                 self.stored = self.stored.max(Some(tenth));
             }

@@ -132,6 +132,34 @@ fn an_outline_stays_within_its_bounds() {
     outline.add(Side::Callee, Timestamp::from_nanos(i64::MIN), &[1], None);
 }
 
+#[test]
+fn a_followed_outline_has_its_beginning_and_its_newest_seconds() {
+    let mut outline = SoundOutline::default();
+    let begin_ms = 1_000_000;
+    let at = |ms: i64| Timestamp::from_micros((begin_ms + ms) * 1_000);
+    outline.listen(at(0));
+    let mut pieces = 0;
+    for ms in (0..600_000).step_by(20) {
+        if ms >= 20_000 && ms % 10_000 == 0 {
+            outline.follow(at(ms));
+        }
+        assert!(outline.is_listening(at(ms)));
+        outline.add(Side::Caller, at(ms), &packet(4, 80, ms as u64), Some(linear_values(CompandingLaw::A)));
+        pieces += usize::from(outline.take_due_piece().is_some());
+    }
+    let seconds = |outline: &SoundOutline| -> Vec<i64> {
+        outline.points.chunks(10).map(|points| (points[0].tenth * 100 - begin_ms) / 1_000).collect()
+    };
+    let expected: Vec<i64> = (0..20).chain(570..600).collect();
+    assert_eq!(seconds(&outline), expected);
+    assert!(pieces <= 10, "the rolling points are not stored: {pieces} pieces");
+    // At the end of a leg, the newest seconds are kept, too.
+    while outline.take_last_piece().is_some() {}
+    outline.listen(at(700_000));
+    outline.follow(at(700_000));
+    assert_eq!(seconds(&outline), expected);
+}
+
 /// Adds packets of both sides to an outline; the callee stops after 200 packets. Returns the pieces of the outline as
 /// JSON, as the spool stores them.
 fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> Vec<String> {

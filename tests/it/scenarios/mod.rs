@@ -1,6 +1,7 @@
 //! Tests with call flows that no capture contains. The scenario builder makes them. The tests check the record, the
 //! recorded sound, and the events while the call is open.
 
+mod announcements;
 mod attempts;
 mod content;
 mod correlation;

@@ -1,0 +1,43 @@
+//! Undecided sounds: doubtful legs of a live call that have carried other sound than the recorded leg so far.
+
+use crate::call::correlate::Correlator;
+use crate::call::correlate::doubt::has_same_sides;
+use crate::call::correlate::other_sound::CallSounds;
+use crate::call::correlate::sound_group::SoundGroup;
+use crate::call::keys::CallKey;
+use crate::call::leg::Leg;
+use crate::call::record::Side;
+use crate::call::sound_outline::ComparisonState;
+
+impl Correlator<'_> {
+    /// Returns whether a doubtful leg of a live call carries other sound than the recorded leg so far. It may still
+    /// turn out to carry the same sound.
+    pub(crate) fn has_undecided_sound(&self, call: CallKey) -> bool {
+        let Some(CallSounds { anchor, recorded, others }) = self.sounds_of(call) else { return false };
+        let doubts = self.doubtful_legs(call);
+        let is_live = |leg: &Leg| leg.dialog.ended().is_none();
+        let is_undecided = |group: &SoundGroup<'_>| {
+            group.members().any(is_live)
+                && self.doubts_about(group, &recorded, &doubts).next().is_some()
+                && is_open(group, anchor)
+        };
+        is_live(anchor) && others.iter().any(is_undecided)
+    }
+}
+
+/// Returns whether the sound of a group differs from that of the recorded leg so far. No side may be proven to be the
+/// same.
+fn is_open(group: &SoundGroup<'_>, anchor: &Leg) -> bool {
+    let states: Vec<ComparisonState> = group.members().flat_map(|leg| states_of(leg, anchor)).collect();
+    states.contains(&ComparisonState::Open) && !states.contains(&ComparisonState::Proven)
+}
+
+/// Returns the states of the comparisons of both sides of a leg with the recorded leg. The sides may be swapped, if no
+/// machine is between the two legs.
+fn states_of(leg: &Leg, anchor: &Leg) -> Vec<ComparisonState> {
+    let Some((own, other)) = leg.media.outline().zip(anchor.media.outline()) else { return Vec::new() };
+    let straight = [Side::Caller, Side::Callee].map(|side| (side, side));
+    let crossed = straight.map(|(side, other)| (side, other.other()));
+    let pairs = straight.into_iter().chain(crossed.into_iter().filter(|_| !has_same_sides(leg, anchor)));
+    pairs.map(|(side, other_side)| own.comparison_state(side, other, other_side)).collect()
+}

@@ -1,0 +1,96 @@
+//! The sound of a leg after the first seconds of its outline, as long as its comparison is undecided.
+//!
+//! After an answer, a PBX may play an announcement to one leg only. Then the first seconds of two legs of one call
+//! differ, and only the talk after the announcement shows that they belong together. So the sound is measured further.
+//! Of that time, only the newest seconds stay, until the comparison has a result or a leg ends.
+
+use std::time::Duration;
+
+use crate::call::record::Side;
+use crate::call::sound_outline::{LEAST_POINTS, LEAST_WINDOWS, LISTEN_TIME, SideSound, SoundOutline, TENTH_NS, WINDOW};
+use crate::time::Timestamp;
+
+/// State of the comparison of two sounds while they are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ComparisonState {
+    /// Both are the same sound. Later sound does not change this.
+    Proven,
+    /// The sounds differ so far. They may become the same, e.g. after an announcement.
+    Open,
+    /// There is too little to compare.
+    Idle,
+}
+
+/// The loud points of a side, oldest first: whether another leg sent packets at the same time.
+pub(super) struct PassedOn(Vec<bool>);
+
+impl SoundOutline {
+    /// Measures the sound of the leg for [`FOLLOW_TIME`] after `at`. Removes rolling points that are older than
+    /// [`LISTEN_TIME`].
+    pub(crate) fn follow(&mut self, at: Timestamp) {
+        self.until = self.until.max(at + FOLLOW_TIME);
+        let first = at.as_nanos().saturating_sub(LISTEN_TIME.as_nanos() as i64).div_euclid(TENTH_NS);
+        self.points.retain(|point| point.is_kept || point.tenth >= first);
+    }
+
+    /// Keeps all points, also the rolling points.
+    pub(crate) fn keep(&mut self) {
+        self.points.iter_mut().for_each(|point| point.is_kept = true);
+    }
+
+    /// Returns the state of the comparison of one side with a side of another leg.
+    ///
+    /// Needs more equal windows than [`SoundOutline::compare`]. In a long call, some windows of two different speeches
+    /// look alike by chance.
+    pub(crate) fn comparison_state(&self, side: Side, other: &Self, other_side: Side) -> ComparisonState {
+        match self.count_windows((side, LEAST_POINTS), other, other_side) {
+            (PROVING_WINDOWS.., _) => ComparisonState::Proven,
+            (_, LEAST_WINDOWS..) => ComparisonState::Open,
+            _ if self.passed_on(side, other, other_side).has_missing_part() => ComparisonState::Open,
+            _ => ComparisonState::Idle,
+        }
+    }
+
+    /// Returns at which loud points of this side another leg sent packets. Only the time between the first and the last
+    /// point of the other leg is examined.
+    pub(super) fn passed_on(&self, side: Side, other: &Self, other_side: Side) -> PassedOn {
+        let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
+        let heard = self.points.iter().filter(|point| {
+            let is_heard = point.sides[side.channel()].is_some_and(SideSound::is_loud);
+            is_heard && span.as_ref().is_some_and(|span| span.contains(&point.tenth))
+        });
+        PassedOn(heard.map(|point| other.sound_at(point.tenth, other_side).is_some()).collect())
+    }
+}
+
+impl PassedOn {
+    /// Returns whether the other leg sent almost nothing during seconds in which this side was loud. It must not have
+    /// sent half of the newest seconds either.
+    pub(super) fn is_missing(&self) -> bool {
+        let newest = &self.0[self.0.len().saturating_sub(NEWEST_POINTS)..];
+        self.has_missing_part() && count(newest) * 2 < newest.len()
+    }
+
+    /// Returns whether the other leg sent almost nothing during a part of the time in which this side was loud.
+    fn has_missing_part(&self) -> bool {
+        let is_missing = |part: &[bool]| part.len() >= WINDOW && count(part) * MISSING_SHARE <= part.len();
+        self.0.chunks(PART_POINTS).any(is_missing)
+    }
+}
+
+fn count(passed: &[bool]) -> usize {
+    passed.iter().filter(|is_passed| **is_passed).count()
+}
+
+/// Time between two examinations of an undecided comparison.
+pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(10);
+/// Minimum number of equal windows that prove the same sound, whatever the length of the call: 10 s.
+const PROVING_WINDOWS: usize = 4;
+/// Number of loud points of a part of a side: as many as [`LISTEN_TIME`] has.
+const PART_POINTS: usize = 200;
+/// Number of the newest loud points of a side: 6 s. If another leg sent at half of them or more, the side is not
+/// missing there.
+const NEWEST_POINTS: usize = 60;
+/// A part counts as missing in the other leg if that leg sent packets at no more than a tenth of its loud points. This
+/// is the divisor.
+const MISSING_SHARE: usize = 10;
