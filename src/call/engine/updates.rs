@@ -10,7 +10,7 @@ use crate::call::event::{CallEvent, LegSink, LiveCall};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::negotiation::StreamSecurity;
-use crate::call::record::RelationRecord;
+use crate::call::record::{CallRecord, RelationRecord};
 use crate::call::timers::EngineTimer;
 
 impl Engine {
@@ -32,10 +32,10 @@ impl Engine {
         if self.is_scan_suspect(conversation) || !self.table.call(conversation).is_some_and(|c| c.stage.is_settled()) {
             return;
         }
-        if self.waits_for_content(conversation) {
+        let Some(record) = self.record_of(conversation) else { return };
+        if self.waits_for_content(conversation, &record) {
             return;
         }
-        let Some(record) = self.record_of(conversation) else { return };
         let snapshot = LiveSnapshot::from(&record);
         let Some(call) = self.table.call_mut(conversation) else { return };
         let was_announced = call.stage.is_announced();
@@ -54,11 +54,15 @@ impl Engine {
     /// There are two cases. In the first, the call stems from one dialog and names no extension, and the content of its
     /// media is being compared. In the second, the call is an ambiguous leg: a telephone that rings for one of several
     /// other calls. The other calls are announced without this wait.
-    pub(super) fn waits_for_content(&mut self, conversation: CallKey) -> bool {
+    ///
+    /// If no other call is live, one may still begin: a dialler calls the customer first, and then the agent. So the
+    /// call waits if delivery may register it now.
+    fn waits_for_content(&mut self, conversation: CallKey, record: &CallRecord) -> bool {
         let Some(call) = self.table.call(conversation) else { return false };
         let Some(leg) = call.legs().first().and_then(|slot| self.table.leg(*slot)) else { return false };
         let is_committed = call.recording.is_committed() || call.origin.earlier_record().is_some();
-        if is_committed || leg.dialog.ended().is_some() || self.table.call_count() < 2 {
+        let is_alone = self.table.call_count() < 2 && !self.settings.config.registered_at.has_come(record);
+        if is_committed || leg.dialog.ended().is_some() || is_alone {
             return false;
         }
         let is_ambiguous = self.is_separate_ambiguous(conversation);
