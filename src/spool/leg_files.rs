@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::blocks::{BlockReader, NextBlock};
-use super::descriptors::{DescriptorReserve, is_shortage, max_open_files};
+use super::descriptors::{DescriptorReserve, is_shortage};
 use super::disk::make_private;
+use super::open_files::{FileUse, OpenFiles};
 use super::reader::LegSource;
 use super::storage::FolderMarker;
 use crate::call::errno::OsErrno;
@@ -29,10 +30,8 @@ pub(super) struct LegFiles {
     dir: PathBuf,
     marker: Option<FolderMarker>,
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
-    open: usize,
-    max_open: usize,
+    open_files: OpenFiles,
     reserve: DescriptorReserve,
-    uses: u64,
     /// Legs with chunks that could not be written yet, each leg with its disk error.
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, each with its error.
@@ -60,10 +59,8 @@ impl LegFiles {
             marker: FolderMarker::of(&dir),
             dir,
             legs: HashMap::default(),
-            open: 0,
-            max_open: max_open_files(),
+            open_files: OpenFiles::new(),
             reserve: DescriptorReserve::take(),
-            uses: 0,
             waiting: BTreeMap::new(),
             failures: HashMap::default(),
             removals: Vec::new(),
@@ -204,21 +201,21 @@ impl LegFiles {
     /// Writes the first waiting chunk of a leg. Returns `None` if no chunk waits.
     #[expect(clippy::disallowed_methods, reason = "how long a disk fails is no time of calls")]
     fn write_next_chunk(&mut self, leg: LegId) -> Option<io::Result<Vec<u8>>> {
-        self.uses += 1;
+        let this_use = self.open_files.next_use();
         loop {
-            if self.legs.get(&leg)?.handle.is_none() && self.open >= self.max_open {
-                self.close_oldest();
+            if self.legs.get(&leg)?.handle.is_none() && self.open_files.is_full() {
+                self.close_least_recent();
             }
-            let Self { legs, reserve, dir, marker, uses, .. } = self;
+            let Self { legs, reserve, dir, marker, open_files, .. } = self;
             let state = legs.get_mut(&leg)?;
-            let before = state.handle.is_some();
-            let written = state.write_first(*uses, reserve, &|path| open(path, dir, marker.as_ref()))?;
-            self.open = self.open + usize::from(state.handle.is_some()) - usize::from(before);
+            let last_use = state.last_use();
+            let written = state.write_first(this_use, reserve, &|path| open(path, dir, marker.as_ref()))?;
+            open_files.update(leg, last_use, state.last_use());
             if let Some(errno) = state.lost.take() {
                 self.failures.insert(leg, errno);
             }
             match written {
-                Err(error) if is_shortage(&error) && self.open > 0 => self.close_oldest(),
+                Err(error) if is_shortage(&error) && !self.open_files.is_empty() => self.close_least_recent(),
                 Err(error) => return Some(Err(error)),
                 Ok(chunk) => {
                     self.wrote_at = Some(Instant::now());
@@ -273,16 +270,14 @@ impl LegFiles {
     }
 
     fn forget(&mut self, leg: LegId) {
-        if self.legs.remove(&leg).is_some_and(|state| state.handle.is_some()) {
-            self.open -= 1;
+        if let Some(state) = self.legs.remove(&leg) {
+            self.open_files.update(leg, state.last_use(), None);
         }
     }
 
-    fn close_oldest(&mut self) {
-        let oldest = self.legs.values_mut().filter(|leg| leg.handle.is_some());
-        if let Some(leg) = oldest.min_by_key(|leg| leg.handle.as_ref().map(|(_, used)| *used)) {
-            leg.handle = None;
-            self.open -= 1;
+    fn close_least_recent(&mut self) {
+        if let Some(state) = self.open_files.take_least_recent().and_then(|leg| self.legs.get_mut(&leg)) {
+            state.handle = None;
         }
     }
 }
@@ -290,7 +285,7 @@ impl LegFiles {
 /// The file of a leg, and its chunks that are not written yet.
 struct LegFile {
     path: PathBuf,
-    handle: Option<(File, u64)>,
+    handle: Option<(File, FileUse)>,
     /// Length of the complete blocks in the file, bytes; `None` before the file was examined.
     length: Option<u64>,
     /// The header and the first blocks of the file. With them the file is created again if somebody removes it.
@@ -311,22 +306,27 @@ impl LegFile {
         Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
     }
 
+    /// Returns the number of the latest use of the open file; `None` if the file is closed.
+    fn last_use(&self) -> Option<FileUse> {
+        self.handle.as_ref().map(|(_, last_use)| *last_use)
+    }
+
     /// Writes the first waiting chunk and returns its memory. Returns `None` if no chunk waits.
     fn write_first(
         &mut self,
-        uses: u64,
+        this_use: FileUse,
         reserve: &mut DescriptorReserve,
         open: OpenFile<'_>,
     ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
         // After an error the file is opened again: the old handle may stay unusable (ESTALE, or a disk that was mounted
         // again).
-        let written = self.try_write(uses, reserve, open).inspect_err(|_| self.handle = None);
+        let written = self.try_write(this_use, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
 
-    fn try_write(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<()> {
-        let length = self.prepare(uses, reserve, open)?;
+    fn try_write(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<()> {
+        let length = self.prepare(this_use, reserve, open)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
             // An incomplete block would make the rest of the file unreadable, so it is cut off. If the cut fails, too,
@@ -342,11 +342,11 @@ impl LegFile {
     }
 
     /// Opens the file if needed, and makes sure that it ends after a complete block. Returns its length in bytes.
-    fn prepare(&mut self, uses: u64, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
+    fn prepare(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
             if found.nlink() > 0 && Some(found.len()) == self.length {
-                *used = uses;
+                *used = this_use;
                 return Ok(found.len());
             }
         }
@@ -354,7 +354,7 @@ impl LegFile {
         let Self { path, .. } = self;
         let file = reserve.open(|| open(path))?;
         let length = self.repair(&file)?;
-        self.handle = Some((file, uses));
+        self.handle = Some((file, this_use));
         Ok(length)
     }
 

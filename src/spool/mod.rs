@@ -27,6 +27,8 @@ mod index;
 #[cfg(feature = "service")]
 mod leg_files;
 pub mod memory;
+#[cfg(feature = "service")]
+mod open_files;
 mod pending_leg;
 pub mod reader;
 #[cfg(feature = "service")]
