@@ -22,6 +22,7 @@ use super::disk::make_private;
 use super::open_files::{FileUse, OpenFiles};
 use super::reader::LegSource;
 use super::storage::FolderMarker;
+use super::sync_thread::{FinishedSync, SyncFolder, SyncThread};
 use crate::call::errno::OsErrno;
 use crate::call::event::LegId;
 
@@ -32,6 +33,7 @@ pub(super) struct LegFiles {
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open_files: OpenFiles,
     reserve: DescriptorReserve,
+    sync_thread: SyncThread,
     /// Legs with chunks that could not be written yet, each leg with its disk error.
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, each with its error.
@@ -55,12 +57,18 @@ pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
     pub(super) fn new(dir: PathBuf) -> Self {
+        Self::with_sync(dir, |folder| rustix::fs::syncfs(folder).map_err(io::Error::from))
+    }
+
+    /// Creates the set of files, with a function that syncs their file system.
+    fn with_sync(dir: PathBuf, sync: SyncFolder) -> Self {
         Self {
             marker: FolderMarker::of(&dir),
             dir,
             legs: HashMap::default(),
             open_files: OpenFiles::new(),
             reserve: DescriptorReserve::take(),
+            sync_thread: SyncThread::start(sync),
             waiting: BTreeMap::new(),
             failures: HashMap::default(),
             removals: Vec::new(),
@@ -140,27 +148,62 @@ impl LegFiles {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
 
-    /// Syncs the file system of the folder. If that fails, all bytes that were written since the last sync may be lost.
-    pub(super) fn sync(&mut self) {
+    /// Begins to sync the file system of the folder, on another thread. Returns whether the sync began: it does not if an
+    /// earlier sync is still running, or if the folder cannot be opened.
+    pub(super) fn begin_sync(&mut self) -> bool {
+        if self.sync_thread.is_running() {
+            return false;
+        }
         let Self { dir, reserve, .. } = self;
         let folder = match reserve.open(|| File::open(&*dir)) {
             Ok(folder) => folder,
             // The folder of the spool could not be opened, so nothing was synced and nothing is lost. The next sync
             // comes soon.
-            Err(error) => return self.log_failure(&self.dir.clone(), &error),
+            Err(error) => {
+                self.log_failure(&self.dir.clone(), &error);
+                return false;
+            }
         };
-        let synced = rustix::fs::syncfs(&folder).map_err(io::Error::from);
-        drop(folder);
-        self.reserve.refill();
         let unsynced =
             self.legs.iter_mut().filter_map(|(leg, state)| std::mem::take(&mut state.is_unsynced).then_some(*leg));
-        let unsynced: Vec<LegId> = unsynced.collect();
-        if let Err(error) = synced {
-            // Linux drops the pages that it could not write. Another sync would succeed although their bytes are
-            // missing (fsync(2)).
-            self.failures.extend(unsynced.into_iter().map(|leg| (leg, errno_of(&error))));
-            self.log_failure(&self.dir.clone(), &error);
+        let unsynced = unsynced.collect();
+        self.sync_thread.begin(folder, unsynced);
+        true
+    }
+
+    /// Handles the end of a sync, if the running sync has ended by now.
+    pub(super) fn finish_sync(&mut self) {
+        if let Some(finished) = self.sync_thread.take_finished() {
+            self.note_synced(finished);
         }
+    }
+
+    /// Syncs the file system of the folder and waits for the end of the sync.
+    pub(super) fn sync_and_wait(&mut self) {
+        if let Some(finished) = self.sync_thread.wait() {
+            self.note_synced(finished);
+        }
+        if self.begin_sync()
+            && let Some(finished) = self.sync_thread.wait()
+        {
+            self.note_synced(finished);
+        }
+    }
+
+    /// Returns whether a sync has been running for so long that the disk seems not to respond.
+    pub(super) fn is_sync_overdue(&self, now: Instant) -> bool {
+        self.sync_thread.is_overdue(now)
+    }
+
+    /// Handles a sync that has ended. If it failed, the files that were written before it may miss any of those bytes.
+    fn note_synced(&mut self, finished: FinishedSync) {
+        self.reserve.refill();
+        let FinishedSync { legs, result: Err(error) } = finished else { return };
+        // Linux drops the pages that it could not write. Another sync would succeed although their bytes are missing
+        // (fsync(2)).
+        let open = legs.into_iter().filter(|leg| self.legs.contains_key(leg));
+        self.failures.extend(open.map(|leg| (leg, errno_of(&error))));
+        self.log_failure(&self.dir.clone(), &error);
     }
 
     /// Opens a file that does not belong to a leg. If the process has no descriptor left, uses a reserved descriptor.
@@ -452,3 +495,43 @@ const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 const MAX_REMOVALS: usize = 10_000;
 /// Number of further failures after which one more log line is written.
 const LOG_EVERY: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    /// Whether the syncs of the tests may end.
+    static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    /// Waits until the test lets it end, and then fails.
+    fn slow_failure(_: &File) -> io::Result<()> {
+        let may_end = MAY_END.0.lock().expect("a lock");
+        let _guard = MAY_END.1.wait_while(may_end, |may_end| !*may_end).expect("a lock");
+        Err(rustix::io::Errno::IO.into())
+    }
+
+    #[test]
+    fn writes_go_on_during_a_slow_sync_that_fails() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut files = LegFiles::with_sync(dir.path().to_owned(), slow_failure);
+        let path = |leg: LegId| dir.path().join(format!("{}.pcapng", leg.0));
+        let [before, during] = [LegId(1), LegId(2)];
+        for leg in [before, during] {
+            files.open_leg(leg, path(leg), None);
+        }
+        files.write(before, vec![1; 100]);
+        assert!(files.begin_sync());
+        assert_eq!(files.write(during, vec![2; 100]).len(), 1, "the chunk is written");
+        assert_eq!(std::fs::read(path(during)).expect("a file"), [2; 100]);
+        files.finish_sync();
+        assert!(!files.begin_sync(), "the first sync is still running");
+        *MAY_END.0.lock().expect("a lock") = true;
+        MAY_END.1.notify_all();
+        files.sync_and_wait();
+        let errno = Some(OsErrno(rustix::io::Errno::IO.raw_os_error()));
+        assert_eq!(files.take_failure(before), errno, "the bytes of the first sync may be missing");
+        assert_eq!(files.take_failure(during), errno, "the second sync failed as well");
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) mod scrub;
 mod spill_file;
 #[cfg(feature = "service")]
 pub(crate) mod storage;
+#[cfg(feature = "service")]
+mod sync_thread;
 #[cfg(test)]
 pub(crate) mod testkit;
 #[cfg(feature = "service")]

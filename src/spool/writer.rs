@@ -97,7 +97,10 @@ impl SpoolWriter {
         let mut next_sync = Instant::now() + self.sync_every;
         let mut dirty = false;
         loop {
-            self.state.rounds.fetch_add(1, Ordering::Relaxed);
+            self.files.finish_sync();
+            if !self.files.is_sync_overdue(Instant::now()) {
+                self.state.rounds.fetch_add(1, Ordering::Relaxed);
+            }
             let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
             match self.messages.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
                 Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -106,8 +109,7 @@ impl SpoolWriter {
             }
             self.retry_if_due(Instant::now());
             if Instant::now() >= next_sync {
-                if dirty {
-                    self.files.sync();
+                if dirty && self.files.begin_sync() {
                     dirty = false;
                 }
                 next_sync = Instant::now() + self.sync_every;
@@ -149,7 +151,7 @@ impl SpoolWriter {
                 let written = self.files.retry();
                 self.recycle(written);
                 self.release_events();
-                self.files.sync();
+                self.files.sync_and_wait();
                 let _ = done.send(()); // fails only while the process is ending
             }
             WriterMessage::Stop => {}
@@ -245,7 +247,7 @@ impl SpoolWriter {
         let done = self.files.give_up_all();
         self.recycle(done);
         self.release_events();
-        self.files.sync();
+        self.files.sync_and_wait();
     }
 }
 
