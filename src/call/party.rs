@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{NumberPlan, is_code, without_post_dial};
@@ -153,6 +154,16 @@ impl LegParties {
         self.texts.request_uri.as_deref()
     }
 
+    /// Returns the host name in the caller's address; `None` if it is an IP address or unknown.
+    pub(crate) fn caller_domain(&self) -> Option<String> {
+        domain(self.texts.from_uri.as_deref()?)
+    }
+
+    /// Returns the host name in the address of the called party; `None` if it is an IP address or unknown.
+    pub(crate) fn called_domain(&self) -> Option<String> {
+        domain(self.texts.to_uri.as_deref()?)
+    }
+
     /// Returns the normalised number in the Request-URI; `None` if it contains none.
     pub(crate) fn request_user(&self) -> Option<&str> {
         self.request_user.as_deref()
@@ -254,6 +265,14 @@ fn uri_text(uri: &SipUri) -> String {
         shown.replace_range(start..=start + length, "");
     }
     text(&shown)
+}
+
+/// Returns the host name in a URI, in lower case. Returns `None` for an IP address, and for a name that hides the domain
+/// (RFC 3323 section 4.1.1.3).
+fn domain(uri: &str) -> Option<String> {
+    let host = SipUri::parse(uri).host.to_ascii_lowercase();
+    let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && host.parse::<IpAddr>().is_err();
+    (is_name && !host.ends_with(".invalid")).then_some(host)
 }
 
 /// Returns the number in the newest Diversion header, otherwise in the oldest entry of History-Info. If History-Info

@@ -54,7 +54,10 @@ impl Correlator<'_> {
                 let linked = self.link_by_content(relay).into_iter().chain(self.confirmations(relay));
                 [merge].into_iter().chain(linked).chain([Command::Announce { call: into }]).collect()
             }
-            _ => vec![Command::Relate { a: own, b: other, why: by }],
+            _ => {
+                let picked_up = self.picked_up_by_code(cause, effect).or_else(|| self.picked_up_by_code(effect, cause));
+                [Command::Relate { a: own, b: other, why: by }].into_iter().chain(picked_up).collect()
+            }
         }
     }
 

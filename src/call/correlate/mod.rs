@@ -12,6 +12,7 @@ mod agreeing;
 mod ambiguous;
 mod command;
 mod content;
+mod customer;
 mod doubt;
 mod evidence;
 mod heuristic;

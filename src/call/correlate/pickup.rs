@@ -7,14 +7,15 @@
 //! the caller of this second call. If both calls are answered at the same moment, the outside telephone answered the
 //! first call.
 
-use crate::call::correlate::Correlator;
-use crate::call::correlate::MAX_AMBIGUOUS;
 use crate::call::correlate::ambiguous::{PBX_REACTION, RingOutcome};
+use crate::call::correlate::customer::Dialler;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
+use crate::call::correlate::{Command, Correlator, MAX_AMBIGUOUS};
 use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW, PAIR_WINDOW, same_number};
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::is_completed_elsewhere;
@@ -22,9 +23,10 @@ use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// Returns the evidence of the rule `directed_pickup`: the new leg dials a pickup code that ends with an extension. The
-/// returned calls ring at this extension.
+/// returned calls ring at this extension, which belongs to the dialler's customer.
 pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let (table, signature) = (question.correlator.table, &question.signature);
+    let dialler = Dialler::of_question(question);
     let mut found = Vec::new();
     for extension in signature.pickup_extensions() {
         // Other customers of a hosted PBX may have the same extension. So the PBX's host is searched first. At any
@@ -33,7 +35,9 @@ pub(super) fn directed_pickup(question: &LegQuestion<'_>) -> Vec<Evidence> {
         let is_ringing = |leg: &Leg| leg.lived_at(signature.at) && !leg.answered_by(signature.at);
         let is_sent_here =
             |leg: &Leg| question.correlator.rung_legs(leg.call(), signature.hop.1).any(|rung| rung.id == leg.id);
-        let rings_extension = |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && is_sent_here(leg);
+        let is_own = |leg: &Leg| question.correlator.rings_customer_of(leg.call(), &dialler);
+        let rings_extension =
+            |leg: &Leg| leg.parties.to.as_ref() == Some(&extension) && is_sent_here(leg) && is_own(leg);
         let ringing = |legs: &[LegKey]| -> Vec<Evidence> {
             let legs = legs.iter().filter_map(|key| Some((*key, table.leg(*key)?)));
             let ringing = legs.filter(|(_, leg)| is_ringing(leg) && rings_extension(leg)).take(MAX_AMBIGUOUS);
@@ -93,11 +97,30 @@ impl Correlator<'_> {
     }
 
     /// Returns the ringing calls that were picked up at the time `at`, when the PBX answered the pickup code on this
-    /// leg. This examines all calls, but only after a telephone dialled a code.
+    /// leg. They rang telephones of the dialler's customer. This examines all calls, but only after a telephone dialled
+    /// a code.
     fn picked_up_calls(&self, leg: &Leg, at: Timestamp) -> Vec<CallKey> {
-        let pbx = leg.machines().1;
+        let dialler = self.dialler_of(leg);
         let others = self.table.calls().map(|(c, _)| c).filter(|c| *c != leg.call());
-        others.filter(|c| self.is_picked_up_at(*c, pbx, at)).take(MAX_AMBIGUOUS).collect()
+        let picked_up = others.filter(|c| self.is_picked_up_at(*c, dialler.pbx, at));
+        picked_up.filter(|c| self.rings_customer_of(*c, &dialler)).take(MAX_AMBIGUOUS).collect()
+    }
+
+    /// Returns the command that marks a call as answered by a telephone that dialled a code on the leg `dialling`. The
+    /// content has proven that this telephone hears the caller on the leg `waiting`. Returns `None` if the call rang
+    /// nobody, or if a telephone that it rang has answered.
+    pub(super) fn picked_up_by_code(&self, dialling: &Leg, waiting: &Leg) -> Option<Command> {
+        let (at, _) = dialling.dialog.answered.filter(|_| dialling.dials_code())?;
+        let extension = dialling.parties.from.clone().filter(|from| self.plan.is_extension(from))?;
+        let call = waiting.call();
+        let rang_in_vain = |pbx: Endpoint| {
+            let mut rung = self.rung_legs(call, pbx).peekable();
+            rung.peek().is_some() && rung.all(|leg| leg.dialog.answered.is_none())
+        };
+        let mut hops = self.table.legs_of(dialling.call()).filter(|hop| hop.is_branch_of(dialling));
+        let is_taken = hops.any(|hop| rang_in_vain(hop.machines().1));
+        let by = AnsweredElsewhere { at, extension: Some(extension) };
+        is_taken.then_some(Command::MarkAnsweredElsewhere { call, by })
     }
 
     /// Returns the calls that the PBX forwarded to the outside telephone of this leg. Such a call's caller was answered

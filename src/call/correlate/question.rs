@@ -11,6 +11,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::Dialog;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
+use crate::call::party::LegParties;
 use crate::time::Timestamp;
 
 /// The question which telephone call a new leg belongs to. `at` is the time as of which it is asked.
@@ -24,6 +25,8 @@ pub(super) struct LegQuestion<'a> {
     pub(super) signature: LegSignature<'a>,
     /// Dialog of the new leg.
     pub(super) dialog: &'a Dialog,
+    /// Numbers and addresses of the new leg's parties.
+    pub(super) parties: &'a LegParties,
     /// Headers of the new leg that can identify its call.
     pub(super) keys: &'a CorrelationKeys,
     /// Legs, open or over, that share a header value with the new leg, or have the same number at the same host.
@@ -53,25 +56,30 @@ pub(super) struct MetLeg<'a> {
     pub(super) is_own_call: bool,
 }
 
+/// The parts of a leg about which a question is asked.
+struct AskedLeg<'a> {
+    signature: LegSignature<'a>,
+    dialog: &'a Dialog,
+    parties: &'a LegParties,
+    keys: &'a CorrelationKeys,
+}
+
 impl<'a> LegQuestion<'a> {
     /// Creates the question: to which call does a newly captured leg belong? Events after its INVITE do not count.
     pub(super) fn about_draft(correlator: Correlator<'a>, draft: &'a LegDraft) -> Self {
-        Self::new(correlator, draft.signature(), &draft.dialog, &draft.correlation_keys, |_| true)
+        let LegDraft { dialog, parties, correlation_keys: keys, .. } = draft;
+        Self::new(correlator, AskedLeg { signature: draft.signature(), dialog, parties, keys }, |_| true)
     }
 
     /// Creates the question about a leg that is alone in its call, as of now.
     pub(super) fn about_leg(correlator: Correlator<'a>, leg: &'a Leg) -> Self {
         let is_other = |other: &Leg| other.call() != leg.call();
-        Self::new(correlator, leg.signature(), &leg.dialog, &leg.correlation_keys, is_other).as_of_now()
+        let Leg { dialog, parties, correlation_keys: keys, .. } = leg;
+        Self::new(correlator, AskedLeg { signature: leg.signature(), dialog, parties, keys }, is_other).as_of_now()
     }
 
-    fn new(
-        correlator: Correlator<'a>,
-        signature: LegSignature<'a>,
-        dialog: &'a Dialog,
-        keys: &'a CorrelationKeys,
-        is_known: impl Fn(&Leg) -> bool,
-    ) -> Self {
+    fn new(correlator: Correlator<'a>, asked: AskedLeg<'a>, is_known: impl Fn(&Leg) -> bool) -> Self {
+        let AskedLeg { signature, dialog, parties, keys } = asked;
         let found = correlator.table.correlation().candidates(keys, &signature).into_iter();
         let legs = found.filter_map(|key| Some((key, correlator.table.leg(key)?)));
         let known = legs.filter(|(_, leg)| is_known(leg)).collect();
@@ -79,6 +87,7 @@ impl<'a> LegQuestion<'a> {
             correlator,
             signature,
             dialog,
+            parties,
             keys,
             known,
             at: signature.at,

@@ -1,5 +1,6 @@
 //! Correlation of transfers by REFER (RFC 3515) and Replaces (RFC 3891).
 
+use crate::call::correlate::customer::Dialler;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
@@ -64,10 +65,13 @@ fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
         })
 }
 
-/// Returns the evidence of the rule `parked`: the new leg calls the number to which a REFER transferred a call.
+/// Returns the evidence of the rule `parked`: the new leg calls the number to which a REFER transferred a call. Both
+/// calls must belong to one customer of the PBX.
 pub(super) fn parked(question: &LegQuestion<'_>) -> Vec<Evidence> {
-    let mut referrals = question.correlator.table.referrals().iter().rev();
-    let parked = referrals.find(|referral| referral.is_retrieved_by(&question.signature));
+    let Correlator { table, .. } = question.correlator;
+    let is_own = |call: CallKey| question.correlator.is_call_of_customer(call, &Dialler::of_question(question));
+    let mut referrals = table.referrals().iter().rev();
+    let parked = referrals.find(|r| r.is_retrieved_by(&question.signature) && is_own(r.conversation));
     parked.map(|r| Evidence::about_call(CorrelationRule::Parked, r.conversation)).into_iter().collect()
 }
 

@@ -5,6 +5,7 @@ mod announcements;
 mod attempts;
 mod content;
 mod correlation;
+mod customers;
 mod dialog_lifecycle;
 mod doubtful;
 mod flood;

@@ -1,0 +1,73 @@
+//! Customers of a hosted PBX. A code that a telephone dials concerns only calls of the customer of this telephone.
+//!
+//! A hosted PBX serves many customers at one address, and each may use the same codes and extensions. So two events at
+//! the same moment at the PBX prove nothing. The telephones must show that they belong to one customer.
+
+use crate::call::call_path::CallPath;
+use crate::call::correlate::Correlator;
+use crate::call::correlate::question::LegQuestion;
+use crate::call::keys::CallKey;
+use crate::call::leg::Leg;
+use crate::call::media_index::is_private;
+use crate::net::Endpoint;
+
+/// A telephone that dials a code.
+#[derive(Clone, Debug)]
+pub(super) struct Dialler {
+    /// Address from which the telephone sends its INVITE.
+    pub(super) telephone: Endpoint,
+    /// Machine that receives the INVITE, i.e. the PBX or a proxy before it.
+    pub(super) pbx: Endpoint,
+    /// Host name in the caller's address (From); `None` if it is an IP address.
+    pub(super) domain: Option<String>,
+}
+
+impl Correlator<'_> {
+    /// Returns the telephone that dials a code on this leg.
+    pub(super) fn dialler_of(&self, leg: &Leg) -> Dialler {
+        let (telephone, _) = self.path_of(leg.call()).way_of(leg);
+        Dialler { telephone, pbx: leg.machines().1, domain: leg.parties.caller_domain() }
+    }
+
+    /// Returns whether the PBX rings, or rang, a telephone of the dialler's customer for a call.
+    pub(super) fn rings_customer_of(&self, call: CallKey, dialler: &Dialler) -> bool {
+        let path = self.path_of(call);
+        self.rung_legs(call, dialler.pbx)
+            .any(|leg| dialler.shares_customer(path.way_of(leg).1, leg.parties.called_domain()))
+    }
+
+    /// Returns whether a telephone of the dialler's customer takes part in a call through this PBX.
+    pub(super) fn is_call_of_customer(&self, call: CallKey, dialler: &Dialler) -> bool {
+        let path = self.path_of(call);
+        self.table.legs_of(call).any(|leg| {
+            let (origin, destination) = path.way_of(leg);
+            let ends = [(origin, leg.parties.caller_domain()), (destination, leg.parties.called_domain())];
+            let mut telephones = ends.into_iter().filter(|(end, _)| !end.same_host(dialler.pbx));
+            telephones.any(|(end, domain)| dialler.shares_customer(end, domain))
+        })
+    }
+
+    fn path_of(&self, call: CallKey) -> CallPath<'_> {
+        let legs: Vec<&Leg> = self.table.legs_of(call).collect();
+        CallPath::of(&legs, self.plan)
+    }
+}
+
+impl Dialler {
+    /// Returns the telephone that sent the new leg of a question.
+    pub(super) fn of_question(question: &LegQuestion<'_>) -> Self {
+        let (telephone, pbx) = (question.dialog.caller_addr, question.signature.hop.1);
+        Self { telephone, pbx, domain: question.parties.caller_domain() }
+    }
+
+    /// Returns whether another telephone of the PBX belongs to the same customer. `domain` is the host name in the
+    /// address of that telephone.
+    ///
+    /// Telephones behind the NAT of a customer have the same address. Telephones with private addresses are in the
+    /// network of the PBX, so the PBX is not hosted. In both cases, different domains show different customers.
+    fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
+        let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
+        let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());
+        is_same_domain && (self.telephone.same_host(telephone) || is_inside)
+    }
+}
