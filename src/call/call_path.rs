@@ -55,13 +55,6 @@ impl PathLeg<'_> {
         self.hop.1.same_host(next.hop.0) && !self.hop.0.same_host(next.hop.1) && self.leg.is_branch_of(next.leg)
     }
 
-    /// Returns whether a party may be at an end of the leg.
-    fn may_have_party(&self) -> bool {
-        let dialog = &self.leg.dialog;
-        let is_within_machine = self.hop.0.same_host(self.hop.1) && !dialog.caller_addr.same_host(dialog.callee_addr);
-        !self.leg.is_recording_session() && !is_within_machine
-    }
-
     /// Returns the numbers and times of the leg, with the machines at its ends.
     fn signature(&self) -> LegSignature<'_> {
         LegSignature { hop: self.ends, ..self.leg.signature() }
@@ -82,7 +75,8 @@ impl<'a> CallPath<'a> {
             PathLeg { leg, hop, ends: hop, dialog: DialogEnds { machines: hop, addresses: leg.hop() }, calls_extension }
         });
         let all: Vec<PathLeg<'a>> = all.collect();
-        let mut kept: Vec<PathLeg<'a>> = all.iter().filter(|leg| leg.may_have_party()).copied().collect();
+        let mut kept: Vec<PathLeg<'a>> =
+            all.iter().filter(|leg| leg.leg.may_have_party_between(leg.hop)).copied().collect();
         if kept.is_empty() {
             kept = all;
         }
@@ -203,6 +197,23 @@ impl<'a> CallPath<'a> {
             other.dialog.machines.1.same_host(own.dialog.machines.1) && other.leg.answered_by(own.leg.created_at)
         };
         replaced.peek().is_some() && replaced.all(arrives)
+    }
+
+    /// Returns whether a leg leads from one machine to another, so that no party is at its ends. E.g. a border controller
+    /// or a PBX passes the call on to another PBX.
+    ///
+    /// The receiver sends another leg of the call. Or the leg calls no extension, and the mirror port would show the
+    /// telephones that the receiver rings.
+    pub(crate) fn is_transit(&self, leg: &Leg, plan: &NumberPlan) -> bool {
+        let Some(own) = self.find(leg) else { return true };
+        let (sender, receiver) = own.ends;
+        let is_next = |o: &&PathLeg<'_>| o.is_from(receiver) && !o.leg.is_branch_of(leg) && !self.is_pickup(o.leg);
+        let leads_on = |o: &PathLeg<'_>| !o.is_to(sender) || self.came_back(o);
+        let is_for_machine = || plan.is_visible_pbx(receiver) && !plan.names_extension(called_number(leg, plan));
+        self.party_end(leg) == PartyEnd::Callee
+            && !self.is_pickup(leg)
+            && !plan.is_phone(receiver)
+            && (is_for_machine() || self.legs.iter().filter(is_next).any(leads_on))
     }
 
     /// Returns the number of the party at this leg; `None` if unknown.

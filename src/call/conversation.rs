@@ -198,9 +198,12 @@ impl Conversation {
         let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
         let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
         let of_call = || legs.iter().filter(is_of_call);
+        // A recorder's own session is no call to a party, unless it is all that was captured.
+        let is_of_party = |l: &&Leg| !l.is_recording_session() || anchor.is_recording_session();
+        let of_parties: Vec<&Leg> = legs.iter().copied().filter(is_of_party).collect();
         let invited = || of_call().filter_map(|l| l.dialog.invited_at()).min();
         record.invited_at = invited().or_else(|| legs.iter().filter_map(|l| l.dialog.invited_at()).min());
-        record.ringing_at = of_call().filter_map(|l| l.dialog.ringing_at()).min();
+        record.ringing_at = of_call().filter(|l| is_of_party(l)).filter_map(|l| l.dialog.ringing_at()).min();
         record.answered_at = dialog.answered.filter(|(_, how)| *how != AnswerEvidence::MidCall).map(|(at, _)| at);
         roles.fill_record(&mut record, context.plan);
         if let Some(answer) = self.notes.answered_elsewhere().filter(|_| roles.operator.is_none()) {
@@ -213,7 +216,7 @@ impl Conversation {
             self.take_earlier(&mut record, earlier, roles.first.dialog.start);
         }
         record.sip_status = dialog.status;
-        record.reason_header = legs.iter().find_map(|l| l.dialog.reason().map(str::to_owned));
+        record.reason_header = of_parties.iter().find_map(|l| l.dialog.reason().map(str::to_owned));
         record.sides = SideRecords {
             caller: side_record(anchor.media.streams(), Side::Caller),
             callee: side_record(anchor.media.streams(), Side::Callee),
@@ -223,7 +226,7 @@ impl Conversation {
             LegRecord { caller, callee, ..leg.record() }
         };
         record.legs = legs.iter().map(leg_record).chain(self.notes.compacted_legs().iter().cloned()).collect();
-        record.events = events(legs, &roles);
+        record.events = events(&of_parties, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.extend(dialog.ended().and_then(|_| left_out_tone(legs, &roles)));
         record.events.sort_by_key(|e| e.at);

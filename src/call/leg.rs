@@ -397,6 +397,18 @@ impl Leg {
         self.correlation_keys.recorded_parties.is_some()
     }
 
+    /// Returns whether a party of the call may be at an end of the leg. A recording session (SIPREC) has no party, and
+    /// neither has a leg between two addresses of one machine, e.g. two nodes of a cluster.
+    pub(crate) fn may_have_party(&self) -> bool {
+        self.may_have_party_between(self.machines())
+    }
+
+    /// Does the same as [`Leg::may_have_party`] for other machines of sender and receiver.
+    pub(crate) fn may_have_party_between(&self, (sender, receiver): (Endpoint, Endpoint)) -> bool {
+        let is_within_machine = sender.same_host(receiver) && !self.hop().0.same_host(self.hop().1);
+        !self.is_recording_session() && !is_within_machine
+    }
+
     /// Returns whether the leg is a recording session (SIPREC) that names no party of the call that it records.
     pub(crate) fn is_nameless_recording_session(&self) -> bool {
         self.correlation_keys.recorded_parties.as_ref().is_some_and(Vec::is_empty)

@@ -33,8 +33,16 @@ pub enum LegEndRole {
     Unknown,
 }
 
-/// Returns the caller's end and the callee's end of a leg.
+/// Returns the caller's end and the callee's end of a leg. A recorder is no party, and neither is the machine that sends
+/// sound to it in a recording session (SIPREC).
 pub(super) fn leg_ends(leg: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> [LegEnd; 2] {
+    let without_number = |role| LegEnd { role, number: None };
+    if leg.is_recording_session() {
+        return [LegEndRole::Unknown, LegEndRole::Unknown].map(without_number);
+    }
+    if path.is_transit(leg, plan) {
+        return [LegEndRole::Pbx, LegEndRole::Pbx].map(without_number);
+    }
     let party = match path.party_end(leg) {
         PartyEnd::Caller => Side::Caller,
         PartyEnd::Callee => Side::Callee,
@@ -48,7 +56,7 @@ pub(super) fn leg_ends(leg: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> [Le
         // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX. A hop
         // without a party is between a proxy and the PBX.
         if !is_at_party || party == Side::Callee || path.passes_calls_on(host) || plan.is_pbx(host) {
-            return LegEnd { role: LegEndRole::Pbx, number: None };
+            return without_number(LegEndRole::Pbx);
         }
         // The call has only this leg, so its other end may be a PBX or a telephone. It is a telephone if the called
         // number is an extension; otherwise it is unknown.

@@ -35,6 +35,8 @@ pub(crate) struct CallRoles<'a> {
     rung: Vec<&'a Leg>,
     /// Legs on which the PBX called outside parties, answered or not.
     called_outside: Vec<&'a Leg>,
+    /// Legs between two machines, which have no party.
+    transit: Vec<&'a Leg>,
     /// The party that the PBX called first, if the PBX called both parties; `None` if a party called the PBX.
     called_first: Option<CalledFirst>,
     /// Whether the party of the first leg called the PBX. Otherwise the PBX called this party.
@@ -72,6 +74,9 @@ impl<'a> CallRoles<'a> {
         let click_to_call = called_first == Some(CalledFirst::Caller);
         let anchor = if legs.len() == 1 { first } else { choose_anchor(&candidates, first, &path, click_to_call) };
         let first_is_caller = path.party_end(first) == PartyEnd::Caller;
+        let transit: Vec<&Leg> =
+            legs.iter().copied().filter(|l| l.id != first.id && path.is_transit(l, plan)).collect();
+        let is_transit = |l: &Leg| transit.iter().any(|known| known.id == l.id);
         // If the PBX called the first leg, it counts as a rung telephone. The mirror may show no leg of the caller,
         // only the legs of the telephones that the PBX rings.
         let is_first_rung = click_to_call || !first_is_caller;
@@ -80,10 +85,11 @@ impl<'a> CallRoles<'a> {
             .copied()
             .filter(|l| l.id != first.id || is_first_rung)
             .filter(|l| path.party_end(l) == PartyEnd::Callee && plan.names_extension(path.party_number(l, plan)))
-            .filter(|l| !is_short_number_outside(l, first, &path, plan))
+            .filter(|l| !is_short_number_outside(l, first, &path, plan) && !is_transit(l))
             .collect();
         let operator = rung.iter().filter(|l| answered_at(l).is_some()).min_by_key(|l| answered_at(l)).copied();
-        let is_called = |l: &&Leg| path.party_end(l) == PartyEnd::Callee && !is_caller_hop(l, first, &path);
+        let is_called =
+            |l: &&Leg| path.party_end(l) == PartyEnd::Callee && !is_caller_hop(l, first, &path) && !is_transit(l);
         let called_outside = candidates.into_iter().filter(|l| legs.len() > 1 && is_called(l)).collect();
         Some(Self {
             anchor,
@@ -91,6 +97,7 @@ impl<'a> CallRoles<'a> {
             operator,
             rung,
             called_outside,
+            transit,
             called_first,
             first_is_caller,
             compacted_rung: false,
@@ -174,7 +181,8 @@ impl<'a> CallRoles<'a> {
             return !self.rung.iter().any(|l| l.dialog.reason().is_some_and(is_completed_elsewhere));
         }
         let to_pbx = record.internal.is_none() && !plan.names_extension(record.to.as_deref());
-        record.direction == CallDirection::Inbound && to_pbx && plan.is_visible_pbx(self.path.way_of(self.first).1)
+        let mut machines = self.transit.iter().chain([&self.first]).map(|l| self.path.way_of(l).1);
+        record.direction == CallDirection::Inbound && to_pbx && machines.any(|pbx| plan.is_visible_pbx(pbx))
     }
 
     /// Returns whether an outside party that the PBX called has answered.
@@ -231,7 +239,8 @@ impl<'a> CallRoles<'a> {
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| plan.names_extension(number.as_deref());
         // Further hops of the first dialog do not count as calls to a party, because a proxy only passes the dialog on.
-        let called_anybody = self.has_rung() || self.called_outside.iter().any(|l| !l.is_branch_of(self.first));
+        let is_other = |l: &&Leg| !l.is_branch_of(self.first);
+        let called_anybody = self.has_rung() || self.called_outside.iter().chain(&self.transit).any(is_other);
         let parties = &self.first.parties;
         match (is_ours(&parties.from), is_ours(&parties.to)) {
             // An outside caller with a short number, e.g. a bank, called the office through the trunk. So the call is

@@ -107,9 +107,19 @@ impl CallTable {
         self.keys_of(call).iter().filter_map(|leg| self.leg(*leg))
     }
 
-    /// Returns whether a call has exactly one leg and never had others.
+    /// Returns the legs of a call that may have a party ([`Leg::may_have_party`]), oldest leg first.
+    pub(crate) fn party_legs_of(&self, call: CallKey) -> impl Iterator<Item = &Leg> {
+        self.legs_of(call).filter(|leg| leg.may_have_party())
+    }
+
+    /// Returns whether a call has exactly one leg and never had others. Recording sessions (SIPREC) beside a leg do not
+    /// count, because they only carry the sound of this leg.
     pub(crate) fn is_lone(&self, call: CallKey) -> bool {
-        self.calls.get(call).is_some_and(|call| call.legs().len() == 1 && !call.notes.had_other_legs())
+        let has_one_leg = || {
+            let mut legs = self.legs_of(call).filter(|leg| !leg.is_recording_session());
+            self.keys_of(call).len() == 1 || legs.next().is_some() && legs.next().is_none()
+        };
+        self.calls.get(call).is_some_and(|call| !call.notes.had_other_legs() && has_one_leg())
     }
 
     /// Returns the open legs with a Call-ID, in the order in which they were captured.

@@ -186,7 +186,8 @@ impl Correlator<'_> {
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
         let hops = self.hops_of(leg);
         let caused: Vec<LegKey> = hops.iter().flat_map(|hop| self.caused_legs(*hop)).collect();
-        !had_others && keys.iter().all(|key| caused.contains(key))
+        let is_session = |key: &LegKey| self.table.leg(*key).is_some_and(Leg::is_recording_session);
+        !had_others && keys.iter().all(|key| caused.contains(key) || is_session(key))
     }
 
     /// Returns whether all legs of a call stem from one dialog: they are its hops, or legs that these hops caused. The
@@ -208,7 +209,7 @@ impl Correlator<'_> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
         };
-        self.table.legs_of(conversation).filter(is_sender)
+        self.table.party_legs_of(conversation).filter(is_sender)
     }
 
     /// Returns whether a PBX rang another telephone together with this leg for the caller of a call, and that telephone
@@ -223,12 +224,12 @@ impl Correlator<'_> {
     /// caused this leg by their numbers and times.
     fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
-        let is_here = self.table.legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
+        let is_here = self.table.party_legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
         let is_caller = move |l: &&Leg| match is_here {
             true => l.machines().1.same_host(pbx),
             false => self.may_have_caused_by_numbers(l, leg),
         };
-        self.table.legs_of(conversation).filter(is_caller)
+        self.table.party_legs_of(conversation).filter(is_caller)
     }
 
     /// Returns the address at which the PBX received the call of a caller who was answered together with this leg.
@@ -244,13 +245,13 @@ impl Correlator<'_> {
     /// Returns the legs on which the caller of a call reached this PBX, at any of its addresses.
     pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         let machines = CallMachines::of(self.table.legs_of(conversation));
-        self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
+        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
     }
 
     /// Returns the legs that this PBX sent for a call from any of its addresses, e.g. to ring telephones.
     pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
         let machines = CallMachines::of(self.table.legs_of(conversation));
-        self.table.legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))
+        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))
     }
 }
 

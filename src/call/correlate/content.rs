@@ -181,7 +181,7 @@ impl Correlator<'_> {
     /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This
     /// confirms only joins by some rules ([`CorrelationRule::is_confirmed_by_answer`]).
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
-        let mut others = self.table.legs_of(leg.call());
+        let mut others = self.table.party_legs_of(leg.call());
         let answered = leg.dialog.answered.map(|(at, _)| at);
         let is_together = |other: &Leg| {
             let at = other.dialog.answered.map(|(at, _)| at);

@@ -95,6 +95,8 @@ impl Correlator<'_> {
         // answers do not confirm that it belongs to this call.
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
         let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
+        // A recorder's session is answered when somebody talks, whoever it is.
+        let others = others.filter(|other| other.may_have_party());
         let together = others.filter(|other| are_answered_together(leg, other));
         let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
         // A join that the rule `same_moments` has confirmed counts like an end at the same time. The rule allows other

@@ -129,7 +129,9 @@ fn waiting_legs(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Eviden
 pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence]) -> Option<CallKey> {
     let table = question.correlator.table;
     let legs_of = |call: CallKey| table.keys_of(call);
-    let rung = |call: CallKey| legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key));
+    let rung = |call: CallKey| {
+        legs_of(call).iter().skip(1).filter_map(|key| table.leg(*key)).filter(|leg| leg.may_have_party())
+    };
     // The PBX rings all telephones of a group within a short time. So a call also counts as unserved if the PBX has
     // just begun to ring telephones for it.
     let is_just_rung = |l: &Leg| l.created_at.distance(question.signature.at) <= RING_BURST;
@@ -264,7 +266,8 @@ fn waiting_rule(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> Option<Co
 /// Returns whether the PBX called outside numbers for the extension that sent this leg, and no such call was answered.
 fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
-    let mut others = table.legs_of(leg.call()).filter(|l| l.id != leg.id).peekable();
+    let is_on_way = |l: &Leg| l.is_branch_of(leg) || question.correlator.has_caused(l, leg);
+    let mut others = table.party_legs_of(leg.call()).filter(|l| !is_on_way(l)).peekable();
     plan.names_extension(leg.parties.from.as_deref())
         && !plan.names_extension(leg.parties.to.as_deref())
         && others.peek().is_some()
@@ -274,12 +277,13 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
 ///
 /// The legs on the way from the caller to this leg do not count. An example is the leg from the trunk to a proxy before
-/// the PBX.
+/// the PBX. Nor do legs without a party, e.g. of a recorder.
 fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let leads_to_leg = |other: LegKey| question.correlator.caused_legs(other).contains(&key);
     let is_talking = |other: &LegKey| {
-        let is_answered = |l: &Leg| l.id != leg.id && l.answered_by(question.at) && l.lived_at(question.at);
+        let is_answered =
+            |l: &Leg| l.id != leg.id && l.may_have_party() && l.answered_by(question.at) && l.lived_at(question.at);
         table.leg(*other).is_some_and(is_answered) && !leads_to_leg(*other)
     };
     !table.keys_of(leg.call()).iter().any(is_talking)

@@ -102,6 +102,7 @@ impl Correlator<'_> {
         let is_operator = |other: &Leg| {
             other.id != leg.id
                 && other.id != anchor.id
+                && other.may_have_party()
                 && other.machines().0.same_host(pbx)
                 && other.is_answered_for_certain()
                 && is_with_anchor(other)

@@ -82,7 +82,7 @@ impl Correlator<'_> {
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
         };
-        is_open && self.table.legs_of(leg.call()).all(fits)
+        is_open && self.table.legs_of(leg.call()).all(|other| fits(other) || other.is_recording_session())
     }
 
     /// Returns whether a call already has a leg over the given hop, from the same machine to the same machine. A

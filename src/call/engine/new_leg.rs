@@ -69,7 +69,7 @@ impl Engine {
         let caused = others.find(|o| o.machines().1.same_host(own) && !o.machines().0.same_host(own));
         let Some(caused) = caused else { return };
         let plan = &self.site.plan;
-        let rings_extension = plan.names_extension(leg.parties.to.as_deref());
+        let rings_extension = leg.may_have_party() && plan.names_extension(leg.parties.to.as_deref());
         let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
         // The machine between both legs is a PBX. So each of its addresses counts as an address of a PBX.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {

@@ -7,7 +7,7 @@ use crate::scenarios::{OUTSIDE, Office, direct};
 use crate::support::playback::play;
 
 /// Returns role and number of both ends of each leg, the caller's end first.
-fn ends(record: &CallRecord) -> Vec<[(LegEndRole, Option<&str>); 2]> {
+pub(super) fn ends(record: &CallRecord) -> Vec<[(LegEndRole, Option<&str>); 2]> {
     fn end(end: &Option<LegEnd>) -> (LegEndRole, Option<&str>) {
         let end = end.as_ref().expect("each end has a role");
         (end.role, end.number.as_deref())
@@ -15,7 +15,7 @@ fn ends(record: &CallRecord) -> Vec<[(LegEndRole, Option<&str>); 2]> {
     record.legs.iter().map(|leg| [end(&leg.caller), end(&leg.callee)]).collect()
 }
 
-const PBX: (LegEndRole, Option<&str>) = (LegEndRole::Pbx, None);
+pub(super) const PBX: (LegEndRole, Option<&str>) = (LegEndRole::Pbx, None);
 
 #[test]
 fn legs_through_the_pbx_end_at_provider_pbx_and_extensions() {

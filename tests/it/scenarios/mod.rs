@@ -22,6 +22,7 @@ mod offers;
 mod offices;
 mod packet_faults;
 mod pickup;
+mod recorders;
 mod restarts;
 mod ring_groups;
 mod ringing;

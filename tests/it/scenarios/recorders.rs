@@ -1,0 +1,201 @@
+//! Tests of legs without a party: a recorder's own session (SIPREC), and the legs between two PBXs. They must change
+//! neither the extension nor the outcome of a call.
+
+use callspan::call::leg_end::LegEndRole;
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, Side};
+
+use crate::scenarios::leg_ends::{PBX, ends};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
+use crate::support::playback::play;
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
+
+/// Begins the session in which the PBX sends the sound of a call to a recorder. The recorder has a number like an
+/// extension. The metadata of the session names a party of the call.
+fn begin_session(office: &mut Office, party: &str) -> DialogId {
+    let Office { scene, pbx, .. } = office;
+    let session = scene.leg(pbx, &mut ScenePhone::new("299", 30), ["290", "299"]);
+    scene.at(session).headers = vec!["Require: siprec".to_owned()];
+    let metadata = format!("<recording><nameID aor=\"sip:{party}@10.0.0.9\"/></recording>");
+    scene.request(session, Side::Caller, "INVITE", &[MessageChange::Body("application/rs-metadata+xml", metadata)]);
+    scene.ring(session);
+    scene.answer(session);
+    session
+}
+
+fn facts(record: &CallRecord) -> (CallDirection, CallOutcome, Option<&str>) {
+    (record.direction, record.outcome, record.internal.as_deref())
+}
+
+#[test]
+fn a_queue_rings_its_operator_while_a_recorder_listens() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    office.scene.invite(a);
+    office.scene.answer(a);
+    let session = begin_session(&mut office, OUTSIDE);
+    let scene = &mut office.scene;
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee), (1, session, Side::Caller)], 5_000);
+    scene.invite(b);
+    scene.wait(1_000);
+    let answered = scene.answer(b);
+    let speakers = [(1, a, Side::Caller), (2, a, Side::Callee), (1, b, Side::Caller), (2, b, Side::Callee)];
+    scene.sound(&[&speakers[..], &[(1, session, Side::Caller)]].concat(), 6_000);
+    scene.bye_all(&[session, a, b], Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+    assert_eq!((record.legs.len(), record.operator_answered_at), (3, Some(at(answered))));
+    assert_eq!(record.ringing_at, None, "only the recorder rang");
+}
+
+#[test]
+fn a_recorder_is_not_the_telephone_that_answered_a_picked_up_call() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    office.scene.invite_and_ring(a);
+    office.scene.invite_and_ring(b);
+    office.scene.wait(2_000);
+    let c = office.scene.leg(&mut office.e201, &mut office.pbx, ["201", "*8"]);
+    office.scene.invite(c);
+    office.scene.answer(c);
+    office.scene.answer(a);
+    let session = begin_session(&mut office, OUTSIDE);
+    let scene = &mut office.scene;
+    scene.cancel(b);
+    scene.sound(&[(1, a, Side::Caller), (3, a, Side::Callee), (3, c, Side::Caller), (1, c, Side::Callee)], 4_000);
+    scene.bye_all(&[session, a, c], Side::Caller);
+    let played = play(scene);
+    let [one, two] = [a, c].map(|leg| &call_of(&played, scene, leg).record);
+    assert_eq!(facts(one), (CallDirection::Inbound, CallOutcome::Answered, Some("201")));
+    assert!(related(one, two));
+}
+
+#[test]
+fn a_click_to_call_with_a_recorder_is_one_call() {
+    let mut office = Office::new();
+    let Office { scene, pbx, e200, outside, .. } = &mut office;
+    let a = scene.leg(pbx, e200, ["callback", "200"]);
+    let b = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite_and_ring(a);
+    scene.wait(1_000);
+    scene.answer(a);
+    let session = begin_session(&mut office, "200");
+    let scene = &mut office.scene;
+    scene.wait(100);
+    scene.connect(b);
+    scene.sound(&[(1, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (1, b, Side::Callee)], 3_000);
+    scene.bye_all(&[session, b, a], Side::Caller);
+    let played = play(scene);
+    assert_eq!(facts(&played.only().record), (CallDirection::Outbound, CallOutcome::Answered, Some("200")));
+}
+
+#[test]
+fn a_recorders_session_has_no_party_and_no_events() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let session = begin_session(&mut office, OUTSIDE);
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 1_000);
+    scene.hold(session, Side::Caller);
+    scene.bridge(a, b, 1_000);
+    scene.bye_all(&[session, a, b], Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+    assert_eq!(ends(record)[2], [(LegEndRole::Unknown, None), (LegEndRole::Unknown, None)]);
+    assert!(record.events.iter().all(|event| event.kind != EventKind::Hold), "{:?}", record.events);
+}
+
+/// The mirror shows only the trunk and the recorder, so a person may have answered unseen.
+#[test]
+fn a_recorder_shows_no_telephones_of_the_pbx() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    office.scene.connect(a);
+    let session = begin_session(&mut office, OUTSIDE);
+    office.scene.talk(a, 2_000);
+    office.scene.bye_all(&[session, a], Side::Caller);
+    let played = play(&office.scene);
+    assert_eq!(facts(&played.only().record), (CallDirection::Inbound, CallOutcome::Answered, None));
+}
+
+/// A call through two PBXs. The first PBX passes it on to the queue 600 of the second PBX.
+struct TwoPbxs {
+    scene: Scene,
+    /// Leg of the trunk.
+    trunk: DialogId,
+    /// Leg between the two PBXs.
+    between: DialogId,
+    /// Leg on which the second PBX rings 200.
+    rung: DialogId,
+}
+
+impl TwoPbxs {
+    /// Plays a call that the queue answers, and that waits until 200 rings.
+    fn queued() -> Self {
+        let mut office = Office::new();
+        let trunk = office.inbound();
+        let Office { mut scene, mut pbx, mut e200, .. } = office;
+        let mut second = ScenePhone { voice: MUSIC, ..ScenePhone::new("600", 19) };
+        let between = scene.leg(&mut pbx, &mut second, [OUTSIDE, "600"]);
+        let rung = scene.leg(&mut second, &mut e200, [OUTSIDE, "200"]);
+        scene.invite(trunk);
+        scene.invite(between);
+        scene.answer(between);
+        scene.answer(trunk);
+        let voices = [(1, trunk), (1, between)].map(|(voice, leg)| (voice, leg, Side::Caller));
+        let music = [trunk, between].map(|leg| (MUSIC, leg, Side::Callee));
+        scene.sound(&[&voices[..], &music].concat(), 3_000);
+        scene.invite_and_ring(rung);
+        scene.wait(2_000);
+        Self { scene, trunk, between, rung }
+    }
+}
+
+#[test]
+fn a_queue_of_another_pbx_is_no_party() {
+    let TwoPbxs { mut scene, trunk, between, rung } = TwoPbxs::queued();
+    scene.bye_all(&[trunk, between], Side::Caller);
+    scene.cancel(rung);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, Some("200")));
+    assert_eq!(record.operator_answered_at, None);
+    assert_eq!(ends(record)[1], [PBX, PBX]);
+}
+
+#[test]
+fn an_operator_behind_two_pbxs_has_the_time_of_the_answer() {
+    let TwoPbxs { mut scene, trunk, between, rung } = TwoPbxs::queued();
+    let answered = scene.answer(rung);
+    let legs = [trunk, between, rung];
+    let speakers = legs.iter().flat_map(|leg| [(1, *leg, Side::Caller), (2, *leg, Side::Callee)]);
+    scene.sound(&speakers.collect::<Vec<_>>(), 3_000);
+    scene.bye_all(&legs, Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+    assert_eq!(record.operator_answered_at, Some(at(answered)));
+}
+
+/// The mirror shows which telephones the second PBX rings. So when it rings none, its voice menu has answered.
+#[test]
+fn a_menu_of_another_pbx_is_no_person() {
+    let TwoPbxs { mut scene, trunk, between, rung } = TwoPbxs::queued();
+    scene.answer(rung);
+    scene.bye_all(&[trunk, between, rung], Side::Caller);
+    scene.wait(60_000);
+    let (mut outside, mut pbx) = (ScenePhone::new("+79990000009", 4), ScenePhone::new(DID, 9));
+    outside.next_port = 14_000;
+    pbx.next_port = 15_000;
+    let mut second = ScenePhone { voice: MUSIC, next_port: 16_000, ..ScenePhone::new(DID, 19) };
+    let a = scene.leg(&mut outside, &mut pbx, ["+79990000009", DID]);
+    let i = scene.leg(&mut pbx, &mut second, ["+79990000009", DID]);
+    scene.connect_through(a, i, 100);
+    scene.bridge(a, i, 2_000);
+    scene.bye_all(&[a, i], Side::Caller);
+    let played = play(&scene);
+    let record = &call_of(&played, &scene, a).record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, None));
+    assert_eq!(record.operator_answered_at, None);
+}
