@@ -282,13 +282,13 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had legs that are no longer in the call table. They were unanswered and were removed to
-    /// save memory, or they left no spool before a restart.
+    /// Returns whether the call had unanswered legs that were removed from the call table to save memory, perhaps before a
+    /// restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }
 
-    /// Records that the call had a leg without a spool before a restart.
+    /// Records that the call had further unanswered legs before a restart.
     pub(crate) const fn note_other_legs(&mut self) {
         self.had_other_legs = true;
     }

@@ -148,7 +148,7 @@ pub struct ConversationState {
     /// its leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
-    /// Whether a leg of the conversation has ended without a spool, because nobody answered it.
+    /// Whether the conversation had unanswered legs that were removed to save memory.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
     /// Names of closed legs that this conversation took over from another conversation, each with the rule that joined

@@ -14,10 +14,12 @@ pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&
 }
 
 /// Returns the name of a leg, which is the name of its spool file. The name is the UTC time, and a hash of conversation
-/// id, Call-ID and hop.
+/// id, Call-ID, hop and time.
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
-    name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes()])
+    // A caller may send a refused INVITE again within the second of the time stamp.
+    let micros = at.as_micros().to_be_bytes();
+    name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes(), &micros])
 }
 
 fn name(at: Timestamp, parts: &[&[u8]]) -> String {

@@ -110,6 +110,9 @@ pub(crate) enum LegSpoolState {
         /// Time of the decision `Start` in the spool file; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
+    /// The leg is over and had no media. Its signalling is kept until its call ends, because a restart must know the
+    /// leg.
+    Kept,
     /// The spool file was closed after its last packet, or was deleted.
     Closed {
         /// Time of the decision `Start` in the spool file; `None` if the recording did not begin.
@@ -126,7 +129,7 @@ impl LegSpoolState {
     /// Returns the time of the decision `Start` in the spool file; `None` if the file has no such decision.
     pub(crate) const fn started_at(self) -> Option<Timestamp> {
         match self {
-            Self::Shut => None,
+            Self::Shut | Self::Kept => None,
             Self::Open { started_at } | Self::Closed { started_at } => started_at,
         }
     }

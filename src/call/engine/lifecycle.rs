@@ -10,7 +10,7 @@ use crate::call::engine::outlines::write_outline;
 use crate::call::engine::segments::legs_with_media;
 use crate::call::event::{CallEvent, DiscardReason, EndedCall, LegSink};
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::Leg;
+use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::record::{EndedBy, Side};
 use crate::call::roles::CallRoles;
 use crate::call::streams::side_record;
@@ -31,31 +31,30 @@ impl Engine {
         self.note_missing_media(slot);
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.spool.is_open() {
-            leg.spool.close();
             if let (Some((at, ended_by)), true) = (leg.dialog.ended(), leg.has_media()) {
+                leg.spool.close();
                 write_outline(leg, at, sink);
                 let caller = side_record(leg.media.streams(), Side::Caller);
                 let callee = side_record(leg.media.streams(), Side::Callee);
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });
                 sink.close(leg.id);
             } else {
-                sink.discard(leg.id, DiscardReason::NoMedia);
+                leg.spool = LegSpoolState::Kept;
             }
         }
         let conversation = leg.call();
         self.remember_timed_out(slot);
         self.add_leg_tombstone(slot);
         self.unindex_leg(slot);
-        self.store_loss_of_leg(slot, sink);
-        self.compact_leg(conversation, slot);
+        self.compact_leg(conversation, slot, sink);
         self.finish_if_over(conversation, sink);
     }
 
     /// Replaces an unanswered leg by its record (*compacts* it), if its call has many legs.
     ///
     /// E.g. a queue rings its telephones again and again. Many functions examine all legs of a call, so there must not
-    /// be too many.
-    fn compact_leg(&mut self, conversation: CallKey, slot: LegKey) {
+    /// be too many. After a restart, the call only knows that it had such legs.
+    fn compact_leg(&mut self, conversation: CallKey, slot: LegKey, sink: &mut dyn LegSink) {
         let is_unanswered = |leg: &Leg| leg.dialog.answered.is_none() && !leg.has_media();
         let legs = self.table.keys_of(conversation);
         let is_first = legs.first() == Some(&slot);
@@ -65,7 +64,12 @@ impl Engine {
         if let Some(leg) = self.table.remove_leg(slot)
             && let Some(call) = self.table.call_mut(conversation)
         {
+            let is_first = !call.notes.had_other_legs();
             call.notes.add_compacted_leg(&leg);
+            discard_kept(&leg, sink);
+            if is_first {
+                self.store_call(conversation, sink);
+            }
         }
     }
 
@@ -185,6 +189,7 @@ impl Engine {
         }
         let record = if is_attempt { None } else { self.record_of(conversation) };
         let Some((call, legs)) = self.table.remove_call(conversation) else { return };
+        legs.iter().for_each(|leg| discard_kept(leg, sink));
         self.timers.disarm_call(conversation);
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
@@ -245,6 +250,13 @@ impl Engine {
             leg.dialog.handle_end(at, EndedBy::Replaced);
             self.close_leg(slot, sink);
         }
+    }
+}
+
+/// Discards the spool of a leg that had no media, because nothing needs it any more.
+fn discard_kept(leg: &Leg, sink: &mut dyn LegSink) {
+    if leg.spool == LegSpoolState::Kept {
+        sink.discard(leg.id, DiscardReason::NoMedia);
     }
 }
 

@@ -105,7 +105,7 @@ impl Engine {
         // The sketch is removed even if the leg has ended and its spool is closed. Otherwise the record would contain
         // voice prints of an excluded call.
         leg.media.forget_sketch();
-        if !leg.spool.is_open() {
+        if !leg.spool.is_open() && leg.spool != LegSpoolState::Kept {
             return;
         }
         leg.spool = LegSpoolState::Shut;

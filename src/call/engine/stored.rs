@@ -49,17 +49,6 @@ impl Engine {
         }
     }
 
-    /// Stores in the spools of a call that one of its legs has ended without a spool. Does nothing if the spools say so
-    /// already, because of an earlier leg.
-    pub(super) fn store_loss_of_leg(&self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some(leg) = self.table.leg(slot).filter(|leg| leaves_no_spool(leg)) else { return };
-        let has_others = self.table.call(leg.call()).is_some_and(|call| call.notes.had_other_legs());
-        let mut others = self.table.legs_of(leg.call()).filter(|other| other.id != leg.id);
-        if !has_others && !others.any(leaves_no_spool) {
-            self.store_call(leg.call(), sink);
-        }
-    }
-
     /// Writes a REFER to the spool of its leg. If that spool is closed, writes it to the spool of another leg of the
     /// call.
     pub(super) fn store_referral(&self, referral: &Referral, sink: &mut dyn LegSink) {
@@ -87,9 +76,8 @@ impl Engine {
         let is_adopted = |leg: &&Leg| call.notes.adopted_legs().contains(&leg.name);
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
-        let had_other_legs = call.notes.had_other_legs() || self.table.legs_of(conversation).any(leaves_no_spool);
         let relays = self.relay_names(conversation, call.notes.relays());
-        Some(ConversationState { adopted_legs, had_other_legs, relays, ..call.stored_state() })
+        Some(ConversationState { adopted_legs, relays, ..call.stored_state() })
     }
 
     /// Returns the pairs in `relays` that contain a leg of this call, each with the names of its two legs. The other
@@ -172,15 +160,10 @@ impl Engine {
     }
 }
 
-/// Returns whether a leg is closed and has no spool, because it had no media.
-fn leaves_no_spool(leg: &Leg) -> bool {
-    leg.is_closed() && !leg.has_media()
-}
-
 impl Leg {
     /// Returns whether the spool of the leg is closed, so that nothing can be added to it.
     pub(super) const fn has_closed_spool(&self) -> bool {
-        matches!(self.spool, LegSpoolState::Closed { .. })
+        matches!(self.spool, LegSpoolState::Closed { .. } | LegSpoolState::Kept)
     }
 }
 

@@ -23,6 +23,7 @@ mod offices;
 mod packet_faults;
 mod pickup;
 mod recorders;
+mod restarted_calls;
 mod restarts;
 mod ring_groups;
 mod ringing;

@@ -7,7 +7,8 @@ use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::decision::{ConversationState, Decision};
 use callspan::call::engine::{EngineLimits, RestoredLeg};
 use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
-use callspan::call::record::{CallDirection, CallRecord, Side};
+use callspan::call::leg_end::LegEnd;
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
 use callspan::decode::UdpDatagram;
 use callspan::net::{Endpoint, Transport};
 use callspan::time::Timestamp;
@@ -19,21 +20,35 @@ use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill, records_with_outage};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
-/// The parts of a record that correlation decided: id, direction, extension, the legs with their rules, the relations.
-type DecidedFacts =
-    (String, CallDirection, Option<String>, Vec<(String, Option<CorrelationRule>)>, Vec<(String, CorrelationRule)>);
+/// The parts of a record that correlation decided. A leg has its Call-ID and the rule that joined it.
+#[derive(Debug, PartialEq)]
+pub(super) struct DecidedFacts {
+    id: String,
+    direction: CallDirection,
+    internal: Option<String>,
+    outcome: CallOutcome,
+    operator_answered_at: Option<Timestamp>,
+    legs: Vec<(String, Option<CorrelationRule>)>,
+    ends: Vec<[Option<LegEnd>; 2]>,
+    relations: Vec<(String, CorrelationRule)>,
+}
 
 fn decided(record: &CallRecord) -> DecidedFacts {
-    // An unanswered leg has no spool, so after a kill it may be missing.
-    let answered = record.legs.iter().filter(|leg| leg.answered_at.is_some());
-    let legs = answered.map(|leg| (leg.sip_call_id.clone(), leg.joined_by)).collect();
-    let relations = record.relations.iter().map(|relation| (relation.id.clone(), relation.why)).collect();
-    (record.id.clone(), record.direction, record.internal.clone(), legs, relations)
+    DecidedFacts {
+        id: record.id.clone(),
+        direction: record.direction,
+        internal: record.internal.clone(),
+        outcome: record.outcome,
+        operator_answered_at: record.operator_answered_at,
+        legs: record.legs.iter().map(|leg| (leg.sip_call_id.clone(), leg.joined_by)).collect(),
+        ends: record.legs.iter().map(|leg| [leg.caller.clone(), leg.callee.clone()]).collect(),
+        relations: record.relations.iter().map(|relation| (relation.id.clone(), relation.why)).collect(),
+    }
 }
 
 /// Checks that a kill at each of these times (ms of the scene) gives the same records. Returns the records.
 #[track_caller]
-fn same_after_kills(scene: &Scene, kills_ms: &[i64]) -> Vec<CallRecord> {
+pub(super) fn same_after_kills(scene: &Scene, kills_ms: &[i64]) -> Vec<CallRecord> {
     let whole: Vec<CallRecord> = play(scene).calls.into_iter().map(|call| call.record).collect();
     let expected: Vec<DecidedFacts> = whole.iter().map(decided).collect();
     for kill_ms in kills_ms {
@@ -63,7 +78,10 @@ fn voices_join_a_call_despite_a_kill_before_their_proof() {
     let [a, b] = two_addresses(&mut scene, true);
     scene.connect_through(a, b, 2_000);
     let answered = scene.now();
-    scene.bridge_until_bye(a, b, 8_000, Side::Caller);
+    // Each voice arrives at the PBX before the PBX sends it on.
+    let speakers = [(1, a, Side::Caller), (1, b, Side::Caller), (2, b, Side::Callee), (2, a, Side::Callee)];
+    scene.sound(&speakers, 8_000);
+    scene.bye_all(&[a, b], Side::Caller);
     let records = same_after_kills(&scene, &[answered + 300, answered + 3_000, answered + 6_000]);
     assert_eq!(records.len(), 1);
 }

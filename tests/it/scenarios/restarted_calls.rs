@@ -1,0 +1,152 @@
+//! Tests of calls during which the recorder is killed: path, extension and outcome must be those of a recorder that was
+//! never killed.
+
+use callspan::call::record::{CallOutcome, CallRecord, Side};
+
+use crate::scenarios::restarts::same_after_kills;
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, outside_and_200};
+use crate::support::scenario::{Scene, ScenePhone};
+
+/// Time after the end of an unanswered leg until its call goes on, ms. An unanswered leg was forgotten within this time.
+const LATER_MS: i64 = 20_000;
+
+fn outcome_of(records: &[CallRecord]) -> (CallOutcome, Option<&str>) {
+    let [record] = records else { panic!("one call, not {}", records.len()) };
+    (record.outcome, record.internal.as_deref())
+}
+
+/// Two telephones ring, and one of them declines.
+#[test]
+fn a_telephone_that_declined_is_known_after_a_kill() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    [a, b, c].into_iter().for_each(|leg| scene.invite_and_ring(leg));
+    scene.wait(1_000);
+    scene.refuse(c, 486, &[]);
+    scene.wait(LATER_MS);
+    let killed = scene.now();
+    scene.wait(1_000);
+    scene.cancel(a);
+    scene.cancel(b);
+    let records = same_after_kills(scene, &[killed]);
+    assert_eq!(outcome_of(&records), (CallOutcome::Cancelled, None), "two telephones rang");
+}
+
+/// A telephone repeats a refused call with the same Call-ID.
+#[test]
+fn a_call_that_was_tried_again_stays_answered_after_a_kill() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let (refused, call) = (scene.dialog(&mut outside, &mut ours), scene.dialog(&mut outside, &mut ours));
+    "tried-again@scene".clone_into(&mut scene.at(refused).call_id);
+    "tried-again@scene".clone_into(&mut scene.at(call).call_id);
+    scene.invite(refused);
+    scene.refuse(refused, 488, &[]);
+    scene.connect(call);
+    scene.talk(call, 40_000);
+    let killed = scene.now();
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let records = same_after_kills(&scene, &[killed]);
+    assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("200")));
+}
+
+/// The first trunk refuses the call, and the second takes it.
+#[test]
+fn a_trunk_that_refused_is_on_the_path_after_a_kill() {
+    let mut office = Office::new();
+    let Office { scene, pbx, e200, outside, .. } = &mut office;
+    let a = scene.leg(e200, pbx, ["200", OUTSIDE]);
+    let b = scene.leg(pbx, &mut ScenePhone::new(OUTSIDE, 40), [DID, OUTSIDE]);
+    let c = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite(a);
+    scene.invite(b);
+    scene.refuse(b, 503, &[]);
+    scene.invite_and_ring(c);
+    scene.wait(LATER_MS);
+    let rings = scene.now();
+    scene.wait(1_000);
+    scene.answer(c);
+    scene.answer(a);
+    scene.bridge(a, c, 3_000);
+    let talks = scene.now();
+    scene.bridge_until_bye(a, c, 1_000, Side::Caller);
+    let records = same_after_kills(scene, &[rings, talks]);
+    assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("200")));
+}
+
+/// The caller talks with the voice mail, because nobody answered. An earlier call has shown that the host is a PBX.
+#[test]
+fn a_call_in_the_voice_mail_is_abandoned_after_a_kill() {
+    for rings in [true, false] {
+        let mut office = Office::new();
+        office.plain_call();
+        office.scene.wait(120_000);
+        let a = office.inbound();
+        let b = office.rings_200();
+        let scene = &mut office.scene;
+        scene.invite_and_ring(a);
+        if rings {
+            scene.invite_and_ring(b);
+            scene.wait(2_000);
+            scene.cancel(b);
+        }
+        scene.answer(a);
+        scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], LATER_MS);
+        let killed = scene.now();
+        scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 1_000);
+        scene.bye(a, Side::Caller);
+        let records = same_after_kills(scene, &[killed]);
+        assert_eq!(records.last().map(|record| record.outcome), Some(CallOutcome::Abandoned), "rings: {rings}");
+    }
+}
+
+/// Only a REGISTER shows that the user `alice` is an extension.
+#[test]
+fn a_registered_user_is_an_extension_after_a_kill() {
+    let mut scene = Scene::new();
+    let (mut outside, mut phone) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("alice", 2));
+    scene.register(&phone, &ScenePhone::new("", 9));
+    scene.wait(60_000);
+    let call = scene.dialog(&mut outside, &mut phone);
+    scene.invite_and_ring(call);
+    scene.wait(1_000);
+    let rings = scene.now();
+    scene.wait(1_000);
+    scene.answer(call);
+    scene.talk(call, 2_000);
+    let talks = scene.now();
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let records = same_after_kills(&scene, &[rings, talks]);
+    assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("alice")));
+}
+
+/// 200 transfers the caller to 201, which declines, and then to 202.
+#[test]
+fn the_path_of_a_transfer_is_the_same_after_a_kill() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let mut e202 = ScenePhone::new("202", 6);
+    let d = office.scene.leg(&mut office.pbx, &mut e202, [OUTSIDE, "202"]);
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 2_000);
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    scene.invite(c);
+    scene.refuse(c, 486, &[]);
+    scene.bridge(a, b, LATER_MS);
+    let talks = scene.now();
+    scene.refer(b, Side::Callee, "<sip:202@10.0.0.9>");
+    scene.invite_and_ring(d);
+    scene.wait(1_000);
+    let rings = scene.now();
+    scene.wait(1_000);
+    scene.answer(d);
+    scene.bye(b, Side::Caller);
+    scene.bridge(a, d, 3_000);
+    let transferred = scene.now();
+    scene.bridge_until_bye(a, d, 1_000, Side::Caller);
+    let records = same_after_kills(scene, &[talks, rings, transferred]);
+    assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("202")));
+}
