@@ -141,9 +141,6 @@ pub struct ConversationState {
     /// Whether delivery may already have registered the conversation in Pyrus.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,
-    /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub shown_machines: Vec<(IpAddr, IpAddr)>,
     /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs. A name is empty if
     /// its leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +152,31 @@ pub struct ConversationState {
     /// it. The spools of these legs still name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
+    /// Facts about the hosts and numbers of the conversation that were learnt from the traffic.
+    #[serde(flatten)]
+    pub learnt: LearntFacts,
+}
+
+/// Facts about hosts and numbers that the engine learnt from the traffic. Without them, a restarted engine would give
+/// the legs other roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearntFacts {
+    /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown_machines: Vec<(IpAddr, IpAddr)>,
+    /// Hosts that are known to be PBXs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pbxs: Vec<IpAddr>,
+    /// Hosts of PBXs whose calls to extensions are captured. All are in `pbxs`, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub visible_pbxs: Vec<IpAddr>,
+    /// Hosts from which configured extensions have registered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phones: Vec<IpAddr>,
+    /// Users that have registered, although the configuration does not list them as extensions. Each has the host that
+    /// sent the REGISTER and the host that accepted it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<(String, IpAddr, IpAddr)>,
 }
 
 /// The party that answered a call although the call did not ring at it. It dialled a pickup code, or the call was

@@ -154,6 +154,11 @@ impl LegParties {
         self.texts.request_uri.as_deref()
     }
 
+    /// Returns all numbers of the parties: of the caller, the called number, and the number in the Request-URI.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = &str> {
+        [&self.from, &self.to, &self.request_user].into_iter().flatten().map(String::as_str)
+    }
+
     /// Returns the host name in the caller's address; `None` if it is an IP address or unknown.
     pub(crate) fn caller_domain(&self) -> Option<String> {
         domain(self.texts.from_uri.as_deref()?)

@@ -4,7 +4,6 @@
 //! A proven relay confirms a join by numbers, or corrects a wrong join. It also joins calls that signalling could not
 //! join. If Pyrus may know both calls already, it only relates them.
 
-use crate::call::call_path::CallPath;
 use crate::call::content::{ProvenRelay, RelayLeg};
 use crate::call::correlate::{Command, Correlator, PBX_REACTION};
 use crate::call::correlation_rule::CorrelationRule;
@@ -105,8 +104,7 @@ impl Correlator<'_> {
 
     /// Returns the extension that takes part in a leg; `None` if the leg's party is an outside number.
     fn extension_at<'a>(&'a self, leg: &'a Leg) -> Option<&'a str> {
-        let legs: Vec<&Leg> = self.table.legs_of(leg.call()).collect();
-        CallPath::of(&legs, self.plan).party_number(leg, self.plan).filter(|number| self.plan.is_extension(number))
+        self.path_of(leg.call()).party_number(leg, self.plan).filter(|number| self.plan.is_extension(number))
     }
 
     /// Returns the commands that move a leg to another call, because the leg carries the sound of that call now. The

@@ -47,7 +47,8 @@ impl Correlator<'_> {
         })
     }
 
-    fn path_of(&self, call: CallKey) -> CallPath<'_> {
+    /// Returns the path of a call: its legs, with the machines at their ends.
+    pub(super) fn path_of(&self, call: CallKey) -> CallPath<'_> {
         let legs: Vec<&Leg> = self.table.legs_of(call).collect();
         CallPath::of(&legs, self.plan)
     }

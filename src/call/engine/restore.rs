@@ -154,6 +154,10 @@ impl Engine {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
         }
+        // The leg's first message, which comes later, is read with these facts.
+        if let Decision::Conversation(state) = decision {
+            self.site.plan.restore_learnt(&state.learnt);
+        }
         let Some(slot) = self.earlier.restore.slots.get(name).copied() else {
             self.earlier.restore.keep_early(name, decision, at);
             return;

@@ -8,7 +8,7 @@ use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::Referral;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::decision::{ConversationState, Decision, LegAssignment, ReferRequest};
+use crate::call::decision::{ConversationState, Decision, LearntFacts, LegAssignment, ReferRequest};
 use crate::call::engine::Engine;
 use crate::call::event::{LegId, LegSink};
 use crate::call::keys::{CallKey, LegKey};
@@ -77,7 +77,19 @@ impl Engine {
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
         let relays = self.relay_names(conversation, call.notes.relays());
-        Some(ConversationState { adopted_legs, relays, ..call.stored_state() })
+        let state = call.stored_state();
+        let shown_machines = state.learnt.shown_machines;
+        let learnt = LearntFacts { shown_machines, ..self.learnt_about(conversation) };
+        Some(ConversationState { adopted_legs, relays, learnt, ..state })
+    }
+
+    /// Returns what was learnt about the hosts and numbers of a call's legs.
+    fn learnt_about(&self, conversation: CallKey) -> LearntFacts {
+        let legs = || self.table.legs_of(conversation);
+        let ends = |leg: &Leg| [leg.hop().0, leg.hop().1, leg.machines().0, leg.machines().1].map(|end| end.ip());
+        self.site
+            .plan
+            .learnt_about(legs().flat_map(ends).collect(), legs().flat_map(|leg| leg.parties.numbers()).collect())
     }
 
     /// Returns the pairs in `relays` that contain a leg of this call, each with the names of its two legs. The other
@@ -180,10 +192,10 @@ impl Conversation {
             closed_to_heuristics: self.closed_to_heuristics,
             is_announced: self.stage.is_announced(),
             is_committed: self.recording.is_committed(),
-            shown_machines: self.notes.shown_machines().to_vec(),
             had_other_legs: self.notes.had_other_legs(),
             adopted_legs: Vec::new(),
             relays: Vec::new(),
+            learnt: LearntFacts { shown_machines: self.notes.shown_machines().to_vec(), ..LearntFacts::default() },
         }
     }
 
@@ -200,7 +212,7 @@ impl Conversation {
         if let Some(answer) = &stored.answered_elsewhere {
             self.notes.mark_answered_elsewhere(answer.clone());
         }
-        for pair in &stored.shown_machines {
+        for pair in &stored.learnt.shown_machines {
             self.notes.note_shown_machine(*pair);
         }
         if stored.had_other_legs {

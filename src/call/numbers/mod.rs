@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::call::config::NumbersConfig;
+use crate::call::decision::LearntFacts;
 use crate::call::record::CallDirection;
 use crate::net::Endpoint;
 
@@ -111,6 +112,38 @@ impl NumberPlan {
         if users.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
             let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
             users.insert(user.to_owned(), registration);
+        }
+    }
+
+    /// Returns what was learnt about these hosts and numbers.
+    pub(crate) fn learnt_about(&self, mut hosts: Vec<IpAddr>, mut numbers: Vec<&str>) -> LearntFacts {
+        hosts.sort_unstable();
+        hosts.dedup();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let known = |all: &HashSet<IpAddr>| hosts.iter().filter(|host| all.contains(*host)).copied().collect();
+        let user = |number: &str| {
+            let user = self.registered.get(number)?;
+            Some((number.to_owned(), user.registrant, user.registrar))
+        };
+        LearntFacts {
+            shown_machines: Vec::new(),
+            pbxs: known(&self.pbxs),
+            visible_pbxs: known(&self.ringing),
+            phones: known(&self.phones),
+            users: numbers.into_iter().filter_map(user).collect(),
+        }
+    }
+
+    /// Learns the facts that an earlier process had learnt.
+    pub(crate) fn restore_learnt(&mut self, facts: &LearntFacts) {
+        facts.pbxs.iter().for_each(|host| self.learn_pbx(Endpoint::new(*host, 0)));
+        facts.visible_pbxs.iter().for_each(|host| self.learn_visible_pbx(Endpoint::new(*host, 0)));
+        self.phones.extend(facts.phones.iter().take(MAX_LEARNED.saturating_sub(self.phones.len())));
+        for (user, registrant, registrar) in &facts.users {
+            if !self.is_configured_extension(user) {
+                self.learn_registration(user, Endpoint::new(*registrant, 0), Endpoint::new(*registrar, 0));
+            }
         }
     }
 
