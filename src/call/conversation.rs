@@ -212,9 +212,6 @@ impl Conversation {
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
         }
-        if let Some(earlier) = self.origin.earlier_record() {
-            self.take_earlier(&mut record, earlier, roles.first.dialog.start);
-        }
         record.sip_status = dialog.status;
         record.reason_header = of_parties.iter().find_map(|l| l.dialog.reason().map(str::to_owned));
         record.sides = SideRecords {
@@ -229,6 +226,9 @@ impl Conversation {
         record.events = events(&of_parties, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.extend(dialog.ended().and_then(|_| left_out_tone(legs, &roles)));
+        if let Some(earlier) = self.origin.earlier_record() {
+            self.take_earlier(&mut record, earlier, &roles);
+        }
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related = self.relations.iter().map(|relation| relation.id.clone()).collect();
@@ -252,17 +252,22 @@ impl Conversation {
         record
     }
 
-    /// Copies times and numbers from the record of an earlier process, if this process did not capture them.
-    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, start: DialogStart) {
-        // The record still has capture times here. The earlier record has wall-clock times, so its times are converted.
-        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(self.wall_offset_ns.saturating_neg()));
+    /// Copies times, numbers and path from the record of an earlier process, if this process did not capture them.
+    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, roles: &CallRoles<'_>) {
+        // The record still has capture times here. The earlier record has wall-clock times, so they are converted.
+        let by = self.wall_offset_ns.saturating_neg();
+        let capture = |at: Option<Timestamp>| at.map(|at| at.offset(by));
+        take_earlier_path(record, earlier, by);
         record.invited_at = capture(earlier.invited_at).or(record.invited_at);
         record.ringing_at = capture(earlier.ringing_at).or(record.ringing_at);
         record.answered_at = capture(earlier.answered_at).or(record.answered_at);
         record.operator_answered_at = capture(earlier.operator_answered_at).or(record.operator_answered_at);
         let is_swapped = record.from != earlier.from && record.from == earlier.to;
-        if start != DialogStart::MidCall || is_swapped {
+        if roles.first.dialog.start != DialogStart::MidCall || is_swapped {
             return;
+        }
+        if earlier.answered_at.is_some() && roles.operator.is_none() {
+            record.outcome = earlier.outcome;
         }
         let earlier = earlier.clone();
         (record.direction, record.from, record.to) = (earlier.direction, earlier.from, earlier.to);
@@ -363,12 +368,7 @@ impl Conversation {
         ] {
             shift(at);
         }
-        for leg in &mut record.legs {
-            for at in [&mut leg.invited_at, &mut leg.answered_at, &mut leg.ended_at] {
-                shift(at);
-            }
-            leg.voice_prints.offset(by);
-        }
+        record.legs.iter_mut().for_each(|leg| shift_leg(leg, by));
         for event in &mut record.events {
             event.at = event.at.offset(by);
         }
@@ -383,6 +383,28 @@ impl Conversation {
             }
         }
     }
+}
+
+/// Adds the legs and events of an earlier process to a record, unless this process captured these legs, too. `by_ns` is
+/// added to their times.
+fn take_earlier_path(record: &mut CallRecord, earlier: &CallRecord, by_ns: i64) {
+    let is_gone = |leg: &&LegRecord| record.legs.iter().all(|known| known.sip_call_id != leg.sip_call_id);
+    let mut gone: Vec<LegRecord> = earlier.legs.iter().filter(is_gone).cloned().collect();
+    for leg in &mut gone {
+        shift_leg(leg, by_ns);
+        (leg.rendered, leg.spool) = (false, None);
+    }
+    record.legs.extend(gone);
+    let moved = |event: &EventRecord| EventRecord { at: event.at.offset(by_ns), ..event.clone() };
+    record.events.extend(earlier.events.iter().map(moved));
+}
+
+/// Adds `by_ns` to all times of a leg.
+fn shift_leg(leg: &mut LegRecord, by_ns: i64) {
+    for at in [&mut leg.invited_at, &mut leg.answered_at, &mut leg.ended_at] {
+        *at = at.map(|at| at.offset(by_ns));
+    }
+    leg.voice_prints.offset(by_ns);
 }
 
 /// Returns the events of all legs in order of time. If the PBX repeats an event on another leg, it is listed once.

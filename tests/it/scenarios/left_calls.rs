@@ -5,7 +5,7 @@ use std::time::Duration;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall, RegistrationPolicy};
-use callspan::call::record::{CallRecord, CallVerdict, ProblemKind, Side};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EventKind, ProblemKind, Side};
 
 use crate::scenarios::Office;
 use crate::support::playback::{NullSink, WatchedSink};
@@ -86,4 +86,34 @@ fn ringing_call_without_spool_and_messages_ends_after_the_longest_setup() {
     let (_, ended) = records(&mut engine);
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].verdict, Some(CallVerdict::NotAnswered));
+}
+
+/// 200 transfers the call to 201 before the kill. After it, only the end of the call is captured.
+#[test]
+fn talking_call_without_spool_keeps_its_outcome_and_path() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 1_000);
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    scene.invite_and_ring(c);
+    scene.answer(c);
+    scene.bye(b, Side::Caller);
+    scene.bridge(a, c, 2_000);
+    let killed = scene.now();
+    scene.wait(1_000);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (live, _) = hear(&mut engine, &office.scene, (0, killed));
+    let left = live.last().expect("it was announced");
+    let mut engine = restarted(left, killed);
+    let (_, ended_calls) = hear(&mut engine, &office.scene, (killed + 1, ended + 60_000));
+    let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
+    assert_eq!((&record.id, record.outcome, record.answered_at), (&left.id, CallOutcome::Answered, left.answered_at));
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("201")));
+    let mut path: Vec<&str> = record.legs.iter().map(|leg| leg.sip_call_id.as_str()).collect();
+    path.sort_unstable();
+    assert_eq!(path, [a, b, c].map(|leg| office.scene.get(leg).call_id.as_str()));
+    assert!(record.events.iter().any(|event| event.kind == EventKind::Transfer), "{:?}", record.events);
 }
