@@ -318,6 +318,11 @@ impl Conversation {
                     "The mirror did not show the answer; the time of the first RTP packet is used instead.",
                 ));
             }
+            (_, Some(AnswerEvidence::Gap)) => {
+                record.verdict_reason = Some(String::from(
+                    "The recorder did not run when the call was answered; the time of its restart is used instead.",
+                ));
+            }
             (_, Some(AnswerEvidence::MidCall)) if self.origin.earlier_record().is_some() => {
                 record.verdict_reason = Some(String::from(
                     "The recorder was restarted during the call, and what it had recorded before was not in the spool.",
@@ -348,7 +353,7 @@ impl Conversation {
             // problem is added.
             Some(AnswerEvidence::MidCall) if self.origin.earlier_record().is_some() => return,
             Some(AnswerEvidence::MidCall) => ProblemKind::BeganBeforeCapture,
-            Some(AnswerEvidence::Success) | None => return,
+            Some(AnswerEvidence::Success | AnswerEvidence::Gap) | None => return,
         };
         record.problems.push(kind.problem());
     }

@@ -114,6 +114,10 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Звонок начался до захвата; виден только его конец, без звука.",
     ),
     (
+        "The recorder did not run when the call was answered; the time of its restart is used instead.",
+        "Регистратор не работал, когда на звонок ответили; вместо ответа взято время его перезапуска.",
+    ),
+    (
         "The mirror did not show the answer; the time of the ACK is used instead.",
         "Зеркало не показало ответ; вместо него взято время ACK.",
     ),

@@ -61,6 +61,9 @@ pub(crate) enum AnswerEvidence {
     Media,
     /// An in-dialog request was captured, so the INVITE was answered before the capture began.
     MidCall,
+    /// The recorder did not run for a while after the INVITE, and then a BYE was captured. So the INVITE was answered
+    /// meanwhile.
+    Gap,
 }
 
 /// A request within a dialog, to which a response belongs.
@@ -170,6 +173,14 @@ impl Dialog {
     pub(crate) fn note_activity(&mut self, at: Timestamp) {
         if self.ended().is_none() {
             self.times.note_message(at);
+        }
+    }
+
+    /// Records that the recorder runs again from `at` on. If the INVITE has no answer yet, the answer may have been
+    /// missed.
+    pub(crate) fn note_gap(&mut self, at: Timestamp) {
+        if self.answered.is_none() {
+            self.times.gap_end = Some(at);
         }
     }
 
@@ -340,11 +351,13 @@ impl Dialog {
 
     fn handle_bye(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side) {
         self.note_reason(message);
-        if self.start == DialogStart::Invite
-            && self.answered.is_none()
-            && let Some(acked) = self.times.acked_at
-        {
-            self.presume_answer(acked, AnswerEvidence::Ack);
+        if self.start == DialogStart::Invite && self.answered.is_none() {
+            let acked = self.times.acked_at.map(|acked| (acked, AnswerEvidence::Ack));
+            let is_ringing = self.state == DialogState::Inviting && self.times.cancelled_at.is_none();
+            let missed = self.times.gap_end.filter(|_| is_ringing).map(|end| (end, AnswerEvidence::Gap));
+            if let Some((answered, how)) = acked.or(missed) {
+                self.presume_answer(answered, how);
+            }
         }
         let by = match side {
             Side::Caller => EndedBy::Caller,

@@ -21,6 +21,8 @@ pub(super) struct DialogTimes {
     pub(super) is_tried: bool,
     /// Capture time of the newest message.
     pub(super) last_at: Timestamp,
+    /// Time at which the recorder ran again, if it did not run for a while after the INVITE; `None` otherwise.
+    pub(super) gap_end: Option<Timestamp>,
 }
 
 impl DialogTimes {
@@ -34,6 +36,7 @@ impl DialogTimes {
             session_timer: None,
             is_tried: false,
             last_at: at,
+            gap_end: None,
         }
     }
 

@@ -207,10 +207,10 @@ impl Engine {
             }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_activity(at);
-                if *away_ms > 0
-                    && let Some(call) = self.table.call_mut(conversation)
-                {
-                    call.note_restart(Duration::from_millis(*away_ms));
+                if *away_ms > 0 {
+                    leg.dialog.note_gap(at);
+                    let call = self.table.call_mut(conversation);
+                    call.into_iter().for_each(|call| call.note_restart(Duration::from_millis(*away_ms)));
                 }
             }
             _ => {}
@@ -298,6 +298,7 @@ impl Engine {
             }
         }
         if !away.is_zero() {
+            leg.dialog.note_gap(now);
             call.note_restart(away);
         }
         if leg.spool.is_open() {

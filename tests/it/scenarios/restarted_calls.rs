@@ -1,11 +1,13 @@
 //! Tests of calls during which the recorder is killed: path, extension and outcome must be those of a recorder that was
 //! never killed.
 
+use callspan::call::config::Config;
 use callspan::call::record::{CallOutcome, CallRecord, Side};
 
 use crate::scenarios::restarts::same_after_kills;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, outside_and_200};
-use crate::support::scenario::{Scene, ScenePhone};
+use crate::support::restart::records_with_outage;
+use crate::support::scenario::{Scene, ScenePhone, at};
 
 /// Time after the end of an unanswered leg until its call goes on, ms. An unanswered leg was forgotten within this time.
 const LATER_MS: i64 = 20_000;
@@ -149,4 +151,28 @@ fn the_path_of_a_transfer_is_the_same_after_a_kill() {
     scene.bridge_until_bye(a, d, 1_000, Side::Caller);
     let records = same_after_kills(scene, &[talks, rings, transferred]);
     assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("202")));
+}
+
+/// The recorder does not run while the call is answered. Afterwards only the BYE is captured.
+#[test]
+fn a_call_answered_during_an_outage_is_answered() {
+    for by in [Side::Caller, Side::Callee] {
+        let mut office = Office::new();
+        let (a, b) = (office.inbound(), office.rings_200());
+        let scene = &mut office.scene;
+        scene.ring_through(a, b);
+        scene.wait(2_000);
+        let killed = scene.now();
+        scene.wait(1_000);
+        scene.answer(b);
+        scene.answer(a);
+        scene.wait(5_000);
+        let started = scene.now();
+        scene.wait(5_000);
+        scene.bye_all(&[a, b], by);
+        let times = [killed, started];
+        let records = records_with_outage(&scene.packets(), scene.now() + 30_000, times, &Config::default());
+        assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("200")), "{by:?}");
+        assert_eq!(records[0].answered_at, Some(at(started)));
+    }
 }
