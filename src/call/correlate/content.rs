@@ -91,7 +91,7 @@ impl Correlator<'_> {
     /// Returns the command that marks a party's call as answered by this telephone, which belongs to another call.
     /// Returns `None` if the telephone's extension is not known.
     fn answered_by_telephone(&self, telephone: &Leg, party: &Leg) -> Option<Command> {
-        let (at, _) = party.dialog.answered.filter(|_| self.table.is_lone(party.call()))?;
+        let (at, _) = party.dialog.answered.filter(|_| self.is_of_one_dialog(party.call()))?;
         self.served_by(party.call(), telephone, at)
     }
 

@@ -176,11 +176,11 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
-    let is_lone = question.correlator.table.is_lone(leg.call());
+    let is_alone = question.correlator.is_of_one_dialog(leg.call());
     let at = question.signature.at;
     let is_just_before = |answered: Timestamp| at.since(answered) <= PAIR_WINDOW && answered.since(at) <= CLOCK_SKEW;
     let just_answered = leg.dialog.answered.is_some_and(|(answered, _)| is_just_before(answered));
-    is_lone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
+    is_alone && just_answered && question.signature.is_click_to_call_after(&leg.signature())
 }
 
 /// Returns the evidence of the rule `consultation`: the caller of the new leg already talks in exactly one other call.
@@ -290,18 +290,17 @@ fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
 }
 
 impl Correlator<'_> {
-    /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and is the
-    /// only leg of its call.
+    /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and its call
+    /// has no other dialog.
     ///
     /// The search examines all legs. So it is made only for a leg that looks like a click-to-call without a caller's
     /// name.
     fn somebody_calls_out(&self, signature: &LegSignature<'_>) -> bool {
-        let is_lone = |c: CallKey| self.table.is_lone(c);
         self.table.legs().any(|(_, l)| {
             l.dialog.ended().is_none()
                 && l.dialog.answered.is_none()
                 && l.machines().1.same_host(signature.hop.0)
-                && is_lone(l.call())
+                && self.is_of_one_dialog(l.call())
         })
     }
 }

@@ -35,14 +35,24 @@ impl Correlator<'_> {
         let has_form = match by {
             CorrelationRule::MediaContent => true,
             CorrelationRule::RingOutcome => {
-                let mut legs = self.table.legs_of(call);
-                let is_one_dialog = legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)));
                 let is_ambiguous = self.table.call(call).is_some_and(|call| call.closed_to_heuristics);
-                self.has_one_root(call) && (is_one_dialog || is_ambiguous)
+                self.has_one_root(call) && (self.is_of_one_dialog(call) || is_ambiguous)
             }
             _ => self.table.is_lone(call),
         };
         has_form && self.may_still_be_joined(call, by)
+    }
+
+    /// Returns whether a call has only the hops of one dialog, and never had other legs. So this dialog has neither a
+    /// cause nor an effect in the call. Recording sessions (SIPREC) do not count.
+    ///
+    /// A leg behind a proxy has several hops. So this holds for more calls than [`CallTable::is_lone`].
+    ///
+    /// [`CallTable::is_lone`]: crate::call::call_table::CallTable::is_lone
+    pub(super) fn is_of_one_dialog(&self, call: CallKey) -> bool {
+        let had_others = self.table.call(call).is_none_or(|call| call.notes.had_other_legs());
+        let mut legs = self.table.legs_of(call).filter(|leg| !leg.is_recording_session());
+        !had_others && legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)))
     }
 
     /// Returns whether a call has room for this number of further legs.

@@ -143,9 +143,9 @@ impl Correlator<'_> {
     /// dialled the number that is the caller's number of `leg`. No other leg is known to have caused `leg`.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
-        let is_lone = self.table.is_lone(leg.call());
         let is_outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.plan.is_extension(n));
-        let may_forward = is_lone && is_outside(&leg.parties.from) && is_outside(&leg.parties.to);
+        let is_outside = is_outside(&leg.parties.from) && is_outside(&leg.parties.to);
+        let may_forward = is_outside && self.is_of_one_dialog(leg.call());
         let number = leg.parties.from.as_deref().filter(|_| may_forward);
         let legs = number.map_or(&[][..], |number| self.table.correlation().legs_at(pbx, number)).iter();
         legs.filter_map(|slot| self.table.leg(*slot)).filter(move |l| {

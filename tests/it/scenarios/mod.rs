@@ -20,6 +20,7 @@ mod missing_hops;
 mod nat;
 mod offers;
 mod offices;
+mod one_dialog;
 mod packet_faults;
 mod pickup;
 mod recorders;
