@@ -384,3 +384,47 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     let reason = record.verdict_reason.unwrap();
     assert!(reason.contains("The sound of the first part comes from another leg"), "{reason}");
 }
+
+/// Records a call with two legs, after this number of segments of one second was finished. The first leg lacks the
+/// callee's packets in `lost`, and the second leg is whole. Returns which of the two legs supplied sound.
+fn rendered_after_segments(finished: u32, lost: std::ops::Range<u16>) -> Vec<bool> {
+    let (mut ended, spools) = call_with_gap([leg_without(lost), leg_without(0..0)], 0.0);
+    ended.record.ended_at = Some(at_ms(6_000.0));
+    for (n, leg) in ended.record.legs.iter_mut().enumerate() {
+        leg.sip_call_id = format!("leg{n}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let recorder = Recorder::new(config, FolderLayout::Flat, Some(64_058));
+    let mut live = ended.record.clone();
+    for parts in 1..=finished {
+        let (record, legs) = (live.clone(), ended.legs.clone());
+        let due = DueSegments { record, legs, registration: Default::default(), wall_offset_ns: 0, parts };
+        let ready = recorder.render_segments(&due, &spools).unwrap().expect("it can be heard");
+        recorder.publish_segments(ready, &mut live).unwrap();
+    }
+    assert_eq!(live.recordings.len(), finished as usize);
+    ended.record.take_parts(&live);
+    let record = recorder.record(&ended, &spools).unwrap();
+    record.legs.iter().map(|leg| leg.rendered).collect()
+}
+
+#[test]
+fn a_gap_after_finished_segments_changes_no_leg() {
+    // 1.2 s are lost in the third second. The first two seconds are finished segments.
+    let lost = || 120..180;
+    assert_eq!(rendered_after_segments(0, lost()), [false, true]);
+    for finished in [1, 2] {
+        assert_eq!(rendered_after_segments(finished, lost()), [true, false], "{finished} finished segments");
+    }
+}
+
+#[test]
+fn a_silent_side_after_finished_segments_changes_the_leg_of_the_rest() {
+    // After 0.2 s, the first leg has nothing of the callee any more.
+    let lost = || 10..300;
+    assert_eq!(rendered_after_segments(0, lost()), [false, true]);
+    for finished in [1, 2] {
+        assert_eq!(rendered_after_segments(finished, lost()), [true, true], "{finished} finished segments");
+    }
+}

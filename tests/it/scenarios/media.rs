@@ -7,7 +7,7 @@ use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
 use crate::support::playback::{play, play_packets};
 use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
-use crate::support::scenario::{DialogId, Scene, ip};
+use crate::support::scenario::{DialogId, RtpSender, Scene, ip};
 
 /// Plays a call with 2 s of talk, a change, and 2 s of talk. The function `disturb` changes the callee's sender.
 fn disturbed(disturb: impl Fn(&mut Scene, crate::support::scenario::DialogId)) {
@@ -150,6 +150,44 @@ fn ports_reused_by_the_very_next_call_belong_to_it() {
     for call in [one, two] {
         assert_eq!([call.record.sides.caller.packets, call.record.sides.callee.packets], [100, 100]);
         assert!(call.record.related.is_empty());
+    }
+}
+
+/// A telephone uses its SSRC and its port again in the next call. It goes on with its sequence numbers and RTP times, or
+/// begins them again. In the first 200 ms after the BYE, packets would count as late packets of the first call.
+#[test]
+fn a_reused_ssrc_and_port_belong_to_the_later_call() {
+    for (wait_ms, begins_again) in [(200, false), (200, true), (1_000, true), (5_000, false), (60_000, true)] {
+        let (mut scene, mut outside, mut ours) = outside_and_200();
+        let [first, second] = [0, 1].map(|_| scene.dialog(&mut outside, &mut ours));
+        scene.at(second).media = scene.get(first).media;
+        scene.at(second).voices = [3, 4];
+        let flows = [Side::Caller, Side::Callee].map(|side| scene.flow(first, side));
+        scene.connect(first);
+        let begun = (scene.now(), flows.map(|flow| *scene.sender(flow)));
+        scene.talk(first, 2_000);
+        let bye = scene.bye(first, Side::Caller);
+        scene.wait(wait_ms);
+        scene.invite(second);
+        scene.answer(second);
+        for (flow, sender) in flows.into_iter().zip(begun.1) {
+            let later = ((scene.now() - begun.0) * 8) as u32;
+            if begins_again {
+                *scene.sender(flow) = RtpSender { time: sender.time.wrapping_sub(later), ..sender };
+            }
+        }
+        let talks = scene.now();
+        scene.talk(second, 2_000);
+        let ended = scene.bye(second, Side::Callee);
+        let played = play(&scene);
+        let what = format!("{wait_ms} ms later, begins again: {begins_again}");
+        let [one, two] = played.calls.as_slice() else { panic!("two calls, not {}: {what}", played.calls.len()) };
+        hears(one, (1, 2), bye - 2_000, bye);
+        hears(two, (3, 4), talks, ended);
+        for call in [one, two] {
+            let packets = [Side::Caller, Side::Callee].map(|side| call.record.sides.get(side).packets);
+            assert_eq!((packets, call.record.related.len()), ([100, 100], 0), "{what}");
+        }
     }
 }
 

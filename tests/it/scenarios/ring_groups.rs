@@ -1,9 +1,13 @@
-//! Tests of telephones that a PBX or a cluster of nodes rings, each from another address. Only a header joins the legs.
+//! Tests of telephones that a PBX or a cluster of nodes rings, each from another address. Only a header joins the legs, or
+//! the moment at which they stop ringing.
 
+use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::leg_end::LegEndRole;
-use callspan::call::record::{CallDirection, CallOutcome, Side};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
+use callspan::net::Endpoint;
 
-use crate::scenarios::DID;
+use crate::scenarios::leg_ends::{PBX, ends};
+use crate::scenarios::{DID, OUTSIDE, call_of};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
@@ -101,5 +105,54 @@ fn a_ring_group_over_the_nodes_of_a_cluster_is_one_call() {
         let played = ring_groups(header, "201", &orders, true);
         assert_eq!(played.calls.len(), orders.len(), "{what}: calls");
         assert_each_is_one_inbound_call(&played, "201", &what);
+    }
+}
+
+/// Two callers of one number come at the same time, and the PBX rings a group for one of them. Only the moment of the
+/// answer shows for which. Returns the played scene, and the legs of both callers and of both telephones.
+fn ring_group_of_one_of_two(pbx_hosts: [u8; 2], order: [usize; 4]) -> (PlayedScene, Scene, [DialogId; 4]) {
+    let mut scene = Scene::new();
+    let [mut wan, mut lan] = pbx_hosts.map(|host| ScenePhone::new(DID, host));
+    let provider = |host| Endpoint::v4([203, 0, 113, host], 5_060);
+    let [mut one, mut two] = [1, 4].map(|host| ScenePhone { sip: provider(host), ..ScenePhone::new(OUTSIDE, host) });
+    let (mut e200, mut e201) = (ScenePhone::new("200", 2), ScenePhone::new("201", 3));
+    let legs = [
+        scene.leg(&mut one, &mut wan, [OUTSIDE, DID]),
+        scene.leg(&mut two, &mut wan, [OUTSIDE, DID]),
+        scene.leg(&mut lan, &mut e200, [OUTSIDE, "200"]),
+        scene.leg(&mut lan, &mut e201, [OUTSIDE, "201"]),
+    ];
+    let [a, c, b, d] = legs;
+    order.into_iter().for_each(|leg| scene.invite(legs[leg]));
+    legs.into_iter().for_each(|leg| scene.ring(leg));
+    scene.wait(2_000);
+    scene.answer(d);
+    scene.answer(a);
+    scene.cancel(b);
+    scene.bridge(a, d, 3_000);
+    scene.bye_all(&[a, d], Side::Caller);
+    scene.cancel(c);
+    (play(&scene), scene, legs)
+}
+
+#[test]
+fn a_ring_group_that_its_outcome_joins_is_an_inbound_call() {
+    for hosts in [[9, 9], [9, 99]] {
+        for order in [[0, 1, 2, 3], [1, 0, 3, 2], [0, 2, 1, 3]] {
+            let (played, scene, [a, c, _, d]) = ring_group_of_one_of_two(hosts, order);
+            let what = format!("{hosts:?}, {order:?}");
+            let [answered, other] = [a, c].map(|leg| &call_of(&played, &scene, leg).record);
+            let facts =
+                |record: &CallRecord| (record.direction, record.to.clone(), record.internal.clone(), record.outcome);
+            let of_answered =
+                (CallDirection::Inbound, Some(DID.to_owned()), Some("201".to_owned()), CallOutcome::Answered);
+            assert_eq!(facts(answered), of_answered, "{what}");
+            assert_eq!((other.direction, other.outcome), (CallDirection::Inbound, CallOutcome::Cancelled), "{what}");
+            let telephone = answered.legs.iter().position(|leg| leg.sip_call_id == scene.get(d).call_id);
+            let telephone = telephone.expect("the telephone that answered");
+            assert_eq!(answered.legs[telephone].joined_by, Some(CorrelationRule::RingOutcome), "{what}");
+            assert_eq!(ends(answered)[telephone], [PBX, (LegEndRole::Extension, Some("201"))], "{what}");
+            assert_eq!(ends(answered)[0], [(LegEndRole::Outside, Some(OUTSIDE)), PBX], "{what}");
+        }
     }
 }
