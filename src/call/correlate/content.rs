@@ -117,7 +117,7 @@ impl Correlator<'_> {
             let (from, into) = (leg.call(), partner.call());
             let (answered_at, _) = anchor.dialog.answered.filter(|_| anchor.dialog.ended().is_some())?;
             let is_open = |key: &LegKey| self.table.leg(*key).is_some_and(|l| l.dialog.ended().is_none());
-            let open: Vec<LegKey> = self.caused_legs(key).into_iter().filter(is_open).collect();
+            let open: Vec<LegKey> = self.dialog_and_effects(leg).into_iter().filter(is_open).collect();
             // A call that is related already, e.g. a consultation before a transfer, stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
@@ -169,11 +169,17 @@ impl Correlator<'_> {
         let (_, key) = [effect, cause].into_iter().filter_map(joined_by).min_by_key(|(is_stronger, _)| *is_stronger)?;
         let (leg, partner) = (self.table.leg(key)?, if key == effect { cause } else { effect });
         let (own, call) = (leg.call(), self.table.leg(partner)?.call());
+        let legs = self.dialog_and_effects(leg);
+        let is_movable = legs.len() < self.table.keys_of(own).len() && self.may_gain(call, legs.len());
+        is_movable.then_some((legs, call))
+    }
+
+    /// Returns the hops of a leg's dialog in its call, and the legs that they caused.
+    fn dialog_and_effects(&self, leg: &Leg) -> Vec<LegKey> {
         let mut legs: Vec<LegKey> = self.hops_of(leg).into_iter().flat_map(|hop| self.caused_legs(hop)).collect();
         legs.sort_unstable();
         legs.dedup();
-        let is_movable = legs.len() < self.table.keys_of(own).len() && self.may_gain(call, legs.len());
-        is_movable.then_some((legs, call))
+        legs
     }
 
     /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This

@@ -61,7 +61,25 @@ impl Correlator<'_> {
             true => cause.created_at <= effect.created_at,
             false => age(cause) <= age(effect),
         };
-        is_caused(effect, cause, is_older)
+        is_caused(effect, cause, is_older) && !self.has_other_origin(effect, cause)
+    }
+
+    /// Returns whether a proxy passed the dialog of `effect` on, and the origin of this dialog shows that `cause` is not
+    /// its cause. Many legs pass a proxy at the same time, so a leg to the proxy explains none of those that it sends.
+    ///
+    /// The origin of the dialog is the hop before `effect`. It shows this if another leg of the call caused it, or if one
+    /// machine sent both this hop and `cause`.
+    fn has_other_origin(&self, effect: &Leg, cause: &Leg) -> bool {
+        if cause.is_branch_of(effect) {
+            return false;
+        }
+        let legs = || self.table.legs_of(effect.call());
+        let leads_to = |hop: &Leg, next: &Leg| is_caused(next, hop, || hop.created_at <= next.created_at);
+        let origin = legs().find(|hop| hop.is_branch_of(effect) && leads_to(hop, effect));
+        origin.is_some_and(|origin| {
+            let is_cause = |leg: &Leg| !leg.is_branch_of(origin) && leads_to(leg, origin);
+            origin.machines().0.same_host(cause.machines().0) || legs().any(is_cause)
+        })
     }
 
     /// Returns the legs of the same call that may have caused `leg`: the machine that received such a leg also sent

@@ -6,6 +6,7 @@ use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::id::conversation_id;
 use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
 use crate::call::record::RelationRecord;
 
 impl Engine {
@@ -84,6 +85,7 @@ impl Engine {
     ) -> Option<CallKey> {
         let first = self.table.leg(*slots.first()?)?;
         let left = self.table.call(from)?;
+        let slots = &self.with_silent_hops(from, slots);
         // The id of the old call may be a hash of the Call-ID and the From tag of this leg. So the hash for the new id
         // also includes the old id, and the two ids differ.
         let tag = format!("{}{}", first.dialog.caller_tag().unwrap_or_default(), left.id);
@@ -98,6 +100,18 @@ impl Engine {
         self.relate(from, into, why, sink);
         self.move_legs(slots, into, why, sink);
         Some(into)
+    }
+
+    /// Returns these legs of a call, and the other hops of their dialogs that have no media. A proxy may not touch the
+    /// media, so only one hop of a dialog has it.
+    fn with_silent_hops(&self, call: CallKey, slots: &[LegKey]) -> Vec<LegKey> {
+        let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.table.leg(*slot)).collect();
+        let is_hop = |leg: &Leg| !leg.has_media() && legs.iter().any(|known| leg.is_branch_of(known));
+        let of_call = self.table.keys_of(call).iter().copied();
+        let goes = |slot: &LegKey| slots.contains(slot) || self.table.leg(*slot).is_some_and(is_hop);
+        let all: Vec<LegKey> = of_call.filter(goes).collect();
+        // At least one leg stays in the call.
+        if all.len() < self.table.keys_of(call).len() { all } else { slots.to_vec() }
     }
 
     /// Returns a new call without legs for a leg that leaves its call. The new call is paused if the old call is.

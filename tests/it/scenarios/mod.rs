@@ -23,6 +23,7 @@ mod offices;
 mod one_dialog;
 mod packet_faults;
 mod pickup;
+mod proxied_telephones;
 mod recorders;
 mod restarted_calls;
 mod restarts;

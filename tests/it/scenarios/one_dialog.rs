@@ -10,7 +10,7 @@ use crate::support::scenario::{DialogId, Scene, ScenePhone};
 const MOBILE: &str = "+79161234567";
 
 /// Adds a dialog over these machines. Returns its hops. The media goes from end to end.
-fn dialog(scene: &mut Scene, machines: &mut [&mut ScenePhone], numbers: [&str; 2]) -> Vec<DialogId> {
+pub(super) fn dialog(scene: &mut Scene, machines: &mut [&mut ScenePhone], numbers: [&str; 2]) -> Vec<DialogId> {
     let mut hops: Vec<DialogId> = Vec::new();
     for n in 1..machines.len() {
         let [mut from, mut to] = [n - 1, n].map(|n| machines[n].clone());
@@ -40,12 +40,12 @@ fn perhaps_over_proxy(
     }
 }
 
-fn invite(scene: &mut Scene, hops: &[DialogId]) {
+pub(super) fn invite(scene: &mut Scene, hops: &[DialogId]) {
     hops.iter().for_each(|hop| scene.invite(*hop));
     hops.iter().rev().for_each(|hop| scene.ring(*hop));
 }
 
-fn answer(scene: &mut Scene, hops: &[DialogId]) {
+pub(super) fn answer(scene: &mut Scene, hops: &[DialogId]) {
     hops.iter().rev().for_each(|hop| _ = scene.answer(*hop));
 }
 
