@@ -18,10 +18,12 @@
 mod piece;
 mod rest;
 mod rolling;
+mod windows;
 
 use std::time::Duration;
 
 use crate::call::record::Side;
+use crate::call::sound_outline::windows::WindowCount;
 use crate::time::Timestamp;
 
 pub(crate) use rest::RestOfSound;
@@ -147,27 +149,23 @@ impl SoundOutline {
 
     /// Compares the sound of one side with the sound of a side of another leg.
     pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
-        match self.count_windows((side, LEAST_POINTS), other, other_side) {
-            // By chance, one window of two different speeches may look alike. So two windows must match before the
-            // speeches count as equal.
-            (2.., _) => SoundLikeness::Same,
-            (0, LEAST_WINDOWS..) => SoundLikeness::Different,
+        let count = self.count_windows((side, LEAST_POINTS), other, other_side);
+        let has_short = || self.count_windows((side, LEAST_SHORT_POINTS), other, other_side).same > 0;
+        match (count.same, count.all) {
+            _ if count.is_same() => SoundLikeness::Same,
+            _ if count.is_different() => SoundLikeness::Different,
             _ if self.passed_on(side, other, other_side).is_missing() => SoundLikeness::Missing,
             (1, ..=2) => SoundLikeness::Similar,
-            (_, 0) if self.count_windows((side, LEAST_SHORT_POINTS), other, other_side).0 > 0 => SoundLikeness::Similar,
+            (_, 0) if has_short() => SoundLikeness::Similar,
             _ => SoundLikeness::Unknown,
         }
     }
 
-    /// Returns the number of windows that match the other sound, and the number of windows that were compared. A window
-    /// is compared if both legs were measured in at least `least` of its tenths of a second.
-    fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> (usize, usize) {
+    /// Counts the windows that match the other sound, and those that were compared. A window is compared if both legs
+    /// were measured in at least `least` of its tenths of a second.
+    fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> WindowCount {
         let windows = self.points.windows(WINDOW.min(self.points.len()).max(1)).step_by(WINDOW / 2);
-        let (mut same, mut all) = (0, 0);
-        for is_same in windows.filter_map(|window| is_same_window((window, least), side, other, other_side)) {
-            (same, all) = (same + usize::from(is_same), all + 1);
-        }
-        (same, all)
+        WindowCount::of(windows.filter_map(|window| delays_of_window((window, least), side, other, other_side)))
     }
 
     fn sound_at(&self, tenth: i64, side: Side) -> Option<SideSound> {
@@ -220,14 +218,14 @@ impl SideSound {
     }
 }
 
-/// Returns whether a window of one sound is found in the other sound, at any delay up to [`MAX_LAG`]. Returns `None` if
-/// there is too little sound. Also returns `None` if fewer than `least` tenths of a second were measured on both legs.
-fn is_same_window(
+/// Returns the delays up to [`MAX_LAG`] at which a window of one sound is found in the other sound, one bit for each.
+/// Returns `None` if there is too little sound. Also returns `None` if fewer than `least` tenths of a second were measured on both legs.
+fn delays_of_window(
     (window, least): (&[OutlinePoint], usize),
     side: Side,
     other: &SoundOutline,
     other_side: Side,
-) -> Option<bool> {
+) -> Option<u16> {
     let (first, last) = (window.first()?.tenth, window.last()?.tenth);
     if last - first > WINDOW as i64 * 3 / 2 {
         return None;
@@ -245,8 +243,8 @@ fn is_same_window(
         let measured: Vec<_> = measured.collect();
         if measured.len() >= least { is_same_sound(&measured) } else { None }
     };
-    let results: Vec<bool> = (-MAX_LAG..=MAX_LAG).filter_map(at_lag).collect();
-    (!results.is_empty()).then(|| results.contains(&true))
+    let results = (0_u16..).zip(-MAX_LAG..=MAX_LAG).filter_map(|(bit, lag)| Some(u16::from(at_lag(lag)?) << bit));
+    results.reduce(|all, delay| all | delay)
 }
 
 /// Returns whether two sounds are the same. Each item of `points` is a tenth of a second, with loudness and zero

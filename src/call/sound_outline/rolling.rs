@@ -43,9 +43,10 @@ impl SoundOutline {
     /// Needs more equal windows than [`SoundOutline::compare`]. In a long call, some windows of two different speeches
     /// look alike by chance.
     pub(crate) fn comparison_state(&self, side: Side, other: &Self, other_side: Side) -> ComparisonState {
-        match self.count_windows((side, LEAST_POINTS), other, other_side) {
-            (PROVING_WINDOWS.., _) => ComparisonState::Proven,
-            (_, LEAST_WINDOWS..) => ComparisonState::Open,
+        let count = self.count_windows((side, LEAST_POINTS), other, other_side);
+        match count.all {
+            _ if count.is_proven() => ComparisonState::Proven,
+            LEAST_WINDOWS.. => ComparisonState::Open,
             _ if self.passed_on(side, other, other_side).has_missing_part() => ComparisonState::Open,
             _ => ComparisonState::Idle,
         }
@@ -84,8 +85,6 @@ fn count(passed: &[bool]) -> usize {
 
 /// Time between two examinations of an undecided comparison.
 pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(10);
-/// Minimum number of equal windows that prove the same sound, whatever the length of the call: 10 s.
-const PROVING_WINDOWS: usize = 4;
 /// Number of loud points of a part of a side: as many as [`LISTEN_TIME`] has.
 const PART_POINTS: usize = 200;
 /// Number of the newest loud points of a side: 6 s. If another leg sent at half of them or more, the side is not

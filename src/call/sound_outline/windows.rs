@@ -1,0 +1,77 @@
+//! Numbers of windows in which two sounds agree.
+//!
+//! By chance, some windows of two different speeches look alike. The more windows are compared, the more do so. If a
+//! machine passes a sound on, windows one after another agree, at the same delay.
+
+use crate::call::sound_outline::LEAST_WINDOWS;
+
+/// The result of the comparison of two sounds, window by window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WindowCount {
+    /// Number of windows that agree.
+    pub(super) same: usize,
+    /// Number of windows that were compared.
+    pub(super) all: usize,
+    /// Greatest number of windows one after another that agree at the same delay.
+    run: usize,
+}
+
+impl WindowCount {
+    /// Counts windows in order of time. Each is given by the delays at which it agrees, one bit for each delay.
+    pub(super) fn of(windows: impl Iterator<Item = u16>) -> Self {
+        let (mut count, mut length, mut common) = (Self::default(), 0, 0);
+        for delays in windows {
+            (length, common) = match (common & delays, delays) {
+                (_, 0) => (0, 0),
+                (0, _) => (1, delays),
+                (common, _) => (length + 1, common),
+            };
+            count.all += 1;
+            count.same += usize::from(delays != 0);
+            count.run = count.run.max(length);
+        }
+        count
+    }
+
+    /// Returns whether the two sounds are the same.
+    pub(super) const fn is_same(self) -> bool {
+        self.same >= 2 && (self.all <= FEW_WINDOWS || self.run >= LEAST_RUN || self.same * 4 >= self.all)
+    }
+
+    /// Returns whether the two sounds are the same, whatever is heard later.
+    pub(super) const fn is_proven(self) -> bool {
+        self.run > LEAST_RUN
+    }
+
+    /// Returns whether the two sounds differ. Among many windows, a few that agree by chance do not count.
+    pub(super) const fn is_different(self) -> bool {
+        let is_by_chance = self.all > FEW_WINDOWS && self.run < 2 && self.same * 8 <= self.all;
+        self.all >= LEAST_WINDOWS && (self.same == 0 || is_by_chance)
+    }
+}
+
+/// Number of windows up to which any two windows prove the same sound: 26 s.
+const FEW_WINDOWS: usize = 12;
+/// Minimum number of windows one after another that prove the same sound if more windows were compared: 8 s.
+const LEAST_RUN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_windows_prove_nothing_among_many() {
+        let windows = |list: &[u16]| WindowCount::of(list.iter().copied());
+        assert!(windows(&[0, 0, 4, 0, 0, 4, 0, 0, 0]).is_same());
+        let mut long = [0; 24];
+        (long[3], long[17]) = (4, 4);
+        assert!(windows(&long).is_different() && !windows(&long).is_same());
+        // Three windows at different delays are three chances.
+        (long[18], long[19]) = (2, 1);
+        assert!(!windows(&long).is_same());
+        long[17..20].fill(6);
+        assert!(windows(&long).is_same() && !windows(&long).is_proven());
+        long[20] = 2;
+        assert!(windows(&long).is_proven());
+    }
+}
