@@ -176,7 +176,10 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
-    let is_alone = question.correlator.is_of_one_dialog(leg.call());
+    let is_branch = |l: &Leg| l.id != leg.id && l.machines().0.same_host(leg.machines().0);
+    // A proxy forks the call of a caller. A PBX that begins a click-to-call sends one leg.
+    let is_forked = question.correlator.table.party_legs_of(leg.call()).any(is_branch);
+    let is_alone = question.correlator.is_of_one_dialog(leg.call()) && !is_forked;
     let at = question.signature.at;
     let is_just_before = |answered: Timestamp| at.since(answered) <= PAIR_WINDOW && answered.since(at) <= CLOCK_SKEW;
     let just_answered = leg.dialog.answered.is_some_and(|(answered, _)| is_just_before(answered));
