@@ -667,8 +667,8 @@ impl RunningService {
     }
 }
 
-/// Raises the limit of open files of this process. The usual limit is 1,024, and the process needs up to 512 spool
-/// files, and further files and connections.
+/// Raises the limit of open files of this process. The usual limit is 1,024, and the process needs one spool file
+/// for each leg with media, up to 16,384, and further files and connections.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -56,25 +56,29 @@ struct WaitingLeg {
 pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
-    pub(super) fn new(dir: PathBuf) -> Self {
+    /// Creates an empty set of files and starts the thread that syncs them.
+    ///
+    /// # Errors
+    /// Fails if the system refuses another thread.
+    pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
         Self::with_sync(dir, |folder| rustix::fs::syncfs(folder).map_err(io::Error::from))
     }
 
     /// Creates the set of files, with a function that syncs their file system.
-    fn with_sync(dir: PathBuf, sync: SyncFolder) -> Self {
-        Self {
+    fn with_sync(dir: PathBuf, sync: SyncFolder) -> io::Result<Self> {
+        Ok(Self {
             marker: FolderMarker::of(&dir),
             dir,
             legs: HashMap::default(),
             open_files: OpenFiles::new(),
             reserve: DescriptorReserve::take(),
-            sync_thread: SyncThread::start(sync),
+            sync_thread: SyncThread::start(sync)?,
             waiting: BTreeMap::new(),
             failures: HashMap::default(),
             removals: Vec::new(),
             wrote_at: None,
             failure_count: 0,
-        }
+        })
     }
 
     /// Adds a leg. If an earlier process left its file, `length` is the length of the complete blocks in it, bytes.
@@ -133,9 +137,9 @@ impl LegFiles {
         self.failures.remove(&leg)
     }
 
-    /// Returns whether chunks (pieces of the file) of a leg wait to be written.
+    /// Returns whether bytes of a leg wait to be written or synced, so that they may still be lost by an error.
     pub(super) fn is_waiting(&self, leg: LegId) -> bool {
-        self.waiting.contains_key(&leg)
+        self.waiting.contains_key(&leg) || self.sync_thread.is_syncing(leg)
     }
 
     /// Returns whether a chunk waits to be written, or a file waits to be removed.
@@ -171,11 +175,10 @@ impl LegFiles {
         true
     }
 
-    /// Handles the end of a sync, if the running sync has ended by now.
-    pub(super) fn finish_sync(&mut self) {
-        if let Some(finished) = self.sync_thread.take_finished() {
-            self.note_synced(finished);
-        }
+    /// Handles the end of a sync, if the running sync has ended by now. Returns whether it has.
+    pub(super) fn finish_sync(&mut self) -> bool {
+        let finished = self.sync_thread.take_finished();
+        finished.map(|finished| self.note_synced(finished)).is_some()
     }
 
     /// Syncs the file system of the folder and waits for the end of the sync.
@@ -190,19 +193,26 @@ impl LegFiles {
         }
     }
 
+    /// Returns whether a sync is running.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.sync_thread.is_running()
+    }
+
     /// Returns whether a sync has been running for so long that the disk seems not to respond.
     pub(super) fn is_sync_overdue(&self, now: Instant) -> bool {
         self.sync_thread.is_overdue(now)
     }
 
-    /// Handles a sync that has ended. If it failed, the files that were written before it may miss any of those bytes.
+    /// Handles a sync that has ended. If it failed, bytes may be missing in all files that were written before it or
+    /// during it.
     fn note_synced(&mut self, finished: FinishedSync) {
         self.reserve.refill();
         let FinishedSync { legs, result: Err(error) } = finished else { return };
-        // Linux drops the pages that it could not write. Another sync would succeed although their bytes are missing
-        // (fsync(2)).
-        let open = legs.into_iter().filter(|leg| self.legs.contains_key(leg));
-        self.failures.extend(open.map(|leg| (leg, errno_of(&error))));
+        // Linux drops the pages that it could not write, and reports their error once. Another sync would succeed although
+        // their bytes are missing (fsync(2)).
+        let during = self.legs.iter().filter(|(_, state)| state.is_unsynced).map(|(leg, _)| *leg);
+        let errno = errno_of(&error);
+        self.failures.extend(legs.into_iter().chain(during).map(|leg| (leg, errno)));
         self.log_failure(&self.dir.clone(), &error);
     }
 
@@ -515,7 +525,7 @@ mod tests {
     #[test]
     fn writes_go_on_during_a_slow_sync_that_fails() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut files = LegFiles::with_sync(dir.path().to_owned(), slow_failure);
+        let mut files = LegFiles::with_sync(dir.path().to_owned(), slow_failure).expect("a thread");
         let path = |leg: LegId| dir.path().join(format!("{}.pcapng", leg.0));
         let [before, during] = [LegId(1), LegId(2)];
         for leg in [before, during] {
@@ -525,13 +535,16 @@ mod tests {
         assert!(files.begin_sync());
         assert_eq!(files.write(during, vec![2; 100]).len(), 1, "the chunk is written");
         assert_eq!(std::fs::read(path(during)).expect("a file"), [2; 100]);
-        files.finish_sync();
-        assert!(!files.begin_sync(), "the first sync is still running");
+        files.close(before);
+        assert!(!files.finish_sync() && !files.begin_sync(), "the first sync is still running");
+        assert!(files.is_waiting(before), "the end of its call waits for the sync");
         *MAY_END.0.lock().expect("a lock") = true;
         MAY_END.1.notify_all();
-        files.sync_and_wait();
+        while !files.finish_sync() {
+            std::thread::yield_now();
+        }
         let errno = Some(OsErrno(rustix::io::Errno::IO.raw_os_error()));
         assert_eq!(files.take_failure(before), errno, "the bytes of the first sync may be missing");
-        assert_eq!(files.take_failure(during), errno, "the second sync failed as well");
+        assert_eq!(files.take_failure(during), errno, "they were written before the first sync failed");
     }
 }

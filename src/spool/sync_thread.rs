@@ -15,16 +15,17 @@ pub(super) type SyncFolder = fn(&File) -> io::Result<()>;
 /// The thread that syncs, seen from the writer thread. At most one sync runs at a time.
 #[derive(Debug)]
 pub(super) struct SyncThread {
-    requests: Sender<SyncRequest>,
-    finished: Receiver<FinishedSync>,
-    /// Monotonic time at which the running sync began; `None` if no sync is running.
-    since: Option<Instant>,
+    folders: Sender<File>,
+    results: Receiver<io::Result<()>>,
+    running: Option<RunningSync>,
 }
 
-/// A sync that the thread must make.
+/// A sync that has begun and may still be running.
 #[derive(Debug)]
-struct SyncRequest {
-    folder: File,
+struct RunningSync {
+    /// Monotonic time of its beginning.
+    since: Instant,
+    /// Legs whose files were written between the previous sync and the beginning of this sync, in ascending order.
     legs: Vec<LegId>,
 }
 
@@ -37,51 +38,64 @@ pub(super) struct FinishedSync {
 }
 
 impl SyncThread {
-    /// Starts the thread. If the system refuses a thread, every sync fails, and the writer logs the failure.
-    pub(super) fn start(sync: SyncFolder) -> Self {
-        let (requests, to_do) = crossbeam_channel::bounded::<SyncRequest>(1);
-        let (done, finished) = crossbeam_channel::bounded(1);
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Fails if the system refuses another thread.
+    pub(super) fn start(sync: SyncFolder) -> io::Result<Self> {
+        let (folders, to_sync) = crossbeam_channel::bounded::<File>(1);
+        let (done, results) = crossbeam_channel::bounded(1);
         let work = move || {
-            for SyncRequest { folder, legs } in to_do {
-                let _ = done.send(FinishedSync { legs, result: sync(&folder) }); // fails only after the writer has ended
+            for folder in to_sync {
+                let result = sync(&folder);
+                drop(folder); // the writer counts on the free descriptor as soon as it has the result
+                let _ = done.send(result); // fails only after the writer has ended
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work) {
-            tracing::error!(%error, "the thread that syncs the spool cannot start");
-        }
-        Self { requests, finished, since: None }
+        std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work)?;
+        Ok(Self { folders, results, running: None })
     }
 
     /// Returns whether a sync is running.
     pub(super) fn is_running(&self) -> bool {
-        self.since.is_some()
+        self.running.is_some()
+    }
+
+    /// Returns whether the running sync must write bytes of this leg.
+    pub(super) fn is_syncing(&self, leg: LegId) -> bool {
+        self.running.as_ref().is_some_and(|running| running.legs.binary_search(&leg).is_ok())
     }
 
     /// Returns whether the running sync takes longer than [`OVERDUE`], e.g. because the disk does not respond.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now.saturating_duration_since(since) > OVERDUE)
+        self.running.as_ref().is_some_and(|running| now.saturating_duration_since(running.since) > OVERDUE)
     }
 
-    /// Begins a sync of the file system that holds `folder`. No other sync may be running.
+    /// Begins a sync of the file system that holds `folder`. No other sync may be running. `legs` are the legs whose files
+    /// were written since the previous sync.
     #[expect(clippy::disallowed_methods, reason = "how long a disk takes is no time of calls")]
-    pub(super) fn begin(&mut self, folder: File, legs: Vec<LegId>) {
-        if self.requests.send(SyncRequest { folder, legs }).is_ok() {
-            self.since = Some(Instant::now());
-        }
+    pub(super) fn begin(&mut self, folder: File, mut legs: Vec<LegId>) {
+        legs.sort_unstable();
+        let _ = self.folders.send(folder); // if the thread has panicked, the sync counts as overdue for ever
+        self.running = Some(RunningSync { since: Instant::now(), legs });
     }
 
     /// Returns the running sync if it has ended by now.
     pub(super) fn take_finished(&mut self) -> Option<FinishedSync> {
-        self.since?;
-        let finished = self.finished.try_recv().ok()?;
-        self.since = None;
-        Some(finished)
+        self.running.as_ref()?;
+        let result = self.results.try_recv().ok()?;
+        self.finish(result)
     }
 
     /// Waits until the running sync has ended, and returns it. Returns `None` if no sync is running.
     pub(super) fn wait(&mut self) -> Option<FinishedSync> {
-        self.since.take()?;
-        self.finished.recv().ok()
+        self.running.as_ref()?;
+        let result = self.results.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has ended")));
+        self.finish(result)
+    }
+
+    fn finish(&mut self, result: io::Result<()>) -> Option<FinishedSync> {
+        self.running.take().map(|RunningSync { legs, .. }| FinishedSync { legs, result })
     }
 }
 

@@ -97,12 +97,13 @@ impl SpoolWriter {
         let mut next_sync = Instant::now() + self.sync_every;
         let mut dirty = false;
         loop {
-            self.files.finish_sync();
+            if self.files.finish_sync() {
+                self.release_events();
+            }
             if !self.files.is_sync_overdue(Instant::now()) {
                 self.state.rounds.fetch_add(1, Ordering::Relaxed);
             }
-            let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
-            match self.messages.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
+            match self.messages.recv_timeout(self.longest_wait(next_sync, Instant::now())) {
                 Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(message) => dirty |= self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -116,6 +117,13 @@ impl SpoolWriter {
             }
         }
         self.end();
+    }
+
+    /// Returns how long the thread may wait for a message.
+    fn longest_wait(&self, next_sync: Instant, now: Instant) -> Duration {
+        let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
+        let wait = wake_at.saturating_duration_since(now);
+        if self.files.is_syncing() { wait.min(SYNC_CHECK) } else { wait }
     }
 
     /// Handles a message of the capture thread. Returns whether something was written.
@@ -150,8 +158,8 @@ impl SpoolWriter {
             WriterMessage::Flush(done) => {
                 let written = self.files.retry();
                 self.recycle(written);
-                self.release_events();
                 self.files.sync_and_wait();
+                self.release_events();
                 let _ = done.send(()); // fails only while the process is ending
             }
             WriterMessage::Stop => {}
@@ -246,8 +254,8 @@ impl SpoolWriter {
         }
         let done = self.files.give_up_all();
         self.recycle(done);
-        self.release_events();
         self.files.sync_and_wait();
+        self.release_events();
     }
 }
 
@@ -267,6 +275,8 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
 /// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
+/// Time between two checks whether a running sync has ended. Ended calls wait for it.
+const SYNC_CHECK: Duration = Duration::from_millis(20);
 /// Maximum time for which the end of the process waits for a failing disk. Chunks that are not written by then are
 /// lost.
 const LAST_TRIES: Duration = Duration::from_secs(1);

@@ -161,7 +161,7 @@ impl DiskSpool {
             events: event_tx,
             recycled: recycle_tx,
             state: Arc::clone(&writer_state),
-            files: LegFiles::new(config.dir.clone()),
+            files: LegFiles::new(config.dir.clone()).map_err(failed)?,
             rolling: RollingFile::new(&config.dir),
             held: Vec::new(),
             retry: None,
