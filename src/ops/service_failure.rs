@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::wall_clock;
 use super::state_file::replace_file;
 use super::status::ServiceReport;
 use crate::time::Timestamp;
@@ -40,7 +41,9 @@ impl ServiceFailure {
     /// Reads the failure because of which the service does not run. Returns `None` if the service has reported since
     /// then. `report` is its last report.
     pub(crate) fn read_after(state: &Path, report: Option<&ServiceReport>) -> Option<Self> {
-        Self::read(state).filter(|failure| report.is_none_or(|report| failure.at >= report.newest_at()))
+        let is_after = |failure: &Self| report.is_none_or(|report| failure.at >= report.newest_at());
+        // A failure in the future was stored before the clock was corrected. The service has run since then.
+        Self::read(state).filter(|failure| failure.at <= wall_clock() && is_after(failure))
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn build(
         ConfigPurpose::ReplayAndDeliver => true,
         ConfigPurpose::Run | ConfigPurpose::Check | ConfigPurpose::Inspect => config.pyrus.enabled,
     };
-    secret::find(raw, &mut config.pyrus, surroundings, findings);
+    secret::find(raw, &mut config.pyrus, surroundings, purpose, findings);
     required(raw, &config, purpose, findings);
     interface_twice(raw, &config, findings);
     plausible::placeholders(&config, raw, purpose, findings);

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::SecretSources;
 use super::finding::{ConfigFinding, io_reason};
 use super::raw::{ConfigValue, RawConfig};
+use super::{ConfigPurpose, SecretSources};
 use crate::pyrus::config::Config;
 
 /// Name of the environment variable that may contain the security key.
@@ -22,6 +22,7 @@ pub(crate) fn find(
     raw: &RawConfig,
     pyrus: &mut Config,
     surroundings: &SecretSources,
+    purpose: ConfigPurpose,
     findings: &mut Vec<ConfigFinding>,
 ) {
     let inline = raw.get("pyrus", "security_key");
@@ -43,10 +44,19 @@ pub(crate) fn find(
             pyrus.security_key = Some(SecretString::from(key.as_str()));
         }
     } else if let Some(path) = surroundings.credentials_dir.as_ref().map(|d| d.join(CREDENTIAL))
-        // If it is unknown whether the credential exists, it is read all the same, so that the error is reported.
-        && path.try_exists().unwrap_or(true)
+        && is_expected(&path, purpose)
     {
         pyrus.security_key = key_file("pyrus.security_key, the systemd credential", &path, None, findings);
+    }
+}
+
+/// Returns whether the systemd credential at this path should be readable.
+fn is_expected(path: &Path, purpose: ConfigPurpose) -> bool {
+    match purpose {
+        // Some versions of systemd give the commands of a reload no credentials, although the service has them.
+        ConfigPurpose::Check => std::fs::File::open(path).is_ok(),
+        // If it is unknown whether the credential exists, it is read all the same, so that the error is reported.
+        _ => path.try_exists().unwrap_or(true),
     }
 }
 

@@ -172,11 +172,12 @@ fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
     };
     let mut outbox = None;
     loop {
+        let is_last = stop.is_stopped_within(PAUSE);
         // Read before the configuration, because a reload changes the configuration first.
         let is_removal_due = receivers.is_removal_due.swap(false, Ordering::Relaxed);
+        // Read after the pause, so that no receiver counts as removed that was added meanwhile.
         let config = receivers.current();
         let is_used = config.calls.is_some() || receivers.is_any();
-        let is_last = stop.is_stopped_within(PAUSE);
         if is_removal_due && let Err(error) = drop_removed(&receivers.state, &config) {
             tracing::debug!("messages of removed receivers cannot be dropped: {error}");
             receivers.is_removal_due.store(true, Ordering::Relaxed);
