@@ -213,6 +213,7 @@ impl<'a> CallPath<'a> {
         self.party_end(leg) == PartyEnd::Callee
             && !self.is_pickup(leg)
             && !plan.is_phone(receiver)
+            && !sender.same_host(receiver) // a softphone on the PBX's own host
             && (is_for_machine() || self.legs.iter().filter(is_next).any(leads_on))
     }
 

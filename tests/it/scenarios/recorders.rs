@@ -199,3 +199,21 @@ fn a_menu_of_another_pbx_is_no_person() {
     assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, None));
     assert_eq!(record.operator_answered_at, None);
 }
+
+/// The PBX captures its own calls. 200 is a softphone on the host of the PBX, and rings together with 201.
+#[test]
+fn a_softphone_on_the_host_of_the_pbx_answers_the_call() {
+    let mut office = Office::new();
+    office.e200.sip = office.pbx.sip.with_port(5_070);
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    [a, b, c].into_iter().for_each(|leg| scene.invite_and_ring(leg));
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    scene.cancel(c);
+    scene.bridge(a, b, 3_000);
+    scene.bye_all(&[a, b], Side::Caller);
+    let played = play(scene);
+    assert_eq!(facts(&played.only().record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+}
