@@ -3,6 +3,8 @@
 //! A hosted PBX serves many customers at one address, and each may use the same codes and extensions. So two events at
 //! the same moment at the PBX prove nothing. The telephones must show that they belong to one customer.
 
+use std::net::IpAddr;
+
 use crate::call::call_path::CallPath;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::question::LegQuestion;
@@ -64,11 +66,21 @@ impl Dialler {
     /// Returns whether another telephone of the PBX belongs to the same customer. `domain` is the host name in the
     /// address of that telephone.
     ///
-    /// Telephones behind the NAT of a customer have the same address. Telephones with private addresses are in the
-    /// network of the PBX, so the PBX is not hosted. In both cases, different domains show different customers.
+    /// Telephones behind the NAT of a customer have the same address, and telephones in one IPv6 network the same first 64
+    /// bits. Telephones with private addresses are in the network of the PBX, so the PBX is not hosted. In all these cases,
+    /// different domains show different customers.
     fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
         let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
         let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());
-        is_same_domain && (self.telephone.same_host(telephone) || is_inside)
+        is_same_domain
+            && (self.telephone.same_host(telephone) || is_inside || are_in_one_network(self.telephone, telephone))
+    }
+}
+
+/// Returns whether two IPv6 addresses are in one network, i.e. have the same first 64 bits (RFC 4291 section 2.5.4).
+fn are_in_one_network(a: Endpoint, b: Endpoint) -> bool {
+    match (a.ip(), b.ip()) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
+        _ => false,
     }
 }

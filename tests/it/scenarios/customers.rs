@@ -164,3 +164,25 @@ fn a_parked_call_is_related_only_to_a_telephone_of_its_customer() {
         assert_eq!(related(call, other), is_own, "{address:?}");
     }
 }
+
+/// Telephones with global IPv6 addresses are in one network, or at two customers of the PBX.
+#[test]
+fn a_code_in_the_same_ipv6_network_names_the_extension() {
+    for (dialler, is_own) in [("[2001:db8:0:1::21]:5060", true), ("[2001:db8:0:2::21]:5060", false)] {
+        let mut scene = Scene::new();
+        let at = |user, address: &str, voice| ScenePhone {
+            sip: address.parse().expect("an address"),
+            ..ScenePhone::new(user, voice)
+        };
+        let (mut e200, mut e201) = (at("200", "[2001:db8:0:1::20]:5060", 2), at("201", dialler, 3));
+        let after = if is_own { picked_up } else { voice_mail };
+        let [a, c] = code_beside_call(&mut scene, &mut e200, &mut e201, "*8", after);
+        let played = play(&scene);
+        let (call, other) = (&call_of(&played, &scene, a).record, &call_of(&played, &scene, c).record);
+        let want = match is_own {
+            true => (CallOutcome::Answered, Some("201"), true),
+            false => (CallOutcome::Abandoned, Some("200"), false),
+        };
+        assert_eq!((answer_of(call), related(call, other)), (want, is_own), "{dialler}");
+    }
+}
