@@ -117,21 +117,24 @@ impl NumberPlan {
 
     /// Returns what was learnt about these hosts and numbers.
     pub(crate) fn learnt_about(&self, mut hosts: Vec<IpAddr>, mut numbers: Vec<&str>) -> LearntFacts {
-        hosts.sort_unstable();
-        hosts.dedup();
         numbers.sort_unstable();
         numbers.dedup();
-        let known = |all: &HashSet<IpAddr>| hosts.iter().filter(|host| all.contains(*host)).copied().collect();
         let user = |number: &str| {
             let user = self.registered.get(number)?;
             Some((number.to_owned(), user.registrant, user.registrar))
         };
+        let users: Vec<_> = numbers.into_iter().filter_map(user).collect();
+        // Whether a registered number is that of a trunk depends on what both hosts of the registration are.
+        hosts.extend(users.iter().flat_map(|(_, registrant, registrar)| [*registrant, *registrar]));
+        hosts.sort_unstable();
+        hosts.dedup();
+        let known = |all: &HashSet<IpAddr>| hosts.iter().filter(|host| all.contains(*host)).copied().collect();
         LearntFacts {
             shown_machines: Vec::new(),
             pbxs: known(&self.pbxs),
             visible_pbxs: known(&self.ringing),
             phones: known(&self.phones),
-            users: numbers.into_iter().filter_map(user).collect(),
+            users,
         }
     }
 
