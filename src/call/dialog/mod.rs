@@ -410,6 +410,9 @@ impl Dialog {
 
     fn handle_invite_response(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
         let tag = to_tag_of(message);
+        if !(200..300).contains(&status) {
+            self.times.gap_end = None; // the INVITE is still pending or refused, so no answer was missed
+        }
         match status {
             ..=100 => self.times.is_tried = true,
             // After a fork, another callee has already answered. So this late provisional response only stores its To
