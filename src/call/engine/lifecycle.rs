@@ -39,15 +39,41 @@ impl Engine {
                 sink.decide(leg.id, at, &Decision::End { ended_by, caller, callee });
                 sink.close(leg.id);
             } else {
-                leg.spool = LegSpoolState::Kept;
+                self.keep_signalling(slot, sink);
             }
         }
-        let conversation = leg.call();
+        let Some(conversation) = self.table.leg(slot).map(Leg::call) else { return };
         self.remember_timed_out(slot);
         self.add_leg_tombstone(slot);
         self.unindex_leg(slot);
         self.compact_leg(conversation, slot, sink);
         self.finish_if_over(conversation, sink);
+    }
+
+    /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If too
+    /// many legs are kept, discards it. Then the call only remembers that it had such a leg.
+    fn keep_signalling(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
+        if self.kept.silent_legs < self.settings.limits.kept_legs {
+            leg.spool = LegSpoolState::Kept;
+            self.kept.silent_legs += 1;
+            return;
+        }
+        leg.spool.close();
+        sink.discard(leg.id, DiscardReason::NoMedia);
+        if !call.notes.had_other_legs() {
+            call.notes.note_other_legs();
+            let conversation = leg.call();
+            self.store_call(conversation, sink);
+        }
+    }
+
+    /// Discards the spool of a leg that had no media, because nothing needs it any more.
+    fn discard_kept(&mut self, leg: &Leg, sink: &mut dyn LegSink) {
+        if leg.spool == LegSpoolState::Kept {
+            self.kept.silent_legs = self.kept.silent_legs.saturating_sub(1);
+            sink.discard(leg.id, DiscardReason::NoMedia);
+        }
     }
 
     /// Replaces an unanswered leg by its record (*compacts* it), if its call has many legs.
@@ -66,7 +92,7 @@ impl Engine {
         {
             let is_first = !call.notes.had_other_legs();
             call.notes.add_compacted_leg(&leg);
-            discard_kept(&leg, sink);
+            self.discard_kept(&leg, sink);
             if is_first {
                 self.store_call(conversation, sink);
             }
@@ -189,7 +215,7 @@ impl Engine {
         }
         let record = if is_attempt { None } else { self.record_of(conversation) };
         let Some((call, legs)) = self.table.remove_call(conversation) else { return };
-        legs.iter().for_each(|leg| discard_kept(leg, sink));
+        legs.iter().for_each(|leg| self.discard_kept(leg, sink));
         self.timers.disarm_call(conversation);
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();
@@ -250,13 +276,6 @@ impl Engine {
             leg.dialog.handle_end(at, EndedBy::Replaced);
             self.close_leg(slot, sink);
         }
-    }
-}
-
-/// Discards the spool of a leg that had no media, because nothing needs it any more.
-fn discard_kept(leg: &Leg, sink: &mut dyn LegSink) {
-    if leg.spool == LegSpoolState::Kept {
-        sink.discard(leg.id, DiscardReason::NoMedia);
     }
 }
 

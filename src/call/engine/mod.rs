@@ -106,6 +106,8 @@ struct EngineClock {
 /// Media that is stored for some seconds: packets without a known leg, and hashes of voices.
 #[derive(Debug)]
 struct KeptMedia {
+    /// Number of ended legs without media whose signalling is kept until their calls end.
+    silent_legs: usize,
     early_media: EarlyMedia,
     content: content::ContentEvidence,
 }
@@ -158,6 +160,7 @@ impl Engine {
             told_at: Timestamp::EPOCH,
         };
         let kept = KeptMedia {
+            silent_legs: 0,
             early_media: EarlyMedia::new(limits.early_bytes),
             content: content::ContentEvidence::default(),
         };

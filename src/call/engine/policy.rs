@@ -108,6 +108,9 @@ impl Engine {
         if !leg.spool.is_open() && leg.spool != LegSpoolState::Kept {
             return;
         }
+        if leg.spool == LegSpoolState::Kept {
+            self.kept.silent_legs = self.kept.silent_legs.saturating_sub(1);
+        }
         leg.spool = LegSpoolState::Shut;
         sink.discard(leg.id, DiscardReason::Excluded);
         if leg.has_media() && call.recording.delete() {

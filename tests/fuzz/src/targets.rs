@@ -258,7 +258,8 @@ fn capture(input: &[u8]) {
 
 /// Runs the whole engine: datagrams, streams, time and clock steps between a few addresses, in any order.
 fn engine(input: &[u8]) {
-    let limits = EngineLimits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, tombstones: 16 };
+    let limits =
+        EngineLimits { legs: 16, early_bytes: 1 << 14, streams: 8, rtp_streams: 64, kept_legs: 2, tombstones: 16 };
     let mut engine = Engine::with_limits(callspan::call::config::Config::default(), "fuzz", limits);
     let mut sink = Sink::default();
     let mut at = T0;

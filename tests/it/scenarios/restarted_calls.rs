@@ -1,8 +1,14 @@
 //! Tests of calls during which the recorder is killed: path, extension and outcome must be those of a recorder that was
 //! never killed.
 
+use callspan::call::Engine;
 use callspan::call::config::Config;
+use callspan::call::decision::Decision;
+use callspan::call::engine::EngineLimits;
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::record::{CallOutcome, CallRecord, Side};
+use callspan::decode::UdpDatagram;
+use callspan::time::Timestamp;
 
 use crate::scenarios::restarts::same_after_kills;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, outside_and_200};
@@ -175,4 +181,60 @@ fn a_call_answered_during_an_outage_is_answered() {
         assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("200")), "{by:?}");
         assert_eq!(records[0].answered_at, Some(at(started)));
     }
+}
+
+/// Many telephones refuse calls that go on. The signalling of all of them would take too much memory.
+#[test]
+fn only_so_many_refused_legs_are_kept_for_a_restart() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let scene = &mut office.scene;
+    [a, b, c].into_iter().for_each(|leg| scene.invite_and_ring(leg));
+    scene.refuse(b, 486, &[]);
+    scene.refuse(c, 486, &[]);
+    scene.answer(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], LATER_MS);
+    for (kept_legs, discarded) in [(2, 0), (1, 1), (0, 2)] {
+        let limits = EngineLimits { kept_legs, ..EngineLimits::default() };
+        let mut engine = Engine::with_limits(Config::default(), "kept", limits);
+        let mut sink = DiscardCounter::default();
+        scene.packets().iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut sink));
+        assert_eq!(sink.0, discarded, "{kept_legs} kept");
+        engine.handle_end_of_capture(&mut sink);
+        assert_eq!(sink.0, 2, "the end of the call discards the others");
+    }
+}
+
+/// A leg sink that counts the discarded legs.
+#[derive(Default)]
+struct DiscardCounter(usize);
+
+impl LegSink for DiscardCounter {
+    fn open(&mut self, _: LegId, _: &str) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {
+        self.0 += 1;
+    }
+}
+
+/// A ringing call goes on after the kill: it is offered again as ringing, and the caller gives up with a BYE.
+#[test]
+fn a_call_that_still_rings_after_an_outage_is_not_answered() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let scene = &mut office.scene;
+    scene.invite_and_ring(a);
+    scene.wait(2_000);
+    let killed = scene.now();
+    scene.wait(5_000);
+    let restarted = scene.now();
+    scene.wait(1_000);
+    scene.ring(a);
+    scene.wait(2_000);
+    scene.bye(a, Side::Caller);
+    let (packets, end) = (scene.packets(), scene.now() + 30_000);
+    let records = records_with_outage(&packets, end, [killed, restarted], &Config::default());
+    assert_ne!(records[0].outcome, CallOutcome::Answered);
 }
