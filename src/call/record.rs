@@ -242,7 +242,7 @@ text_enum! {
 }
 
 impl ProblemKind {
-    /// Returns a problem of this kind without its extent, i.e. without a number of packets or a duration.
+    /// Returns a problem of this kind that tells no number of packets, no duration and no error number.
     pub const fn problem(self) -> CallProblem {
         CallProblem { kind: self, packets: None, ms: None, errno: None }
     }

@@ -34,7 +34,7 @@ pub struct DeliveryTuning {
     /// Number of access tokens that may be fetched in quick succession. After that, [`DeliveryTuning::auth_interval`]
     /// limits further requests.
     pub auth_burst: u32,
-    /// Average minimum interval between requests for an access token: after each interval one more request is allowed.
+    /// Time after which one more request for an access token is allowed, if [`DeliveryTuning::auth_burst`] is used up.
     pub auth_interval: Duration,
 }
 

@@ -53,7 +53,7 @@ pub(crate) enum AnswerState {
     BeganBefore,
 }
 
-/// Audio of one side (caller or callee) during the recorded time of the call.
+/// Facts about the audio of one side (caller or callee) during the recorded time of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideFacts {
     /// How much of the side can be heard.

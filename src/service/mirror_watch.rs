@@ -340,7 +340,7 @@ const SLOTS_IN_HOUR: u16 = 6;
 /// Minimum number of the six ten-minute slots of an hour that must have had SIP. With only one call an hour, silence is
 /// normal and raises no alarm.
 const MIN_SLOTS: usize = 4;
-/// Minimum time between two writes of the file that stores the hours with SIP.
+/// Minimum time between two writes of the file that stores in which hours of the week the mirror showed SIP.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

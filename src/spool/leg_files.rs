@@ -152,8 +152,8 @@ impl LegFiles {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
 
-    /// Begins to sync the file system of the folder, on another thread. Returns whether the sync began: it does not if an
-    /// earlier sync is still running, or if the folder cannot be opened.
+    /// Begins to sync the file system of the folder, on another thread. Returns whether the sync began: it does not if
+    /// an earlier sync is still running, or if the folder cannot be opened.
     pub(super) fn begin_sync(&mut self) -> bool {
         if self.sync_thread.is_running() {
             return false;
@@ -484,8 +484,8 @@ fn first_blocks(bytes: &[u8]) -> Vec<u8> {
     bytes[..end].to_vec()
 }
 
-/// Returns the error number (errno) of an error. An error without a number means that the file is not a spool. Such an
-/// error becomes EIO.
+/// Returns the error number (errno) of an error. The reader of spools gives an error without a number if the file is
+/// not a spool. Such an error becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     let number = error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::WriteZero => Some(rustix::io::Errno::NOSPC.raw_os_error()),

@@ -78,8 +78,9 @@ pub(super) enum RollingDue {
 }
 
 impl RollingBuffer {
-    /// Creates a buffer. `sync_every` is the maximum time until a row of the journal is safe on the disk. The removal
-    /// delay is twice this time plus [`REMOVAL_MARGIN`].
+    /// Creates a buffer. `sync_every` is the maximum time until a row of the journal is safe on the disk. The
+    /// signalling of an ended leg is removed after twice this time plus [`REMOVAL_MARGIN`], when the journal surely has
+    /// the end.
     pub(super) fn new(sync_every: Duration) -> Self {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }

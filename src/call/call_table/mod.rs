@@ -364,7 +364,7 @@ impl CallTable {
     fn reindex_signalling(&mut self, leg: LegKey) {
         let Some(found) = self.legs.get_mut(leg) else { return };
         let old_keys = std::mem::take(&mut found.links.index_keys);
-        // A leg without index keys is closed, and stays out of the index.
+        // A leg without index keys was closed before. It is not added to the index again.
         if !old_keys.is_empty() {
             self.correlation.remove(leg, &old_keys);
             self.index_signalling(leg);

@@ -455,8 +455,9 @@ fn machine_sides(cause: StreamEnds, effect: StreamEnds) -> [Side; 2] {
     if cause.leg < effect.leg { sides } else { [sides[1], sides[0]] }
 }
 
-/// Returns first the stream that arrives at a relaying machine, then the stream that leaves it. Returns `None` if both
-/// have the same sender, receiver or leg, because then no machine passes one stream on as the other.
+/// Returns the stream that arrives at a relaying machine, and then the stream that leaves it. Returns `None` if both
+/// streams come from one sender, go to one receiver, or belong to one leg. A machine that relays one stream as the
+/// other receives the first and sends the second, on another leg.
 fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;

@@ -31,14 +31,15 @@ impl Correlator<'_> {
         Dialler { telephone, pbx: leg.machines().1, domain: leg.parties.caller_domain() }
     }
 
-    /// Returns whether the PBX rings, or rang, a telephone of the dialler's customer for a call.
+    /// Returns whether the PBX rings, or rang, a telephone for this call that belongs to the same customer (of the
+    /// hosted PBX) as the dialler.
     pub(super) fn rings_customer_of(&self, call: CallKey, dialler: &Dialler) -> bool {
         let path = self.path_of(call);
         self.rung_legs(call, dialler.pbx)
             .any(|leg| dialler.shares_customer(path.way_of(leg).1, leg.parties.called_domain()))
     }
 
-    /// Returns whether a telephone of the dialler's customer takes part in a call through this PBX.
+    /// Returns whether a telephone that belongs to the same customer as the dialler takes part in this call.
     pub(super) fn is_call_of_customer(&self, call: CallKey, dialler: &Dialler) -> bool {
         let path = self.path_of(call);
         self.table.legs_of(call).any(|leg| {
@@ -66,9 +67,9 @@ impl Dialler {
     /// Returns whether another telephone of the PBX belongs to the same customer. `domain` is the host name in the
     /// address of that telephone.
     ///
-    /// Telephones behind the NAT of a customer have the same address, and telephones in one IPv6 network the same first 64
-    /// bits. Telephones with private addresses are in the network of the PBX, so the PBX is not hosted. In all these cases,
-    /// different domains show different customers.
+    /// Telephones behind the NAT of a customer have the same address, and telephones in one IPv6 network the same first
+    /// 64 bits. Telephones with private addresses are in the network of the PBX, so the PBX is not hosted. In all these
+    /// cases, different domains show different customers.
     fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
         let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
         let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());

@@ -51,8 +51,8 @@ pub(super) struct MetLeg<'a> {
     /// Rule by which the PBX sent the new leg because the caller of the older leg waits, e.g. in a queue. `None` if no
     /// rule matches.
     pub(super) waiting: Option<CorrelationRule>,
-    /// Whether the older leg is a separate call beside the new leg, to the same address. Such a leg cannot have caused
-    /// the new leg.
+    /// Whether the older leg is a call of its own: one machine sent both legs to the same address. Then the older leg
+    /// cannot have caused the new leg.
     pub(super) is_own_call: bool,
 }
 

@@ -64,11 +64,12 @@ impl Correlator<'_> {
         is_caused(effect, cause, is_older) && !self.has_other_origin(effect, cause)
     }
 
-    /// Returns whether a proxy passed the dialog of `effect` on, and the origin of this dialog shows that `cause` is not
-    /// its cause. Many legs pass a proxy at the same time, so a leg to the proxy explains none of those that it sends.
+    /// Returns whether a proxy passed the dialog of `effect` on, and the origin of this dialog shows that `cause` is
+    /// not its cause. Many legs pass a proxy at the same time, so a leg to the proxy explains none of those that it
+    /// sends.
     ///
-    /// The origin of the dialog is the hop before `effect`. It shows this if another leg of the call caused it, or if one
-    /// machine sent both this hop and `cause`.
+    /// The origin of the dialog is the hop before `effect`. It shows this if another leg of the call caused it, or if
+    /// one machine sent both this hop and `cause`.
     fn has_other_origin(&self, effect: &Leg, cause: &Leg) -> bool {
         if cause.is_branch_of(effect) {
             return false;
@@ -88,9 +89,9 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).filter(|other| self.has_caused(other, leg))
     }
 
-    /// Returns whether the leg that caused this leg may still be found. This is so if no leg of the call caused this
-    /// leg's dialog, and each leg of another dialog has a cause in the call. Also, rules about numbers must be allowed
-    /// to join this call to another call.
+    /// Returns whether this leg lacks a cause, i.e. the leg for which a PBX sent it, and another call may contain the
+    /// cause. Returns false if a leg of the call caused the leg's dialog, or if another dialog of the call lacks a
+    /// cause, too. Also returns false if the call must not be joined by numbers any more.
     pub(super) fn is_unexplained(&self, leg: &Leg) -> bool {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());

@@ -92,6 +92,6 @@ impl Engine {
     }
 }
 
-/// Time in which further legs of the ended call join the new call that continues it. After a silence, e.g. a hold, the
-/// legs of a call get media again at about the same time.
+/// Time in which further legs of a call that ended by a long silence join the new call that continues it. After a hold,
+/// for example, one leg has media again and begins the new call. The other legs follow at about the same time.
 const CONTINUATION_WINDOW: Duration = Duration::from_secs(30);

@@ -65,8 +65,8 @@ impl SoundOutline {
 }
 
 impl PassedOn {
-    /// Returns whether the other leg sent almost nothing during seconds in which this side was loud. It must not have
-    /// sent half of the newest seconds either.
+    /// Returns whether the other leg lacks sound of this side: while this side was loud, the other leg sent almost no
+    /// packets for some seconds. Returns false if it sent packets during at least half of the newest loud seconds.
     pub(super) fn is_missing(&self) -> bool {
         let newest = &self.0[self.0.len().saturating_sub(NEWEST_POINTS)..];
         self.has_missing_part() && count(newest) * 2 < newest.len()

@@ -106,7 +106,7 @@ pub(crate) enum ConfigPurpose {
     /// For `check-config`: as for `run`, but a missing interface is only a warning, because `replay` needs no
     /// interface. Also checks this machine: that folders can be written, and that interfaces, files and programs exist.
     Check,
-    /// For commands that only read the journal: no key is required.
+    /// For commands that only read the journal: no setting is required.
     Inspect,
 }
 

@@ -47,8 +47,8 @@ pub(super) struct StreamPlayer {
     srtp: Option<SrtpState>,
     /// Decryption with keys that will apply soon; `None` if no new keys follow soon.
     coming: Option<SrtpStream>,
-    /// Duration of the last unencrypted packet, ns; `None` before the first such packet, and after a packet was
-    /// decrypted.
+    /// Duration of the sound in the last packet that arrived unencrypted, ns. `None` before the first such packet, and
+    /// after a packet was decrypted.
     plain_ns: Option<i64>,
     /// Number of consecutive packets that the former keys (from before the encryption ended) could not decrypt.
     former_failures: u32,

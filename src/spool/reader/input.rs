@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::chunked_buf::{ChunkedBuf, SpoolChunk};
 
-/// The bytes of a spool from the next block on, and the buffers with packets that a reader still needs.
+/// The unread bytes of a spool, from the next block on, and the buffers with packets that a reader still uses.
 pub(in crate::spool) struct SpoolInput {
     source: ByteSource,
     buffers: Vec<HeldBuffer>,
