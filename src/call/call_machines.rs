@@ -58,8 +58,8 @@ impl CallMachines {
         self.machine_of(a).same_host(self.machine_of(b))
     }
 
-    /// Returns sender and receiver of a leg, so that they can be compared: within the call, one address stands for all
-    /// addresses of a machine.
+    /// Returns the sender and the receiver of a leg. Within the call, one address stands for all addresses of a
+    /// machine, so that the machines of different legs can be compared.
     pub(crate) fn ends_of(&self, leg: &Leg) -> (Endpoint, Endpoint) {
         let (sender, receiver) = leg.machines();
         (self.machine_of(sender), self.machine_of(receiver))

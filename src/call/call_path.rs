@@ -123,8 +123,8 @@ impl<'a> CallPath<'a> {
         let leads_here = others().any(|o| o.is_to(sender) && !o.is_from(receiver));
         let leads_on = others().any(|o| o.is_from(receiver));
         let siblings = || others().filter(|o| is_sibling(own, o));
-        // A PBX that is connected to one party may call the other party through a border controller. Then the receiver
-        // of the leg passes the call on, but sends no leg back to the PBX.
+        // A PBX that is connected to one party may call the other party through a border controller. The border
+        // controller passes the leg on and sends no leg back to the PBX. Such a leg leads to the callee.
         let leads_back = || sender.same_host(receiver) || others().any(|o| o.is_between((receiver, sender)));
         let connects = || siblings().any(|o| follows_answer(own.leg, o.leg) || follows_answer(o.leg, own.leg));
         let calls_several = siblings().next().is_some() && !leads_on || !leads_back() && connects();
@@ -276,9 +276,9 @@ impl DialogEnds {
 
 /// Returns the machines between which a leg passes a call on.
 ///
-/// These are the ends of its dialog if a PBX is at one of them. A PBX ends one dialog and begins another, or begins
-/// both. If a proxy is the only machine of the site, e.g. because telephones register with it, the ends of the hop are
-/// returned.
+/// If a PBX is the first sender or the last receiver of the leg's dialog, these two machines are returned. A PBX ends
+/// one dialog and begins another, or begins both. Otherwise the ends of the hop are returned, e.g. if a proxy is the
+/// only machine of the site.
 fn ends_of_leg<'a>(leg: &PathLeg<'a>, legs: &[PathLeg<'a>], plan: &NumberPlan) -> (Endpoint, Endpoint) {
     let (origin, destination) = leg.dialog.machines;
     if leg.dialog.machines == leg.hop {

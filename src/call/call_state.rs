@@ -28,7 +28,8 @@ pub(crate) enum AnnouncementStage {
 }
 
 impl AnnouncementStage {
-    /// Returns whether the time in which the legs are correlated is over.
+    /// Returns whether the call no longer waits for further legs, i.e. the time in which its legs are correlated is
+    /// over.
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self, Self::Settled | Self::Announced(_))
     }
@@ -112,7 +113,8 @@ impl CallOrigin {
 /// sends many INVITEs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ScanState {
-    /// The call does not count for a call rate: it was answered, or its first INVITE was not captured.
+    /// The call does not count in the rate of unanswered calls of its source address: it was answered, or its first
+    /// INVITE was not captured.
     #[default]
     Uncounted,
     /// The call is counted in the call rate of this source address.
@@ -329,13 +331,14 @@ impl CallNotes {
         is_new
     }
 
-    /// Returns the names of closed legs that were moved here from another call. Their own spools still name the other
-    /// call.
+    /// Returns the names of closed legs that were moved to this call from another call. The spools of these legs still
+    /// name the other call.
     pub(crate) fn adopted_legs(&self) -> &[String] {
         &self.adopted_legs
     }
 
-    /// Records that a closed leg was moved here from another call. Its own spool still names the other call.
+    /// Records that a closed leg was moved to this call from another call. The spool of the leg still names the other
+    /// call.
     pub(crate) fn adopt_leg(&mut self, name: String) {
         if self.adopted_legs.len() < MAX_ADOPTED_LEGS && !self.adopted_legs.contains(&name) {
             self.adopted_legs.push(name);

@@ -37,8 +37,8 @@ pub(crate) struct Conversation {
     pub(crate) stage: AnnouncementStage,
     /// How the engine came to know the call.
     pub(crate) origin: CallOrigin,
-    /// Whether rules about numbers must not join this call to others. This is so if the earlier leg that caused its
-    /// first leg is known, or if the first leg could belong to several calls.
+    /// Whether rules about numbers must not join this call to others. True if the leg that caused the first leg is
+    /// known, or if the first leg could belong to several calls.
     pub(crate) closed_to_heuristics: bool,
     /// Whether the call counts for the call rate of its source address.
     pub(crate) scan: ScanState,
@@ -198,7 +198,8 @@ impl Conversation {
         let is_carried = |l: &Leg| l.created_at + IDLE_AGENT <= self.created_at && is_idle_before(l);
         let is_of_call = |l: &&&Leg| l.id == anchor.id || !is_carried(l);
         let of_call = || legs.iter().filter(is_of_call);
-        // A recorder's own session is no call to a party, unless it is all that was captured.
+        // Recording sessions (SIPREC) lead to no party, so they give the record no times and no reason. If the capture
+        // has only such a session, it counts.
         let is_of_party = |l: &&Leg| !l.is_recording_session() || anchor.is_recording_session();
         let of_parties: Vec<&Leg> = legs.iter().copied().filter(is_of_party).collect();
         let invited = || of_call().filter_map(|l| l.dialog.invited_at()).min();

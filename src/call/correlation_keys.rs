@@ -151,8 +151,10 @@ impl LegSignature<'_> {
             && !same_number(self.to, older.from)
     }
 
-    /// Returns whether this new leg is a separate call beside an older leg. Both go to the same address, and they come
-    /// from the same address or call different numbers. Softphones and diallers on the PBX's host make such calls.
+    /// Returns whether this new leg is a separate call beside an older leg.
+    ///
+    /// Both legs go to the same address. In addition, they come from the same address, or they call different numbers.
+    /// Softphones and diallers on the PBX's host make such calls.
     pub(crate) fn is_own_call_beside(&self, older: &LegSignature<'_>) -> bool {
         self.call_id != older.call_id
             && self.hop.1 == older.hop.1
@@ -225,7 +227,8 @@ impl LegSignature<'_> {
         !may_be_replaced && both_named && !same_number(self.from, older.from)
     }
 
-    /// Returns whether the PBX tries another trunk: this new leg calls the same number as the older leg.
+    /// Returns whether the PBX may have sent this new leg to try another trunk after the older leg. The PBX received
+    /// the older leg, and both legs call the same number.
     pub(crate) fn is_next_trunk_for(&self, older: &LegSignature<'_>) -> bool {
         let sends_on = self.hop.0.same_host(older.hop.1) && !self.returns_to_sender(older);
         sends_on && same_number(self.to, older.to) && !self.is_own_call_beside(older)
@@ -288,7 +291,7 @@ fn indexed_number(number: &str) -> String {
     last_digits(number).map(char::from).collect()
 }
 
-/// Returns the last digits of a number in reverse order.
+/// Returns the last six digits of a number in reverse order, without other characters.
 fn last_digits(number: &str) -> impl Iterator<Item = u8> + '_ {
     number.bytes().rev().filter(u8::is_ascii_digit).take(COMPARED_DIGITS)
 }

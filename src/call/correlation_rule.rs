@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum EvidenceStrength {
     /// The rule proves that the leg does not belong to this call.
     Contradiction,
-    /// The call of the leg is related to this call. The leg does not join it.
+    /// The leg does not join this call, but its own call is related to this call.
     Relation,
     /// The leg joins this call if no other call has evidence.
     Weak,

@@ -288,8 +288,8 @@ pub enum Decision {
         dst: Endpoint,
         /// SSRC of the stream's packets.
         ssrc: Ssrc,
-        /// Side that is heard in the stream, i.e. its channel in the recording. If the other side sends the stream, a
-        /// decision `StreamOrigin` follows.
+        /// Side of the call whose voice the stream carries; it is written to this side's channel. If the other side
+        /// sends the packets, a decision `StreamOrigin` follows.
         side: Side,
     },
     /// Unusual facts about the beginning of a stream that its packets do not show, e.g. an endpoint that nobody

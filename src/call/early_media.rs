@@ -50,8 +50,8 @@ impl EarlyMedia {
         }
     }
 
-    /// Stores a packet. If the buffer is full, the oldest packets are removed. A packet larger than any voice packet is
-    /// not stored.
+    /// Stores a packet. If the buffer is full, the oldest packets are removed. A packet of more than
+    /// [`MAX_PACKET_BYTES`], which is no voice, is not stored.
     pub(crate) fn handle_packet(&mut self, datagram: &UdpDatagram<'_>) {
         let len = datagram.payload.len();
         if len > MAX_PACKET_BYTES || len > self.capacity_bytes {

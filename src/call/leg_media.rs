@@ -120,7 +120,7 @@ impl LegMedia {
         self.refused_packets += 1;
     }
 
-    /// Records the codec of a stream as the newest codec of its side. Returns the change if it differs from the codec
+    /// Records the codec of a stream as the newest codec of its side. Returns the change if the side used another codec
     /// before.
     pub(crate) fn note_codec(&mut self, stream: usize) -> Option<CodecChange> {
         let stream = self.streams.get(stream)?;
@@ -185,15 +185,16 @@ impl LegMedia {
         }
     }
 
-    /// Keeps all of the outline of the leg's sound that has been measured so far.
+    /// Keeps all measurements of the leg's loudness and pitch so far. Without this, measurements older than some
+    /// seconds are dropped.
     pub(crate) fn keep_outline(&mut self) {
         if let Some(outline) = self.outline.as_deref_mut() {
             outline.keep();
         }
     }
 
-    /// Begins to measure the sound of the leg after another leg of the call has ended. The outline of the time in which
-    /// the leg was doubtful stays as it is.
+    /// Begins to measure the sound of the leg after another leg of the call has ended. An earlier measurement, which
+    /// compared the leg with other legs, stays as it is.
     pub(crate) fn begin_rest(&mut self, at: Timestamp) {
         self.rest.get_or_insert_default().listen(at);
     }

@@ -109,7 +109,8 @@ impl MediaIndex {
         &self.unplaced
     }
 
-    /// Returns the changeable map of the sides of legs that are behind a NAT and have an unknown media host.
+    /// Returns the changeable map of the sides of legs that are behind a NAT and have an unknown media host. Its key is
+    /// the other party's SIP host, with the port that the side announced.
     pub(crate) const fn unplaced_mut(&mut self) -> &mut ReceiverMap {
         &mut self.unplaced
     }

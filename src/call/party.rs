@@ -396,7 +396,8 @@ fn text(value: &str) -> String {
 
 /// Header in which a network asserts the caller's number (RFC 3325 section 9.1).
 const ASSERTED: &str = "P-Asserted-Identity";
-/// Headers by which the caller's own network knows a caller who hides the number from others (RFC 3325).
+/// Headers that give the caller's number to the caller's own network, even if the caller hides it from others (RFC
+/// 3325).
 const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of the parameter with digits that are dialled after the answer (RFC 2806 section 2.2).
 const POST_DIAL_PARAMETER: &str = ";postd=";

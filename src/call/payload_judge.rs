@@ -184,8 +184,8 @@ impl JudgedFormat {
 
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
-/// Maximum length of a payload that may be a telephone-event, bytes. An event may have extensions, but no device sends
-/// more than four times the usual length.
+/// Maximum length of a payload that may be a telephone-event, bytes. The usual length is 4; no device sends an event
+/// with extensions that is longer than four times this.
 pub(crate) const MAX_EVENT_BYTES: usize = 16;
 /// Minimum number of pairs of consecutive packets for a result: a tenth of a second with 20 ms a packet.
 const MIN_PAIRS: u32 = 4;

@@ -182,7 +182,7 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are inserted into the sentences, in English and Russian.
+/// Phrases that are inserted at `{}` into the sentences of [`REASON_SENTENCES`], in English and Russian.
 pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("caller", "звонившего"),
     ("callee", "ответившего"),

@@ -77,8 +77,8 @@ impl<'a> CallRoles<'a> {
         let transit: Vec<&Leg> =
             legs.iter().copied().filter(|l| l.id != first.id && path.is_transit(l, plan)).collect();
         let is_transit = |l: &Leg| transit.iter().any(|known| known.id == l.id);
-        // If the PBX called the first leg, it counts as a rung telephone. The mirror may show no leg of the caller,
-        // only the legs of the telephones that the PBX rings.
+        // The mirror may show no leg of the caller, only the legs of the telephones that the PBX rings. Then the first
+        // leg counts as one of the rung telephones.
         let is_first_rung = click_to_call || !first_is_caller;
         let rung: Vec<&Leg> = legs
             .iter()
@@ -249,7 +249,8 @@ impl<'a> CallRoles<'a> {
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
-            // The extension dialled a code, and the PBX called several extensions. So the call is internal.
+            // An extension dialled a code that is no extension, and the PBX called extensions only. So the call is
+            // internal.
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if self.is_started_on_pbx() || self.is_passed_outside(plan) => Some(CallDirection::Outbound),
@@ -284,8 +285,8 @@ impl<'a> CallRoles<'a> {
             && self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled) && leads_outside(l))
     }
 
-    /// Returns whether the caller is outside although the number is as short as an extension. The call came from a
-    /// provider's host, and the called number is neither an extension nor a feature code.
+    /// Returns whether the caller is outside although the number is as short as an extension. For this, the call must
+    /// come from a provider's host, and the called number must be neither an extension nor a feature code.
     fn comes_from_outside(&self, plan: &NumberPlan) -> bool {
         let is_dialled_inside = |to: &str| plan.is_extension(to) || crate::call::numbers::is_code(to);
         self.called_outside.is_empty()
@@ -361,7 +362,8 @@ fn only_number(mut numbers: impl Iterator<Item = String>) -> Option<String> {
 
 /// Returns the party that the PBX called first, if it called all parties; `None` if a party called the PBX.
 ///
-/// A telephone that the PBX calls after the answer of an outside party is the second party of a dialler's call.
+/// E.g. a dialler calls an outside party and, after the answer, a telephone of the site: the outside party was called
+/// first.
 fn called_first(first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> Option<CalledFirst> {
     let others = || path.legs().filter(|l| !l.is_branch_of(first));
     if path.legs().any(|l| path.party_end(l) == PartyEnd::Caller) {
@@ -382,8 +384,8 @@ fn called_first(first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> Option<C
     others().any(is_click).then_some(CalledFirst::Caller)
 }
 
-/// Returns whether a leg is a further hop of the dialog on which the caller reached the PBX. Behind a fork, a hop that
-/// calls another number is the leg of another party.
+/// Returns whether a leg is a further hop of the dialog on which the caller reached the PBX. Returns false for a leg
+/// behind a fork that calls another number: it belongs to another party.
 fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
     let is_forked = || !path.way_of(leg).1.same_host(path.way_of(first).1);
     path.party_end(first) == PartyEnd::Caller
@@ -392,7 +394,7 @@ fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
 }
 
 /// Returns whether the PBX sent this leg because of an extension's call, although the leg of the extension was captured
-/// a moment later. Both legs call the same number, and the mirror misses the hop that links them.
+/// a moment later. Both legs must call the same number; the mirror misses the hop between them.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| plan.names_extension(l.parties.from.as_deref());
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;

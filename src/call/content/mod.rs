@@ -154,7 +154,8 @@ struct WatchState {
 struct LegContent {
     watches: Vec<u32>,
     partners: Vec<LegId>,
-    /// For each side: number of blocks of its voice (short pieces of payload) that were compared and did not repeat.
+    /// For each side: number of blocks of its voice (short pieces of payload) that were compared. A block that occurred
+    /// shortly before in the same stream, e.g. in a tone, does not count.
     voice_blocks: [u32; 2],
 }
 
@@ -259,8 +260,8 @@ impl ContentIndex {
         }
     }
 
-    /// Returns for each side of a leg how many blocks of its voice (short pieces of payload) were compared and did not
-    /// repeat.
+    /// Returns for each side of a leg how many blocks of its voice (short pieces of payload) were compared. A block
+    /// that occurred shortly before in the same stream, e.g. in a tone, does not count.
     pub(crate) fn voice_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
@@ -479,9 +480,9 @@ fn pair_key(a: LegId, b: LegId) -> (LegId, LegId) {
 /// Returns whether machines passed a block of voice on twice in a row: from the stream `before` to `last`, then from
 /// `last` to `own`.
 ///
-/// This is certain if the receiver of `last` sent `own`. It is assumed if the sender of `own` neither received `before`
-/// nor sent `last`: this sender may be another address of the receiver of `last`. Otherwise one machine sent the block
-/// on both `last` and `own`, as in a conference.
+/// Returns true if the receiver of `last` sent `own`. Also returns true if the sender of `own` neither received
+/// `before` nor sent `last`: it may be another address of the receiver of `last`. Otherwise returns false: one machine
+/// sent the block on both `last` and `own`, as in a conference.
 fn is_chain(before: Option<StreamEnds>, last: Option<StreamEnds>, own: Option<StreamEnds>) -> bool {
     let (Some(last), Some(own)) = (last, own) else { return false };
     let is_elsewhere = before.is_some_and(|before| !meets(before.to, own.from) && !meets(last.from, own.from));

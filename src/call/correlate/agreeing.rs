@@ -100,7 +100,7 @@ impl Correlator<'_> {
     /// legs share no host.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // If several candidate legs match equally well, `max_by_key` chooses the last of them.
+        // If several candidate legs match equally well, one is enough to find the machine; `max_by_key` takes the last.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
@@ -126,23 +126,26 @@ impl Correlator<'_> {
         if let Some((effect, _)) = effects.min_by_key(|(_, leg)| age(leg)) {
             return Some(MachineAlias::OfLeg(effect, signature.hop.1));
         }
-        // If no leg of the caller was captured, this machine may have sent all legs: it rings several telephones, each
-        // from another of its addresses.
+        // If no leg of the caller was captured, one PBX may have sent all legs of the call, each from another of its
+        // addresses. So the new leg counts as sent by the machine that rings the other telephones.
         let rings = |leg: &&&Leg| self.plan.names_extension(signature.to) && self.rings_telephone(leg, &legs);
         let rung = legs.iter().filter(rings).filter(|leg| signature.at.distance(leg.created_at) <= RING_BURST);
         rung.copied().min_by_key(age).map(|leg| MachineAlias::OfDraft(leg.machines().0))
     }
 
     /// Returns whether a leg of a call may lead to the new leg, although the two share no host. `legs` are all legs of
-    /// the call. A leg from an extension begins at the telephone, so only another extension's leg leads to it.
+    /// the call.
+    ///
+    /// If an extension is the caller of the new leg, the leg begins at a telephone. Then only a leg with an extension
+    /// as caller may lead to it.
     fn may_lead_to(&self, leg: &Leg, signature: &LegSignature<'_>, legs: &[&Leg]) -> bool {
         let from = leg.parties.from.as_deref();
         let begins_there = self.plan.names_extension(signature.from) && !self.plan.names_extension(from);
         leg.created_at <= signature.at + CLOCK_SKEW && !begins_there && !self.rings_telephone(leg, legs)
     }
 
-    /// Returns whether the new leg may have caused a leg of a call, although the two share no host. The older leg was
-    /// captured before the new leg or a moment later. No other leg of its call has caused it.
+    /// Returns whether the new leg may have caused a leg of a call, although the two share no host. The leg of the call
+    /// may have been captured before the new leg, or a moment later. It must have no cause in its own call.
     fn may_follow(&self, leg: &Leg, signature: &LegSignature<'_>, legs: &[&Leg]) -> bool {
         let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
         let is_ours = |number: Option<&str>| self.plan.names_extension(number);
@@ -249,11 +252,11 @@ impl Correlator<'_> {
             && others().any(|l| l.parties.is_from_extension())
         {
             // An extension made this call, and the new leg calls another number. Both show the same caller's number,
-            // but it may be the number of the whole site and proves nothing.
+            // which may be the number of the whole site. So the new leg does not join.
             return false;
         }
-        // The machine that received the candidate may have passed the call on already. So every leg that it sent in
-        // this call must belong to the same ring group as the new leg.
+        // The machine that received the candidate leg may have passed that call on already. The new leg may then join
+        // only if every leg that this machine sent belongs to the same ring group as the new leg.
         others().filter(|l| l.machines().0.same_host(leg.machines().1)).all(|l| {
             l.join.by() == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)

@@ -203,8 +203,8 @@ impl Correlator<'_> {
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
     }
 
-    /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. Captured
-    /// addresses are compared and also machines, because another address may stand for the sender in that call.
+    /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. The
+    /// captured addresses may differ: within a call, another address may stand for the sender.
     fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
@@ -232,8 +232,8 @@ impl Correlator<'_> {
         self.table.party_legs_of(conversation).filter(is_caller)
     }
 
-    /// Returns the address at which the PBX received the call of a caller who was answered together with this leg.
-    /// Returns `None` if the PBX sent the leg from the same address.
+    /// Returns the address at which the PBX received the caller's call, if the PBX sent `leg` from another address. The
+    /// caller must have been answered together with `leg`; otherwise returns `None`.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
         // The call may have reached the PBX over several hops, e.g. through a border controller. The receiver at the
         // last hop is the PBX.

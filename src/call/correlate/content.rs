@@ -204,7 +204,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the commands that record two addresses as one machine within the call, because this machine passes voice
-    /// from one leg to the other. The roles of the legs depend on this.
+    /// from one leg to the other. Only then can the legs be told apart: who called, and whom the PBX called.
     fn link_by_content(&self, relay: ProvenRelay) -> Vec<Command> {
         let [cause, effect] = [relay.cause, relay.effect].map(|leg| leg.key);
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);

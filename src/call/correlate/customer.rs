@@ -58,7 +58,7 @@ impl Correlator<'_> {
 }
 
 impl Dialler {
-    /// Returns the telephone that sent the new leg of a question.
+    /// Returns the telephone that sent the new leg, with its PBX and the domain of its address.
     pub(super) fn of_question(question: &LegQuestion<'_>) -> Self {
         let (telephone, pbx) = (question.dialog.caller_addr, question.signature.hop.1);
         Self { telephone, pbx, domain: question.parties.caller_domain() }

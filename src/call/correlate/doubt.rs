@@ -99,8 +99,8 @@ impl Correlator<'_> {
         let others = others.filter(|other| other.may_have_party());
         let together = others.filter(|other| are_answered_together(leg, other));
         let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
-        // A join that the rule `same_moments` has confirmed counts like an end at the same time. The rule allows other
-        // time differences, and a PBX with two addresses often changes the bytes of a voice.
+        // If the rule `same_moments` has confirmed the join, this counts like two ends at the same time. The rule
+        // allows larger time differences, and a PBX with two addresses often changes the bytes of a voice.
         let confirmed = self.tie_of(leg).filter(|tie| is_confirmed_by_moments(tie)).map(|_| MomentAgreement::End);
         let moments = moments.max(confirmed).unwrap_or(MomentAgreement::Neither);
         Some(DoubtfulLeg { key, effects, moments })

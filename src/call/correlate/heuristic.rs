@@ -55,7 +55,8 @@ pub(super) fn another_device(question: &LegQuestion<'_>) -> Vec<Evidence> {
     call.map(|call| Evidence::about_call(CorrelationRule::AnotherDevice, call)).collect()
 }
 
-/// Returns the only call that matches the new leg, if this call already rings another device of the called number.
+/// Returns the only call that may explain why the PBX sent the new leg, if this call already rings another device of
+/// the called number.
 pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallKey> {
     let evidence = |call: CallKey| Evidence::about_call(CorrelationRule::AnotherDevice, call);
     let is_device = |call: &CallKey| {

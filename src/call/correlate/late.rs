@@ -54,10 +54,10 @@ impl Correlator<'_> {
         self.table.legs_of(leg.call()).any(|other| other.id != leg.id && is_both(other))
     }
 
-    /// Returns the leg that this new leg caused, if numbers alone had joined that leg to its call.
+    /// Returns the leg that this new leg caused, if only numbers had joined that leg to its call so far.
     ///
-    /// E.g. one node of a cluster passes a call to a second node, and the second node sends it on. The mirror port
-    /// shows the hop between the nodes last.
+    /// E.g. one node of a cluster passes a call to a second node, and the second node sends it on. If the hop between
+    /// the nodes is captured last, it is the new leg, and the leg that the second node sent is returned.
     pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
         let new = draft.signature();
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
@@ -78,8 +78,8 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Returns the command that merges a call with an older call. The hop `slot` of the call's dialog was just captured
-    /// and shows the cause.
+    /// Returns the command that merges a call with an older call. A further hop `slot` of the call's dialog was just
+    /// captured, and it shows that the older call caused the dialog.
     ///
     /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX on a hop that the mirror port misses.
     /// The PBX then calls a telephone through the proxy. Only the hop from the proxy to the telephone links this dialog
@@ -108,8 +108,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether this leg, the only leg of its call, now belongs to the call `own` by the rules about hosts and
-    /// numbers. Messages that were missing before may have been captured since.
+    /// Returns whether this leg, the only leg of its call, would join the call `own` if the rules about hosts and
+    /// numbers were asked again. Messages that were missing before may have been captured since.
     fn matches_now(&self, leg: &Leg, own: CallKey) -> bool {
         match LegQuestion::about_leg(*self, leg).ask(HOST_STAGES) {
             CallChoice::Join(evidence) | CallChoice::Prefer(evidence, _) => evidence.call == own,

@@ -73,8 +73,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the command that joins or relates the call `own` to the call of this evidence. The evidence comes from a
-    /// REFER, or from a header that was captured late.
+    /// Returns the command that joins or relates the call `own` to the call of this evidence; `None` if both are the
+    /// same call. The evidence comes from a REFER, or from a header that was captured late.
     pub(super) fn join_or_relate(&self, own: CallKey, evidence: Evidence) -> Option<Command> {
         let is_relation = evidence.strength == EvidenceStrength::Relation;
         (evidence.call != own).then(|| match is_relation {

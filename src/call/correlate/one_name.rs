@@ -39,9 +39,10 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether the leg `effect` rings a telephone for another caller than the caller of `cause`. Both legs have
-    /// the same called number, but an extension sent `cause`, and `effect` shows an outside number as caller. To a
-    /// colleague, a PBX shows the calling extension and not the number of the office.
+    /// Returns whether the leg `effect` rings a telephone for another caller than the caller of `cause`.
+    ///
+    /// Both legs have the same called number, but an extension sent `cause`, and `effect` shows an outside number as
+    /// caller. When a colleague calls, a PBX shows the colleague's extension and not the number of the office.
     ///
     /// The receiver must be a telephone, because a short number such as 112 may be an outside number.
     fn rings_for_other_caller(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {

@@ -140,7 +140,7 @@ impl Correlator<'_> {
     }
 
     /// Returns the legs of callers that the PBX may have forwarded to an outside number by sending `leg`. These callers
-    /// dialled the number that is the caller's number of `leg`. No other leg is known to have caused `leg`.
+    /// dialled the number that `leg` shows as its caller. The list is empty if another leg has caused `leg`.
     fn forwarded_callers<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_outside = |number: &Option<String>| number.as_deref().is_some_and(|n| !self.plan.is_extension(n));

@@ -1,6 +1,7 @@
 //! The question that correlation rules answer: to which call does a leg belong? It holds all facts that the rules need.
 //!
-//! The *new leg* is the leg of the question. It can also be an older leg that is still alone in its call.
+//! The leg of a question is called the *new leg*. The same question is asked later about an older leg that is still
+//! alone in its call.
 
 use std::cell::OnceCell;
 
@@ -14,10 +15,10 @@ use crate::call::leg::{Leg, LegDraft};
 use crate::call::party::LegParties;
 use crate::time::Timestamp;
 
-/// The question which telephone call a new leg belongs to. `at` is the time as of which it is asked.
+/// The question to which telephone call a new leg belongs.
 ///
-/// Messages are captured out of order. So the times of messages decide which legs were answered or over at the time
-/// `at`.
+/// The question is asked as of the capture time `at`. Messages are captured out of order, so their own times decide
+/// which legs were answered or over at that time.
 pub(super) struct LegQuestion<'a> {
     /// The call table and the knowledge about the site, from which the rules decide.
     pub(super) correlator: Correlator<'a>,
@@ -56,7 +57,7 @@ pub(super) struct MetLeg<'a> {
     pub(super) is_own_call: bool,
 }
 
-/// The parts of a leg about which a question is asked.
+/// The leg about which a question is asked: the facts that the rules compare.
 struct AskedLeg<'a> {
     signature: LegSignature<'a>,
     dialog: &'a Dialog,

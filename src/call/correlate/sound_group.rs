@@ -77,8 +77,8 @@ impl<'a> SoundGroup<'a> {
     }
 
     /// Returns whether one telephone made two calls, one in each group. Both dialogs go from the same host and number
-    /// to the same host, with different called numbers. A sender that also received one of the legs `all` of the call
-    /// is a PBX or proxy, and no telephone.
+    /// to the same host, with different called numbers. Returns false if the sender also received one of the legs `all`
+    /// of the call: then it is a PBX or proxy.
     fn is_second_call_beside(&self, other: &Self, all: &[&Leg]) -> bool {
         let is_telephone = |leg: &Leg| !all.iter().any(|cause| cause.machines().1.same_host(leg.machines().0));
         let is_beside = |own: &Leg, other: &Leg| {
@@ -107,11 +107,11 @@ impl<'a> SoundGroup<'a> {
             && (other.passes(sender) || other.passes(receiver))
     }
 
-    /// Returns whether this group is a single leg and shares no bytes of voice with the recorded leg `anchor`, although
-    /// both were compared. One machine must be between the two legs, and both groups must use G.711.
+    /// Returns whether this group is a single leg and shares no bytes of voice with the recorded leg `anchor`. Both
+    /// legs must have had enough voice to compare, one machine must be between them, and both groups must use G.711.
     ///
-    /// Some PBXs change the bytes of a sound that they pass on. So the result counts only if loudness and pitch of both
-    /// sounds (`sound_outline`) decide nothing, e.g. because the talk was short.
+    /// Some PBXs change the bytes of a sound that they pass on. So the caller uses this result only if loudness and
+    /// pitch of both sounds (`sound_outline`) decide nothing, e.g. because the talk was short.
     pub(super) fn is_unmatched_beside(&self, other: &Self, anchor: &Leg) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         // One machine is between the two legs. If they have the same sound, caller must agree with caller, and callee

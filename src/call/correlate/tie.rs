@@ -1,7 +1,7 @@
 //! The tie of a leg: the join that put it into one call with the leg that caused it.
 //!
-//! A join is stored at the leg that is captured last, which may be the cause. In this case the join of the caused leg
-//! is found at its cause.
+//! A join is stored at the later of the two legs. If the cause was captured later, e.g. because packets were reordered,
+//! the tie of the caused leg is stored at its cause.
 
 use std::cmp::Ordering;
 

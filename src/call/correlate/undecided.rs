@@ -10,8 +10,8 @@ use crate::call::record::Side;
 use crate::call::sound_outline::ComparisonState;
 
 impl Correlator<'_> {
-    /// Returns whether a doubtful leg of a live call carries other sound than the recorded leg so far. It may still
-    /// turn out to carry the same sound.
+    /// Returns whether a leg that numbers alone joined to a live call carries other sound than the recorded leg so far.
+    /// Later sound may still prove that both are the same.
     pub(crate) fn has_undecided_sound(&self, call: CallKey) -> bool {
         let Some(CallSounds { anchor, recorded, others }) = self.sounds_of(call) else { return false };
         let doubts = self.doubtful_legs(call);

@@ -295,7 +295,7 @@ impl Dialog {
 
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
-            // The offer of a re-INVITE applies only after its SDP answer.
+            // A re-INVITE only stores its offer here. The offer applies after its SDP answer.
             self.negotiation.begin(side, cseq);
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
@@ -415,8 +415,8 @@ impl Dialog {
         }
         match status {
             ..=100 => self.times.is_tried = true,
-            // After a fork, another callee has already answered. So this late provisional response only stores its To
-            // tag.
+            // After a fork, another callee has already answered. So only the To tag of this late provisional response
+            // is stored.
             101..=199 if self.is_of_lost_fork(tag.as_deref()) => self.note_early_tag(tag),
             101..=199 => {
                 self.times.is_tried = true;

@@ -24,8 +24,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
-    /// Capture time of the next repeated comparison of voices. It is repeated for legs that are alone in their calls,
-    /// and for calls with a leg that only numbers joined.
+    /// Capture time at which voices are compared again. The comparison is repeated for legs that are alone in their
+    /// calls, and for calls with a leg that only numbers joined.
     listen_at: Timestamp,
 }
 
@@ -185,7 +185,7 @@ impl Engine {
     }
 
     /// Compares a voice packet with the packets of other streams. If equal bytes now prove that a machine relays the
-    /// voice, carries out the commands that follow.
+    /// voice, the legs are joined, or their joins are confirmed or corrected.
     pub(super) fn handle_content(
         &mut self,
         stream: StreamRef,

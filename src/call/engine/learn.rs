@@ -115,8 +115,8 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // If a correlation rule found the machine's address on another leg of the call, this address is kept. Only an
-        // address from the topology is replaced.
+        // An address that a correlation rule found on another leg of the call stays. An address that came from the
+        // known machines is replaced by the new one.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)

@@ -1,4 +1,4 @@
-//! Sets the timer that ends a leg, and stores when its recording begins.
+//! Timers of the legs: sets the timer that ends a leg, and stores when the recording of a leg begins.
 
 use crate::call::decision::Decision;
 use crate::call::engine::Engine;

@@ -110,7 +110,7 @@ impl Engine {
         let of_call = self.table.keys_of(call).iter().copied();
         let goes = |slot: &LegKey| slots.contains(slot) || self.table.leg(*slot).is_some_and(is_hop);
         let all: Vec<LegKey> = of_call.filter(goes).collect();
-        // At least one leg stays in the call.
+        // At least one leg must stay in the call, so the hops without media move only if other legs are left.
         if all.len() < self.table.keys_of(call).len() { all } else { slots.to_vec() }
     }
 
@@ -151,8 +151,8 @@ impl Engine {
     }
 
     /// Stores by which rule each leg joined its call: the rule `by` if the leg has none yet. The first leg gets no
-    /// rule, because it began the call. Writes the changed rules to the spools of the legs, except for the legs in
-    /// `entering`.
+    /// rule, because it began the call. Writes a changed rule to the spool of its leg, except for the legs in
+    /// `entering`, for which the calling function writes it.
     pub(super) fn note_joined(
         &mut self,
         conversation: CallKey,

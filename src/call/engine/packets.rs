@@ -247,8 +247,8 @@ impl Engine {
         let index = u32::try_from(stream).unwrap_or(u32::MAX);
         if leg.spool.is_open() {
             let stream = &mut leg.media.streams_mut()[stream];
-            // The decision gets an earlier time than this packet, because older packets of the stream may still be
-            // captured.
+            // Older packets of the stream may still be captured after this packet. So the decision gets an earlier
+            // time, by the greatest disorder of packets.
             let at = if is_new || stream.is_new_payload_type() { at.offset(-DISORDER_NS) } else { at };
             if is_new {
                 let (src, dst, ssrc, side) = (stream.src, stream.dst, stream.ssrc, stream.side);

@@ -25,7 +25,7 @@ struct RoutePriority {
     keeps_stream: bool,
     /// Capture time at which the call began. The newest call is preferred.
     created_at: Timestamp,
-    /// Position of the leg in its call. The earliest leg is preferred.
+    /// Position of the leg in its call, oldest leg first. If all other fields are equal, the oldest leg gets the flow.
     position: Reverse<usize>,
 }
 

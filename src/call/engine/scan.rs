@@ -259,8 +259,8 @@ mod tests {
 
     #[test]
     fn only_calls_beyond_the_rate_are_suspects() {
-        // The last argument is the allowed rate: ten calls a minute. All ten may begin at the same time, and each
-        // further call is suspect.
+        // The last argument of `suspects` is the allowed rate: ten calls a minute. All ten may begin at the same time.
+        // Of 100 calls in 100 ms, the other 90 are suspects.
         assert_eq!(suspects(&mut ScanTracker::default(), 10, 0, 1, 10), 0);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 1, 10), 90);
         assert_eq!(suspects(&mut ScanTracker::default(), 100, 0, 7_000, 10), 0, "one in seven seconds");

@@ -55,9 +55,10 @@ impl Engine {
         if heard.is_some_and(|heard| !self.has_anchor_at(call, heard)) { slots } else { Vec::new() }
     }
 
-    /// Moves the legs that were heard after the end of the recording to a new call, if a REFER transferred the ended
-    /// call. Does the same if the legs had a busy tone at first. Returns the new call. Does nothing if the recording of a
-    /// related call has their sound, or if nobody talks.
+    /// Moves the legs that were heard after the end of the recording to a new call, and returns this call.
+    ///
+    /// Does so only if a REFER transferred the ended call, or if these legs first carried a busy tone. Does nothing if
+    /// the recording of a related call has their sound, or if nobody talks.
     ///
     /// E.g. an extension connects its caller with the party of a consultation call and hangs up, while the mirror port
     /// does not show the trunk. Then the caller talks on the leg of the consultation.

@@ -17,7 +17,7 @@ use crate::call::record::RelationRecord;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Writes the call of a leg, and how the leg joined it, to the leg's spool.
+    /// Writes to a leg's spool to which call the leg belongs, and how it joined this call.
     pub(super) fn store_assignment(&self, slot: LegKey, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot).filter(|leg| leg.spool.is_open())
             && let Some(assignment) = self.assignment_of(leg)
@@ -199,7 +199,7 @@ impl Conversation {
         }
     }
 
-    /// Restores the state that an earlier process stored.
+    /// Restores the state of this call that an earlier process stored.
     fn restore_state(&mut self, stored: &ConversationState) {
         self.created_at = Timestamp::from_nanos(stored.created_at_ns);
         self.relations.clear();

@@ -26,7 +26,7 @@ pub(super) struct DialogTombstone {
     /// Hashes of two tags: the caller's tags of the last two dialogs with this Call-ID. If it is unknown which side of
     /// a dialog is the caller, they are both tags of this dialog.
     pub tags: [u64; 2],
-    /// Hashed Via branches of the last two INVITEs, if the dialog was answered.
+    /// Hashes of the Via branches of the last two INVITEs with this Call-ID; `None` for a dialog that nobody answered.
     pub branches: [Option<u64>; 2],
 }
 

@@ -53,8 +53,8 @@ fn flow_without_audio_line_takes_the_format_of_the_answer_first() {
         description(&format!("m=audio {port} RTP/AVP 98\r\na=rtpmap:98 {encoding}/8000\r\n"))
     };
     let mut negotiation = Negotiation::default();
-    // The INVITE has no offer, so the caller has announced no m-line. Only the callee and another early dialog give the
-    // payload type a format.
+    // The INVITE has no offer, so the caller has announced no format. Payload type 98 is iLBC for the callee, and Speex
+    // only in another early dialog. So packets to the callee are iLBC.
     negotiation.announce_fork("other", named(5002, "speex"));
     negotiation.announce(Side::Callee, named(5000, "iLBC"));
     let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);

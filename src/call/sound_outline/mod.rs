@@ -175,7 +175,7 @@ impl SoundOutline {
 }
 
 impl OutlinePoint {
-    /// Creates a kept point with the sound of one side.
+    /// Creates a point with the sound of one side. The point is kept, i.e. not removed after some seconds.
     fn new(tenth: i64, side: Side, sound: SideSound) -> Self {
         let sides = [Side::Caller, Side::Callee].map(|of| (of == side).then_some(sound));
         Self { tenth, sides, is_kept: true }
@@ -218,8 +218,9 @@ impl SideSound {
     }
 }
 
-/// Returns the delays up to [`MAX_LAG`] at which a window of one sound is found in the other sound, one bit for each.
-/// Returns `None` if there is too little sound. Also returns `None` if fewer than `least` tenths of a second were measured on both legs.
+/// Returns the delays, up to [`MAX_LAG`], at which a window of one sound agrees with the other sound: one bit for each
+/// delay. Returns `None` if fewer than `least` tenths of a second were measured on both legs, or if too few of them are
+/// loud.
 fn delays_of_window(
     (window, least): (&[OutlinePoint], usize),
     side: Side,
@@ -295,11 +296,11 @@ const LEAST_LOUD: usize = 10;
 const LEAST_WINDOWS: usize = 2;
 /// Maximum delay of a PBX with its jitter buffers, in tenths of a second.
 const MAX_LAG: i64 = 5;
-/// Minimum mean amplitude of a tenth of a second, dB above 1 of 32,768. Quieter sound gets this value, because its
-/// differences are not audible. The value is 60 dB below full scale.
+/// Minimum mean amplitude that an outline stores: 30 dB above one step of a 16-bit sample, i.e. 60 dB below full scale.
+/// Quieter sound gets this value, because its differences are not audible.
 const LEAST_DB: u8 = 30;
-/// Minimum mean amplitude of a loud tenth of a second, dB above 1 of 32,768. Line noise is quieter. The value is 48 dB
-/// below full scale.
+/// Minimum mean amplitude of a loud tenth of a second: 42 dB above one step of a 16-bit sample, i.e. 48 dB below full
+/// scale. Line noise is quieter.
 const LOUD_DB: u8 = 42;
 /// Minimum standard deviation of the loudness within a window of four seconds, dB. A steadier loudness cannot be
 /// compared.

@@ -90,6 +90,5 @@ const PART_POINTS: usize = 200;
 /// Number of the newest loud points of a side: 6 s. If another leg sent at half of them or more, the side is not
 /// missing there.
 const NEWEST_POINTS: usize = 60;
-/// A part counts as missing in the other leg if that leg sent packets at no more than a tenth of its loud points. This
-/// is the divisor.
+/// Divisor for a missing part: the other leg sent packets at no more than a tenth of the loud points of the part.
 const MISSING_SHARE: usize = 10;

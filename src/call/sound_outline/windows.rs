@@ -8,7 +8,7 @@ use crate::call::sound_outline::LEAST_WINDOWS;
 /// The result of the comparison of two sounds, window by window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WindowCount {
-    /// Number of windows that agree.
+    /// Number of time windows in which both sounds agree.
     pub(super) same: usize,
     /// Number of windows that were compared.
     pub(super) all: usize,
@@ -17,7 +17,8 @@ pub(super) struct WindowCount {
 }
 
 impl WindowCount {
-    /// Counts windows in order of time. Each is given by the delays at which it agrees, one bit for each delay.
+    /// Counts windows in order of time. For each window, `windows` has the delays between the two sounds at which they
+    /// agree, one bit for each delay.
     pub(super) fn of(windows: impl Iterator<Item = u16>) -> Self {
         let (mut count, mut length, mut common) = (Self::default(), 0, 0);
         for delays in windows {
@@ -50,9 +51,11 @@ impl WindowCount {
     }
 }
 
-/// Number of windows up to which any two windows prove the same sound: 26 s.
+/// Maximum number of windows (12 windows cover 26 s) among which two that agree prove the same sound. Among more
+/// windows, two may agree by chance.
 const FEW_WINDOWS: usize = 12;
-/// Minimum number of windows one after another that prove the same sound if more windows were compared: 8 s.
+/// Number of consecutive windows (3 windows cover 8 s) that must agree to prove the same sound if more than
+/// [`FEW_WINDOWS`] were compared.
 const LEAST_RUN: usize = 3;
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ impl MachinePair {
         Self { a, b, by, seen: 0, against: 0, first_at: at, last_at: at, distrusted_until: None }
     }
 
-    /// Returns whether the two hosts count as one machine.
+    /// Returns whether the two hosts count as one machine, i.e. whether at least [`CALLS_TO_BELIEVE`] calls showed
+    /// this.
     pub const fn is_believed(&self) -> bool {
         self.seen >= CALLS_TO_BELIEVE
     }

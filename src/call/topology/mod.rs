@@ -39,7 +39,7 @@ pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 /// Effect of a call on the known machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// The known machines stay the same. At most the numbers of calls that show a machine changed.
+    /// The known machines stay the same. Only the numbers of calls that prove a machine may have changed.
     Counts,
     /// The machines changed. Contains the machines before the change.
     Machines(MachineTable),
@@ -68,8 +68,8 @@ impl Topology {
         self.group_hosts()
     }
 
-    /// Adds the pairs of hosts that an earlier process learnt. Leaves out a pair that no call has confirmed in the
-    /// [`FORGET`] before `now`.
+    /// Adds the pairs of hosts that an earlier process learnt. Leaves out pairs that no call has confirmed for
+    /// [`FORGET`], 30 days.
     pub(crate) fn restore(&mut self, facts: &[MachinePair], now: Timestamp) -> TopologyChange {
         for fact in facts.iter().take(MAX_PAIRS) {
             if let Some(key) = ordered(canonical(fact.a), canonical(fact.b)) {
