@@ -62,7 +62,7 @@ pub(crate) enum ArchiveFailure {
     /// The file is missing, or its checksum differs from the checksum in the journal. A missing file may appear later,
     /// when its disk is mounted again.
     File(String),
-    /// The archive can never accept this state of the call.
+    /// The archive can never accept this state of the call, for this reason.
     Unacceptable(String),
     /// The store has an object with another content under the same key.
     Different,

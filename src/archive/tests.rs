@@ -160,7 +160,8 @@ fn recording_that_is_sent_again_stays_stored_if_its_file_goes() {
     job.set_objects(Vec::new());
     job.keep_removed(saved.clone());
     assert_eq!((job.next_step(now), job.objects.len()), (Some(ArchiveStep::Index), 1));
-    // In a second copy of the job, the file of the recording still exists. So the file is sent again, exactly once.
+    // Now the file of the recording still exists in a second copy of the job. So the file is sent once more, and only
+    // once.
     let mut job = ArchiveJob { change: 1, objects: saved, ..ArchiveJob::default() };
     job.set_objects(vec![recording("call", 1, 0)]);
     job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Done, now);

@@ -9,7 +9,7 @@ use crate::journal::{CallSearch, MAX_IDS};
 /// A value that is sent to PostgreSQL with a query.
 type IndexValue = Box<dyn ToSql + Sync + Send>;
 
-/// Conditions for rows of `callspan.calls c`, joined by AND, and the values in them.
+/// SQL conditions for rows of the table `callspan.calls`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
     /// Conditions on the time and the site. PostgreSQL has indexes for them: all calls in order of time, and the calls
@@ -27,7 +27,7 @@ pub(super) struct IndexCondition {
 /// is fast for a rare extension.
 #[derive(Debug)]
 struct LookedUpExtensions {
-    /// SQL placeholder of the list of telephone extensions.
+    /// SQL placeholder of the list of telephone extensions, e.g. `$1`.
     list: String,
     count: usize,
 }
@@ -184,7 +184,7 @@ impl IndexCondition {
         }
     }
 
-    /// Returns the condition that a column has one of the words; `None` if there are no words.
+    /// Returns the SQL condition that the value of a column equals one of the words; `None` if there are no words.
     fn any(&mut self, column: &str, words: Vec<String>) -> Option<String> {
         match words.as_slice() {
             [] => None,

@@ -45,7 +45,8 @@ impl ArchiveIndex {
         self.tell("SELECT callspan.put_topology($1::text::jsonb)", machines).await
     }
 
-    /// Returns the rows with these numbers from a site's audit (what users did in the console).
+    /// Returns rows of a site's audit (what users did in the console). `first` and `last` are the numbers of the first
+    /// and the last row.
     ///
     /// # Errors
     /// Fails if the database does not respond or refuses the request.

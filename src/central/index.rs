@@ -281,8 +281,9 @@ pub(super) async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, Archi
     tokio::time::timeout(SILENCE, step).await.map_err(|_| silent())
 }
 
-/// Returns the failure for an error of a write: permanent or passing. It is permanent if PostgreSQL cannot store the
-/// values (SQLSTATE classes 22, 23 and 54, PostgreSQL manual, appendix A).
+/// Converts an error of a write to a permanent or a passing failure. It is permanent if PostgreSQL cannot store the
+/// values: SQLSTATE classes 22, 23 and 54 (PostgreSQL manual, appendix A). Any other failure may pass, so the write is
+/// repeated.
 fn put_failure(error: &PostgresError) -> ArchiveFailure {
     let text = index_error(error).to_string();
     let class = error.code().and_then(|code| code.code().get(..2));
@@ -348,7 +349,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// but does not respond would block the thread for hours.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Connection options. The time limit makes the server end a statement that waits too long, e.g. for a lock or a
-/// failing disk.
+/// failing disk. The other option makes backslashes in SQL literals plain characters.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";
 
 #[cfg(test)]

@@ -82,9 +82,9 @@ impl ObjectArchive {
         let stored = if object.bytes > MAX_SINGLE_PUT {
             match self.store.head(&key).await {
                 Ok(_) => return ArchiveOutcome::AlreadyThere,
-                // The object store denies the check whether an object exists to an access key that may only write. So
-                // the object is sent, perhaps a second time. That does no harm, because the object's key contains the
-                // checksum of the content.
+                // An access key that may only write is not allowed to check whether an object exists. Then the object
+                // is sent, perhaps a second time. That does no harm, because the object's key contains the checksum of
+                // the content.
                 Err(
                     StoreError::NotFound { .. }
                     | StoreError::PermissionDenied { .. }
@@ -284,7 +284,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         std::fs::write(&path, b"sound").unwrap();
-        // The operating system accepts connections to the listener, but nothing answers them.
+        // The operating system accepts connections to the listener, but no program responds. So the request to store
+        // the object must end at its time limit.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config {
             objects: String::from("s3://calls"),

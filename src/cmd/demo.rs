@@ -70,8 +70,8 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration that registers internal calls. The call goes from extension 101 to extension 102, as `replay`
-/// shows it, too.
+/// Returns a configuration that registers internal calls, because the call of the demo goes from extension 101 to
+/// extension 102.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;
@@ -111,7 +111,7 @@ fn report(records: &[CallRecord], state: &FakeState, capture: &Path) -> anyhow::
     indented(&mut text, &table::table(records, &TextStyle { width: None, ..TextStyle::of_stdout(false) }));
     text.push_str("\nIts task in the fake Pyrus\n");
     indented(&mut text, &describe(task, state));
-    // Writing to a String never fails.
+    // Writing to a String never fails, so the result is ignored.
     let _ = write!(
         text,
         "\nThe recording: stereo, left the caller, right the called party\n  {}\nIts record: everything known about the \

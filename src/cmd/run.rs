@@ -672,8 +672,8 @@ impl RunningService {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If a sandbox refuses the higher limit, the old limit stays. When the old limit is reached, opening a file fails
-    // with an error.
+    // A sandbox may refuse the higher limit. Then the old limit stays, and opening more files than it allows fails with
+    // an error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 

@@ -90,7 +90,8 @@ struct DiskView {
 /// # Errors
 /// Fails if the configuration cannot be read.
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    // A file with a mistake must not hide that a reload of this file was refused.
+    // The status is shown even if the configuration file has a mistake. The status may say that the service refused to
+    // reload this file.
     let LoadedConfig { config, warnings } = Config::load_despite_mistakes(&args.config)?;
     super::print_warnings(&args.config, &warnings);
     let now = wall_clock();

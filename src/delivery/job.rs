@@ -40,7 +40,7 @@ pub enum DeliveryConsent {
 pub struct CallUpdate {
     /// The record of the call as it is now.
     pub record: CallRecord,
-    /// Progress of the call.
+    /// Progress of the call: in progress, over, or over with all its recordings made.
     pub progress: CallProgress,
     /// Whether the call may be registered in Pyrus.
     pub consent: DeliveryConsent,
@@ -59,7 +59,8 @@ pub struct DeliveryJob {
     /// Whether the call is registered in Pyrus, according to the responses. This is unknown if the request to register
     /// got no response.
     pub(crate) registration: PyrusRegistration,
-    /// The recordings of the call, sorted by their numbers.
+    /// The recordings of the call, or slices of those that are too large to upload whole. Sorted by recording and
+    /// position.
     pub(crate) parts: Vec<DeliveryPart>,
     /// Whether the job continues, and when its next request may be sent.
     #[serde(rename = "standing")]
@@ -141,8 +142,8 @@ pub(crate) enum PyrusRegistration {
 /// A part of the delivery: a recording file, or a slice of a file that is too large for the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryPart {
-    /// Number of the part within the call: 1 for the first recording. Slices of a recording that is too large have
-    /// numbers from 100,000 on.
+    /// Number of the part within the call. Recordings are counted from 1. Slices of a recording that is too large are
+    /// counted from 100,000.
     pub(crate) number: u32,
     /// Path of the recording's file on this machine.
     pub(crate) path: String,
@@ -156,8 +157,8 @@ pub(crate) struct DeliveryPart {
 }
 
 impl DeliveryPart {
-    /// Marks the part as attached to the task. Used after a loss of the journal, when the file's id in Pyrus is
-    /// unknown.
+    /// Marks the part as attached, although the id of its file in Pyrus is unknown. Used after a loss of the journal,
+    /// if the call record says that Pyrus has the part.
     fn mark_attached(&mut self) {
         let unknown = UploadReceipt { guid: String::new(), md5: String::new(), at: Timestamp::EPOCH };
         self.state = PartState::Attached(unknown);
@@ -228,7 +229,7 @@ pub(crate) enum JobStatus {
         reason: String,
         /// Time at which the job is tried again although nobody acted.
         retry_at: Timestamp,
-        /// Number of consecutive times the job was parked.
+        /// Number of times that the job was parked without a success in between.
         times: u32,
     },
     /// The job was given up. Nothing more is sent.
@@ -455,8 +456,8 @@ impl DeliveryJob {
         if self.end == EndNotice::Sending {
             self.end = EndNotice::Settled;
         }
-        // All pauses end here, because an administrator often restarts the service after a repair. Also, a clock that
-        // was wrong may have stored a time far in the future.
+        // All pauses end at the start of the service, because an administrator often restarts it after a repair. Also,
+        // a clock that was wrong may have stored a time far in the future.
         match &mut self.status {
             JobStatus::Active { not_before } => *not_before = None,
             JobStatus::Parked { retry_at, .. } => *retry_at = now,
@@ -542,7 +543,7 @@ impl DeliveryJob {
         }
     }
 
-    /// Returns the stage of the delivery, which people see and queries use.
+    /// Returns the stage of the delivery, as people see it and as database queries use it.
     pub(crate) fn stage(&self) -> JobStage {
         if self.is_settled() {
             return if self.failure_reason().is_some() { JobStage::Dead } else { JobStage::Done };

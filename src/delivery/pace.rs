@@ -107,8 +107,8 @@ impl RequestPacer {
         }
     }
 
-    /// Reads the headers about the rate limit from a response. Subtracts the requests that are in flight, because Pyrus
-    /// may not have counted them yet.
+    /// Updates the rate limit from the headers of a response. The number of requests left is lowered by the requests in
+    /// flight, because Pyrus may not have counted them yet.
     pub(super) fn handle_rate_headers(&mut self, now: Timestamp, rate: &RateLimitHeaders, in_flight: usize) {
         let remaining = rate.remaining.as_ref().and_then(|r| r.trim().parse::<i64>().ok());
         let reset = rate.reset.as_ref().and_then(|r| seconds(r));
@@ -137,7 +137,8 @@ impl RequestPacer {
         self.window = None; // the pause replaces the window
     }
 
-    /// Records that Pyrus responded, whether with success or with an error.
+    /// Records that Pyrus responded, whether with success or with an error. This ends an outage and closes the circuit
+    /// breaker.
     pub(super) fn handle_reached(&mut self) {
         self.failures_to_reach = 0;
         self.unreachable_since = None;

@@ -20,7 +20,7 @@ pub enum RegisterAt {
     /// Registers the call as [`RegisterAt::Auto`] does, but also when any telephone rings, e.g. when a ring group has
     /// no single called extension.
     Ringing,
-    /// Registers the call soon after the INVITE, as soon as the numbers of caller and callee are known.
+    /// Registers the call in Pyrus soon after the INVITE, as soon as the numbers of caller and callee are known.
     Invite,
     /// Registers the call when it is answered, by a person or by an answering machine.
     Answer,
@@ -113,7 +113,7 @@ pub(crate) struct CallBody {
 pub(crate) struct AttachBody {
     /// `account_id` of the telephony extension (a plug-in of Pyrus).
     pub(crate) account_id: String,
-    /// Id of the task; `None` if unknown. Then the member is left out; 0 is never sent.
+    /// Id of the task; `None` if unknown. The request then contains no task id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<u64>,
     /// The call's id, by which Pyrus finds the call if the request names no task.
@@ -197,8 +197,8 @@ impl DeliveryPolicy {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }
 
-    /// Builds the body of the request that attaches an uploaded file, or only sets form fields. While it is unknown
-    /// whether the call is registered, the body names the call by `external_id` alone.
+    /// Builds the body of the request `attachcallrecord`. It attaches an uploaded file; without a file it only sets
+    /// form fields. While it is unknown whether the call is registered, the body names the call by `external_id` alone.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),
@@ -212,7 +212,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns the form fields that have a value and are not in `dropped`, i.e. that Pyrus did not refuse before.
+    /// Returns the form fields that have a value. Leaves out the fields in `dropped`, which Pyrus refused before.
     fn mappings(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> Vec<FieldMapping> {
         if job.form_fields == FormFieldMode::Omitted {
             return Vec::new();

@@ -211,7 +211,7 @@ pub(crate) const DELIVERY_SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Phrases that are inserted into the sentences above, in English and Russian.
+/// Phrases that are inserted into other sentences of delivery at `{}`, in English and Russian.
 pub(crate) const DELIVERY_PHRASES: &[(&str, &str)] = &[
     ("no response within {}", "нет ответа за {}"),
     ("the upload stalled for {}", "загрузка остановилась на {}"),

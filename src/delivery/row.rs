@@ -41,7 +41,7 @@ pub struct JobRow {
     pub body: String,
 }
 
-/// Stage of a delivery, which people see and queries use.
+/// Stage of a delivery, as people see it and as database queries use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JobStage {
     /// The call is not registered in Pyrus yet.

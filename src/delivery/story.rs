@@ -20,7 +20,8 @@ pub(crate) struct DeliveryStory {
 /// A request with its answer. Several consecutive requests that failed in the same way are one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryAttempt {
-    /// Time at which the first request of the entry was sent, by the clock of delivery.
+    /// Time at which the request was sent, by the clock of delivery. If the entry stands for several requests, it is
+    /// the time of the first.
     pub(crate) at: Timestamp,
     /// Time at which Pyrus answered the last request of the entry, by the clock of delivery. Without an answer, it is
     /// the time at which the wait for the answer ended.
@@ -84,7 +85,8 @@ impl AttemptedStep {
 }
 
 impl DeliveryAttempt {
-    /// Creates an entry for an answered request, without the time of the next request.
+    /// Creates the entry of one request in the list of a delivery's requests. The time of the next request is set
+    /// later.
     pub(super) fn new(
         step: AttemptedStep,
         part: Option<u32>,

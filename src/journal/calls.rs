@@ -9,7 +9,7 @@ use crate::call::event::RegistrationPolicy;
 use crate::call::record::{CallOutcome, CallRecord, CallVerdict, DeliveryState};
 use crate::time::Timestamp;
 
-/// Stage of a call in the recorder: in progress, over, or finished.
+/// Stage of a call in the recorder: in progress, over but not rendered, or complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallStage {
     /// The call rings or is in progress.
@@ -42,7 +42,7 @@ impl CallStage {
 /// A call as it is stored in the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCall {
-    /// The call's stage: in progress, over, or complete.
+    /// The call's stage: in progress, over but not rendered, or complete.
     pub stage: CallStage,
     /// The call record. Its fields `delivery` and `held` are filled from the journal when the call is read.
     pub record: CallRecord,
@@ -152,8 +152,8 @@ impl Journal {
         })
     }
 
-    /// Removes a live call that turned out to be a leg of another call. Does nothing if the call was already passed to
-    /// delivery.
+    /// Removes a live call from the journal, because its legs turned out to belong to another call. Does nothing if the
+    /// call was already passed to delivery.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is removed.

@@ -127,7 +127,7 @@ impl Journal {
         })
     }
 
-    /// Returns at most `limit` paths of the list that [`Journal::add_leftovers`] fills.
+    /// Returns at most `limit` paths of leftovers, i.e. of files that are to be removed because no row names them.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -9,7 +9,8 @@ use super::search::{CallSearch, HeardClass, SqlCondition, calls_of};
 use super::{Journal, JournalResult};
 use crate::time::Timestamp;
 
-/// Number of calls of one class (by how much can be heard) that began in one slot, e.g. in one quarter of an hour.
+/// Number of calls of one class that began in one slot, e.g. in one quarter of an hour. The class says how much of a
+/// call can be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotCount {
     /// Start of the slot (time span), UTC.

@@ -37,7 +37,7 @@ pub(crate) struct OutboxMessage {
 /// Numbers of messages in the outbox by their state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct OutboxCounts {
-    /// Number of messages that will be tried again.
+    /// Number of messages that are still to be sent.
     pub(crate) owed: u64,
     /// Number of dead letters, i.e. messages that were given up.
     pub(crate) dead: u64,

@@ -64,7 +64,7 @@ pub(crate) enum DeliveryNeed {
 pub(crate) struct LegOwner {
     /// Id of the call to which the leg belongs.
     pub(crate) call_id: String,
-    /// The call's stage: in progress, over, or complete.
+    /// The call's stage: in progress, over but not rendered, or complete.
     pub(crate) stage: CallStage,
 }
 

@@ -160,8 +160,8 @@ impl ClassCounts {
         Self { by_class: by_class.into_iter().collect(), is_least: false }
     }
 
-    /// Raises the count of each class to its count in `found`, i.e. among the calls of the page, if that is larger. A
-    /// count that stopped at a limit may be smaller than the number of calls on the page.
+    /// Raises each count that is lower than the count of the same class in `found`, the calls of one page. A count may
+    /// be too low, because counting stopped at a limit.
     pub(crate) fn raise_to(&mut self, found: &Self) {
         for (class, least) in &found.by_class {
             match self.by_class.iter_mut().find(|(known, _)| known == class) {
@@ -399,7 +399,7 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Writes the row of a call in the table `call_search`, and removes the old row there. Must be called before the call's
-/// row in `calls` is replaced, because its start is the key of the old row.
+/// row in `calls` is replaced. That row contains the start of the call, i.e. the key of the old row.
 pub(super) fn put_search_row(connection: &Connection, record: &CallRecord) -> JournalResult<()> {
     remove_search_row(connection, &record.id)?;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).map_or(0, Timestamp::as_micros);

@@ -35,7 +35,7 @@ pub(crate) struct CallToStore<'a> {
     /// Record of the call, without the segments (files of the recording) that are already finished. The journal adds
     /// these segments.
     pub(crate) record: &'a CallRecord,
-    /// Stage of the call: in progress, over, or complete.
+    /// Stage of the call: in progress, over but not rendered, or complete.
     pub(crate) stage: CallStage,
     /// Legs of which the spool file (captured packets) is kept; empty for a live call.
     pub(crate) legs: Vec<LegRow>,
@@ -165,7 +165,7 @@ pub(super) struct LogSync {
 }
 
 impl LogSync {
-    /// Creates the sync state for a write-ahead log that this process has just opened.
+    /// Opens the write-ahead log, so that it can be synced. No sync of it has failed yet.
     pub(super) fn of_opened(log_path: &Path) -> Self {
         // A journal in memory has no write-ahead log, so `log` is `None`.
         Self { has_failed: false, mark: log_path.with_extension("unsynced"), log: File::open(log_path).ok() }
@@ -229,8 +229,8 @@ impl Drop for UnsyncedCommits<'_> {
     }
 }
 
-/// Writes a call and returns its record, to which the segments stored earlier were added. The record lacks the state of
-/// its delivery.
+/// Writes a call, after adding the segments that the journal already has to its record. Returns this record, but
+/// without the state of its delivery.
 fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
     let mut record = call.record.clone();
     for leg in &call.legs {

@@ -274,7 +274,8 @@ fn journal_of_each_older_version_is_migrated_with_its_calls() {
             params![json],
         )
         .unwrap();
-        // From schema version 4 on, the row of a recording has the column `at` with the start of the call.
+        // From schema version 4 on, a row of `recordings` has the column `at` with the start of the call. In older
+        // versions the test must leave it out.
         let (column, at) = if version < 4 { ("", "") } else { (", at", ", 10000000") };
         old.execute_batch(&format!(
             "INSERT INTO recordings (call_id, part, path, bytes, sha256, state{column})

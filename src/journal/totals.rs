@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn pace_of_the_first_week_counts_the_days_with_recordings_alone() {
-        // Two calls with recordings of 70 MB each: the first call `days` ago, the second call today.
+        // There are two calls with recordings of 70 MB each. The first call was `days` ago, the second call is today.
         for (days, expected_mb) in [(0, 140), (1, 140), (2, 70), (7, 20), (30, 10)] {
             let journal = Journal::open_in_memory().unwrap();
             let now = Timestamp::from_secs(1_795_424_400);

@@ -380,8 +380,8 @@ async fn read_response(mut response: Response) -> RequestOutcome {
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            // If the connection breaks in the body, a success status proves nothing. An error status is useful even
-            // without its body.
+            // If the connection breaks in the body, a success status does not prove success: the request counts as
+            // unanswered. An error status is used even without its body.
             Err(e) if (200..300).contains(&status) => {
                 return RequestOutcome::Failed(RequestFailure::Unanswered(error_chain(&e)));
             }

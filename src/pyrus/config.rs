@@ -43,7 +43,7 @@ pub struct Config {
     pub directions: Vec<CallDirection>,
     /// Whether unanswered calls are registered in Pyrus, too.
     pub unanswered: bool,
-    /// Codes of the form fields to fill with call data.
+    /// Codes of the form fields that are filled with facts of the call, e.g. `CallDuration`.
     pub send_mappings: Vec<String>,
     /// Further form fields that get the value of a SIP header. Maps the code of the field to the name of the header.
     pub mappings: BTreeMap<String, String>,

@@ -378,8 +378,8 @@ impl DeliveryDriver {
             if let Some(waiting) = &mut waiting {
                 waiting.update_patience(&self.machine, self.clock.now());
             }
-            // If the waiting thread's patience is over, no further request is sent. The loop then waits only for
-            // requests in flight, e.g. a long upload.
+            // If the waiting thread has waited long enough without a success, no further request is sent. The loop then
+            // waits only for requests in flight, e.g. a long upload.
             let wake = match &waiting {
                 Some(waiting) if waiting.patience_is_over => None,
                 _ => self.send_due_requests().await,
@@ -662,7 +662,8 @@ const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause before a failed write to the journal is tried again.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Number of failed journal writes between two log lines. With a pause of a second, it makes one log line a minute.
+/// Number of failed journal writes between two log lines. A failed write is tried again after one second, so this makes
+/// one log line a minute.
 const JOURNAL_LOG_INTERVAL: u32 = 60;
 
 /// Maximum time to wait for responses to requests in flight when the program ends.

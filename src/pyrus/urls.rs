@@ -54,7 +54,7 @@ impl AuthUrl {
     /// A Pyrus server of the customer may return neither. Then the base of `auth_url` is used.
     ///
     /// # Errors
-    /// Returns a message for the administrator if the token must not be sent to a named host.
+    /// Returns a message for the administrator if the response names a host to which the token must not be sent.
     pub(crate) fn targets(
         &self,
         api_url: Option<&str>,
@@ -109,8 +109,9 @@ impl AuthUrl {
         if ours == theirs {
             return true;
         }
-        // Siblings have the same parent domain, i.e. the host without its first label. The parent needs two labels,
-        // because hosts that share only `com` are foreign. IP addresses have no siblings.
+        // The access token may also be sent to siblings of the host of `auth_url`: hosts with the same parent domain.
+        // The parent domain is the host without its first label. It needs two labels, because any two hosts can share
+        // `com`. IP addresses have no siblings.
         let is_name = |host: &str| host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         let parent = |host: &str| host.split_once('.').map(|(_, rest)| rest.to_owned()).filter(|p| p.contains('.'));
         is_name(ours) && is_name(theirs) && parent(ours).is_some() && parent(ours) == parent(theirs)
@@ -190,7 +191,8 @@ mod tests {
         assert!(targets(local, Some("http://127.0.0.1:9/v4/"), Some("http://localhost:7/")).is_ok());
         assert!(targets(local, Some("http://10.0.0.1/v4/"), None).is_err());
         assert!(targets(local, Some("https://api.pyrus.com/v4/"), None).is_err());
-        // Hosts that share only a top-level domain are foreign. So are IP addresses of the same network.
+        // The token is not sent to a host that shares only a top-level domain with `auth_url`, nor to another IP
+        // address.
         assert!(targets("https://pyrus.example/api/v4/auth", Some("https://evil.example/v4"), None).is_err());
         assert!(targets("https://10.0.0.1/api/v4/auth", Some("https://11.0.0.1/v4"), None).is_err());
     }

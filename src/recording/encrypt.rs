@@ -260,7 +260,7 @@ mod tests {
     fn file_encrypted_to_two_keys_is_opened_by_either_key_only() {
         let dir = tempfile::tempdir().expect("a folder");
         let plain = dir.path().join("a.wav");
-        // The file is longer than three chunks of 64 KiB.
+        // The file is longer than three chunks of 64 KiB, so that the encrypted file has several chunks.
         let bytes: Vec<u8> = (0..200_001_u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(&plain, &bytes).expect("written");
         let (keys, recipients): (Vec<_>, Vec<_>) = [key(), key()].into_iter().unzip();

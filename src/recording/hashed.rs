@@ -33,7 +33,7 @@ struct FileHashState {
     hash: Sha256,
     /// Header with which the finished file is expected to begin.
     expected: Vec<u8>,
-    /// Bytes with which the file begins so far. At the end, they must equal `expected`.
+    /// First bytes of the file as they were written so far. At the end, they must equal `expected`.
     head: Vec<u8>,
     /// Number of bytes that are in the hash so far.
     end: u64,

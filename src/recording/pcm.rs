@@ -53,7 +53,8 @@ pub(super) fn header(sample_rate: u32, samples: u64) -> io::Result<Vec<u8>> {
     let data = u32::try_from(samples.saturating_mul(BYTES_A_SAMPLE)).map_err(io::Error::other)?;
     let rest = u32::try_from(header.len()).map_err(io::Error::other)?.saturating_sub(8);
     let riff = data.checked_add(rest).ok_or(io::ErrorKind::FileTooLarge)?;
-    // The header has two length fields: bytes 4 to 7 (RIFF), and the last four bytes (samples).
+    // The lengths of the finished file are written into the header. The bytes 4 to 7 are the RIFF length, and the last
+    // four bytes are the length of the samples.
     if let Some(first) = header.get_mut(4..8) {
         first.copy_from_slice(&riff.to_le_bytes());
     }

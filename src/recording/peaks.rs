@@ -82,7 +82,7 @@ impl PeakFinder {
         self.samples += frames.len() as u64;
     }
 
-    /// Returns the number of samples per channel so far.
+    /// Returns the number of samples per channel that were added so far.
     pub(super) const fn samples(&self) -> u64 {
         self.samples
     }
@@ -144,7 +144,8 @@ const PIECES_PER_S: f64 = 8.0;
 /// Maximum number of pieces of a `.peaks` file: an hour with eight pieces a second. A longer recording has longer
 /// pieces.
 const MAX_PIECES: f64 = 28_800.0;
-/// Maximum size of a `.peaks` file that is read, bytes.
+/// Maximum size of a `.peaks` file that is read, bytes: 8 bytes of [`MAGIC`], and 4 bytes for each of at most 28,800
+/// pieces.
 const MAX_BYTES: u64 = 8 + 4 * 28_800;
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub struct RemovalCandidate {
 /// The loss that removing a call's recordings causes, from the smallest to the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RemovalCost {
-    /// Nothing is lost: Pyrus has the recordings.
+    /// The removal loses nothing: Pyrus has the recordings.
     Nothing,
     /// The only copy is lost, because the recordings are not to be delivered to Pyrus.
     OnlyCopy,
@@ -78,7 +78,7 @@ pub enum ClockTrust {
 /// Disk space that the recordings use, and free space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Total size of all present recordings, bytes.
+    /// Total size of all recordings that exist on the disk, bytes.
     pub kept_bytes: u64,
     /// Free bytes on the disk of the recordings; `None` if unknown.
     pub free_bytes: Option<u64>,
@@ -193,9 +193,9 @@ impl RemovalPlan {
     }
 }
 
-/// Returns the minimum number of free bytes that retention keeps on the disk of the recordings. This is `min_free_gib`,
-/// or the default if even the removal of all recordings would not free so much. Otherwise, an unreachable limit would
-/// remove every recording for nothing.
+/// Returns the minimum number of free bytes that retention keeps on the disk of the recordings. This is `min_free_gib`.
+/// If even the removal of all recordings would not free so much, it is at most the default of that setting. Otherwise,
+/// an unreachable limit would remove every recording for nothing.
 ///
 /// `usage` is the state of the disk: its free bytes and the total size of all recordings.
 pub(crate) fn reachable_min_free(config: &Config, usage: DiskUsage) -> u64 {

@@ -39,7 +39,7 @@ pub(super) struct Segmenter<'a> {
     pub(super) channels: ChannelOrder,
 }
 
-/// Segments of the same recording that were made earlier.
+/// The segments of the same recording that are already finished: their number and their start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FinishedSegments {
     pub(super) count: u32,
@@ -82,7 +82,7 @@ pub(super) struct NewSegment {
 }
 
 impl Segmenter<'_> {
-    /// Renders the segments that are not finished yet.
+    /// Renders the segments of a leg that are not finished yet.
     pub(super) fn render(
         &self,
         source: &LegSource,
@@ -162,7 +162,7 @@ impl Segmenter<'_> {
         starts_at + Duration::from_secs(seconds)
     }
 
-    /// Renders a plan from the beginning of the call, and writes only the plan's last segment to a file.
+    /// Renders a call from its beginning to the end of a segment, and writes only this last segment to a file.
     fn write(
         &self,
         plan: &RenderPlan,

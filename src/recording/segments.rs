@@ -105,7 +105,8 @@ impl WrittenSegment {
         group.add(self.part);
         match write_part(peaks_path(&path), &self.peaks.to_bytes(), SyncNeed::Unsynced) {
             Ok(peaks) => group.add(peaks),
-            // The recording itself is complete. Without its peaks, only the waveform on the console page is missing.
+            // The recording itself is complete. Without its peaks, only the waveform on the console page is missing. So
+            // the error is logged and not returned.
             Err(error) => tracing::warn!(path = %path.display(), "the peaks cannot be written: {error}"),
         }
         Ok((path, bytes, sha256))

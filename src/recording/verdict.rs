@@ -16,7 +16,8 @@ pub(crate) struct VerdictFacts {
     pub(crate) callee: SideFacts,
     /// Number of media packets of the whole call.
     pub(crate) packets: u64,
-    /// Whether media flowed between the hosts of the call, but between addresses that a NAT changed.
+    /// Whether media flowed between the hosts of the call, but not between the announced addresses, because a NAT
+    /// changed them.
     pub(crate) is_behind_nat: bool,
     /// Whether the parties agreed on media over TCP.
     pub(crate) is_over_tcp: bool,
@@ -284,15 +285,16 @@ const fn encryption_reason(why: UndecryptableReason) -> &'static str {
     }
 }
 
-/// A side counts as heard if it has decoded sound for this share of the recorded time, 0 to 1. [`MIN_HEARD_MS`] of
-/// sound are enough, too. So a short greeting in a long call counts, but the packets before a key agreement do not.
+/// A side counts as heard if it has decoded sound for this share of the recorded time, 0 to 1. Sound of
+/// [`MIN_HEARD_MS`] is enough, too. So a short greeting in a long call counts. The few unencrypted packets before an
+/// SRTP key agreement do not.
 const MIN_HEARD_SHARE: f64 = 0.02;
 /// A side counts as heard if it has decoded sound of this duration in ms, however long the call is.
 const MIN_HEARD_MS: f64 = 1_000.0;
 /// Minimum share of decoded packets among all packets of a side, 0 to 1. Below it, the side has almost no sound
 /// ([`Audibility::AlmostNothing`]).
 const MIN_DECODED_SHARE: f64 = 0.05;
-/// Minimum share of a side's packets, 0 to 1, for a reason to be named in the verdict.
+/// Minimum share of a side's packets, 0 to 1, that a reason must concern. Rarer reasons are not named in the verdict.
 const MIN_REASON_SHARE: f64 = 0.05;
 /// Largest magnitude of a sample that counts as digital silence: 8 in A-law, plus the ripple of a resampler.
 const SILENCE_PEAK: u32 = 16;

@@ -96,8 +96,8 @@ pub(crate) fn verify_with_peaks(
     verify_audio(Box::new(File::open(path)?), recording, pieces)
 }
 
-/// Verifies the content of an encrypted file against its entry in the record. Also finds up to `pieces` peaks. The
-/// content is decrypted in memory only.
+/// Verifies the content of an encrypted file against its entry in the record. Also finds the peaks for a waveform of at
+/// most `pieces` pieces. The content is decrypted in memory only.
 ///
 /// # Errors
 /// Returns the first mismatch, or [`VerifyError::Io`] if no identity decrypts the file.

@@ -93,8 +93,8 @@ impl Archiver {
         Ok(Self { config: config.clone(), journal, objects, index, must_be_encrypted, state: PathBuf::new() })
     }
 
-    /// Sends the calls that are due to the archive: calls that changed, and calls whose pause after a failure is over.
-    /// Stops before the next call if `is_stopped` returns true.
+    /// Sends all due calls to the archive: calls that changed, and calls whose pause after a failure is over. Stops
+    /// before the next call if `is_stopped` returns true.
     ///
     /// # Errors
     /// Fails if the journal cannot be read or written.

@@ -16,7 +16,7 @@ pub(super) struct CallLocks {
     forbidden: Mutex<HashSet<String>>,
 }
 
-/// A lock on a call, which lasts until this value is dropped.
+/// A lock on a call. While it exists, no other thread works on the call. Dropping it unlocks the call.
 #[derive(Debug)]
 pub(super) struct CallLock<'a> {
     locks: &'a CallLocks,

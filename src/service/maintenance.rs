@@ -139,7 +139,8 @@ impl Maintenance {
         }
     }
 
-    /// Warns if the configured minimum of free space cannot be reached. Warns once until the minimum can be reached again.
+    /// Warns once if the configured minimum of free space cannot be reached. Warns again only if it could be reached in
+    /// the meantime.
     fn note_limit(&mut self, room: DiskUsage) {
         let wanted = u64::from(self.config.min_free_gib) << 30;
         let is_reachable = retention::reachable_min_free(&self.config, room) == wanted;

@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct MirrorWatch {
     calls: CallTally,
-    /// Wall-clock time from which `calls` has counted.
+    /// Wall-clock time since which the calls in `calls` have been counted.
     calls_since: Timestamp,
     window_began: Timestamp,
     counters: (EngineCounters, DecodeCounters),
@@ -132,12 +132,13 @@ impl MirrorWatch {
         self.directions
     }
 
-    /// Returns new contents for the file of the hours with SIP; `None` if the file need not be written now.
+    /// Returns the new contents of the file that stores in which hours SIP arrived; `None` if the file need not be
+    /// written now.
     pub(crate) fn take_file(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.silence.is_due).then(|| self.silence.days.to_json())
     }
 
-    /// Returns the contents for the file of the hours with SIP, to be written when the service ends.
+    /// Returns the contents of the file that stores in which hours SIP arrived, to be written when the service ends.
     pub(crate) fn file(&self) -> Vec<u8> {
         self.silence.days.to_json()
     }
@@ -422,7 +423,8 @@ mod tests {
             messages += 1;
             assert_eq!(silence.check(at(minute * 60), messages), None);
         }
-        // There is no SIP in the night and on Tuesday morning. The alarm is raised on Tuesday at 9:00 and not before.
+        // There is no more SIP, neither in the night nor on Tuesday morning. The alarm is raised on Tuesday at 9:00,
+        // because Monday had SIP from then on.
         let mut raised = Vec::new();
         for minute in 9 * 60..33 * 60 {
             if let Some((kind, _)) = silence.check(at(minute * 60), messages) {
@@ -449,7 +451,8 @@ mod tests {
         for minute in 0..48 * 60 {
             assert_eq!(again.check(at(friday + DAY_S + minute * 60), 0), None);
         }
-        // A week later, SIP is expected at the hours at which this Friday had SIP. So the missing SIP raises the alarm.
+        // Friday had SIP from 9:00 to 18:00. So SIP is expected at 10:00 a week later, and the missing SIP raises the
+        // alarm.
         assert!(again.check(at(friday + 7 * DAY_S + 3600), 0).is_some());
     }
 }

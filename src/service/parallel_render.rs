@@ -214,8 +214,8 @@ const QUEUED_TASKS_A_THREAD: usize = 2;
 /// Maximum number of calls that are published together. In a group of this size, the fsync of the folder is a small
 /// part of the work.
 const MAX_GROUP_CALLS: usize = 32;
-/// Maximum number of files of a group that stay open until their fsync. All [`MAX_THREADS`] groups together stay below
-/// 1,024, the usual limit of open files.
+/// Maximum number of files of a group that stay open until their fsync. There is one group for each of at most 16
+/// threads. Together the groups stay below 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
 /// Maximum time for which a rendered call waits for further calls to be published with it. So calls appear without a
 /// long delay, even if the capture comes slowly through a pipe.
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn every_call_is_reported_when_its_record_is_there() {
         let dir = tempfile::tempdir().expect("a folder");
-        // There are enough calls for more than two groups on each thread.
+        // Rendered calls are published in groups of at most 32. With 200 calls, the threads publish several groups.
         let calls = 200;
         let (ids, failed) = published(&mut renderers(dir.path()), calls);
         let mut expected: Vec<String> = (0..calls).map(|number| call(number).record.id).collect();

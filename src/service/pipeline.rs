@@ -25,7 +25,7 @@ pub struct Pipeline {
     ahead_ns: i64,
 }
 
-/// Result of one step of the pipeline, i.e. of one event of the source.
+/// Result of one step of the pipeline, i.e. of processing one event of the capture source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PipelineStep {
     /// An event of the source was processed; more may follow.

@@ -61,7 +61,7 @@ pub struct PostProcessTools {
     pub alerts: Alerts,
     /// The processes that render calls; `None` means that calls are rendered in this process.
     pub render_workers: Option<RenderWorkers>,
-    /// Pauses after files of a call could not be written, before the call is tried again. The last pause repeats.
+    /// Pauses between the tries to write the files of a call. The last pause repeats.
     pub pauses: &'static [Duration],
 }
 

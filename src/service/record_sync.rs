@@ -50,7 +50,7 @@ pub(crate) fn mark(
 /// Rewrites the next batch of records that are out of date according to the journal, in the order of their ids.
 ///
 /// The batch begins after the call id `after`, which is then set to the last id of the batch. Returns the number of
-/// records in the batch. After 0, the next batch begins with the first id again.
+/// records in the batch. After an empty batch, the next batch begins with the first id again.
 ///
 /// # Errors
 /// Fails if the journal or a record cannot be written. The other records of the batch are written all the same. Failed

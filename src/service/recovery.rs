@@ -127,8 +127,8 @@ fn enter(journal: &Journal, batch: &mut Vec<(CallRecord, Option<JobRow>)>) -> an
     Ok(())
 }
 
-/// Updates a record if its recordings were encrypted after it was written. If an encryption was interrupted, adds the
-/// file that is not needed to the leftovers in the journal.
+/// Updates the record of a call if its recordings were encrypted after the record was written. An interrupted
+/// encryption may have left a file that is not needed. Such a file is added to the leftovers in the journal.
 fn find_encrypted(journal: &Journal, record: &mut CallRecord) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     let mut is_behind = false;

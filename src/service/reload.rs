@@ -48,7 +48,7 @@ impl ConfigChanges {
     /// Common name by which a change of the login, the person id or the security key of Pyrus is reported.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
-    /// Name by which a webhook of finished calls that was added or removed is reported.
+    /// Name by which the report says that a webhook for finished calls was added or removed.
     pub(crate) const WEBHOOK: &'static str = "webhook";
 
     /// Compares the configuration in use with a new configuration.
@@ -95,8 +95,8 @@ impl ConfigChanges {
     }
 }
 
-/// Returns the engine's configuration without two groups of settings: those that need a restart, and those that have
-/// their own name in the report.
+/// Returns the engine's configuration with two groups of settings at their defaults. They are the settings that need a
+/// restart, and those that have their own name in the report. So only the other settings count as changes of `[calls]`.
 fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
     let fixed = crate::call::config::Config::default();
     crate::call::config::Config {

@@ -130,8 +130,8 @@ mod tests {
         RenderWorkers { program: "callspan".into(), base_limit: 120 * SECOND, patience: 30, idle_limit: 300 * SECOND }
     }
 
-    /// Checks a worker once a second. In each second the worker uses `used_ms` of processor time. Returns the second in
-    /// which a limit ends the worker, and the reason.
+    /// Checks a worker once a second. In each second the worker uses `used_ms` of processor time; `None` means that its
+    /// processor time is unknown. Returns the second in which a limit ends the worker, and the reason.
     fn end_of_worker(used_ms: Option<u32>) -> (u32, String) {
         let begin = monotonic();
         let used = |second: u32| used_ms.map(|ms| 7 * SECOND + Duration::from_millis(ms.into()) * second);

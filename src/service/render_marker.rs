@@ -46,7 +46,7 @@ impl RenderMarker {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
         let names: Vec<&str> = text.lines().collect();
-        // The newest ids are at the end of the file, so the last ids are kept.
+        // The file may name too many calls. The newest ids are at its end, so the last ids are kept.
         let newest = &names[names.len().saturating_sub(MAX_SUSPECTS)..];
         let suspects: Vec<String> = newest.iter().copied().map(str::to_owned).collect();
         let mut state = RenderMarkerState { file, suspect_bytes: 0, rendering: Vec::new(), broken: Vec::new() };

@@ -276,9 +276,10 @@ impl WorkerProcess {
         }
     }
 
-    /// Ends the worker process. Returns the text `how`, with the exit status of the process if it ended by itself.
+    /// Ends the worker process. Returns its exit status as a text if the process ended by itself, otherwise the text
+    /// `how`.
     fn end(mut self, how: &str) -> String {
-        // A crashed process closes its output first and exits a moment later. So this waits for its exit.
+        // A crashed process closes its output first and exits a moment later. So this function waits for the exit.
         wait_for_exit(&self.child, WAIT_ROUND);
         if let Ok(Some(status)) = self.child.try_wait() {
             return status.to_string();

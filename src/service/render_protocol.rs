@@ -97,7 +97,7 @@ pub(super) enum RenderReply {
 }
 
 impl RenderReply {
-    /// Writes the reply as one line to standard output.
+    /// Writes the worker's reply as one line to standard output, from which the service reads it.
     pub(super) fn send(&self) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');

@@ -76,7 +76,7 @@ pub(super) fn rerender_by(
     Ok(record)
 }
 
-/// The packets of one call: in the spool, or beside its recording.
+/// The files with the packets of one call. They are in the spool, or beside the recording of the call.
 struct CallPackets {
     legs: Vec<EndedLeg>,
     /// Paths of the packet files, by leg name.

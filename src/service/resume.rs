@@ -31,7 +31,7 @@ pub trait EarlierCalls {
     fn owner_of(&self, leg: &str) -> Option<CallRecord>;
 }
 
-/// A list without ended calls of earlier processes: there is no journal, or the journal is empty.
+/// A list of earlier calls that contains no call, for a process without a journal or with an empty journal.
 #[derive(Clone, Copy, Debug)]
 pub struct NoEarlierCalls;
 
@@ -48,8 +48,8 @@ impl EarlierCalls for NoEarlierCalls {
 /// Makes the engine read the spool (files with the packets of calls) of an earlier process. Returns the names of the
 /// legs that the engine continues.
 ///
-/// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. Legs of a call that has
-/// ended (`earlier`) are skipped if they have no separate spool file.
+/// A damaged spool is read up to the damage. A file that cannot be read at all is renamed. Legs without a separate
+/// spool file are skipped if `earlier` says that their call has ended.
 ///
 /// # Errors
 /// Fails if the folder cannot be read, or a spool is of a newer version.

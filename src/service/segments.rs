@@ -43,8 +43,8 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // Another try would fail in the same way, so this function gives up. When the call ends, the rest of the
-            // call is rendered as a whole.
+            // A segment could not be rendered, and another try would fail in the same way. So this function gives up.
+            // When the call ends, the rest of the call is rendered as a whole.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());

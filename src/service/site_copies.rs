@@ -88,7 +88,8 @@ impl SiteCopies {
     }
 }
 
-/// Time for which all failed sign-ins of one user name are counted in one row of the audit.
+/// Time for which the audit counts all failed sign-ins of one user name in one row. Such a row still changes, so it is
+/// sent again.
 const COUNTED: Duration = Duration::from_secs(3_600);
 /// Maximum number of audit rows in one message.
 const BATCH: u32 = 1_000;

@@ -57,8 +57,8 @@ fn wait(stop: &AtomicBool) {
     }
 }
 
-/// Time for which a failed service waits before it ends. It must be shorter than 90 s, the time after which systemd
-/// ends a service that does not start.
+/// Time for which a failed service waits before it ends, so that systemd does not restart it too often. It must be
+/// shorter than 90 s, the time after which systemd ends a service that does not start.
 const HOLD: Duration = Duration::from_secs(60);
 /// Interval at which the waiting service checks whether it was asked to stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);

@@ -98,8 +98,8 @@ fn confirm(found: Vec<FileFinding>, place: &JournalLocation, journal: &Journal) 
                 let row = journal.recordings_of(call)?.into_iter().find(|row| Path::new(&row.path) == finding.path);
                 match row.map(|row| check_file(&row, journal, &VerifyDepth::default())).transpose()? {
                     Some(FileCheck::Problem(_)) => true,
-                    // The second check does not decode encrypted files. So it can show that a file is not missing, but
-                    // nothing about its audio.
+                    // The second check does not decode encrypted files. If it finds the file, a finding that the file
+                    // is missing is no longer true. Any other finding stays.
                     Some(FileCheck::NotDecoded) => !finding.what.starts_with("is missing"),
                     Some(FileCheck::Intact(_)) | None => false,
                 }

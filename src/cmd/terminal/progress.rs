@@ -34,7 +34,7 @@ impl CommandProgress {
         self.bar.set_position(done);
     }
 
-    /// Increases the number of items that are done by one.
+    /// Adds one to the number of finished items.
     pub(crate) fn add(&self) {
         self.bar.inc(1);
     }

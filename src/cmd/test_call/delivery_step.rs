@@ -47,7 +47,7 @@ impl CallTrace<'_> {
     }
 
     /// Waits until Pyrus has accepted or refused the login of the service, at most for `patience`. Returns false if
-    /// there is no answer. A service of an earlier version does not report it; then this function returns true.
+    /// there is no answer. A service of an earlier version does not report the login. In this case returns true.
     #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
     fn wait_for_login(&self) -> bool {
         let until: Instant = monotonic() + self.patience;
@@ -70,7 +70,7 @@ mod tests {
     use crate::ops::state_file::replace_file;
     use crate::time::Timestamp;
 
-    /// Stores a report of the service that has, or has not, an answer to its login.
+    /// Stores a status report of the service. It says whether Pyrus has answered the login of the service.
     fn report(state: &std::path::Path, has_login_answer: bool) {
         let report = ServiceReport { has_login_answer: Some(has_login_answer), ..ServiceReport::default() };
         let (path, contents) = report.file(state).unwrap();

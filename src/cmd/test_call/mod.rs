@@ -77,7 +77,7 @@ pub(crate) struct TestCallArgs {
 }
 
 impl TestCallArgs {
-    /// Returns how the recorder is asked to treat the call.
+    /// Returns how the recorder is asked to treat the call: record only, or also deliver to Pyrus.
     const fn order(&self) -> TestCallOrder {
         if self.deliver { TestCallOrder::Deliver } else { TestCallOrder::RecordOnly }
     }

@@ -65,7 +65,7 @@ pub(crate) enum PyrusRequest {
 /// The next action of the executor, i.e. of the code that sends the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextAction {
-    /// Send this request. First all changed rows must be on the disk.
+    /// Send this request, but only after all changed rows are on the disk.
     Send(DeliveryAction),
     /// Wait until this time, but no longer than until a call changes or the outcome of a request arrives.
     WaitUntil(Timestamp),
@@ -109,7 +109,7 @@ pub struct DeliveryMachine {
 #[derive(Debug, Default)]
 struct RefusalHold {
     reason: Option<String>,
-    /// Number of consecutive requests that Pyrus has refused since the hold began.
+    /// Number of consecutive requests that Pyrus has refused, so far.
     times: u32,
     until: Timestamp,
 }
@@ -141,8 +141,8 @@ struct ReadyKey {
 /// Priority among requests that are due at the same time. The first variant has the highest priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RequestUrgency {
-    /// Registration in Pyrus of a call that rings or is in progress. The task must appear on the operator's screen at
-    /// once.
+    /// The request that registers a ringing or live call. It is sent first, because the Pyrus task must appear on the
+    /// operator's screen at once.
     Ringing,
     /// Any other request about an answered call. It is sent before requests about unanswered calls, because a SIP scan
     /// can cause very many unanswered calls.
@@ -556,8 +556,8 @@ impl DeliveryMachine {
 }
 
 impl JobRequest {
-    /// Returns the purpose of the request, as the list of a call's requests shows it. Also returns the number of the
-    /// recording that the request concerns; `None` for other requests.
+    /// Returns the purpose of the request, for the list of the call's requests. Also returns the number of the
+    /// recording that is uploaded or attached; `None` for other requests.
     const fn attempted(&self) -> (AttemptedStep, Option<u32>) {
         match self {
             Self::Register(_) => (AttemptedStep::Register, None),

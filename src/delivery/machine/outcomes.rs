@@ -15,7 +15,8 @@ use crate::delivery::verdict::{
 use crate::time::Timestamp;
 
 impl DeliveryMachine {
-    /// Updates the rate limit and the record of an outage from the outcome of any request.
+    /// Updates the limits on the rate of requests from the outcome of a request: the rate limit of Pyrus, and whether
+    /// Pyrus can be reached.
     pub(super) fn update_pacer(
         &mut self,
         now: Timestamp,
@@ -411,8 +412,8 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // The call is not registered again; from now on requests name only its `external_id`. Otherwise each
-                // retry would create another task.
+                // After the most registrations allowed, the call is not registered again: each retry would create
+                // another task. From now on, requests name only its `external_id`.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }

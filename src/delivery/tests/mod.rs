@@ -297,8 +297,8 @@ fn call_that_pyrus_keeps_forgetting_creates_few_tasks() {
 #[test]
 fn a_late_no_register_rule_ends_the_delivery() {
     let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
-    // First case: the call was registered while it rang, and a `no_register` rule applies later. Its task stays, the
-    // recording is not sent, and the job ends.
+    // The call was registered while it rang, and a `no_register` rule applies later. Its task stays, the recording is
+    // not sent, and the job ends.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");

@@ -114,8 +114,8 @@ impl SimulatedProcess {
         self.persist();
     }
 
-    /// Crashes the process and restarts it from its stored rows. All calls are passed to it again, even delivered
-    /// calls.
+    /// Simulates a crash and a restart: a new state machine loads the stored rows. Then it gets all calls again, even
+    /// delivered calls.
     fn crash(&mut self) {
         self.machine = DeliveryMachine::new(policy(), DeliveryTuning::default(), self.rng.u64(..));
         let owed: Vec<JobRow> = self.disk.values().filter(|r| !r.is_settled()).cloned().collect();

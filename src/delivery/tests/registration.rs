@@ -1,4 +1,4 @@
-//! Tests of the registration of a call: its time, and the fields of its body.
+//! Tests of the request that registers a call in Pyrus: its time, and the fields of its body.
 
 use super::*;
 

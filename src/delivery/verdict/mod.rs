@@ -259,7 +259,7 @@ fn verdict_by_code(
     use VerdictFallback as Fallback;
     match code {
         "unrecognized_call_id" => ResponseVerdict::Reregister(2),
-        // Pyrus has processed the request, so it counts as done. A repeat would add a second comment.
+        // Pyrus has processed the request, so it counts as done. A repeat would add a second comment to the task.
         "invalid_field_mapping_code" => ResponseVerdict::Done(ResponseData {
             task_id: body.id("task_id"),
             responsible: body.responsible(),
@@ -309,7 +309,8 @@ fn verdict_by_code(
     }
 }
 
-/// Returns the verdict for an `error_code` that callspan does not know. Pyrus adds codes over time.
+/// Returns the verdict for an `error_code` that callspan does not know. Pyrus adds codes over time, so the HTTP status
+/// decides.
 fn verdict_by_unknown_code(endpoint: PyrusEndpoint, response: &PyrusResponse, body: &ResponseBody) -> ResponseVerdict {
     match response.status {
         200..=299 if endpoint == PyrusEndpoint::Call && body.id("task_id").is_some() => {
@@ -373,7 +374,8 @@ fn verdict_by_success_status(
     }
 }
 
-/// Returns the verdict for a success status with a body that lacks the expected result.
+/// Returns the verdict for a success status with a body that lacks the expected result. A registration or an attach
+/// request counts as done, and other requests are repeated.
 const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     match endpoint {
         PyrusEndpoint::Attach | PyrusEndpoint::Call => ResponseVerdict::Done(ResponseData {
@@ -411,8 +413,8 @@ fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseV
 fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
     let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // Only a recording can be sent in slices. For a login or a registration, slices make no sense, so another
-        // verdict applies.
+        // Only a recording can be sent in slices. If a login or a registration is too large, the job is given up
+        // instead.
         ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
             restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }

@@ -195,11 +195,11 @@ const ONE_SIDED_RATIO: u64 = 10;
 /// Minimum number of consecutive lost packets of one side that starts the search for another leg: 1 s at 20 ms a
 /// packet.
 const LEAST_GAP_PACKETS: u64 = 50;
-/// Minimum amount of sound that is gained when a leg with a gap (lost packets of one side) is replaced, µs. The side
-/// with less sound is compared in each leg.
+/// Minimum gain of sound when a leg with a gap (lost packets of one side) is replaced by another leg, µs. Of each leg,
+/// the side with less sound is compared.
 const LEAST_GAP_US: u64 = 1_000_000;
-/// Maximum amount of sound that may be lost when a leg with a gap (lost packets of one side) is replaced, µs. The side
-/// with more sound is compared in each leg.
+/// Maximum loss of sound when a leg with a gap (lost packets of one side) is replaced by another leg, µs. Of each leg,
+/// the side with more sound is compared.
 const TOLERANCE_US: u64 = 200_000;
 /// Maximum time by which another leg may be answered later, or end earlier, than the rendered leg. Beyond this time,
 /// the other leg lacks a part of the conversation.

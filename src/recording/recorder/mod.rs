@@ -83,7 +83,7 @@ impl PreparedCalls {
         self.files.append(other.files);
     }
 
-    /// Returns the number of files that stay open until they are published.
+    /// Returns the number of files that stay open until they get their final names.
     pub(crate) fn open_files(&self) -> usize {
         self.files.open_files()
     }

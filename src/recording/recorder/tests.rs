@@ -163,14 +163,15 @@ fn first_leg_is_kept_if_no_other_has_more_audio() {
     let little = leg_of(&[(Side::Caller, "PCMU", 0..100), (Side::Callee, "PCMU", 40..60)]);
     let (legs, record, _) = rendered_of(vec![little, leg(&BOTH)]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::BothSides)));
-    // One leg has only the caller's audio and the other leg only the callee's. The second leg mends nothing, so the
+    // One leg has only the caller's audio, and the other leg only the callee's. The second leg is no better, so the
     // first leg is kept.
     let (legs, record, _) = rendered_of(vec![leg(&BOTH[..1]), leg(&BOTH[1..])]);
     assert_eq!((legs, record.verdict), (vec![true, false], Some(CallVerdict::CallerOnly)));
     assert!(!record.verdict_reason.unwrap().contains("another leg"));
 }
 
-/// Returns a leg of 6 s, in which the mirror port lost the callee's packets with the numbers `lost`.
+/// Returns a leg of 6 s, in which the mirror port lost those packets of the callee that have the RTP sequence numbers
+/// `lost`.
 fn leg_without(lost: std::ops::Range<u16>) -> LegSource {
     let mut spool = SpoolBuilder::new();
     spool.decide(at_ms(0.0), Decision::Start);
@@ -232,7 +233,8 @@ fn late_packets_are_a_problem_in_the_record() {
         };
         (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // The callee's packets 20 and 21 arrive 3 s later than their RTP timestamps announce.
+            // The callee's packets 20 and 21 arrive 3 s later than their RTP timestamps say. So they count as late and
+            // not as lost.
             send(20, 3_400.0);
             send(21, 3_420.0);
         }
@@ -411,7 +413,8 @@ fn rendered_after_segments(finished: u32, lost: std::ops::Range<u16>) -> Vec<boo
 
 #[test]
 fn a_gap_after_finished_segments_changes_no_leg() {
-    // 1.2 s are lost in the third second. The first two seconds are finished segments.
+    // The first leg lacks the packets from 2.4 s to 3.6 s. Such a gap changes the leg only before the first segment is
+    // finished.
     let lost = || 120..180;
     assert_eq!(rendered_after_segments(0, lost()), [false, true]);
     for finished in [1, 2] {
@@ -421,7 +424,7 @@ fn a_gap_after_finished_segments_changes_no_leg() {
 
 #[test]
 fn a_silent_side_after_finished_segments_changes_the_leg_of_the_rest() {
-    // After 0.2 s, the first leg has nothing of the callee any more.
+    // The first leg has no packet of the callee after 0.2 s. So the rest of the recording is taken from the second leg.
     let lost = || 10..300;
     assert_eq!(rendered_after_segments(0, lost()), [false, true]);
     for finished in [1, 2] {
