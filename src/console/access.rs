@@ -95,7 +95,7 @@ pub(super) enum ViewerOrigin {
 pub(super) struct PeerAddress(pub(super) std::net::IpAddr);
 
 impl Viewer {
-    /// Returns whether the viewer is on this machine and has no account.
+    /// Returns whether the viewer is a person on this machine who needs no account, because the console has no users.
     pub(super) const fn is_local(&self) -> bool {
         matches!(self.origin, ViewerOrigin::ThisMachine)
     }
@@ -179,8 +179,8 @@ impl Credentials {
     }
 }
 
-/// Returns the account of a request; `None` if it has none. While the console has no users, a request from this machine
-/// has the account of the local administrator.
+/// Returns the account that a request has proved to own; `None` if it has proved none. While the console has no users,
+/// a request from this machine has the account of the local administrator.
 async fn identify(
     state: &ConsoleState,
     credentials: Credentials,
@@ -284,8 +284,8 @@ fn is_foreign(headers: &HeaderMap, site: &SiteFacts) -> bool {
     host || text(header::ORIGIN).is_some_and(|origin| !origin.split_once("//").is_some_and(|(_, host)| is_ours(host)))
 }
 
-/// Returns whether a host is an IP address or the name of this machine. The result is false for the host name of
-/// another web site.
+/// Returns whether a host is an IP address or the name of this machine. The host name of another web site gives false,
+/// even if it resolves to this machine.
 fn is_address_or(host: &str, machine: &str) -> bool {
     let name = name_of(host);
     let is_machine = name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(machine));
@@ -295,7 +295,8 @@ fn is_address_or(host: &str, machine: &str) -> bool {
 /// Returns the host in `host:port`, without the port.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
-        // `[::1].evil.example` is a foreign host name, although it begins like an IPv6 address.
+        // A host such as `[::1].evil.example` begins like an IPv6 address, but is a name. So it is returned whole, and
+        // does not pass as loopback.
         Some(rest) => {
             rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':')).map_or(host, |(ip, _)| ip)
         }

@@ -105,15 +105,15 @@ pub(super) async fn download_record(
     }
 }
 
-/// Responds with the peaks of all segments as JSON. For each segment it has a list of `[left low, left high, right low,
-/// right high]`, the extreme samples of a piece of the sound.
+/// Responds with the peaks of all segments as JSON. Each segment is a list of pieces of sound. Each piece has the
+/// extreme samples `[left low, left high, right low, right high]`.
 pub(super) async fn peaks(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     Query(query): Query<PeaksQuery>,
 ) -> Response {
-    // Peaks show when somebody spoke. So they are shown only to accounts that may hear the call.
+    // Peaks reveal when somebody spoke. So only accounts that may hear the call get them.
     if !viewer.user.may(AccountRight::Play) {
         return access::missing(None, true);
     }

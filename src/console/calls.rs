@@ -126,7 +126,7 @@ pub(super) async fn report(
     }
 }
 
-/// Responds with all calls of a search as CSV, at most [`MAX_CSV`].
+/// Responds with the calls of a search as CSV, one call a row, at most [`MAX_CSV`] rows.
 pub(super) async fn csv(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -202,7 +202,7 @@ async fn find(
             search.time_of_day = query.time_of_day(range.since.unwrap_or(now));
             let found = journal.search(&search, query.before().as_ref(), size.calls())?;
             let counts = match size {
-                // A CSV file contains no counts, so they are not computed for each page of the file.
+                // A CSV file does not contain the number of calls in each class, so these numbers are not computed.
                 PageSize::Csv => ClassCounts::default(),
                 PageSize::Page | PageSize::CountsOnly => count(journal, &search, &query, &found)?,
             };
@@ -228,7 +228,8 @@ fn count(
     found: &FoundCalls,
 ) -> Result<ClassCounts, StateError> {
     let on_page = ClassCounts::of(&found.calls);
-    // If the page has all calls of the search, these are counted, and a second query is not needed.
+    // If the page has all calls of the search, the classes are counted from these calls. Then a second query is not
+    // needed.
     if search.heard.is_none() && query.before().is_none() && found.next.is_none() {
         return Ok(on_page);
     }

@@ -128,7 +128,7 @@ async fn control(state: ConsoleState, viewer: Viewer, id: String, order: PauseAc
     send_request(&state, id, order).await
 }
 
-/// Sends a request to the capture thread and waits for its reply.
+/// Sends a request to pause or resume a recording to the capture thread, and waits for the reply.
 async fn send_request(shared: &ConsoleState, id: String, order: PauseAction) -> Response {
     let (reply, answer) = oneshot::channel();
     match shared.requests.try_send(PauseRequest { id: id.clone(), order, reply }) {

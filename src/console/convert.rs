@@ -24,7 +24,8 @@ use crate::call::record::RecordingFile;
 use crate::recording::convert::{DownloadFormat, convert};
 use crate::recording::verify::VerifyError;
 
-/// Permits for conversions. Clones share the permits.
+/// Permits to convert recordings to another audio format. They limit how many conversions run at the same time. Clones
+/// share the permits.
 #[derive(Clone)]
 pub(super) struct ConversionPermits {
     /// Permits to have a thread. A conversion keeps its permit while its thread waits for the client or for the
@@ -99,7 +100,7 @@ struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    /// Waits for a permit to use the processor, or until the client is gone.
+    /// Waits for a permit to use the processor. Fails if the client disconnects meanwhile.
     fn take_turn(&mut self) -> io::Result<()> {
         let permit = self.runtime.block_on(async {
             tokio::select! {
@@ -139,7 +140,7 @@ impl ChunkWriter {
     }
 }
 
-/// Returns the error that ends a conversion if nobody reads it any more.
+/// Returns the error that ends a conversion if its client reads no more.
 fn client_is_gone() -> io::Error {
     io::Error::other("the client does not take the recording")
 }
@@ -164,7 +165,8 @@ const MAX_THREADS: usize = 32;
 const CHUNK: usize = 64 * 1024;
 /// Maximum number of chunks that wait for the client. If the maximum is reached, the conversion waits, too.
 const CHUNKS: usize = 4;
-/// Number of chunks after which a conversion gives its turn to the next conversion, a second of work at most.
+/// Number of chunks after which a conversion lets the next conversion use the processor. These chunks take a second of
+/// work at most.
 const TURN_CHUNKS: usize = 16;
 /// Time after which a conversion ends if the client reads no chunk.
 const PATIENCE: Duration = Duration::from_secs(20);

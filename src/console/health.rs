@@ -34,11 +34,13 @@ struct HealthFacts {
     status: ServiceStatus,
     /// Open alarms, i.e. alarms about a problem that has not ended, newest first.
     alarms: Vec<Alarm>,
-    /// Result of the last test call that was made with `--alarm`; `None` if there was none.
+    /// Result of the last `callspan test-call --alarm`; `None` if there was none. Without `--alarm` no result is
+    /// stored.
     test: Option<SelfTestResult>,
     /// Number of calls in the last 24 hours in each class (how much can be heard).
     day: Vec<(HeardClass, u64)>,
-    /// Number of calls in each quarter of an hour of the last 24 hours, by class, for the strip.
+    /// Number of calls in each quarter of an hour of the last 24 hours, by class (how much can be heard). The page
+    /// shows them as a coloured strip.
     slots: Vec<SlotCount>,
     /// Three numbers of deliveries: still to be made, parked (waiting for a person), and dead (given up).
     deliveries: [u64; 3],
@@ -342,7 +344,7 @@ fn capitalised(text: &str) -> String {
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Limit of the free share of a disk, per cent. If less is free, a person must act.
 const LOW_PERCENT: u64 = 5;
-/// If a disk lasts for this number of days (a year) or more, the number is not shown.
+/// If the free space of a disk lasts for this number of days (a year) or more, the page does not show the number.
 const MANY_DAYS: u64 = 366;
 /// Maximum number of open alarms on the page, so that other tasks stay visible below them.
 const MAX_ALARMS: usize = 20;

@@ -142,8 +142,8 @@ impl CallLadder {
         }
     }
 
-    /// Names the hosts at the ends of the legs, e.g. as PBX. Records of earlier versions have no roles. In such a
-    /// record, a host that is the callee of one leg and the caller of another counts as the PBX.
+    /// Names the hosts at the ends of the legs, e.g. as PBX. In records of earlier versions, which have no roles, the
+    /// host in the middle counts as the PBX. This host is the callee of one leg and the caller of another.
     fn name_machines(&mut self, record: &CallRecord) {
         let ends: Vec<_> = record.legs.iter().take(MAX_LEGS).flat_map(ends_of).collect();
         let name = |ip: &IpAddr| {
@@ -258,11 +258,11 @@ pub(super) async fn api(
 
 /// Maximum number of legs with messages in the diagram.
 const MAX_LEGS: usize = 16;
-/// Maximum number of phone numbers of a host in the diagram. A gateway has many.
+/// Maximum number of phone numbers of a host in the diagram. Further numbers are left out, because a gateway has many.
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// If a leg ends at most this time before or after its call, both count as ended together.
+/// Maximum time between the end of a leg and the end of its call with which the leg counts as ended by the same party.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]
@@ -292,7 +292,8 @@ mod tests {
             ..CallRecord::default()
         };
         let ladder = CallLadder::of(&record);
-        // A record of an earlier version has no roles of hosts. In it, the host that both legs share is the PBX.
+        // A record of an earlier version does not contain the roles of the hosts. Here the middle host belongs to both
+        // legs, so it counts as the PBX.
         let roles: Vec<_> = ladder.names.iter().map(|name| (name.role, name.side)).collect();
         let unknown = LegEndRole::Unknown;
         assert_eq!(roles, [(unknown, Some(Side::Caller)), (LegEndRole::Pbx, None), (unknown, Some(Side::Callee))]);

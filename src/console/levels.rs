@@ -32,7 +32,7 @@ struct LivePages {
 struct LevelTurn {
     /// Whether a live page is open. If so, the levels (loudness) of its calls must be measured.
     is_wanted: bool,
-    /// Ids of the calls on all pages, sorted, without repeats.
+    /// Ids of the calls that all open live pages show, sorted, without repeats.
     all: Arc<Vec<String>>,
     /// Position in the list `all` (all shown calls) of the call that is measured next.
     next: usize,
@@ -46,7 +46,7 @@ pub(super) struct LevelListener {
 }
 
 impl LevelBoard {
-    /// Registers a live page, which counts as open until the returned value is dropped.
+    /// Registers an open live page. The page counts as open until the returned value is dropped.
     pub(super) fn listen(board: &Arc<Self>) -> LevelListener {
         let page = board.change_pages(|pages| {
             let page = pages.next_page;
@@ -73,8 +73,8 @@ impl LevelBoard {
         self.turn().is_wanted
     }
 
-    /// Returns the ids of the calls with levels to be measured now, at most [`CALLS_PER_ROUND`]. If the pages show more
-    /// calls, the next call of this function returns the following ids.
+    /// Returns the ids of the calls that are to be measured now, at most [`CALLS_PER_ROUND`]. If the pages show more
+    /// calls, the next call of this function returns the ids that follow.
     pub(super) fn next_asked(&self) -> Vec<String> {
         let (all, first) = {
             let mut turn = self.turn();
@@ -101,7 +101,7 @@ impl LevelBoard {
 }
 
 impl LevelListener {
-    /// Sets the calls that the page shows now. Only levels of shown calls are measured.
+    /// Sets the calls that this live page shows now. Levels are measured only for shown calls.
     pub(super) fn ask(&self, ids: &[String]) {
         let shown = self.board.pages.lock().unwrap_or_else(PoisonError::into_inner).calls.get(&self.page).cloned();
         if shown.as_deref() != Some(ids) {

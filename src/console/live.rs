@@ -39,8 +39,9 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, t("Live", "Сейчас"), NavEntry::Live, &["live.js"], &body).into_response()
 }
 
-/// Responds with a stream of events: the rows of the table if they have changed, and the levels. The stream ends after
-/// [`STREAM_TIME`], and the browser connects again. So the session and its rights are checked again.
+/// Responds with a stream of events: the rows of the table of live calls when they have changed, and the levels
+/// (loudness). The stream ends after [`STREAM_TIME`], and the browser connects again. So the session and its rights are
+/// checked again.
 #[expect(clippy::disallowed_methods, reason = "the period between two looks at the live calls")]
 pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.may(AccountRight::Live) {
@@ -65,7 +66,7 @@ pub(super) async fn events(State(state): State<ConsoleState>, Extension(viewer):
     Sse::new(stream::unfold(stream, next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// The event stream of one open page. The capture thread measures levels while this value exists.
+/// The event stream of one open live page. The capture thread measures levels (loudness) while this value exists.
 struct LiveStream {
     state: ConsoleState,
     viewer: Viewer,
@@ -245,7 +246,8 @@ fn levels(viewer: &Viewer, id: &str) -> Markup {
     }
 }
 
-/// Maximum duration of a stream. A user who signed out or lost rights sees calls for at most this time.
+/// Maximum duration of the event stream of a live page. A user who signed out or lost rights sees calls for at most
+/// this time.
 const STREAM_TIME: Duration = Duration::from_secs(60);
 /// Interval between two events of a stream, i.e. between two updates of the levels.
 const PERIOD: Duration = Duration::from_millis(250);

@@ -116,7 +116,7 @@ pub(super) async fn page(
     }
 }
 
-/// Responds with the answer why a call is missing, as JSON.
+/// Responds with the reason why a call is missing, as JSON.
 pub(super) async fn api(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -173,7 +173,7 @@ async fn answer(state: &ConsoleState, viewer: &Viewer, query: &WhyQuery) -> Resu
     Ok(Some(answer))
 }
 
-/// Returns the requested range of time, which is a day or some hours of a day.
+/// Returns the requested range of time: the whole day, or the part between the times of day in `from` and `to`.
 fn range(query: &WhyQuery) -> (Timestamp, Timestamp) {
     let today = super::text::local(wall_clock()).date();
     let day = parse_day(&query.day).unwrap_or(today);

@@ -22,7 +22,7 @@ use crate::ops::self_test::SelfTestResult;
 use crate::ops::status::ServiceReport;
 use crate::service::clock::wall_clock;
 
-/// The folders of the service. Files in them contain the values of the metrics.
+/// The folders of the service. The metrics contain values from files in them, and the free space of their file systems.
 #[derive(Clone, Debug)]
 pub(super) struct MeasuredFolders {
     state: PathBuf,

@@ -55,7 +55,7 @@ pub(super) async fn page(State(state): State<ConsoleState>, Extension(viewer): E
     pages::shell(&viewer, "API", NavEntry::Other, &[], &body).into_response()
 }
 
-/// Returns a `curl` command that sends the request.
+/// Returns an example of an API operation: a `curl` command that sends its request.
 fn example(operation: &ApiOperation, site: &str) -> String {
     let path = operation.path.replace("{id}", "ID").replace("{part}", "1").replace("{leg}", "1");
     let fields = match (operation.method, operation.parameters) {

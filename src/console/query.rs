@@ -36,7 +36,8 @@ pub(super) struct CallsQuery {
     /// Direction of the call, as the call record names it, e.g. `inbound`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) direction: String,
-    /// Outcome of the call: `answered`, `unanswered`, or a word of the call record.
+    /// Outcome of the call: `unanswered` for all calls without an answer, or an outcome as the call record names it,
+    /// e.g. `answered`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
     /// Class of the call, i.e. how much of it can be heard, e.g. `both`.
@@ -64,7 +65,7 @@ pub(super) struct CallsQuery {
 }
 
 impl CallsQuery {
-    /// Returns the conditions of the search, without the range of days.
+    /// Returns the conditions of the search, except for the range of days ([`Self::range`]).
     pub(super) fn to_search(&self, scope: CallScope, codes: &DiallingCodes) -> CallSearch {
         let (numbers, words) = read_text(&self.q, codes);
         let minutes = |text: &str| text.trim().replace(',', ".").parse::<f64>().ok().filter(|m| *m >= 0.0);
@@ -116,7 +117,7 @@ impl CallsQuery {
         (from != to).then_some((from, to)) // equal times mean the whole day
     }
 
-    /// Parses the position in the list from the parameter `cursor`.
+    /// Parses the parameter `cursor`: start and id of the call after which the page of the list begins.
     pub(super) fn before(&self) -> Option<(i64, String)> {
         let (begin, id) = self.cursor.split_once(' ').or_else(|| self.cursor.split_once('~'))?;
         Some((begin.parse().ok()?, id.to_owned()))
@@ -135,7 +136,7 @@ impl CallsQuery {
         if text.is_empty() { path.to_owned() } else { format!("{path}?{text}") }
     }
 
-    /// Returns whether the user entered dates for the first and last day.
+    /// Returns whether the user entered a date for the first or the last day of the search.
     pub(super) fn is_dated(&self) -> bool {
         !self.from.is_empty() || !self.to.is_empty()
     }
@@ -219,7 +220,7 @@ fn digits_of(text: &str, codes: &DiallingCodes) -> String {
             return shorter;
         }
     }
-    // Without configured dialling codes, a leading 8 or 7 (Russia) or 0 (most of Europe) is removed.
+    // If no configured dialling code was removed, a leading 8 or 7 (Russia) or 0 (most of Europe) is removed.
     match rest.as_bytes() {
         [b'7' | b'8', ..] if rest.len() == 11 => rest[1..].to_owned(),
         [b'0', ..] if rest.len() >= 10 => rest[1..].to_owned(),
@@ -265,9 +266,10 @@ pub(super) fn encoded(text: &str) -> String {
 
 /// Maximum number of characters of a search text that are used. It limits the number of conditions in the query.
 const MAX_TEXT: usize = 200;
-/// Maximum number of words in a search text that are used.
+/// Maximum number of words of a search text that are used; further words are ignored.
 const MAX_WORDS: usize = 8;
-/// Minimum number of digits of a number after its dialling codes were removed. With fewer digits, the codes stay.
+/// Minimum number of digits that remain of a number when its dialling codes are removed. If fewer would remain, the
+/// codes stay.
 const SUBSCRIBER_DIGITS: usize = 7;
 const DAY_S: i64 = 86_400;
 

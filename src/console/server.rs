@@ -379,8 +379,8 @@ impl ConsoleServer {
         self.levels.is_wanted()
     }
 
-    /// Returns the ids of calls with levels (loudness) to be measured now. These are calls that open live pages show.
-    /// If the pages show many calls, they are measured in turn.
+    /// Returns the ids of the calls whose levels (loudness) are to be measured now. Open live pages show these calls.
+    /// If the pages show many calls, the calls are measured in turn.
     pub(crate) fn calls_with_wanted_levels(&self) -> Vec<String> {
         self.levels.next_asked()
     }

@@ -174,7 +174,7 @@ fn local_path(next: Option<String>) -> String {
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of user names that are stored with their pauses. It limits the memory that invented names can take.
 const MAX_NAMES: usize = 1_000;
-/// Maximum number of passwords hashed at the same time.
+/// Maximum number of passwords that are hashed at the same time. It limits the memory, because each hash takes 19 MiB.
 const HASHES: usize = 2;
 
 #[cfg(test)]

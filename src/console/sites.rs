@@ -1,5 +1,5 @@
-//! The page of a central console about its sites: last report, backlog, losses, version. It also lists calls that two
-//! sites recorded and that have two tasks in Pyrus or no task.
+//! The page of a central console about its sites. For each site, it shows the last report, backlog, losses and version.
+//! It also lists calls that two sites recorded and that have two tasks in Pyrus or none.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,8 @@ use crate::service::clock::wall_clock;
 use crate::service::site_watch::SILENT_AFTER;
 use crate::time::Timestamp;
 
-/// The states of the sites, and calls that two sites recorded and that have two tasks in Pyrus or no task.
+/// The states of the sites, and their conflicts: calls that two sites recorded and that have two tasks in Pyrus or
+/// none.
 #[derive(Debug, Default)]
 struct SitesFacts {
     now: Timestamp,
@@ -131,5 +132,6 @@ fn conflicts(lang: Lang, conflicts: &[OwnerConflict]) -> Markup {
     }
 }
 
-/// Maximum age of a call in the list of conflicts between sites (two tasks in Pyrus, or no task): a day.
+/// Maximum age of a call in the list of conflicts between sites: a day. In a conflict, a call recorded by two sites has
+/// two tasks in Pyrus or none.
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);

@@ -129,7 +129,7 @@ pub(super) fn may_convert(file: &RecordingFile, to: DownloadFormat) -> bool {
     file.plain_sha256.is_none() && !to.is_format_of(file)
 }
 
-/// Responds with the kept packets of a leg.
+/// Responds with the kept packets of a leg, as a pcapng file.
 pub(super) async fn packets(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -157,7 +157,8 @@ pub(super) async fn packets(
     send(SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
 }
 
-/// Returns the file name that a recording had at its site. The key of its object in the archive contains another name.
+/// Returns the file name that a recording had at its site, made from the call record. The archive's object has another
+/// name.
 fn name_at_centre(record: &CallRecord, file: &RecordingFile) -> String {
     let extension = file.path.rsplit('/').next().and_then(|name| name.split_once('.')).map_or("bin", |(_, e)| e);
     let part = if record.recordings.len() > 1 { format!(".part{}", file.part) } else { String::new() };
@@ -179,8 +180,8 @@ async fn send(sent: SentFile, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, sent.etag)]).into_response();
     }
     let Some(length) = sent.bytes.length().await else { return access::missing(None, true) };
-    // If the client has a part of an older version of the file, a range would not fit. So it gets the whole file (RFC
-    // 9110 section 13.1.5).
+    // With `If-Range`, a client asks for a range only if its copy is of this version of the file (RFC 9110 section
+    // 13.1.5). Otherwise the client gets the whole file.
     let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == sent.etag);
     let range = text(header::RANGE).filter(|_| is_same).map_or(ByteRange::Whole, |range| parse_range(range, length));
     let (status, from, count) = match range {

@@ -29,11 +29,12 @@ pub(super) type SourceResult<T> = Result<T, StateError>;
 
 /// A source of calls. Every query of calls is limited to the scope of an account.
 pub(super) trait CallSource {
-    /// Returns a page of the calls that a search finds, newest first, older than `before`.
+    /// Returns a page of the calls that a search finds, newest first. With `before` (start and id of a call), returns
+    /// only older calls.
     fn search(&self, search: &CallSearch, before: Option<&(i64, String)>, limit: u32) -> SourceResult<FoundCalls>;
 
-    /// Returns the oldest calls that a search finds, oldest first. This default implementation reads the newest
-    /// [`MAX_AFTER`] calls and returns the oldest of these.
+    /// Returns the `limit` oldest calls that a search finds, oldest first. This default implementation searches only
+    /// the newest [`MAX_AFTER`] matching calls.
     fn first_calls(&self, search: &CallSearch, limit: u32) -> SourceResult<Vec<StoredCall>> {
         let mut calls = self.search(search, None, MAX_AFTER)?.calls;
         calls.reverse();
@@ -112,7 +113,8 @@ pub(super) struct AccountSource<'a> {
 }
 
 impl<'a> AccountSource<'a> {
-    /// Creates the source of calls for an account: `source`, with or without the reasons of failed deliveries.
+    /// Creates the view that an account has of `source`. `reasons` decides whether the records contain the reasons of
+    /// failed deliveries.
     pub(super) fn new(source: &'a dyn CallSource, reasons: DeliveryReasons) -> Self {
         Self { source, reasons }
     }

@@ -121,7 +121,7 @@ fn make(names: &[String], now: Timestamp) -> Result<[String; 2], TlsError> {
         let date = super::text::local(at).date();
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
-    // The certificate is valid from a day ago on, because the clocks of other machines may be late.
+    // The certificate has been valid for a day already, because the clocks of other machines may be behind.
     (wanted.not_before, wanted.not_after) = (day(now - DAY), day(now + VALID_FOR));
     let key = rcgen::KeyPair::generate().map_err(unusable)?;
     let certificate = wanted.self_signed(&key).map_err(unusable)?;
@@ -178,7 +178,8 @@ mod tests {
     fn made_certificate_names_the_machine_and_is_valid_for_two_years() {
         let [pem, _] = make(&[String::from("localhost")], Timestamp::from_secs(1_795_424_400)).expect("made");
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
-        // A time before 2050 is UTCTime, e.g. 261122000000Z (RFC 5280 section 4.1.2.5).
+        // In a certificate, a time before 2050 has the form of a UTCTime, e.g. `261122000000Z` (RFC 5280 section
+        // 4.1.2.5).
         let times = der.windows(15).filter(|window| window.starts_with(&[0x17, 13]) && window.ends_with(b"Z"));
         let times: Vec<_> = times.map(|time| String::from_utf8_lossy(&time[2..]).into_owned()).collect();
         assert_eq!(times, ["261122000000Z", "290131000000Z"], "from a day before the start, and 800 days after it");

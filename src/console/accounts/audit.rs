@@ -178,8 +178,8 @@ impl Accounts {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the rows with numbers above `n`, and the rows of failed sign-ins since `since`, because their counts
-    /// still change. At most `limit` rows are returned, oldest first.
+    /// Returns the rows with numbers above `n`. Also returns the older rows of failed sign-ins after the time `since`,
+    /// because their counts can still grow. At most `limit` rows are returned, oldest first.
     ///
     /// # Errors
     /// Fails if SQLite fails.

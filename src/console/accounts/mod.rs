@@ -28,7 +28,7 @@ pub(crate) use notes::{CallNote, NoteKind};
 pub(crate) use tokens::ApiToken;
 pub(crate) use users::{AccountRight, AccountRole, UserAccount};
 
-/// A handle to the accounts; clones share the connection.
+/// A handle to the database of the console's accounts. Clones share one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Accounts {
     connection: Arc<Mutex<Connection>>,
@@ -168,7 +168,8 @@ CREATE INDEX IF NOT EXISTS audit_by_call ON audit (call_id, n) WHERE call_id IS 
 PRAGMA user_version = 1;
 ";
 
-/// SQL that adds second factors of users, API tokens of programs, and notes.
+/// SQL that upgrades the accounts database to version 2: it adds second factors of users, API tokens of programs, and
+/// notes.
 const V2: &str = "
 ALTER TABLE users ADD COLUMN totp TEXT;                             -- secret in base32; NULL: none
 ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;  -- a code is accepted once: step of the last one
@@ -195,7 +196,8 @@ CREATE INDEX IF NOT EXISTS notes_by_tag ON notes (text) WHERE kind = 'tag';
 PRAGMA user_version = 2;
 ";
 
-/// SQL that adds sites to the scopes (sets of calls that accounts may see), for the central console.
+/// SQL that upgrades the accounts database to version 3, for the central console. It adds sites to the scopes (sets of
+/// calls that accounts may see).
 const V3: &str = "
 ALTER TABLE users ADD COLUMN sites TEXT NOT NULL DEFAULT '';        -- names, separated by commas; empty: all
 ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';

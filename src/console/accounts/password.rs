@@ -48,7 +48,8 @@ pub(crate) fn token_hash(token: &str) -> String {
 
 /// Compares two secrets in a time that does not depend on the position of their first difference.
 pub(crate) fn is_same_secret(a: &str, b: &str) -> bool {
-    // The comparison stops at the first difference of the hashes. That position reveals nothing about the secrets.
+    // This comparison of hashes stops at the first difference. The position of the difference reveals nothing about the
+    // secrets.
     token_hash(a) == token_hash(b)
 }
 

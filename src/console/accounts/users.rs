@@ -120,7 +120,8 @@ impl UserAccount {
         matches!(self.role, AccountRole::Admin | AccountRole::Auditor)
     }
 
-    /// Returns whether the account may retry deliveries, place retention holds, and see the health of the recorder.
+    /// Returns whether the account is an administrator, who may retry deliveries, place retention holds, and see the
+    /// health of the recorder.
     pub(crate) const fn is_admin(&self) -> bool {
         matches!(self.role, AccountRole::Admin)
     }
@@ -259,7 +260,8 @@ pub(super) const COLUMNS: &str = "u.name, u.role, u.extensions, u.directions, u.
 /// Reads a user from the columns [`COLUMNS`] of a row; the first of them has the index `at`.
 pub(super) fn read_user(row: &Row<'_>, at: usize) -> rusqlite::Result<UserAccount> {
     let list = |n: usize| row.get::<_, String>(at + n).map(|text| split(&text));
-    // A newer version may have written an unknown role. Then the account gets no rights.
+    // A newer version may have written an unknown role. Then the account counts as a listener, who has no other rights
+    // than the stored ones.
     let role = match row.get::<_, String>(at + 1)?.as_str() {
         "admin" => AccountRole::Admin,
         "auditor" => AccountRole::Auditor,

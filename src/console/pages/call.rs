@@ -97,7 +97,8 @@ fn downloads(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns the formats into which this console converts a recording. A central console has no files to convert.
+/// Returns the formats into which this console can convert a recording. A central console converts nothing, because it
+/// has no files.
 fn converted(viewer: &Viewer, file: &RecordingFile) -> impl Iterator<Item = DownloadFormat> {
     let is_here = viewer.place == ConsolePlace::Recorder;
     DownloadFormat::ALL.into_iter().filter(move |to| is_here && may_convert(file, *to))

@@ -199,8 +199,8 @@ fn reason(viewer: &Viewer, record: &CallRecord) -> Markup {
     }
 }
 
-/// Returns a link to the page that explains why calls are missing. The link names the day of this call and the number
-/// of its outside party; if this is unknown, the telephone extension.
+/// Returns a link to the page that explains why calls are missing. The link names the day of this call and its outside
+/// number. If the outside number is unknown, it names the extension.
 fn why_link(viewer: &Viewer, record: &CallRecord) -> Markup {
     let outside = if record.direction == CallDirection::Outbound { &record.to } else { &record.from };
     let number = outside.as_ref().or(record.internal.as_ref());

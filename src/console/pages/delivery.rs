@@ -155,7 +155,7 @@ fn answer(lang: Lang, answer: &str) -> &str {
     }
 }
 
-/// Formats a pause in seconds, from two minutes on in minutes, and from two hours on in hours.
+/// Formats a pause: below two minutes in seconds, below two hours in minutes, otherwise in hours.
 fn pause(lang: Lang, seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{} {}", s.ceil(), lang.of_two("s", "с")),
@@ -178,6 +178,6 @@ fn moment(record: &CallRecord, at: Timestamp) -> String {
 
 /// Number of bytes of day and month at the beginning of a date, e.g. of `29.11`.
 const DAY_AND_MONTH: usize = 5;
-/// Maximum delay from the INVITE to the registration in Pyrus that the page shows, seconds. It leaves out longer
-/// delays.
+/// Maximum delay from the INVITE to the registration in Pyrus that the page shows, seconds. A longer delay is not
+/// shown.
 const NEAR_SECONDS: f64 = 100.0;

@@ -22,7 +22,7 @@ enum SlotState {
     Lost,
 }
 
-/// Consecutive slots of the strip with the same state.
+/// Consecutive slots (quarters of an hour) of the 24-hour strip with the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StripRange {
     from: Timestamp,
@@ -149,8 +149,8 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots (quarters of an hour) in a strip of 24 hours. The last slot is the current quarter of an hour.
 const SLOTS: u32 = 96;
-/// Length of the part at the end of the strip in which times have no labels. The label "now" needs this space, at least
-/// on a narrow screen.
+/// Length of the part at the end of the 24-hour strip in which times have no labels: about four hours. On a narrow
+/// screen, the label "now" needs this space.
 const LABEL_MARGIN: Duration = Duration::from_secs(15_000);
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub(in super::super) struct TimelineMark {
     /// Kind of the mark, which decides how it is drawn.
     pub(in super::super) kind: MarkKind,
-    /// Start of the mark, seconds from the start of the timeline.
+    /// Start of the mark (e.g. of a hold) in seconds from the start of the recording's timeline.
     pub(in super::super) from: f64,
     /// End of the mark, seconds; `None` for an event at one moment.
     pub(in super::super) to: Option<f64>,

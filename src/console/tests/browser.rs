@@ -20,7 +20,7 @@ fn call_is_found_opened_and_heard_in_chromium() {
     browser.press("form button.primary");
     browser.wait("document.querySelectorAll('.calls a.go').length === 3");
     browser.look("calls");
-    // While a user types, the search changes the page and its URL.
+    // The search runs while a user types: the list of calls and the URL change without a new page.
     browser.write("#q", "8 495 300-00-00");
     browser.wait("document.querySelectorAll('.calls a.go').length === 1");
     assert!(browser.run("return location.search").as_str().unwrap_or_default().contains("q=8"));

@@ -52,7 +52,7 @@ impl Browser {
         );
         stream.write_all(head.as_bytes()).expect("writes");
         stream.write_all(body.as_bytes()).expect("writes");
-        // chromedriver keeps the connection open, so its response ends by Content-Length.
+        // chromedriver keeps the connection open, so only Content-Length shows where its response ends.
         let mut reader = BufReader::new(stream);
         let mut length = 0;
         loop {

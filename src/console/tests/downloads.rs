@@ -34,7 +34,8 @@ fn download(office: &Office, path: &str, cookie: &str) -> (u16, String, Option<V
 }
 
 impl Office {
-    /// Converts the recording of the first call to another format, and names this format in the call's record.
+    /// Converts the recording of the first call, which is a call of this extension, to Opus. Then names this format in
+    /// the call's record.
     fn convert_recording(&self, extension: &str) {
         let mut record = call(self.dir.path(), 0, extension);
         let file = &mut record.recordings[0];

@@ -131,7 +131,7 @@ fn only_the_trusted_proxy_names_users() {
     assert_eq!(office.ask("GET /api/v1/calls", &named("dora"), "").status, 200);
     assert_eq!(office.ask("GET /api/v1/calls", &named("nobody"), "").status, 401);
     assert_eq!(office.ask("GET /api/v1/calls", "", "").status, 401);
-    // Users of the proxy need the CSRF token of the page for changes, too.
+    // Users whom the proxy signs in also need the page's CSRF token to change something.
     let page = office.ask(&format!("GET /calls/{OWN}"), &named("dora"), "").body;
     let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
     let hold = format!("POST /calls/{OWN}/hold");

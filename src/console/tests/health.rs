@@ -140,11 +140,12 @@ fn calls_after_a_moment_and_by_slot_are_found_in_their_order() {
     assert_eq!(extensions, ["121", "220"], "the nearest first");
     let slots = journal.count_by_slot(&CallSearch::default(), Duration::from_secs(120)).expect("counted");
     let counts: Vec<_> = slots.iter().map(|slot| (slot.begin.as_micros() / 1_000_000 % 120, slot.calls)).collect();
-    // The Unix time 1,795,000,000 s is 40 s after the start of a slot of two minutes.
+    // Each slot begins at a multiple of two minutes, although the calls begin 40 s after such a multiple.
     assert_eq!(counts, [(0, 2), (0, 2)], "{slots:?}");
 }
 
-/// Returns the report of a capture interface that for ten minutes has shown only packets to the PBX.
+/// Returns the report of a capture interface that shows packets to the PBX now, but has shown no packet from the PBX
+/// for ten minutes.
 fn tap() -> TapReport {
     let last_at = Some(wall_clock() - Duration::from_secs(600));
     let flow = TapFlow {

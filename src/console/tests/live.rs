@@ -82,7 +82,8 @@ struct Wire {
 }
 
 impl Wire {
-    /// Sends a datagram from the first host to the second host (or back), 1 ms after the previous datagram.
+    /// Sends a datagram from host 11 to host 12, 1 ms after the previous datagram. If `is_back` is true, the direction
+    /// is reversed.
     fn send(&mut self, is_back: bool, port: u16, payload: &[u8]) {
         let end = |host: u8| Endpoint::v4([10, 9, 0, host], port);
         let (src, dst) = if is_back { (end(12), end(11)) } else { (end(11), end(12)) };
@@ -131,8 +132,8 @@ fn a_call_that_talks_has_its_level_beside_thousands_that_ring() {
     let mut levels = wire.engine.live_levels(all);
     levels.retain(is_heard);
     assert_eq!(levels.iter().map(|call| call.sides).collect::<Vec<_>>(), [[Some(VoiceLevel::Percent(100)), None]]);
-    // Levels are measured only for calls that a page shows. The second id in the list is that of a call that has ended,
-    // so it has no levels.
+    // Levels are measured only for the calls in the list that a page asks for. The call `over` has ended, so it has no
+    // levels.
     let asked = vec![levels[0].id.clone(), String::from("over")];
     let over = CallLevels { id: String::from("over"), sides: [None, None] };
     assert_eq!(wire.engine.live_levels(asked), [levels[0].clone(), over]);
@@ -157,7 +158,8 @@ fn rows_that_come_while_the_table_is_in_use_are_shown_afterwards() {
     assert_eq!(browser.run("return document.querySelectorAll('[data-live] tbody tr').length"), 2);
     browser.run("document.activeElement.blur()");
     browser.wait("document.querySelectorAll('[data-live] tbody tr').length === 1");
-    // After the user presses a button, the table is updated at once. The button of the same call has the focus again.
+    // After the user presses the button of a call, the table is updated at once. Then the new button of this call has
+    // the focus.
     browser.run(
         "window.fetch = () => Promise.resolve({ ok: true });
          const button = document.querySelector('[data-control]'); button.focus(); button.click();",

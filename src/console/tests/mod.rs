@@ -121,8 +121,8 @@ fn metrics_and_health_need_no_login_and_are_refused_to_a_proxy() {
     let (status, body) = get("/metrics", "");
     assert!(status == 200 && body.contains("\ncallspan_frames_total 7\n"), "{body}");
     assert!(body.contains("callspan_disk_free_bytes{folder=\"state\"} "), "{body}");
-    // A proxy may offer the console to other machines. The metrics pages need no login, so requests through a proxy are
-    // refused.
+    // Requests through a proxy are refused. A proxy may open the console to other machines, and the metrics need no
+    // login.
     assert_eq!(get("/metrics", "X-Forwarded-For: 198.51.100.7\r\n").0, 403);
     let foreign = "GET /metrics HTTP/1.1\r\nHost: calls.example.org\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(&console, foreign, |_| None).0, 403);
@@ -179,7 +179,8 @@ impl Office {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
 
-    /// Creates an office as `with_calls` does. The console has the given settings.
+    /// Creates an office (journal and console) with one recorded call to each of these extensions. The console has the
+    /// given settings.
     pub(super) fn with_console(extensions: &[&str], settings: crate::ops::config::ConsoleConfig) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let journal = journal::config::Config { dir: dir.path().to_owned() };
