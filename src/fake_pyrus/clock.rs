@@ -49,8 +49,8 @@ pub(super) fn text(at: Duration) -> String {
     }
 }
 
-/// Returns the real time. It is used for waits. It also shows whether the client sent a request before it got an
-/// earlier reply.
+/// Returns the real time, unlike the virtual clock. Waits use it, and so does the check whether the client sent a
+/// request before it got an earlier reply.
 #[expect(clippy::disallowed_methods, reason = "the fake server is outside of the core and waits in real time")]
 pub(super) fn real_now() -> Instant {
     Instant::now()

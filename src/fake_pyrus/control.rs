@@ -15,8 +15,8 @@ use super::server::{ServerShared, read_small};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
-    /// Options to change, by name. All other options have their defaults in a script file, and stay unchanged in a
-    /// request.
+    /// Options to change, by name. Options that are not named get their defaults from a script file, but stay unchanged
+    /// by a control request.
     pub options: serde_json::Map<String, Value>,
     /// Whether the queued fault steps are removed before the new fault steps are added.
     pub clear: bool,
@@ -154,8 +154,8 @@ fn file(shared: &ServerShared, guid: &str, head: &RequestHead) -> FakeReply {
     FakeReply { status: 206, body, ..reply }.with_header("Content-Range", stands)
 }
 
-/// Parses the header `bytes=A-` or `bytes=A-B`. Returns the position of the first byte, and the position after the last
-/// byte; `None` if the range is empty.
+/// Parses the value of a Range header, `bytes=A-` or `bytes=A-B`. Returns the position of the first byte and the
+/// position after the last byte. Returns `None` if the value is malformed or the range is empty.
 fn range(header: &str, size: usize) -> Option<(usize, usize)> {
     let (from, to) = header.strip_prefix("bytes=")?.split_once('-')?;
     let from: usize = from.parse().ok()?;

@@ -23,7 +23,7 @@ pub(super) enum EarlyAction {
     Stop(u64, BodyStop),
 }
 
-/// How a fault ends the reading of a body.
+/// How a fault breaks off the reading of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyStop {
     /// The fake stalls: it sends and reads nothing for [`STALL`].
@@ -90,8 +90,8 @@ pub(super) fn reply(
         PyrusFault::HugeBody(size) => (FakeReply::json(200, &Value::Null), ReplyMode::Huge(*size)),
         PyrusFault::ResetAfterRequest => (FakeReply::default(), ReplyMode::Reset),
         PyrusFault::CloseWithoutReply | PyrusFault::RefuseConnections(_) => (FakeReply::default(), ReplyMode::Close),
-        // From `Drip` on, the match arms send a complete reply. If the request had no effect, this reply must be an
-        // error.
+        // `Drip` and the remaining faults send a complete reply. If the request took no effect, this is an error reply,
+        // so that the client does not see a false success.
         PyrusFault::Drip(pace) => (earned.unwrap_or_else(|| error(500, "server_error", lang)), ReplyMode::Drip(*pace)),
         spoiled => (spoil(spoiled, earned.unwrap_or_else(|| error(500, "server_error", lang))), ReplyMode::Normal),
     }

@@ -160,7 +160,8 @@ impl HttpConnection {
         Ok(Some(piece))
     }
 
-    /// Waits before a reply if a fault requires it. Returns false if no reply is to be sent afterwards.
+    /// Waits before a reply if a fault requires it. Returns false if the fault allows no reply, or the client has
+    /// closed the connection.
     pub(super) async fn before_reply(&mut self, manner: ReplyMode) -> bool {
         match manner {
             ReplyMode::HangBefore(wait) => self.hang(wait).await.is_ok(),

@@ -16,7 +16,7 @@ pub struct FakeOptions {
     pub split_hosts: bool,
     /// Whether the URLs in the `auth` reply end with a slash. Clients must handle both forms.
     pub url_slash: UrlSlash,
-    /// HTTP status of telephony errors: 400 or 200.
+    /// HTTP status of error replies of the telephony API: 400 or 200.
     pub logic_error_status: u16,
     /// HTTP status of `invalid_field_mapping_code`: 200 or 400.
     pub mapping_error_status: u16,
@@ -58,8 +58,8 @@ pub struct FakeOptions {
     pub orphan_ttl: Duration,
     /// Whether an attach request still fills the form fields of the task if it is refused because of the file's format.
     pub bad_format_applies_mappings: bool,
-    /// Whether a request to attach without a file fills the form fields. The documentation of Pyrus does not say
-    /// whether it does.
+    /// Whether an attach request without a file fills the form fields of the task. The documentation of Pyrus does not
+    /// say.
     pub fields_without_file: bool,
     /// Maximum number of attachments of a task. A further attachment is refused with `too_many_attachments`.
     pub max_attachments: usize,
@@ -229,7 +229,7 @@ pub enum UnknownTaskError {
     /// The fake replies with the code `unrecognized_task_id`.
     #[default]
     Task,
-    /// The fake replies with the code `unrecognized_call_id`.
+    /// The fake replies with the code `unrecognized_call_id`, although only the `task_id` is unknown.
     Call,
 }
 

@@ -26,7 +26,7 @@ pub enum ApiHost {
     Api,
     /// The files host, which serves uploads.
     Files,
-    /// The only host, if accounts, API and files have no separate listeners.
+    /// The only host of a fake without separate listeners. It serves accounts, API and files.
     One,
 }
 
@@ -37,7 +37,7 @@ pub(super) enum PyrusRoute {
     Upload,
     Call,
     Attach,
-    /// A telephony path on a server without telephony.
+    /// A path of the telephony API on a simulated server that has no telephony.
     NoTelephony(FakeEndpoint),
     /// A path below `/v4/calls` (the old telephony API). The string is the rest of the path.
     LegacyCalls(String),
@@ -162,7 +162,7 @@ impl FakeWorld {
         RouteResult { reply: no_such_resource(status, head.path()), code: None, note: "no such path here".into() }
     }
 
-    /// Returns a reply with this error code of the telephony API.
+    /// Returns an error reply of the telephony API with this error code.
     pub(super) fn refusal(&self, code: &str) -> RouteResult {
         self.error(self.options.logic_error_status, code)
     }

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_taken_next_port_puts_everything_on_one() {
-        // This search finds two consecutive free ports and occupies the second.
+        // This search finds two consecutive free ports and occupies the second, so that the fake finds the port after
+        // its own in use.
         let (free, taken) = (0..200)
             .find_map(|_| {
                 let first = std::net::TcpListener::bind(any()).ok()?;

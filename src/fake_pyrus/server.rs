@@ -44,7 +44,7 @@ pub(super) type RequestObserver = Box<dyn Fn(&RequestLogEntry) + Send + Sync>;
 pub(super) enum ListenerRole {
     /// The listener serves the API paths of this host.
     Api(ApiHost),
-    /// The listener serves the control paths and the web page.
+    /// The listener serves the web page and the control paths (`/__fake/…`), with which tests control the fake.
     Control,
     /// The listener serves the API paths of this host, the control paths and the web page.
     Both(ApiHost),
@@ -79,13 +79,13 @@ impl ServerShared {
     }
 
     /// Applies the fault steps that close a listener, and waits until the listeners are closed. Must not be called on
-    /// the server's thread.
+    /// the server's thread: it would block the listeners and wait in vain.
     pub(super) fn apply_refusals_and_wait(&self) {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that an earlier fault has closed notices the new fault only after it has opened again. So the wait
-        // has a time limit.
+        // A listener that an earlier fault has already closed does not confirm the new fault until it has opened again.
+        // So the wait has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }
@@ -140,8 +140,8 @@ pub(super) async fn accept(shared: Arc<ServerShared>, mut listener: TcpListener,
             biased;
             wait = closed(&mut gate) => listener = reopen(&shared, listener, wait).await,
             accepted = listener.accept() => match accepted {
-                // A fault may have closed the listener a moment before this connection was accepted. The cloned
-                // receiver still has this event, so the new connection sees it and ends.
+                // A fault may have closed the listener a moment before this connection was accepted. The connection
+                // gets a clone of `gate`, in which this event is still unread, and ends itself.
                 Ok((stream, _)) => _ = tokio::spawn(connection(Arc::clone(&shared), stream, role, gate.clone())),
                 Err(_) => pause(Duration::from_millis(20)).await, // out of file descriptors: wait until some are free
             },

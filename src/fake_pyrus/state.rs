@@ -325,7 +325,7 @@ impl FakeStore {
         }
     }
 
-    /// Returns the id of the task for a new call, and whether the task is new.
+    /// Returns the id of the task for a new call, and whether this function created the task.
     pub(super) fn task_for(&mut self, account: &FakeAccount, from: &str, to: &str, policy: TaskPolicy) -> (u64, bool) {
         let key = (account.account_id.clone(), from.to_owned());
         if policy == TaskPolicy::SameFromOpenTask
@@ -397,7 +397,8 @@ impl FakeStore {
         }
     }
 
-    /// Applies a change of the state if it concerns only the tables. Ignores all other changes.
+    /// Applies a change to the tables of the fake, e.g. closes a task. Ignores changes of anything else, e.g. of the
+    /// options.
     pub(super) fn change(&mut self, change: &WorldChange) {
         match change {
             WorldChange::DropAllTokens => self.revoke(None),
@@ -419,7 +420,7 @@ impl FakeStore {
 
     pub(super) fn guid(&mut self) -> String {
         let r = self.rng.u128(..);
-        // The bits of a UUID for version 4 and variant 10 are set here (RFC 9562).
+        // A random UUID must have these fixed bits: version 4 and variant 10 (RFC 9562).
         let r = (r & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{r:032x}");
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();

@@ -104,8 +104,8 @@ impl FakeWorld {
         }
     }
 
-    /// Returns an id as a JSON value. It is a string if the option `id_style` is `String` or equals `also`; otherwise
-    /// it is a number.
+    /// Returns an id as a JSON value: a string if the option `id_style` is `String` or `also`, otherwise a number. For
+    /// example, a user id has `Mixed` as `also`.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
@@ -315,5 +315,5 @@ fn fill(fields: &mut BTreeMap<String, String>, body: &Map<String, Value>, allowe
 
 /// File name extensions that attach requests accept.
 const RECORD_FORMATS: [&str; 5] = [".ac3", ".mp3", ".ogg", ".wav", ".wma"];
-/// Maximum length of an error text, characters ("300 symbols max").
+/// Maximum length of an error text, characters. The documentation of Pyrus says: "300 symbols max".
 const MAX_ERROR: usize = 300;

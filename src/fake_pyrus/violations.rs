@@ -116,8 +116,8 @@ impl StrictChecker {
         self.settled.insert(key, status);
     }
 
-    /// Forgets the final replies to requests with keys that begin with `prefix`. For example, a deleted call may be
-    /// registered again.
+    /// Forgets the final replies to requests with keys that begin with `prefix`, so that a repeat is no violation. For
+    /// example, a deleted call may be registered again.
     pub(super) fn unsettle(&mut self, prefix: &str) {
         self.settled.retain(|key, _| !key.starts_with(prefix));
     }
@@ -286,7 +286,7 @@ const ATTACH_MEMBERS: &[(&str, MemberType)] = &[
     ("task_id", MemberType::Id),
     ("mappings", MemberType::Mappings),
 ];
-/// Maximum length of a form field's value, characters ("300 symbols max").
+/// Maximum length of a form field's value, characters. The documentation of Pyrus says: "300 symbols max".
 const MAX_VALUE: usize = 300;
 /// Maximum number of violations that are stored.
 const MAX_VIOLATIONS: usize = 10_000;

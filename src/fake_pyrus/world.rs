@@ -193,7 +193,7 @@ impl FakeWorld {
         self.log_entry(ticket.entry.clone())
     }
 
-    /// Records that a reply did not reach the client.
+    /// Records that a reply did not reach the client. So the client may repeat the request without a violation.
     pub(super) fn unsent(&mut self, ticket: &RequestTicket) {
         if let Some(key) = &ticket.key {
             self.checker.unsettle(key);
@@ -384,8 +384,8 @@ impl FakeWorld {
     }
 }
 
-/// Returns the key of a request to register or attach, under which its final reply is stored. Repeats of the request
-/// have the same key. Returns `None` if the request may be repeated.
+/// Returns the key under which the final reply to a request is stored. All repeats of a request to register or attach
+/// have the same key. Returns `None` for a request that may be repeated.
 fn repeat_key(endpoint: FakeEndpoint, body: &serde_json::Map<String, Value>) -> Option<String> {
     let text = |name: &str| text_of(body, name).unwrap_or_default();
     match endpoint {
