@@ -22,7 +22,7 @@ pub(crate) struct AlarmHistory {
     file: Option<PathBuf>,
 }
 
-/// The moment of an alarm, by both clocks.
+/// The moment of an alarm, by the monotonic clock and by the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AlarmMoment {
     /// Time of the monotonic clock, by which the pause between two runs of the alarm command is measured.
@@ -60,8 +60,8 @@ impl AlarmHistory {
         Self { kinds: HashMap::new(), file: None }
     }
 
-    /// Loads the history from a file. `wall` is the current time of the wall clock. Runs of the command that are older
-    /// than `pause` or in the future are ignored.
+    /// Loads the history from a file. `wall` is the current time of the wall clock. Ignores runs of the alarm command
+    /// that are older than `pause` or in the future.
     #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the pause is measured")]
     pub(crate) fn load(file: PathBuf, wall: Timestamp, pause: Duration) -> Self {
         let text = std::fs::read(&file).ok().filter(|text| text.len() <= MAX_FILE_BYTES).unwrap_or_default();
@@ -86,13 +86,13 @@ impl AlarmHistory {
         self.file.is_some()
     }
 
-    /// Returns the monotonic time at which the next held-back alarm is to be passed to the command; `None` if no alarm
+    /// Returns the monotonic time at which the alarm command is to run for the next held-back alarm; `None` if no alarm
     /// is held back.
     pub(crate) fn next_due(&self, pause: Duration) -> Option<Instant> {
         self.kinds.values().filter(|kind| kind.held.is_some()).map(|kind| kind.last_run + pause).min()
     }
 
-    /// Returns the alarm if the command may run for it now. Otherwise holds the alarm back and returns `None`.
+    /// Returns the alarm if the alarm command may run for it now. Otherwise holds the alarm back and returns `None`.
     pub(crate) fn admit(&mut self, alarm: Alarm, now: AlarmMoment, pause: Duration) -> Option<Alarm> {
         let AlarmMoment { monotonic, wall } = now;
         let history = self.kinds.get_mut(&alarm.kind);
@@ -127,7 +127,7 @@ impl AlarmHistory {
         taken
     }
 
-    /// Writes the history to its file, together with the held-back alarms, i.e. those that the command did not get yet.
+    /// Writes the history to its file, together with the held-back alarms, for which the alarm command has not run yet.
     pub(crate) fn save_held(&self) {
         let Some(file) = &self.file else { return };
         let stored: Vec<StoredKind> = self

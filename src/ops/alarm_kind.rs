@@ -59,7 +59,7 @@ pub enum AlarmKind {
     MirrorSilentOver,
     /// The mirror port shows only one direction of calls.
     MirrorOneSided,
-    /// The mirror port shows both directions again.
+    /// The mirror port shows both directions again after [`Self::MirrorOneSided`].
     MirrorOneSidedOver,
     /// RTP arrives that belongs to no call, or calls have no RTP. The mirror port probably lacks some traffic.
     MediaUnheard,
@@ -158,7 +158,7 @@ impl AlarmKind {
         }
     }
 
-    /// Returns whether no call can be stored while the problem lasts.
+    /// Returns whether this kind reports a problem of the storage because of which no call can be stored.
     pub(crate) const fn stops_recording(self) -> bool {
         matches!(self, Self::DiskFull | Self::DiskReadOnly | Self::StorageMissing)
     }

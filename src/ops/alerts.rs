@@ -69,7 +69,8 @@ pub(crate) struct Alarm {
     /// Id of the call concerned; `None` if the alarm is not about a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<String>,
-    /// Number of earlier alarms of this kind that were held back and are not sent any more.
+    /// Number of earlier alarms of this kind that were held back (within the pause of the alarm command) and replaced
+    /// by this alarm.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) held_back: u64,
 }
@@ -107,7 +108,8 @@ impl Alerts {
         Self::start_with(config, None, AlarmHistory::in_memory(), AlarmLimits::default())
     }
 
-    /// Starts the thread that runs the alarm command. A file in the folder `state` keeps the pauses across restarts.
+    /// Starts the thread that runs the alarm command. A file in the folder `state` stores the last runs, so that the
+    /// pauses between runs continue after a restart.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -199,7 +201,8 @@ impl Alerts {
         config.command.as_deref().map(|command| {
             let mut shell = shell(command);
             if let Some(owner) = user {
-                // The command gets the environment of a systemd service (systemd.exec(5)), and no variable of root.
+                // The alarm command gets the environment variables that a systemd service has (systemd.exec(5)), and no
+                // variable of root.
                 shell.env_clear().env("PATH", SERVICE_PATH).env("HOME", owner.home());
                 shell.env("USER", owner.name()).env("LOGNAME", owner.name());
                 shell.uid(owner.uid).gid(owner.gid).current_dir("/");
@@ -253,8 +256,8 @@ impl Alerts {
 }
 
 impl AlarmRunner {
-    /// Waits until the command has run for every raised alarm, at most for [`LAST_RUNS`]. All clones of [`Alerts`] must
-    /// be dropped before.
+    /// Waits until the alarm command has run for every raised alarm, at most for [`LAST_RUNS`]. The caller must drop
+    /// all clones of [`Alerts`] first, because the thread ends only then.
     #[expect(
         clippy::disallowed_methods,
         reason = "an IO module: the end of the program is delayed for a limited time only"
@@ -325,7 +328,8 @@ fn run_all(
                     .iter()
                     .for_each(run);
             }
-            // With a history file, the held-back alarms are saved, and the next start sends them.
+            // The program ends. With a history file, the held-back alarms are saved, so that the next start sends them.
+            // Without a file, they are sent now.
             Err(RecvTimeoutError::Disconnected) if history.is_durable() => return history.save_held(),
             Err(RecvTimeoutError::Disconnected) => {
                 return history
@@ -379,13 +383,13 @@ fn run_one(shell: &mut Command, alarm: &Alarm, max_run: Duration) -> std::io::Re
     match (status, written) {
         (None, _) => Err(std::io::Error::other(format!("it ran for more than {} s and was killed", max_run.as_secs()))),
         (Some(status), _) if !status.success() => Err(std::io::Error::other(status.to_string())),
-        // If the command does not read its input, the write fails. That is allowed.
+        // If the alarm command does not read its input, writing the alarm fails. This is no error.
         (Some(_), _) => Ok(()),
     }
 }
 
-/// Waits for the command to end. Returns its exit status, or `None` if it took longer than `max_run` and was killed
-/// with its children.
+/// Waits for the alarm command to end. Returns its exit status, or `None` if it took longer than `max_run` and was
+/// killed with its children.
 #[expect(clippy::disallowed_methods, reason = "an IO module: a child process may run for a limited time only")]
 fn wait(child: &mut Child, max_run: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begin = Instant::now();
@@ -434,19 +438,20 @@ pub(crate) const MAX_RUN: Duration = Duration::from_secs(30);
 /// Maximum time that the end of the program waits for runs of the alarm command. The service must end soon after
 /// SIGTERM.
 pub(crate) const LAST_RUNS: Duration = Duration::from_secs(2);
-/// Name of the file in the state folder that stores the last runs of the command and the held-back alarms.
+/// Name of the file in the state folder that stores the last runs of the alarm command. It also stores the held-back
+/// alarms, for which the command has not run yet.
 const HISTORY_FILE: &str = "alarms.json";
 /// Maximum number of open alarms, i.e. of alarms about problems that have not ended.
 const MAX_OPEN: usize = 50;
 /// Time after which an alarm no longer counts as open. It is needed because not every kind of problem has an alarm
 /// about its end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
-/// Maximum number of alarms that wait for the command; further alarms are only logged.
+/// Maximum number of alarms that wait for the alarm command; further alarms are only logged.
 const QUEUE: usize = 256;
 /// Maximum time that the alarm thread waits for an alarm before it reports a sign of life to the supervision of
 /// threads.
 const ROUND: Duration = Duration::from_secs(1);
-/// Interval at which a running command is checked for its end.
+/// Interval at which it is checked whether a running alarm command, or the alarm thread, has ended.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
 /// Minimum length of a sequence of digits that is replaced by `…`. Shorter sequences may be e.g. extensions or error
 /// codes.

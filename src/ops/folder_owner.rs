@@ -1,4 +1,5 @@
-//! The user who owns the folders of the service. Root often runs commands beside a service that runs as another user.
+//! The user who owns the folders of the service. Root often runs a command beside a service that runs as another user.
+//! Files that root creates in these folders would then be unreadable for the service.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ impl FolderOwner {
         (meta.uid() != 0).then(|| Self { uid: meta.uid(), gid: group_of_user.unwrap_or(meta.gid()) })
     }
 
-    /// Returns the user of the service if root runs this process: the owner of the state folder. Before the first start
-    /// there is no such folder; then it is the user `callspan`, if the package has made it.
+    /// Returns the user of the service if root runs this process, i.e. the owner of the state folder. Before the first
+    /// start the state folder does not exist. Then returns the user `callspan`, if the package has created this user.
     pub(crate) fn of_service(config: &Config) -> Option<Self> {
         if config.journal.dir.exists() || !rustix::process::geteuid().is_root() {
             return Self::other_than_root(&config.journal.dir);
@@ -31,7 +32,7 @@ impl FolderOwner {
         Some(Self { uid: entry.get(2)?.parse().ok()?, gid: entry.get(3)?.parse().ok()? })
     }
 
-    /// Returns the name of the user in `/etc/passwd`, or the number without an entry there.
+    /// Returns the user's name in `/etc/passwd`; if the file has no entry for the user, the numeric user id.
     pub(crate) fn name(self) -> String {
         let uid = self.uid.to_string();
         passwd_entry(2, &uid).and_then(|entry| entry.into_iter().next()).unwrap_or(uid)
@@ -71,8 +72,8 @@ pub(crate) struct RunByRoot {
     group: u32,
 }
 
-/// Checks that this process is not run by root in folders that belong to another user. A folder that is open to all
-/// users may belong to anybody.
+/// Refuses to go on if root runs this process in folders of another user. A folder that all users may write to is
+/// accepted, whoever owns it.
 ///
 /// # Errors
 /// Fails with the first folder that belongs to another user than root.

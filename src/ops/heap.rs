@@ -1,7 +1,8 @@
 //! Settings of the C library's heap.
 //!
 //! Rendering a call allocates and frees some MiB. With default settings, the C library returns this memory to the
-//! operating system each time. Then the next call must get every page of memory again, which is slow.
+//! operating system each time. Then the next call must get every page of memory again, which is slow. So
+//! [`keep_memory`] makes the library keep it, and [`HeapTrim`] returns large amounts.
 
 /// Makes the C library keep freed memory for reuse. Must be called before the first thread starts.
 pub(crate) fn keep_memory() {

@@ -99,9 +99,9 @@ pub(super) const fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Returns whether standard error goes to journald. Then systemd sets the environment variable JOURNAL_STREAM to the
-/// device and inode of the stream (systemd.exec(5)). A command that such a process starts inherits the variable, but
-/// can have another standard error.
+/// Returns whether standard error goes to journald: whether JOURNAL_STREAM names its device and inode
+/// (systemd.exec(5)). The existence of the variable proves nothing, because a command inherits it but can have another
+/// standard error.
 pub(super) fn is_journald() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };

@@ -19,7 +19,8 @@ pub(crate) struct MeasuredFacts {
     pub(crate) report: ServiceReport,
     /// The folders of the service, each with the space of its file system.
     pub(crate) disks: Vec<FolderSpace>,
-    /// Result of the last test call that was made with `--alarm`; `None` if there was none.
+    /// Result of the last `callspan test-call --alarm`; `None` if there was none. Without `--alarm` no result is
+    /// stored.
     pub(crate) test_call: Option<SelfTestResult>,
 }
 

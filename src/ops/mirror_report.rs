@@ -23,7 +23,7 @@ pub(crate) struct MirrorReport {
     pub(crate) tunnels: BTreeMap<String, u64>,
 }
 
-/// Directions that the mirror port shows, of SIP and of RTP.
+/// Numbers of pairs of hosts with packets in both directions or in one direction only, for SIP and for RTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MirrorDirections {
     /// Pairs of hosts that exchange SIP, counted by the directions that the mirror port shows.
@@ -55,7 +55,7 @@ impl MirrorReport {
 }
 
 impl MirrorDirections {
-    /// Creates the counts from a summary of the traffic of one window (period of counting).
+    /// Creates the counts from the summary of the traffic in one window, i.e. period of `alerts.mirror_window_minutes`.
     pub(crate) const fn of(traffic: &TrafficSummary) -> Self {
         Self { sip: DirectionCounts::of(&traffic.sip_ways), rtp: DirectionCounts::of(&traffic.rtp_ways) }
     }

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 pub(crate) struct ServiceFailure {
     /// Wall-clock time at which the service ended.
     pub(crate) at: Timestamp,
-    /// The reason, with its causes.
+    /// Reason why the service ended: the error with its causes.
     pub(crate) detail: String,
     /// Wall-clock time of the last alarm with this reason; `None` if no alarm was raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,8 @@ impl ServiceFailure {
     /// then. `report` is its last report.
     pub(crate) fn read_after(state: &Path, report: Option<&ServiceReport>) -> Option<Self> {
         let is_after = |failure: &Self| report.is_none_or(|report| failure.at >= report.newest_at());
-        // A failure in the future was stored before the clock was corrected. The service has run since then.
+        // A failure with a time in the future was stored before the clock was corrected. It is ignored, because the
+        // service has run since then.
         Self::read(state).filter(|failure| failure.at <= wall_clock() && is_after(failure))
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct ServiceReport {
     /// `None` without delivery, and in the report of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) has_login_answer: Option<bool>,
-    /// The last reload of the configuration, if it was refused; `None` after a reload that was taken.
+    /// The last reload of the configuration, if it was refused; `None` if the last reload succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused_reload: Option<RefusedReload>,
     /// Open alarms, i.e. alarms about problems that have not ended, newest last.
@@ -83,14 +83,15 @@ pub(crate) struct ServiceReport {
 pub(crate) struct RefusedReload {
     /// Wall-clock time at which the configuration was read.
     pub(crate) at: Timestamp,
-    /// The beginning of the reason: the number of mistakes and the first mistake.
+    /// Beginning of the error that refused the reload: the number of mistakes in the configuration, and the first
+    /// mistake.
     pub(crate) reason: String,
 }
 
 impl RefusedReload {
-    /// Creates the note about a refusal at the time `at` from the whole text of its error.
+    /// Creates the note about a reload that was refused at the time `at`. `error` is the whole text of the error.
     pub(crate) fn new(at: Timestamp, error: &str) -> Self {
-        // The first line counts the mistakes, and the next line has the first of them.
+        // The first line of the error counts the mistakes, and the second line contains the first mistake.
         let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
         Self { at, reason: lines.join(" ") }
     }
@@ -113,7 +114,7 @@ impl ServiceReport {
         Ok(serde_json::from_slice(&std::fs::read(state.join(FILE_NAME))?)?)
     }
 
-    /// Returns the wall-clock time of the last event that the report contains: its writing, the start or the end.
+    /// Returns the newest wall-clock time in the report: that of the report itself, or of the service's start or end.
     pub(crate) fn newest_at(&self) -> Timestamp {
         self.at.max(self.started_at).max(self.stopped_at.unwrap_or(self.at))
     }

@@ -38,7 +38,7 @@ pub struct ThreadLife {
 }
 
 impl ThreadLife {
-    /// Creates the state of a thread that counts its rounds in `ticks`.
+    /// Creates the state of a thread that already counts the rounds of its loop in `ticks`.
     pub(crate) fn of_ticks(ticks: TickCounter) -> Self {
         Self { ticks, has_ended: Arc::default() }
     }
@@ -84,7 +84,7 @@ struct SupervisedThread {
     /// Whether a stall of this thread makes systemd restart the service.
     is_vital: bool,
     seen: u64,
-    /// Monotonic time of the last check at which the thread's count had changed; `None` before the first check.
+    /// Monotonic time of the last check that found the thread's count of rounds changed; `None` before the first check.
     changed_at: Option<Instant>,
 }
 
@@ -140,8 +140,8 @@ impl SupervisedThread {
 /// Maximum duration of a round for a thread that only writes small pieces of data. If a piece takes longer, the disk is
 /// failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Maximum duration of a round for a thread that waits for other programs and machines. The longest is an alarm: the
-/// alarm command, then a webhook, a mail (about ten SMTP commands of up to 10 s) and Telegram.
+/// Maximum duration of a round for a thread that waits for other programs and machines. The longest round sends an
+/// alarm: by the alarm command, a webhook, a mail (about ten SMTP commands of up to 10 s) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
 /// Maximum duration of a round for a thread that writes, copies or encrypts whole recordings.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);

@@ -41,8 +41,8 @@ impl TapFlow {
 }
 
 impl DirectionFlow {
-    /// Returns how long no packet has arrived in this direction, in seconds. Returns `None` if packets arrive, or if
-    /// none has ever arrived.
+    /// Returns how long no packet has arrived in this direction, in seconds. Returns `None` if packets arrive now, or
+    /// if no packet has ever arrived.
     pub(crate) fn silent_s(&self, now: Timestamp) -> Option<f64> {
         self.last_at.filter(|_| self.per_s == 0).map(|at| now.since(at).as_secs_f64())
     }

@@ -42,8 +42,8 @@ pub(crate) struct TapReport {
     pub(crate) sip: u64,
     /// Number of RTP packets, including packets that arrived twice.
     pub(crate) rtp: u64,
-    /// Number of packets that were dropped because a tap had already shown the same packet shortly before. RTP is not
-    /// included.
+    /// Number of packets other than RTP that were dropped because a tap had already shown the same packet shortly
+    /// before.
     pub(crate) copies: u64,
     /// Number of frames dropped by the kernel because the capture buffer of this interface was full.
     pub(crate) dropped_by_kernel: u64,
@@ -60,7 +60,7 @@ impl TapTraffic {
         self.pbxs = Some(pbxs);
     }
 
-    /// Counts one datagram or stream piece that the decoder delivered.
+    /// Counts a datagram, or a piece of a TCP stream, that the decoder delivered.
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => match rtp::classify(datagram.payload) {

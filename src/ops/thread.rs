@@ -25,8 +25,8 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Waits for `pause`, and counts a round for the supervision of threads. Returns true, without waiting longer, when
-    /// the thread must stop.
+    /// Waits for `pause`, and marks the thread as alive for the supervision of threads. Returns true at once when the
+    /// thread must stop, otherwise false after the pause.
     pub(crate) fn is_stopped_within(&self, pause: Duration) -> bool {
         self.life.tick();
         self.stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
@@ -48,8 +48,8 @@ impl StoppableThread {
         Self::start_with_pause(name, PAUSE_AFTER_PANIC, ThreadLife::default(), work)
     }
 
-    /// Starts a thread as [`StoppableThread::start`] does. The thread counts its rounds in `ticks`, in which its work may
-    /// count more signs of life.
+    /// Starts a thread as [`StoppableThread::start`] does. The thread counts the rounds of its loop in `ticks`. During
+    /// a long round, its work may increase `ticks` as a further sign of life.
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.
@@ -75,14 +75,15 @@ impl StoppableThread {
     }
 }
 
-/// Runs `work`, and runs it again after each panic until `is_stopped` returns true. The pause between two runs must be
-/// made by `is_stopped`, before it returns false.
+/// Runs `work`. If it panics, runs it again, unless `is_stopped` returns true. To pause between two runs, `is_stopped`
+/// must itself wait before it returns false.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }
 
 impl<S> StoppableThread<S> {
-    /// Starts a thread that must end by itself when `stop` is dropped, and must count its rounds in its [`ThreadLife`].
+    /// Starts a thread that must end by itself when `stop` is dropped. It must count the rounds of its loop in its
+    /// [`ThreadLife`], which shows the supervision that the thread is alive.
     ///
     /// # Errors
     /// Fails if the operating system cannot start the thread.

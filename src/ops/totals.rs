@@ -59,8 +59,8 @@ pub(crate) fn sentence(totals: &PeriodTotals) -> String {
     format!("{verdicts}{separator}{}", parts.join(", "))
 }
 
-/// Groups of verdicts in the line of totals: the name of each group, and its verdicts. The last group counts calls
-/// without a verdict.
+/// Groups of verdicts (whether a call can be heard) in the line of totals: the name of each group, and its verdicts.
+/// The last group counts calls without a verdict.
 const GROUPS: [(&str, &[CallVerdict]); 9] = [
     ("both sides", &[CallVerdict::BothSides]),
     ("one side", &[CallVerdict::CallerOnly, CallVerdict::CalleeOnly]),

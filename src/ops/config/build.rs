@@ -251,7 +251,8 @@ fn rules(raw: &RawConfig, findings: &mut Vec<ConfigFinding>) -> Vec<CallRule> {
             findings.push(ConfigFinding::warning(*line, what, "move the rule without conditions to the end"));
         }
         let Some(rule) = rule(group) else {
-            // A wrong action is already reported by another finding, so only a missing action is reported here.
+            // A wrong value of `action` is already reported by another finding, so only a missing `action` is reported
+            // here.
             if !has_action {
                 let remedy = "add action = \"record\", \"exclude\" or \"no_register\"";
                 findings.push(ConfigFinding::mistake(*line, "this rule has no action", remedy));
@@ -292,8 +293,8 @@ fn keep_headers(raw: &RawConfig, config: &mut Config) {
         NumberSource::Header(name) => Some(name.clone()),
         NumberSource::From | NumberSource::To | NumberSource::RequestUri => None,
     });
-    // The headers of the default settings contain only telephone numbers, which the call record has anyway. So only
-    // headers that the administrator configured are added.
+    // The default sources of phone numbers use headers that contain only phone numbers, which the call record has
+    // anyway. So only headers that the administrator configured are added.
     let configured = ["from_number", "to_number", "internal_number"];
     let numbers_given = configured.iter().any(|key| raw.get("numbers", key).is_some());
     let wanted = from_numbers.filter(|_| numbers_given).chain(raw.mappings.iter().map(|(_, header, _)| header.clone()));
@@ -339,7 +340,8 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     };
     let line = raw.line_of("pyrus");
     let mut missing = |key: &str, remedy: &str| {
-        // A wrong value is already reported by another finding. So the key is not reported as missing, too.
+        // If the file has a wrong value for this key, another finding reports it. Then the key is not reported as
+        // missing, too.
         let reported = findings.iter().any(|f| f.is_mistake() && f.what.contains(&format!("pyrus.{key}")));
         if !reported {
             findings.push(ConfigFinding::mistake(line, format!("pyrus.{key} is missing: {why}"), remedy));
@@ -488,9 +490,10 @@ fn notify(raw: &RawConfig, appliance: &str, findings: &mut Vec<ConfigFinding>) -
     }
 }
 
-/// Warns if a configuration key for a receiver of alarms is missing, or if a password would be sent unencrypted.
+/// Warns if a receiver of alarms lacks a configuration key that it needs, or if a password would be sent unencrypted.
 fn incomplete_ways(raw: &RawConfig, mail: &MailConfig, telegram: &TelegramConfig, findings: &mut Vec<ConfigFinding>) {
-    // A wrong value is already reported by another finding. So the key is not reported as missing, too.
+    // If the file has a wrong value for this key, another finding reports it. Then the key is not reported as missing,
+    // too.
     let is_reported = |key: &str| findings.iter().any(|f| f.is_mistake() && f.what.contains(key));
     let lacks_from = mail.from.is_empty() && !is_reported("alerts.mail_from");
     let lacks_to = mail.to.is_empty() && !is_reported("alerts.mail_to");

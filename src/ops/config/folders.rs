@@ -73,7 +73,7 @@ fn is_of_system(dir: &Path) -> bool {
     plain.parent().is_none() || SYSTEM_FOLDERS.iter().any(|folder| plain == Path::new(folder))
 }
 
-/// Warns if `min_free_gib` exceeds the size of the disk, or if less is free now.
+/// Warns if less than `min_free_gib` is free on the disk of the recordings, or if the disk is smaller than that.
 fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding>) {
     let Ok(space) = disk_space(&config.recording.dir) else { return };
     let gib = config.recording.min_free_gib;
@@ -94,7 +94,8 @@ fn free_space(config: &Config, raw: &RawConfig, findings: &mut Vec<ConfigFinding
     ));
 }
 
-/// Returns whether the service can have more rights than the user `callspan`: a drop-in sets another user or more groups.
+/// Returns true if a drop-in file of the systemd unit sets a user or groups. Then the service can have other rights
+/// than the user `callspan`.
 pub(super) fn unit_changes_user() -> bool {
     let is_changed = |text: &str| {
         let keys = text.lines().filter_map(|line| line.trim().split_once('=')).map(|(key, _)| key.trim_end());
@@ -103,13 +104,13 @@ pub(super) fn unit_changes_user() -> bool {
     drop_ins().filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| is_changed(&text))
 }
 
-/// Returns the files by which the administrator changes the systemd unit.
+/// Returns the drop-in files by which the administrator changes the systemd unit.
 fn drop_ins() -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(DROP_INS).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-/// Returns whether the systemd unit on this machine loads the systemd credential `name`. Only the service itself can
-/// read the credential's content.
+/// Returns whether the systemd unit on this machine loads the systemd credential `name`. The content is not checked,
+/// because only the service itself can read it.
 pub(crate) fn unit_has_credential(name: &str) -> bool {
     let files = UNIT_FILES.iter().map(PathBuf::from).chain(drop_ins());
     files.filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| loads_credential(&text, name))

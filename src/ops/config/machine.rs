@@ -145,8 +145,8 @@ impl ServiceUser {
         Some(Self { uid, gids: std::iter::once(gid).chain(member_of).collect() })
     }
 
-    /// Returns the file or the parent folder whose mode prevents this user from reading the file; `None` if the user
-    /// can read it.
+    /// Returns the first parent folder that this user cannot enter, or the file itself if the user cannot read it.
+    /// Returns `None` if the user can read the file.
     pub(crate) fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
         let mut folders: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
         folders.reverse();
@@ -154,8 +154,8 @@ impl ServiceUser {
         blocked.or_else(|| (!self.may(path, MODE_READ)).then_some(path)).map(Path::to_owned)
     }
 
-    /// Returns whether the mode of a file grants all of `bits` to this user. Returns true also if the file does not
-    /// exist.
+    /// Returns whether the mode of a file grants all of `bits` (e.g. read and enter) to this user. Returns true also if
+    /// the file does not exist.
     pub(crate) fn may(&self, path: &Path, bits: u32) -> bool {
         let Ok(meta) = std::fs::metadata(path) else { return true };
         let granted = match meta.mode() {
@@ -202,7 +202,8 @@ fn is_shell_syntax(command: &str) -> bool {
     asked.map_or(true, |status| status.success())
 }
 
-/// Returns problem and remedy if the interpreter that a script names in its first line does not exist.
+/// Returns problem and remedy if the first line of a script names an interpreter that does not exist or ends as in
+/// Windows.
 fn wrong_interpreter(path: &Path) -> Option<(String, String)> {
     use std::io::Read as _;
     let mut head = Vec::new();

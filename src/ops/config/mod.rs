@@ -151,8 +151,8 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Loads what is right in a configuration file, to look at the folders of a service. The warnings of the result
-    /// contain the mistakes, too.
+    /// Loads the valid values of a configuration file, e.g. to learn the folders of the service. Mistakes in the file
+    /// are no errors; they become warnings of the result.
     ///
     /// # Errors
     /// Fails if the file cannot be read.

@@ -40,7 +40,8 @@ fn number_as_dialled(pattern: &str, plan: &NumberPlan) -> Option<(String, String
             "rules.number: \"{one}\" does not match outside numbers as they are stored: {dialled} becomes {stored} ([numbers] country_code)"
         );
         let remedy = stored_form(one, &dialled, &stored);
-        // The suggestion adds a pattern and keeps the configured pattern, which may also be meant for extensions.
+        // The remedy suggests a second pattern and keeps the configured pattern, because the configured pattern may
+        // also be meant for extensions.
         let add = |stored: String| format!("write \"{one},{stored}\"");
         Some((what, remedy.map_or_else(|| String::from("add a pattern that begins with +"), add)))
     })
@@ -56,7 +57,8 @@ fn stored_form(pattern: &str, dialled: &str, stored: &str) -> Option<String> {
     Some(format!("{mark}{added}{}", body.strip_prefix(removed)?))
 }
 
-/// Lengths of outside numbers in digits: from a local number to the longest number of E.164.
+/// Numbers of digits of the example numbers with which a pattern is tested: from a local number to the longest E.164
+/// number.
 const EXAMPLE_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 /// Outside numbers, national and international, that no pattern of extensions should match.
 const OUTSIDE_NUMBERS: [&str; 3] = ["84951234567", "4951234567", "+74951234567"];

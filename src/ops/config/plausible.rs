@@ -12,7 +12,7 @@ pub(crate) fn is_placeholder(key: &str, value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_lowercase();
     let in_brackets = value.len() > 1 && value.starts_with(['[', '{']) && value.ends_with([']', '}']);
-    // A part of the value may be left out, too, e.g. `bot@…` or `bot@<id>`.
+    // A value with a gap is a placeholder, too, e.g. `bot@…` or `bot@<id>`.
     let has_gap = value.contains('…') || value.split_once('<').is_some_and(|(_, rest)| rest.contains('>'));
     let is_filler = !value.is_empty() && lower.chars().all(|c| "x*.…-_ ".contains(c));
     value == sample_text("pyrus", key) || in_brackets || has_gap || is_filler || PLACEHOLDERS.contains(&lower.as_str())

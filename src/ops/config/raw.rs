@@ -47,7 +47,7 @@ pub(crate) type ConfigGroup = BTreeMap<&'static str, GivenValue>;
 pub(crate) struct RawRule {
     /// Line of the header `[[rules]]` of this rule, counted from 1.
     pub(crate) line: usize,
-    /// Valid values of the rule, by the name of the key.
+    /// Valid values of the rule; the key is the name of the configuration key.
     pub(crate) group: ConfigGroup,
     /// Number of keys that the rule has in the file, including invalid keys.
     pub(crate) given: usize,
@@ -64,7 +64,8 @@ pub(crate) struct RawConfig {
     pub(crate) section_lines: BTreeMap<&'static str, usize>,
     /// Entries of `[[rules]]`, in the order of the file.
     pub(crate) rules: Vec<RawRule>,
-    /// Entries of `[pyrus.mappings]`: code of the Pyrus form field, name of the SIP header, and line.
+    /// Entries of `[pyrus.mappings]`: code of the Pyrus form field, name of the SIP header, and line number in the
+    /// file.
     pub(crate) mappings: Vec<(String, String, usize)>,
 }
 
@@ -177,8 +178,8 @@ impl RawReader<'_, '_> {
 
     fn rules(&mut self, rules: &DeArray<'_>, at: usize) {
         for rule in rules.iter() {
-            // The parser reports the header of the first `[[rules]]` for every rule. So the line of the rule's own
-            // header is used, if it is known.
+            // The parser gives the position of the first `[[rules]]` for every rule. So `at`, the line of the rule's
+            // own header, is used if it is later.
             let line = self.line(&rule.span()).max(at);
             match rule.get_ref() {
                 DeValue::Table(table) => {

@@ -50,12 +50,15 @@ pub(crate) fn find(
     }
 }
 
-/// Returns whether the systemd credential at this path should be readable.
+/// Returns whether the systemd credential at this path should be readable. If an expected credential cannot be read,
+/// the configuration has an error.
 fn is_expected(path: &Path, purpose: ConfigPurpose) -> bool {
     match purpose {
-        // Some versions of systemd give the commands of a reload no credentials, although the service has them.
+        // For `check-config`, only a readable credential counts. Some versions of systemd give the commands of a reload
+        // no credentials, although the service itself has them.
         ConfigPurpose::Check => std::fs::File::open(path).is_ok(),
-        // If it is unknown whether the credential exists, it is read all the same, so that the error is reported.
+        // For the service, a credential counts also if its existence cannot be determined. Then reading it fails, and
+        // the error is reported.
         _ => path.try_exists().unwrap_or(true),
     }
 }

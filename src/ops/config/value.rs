@@ -19,7 +19,8 @@ pub(crate) struct ValueProblem {
     pub(crate) what: String,
     /// Description of how to solve the problem.
     pub(crate) remedy: String,
-    /// Byte range in the file of the wrong entry, if the value is a list; `None` if the whole value is wrong.
+    /// Position of the wrong entry, if the value is a list: a range of bytes in the file. `None` if the whole value is
+    /// wrong.
     pub(crate) span: Option<Range<usize>>,
 }
 

@@ -85,8 +85,8 @@ impl CallTally {
                 0 if sides.caller.packets + sides.callee.packets == 0 => {
                     self.silent += 1;
                     let has = |kind| ended.record.problems.iter().any(|problem| problem.kind == kind);
-                    // A silent call counts for one cause only, even if its legs have different causes. Media over TCP
-                    // comes first.
+                    // A silent call is counted for one cause only, even if its legs have different causes. Media over
+                    // TCP takes precedence over NAT.
                     let is_over_tcp = has(ProblemKind::MediaOverTcp);
                     self.over_tcp += u64::from(is_over_tcp);
                     self.behind_nat += u64::from(!is_over_tcp && has(ProblemKind::MediaBehindNat));
@@ -146,8 +146,8 @@ impl CallTally {
 
     fn note_format(&mut self, format: &PayloadFormat) {
         let name: String = format.encoding.chars().filter(char::is_ascii_graphic).take(MAX_NAME).collect();
-        // Telephone-events (DTMF) and redundant audio (RFC 2198) have no decoder of their own but are not unknown
-        // codecs.
+        // Telephone-events (DTMF) and redundant audio (RFC 2198) need no decoder of their own, so they do not count as
+        // unknown codecs.
         let has_sound = !matches!(format.codec(), Some(Codec::TelephoneEvent | Codec::Red));
         let has_room = self.unknown_codecs.len() < MAX_CODECS || self.unknown_codecs.contains_key(&name);
         if has_sound && has_room && decoder_for(format).is_none() {

@@ -103,7 +103,7 @@ finding_kinds! {
     MediaBehindNat = "media_behind_nat",
     /// Calls have the media of one side only.
     OneSide = "one_side",
-    /// No call was answered.
+    /// The media could not be judged, because no call was answered, or the answered calls were too short or faxes.
     NoAnsweredCall = "no_answered_call",
     /// RTP of calls arrived, but a recording would have no sound.
     MediaNotHeard = "media_not_heard",

@@ -14,7 +14,7 @@ pub(crate) struct HostInterface {
     pub(crate) has_carrier: Option<bool>,
     /// Active offload features of the card that merge packets into longer packets.
     pub(crate) joining: Vec<OffloadFeature>,
-    /// Whether the program `ethtool` answered about this interface.
+    /// Whether the program `ethtool` reported values for this interface.
     pub(crate) ethtool: EthtoolAnswer,
     /// Size of the card's receive ring in frames: current size, and maximum size.
     pub(crate) ring: Option<(u32, u32)>,
@@ -39,7 +39,7 @@ pub(crate) enum EthtoolAnswer {
 pub(crate) struct OffloadFeature {
     /// Name of the feature in the command `ethtool -K`, e.g. `gro`, `lro`, `rx-gro-hw`.
     pub(crate) name: &'static str,
-    /// Whether the card allows switching the feature off.
+    /// Whether the card allows switching this offload feature off.
     pub(crate) can_change: bool,
 }
 
@@ -84,8 +84,7 @@ impl HostInterface {
         interface
     }
 
-    /// Returns this state with other counters of lost frames. They count only the frames that were lost after the state
-    /// `before`.
+    /// Returns this state, but counts as lost only the frames that were lost since the state `before` was read.
     #[must_use]
     pub(crate) fn since(self, before: &Self) -> Self {
         let (now, then) = (self.losses, before.losses);
@@ -159,7 +158,7 @@ fn sys<T: std::str::FromStr>(interface: &str, what: &str) -> Option<T> {
 }
 
 fn ethtool(args: &[&str]) -> Result<String, EthtoolAnswer> {
-    // The PATH of many users lacks the `sbin` folders, so their full paths are tried, too.
+    // The PATH of many users lacks the `sbin` folders, so `ethtool` is also tried by its full paths.
     let asked = ["ethtool", "/usr/sbin/ethtool", "/sbin/ethtool"]
         .iter()
         .find_map(|program| Command::new(program).args(args).env("LC_ALL", "C").output().ok());

@@ -25,7 +25,7 @@ pub(crate) mod traffic;
 
 pub(crate) use finding_kind::FindingKind;
 
-/// Severity of a finding, the worst first.
+/// Severity of a finding. The variants are sorted, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FindingSeverity {
@@ -77,8 +77,8 @@ pub(crate) struct Observation {
     pub(crate) subject: ObservedSource,
     /// Names of the observed interfaces or files.
     pub(crate) source: String,
-    /// Capture time of the first event of the source: a frame, or a tick while no frames arrive. `None` if there was no
-    /// event.
+    /// Capture time at which the observation began: that of the first frame, or of the first tick of the clock while no
+    /// frame arrives. `None` if nothing was observed.
     pub(crate) first_at: Option<Timestamp>,
     /// Duration of the observation: seconds from the first to the last event.
     pub(crate) seconds: f64,
@@ -147,8 +147,7 @@ impl DoctorFinding {
     }
 }
 
-/// Example of an interface name for suggested commands about a capture file, because the interface of the file is
-/// unknown.
+/// Interface name in the commands that the doctor suggests for a capture file. The file does not name its interface.
 const EXAMPLE_INTERFACE: &str = "eth1";
 
 #[cfg(test)]

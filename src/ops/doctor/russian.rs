@@ -5,7 +5,7 @@
 
 use crate::call::phrasebook::Phrasebook;
 
-/// Translations of findings and remedies.
+/// Russian translations of the doctor's findings and remedies.
 pub(crate) const FINDINGS: Phrasebook =
     Phrasebook { sentences: &[FINDING_SENTENCES], phrases: &[FINDING_PHRASES], nouns: FINDING_NOUNS };
 

@@ -158,7 +158,7 @@ fn kernel_drops_suggest_a_larger_ring_and_explain_the_gaps() {
     // The command sets `buffer_mib` to 256, four times the configured 64 MiB.
     let toml = "[capture]\n#buffer_mib = 64\n\n[spool]\n#buffer_mib = 64\n";
     assert_eq!(sed(&finding.commands[0], toml), "[capture]\nbuffer_mib = 256\n\n[spool]\n#buffer_mib = 64\n");
-    // The buffer is already at its maximum, so no command is suggested.
+    // With the buffer already at its maximum, no command is suggested.
     if let ObservedSource::Live { buffer_mib, .. } = &mut observation.subject {
         *buffer_mib = 2048;
     }
@@ -180,7 +180,7 @@ fn gaps_without_local_loss_are_lost_before_us() {
     let mut observation = live(eth7());
     observation.traffic.rtp_lost = 100;
     let finding = only(&observation);
-    // In this test, 100 of 1,090 packets are missing.
+    // 100 of 1,090 packets are missing: 9.2 %.
     assert!(finding.kind.name() == "lost_before_us" && finding.what.starts_with("9.2 %"), "{finding:?}");
     observation.traffic.rtp_lost = 3;
     assert!(kinds(&observation).is_empty());
@@ -194,7 +194,8 @@ fn frame_longer_than_the_mtu_is_a_finding() {
     assert!(kinds(&observation).is_empty());
     observation.decode.longest_frame = 2962;
     assert_eq!(kinds(&observation), ["long_frames"]);
-    // For a capture file the MTU is unknown, so jumbo frames are accepted.
+    // For a capture file the MTU is unknown. So frames up to the length of a jumbo frame (9,018 bytes) are no finding,
+    // and longer frames are.
     let mut observation = healthy();
     observation.decode.longest_frame = 9018;
     assert!(kinds(&observation).is_empty());
@@ -272,7 +273,7 @@ fn tls_beside_plain_sip_is_noted_if_media_has_no_call() {
     let finding = only(&observation);
     assert_eq!((finding.kind.name(), finding.severity), ("tls_elsewhere", FindingSeverity::Note));
     assert!(finding.what.contains("500 RTP packets") && finding.what.contains("2 TLS streams"), "{finding:?}");
-    // TLS on port 5061 is reported by another finding, `sip_over_tls`.
+    // With TLS on port 5061, only the finding `sip_over_tls` is reported, and `tls_elsewhere` is not.
     observation.decode.streams.sips = 2;
     assert_eq!(kinds(&observation), ["sip_over_tls"]);
 }

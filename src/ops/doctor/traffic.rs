@@ -103,7 +103,7 @@ struct RtpFlow {
 }
 
 impl TrafficMonitor {
-    /// Counts one datagram or stream piece that the decoder delivered.
+    /// Counts a datagram, or a piece of a TCP stream, that the decoder delivered.
     pub(crate) fn handle_decoded(&mut self, decoded: &DecodedItem<'_>) {
         match decoded {
             DecodedItem::Datagram(datagram) => self.handle_datagram(datagram),
@@ -242,8 +242,8 @@ impl RtpFlow {
         Self { newest: sequence, newest_at, newest_time, window: 1, packets: 1, expected: 1, copies: 0, jumps: 0 }
     }
 
-    /// Returns whether the first packet after a silence continues the stream without a gap in sequence number and
-    /// timestamp. After a call was on hold, the timestamp would have advanced.
+    /// Returns true if the first packet after a silence continues the stream without a gap in sequence number and
+    /// timestamp. After a hold, the result is false, because the timestamp has advanced by the length of the hold.
     fn goes_on_with(&self, packet: &rtp::RtpPacket<'_>) -> bool {
         let ahead = packet.sequence.wrapping_sub(self.newest);
         let time_ahead = packet.time.0.wrapping_sub(self.newest_time.0);
@@ -262,8 +262,8 @@ impl RtpFlow {
             -63..=0 => {
                 let bit = 1_u64 << ahead.unsigned_abs();
                 if self.window & bit == 0 {
-                    // A late packet may have been sent before the first captured packet. Then the number of expected
-                    // packets does not include the late packet yet, and is raised.
+                    // A late packet may be older than the first captured packet. Then it is not among the expected
+                    // packets yet, so their number grows.
                     self.expected = self.expected.max(self.packets + 1);
                     self.packets += 1;
                 } else {
@@ -296,7 +296,7 @@ fn has_many_receivers(dst: Endpoint) -> bool {
 }
 
 /// Returns the two endpoints in a fixed order, and the direction of the packet: 1 if the endpoints were swapped, else
-/// 0. Ports count only if both endpoints are on the same host.
+/// 0. The ports are set to 0, unless both endpoints are on the same host.
 fn pair(src: Endpoint, dst: Endpoint) -> ((Endpoint, Endpoint), usize) {
     let (src, dst) = if src.same_host(dst) { (src, dst) } else { (src.with_port(0), dst.with_port(0)) };
     if src <= dst { ((src, dst), 0) } else { ((dst, src), 1) }
@@ -315,7 +315,8 @@ fn ways(pairs: impl Iterator<Item = ((Endpoint, Endpoint), [u64; 2])>, least: u6
             _ => continue,
         };
         ways.one_way += 1;
-        // Among pairs with equal counts, the address decides. So the same capture always has the same result.
+        // If several pairs have the same number of packets, the address of the sender decides. So the same capture
+        // always gives the same example.
         let rank = (there + back, from);
         if ways.example.is_none() || rank > (busiest, from) {
             busiest = there + back;
@@ -338,8 +339,8 @@ const MIN_STREAM: u64 = 10;
 /// that the sender restarted. RFC 3550 appendix A.1 accepts a minute, but a mirror port that loses so much has other
 /// findings.
 const MAX_DROPOUT: i16 = 500;
-/// Minimum length of a silence that may be a jump of the clock. During a call, a mirror port shows packets at least
-/// once a minute.
+/// Minimum time without any datagram that may be a jump of the clock. Normally a mirror port shows packets at least
+/// once a minute during a call.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Maximum jump of the sequence number over a silence with which the stream counts as continued: 50 packets of 20 ms
 /// are one second.

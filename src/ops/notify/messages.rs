@@ -15,7 +15,7 @@ pub(super) struct AlarmMessage {
     message_type: String,
     /// Name of this recorder (`calls.appliance`).
     pub(super) appliance: String,
-    /// Subject line in English. Mail and Telegram have a subject line in the configured language instead.
+    /// Subject line in English, for webhooks. Mail and Telegram use the subject line in the configured language.
     pub(super) title: String,
     /// The alarm: `at`, `kind`, `detail`, `call`, `held_back`.
     #[serde(flatten)]

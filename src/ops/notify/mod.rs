@@ -51,7 +51,7 @@ impl NotifyRoute {
         }
     }
 
-    /// Returns whether the receiver of this route is configured.
+    /// Returns whether the destination of this route is configured, e.g. the mail server.
     const fn is_configured(self, config: &NotifyConfig) -> bool {
         match self {
             Self::AlarmWebhook => config.alarms.is_some(),
@@ -74,7 +74,7 @@ impl NotifyRoute {
 pub(crate) struct AlarmReceivers {
     config: Arc<RwLock<NotifyConfig>>,
     state: PathBuf,
-    /// Whether the sending thread must look for messages of receivers that were removed from the configuration.
+    /// Whether the sending thread must drop the messages of receivers that were removed from the configuration.
     is_removal_due: Arc<AtomicBool>,
 }
 
@@ -84,7 +84,8 @@ impl AlarmReceivers {
         Self { config: Arc::new(RwLock::new(config)), state: state.to_owned(), is_removal_due: Arc::default() }
     }
 
-    /// Replaces the configuration of the receivers. Messages of receivers that it lacks are dropped.
+    /// Replaces the configuration of the receivers. Messages for receivers that the new configuration lacks are
+    /// dropped.
     pub(crate) fn replace(&self, config: NotifyConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.drop_removed();
@@ -173,9 +174,11 @@ fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
     let mut outbox = None;
     loop {
         let is_last = stop.is_stopped_within(PAUSE);
-        // Read before the configuration, because a reload changes the configuration first.
+        // The flag is read before the configuration, because a reload replaces the configuration first and sets the
+        // flag then.
         let is_removal_due = receivers.is_removal_due.swap(false, Ordering::Relaxed);
-        // Read after the pause, so that no receiver counts as removed that was added meanwhile.
+        // The configuration is read after the pause. Otherwise a receiver that was added during the pause would count
+        // as removed.
         let config = receivers.current();
         let is_used = config.calls.is_some() || receivers.is_any();
         if is_removal_due && let Err(error) = drop_removed(&receivers.state, &config) {
@@ -217,7 +220,8 @@ fn send_due(
     Ok(())
 }
 
-/// Drops the messages and dead letters of receivers that were removed from the configuration. Nobody waits for them.
+/// Drops the messages and dead letters (given up) of receivers that were removed from the configuration. Nobody waits
+/// for these messages.
 fn drop_removed(state: &Path, config: &NotifyConfig) -> JournalResult<()> {
     if !Outbox::exists(state) {
         return Ok(());
@@ -272,7 +276,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Maximum number of messages that are sent on each route before the outbox is read again. So a backlog on one route
 /// does not delay the others for long.
 const AT_ONCE: u32 = 20;
-/// Pauses after failed tries, in this order; the last pause repeats.
+/// Pauses before the next try of a message that could not be sent: the first after the first failure, and so on. The
+/// last pause repeats.
 const PAUSES: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),

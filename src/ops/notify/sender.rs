@@ -39,13 +39,14 @@ pub(super) enum NotifyError {
     /// The receiver cannot be reached or is busy, for this reason.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message, or the configuration is wrong, for this reason.
+    /// The receiver refuses the message, or the configuration is wrong. The text is the reason. A later try does not
+    /// help.
     #[error("{0}")]
     Refused(String),
 }
 
 impl NotifyError {
-    /// Returns whether a later try may succeed without the help of a person.
+    /// Returns whether a later try may succeed without the help of a person: true if the receiver was only away.
     pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -53,7 +54,7 @@ impl NotifyError {
 
 impl NotifySender {
     pub(super) fn new() -> std::io::Result<Self> {
-        // `install_default` fails if the process already has a default crypto provider. That is no problem.
+        // `install_default` fails if the process already has a default crypto provider. Then that provider is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder()
@@ -66,7 +67,7 @@ impl NotifySender {
         Ok(Self { runtime, http })
     }
 
-    /// Sends a message to its receiver. `now` is the time of the wall clock, which is part of the signature.
+    /// Sends a message to its receiver. `now` is the wall-clock time, which a webhook's signature covers.
     pub(super) fn send(
         &self,
         config: &NotifyConfig,
@@ -129,8 +130,8 @@ impl NotifySender {
     }
 }
 
-/// Returns the signature of a message: HMAC-SHA256 (RFC 2104) over `TIMESTAMP.BODY`, hexadecimal. Because of the
-/// timestamp, nobody can send an intercepted message again later.
+/// Returns the signature of a message: HMAC-SHA256 (RFC 2104) over `TIMESTAMP.BODY`, hexadecimal. The receiver can
+/// compare the timestamp with its clock and refuse an intercepted message that is sent again later.
 pub(super) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(format!("{seconds}.").as_bytes());

@@ -103,7 +103,8 @@ fn a_webhook_gets_each_alarm_signed_and_again_until_it_takes_it() {
     let (url, seen) = http_server(&[503, 200]);
     let state = tempfile::tempdir().unwrap();
     let config = NotifyConfig { appliance: "office".into(), alarms: Some(hook(url)), ..Default::default() };
-    // The first process ends after the receiver refused the message. The next process sends the same message again.
+    // The first process ends after the receiver refused the message with status 503. The next process reads the stored
+    // message and sends it again.
     let receivers = AlarmReceivers::new(config.clone(), state.path());
     receivers.pass_on(&alarm());
     let thread = receivers.start().unwrap();

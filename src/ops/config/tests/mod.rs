@@ -18,7 +18,7 @@ fn for_run(text: &str) -> Result<LoadedConfig, ConfigError> {
     Config::from_text(text, "test.toml", ConfigPurpose::Run, &SecretSources::default())
 }
 
-/// Returns the findings of a configuration that must have failed to load.
+/// Returns the findings of a configuration that must be invalid, as texts. Panics if the configuration is valid.
 fn mistakes(result: Result<LoadedConfig, ConfigError>) -> Vec<String> {
     match result {
         Err(ConfigError::Wrong { findings, .. }) => findings.iter().map(ToString::to_string).collect(),
@@ -58,8 +58,8 @@ fn reference_defaults_equal_the_defaults_of_the_code() {
         text.push_str(&format!("{} = {}\n", key.name, key.default));
     }
     let mut config = check(&text).expect("defaults are valid").config;
-    // If the file sets the sources of numbers, the record keeps the headers of these sources. The sources in this file
-    // are the defaults, which have two headers.
+    // A file that sets the sources of phone numbers also adds their headers to `keep_headers`. This file sets the
+    // default sources, which use these two headers.
     assert_eq!(std::mem::take(&mut config.call.keep_headers), ["P-Asserted-Identity", "Remote-Party-ID"]);
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
 }
@@ -71,7 +71,7 @@ fn every_key_changes_the_configuration() {
     let ca_file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(ca_file.path(), "-----BEGIN CERTIFICATE-----\n").expect("written");
     let file = format!("{:?}", key_file.path());
-    // Each of these console keys has an effect only if another key is set, too.
+    // Each of these console keys has an effect only together with the key beside it, so the test sets both.
     let halves = [
         ("certificate", format!("certificate_key = {file}")),
         ("certificate_key", format!("certificate = {file}")),
@@ -120,8 +120,7 @@ fn every_key_changes_the_configuration() {
                 let other = halves.iter().find(|(key, _)| *key == name).map_or("", |(_, other)| other);
                 (String::new(), &*format!("[console]\n{other}\n"))
             }
-            // A key about a receiver of alarms, e.g. `mail_from`, needs the main key of this receiver, e.g.
-            // `mail_server`.
+            // Keys about the mail server, e.g. `mail_from`, are valid only together with `mail_server`.
             ("alerts", name) if name.starts_with("mail_") && name != "mail_server" => {
                 let head = "[alerts]\nmail_server = \"mail.example:587\"\n";
                 (head.to_owned(), head)
@@ -543,7 +542,7 @@ fn secret_key_in_place_of_public_key_is_refused_and_hidden() {
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string().expose_secret().to_owned();
     let lower = secret.to_lowercase();
-    // In each line the security key is written in another wrong way, e.g. in a list, without quotes, or at the wrong
+    // Each line contains the secret key in another wrong way, e.g. in a list, without quotes, or at a misspelt
     // configuration key.
     for line in [
         format!("encrypt_to = \"{secret}\""),

@@ -227,7 +227,7 @@ const LINK_BYTES: u32 = 14 + 4 * 4 + 4;
 const JUMBO_MTU: u32 = 9_216 + 100;
 /// Maximum value that the configuration allows for `capture.buffer_mib`, MiB.
 const MAX_BUFFER_MIB: u32 = 2_048;
-/// Start of the year 2000. An earlier capture time means that the clock of the capturing machine was never set.
+/// Start of the year 2000. An earlier capture time means that nobody has set the clock of the capturing machine.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
 /// Path of the configuration file that the package installs.
 const CONFIG: &str = "/etc/callspan/callspan.toml";

@@ -42,8 +42,8 @@ fn tls_elsewhere(observation: &Observation) -> Option<DoctorFinding> {
     let streams = observation.decode.streams;
     let other = streams.tls.saturating_sub(streams.sips);
     let unclaimed = observation.engine.rtp_unclaimed;
-    // Other findings may already mention TLS: `rtp_without_sip` if no SIP was read, or the finding about SIP over TLS.
-    // Then nothing is reported here.
+    // Two other findings already mention TLS: `rtp_without_sip` if no SIP was read, and `sip_over_tls`. If one of them
+    // applies, nothing is reported here.
     let is_explained = observation.traffic.plain.sip == 0 || streams.sips > 0;
     (other > 0 && unclaimed >= MIN_UNCLAIMED && !is_explained).then(|| {
         let what = format!(
@@ -87,8 +87,8 @@ pub(super) fn rtp_without_sip(observation: &Observation) -> Option<DoctorFinding
         );
     }
     let heard = observation.engine.rtp_packets;
-    // A live check always captures media of calls that began before the check. So media without a call is a problem
-    // only if no media at all belongs to a call.
+    // A live check always captures media of calls that began before the check. So media without a call is reported only
+    // if no packet at all belongs to a call.
     (heard == 0 && observation.engine.legs > 0).then(|| {
         DoctorFinding::new(
             FindingSeverity::Warning,
@@ -160,7 +160,8 @@ pub(super) fn one_side(observation: &Observation) -> Option<DoctorFinding> {
     )
 }
 
-/// Notes that the media could not be checked because no call was answered.
+/// Notes that the media could not be judged, because every answered call was a fax or too short, or no call was
+/// answered.
 fn no_answered_call(observation: &Observation) -> Option<DoctorFinding> {
     (observation.traffic.plain.sip > 0 && observation.calls.talked == 0).then(|| {
         let what = match (observation.calls.short, observation.calls.faxes) {
@@ -225,8 +226,8 @@ fn encrypted_media(observation: &Observation) -> Option<DoctorFinding> {
     ];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} with {how}")).collect();
-    // If no call has encrypted streams, the captured packets of key agreement belong to calls that were not captured.
-    // The finding then gives the number of these packets.
+    // If no call has encrypted streams, the captured key agreement belongs to calls that were not captured. Then the
+    // finding gives the number of its packets.
     if parts.is_empty() && observation.traffic.key_agreement >= MIN_HANDSHAKE {
         parts.push(format!("{} of key agreement", count(observation.traffic.key_agreement, "packet")));
     }

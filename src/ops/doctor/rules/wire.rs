@@ -52,7 +52,7 @@ pub(super) fn nothing(observation: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports each interface without calls, if another interface shows calls.
+/// Reports the interfaces that show neither SIP nor RTP, if another interface shows calls.
 fn silent_tap(observation: &Observation) -> Option<DoctorFinding> {
     let (with, without): (Vec<_>, Vec<_>) = observation.taps.iter().partition(|tap| tap.shows_calls());
     let first = without.first().filter(|_| !with.is_empty())?;
@@ -147,8 +147,8 @@ pub(super) fn one_direction(observation: &Observation) -> Option<DoctorFinding> 
         (true, false) => return None,
     };
     let finding = DoctorFinding::new(severity, FindingKind::OneDirection, what);
-    // SIP in both directions proves that both directions of the port are mirrored. Then one direction of the media
-    // takes a path that does not pass this port.
+    // If SIP is seen in both directions, both directions of the port are mirrored. Then the remedy is about media that
+    // takes another path.
     let port_is_halved = severity == FindingSeverity::Problem && (sip.pairs == 0 || sip.all_one_way());
     Some(if port_is_halved {
         finding
@@ -426,14 +426,14 @@ const UDP_WRAPPERS: [(u16, &str); 8] = [
     (6635, "MPLS in UDP"),
     (30_030, "Juniper packet mirroring"),
 ];
-/// Minimum number of repeated packets for a finding. A few are normal, because some senders repeat packets.
+/// Minimum number of repeated packets for a finding. Fewer are normal, because some senders repeat packets.
 const MIN_COPIES: u64 = 10;
-/// Minimum share of repeated packets for a finding, %.
+/// Minimum share of repeated packets among all packets for a finding, %. A smaller share is not reported.
 const MIN_COPIES_PERCENT: f64 = 1.0;
 /// Minimum share of repeated packets for a warning, %. For example, the share is 25 % if one of three ports is mirrored
 /// twice.
 const MANY_COPIES_PERCENT: f64 = 25.0;
-/// Minimum number of missing packets for a finding. Every network loses a few packets.
+/// Minimum number of missing RTP packets for a finding. Fewer are normal, because every network loses a few packets.
 const MIN_LOST: u64 = 20;
-/// Minimum share of missing packets for a finding, %.
+/// Minimum share of missing RTP packets among all RTP packets for a finding, %. A smaller share is not reported.
 const MIN_LOST_PERCENT: f64 = 0.5;
