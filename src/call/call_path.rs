@@ -164,11 +164,11 @@ impl<'a> CallPath<'a> {
         })
     }
 
-    /// Returns whether a leg picks up the call at the same PBX by a Replaces header (RFC 3891). The caller of such a
-    /// leg is the callee of the call.
+    /// Returns whether a leg picks up the call by a Replaces header (RFC 3891) at the PBX that received the call. The
+    /// caller of such a leg is the callee of the call.
     ///
-    /// The last hop of the leg's dialog reaches the PBX. A telephone receives such an INVITE, too, when the PBX
-    /// transfers a call to it.
+    /// The PBX must be the receiver of the leg's dialog. If the PBX sends such an INVITE to a telephone, it transfers
+    /// the call to this telephone, and the result is false.
     pub(crate) fn is_pickup(&self, leg: &Leg) -> bool {
         let replaces = |leg: &Leg| leg.correlation_keys.replaces.is_some();
         let (Some(first), Some(own)) = (self.legs.first(), self.find(leg)) else { return false };

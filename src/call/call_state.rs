@@ -117,7 +117,7 @@ pub(crate) enum ScanState {
     /// INVITE was not captured.
     #[default]
     Uncounted,
-    /// The call is counted in the call rate of this source address.
+    /// The call counts in the rate of unanswered calls of this source address.
     Counted(IpAddr),
     /// The source address sends so many unanswered INVITEs that this call may be part of a scan.
     Suspect(IpAddr),

@@ -40,7 +40,7 @@ pub(crate) struct Conversation {
     /// Whether rules about numbers must not join this call to others. True if the leg that caused the first leg is
     /// known, or if the first leg could belong to several calls.
     pub(crate) closed_to_heuristics: bool,
-    /// Whether the call counts for the call rate of its source address.
+    /// Whether the call counts in the rate of unanswered calls of its source address.
     pub(crate) scan: ScanState,
     /// Progress of the call's recording, and of its registration in Pyrus.
     pub(crate) recording: CallRecording,

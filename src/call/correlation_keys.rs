@@ -383,7 +383,7 @@ impl Referral {
 /// Result of a transfer, as reported by a NOTIFY (RFC 3515 section 2.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferEnd {
-    /// The target answered, or the subscription ended without a result.
+    /// The target answered. Or the subscription ended, and the NOTIFY did not give a result.
     Done,
     /// The target of the transfer refused the transferred call.
     Failed,

@@ -164,7 +164,7 @@ impl CorrelationRule {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }
 
-    /// Returns whether the rule requires that the same host received one leg and sent the other.
+    /// Returns whether the rule applies only if one host received one of the two legs and sent the other.
     pub(crate) const fn needs_common_host(self) -> bool {
         matches!(self, Self::OnwardBoth | Self::OnwardOne | Self::Diverted | Self::ForWaitingCaller | Self::NextTrunk)
     }

@@ -107,8 +107,8 @@ pub struct LegAssignment {
     /// Rule that confirmed that the leg belongs to the conversation; `None` if no rule has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// Address of the machine that sent this leg, on another leg of the conversation. `None` if the machine has one
-    /// address only.
+    /// The other address of the machine that sent this leg, which it has on another leg of the conversation. `None` if
+    /// the machine has one address only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of the other conversations to which the leg could belong instead.
@@ -352,8 +352,8 @@ pub enum Decision {
     /// Loudness and pitch of the leg's sound in the seconds before this decision. They are stored only while it is
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
-    /// Number of blocks of voice (short pieces of payload) that were compared with other legs, and that no other leg
-    /// had. This number replaces the number of the last such decision. It is 0 if another leg had an equal block.
+    /// Number of blocks of voice (short pieces of payload) that were compared, while no other leg had an equal block. It
+    /// is 0 as soon as another leg has one. The newest decision of this kind replaces the earlier decisions.
     VoiceBlocks {
         /// Number of compared pieces of the caller's voice that no other leg had.
         caller: u32,

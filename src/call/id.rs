@@ -17,7 +17,8 @@ pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&
 /// id, Call-ID, hop and time.
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
-    // A caller may send a refused INVITE again within the second of the time stamp.
+    // A caller may send a refused INVITE again within one second, and the name shows only seconds. So the hash includes
+    // the microseconds.
     let micros = at.as_micros().to_be_bytes();
     name(at, &[conversation.as_bytes(), call_id.as_bytes(), hop.as_bytes(), &micros])
 }

@@ -209,8 +209,8 @@ impl Leg {
         self.links.call()
     }
 
-    /// Returns sender and receiver of the first INVITE, so that legs can be compared: one address stands for all
-    /// addresses of a machine.
+    /// Returns the machines that sent and received the first INVITE. One address stands for all addresses of a machine,
+    /// so that the machines of different legs can be compared.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.links.machines()
     }
@@ -249,7 +249,8 @@ impl Leg {
     }
 
     fn due_when_ended(&self, now: Timestamp, ended_at: Timestamp) -> LegDue {
-        // A leg that ended by a media timeout is closed at once, because its end is long ago.
+        // A leg that ended by a media timeout is closed at once. Its end is the time of its last media, so no late
+        // packets are expected any more.
         let since = ended_at.max(self.dialog.last_at());
         let linger = if self.dialog.invites_another_try() { TRANSACTION_TIMEOUT } else { LATE_PACKET_TIME };
         later_or(now, since + linger, || LegDue::Close)

@@ -27,8 +27,8 @@ pub(crate) struct MediaReceiver {
     pub(crate) side: Side,
 }
 
-/// Index of a stream among the streams of its leg. A leg has at most some thousand streams, so 32 bits are enough. They
-/// keep the map of all flows small, because this map is searched for each media packet.
+/// Index of a stream among the streams of its leg. A leg has at most some thousand streams, so 32 bits are enough. A
+/// small index keeps the map of all flows small, which is searched for each media packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamIndex(u32);
 

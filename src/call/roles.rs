@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 /// The party that a PBX called first, if it called both parties of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CalledFirst {
-    /// The PBX called the caller of the call first, usually an extension (click-to-call). The leg of this party is the
-    /// first.
+    /// The PBX first called the party that counts as the caller, usually an extension (click-to-call), and then the
+    /// other party.
     Caller,
     /// The PBX called the outside party first, and then an extension (dialler).
     Callee,

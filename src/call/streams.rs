@@ -289,7 +289,7 @@ impl RtpStream {
         StreamLevel::is_due(self.received.level, at)
     }
 
-    /// Measures the level of the last packet. An encrypted packet is not measured.
+    /// Measures the loudness of the last packet. An encrypted packet is not measured.
     pub(crate) fn measure(&mut self, at: Timestamp, payload: &[u8]) {
         if !self.is_protected() {
             self.received.level = Some(StreamLevel::of(at, self.voice(), payload));
@@ -384,7 +384,8 @@ impl RtpStream {
         self.accept_gap();
     }
 
-    /// Returns the latest capture time at which the stream may have had a packet; `None` if it is not known.
+    /// Returns the latest capture time at which the stream may have had a packet; `None` before the first. After a
+    /// restart this may be later than the newest known packet, because not all packets are read from the spool.
     pub(crate) fn active_until(&self) -> Option<Timestamp> {
         self.last_at().max(self.received.before_restart)
     }
@@ -396,7 +397,7 @@ impl RtpStream {
         self.flow() == flow && is_resting && !self.is_protected()
     }
 
-    /// Reuses this stream for another SSRC. The packet counters of the stream continue.
+    /// Reuses this stream for another SSRC on the same flow. The packet counters of the stream continue.
     pub(crate) fn continue_as(&mut self, ssrc: Ssrc, copies: StreamCopies) {
         (self.ssrc, self.copies, self.watch) = (ssrc, copies, None);
         self.accept_gap();

@@ -18,8 +18,8 @@ pub(crate) enum EngineTimer {
     Leg(LegKey),
     /// End the time in which the legs of a call are correlated, and announce the call.
     Settle(CallKey),
-    /// Handle the other legs of a call some time after the end of its first leg and its anchor leg, which supplies the
-    /// recorded sound.
+    /// Deal with the other legs of a call, some time after its first leg and its anchor leg (the recorded leg) have
+    /// ended. These legs end, or move to a separate call.
     Partners(CallKey),
     /// Announce a call that waited because equal media content could join it to another call.
     Commit(CallKey),

@@ -84,8 +84,8 @@ pub(crate) struct RelayLeg {
 /// A proven relay: a machine receives the sound on the leg `cause` and sends it on the leg `effect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenRelay {
-    /// Leg on which the machine received the sound. The side in this value is the party that sent the sound to the
-    /// machine.
+    /// Leg on which the machine received the sound. The `side` of this value is the side of the leg that sent the
+    /// sound.
     pub(crate) cause: RelayLeg,
     /// Leg on which the machine sent the sound on. The side in this value is the machine's end of the leg.
     pub(crate) effect: RelayLeg,
@@ -266,8 +266,8 @@ impl ContentIndex {
         self.legs.get(&leg).map_or([0; 2], |leg| leg.voice_blocks)
     }
 
-    /// Returns for each side of a leg the number of compared blocks of voice that the spool must store. Both are 0 if
-    /// another leg has an equal block, because the spool does not store which blocks were equal.
+    /// Returns for each side of a leg how many compared blocks of voice (short pieces of payload) the spool must store.
+    /// Both are 0 if another leg has an equal block, because the spool does not store which blocks were equal.
     pub(crate) fn unmatched_blocks(&self, leg: LegId) -> [u32; 2] {
         self.legs.get(&leg).filter(|leg| leg.partners.is_empty()).map_or([0; 2], |leg| leg.voice_blocks)
     }
@@ -463,8 +463,9 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
     }
-    // The mirror port may show the packets of two interfaces in the wrong order. So the addresses decide which stream
-    // arrives, and otherwise the order of the packets.
+    // If only the receiver of `b` can be the sender of `a`, then `b` arrives at the machine and `a` leaves it. Otherwise
+    // `a` arrives, because its packet came first. The mirror port may show two interfaces in the wrong order, so the
+    // addresses are examined before the order.
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 
@@ -546,10 +547,10 @@ const BLOCKS_OF_PROOF: u32 = 8;
 /// Minimum number of equal blocks of voice in each direction that prove a relay. A machine between two legs relays both
 /// directions.
 const BLOCKS_OF_DIRECTION: u32 = 3;
-/// Time within which equal blocks of voice contradict each other. If a leg has equal blocks with two other legs within
-/// this time, none of them proves a relay.
+/// Time within which equal blocks of voice (short pieces of payload) contradict each other. If a leg has equal blocks
+/// with two other legs within this time, these blocks prove no relay.
 const SAME_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of other legs for which the pieces of voice that equal pieces of one leg are counted.
+/// Maximum number of other legs that are stored for a leg because they have equal pieces of voice.
 const MAX_PARTNERS: usize = 4;
 /// Maximum number of streams that are compared at the same time: four streams of each of 16,000 calls that begin within
 /// four seconds.

@@ -17,7 +17,8 @@ enum SharedMedia {
     /// The addresses prove nothing: they differ, or the shared address identifies no party, or a later call uses it
     /// again.
     NoEvidence,
-    /// An established leg now sends its media to the party of the other leg, e.g. because the PBX connects two calls.
+    /// An established leg now sends its media to the party of the other leg. E.g. the PBX connects two calls, so the
+    /// calls are only related.
     Connected,
     /// The legs belong to one call, because they share media addresses.
     SameCall,

@@ -27,11 +27,9 @@ use crate::time::Timestamp;
 /// leg from the other address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The machine sent the new leg from another address than the address given here. It has the given address on
-    /// another leg of the call.
+    /// The machine sent the new leg from another address. The value is its address on another leg of the call.
     OfDraft(Endpoint),
-    /// The machine sent the leg with the given key from another address than the address given here. It has the given
-    /// address on the new leg.
+    /// The machine sent the leg with this key from another address. The value is its address on the new leg.
     OfLeg(LegKey, Endpoint),
 }
 

@@ -22,7 +22,7 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// How and when a leg stopped ringing.
+/// How a leg stopped ringing, with the capture time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RingOutcome {
     /// The telephone answered at this time.
@@ -43,7 +43,7 @@ impl RingOutcome {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
 
-    /// Returns whether an event on another leg came shortly before the end of ringing, and so caused it.
+    /// Returns whether an event on another leg came shortly before this leg stopped ringing, and so may be the reason.
     fn is_caused_by(self, event: Option<Timestamp>) -> bool {
         event.is_some_and(|when| when + CLOCK_SKEW >= self.at() && when <= self.at())
     }
@@ -110,8 +110,9 @@ impl Correlator<'_> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
     }
 
-    /// Returns whether the call to which a leg belongs now explains why the leg stopped ringing. If the PBX cancelled
-    /// the leg, this is also true if the caller of this call hung up.
+    /// Returns whether the call to which a leg belongs now explains why the leg stopped ringing. Usually somebody was
+    /// answered at that moment ([`Self::explains`]). If the PBX cancelled the leg, the caller of this call may also
+    /// have hung up.
     fn explains_for_own(&self, leg: &Leg, outcome: RingOutcome) -> bool {
         let own = leg.call();
         let gave_up = |l: &Leg| outcome.is_caused_by(l.dialog.ended().map(|(at, _)| at));

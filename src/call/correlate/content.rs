@@ -60,8 +60,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns both legs of a relay. Each comes with the leg at the other end of the relay and with its call's anchor
-    /// leg, which supplies the recorded sound.
+    /// Returns the two legs between which a machine passes voice on. Each comes with the other of the two, and with the
+    /// anchor leg (the recorded leg) of its call.
     fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
@@ -88,8 +88,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the command that marks a party's call as answered by this telephone, which belongs to another call.
-    /// Returns `None` if the telephone's extension is not known.
+    /// Returns the command that marks the call of `party` as answered by a telephone of another call. Returns `None` if
+    /// the leg `party` was not answered, if its call has several dialogs, or if the telephone's extension is unknown.
     fn answered_by_telephone(&self, telephone: &Leg, party: &Leg) -> Option<Command> {
         let (at, _) = party.dialog.answered.filter(|_| self.is_of_one_dialog(party.call()))?;
         self.served_by(party.call(), telephone, at)
@@ -174,7 +174,7 @@ impl Correlator<'_> {
         is_movable.then_some((legs, call))
     }
 
-    /// Returns the hops of a leg's dialog in its call, and the legs that they caused.
+    /// Returns the hops of a leg's dialog in its call, and the legs that a PBX sent because of these hops.
     fn dialog_and_effects(&self, leg: &Leg) -> Vec<LegKey> {
         let mut legs: Vec<LegKey> = self.hops_of(leg).into_iter().flat_map(|hop| self.caused_legs(hop)).collect();
         legs.sort_unstable();
@@ -210,8 +210,8 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The command that sets the sending machine of one leg must come first. The command after it learns the
-        // machine, and replaces the addresses of all legs.
+        // The first command gives a leg the sending machine that the other leg shows. It must come before the second
+        // command, which learns the machine and replaces the addresses of all legs.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),

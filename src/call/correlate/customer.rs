@@ -64,12 +64,11 @@ impl Dialler {
         Self { telephone, pbx, domain: question.parties.caller_domain() }
     }
 
-    /// Returns whether another telephone of the PBX belongs to the same customer. `domain` is the host name in the
-    /// address of that telephone.
+    /// Returns whether another telephone of the PBX belongs to the same customer as this telephone. `domain` is the
+    /// host name in the address of the other telephone.
     ///
-    /// Telephones behind the NAT of a customer have the same address, and telephones in one IPv6 network the same first
-    /// 64 bits. Telephones with private addresses are in the network of the PBX, so the PBX is not hosted. In all these
-    /// cases, different domains show different customers.
+    /// The telephones must share a place: one address (a NAT), one IPv6 network (the first 64 bits), or the network of
+    /// the PBX (private addresses). If both have a domain, the domains must be equal, too.
     fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
         let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
         let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());

@@ -58,8 +58,8 @@ impl DoubtfulLeg {
         group.legs.iter().any(|(key, _)| self.effects.contains(key))
     }
 
-    /// Returns whether the sound of a group is in doubt because of this leg. The group must contain this leg or a leg
-    /// that it caused, and the recorded group must contain none of these legs.
+    /// Returns whether a group of legs may have the sound of another call because of this leg. The group must contain
+    /// this leg or a leg that it caused, and the recorded group must contain none of them.
     fn concerns(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> bool {
         self.explains(group) && !self.explains(recorded)
     }
@@ -95,7 +95,8 @@ impl Correlator<'_> {
         // answers do not confirm that it belongs to this call.
         let effects: Vec<LegKey> = hops().flat_map(|hop| self.caused_legs(*hop)).collect();
         let others = keys.iter().filter(|other| !effects.contains(other)).filter_map(|other| self.table.leg(*other));
-        // A recorder's session is answered when somebody talks, whoever it is.
+        // A recorder's session (SIPREC) is answered when any call begins to talk. So an answer together with such a
+        // session does not count.
         let others = others.filter(|other| other.may_have_party());
         let together = others.filter(|other| are_answered_together(leg, other));
         let moments = together.map(|other| MomentAgreement::of(leg, other)).max();
@@ -155,9 +156,9 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the legs of `group`, which has other sound than the recording, and the legs that must stay together with
-    /// them. The doubtful leg of the group caused these legs, or they are telephones that stopped ringing when it was
-    /// answered.
+    /// Returns the legs of `group`, which has other sound than the recording, and the legs that must leave the call
+    /// together with them. These are the legs that the group's doubtful leg (joined by numbers alone) caused.
+    /// Telephones that stopped ringing when this leg was answered also belong to them.
     pub(super) fn with_effects(
         &self,
         group: &SoundGroup<'_>,
@@ -215,8 +216,8 @@ fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
     }
 }
 
-/// Returns whether two legs with the same sound have each voice on the same side. This is so if one machine is between
-/// them, and neither is a recording session (SIPREC). Otherwise the sides may also be swapped.
+/// Returns whether two legs with the same sound certainly have each voice on the same side. For this, one machine must
+/// be between them, and neither may be a recording session (SIPREC). Otherwise the sides may be swapped.
 pub(super) fn has_same_sides(leg: &Leg, anchor: &Leg) -> bool {
     let is_session = leg.is_recording_session() || anchor.is_recording_session();
     machine_between(leg, anchor).is_some() && !is_session

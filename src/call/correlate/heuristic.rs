@@ -230,8 +230,9 @@ impl LegQuestion<'_> {
     }
 }
 
-/// Returns the rule that applies if the PBX received the older leg and at once sent the new leg. If the new leg was
-/// captured late, the PBX may have received the new leg and sent the older leg.
+/// Returns the rule by which the older leg caused the new leg: the PBX received the older leg and at once sent the new
+/// leg. If the new leg was captured late, it may also be the cause: the PBX received the new leg and sent the older
+/// leg.
 fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other, correlator) = (&question.signature, &leg.signature(), question.correlator);
     let (as_effect, as_cause) = (correlator.onward_strength(own, other), correlator.onward_strength(other, own));

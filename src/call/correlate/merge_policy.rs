@@ -43,10 +43,10 @@ impl Correlator<'_> {
         has_form && self.may_still_be_joined(call, by)
     }
 
-    /// Returns whether a call has only the hops of one dialog, and never had other legs. So this dialog has neither a
-    /// cause nor an effect in the call. Recording sessions (SIPREC) do not count.
+    /// Returns whether all legs of a call are hops of one dialog, and the call never had other legs. Recording sessions
+    /// (SIPREC) do not count.
     ///
-    /// A leg behind a proxy has several hops. So this holds for more calls than [`CallTable::is_lone`].
+    /// This is true for more calls than [`CallTable::is_lone`], because a dialog that passes a proxy has several hops.
     ///
     /// [`CallTable::is_lone`]: crate::call::call_table::CallTable::is_lone
     pub(super) fn is_of_one_dialog(&self, call: CallKey) -> bool {

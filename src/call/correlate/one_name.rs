@@ -61,8 +61,8 @@ impl Correlator<'_> {
             && same_number(effect.to, cause.to)
     }
 
-    /// Returns whether a program on the PBX's own host sent the leg `cause`, and the leg `effect` calls another outside
-    /// number.
+    /// Returns whether `effect` belongs to another call than `cause`: a program on the PBX's own host sent `cause`, and
+    /// `effect` calls another outside number.
     pub(super) fn is_for_other_call_of_program(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
         cause.hop.0.same_host(cause.hop.1) && self.calls_elsewhere(cause, effect)
     }
@@ -94,11 +94,12 @@ impl Correlator<'_> {
         vec![Command::Release { legs: self.caused_legs(leg) }]
     }
 
-    /// Returns the commands that remove legs with another cause from the call of the leg `slot`.
+    /// Returns the commands that remove legs from the call of the leg `slot`, because another leg must have caused
+    /// them.
     ///
-    /// Both numbers of the leg `slot` agree with its cause. The removed legs came from the same machine at about the
-    /// same time, but share only one number with this cause. They call other numbers, so their real cause was not
-    /// captured yet.
+    /// Both numbers of the leg `slot` agree with the leg that caused it. The removed legs came from the same machine at
+    /// about the same time, but share only one number with that cause. They call other outside numbers, so their own
+    /// cause was not captured yet.
     pub(crate) fn release_strangers(&self, slot: LegKey) -> Vec<Command> {
         let Some(leg) = self.table.leg(slot) else { return Vec::new() };
         let own = leg.signature();

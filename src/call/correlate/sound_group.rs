@@ -13,8 +13,8 @@ use crate::time::Timestamp;
 /// Legs of a call that carry the same sound.
 pub(super) struct SoundGroup<'a> {
     pub(super) legs: Vec<(LegKey, &'a Leg)>,
-    /// Whether content proves that a machine passes this sound from one leg to another. The other leg may belong to
-    /// another call.
+    /// Whether equal bytes of voice prove that a machine passes this sound from one leg to another. The other leg may
+    /// belong to another call.
     pub(super) is_relayed: bool,
 }
 
@@ -63,8 +63,8 @@ impl<'a> SoundGroup<'a> {
         self.is_relayed && other.is_relayed && machines.any(touches) && self.is_tied_by_relays(other)
     }
 
-    /// Returns whether every machine between the two groups passes sound on unchanged. Another machine, e.g. a PBX that
-    /// transcodes, changes the bytes, so that they differ even if the sound is the same.
+    /// Returns whether every machine between the two groups of legs passes sound on unchanged. A machine that does not,
+    /// e.g. a PBX that transcodes, changes the bytes, so that equal sound has different bytes.
     fn is_tied_by_relays(&self, other: &Self) -> bool {
         let is_proven = |machine: Endpoint| self.passes(machine) || other.passes(machine);
         let mut own = self.members();
@@ -180,10 +180,10 @@ pub(super) const LEAST_SOUND: Duration = Duration::from_secs(1);
 /// Minimum time for which two legs must have media at the same time to count as simultaneous. The legs of a transfer
 /// follow each other with a short overlap.
 const LEAST_OVERLAP: Duration = Duration::from_millis(200);
-/// Minimum number of pieces (blocks) of each side's voice that were compared before the content of a leg counts as
-/// different. The first comparison (48 blocks) may cover only an announcement to the telephone, so more blocks are
-/// needed.
+/// Minimum number of pieces (blocks) of each side's voice to compare before the sound of a leg counts as different from
+/// the recorded sound. The first comparison (48 blocks) may cover only an announcement to the telephone.
 const COMPARED_BLOCKS: u32 = 72;
-/// Minimum number of compared pieces (blocks) of one side's voice, about two seconds. If an unconfirmed leg has so many
-/// blocks and no proven relay, it counts as other sound. Equal sound would have proven a relay with eight blocks.
+/// Minimum number of compared pieces (blocks) of one side's voice, about two seconds. If numbers alone joined a leg and
+/// so many blocks proved no relay, the leg counts as other sound. Equal sound would have proven a relay with eight
+/// blocks.
 const UNMATCHED_BLOCKS: u32 = 24;

@@ -1,4 +1,5 @@
-//! Undecided sounds: doubtful legs of a live call that have carried other sound than the recorded leg so far.
+//! Undecided sounds: legs of a live call that only numbers joined, and that have carried other sound than the recorded
+//! leg so far.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::doubt::has_same_sides;

@@ -395,7 +395,7 @@ impl Dialog {
                     InDialogRequest { by: requester, cseq: cseq.number },
                 );
             }
-            // A 2xx to a BYE shows that a BYE was sent, even if it was not captured.
+            // A 2xx to a BYE ends the dialog like the BYE itself, which may not have been captured.
             SipMethod::Bye if (200..300).contains(&status) => self.handle_bye(at, message, requester),
             _ => {}
         }

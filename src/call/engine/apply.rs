@@ -93,8 +93,9 @@ impl Engine {
     /// Returns the call that a new leg joins, because the new leg caused a leg that only numbers had joined to this
     /// call.
     ///
-    /// The new leg is the hop between two nodes of a cluster. Until now, the sender of the caused leg counted as the
-    /// machine that received the caller's leg. From now on, the sender of the new leg counts as that machine.
+    /// E.g. node A of a cluster receives the caller's leg and passes the call to node B, and node B sends a leg on.
+    /// Until now, the leg of node B counted as sent by node A. From now on, the new leg from A to B counts as sent by
+    /// node A.
     fn join_late_middle(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> Option<(CallKey, CorrelationRule)> {
         let key = self.correlator().late_middle(draft)?;
         let leg = self.table.leg(key)?;

@@ -107,8 +107,8 @@ impl Engine {
                 return;
             }
         }
-        // An old stream of the leg may continue with another SSRC. It is not among the newest streams, so its
-        // comparison begins here.
+        // If an old stream of the leg continues with another SSRC, it is not among the newest streams that were
+        // compared above. So its comparison begins here.
         self.watch_stream(stream, self.clock.now);
     }
 

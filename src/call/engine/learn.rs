@@ -83,8 +83,8 @@ impl Engine {
         if is_phone || hosts.0.same_host(hosts.1) || call.is_some_and(are_two) {
             return;
         }
-        // After a restart the voices are compared again. The same call must not count twice as a proof that both hosts
-        // are one machine.
+        // After a restart the voices are compared again. A call that has already proven both hosts to be one machine is
+        // not counted again.
         let notes = call.and_then(|call| self.table.call_mut(call)).map(|call| &mut call.notes);
         if !notes.is_some_and(|notes| notes.note_shown_machine((hosts.0.ip(), hosts.1.ip()))) {
             return;
@@ -128,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the sender and the receiver of an INVITE, so that they can be compared: one address stands for all
-    /// addresses of a machine.
+    /// Returns the machines that sent and received an INVITE. One address stands for all addresses of a machine, so
+    /// that the machines of different legs can be compared.
     pub(super) fn machine_hop(&self, (sender, receiver): (Endpoint, Endpoint)) -> (Endpoint, Endpoint) {
         (self.site.topology.machine_of(sender), self.site.topology.machine_of(receiver))
     }

@@ -58,7 +58,7 @@ impl Engine {
         self.settings.measures_levels = is_wanted;
     }
 
-    /// Returns the levels of the calls with these ids. A call that is over has no level.
+    /// Returns the voice levels of both sides of the calls with these ids. A call that is over has no levels.
     pub(crate) fn live_levels(&self, ids: Vec<String>) -> Vec<CallLevels> {
         let levels = ids.into_iter().map(|id| {
             let call = self.table.call_by_id(&id);
@@ -96,7 +96,7 @@ impl Engine {
     }
 }
 
-/// Returns the level of a packet with this encoding.
+/// Returns the loudness of a packet with this encoding; [`VoiceLevel::Unmeasured`] for any codec but G.711.
 fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     let decoder = encoding.and_then(Codec::from_name).and_then(Codec::decoder);
     let Some(DecoderKind::G711(law)) = decoder else { return VoiceLevel::Unmeasured };

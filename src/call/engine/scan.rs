@@ -83,7 +83,7 @@ impl ScanTracker {
     }
 
     /// Lowers the measured call rate of a source address, because one of its calls was answered. `rate` is the allowed
-    /// number of calls per minute; the measured rate falls to `-rate` at most.
+    /// number of calls per minute. The measured rate falls by [`ANSWER_CREDIT`], but not below `-rate`.
     pub(super) fn add_answer(&mut self, source: IpAddr, rate: u32) {
         if let Some(source) = self.sources.get_mut(&source) {
             source.level = (source.level - ANSWER_CREDIT).max(-f64::from(rate));

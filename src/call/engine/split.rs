@@ -39,8 +39,8 @@ impl Engine {
         false
     }
 
-    /// Returns the open legs of an ended call that still have media, or that had a busy tone to their last packet.
-    /// Returns none if the recording of a related live call has their sound.
+    /// Returns the open legs of an ended call that still have media, or that had only a busy tone since then. Returns
+    /// none if the recording of a related live call has their sound.
     fn surviving_legs(&self, conversation: CallKey) -> Vec<LegKey> {
         let Some(call) = self.table.call(conversation) else { return Vec::new() };
         let has_media = |leg: &Leg| leg.media.last_at().is_some_and(|last| self.clock.now.since(last) < PARTNER_WINDOW);

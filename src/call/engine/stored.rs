@@ -92,9 +92,10 @@ impl Engine {
             .learnt_about(legs().flat_map(ends).collect(), legs().flat_map(|leg| leg.parties.numbers()).collect())
     }
 
-    /// Returns the pairs in `relays` that contain a leg of this call, each with the names of its two legs. The other
-    /// leg of a pair may belong to another call. If that call has ended, its leg's name is empty, and the pair still
-    /// shows that the remaining leg has a relay.
+    /// Returns the pairs of legs in `relays` that contain a leg of this call, each with the names of both legs.
+    ///
+    /// Each pair has the same sound. The other leg may belong to another call. If that call has ended, the name of its
+    /// leg is empty, and the pair still shows that the remaining leg has a relay.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
         let leg_of = |id: LegId| self.table.leg_by_id(id);
         let is_own = |id: LegId| leg_of(id).is_some_and(|leg| leg.call() == conversation);
@@ -128,8 +129,8 @@ impl Engine {
             self.restore_adopted_leg(conversation, name, *by);
         }
         let id_of = |name: &str| Some(self.table.leg(self.earlier.restore.slot_of(name)?)?.id);
-        // If one leg of a pair is gone, the remaining leg is paired with itself. Such a pair shows that a machine
-        // relays the sound of this leg.
+        // Each pair names two legs with the same sound. If one leg is gone, the remaining leg is paired with itself,
+        // which still shows that a machine relays its sound.
         let pair_of = |a: &str, b: &str| id_of(a).or_else(|| id_of(b)).zip(id_of(b).or_else(|| id_of(a)));
         let relays: Vec<_> = stored.relays.iter().filter_map(|(a, b)| pair_of(a, b)).collect();
         if let Some(call) = self.table.call_mut(conversation) {

@@ -35,7 +35,8 @@ pub(crate) struct SoundOutline {
     points: Vec<OutlinePoint>,
     sums: [SoundSum; 2],
     until: Timestamp,
-    /// Capture time until which points are kept. Later points are rolling.
+    /// Capture time until which measurements (points) stay. Later points are *rolling*, i.e. removed after some
+    /// seconds.
     kept_until: Timestamp,
     /// The newest tenth of a second that is stored in the spool; `None` before the first.
     stored: Option<i64>,
@@ -63,7 +64,7 @@ struct OutlinePoint {
     /// Capture time of the point, in tenths of a second since the Unix epoch.
     tenth: i64,
     sides: [Option<SideSound>; 2],
-    /// Whether the point stays. Otherwise it is *rolling*: it is removed after some seconds.
+    /// Whether this measurement stays. Otherwise it is *rolling*: it is removed after some seconds.
     is_kept: bool,
 }
 
@@ -74,7 +75,7 @@ enum SideSound {
     Unmeasured,
     /// The sound was measured.
     Measured {
-        /// Mean amplitude in dB above 1 of 32,768; at least [`LEAST_DB`].
+        /// Mean amplitude, dB above one step of a 16-bit sample; at least [`LEAST_DB`].
         db: u8,
         /// Number of zero crossings in 255 samples, i.e. the pitch.
         crossings: u8,
@@ -161,8 +162,8 @@ impl SoundOutline {
         }
     }
 
-    /// Counts the windows that match the other sound, and those that were compared. A window is compared if both legs
-    /// were measured in at least `least` of its tenths of a second.
+    /// Counts the time windows that match the other sound, and the windows that were compared. A window is compared if
+    /// both legs were measured in at least `least` of its tenths of a second.
     fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> WindowCount {
         let windows = self.points.windows(WINDOW.min(self.points.len()).max(1)).step_by(WINDOW / 2);
         WindowCount::of(windows.filter_map(|window| delays_of_window((window, least), side, other, other_side)))

@@ -21,7 +21,8 @@ pub(crate) enum ComparisonState {
     Idle,
 }
 
-/// The loud points of a side, oldest first: whether another leg sent packets at the same time.
+/// For each tenth of a second in which a side was loud, oldest first: whether another leg sent packets at the same
+/// time.
 pub(super) struct PassedOn(Vec<bool>);
 
 impl SoundOutline {
@@ -72,7 +73,8 @@ impl PassedOn {
         self.has_missing_part() && count(newest) * 2 < newest.len()
     }
 
-    /// Returns whether the other leg sent almost nothing during a part of the time in which this side was loud.
+    /// Returns whether the other leg sent almost nothing during a part of this side's sound. A part has 200 loud tenths
+    /// of a second, i.e. 20 s without the pauses.
     fn has_missing_part(&self) -> bool {
         let is_missing = |part: &[bool]| part.len() >= WINDOW && count(part) * MISSING_SHARE <= part.len();
         self.0.chunks(PART_POINTS).any(is_missing)
@@ -85,10 +87,10 @@ fn count(passed: &[bool]) -> usize {
 
 /// Time between two examinations of an undecided comparison.
 pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(10);
-/// Number of loud points of a part of a side: as many as [`LISTEN_TIME`] has.
+/// Number of loud tenths of a second in each part of a side's sound that is examined: 20 s, as long as [`LISTEN_TIME`].
 const PART_POINTS: usize = 200;
-/// Number of the newest loud points of a side: 6 s. If another leg sent at half of them or more, the side is not
-/// missing there.
+/// Number of the newest loud tenths of a second of a side that are examined: 6 s. If the other leg sent packets during
+/// half of them or more, it does not lack this side's sound.
 const NEWEST_POINTS: usize = 60;
 /// Divisor for a missing part: the other leg sent packets at no more than a tenth of the loud points of the part.
 const MISSING_SHARE: usize = 10;

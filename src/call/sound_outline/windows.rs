@@ -10,7 +10,7 @@ use crate::call::sound_outline::LEAST_WINDOWS;
 pub(super) struct WindowCount {
     /// Number of time windows in which both sounds agree.
     pub(super) same: usize,
-    /// Number of windows that were compared.
+    /// Number of time windows that were compared.
     pub(super) all: usize,
     /// Greatest number of windows one after another that agree at the same delay.
     run: usize,
@@ -39,7 +39,8 @@ impl WindowCount {
         self.same >= 2 && (self.all <= FEW_WINDOWS || self.run >= LEAST_RUN || self.same * 4 >= self.all)
     }
 
-    /// Returns whether the two sounds are the same, whatever is heard later.
+    /// Returns whether the two sounds are the same, whatever is heard later: more than [`LEAST_RUN`] consecutive
+    /// windows agree.
     pub(super) const fn is_proven(self) -> bool {
         self.run > LEAST_RUN
     }
