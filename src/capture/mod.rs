@@ -183,7 +183,8 @@ pub enum CaptureError {
     NotACapture {
         /// Path of the file that is not a capture file.
         path: String,
-        /// Guess of the file type, "; it looks like …"; empty if unknown.
+        /// Guess about the type of the file, which the error text ends with, e.g. `; it looks like …`. Empty if the
+        /// type is unknown.
         hint: String,
     },
     /// A live interface cannot be opened. The text says what to do.

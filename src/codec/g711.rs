@@ -1,4 +1,4 @@
-//! Linear values of the code words of G.711, for decoders and for the levels of live calls.
+//! Gives the linear sample value of each G.711 code word. Decoders use it, and the level meters of live calls.
 
 use super::CompandingLaw;
 

@@ -140,7 +140,7 @@ enum PayloadLength {
     Variable,
     /// Each sample of each channel has the given number of bytes. The sampling rate is the RTP clock rate.
     BytesPerSample(u8),
-    /// The bit rate is constant, kbit/s.
+    /// The payload has this bit rate, kbit/s, so its length divided by the rate is its duration.
     BitRate(u8),
     /// All frames have the same size in bytes and the same duration in ms.
     Frames { bytes: u8, frame_ms: u8 },

@@ -356,7 +356,8 @@ mod tests {
         for whole in [channel_data(0x4001, &RTP, 2), channel_data(0x4001, &RTP, 0)] {
             assert!(relays.may_relay(flow, &whole));
         }
-        // After an allocation, a segment may end with the beginning of the next message.
+        // This segment contains a ChannelData message and the beginning of the next message. It counts as TURN only
+        // between endpoints with an allocation.
         let allocated = stun(ALLOCATE_SUCCESS, &[(XOR_RELAYED_ADDRESS, xor([203, 0, 113, 9], 49_160))]);
         assert!(relays.may_relay((server(), client()), &allocated));
         assert_eq!(relays.handle((server(), client()), &allocated, allocated.len()), None);

@@ -27,8 +27,8 @@ impl AnswerToneSearch {
             self.is_found = self.run >= ENOUGH_PIECES;
         } else {
             self.missed += 1;
-            // An answering tone that switches echo cancellers off inverts its phase every 450 ms (ITU-T G.164), so
-            // single pieces may fail.
+            // An answering tone that switches echo cancellers off inverts its phase every 450 ms (ITU-T G.164). A piece
+            // with such an inversion is missed, so a few missed pieces do not end the run.
             if self.missed > MAX_MISSED {
                 self.run = 0;
             }
@@ -61,8 +61,8 @@ const MIN_CREST: f64 = 1.7;
 /// Maximum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2, and noise and
 /// companding raise the ratio.
 const MAX_CREST: f64 = 2.6;
-/// Minimum share of the energy at 2100 Hz in a piece with the tone. A tone that deviates by 15 Hz, which V.25 allows,
-/// has a share of 0.74.
+/// Minimum share of the energy at 2100 Hz in a piece (20 ms) with the tone. A tone that deviates by 15 Hz, which V.25
+/// allows, has a share of 0.74.
 const MIN_SHARE: f64 = 0.65;
 /// Number of pieces (20 ms each) that prove the tone: one second. No voice holds this tone for so long.
 const ENOUGH_PIECES: u32 = 50;

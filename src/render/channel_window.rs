@@ -24,7 +24,7 @@ pub(super) struct ChannelWindow {
     /// Number of removed samples that are still at the front of `samples`. They are dropped once they are more than
     /// half of `samples`, so that a sample is moved at most once.
     flushed: usize,
-    /// Number of samples that have been dropped from `samples` since the start.
+    /// Number of samples that have been dropped from `samples` since the window was created.
     dropped: usize,
 }
 
@@ -38,8 +38,8 @@ struct LoneStream {
 }
 
 impl LoneStream {
-    /// Adds a range of samples that the stream with this rank (precedence) wrote. Returns false if another stream wrote
-    /// before, or if the range begins before the end of the last range.
+    /// Records that the stream with this rank (precedence) wrote a range of samples. Returns false and records nothing
+    /// in two cases: another stream wrote before, or the range begins before the end of the last range.
     fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
         match self.spans.back_mut() {
             Some((_, end)) if self.rank == rank && *end == from => *end = to,
@@ -206,5 +206,5 @@ impl ChannelWindow {
 }
 
 /// Maximum number of pieces of digital silence that a channel stores. It suffices for three streams with packets of 10
-/// ms over the longest window.
+/// ms over the longest window (16 s).
 const MAX_WITHHELD: usize = 4_800;

@@ -148,8 +148,8 @@ impl ClockRateDetector {
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Packets that arrive closer than the minimum are a burst and prove no clock. Median and mean differ if a
-        // sender sends two packets at a time, which proves no clock either. So the announced clock is kept.
+        // Median and mean of the time between arrivals differ if a sender sends two packets at a time. Then the
+        // arrivals prove no clock, nor do packets that arrive closer than the minimum. So the announced clock is kept.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }

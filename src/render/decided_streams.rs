@@ -34,8 +34,8 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
-    /// Formats of comfort noise as the decisions announce them. In `formats`, the same format may have the clock of the
-    /// speech instead.
+    /// Formats of comfort noise as the decisions announce them. In the map `formats`, such a format has the clock rate
+    /// of the speech if no speech has the announced clock rate.
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
@@ -152,7 +152,8 @@ impl DecidedStream {
         }
     }
 
-    /// Sets a protection without keys, and keeps the previous keys as former keys.
+    /// Stops to decrypt the stream. Its previous keys become former keys, because packets encrypted with them may still
+    /// arrive.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
             self.former_keys = Some((context, decision));

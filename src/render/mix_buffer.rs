@@ -54,7 +54,8 @@ pub(super) enum MixLayer {
     First,
     /// The sound of a further m-line, which is added to the sound of the m-lines before it.
     Further {
-        /// Number of the m-line: 1 is the second m-line. Lines after [`FURTHER_LINES`] share the last window.
+        /// Number of the audio m-line: 1 is the second m-line of the side. All m-lines after [`FURTHER_LINES`] share
+        /// one window.
         line: u8,
     },
 }
@@ -197,7 +198,8 @@ fn peak_of(samples: &[i16]) -> u16 {
 fn energy_of(samples: &[i16]) -> u64 {
     let square = |sample: i16| (i32::from(sample) * i32::from(sample)).cast_unsigned();
     let (pairs, rest) = samples.as_chunks();
-    // The squares of two samples fit into 32 bits, and processors sum such pairs in one instruction.
+    // The sum of two squares fits into 32 bits. Samples are taken in pairs, because processors sum two squares in one
+    // instruction.
     let of_pairs = pairs.iter().map(|&[a, b]| u64::from(square(a) + square(b))).sum::<u64>();
     of_pairs + rest.iter().map(|&sample| u64::from(square(sample))).sum::<u64>()
 }
@@ -277,16 +279,17 @@ impl LevelMeter {
     }
 }
 
-/// The largest value of mu-law (G.711 table 2a); A-law has 32256. Sound that was clipped before encoding has these
-/// values.
+/// Minimum magnitude of a sample that counts as clipped: the largest value of mu-law (G.711 table 2a). Sound that was
+/// clipped before encoding reaches it; with A-law it reaches 32256.
 const FULL_SCALE: u32 = 32_124;
-/// Minimum mean square of a piece that counts as talk: 184 squared, -45 dBov. Background noise is below it, quiet
-/// speech above it.
+/// Minimum mean square of a piece of sound (20 ms) that counts as talk: 184 squared, -45 dBov. Background noise is
+/// below it, quiet speech above it.
 const TALK_POWER: u64 = 184 * 184;
 /// Largest magnitude of digital silence: the smallest magnitude of A-law (G.711 table 1a). Mu-law and linear formats
 /// have 0.
 const DIGITAL_SILENCE: u16 = 8;
-/// Divisor of the sampling rate: a stream that has had no sound for a tenth of a second counts as silent.
+/// Divisor of the sampling rate that gives the longest pause within speech, in samples: a tenth of a second. After a
+/// longer pause, the stream counts as silent.
 const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that are mixed separately. A conference bridge offers three or
 /// four.

@@ -83,7 +83,7 @@ pub struct SideReport {
     pub repaired: u64,
     /// Number of packets with a payload that the engine did not keep, e.g. because the recording was paused.
     pub withheld: u64,
-    /// Number of packets that are telephone-events (keys).
+    /// Number of packets that are telephone-events, e.g. DTMF digits.
     pub events: u64,
     /// Number of packets that were decoded although they deviate from their announced format, by kind of deviation.
     pub quirks: BTreeMap<PayloadQuirk, u64>,
@@ -100,7 +100,7 @@ pub struct SideReport {
     /// Places where packets are missing, oldest first, at most [`MAX_LOSSES`].
     pub losses: Vec<SoundLoss>,
     /// Drift of the sender's clock against the capture clock, parts per million. Positive: the sender's clock is fast.
-    /// `None` for streams of less than half a minute.
+    /// It is `None` for streams of less than half a minute.
     pub clock_drift_ppm: Option<f64>,
     /// The largest magnitude of a sample, 0 to 32768.
     pub peak: u32,

@@ -12,7 +12,8 @@ pub struct Resampler {
     to_hz: u32,
     /// The converter; `None` if both rates are equal.
     converter: Option<FftConverter>,
-    /// Number of input samples so far. The field `given` is the number of output samples so far.
+    /// Number of input samples so far. Times the ratio of the rates, it gives the number of output samples that are
+    /// due; `given` counts those already output.
     taken: u64,
     given: u64,
 }
@@ -132,8 +133,8 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Length of a block, ms. With 32 ms, the step from pass band to stop band is about 120 Hz wide.
 const BLOCK_MS: usize = 32;
 
-/// Maximum length of a block, samples. Rates with hardly a common factor, such as 48001 Hz, would need blocks of up to
-/// a second; they are mistakes.
+/// Maximum length of a block, samples. Rates with hardly a common factor, e.g. 48001 Hz and 48000 Hz, would need blocks
+/// of up to a second. Such a rate is a mistake of the sender, so it is refused.
 const LONGEST_BLOCK: usize = 4_800;
 
 #[cfg(test)]
@@ -176,7 +177,8 @@ mod tests {
                     let got = resampled(from, to, &tone(from, hz, 0.4), 160);
                     let expected = tone(to, hz, 0.4);
                     assert_eq!(got.len(), expected.len(), "{from} to {to}");
-                    // Rounding to 16 bits alone limits the signal-to-noise ratio of this tone to 88 dB.
+                    // Even a perfect converter reaches at most 88 dB with this tone, because samples are rounded to 16
+                    // bits.
                     let snr = snr_db(to, &expected, &got);
                     assert!(snr > 60.0, "{from} to {to} at {hz} Hz: {snr:.1} dB");
                 }

@@ -147,7 +147,7 @@ impl ClockBase {
         self.clock_hz = clock_hz;
     }
 
-    /// Adds the time of the ticks so far to the media time, so that another clock can begin at 0 ticks.
+    /// Adds the duration of all ticks so far to the media time. Then the next clock rate counts its ticks from 0.
     fn rebase(&mut self) {
         let so_far = self.media_ns.saturating_add(ticks_to_ns(self.ticks, self.clock_hz));
         self.media_ns = so_far.clamp(-MAX_MEDIA_NS, MAX_MEDIA_NS);
@@ -173,7 +173,7 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
 /// Maximum difference between the lags (arrival minus media time) of consecutive packets of one track, ns. It exceeds
 /// the jitter of any network that carries speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
-/// Maximum media time, ns. It keeps sums of media times far from overflow.
+/// Maximum magnitude of a media time, ns. It is so small that sums of media times cannot overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks (packets with about the same lag) of one stream. A day-long call with a timestamp reset at
 /// each hold has fewer.
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn time_across_a_change_of_the_clock_counts_either_clock() {
-        // Each case has the clock rate in Hz and the ticks of a packet, before and after the clock changes. Its third
-        // value is the ticks of the first packet after the change.
+        // Each case has three values. The first two are a clock rate in Hz and the ticks of a packet, before and after
+        // the change of the clock. The third is the ticks of the first packet after the change.
         for (before, after, ticks) in [
             ((48_000, 960), (8_000, 160), 960),
             ((48_000, 960), (8_000, 160), 160),

@@ -86,16 +86,17 @@ impl TimelineFit {
     }
 }
 
-/// Minimum number of packets of a doubtful stream: 1 s at 20 ms. Fewer packets show no trend.
+/// Minimum number of packets of a stream before the change of its lag can make its clock doubtful: 1 s at 20 ms. Fewer
+/// packets show no trend.
 const MIN_PACKETS: u64 = 50;
 /// Maximum change of the lag (arrival minus media time) that counts as jitter, ns. A single leap of the timestamps by
-/// 20 ms is larger, so it is not taken for jitter. A low limit does no harm, because examining a good stream again only
-/// costs time.
+/// 20 ms is larger, so it is not taken for jitter. A limit that is too low does no harm: a good stream is examined
+/// twice, which only costs time.
 const JITTER_NS: i64 = 12_000_000;
 /// Maximum drift of the clocks in devices, parts per million.
 const MAX_DRIFT_PPM: i64 = 500;
-/// Change of the lag (arrival minus media time), ns, that is accepted in a timeline with far fewer tracks than another
-/// timeline. A larger change is accepted only if the other timeline has it, too.
+/// Maximum change of the lag (arrival minus media time) in a timeline that replaces another because it has far fewer
+/// tracks, ns. A larger change is accepted only if the other timeline has it, too.
 const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.

@@ -135,8 +135,8 @@ impl<'a> RenderPass<'a> {
 /// Age at which samples are finished and output. It is longer than the time that the player and the spool reader wait
 /// for late packets.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Time by which continued comfort noise stays behind the current time. Packets that are less late than this have
-/// arrived by then.
+/// Time by which continued comfort noise stays behind the current time. A speech packet that is at most this late is
+/// still played instead of the noise.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
 /// Interval between two outputs of finished samples.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

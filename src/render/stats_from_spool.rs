@@ -62,7 +62,8 @@ impl SpoolStats {
         Ok(stats)
     }
 
-    /// Counts a packet of a stream that a decision named.
+    /// Counts a packet of a stream that the engine announced in a decision. `number` is the number of that stream in
+    /// the spool.
     fn handle_packet(&mut self, number: u32, known: &DecidedStream, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
         let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
             flow: (packet.src, packet.dst),
@@ -93,7 +94,8 @@ impl SpoolStats {
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))
     }
 
-    /// Replaces the engine's counts in the records of both sides by the counts from the spool.
+    /// Replaces the packet counts and the jitter in the records of both sides, which the engine measured, by those from
+    /// the spool.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];

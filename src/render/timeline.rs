@@ -230,8 +230,8 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
     if late_packets < MIN_STEP_PACKETS {
         return false;
     }
-    // Among few packets, perhaps none arrived without jitter. If jitter is evenly distributed, its maximum is twice its
-    // mean, so twice the jitter is tolerated.
+    // Among few packets, perhaps none arrived without jitter. Then even the smallest lag can be too large, by up to
+    // twice the mean jitter if jitter is evenly distributed. So a step must exceed twice the jitter.
     let jitter = back.jitter().max(ahead.jitter());
     let step = STEP_NS.max(if packets < MANY_PACKETS { 2 * jitter } else { jitter });
     ahead.min_lag - back.min_lag > step
@@ -260,8 +260,9 @@ impl BinGroup {
     }
 }
 
-/// Computes one point for each bin (piece of up to half a second) of a segment. The point is the smallest lag within
-/// [`WINDOW_NS`] of the bin, averaged over the same time.
+/// Computes one point (media time and lag) for each bin, a piece of up to half a second of a segment. First, the
+/// smallest lag within [`WINDOW_NS`] is found for each bin. Then the point gets the average of these lags over all bins
+/// within [`WINDOW_NS`].
 fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     let centre = |bin: &LagBin| bin.first_at.midpoint(bin.last_at);
     let near = |k: usize| {
@@ -307,7 +308,7 @@ const MIN_BIN_PACKETS: u32 = 5;
 /// Minimum time between two changes of the lag that end a bin (group of consecutive packets), ns. So even a flood of
 /// packets makes at most 27 bins a second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Minimum number of packets with the larger lag, before or after a step of the lag. Fewer packets can be late packets.
+/// Minimum number of packets with the larger lag, before or after a step of the lag. Fewer packets may only be late.
 const MIN_STEP_PACKETS: u32 = 10;
 /// Minimum number of packets in a group in which at least one packet is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

@@ -168,8 +168,8 @@ fn second_packet_offset(payload: &[u8]) -> Option<usize> {
         header(at)
             .is_some_and(|h| h[0] >> 6 == 2 && &h[SSRC_AT..] == ssrc && sequence(h) == sequence(first).wrapping_add(n))
     };
-    // The search looks for the last byte of the second packet's SSRC, which is also the last byte of its fixed header.
-    // The second packet begins at least one header length after the first packet.
+    // The search looks for the last byte of the SSRC, with which a fixed header ends. The second packet begins at least
+    // one header length after the first packet.
     let last = RtpReader::MIN_HEADER_LEN - 1;
     memchr::memchr_iter(ssrc[3], payload.get(RtpReader::MIN_HEADER_LEN + last..)?)
         .map(|at| at + RtpReader::MIN_HEADER_LEN)

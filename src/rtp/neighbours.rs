@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 
 use crate::net::SequenceNumber;
 
-/// The last few packets of a stream, each with the value that belongs to it.
+/// Keeps a value for each of the last few packets of a stream. For a new packet, it finds the values of the packets
+/// with the previous and the next sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct NeighbourSearch<T> {
     /// Sequence number and value of each packet, in the order of arrival.
     packets: VecDeque<(SequenceNumber, T)>,
 }
 
-/// The values of the packets with the sequence numbers directly before and after that of a packet. A value is `None` if
-/// its packet did not arrive shortly before.
+/// The values of the packets directly before and after one packet, by sequence number. A value is `None` if its packet
+/// did not arrive shortly before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceNeighbours<T> {
     pub(crate) before: Option<T>,
@@ -46,7 +47,7 @@ impl<T: Clone> NeighbourSearch<T> {
 }
 
 /// Maximum number of recent packets with which a new packet is compared: 160 ms at 20 ms a packet. Networks rarely
-/// delay a packet behind more packets.
+/// delay a packet for longer.
 const MAX_RECENT: usize = 8;
 
 #[cfg(test)]

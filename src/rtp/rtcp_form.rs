@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(form(&[&RECEIVER_REPORT[..], &SOURCE_DESCRIPTION].concat()), RtcpForm::Compound);
         // Reduced-size RTCP (RFC 5506): a single packet that is no report, in this case a request for a new picture.
         assert_eq!(form(&PICTURE_LOSS), RtcpForm::Compound);
-        // The snap length has cut off the end of this RTCP packet, but its length field fits the length on the wire.
+        // The snap length has cut off the end of this RTCP packet, but its length field fits the length on the wire. So
+        // it counts as RTCP.
         assert_eq!(RtcpForm::of(&SOURCE_DESCRIPTION[..8], 12), RtcpForm::Compound);
     }
 

@@ -375,7 +375,7 @@ impl InterarrivalJitter {
     }
 }
 
-/// Silence after which a repeated sequence number is no duplicate, because the sender has restarted its numbers.
+/// Time without packets after which a repeated sequence number is no duplicate: the sender has restarted its numbers.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Number of recent packets that are searched for duplicates: 10 s at 20 ms a packet.

@@ -87,8 +87,8 @@ fn protocols_on_a_media_port_are_distinguished() {
         (&stun, MediaPacketKind::Stun),
         (&zrtp, MediaPacketKind::Zrtp),
         (&dtls, MediaPacketKind::Dtls),
-        // T.38 packets begin with a sequence number, which can look like the first bytes of STUN. The length of STUN
-        // does not fit this packet.
+        // T.38 packets begin with a sequence number, which can look like the first bytes of STUN. But STUN has a length
+        // field, and the length of this packet does not fit it.
         (&[0, 1, 6, 0xc0, 1, 0x80, 0, 0, 0xff], MediaPacketKind::Other),
         (b"\r\n\r\n", MediaPacketKind::Other),
         (b"INVITE sip:a SIP/2.0", MediaPacketKind::Other),
@@ -153,8 +153,8 @@ fn packet_shown_twice_by_the_mirror_counts_once() {
 #[test]
 fn restart_with_equal_numbers_after_silence_is_not_a_duplicate() {
     let mut s = StreamStats::default();
-    // 4 s of audio, 10 s of hold without packets, then 4 s of audio that use the same sequence numbers and timestamps
-    // again. The mirror delivers each packet twice.
+    // The stream has 4 s of audio, 10 s of hold without packets, and 4 s of audio. The second audio repeats the
+    // sequence numbers and timestamps of the first. The mirror delivers each packet twice.
     for slot in (0..200).chain(700..900_u32) {
         let number = slot % 700;
         for copy in 0..2 {
@@ -184,8 +184,8 @@ fn jump_is_confirmed_by_a_second_packet() {
 fn long_mirror_outage_is_loss_if_the_rtp_clock_went_on() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
-    // The mirror port delivers nothing for 100 s. At 20 ms a packet, that is more than the 3000 packets that RFC 3550
-    // appendix A.1 counts as loss.
+    // The mirror port delivers nothing for 100 s, i.e. 5000 packets. RFC 3550 appendix A.1 counts at most 3000 as loss,
+    // but the timestamps prove that the sender went on.
     assert_eq!(feed(&mut s, [(5_010, 5_010), (5_011, 5_011)]), [PacketArrival::InOrder, PacketArrival::InOrder]);
     assert_eq!(counts(&s), (12, 5_000, 0, 0, 0));
 }
@@ -251,7 +251,8 @@ proptest! {
 
     #[test]
     fn loss_equals_the_number_of_omitted_packets(missing in prop::collection::btree_set(1..499u32, 0..200), start in any::<u16>()) {
-        // Fewer than 3000 packets in a row are lost. The first and the last packet arrive.
+        // The first and the last packet arrive, and gaps are too short to count as a restart (3000 packets). So all
+        // omitted packets count as lost.
         let mut s = StreamStats::default();
         feed(&mut s, (0..500u32).filter(|i| !missing.contains(i)).map(|i| (start.wrapping_add(i as u16), i)));
         prop_assert_eq!(counts(&s), (500 - missing.len() as u64, missing.len() as u64, 0, 0, 0));

@@ -51,8 +51,8 @@ pub struct IceCandidate {
     pub ip: IpAddr,
     /// UDP port of the candidate.
     pub port: u16,
-    /// Endpoint behind a reflexive or relayed candidate, e.g. that of the client behind its TURN server; `None` for a
-    /// host candidate.
+    /// Endpoint from which a reflexive or relayed candidate was derived, e.g. the client's address behind a NAT. `None`
+    /// for a host candidate.
     pub related: Option<(IpAddr, u16)>,
 }
 

@@ -45,7 +45,8 @@ struct CleanerState {
 
 impl CleanerState {
     fn take(&mut self, key: &str, value: &str, text: &mut String) {
-        // The description has more than [`MAX_MEDIA`] m= lines. All further lines belong to m= lines that are dropped.
+        // The description has more than [`MAX_MEDIA`] m= lines. This line is or belongs to an m= line beyond them, so
+        // it is dropped.
         if self.media > MAX_MEDIA {
             return;
         }

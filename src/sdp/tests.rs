@@ -123,7 +123,8 @@ proptest! {
 
     #[test]
     fn any_description_with_an_audio_line_is_read(octets in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
-        // After cleaning, `sdp-types` must not reject a description because of one line.
+        // Random bytes may spoil any line, but never make the whole description unreadable: cleaning removes or
+        // replaces each line that `sdp-types` would reject.
         for source in [UNTIDY, MEDIA_LEVEL, CRYPTO] {
             let mut bytes = source.to_vec();
             for (place, octet) in &octets {

@@ -260,8 +260,8 @@ fn split_host(hostport: &str) -> (&str, Option<u16>) {
 
 /// Returns the index of the first `wanted` byte outside quoted strings.
 fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    // `find_outside` also skips text in angle brackets. But it first checks for the wanted byte, so it also finds a
-    // wanted bracket.
+    // `find_outside` skips quoted strings, and text in angle brackets. If `wanted` is `<`, it still finds that bracket,
+    // because it compares each byte with `wanted` before it skips.
     find_outside(text, wanted)
 }
 

@@ -26,7 +26,8 @@ fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> 
     }
     let boundary = SipParams::parse(params).get("boundary").map(str::to_owned);
     let mut parts = MultipartBody::new(boundary.as_deref(), body)?.filter_map(|part| part_description(part, depth + 1));
-    // In `multipart/alternative` the last part is preferred (RFC 2046 section 5.1.4).
+    // In `multipart/alternative`, the last part is the preferred one (RFC 2046 section 5.1.4). In other bodies, the
+    // first session description is used.
     if kind == "multipart/alternative" { parts.last() } else { parts.next() }
 }
 
@@ -79,7 +80,7 @@ fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
             break;
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // This line continues the header before it (folding, RFC 5322 section 2.2.3).
+            // A folded line continues the header before it (RFC 5322 section 2.2.3).
             content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
         } else {
             let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));

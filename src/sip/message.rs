@@ -329,8 +329,8 @@ impl HeaderSpan {
 /// Returns the positions of the headers, and the length of the headers with the empty line after them.
 fn scan_headers(section: &[u8]) -> Result<(Vec<HeaderSpan>, usize), SipParseError> {
     let mut fields: Vec<HeaderSpan> = Vec::with_capacity(24);
-    // The variable shows whether the line before was a valid header. Only then a folded line continues it; otherwise
-    // the folded line is dropped.
+    // Whether the previous line was a valid header. If so, a folded line continues it; otherwise the folded line is
+    // dropped.
     let mut foldable = false;
     let mut at = 0;
     while let Some(rest) = section.get(at..).filter(|rest| !rest.is_empty()) {

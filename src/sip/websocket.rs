@@ -18,8 +18,8 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 /// Returns whether the bytes begin with a WebSocket frame that contains a SIP message. So connections are recognized
 /// that began before the capture. Returns `None` if the first line of the message is incomplete.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
-    // Only uncompressed text and binary frames count. `BYE sip:...` would otherwise be a compressed binary frame with
-    // the payload `E sip:...`.
+    // Only uncompressed text and binary frames count. Otherwise the plain text `BYE sip:...` could be taken for a
+    // compressed binary frame with the payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
         return Some(false);
     }

@@ -63,7 +63,8 @@ pub(super) fn max_open_files() -> usize {
 /// Number of reserved descriptors. One descriptor is enough to write all files one after the other. With more
 /// descriptors, fewer files must be closed and opened again.
 const RESERVED: usize = 8;
-/// Maximum number of files kept open: more than the legs of 10,000 calls. While fewer legs talk, no file is opened twice.
+/// Maximum number of files kept open: more than the legs of 10,000 calls. With fewer open files, no file is closed to
+/// make room for another.
 const MAX_OPEN: usize = 16_384;
 /// Minimum number of files kept open, for a process with few descriptors.
 const MIN_OPEN: usize = 4;

@@ -122,7 +122,7 @@ impl IndexTracker {
 }
 
 impl SpoolIndex {
-    /// Updates the facts about the whole leg in the index, if this decision changes them.
+    /// Updates those facts about the leg that the index stores: its conversation, and whether it has ended.
     pub(super) fn apply_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Begin { conversation, .. } | Decision::Join(LegAssignment { conversation, .. }) => {

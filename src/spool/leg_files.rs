@@ -104,7 +104,7 @@ impl LegFiles {
         done
     }
 
-    /// Gives up all chunks that wait, because the process ends.
+    /// Gives up writing all waiting chunks, because the process ends. Returns their memory.
     pub(super) fn give_up_all(&mut self) -> DoneChunks {
         let legs: Vec<LegId> = self.waiting.keys().copied().collect();
         legs.into_iter().flat_map(|leg| self.give_up(leg)).collect()
@@ -147,7 +147,7 @@ impl LegFiles {
         !self.waiting.is_empty() || !self.removals.is_empty()
     }
 
-    /// Returns the disk error of the leg that has waited longest; `None` if no leg waits.
+    /// Returns the disk error of the leg with chunks that have waited longest to be written; `None` if no chunk waits.
     pub(super) fn current_error(&self) -> Option<OsErrno> {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
@@ -208,8 +208,9 @@ impl LegFiles {
     fn note_synced(&mut self, finished: FinishedSync) {
         self.reserve.refill();
         let FinishedSync { legs, result: Err(error) } = finished else { return };
-        // Linux drops the pages that it could not write, and reports their error once. Another sync would succeed although
-        // their bytes are missing (fsync(2)).
+        // Linux drops the pages that it could not write, and reports their error once. The next sync would succeed
+        // although their bytes are missing (fsync(2)). So the files written before or during this sync are recorded as
+        // damaged.
         let during = self.legs.iter().filter(|(_, state)| state.is_unsynced).map(|(leg, _)| *leg);
         let errno = errno_of(&error);
         self.failures.extend(legs.into_iter().chain(during).map(|leg| (leg, errno)));
@@ -372,8 +373,8 @@ impl LegFile {
         open: OpenFile<'_>,
     ) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
-        // After an error the file is opened again: the old handle may stay unusable (ESTALE, or a disk that was mounted
-        // again).
+        // After an error, the file is closed, and the next attempt opens it again. The old handle may stay unusable
+        // (ESTALE, or a disk that was mounted again).
         let written = self.try_write(this_use, reserve, open).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
@@ -417,7 +418,8 @@ impl LegFile {
         let found = file.metadata()?.len();
         let length = match self.length {
             Some(length) if found >= length => length,
-            // The file may end within a block, if an earlier process crashed or somebody truncated the file.
+            // The file may end within a block, because an earlier process crashed or somebody truncated the file. So
+            // its complete blocks are counted again.
             _ => whole_blocks(&self.path, found)?,
         };
         if found > length {
@@ -512,10 +514,10 @@ mod tests {
 
     use super::*;
 
-    /// Whether the syncs of the tests may end.
+    /// Whether the syncs by [`slow_failure`] may end.
     static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-    /// Waits until the test lets it end, and then fails.
+    /// Takes the place of a slow sync that fails: waits until the test releases it, and then returns an error.
     fn slow_failure(_: &File) -> io::Result<()> {
         let may_end = MAY_END.0.lock().expect("a lock");
         let _guard = MAY_END.1.wait_while(may_end, |may_end| !*may_end).expect("a lock");

@@ -129,8 +129,8 @@ impl ChunkPool {
         spool.add_chunk(chunk);
     }
 
-    /// Returns a chunk for the next blocks of a leg. Above the memory limit, the contents of the leg's last chunk are
-    /// moved to the file, and this chunk is returned. A leg that has no chunk gets a small new chunk.
+    /// Returns a buffer for the next blocks of a leg. Above the memory limit, the leg's last chunk is moved to the
+    /// file, and its buffer is returned. If the leg has no chunk in memory, returns a small new buffer.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;

@@ -64,8 +64,8 @@ pub trait LegStore {
 /// # Errors
 /// Fails if the spool cannot be read.
 pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The reader returns the first decision before all other entries, whatever its timestamp. So only a few seconds of
-    // the file are read.
+    // The reader returns the decision `Begin` before all other entries, whatever its timestamp. So one entry is enough,
+    // and only the first seconds of the file are read.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {
             decision: Decision::Begin { wall_offset_ns, .. }, ..

@@ -22,7 +22,7 @@ impl OpenFiles {
         Self { by_use: BTreeMap::new(), max: max_open_files(), last_use: 0 }
     }
 
-    /// Returns the number of the next use.
+    /// Counts one more use of a file and returns its number. A higher number means a later use.
     pub(super) fn next_use(&mut self) -> FileUse {
         self.last_use += 1;
         self.last_use

@@ -34,7 +34,8 @@ impl PendingLeg {
         let mut from = 0;
         // The message just added is kept, whatever its length.
         while self.newest_messages.len() - from > MAX_NEWEST_MESSAGES && from < block {
-            // Bytes 4 to 7 of a block are its length. The spool itself wrote these blocks, so the lengths are right.
+            // Bytes 4 to 7 of a block are its length. The spool itself wrote these blocks, so the lengths need no
+            // check.
             let Some(length) = self.newest_messages.get(from + 4..from + 8) else { break };
             from += u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         }

@@ -34,7 +34,7 @@ pub(super) struct RollingBuffer {
     buffer: Vec<u8>,
     /// Removed legs with blocks that are still in the rolling file, oldest first.
     removed: VecDeque<RemovedLeg>,
-    /// Sum of [`RemovedLeg::kept_bytes`], at most [`MAX_KEPT_BYTES`].
+    /// Total size of the blocks of removed legs that a rebuild must copy, bytes; at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
     /// Time for which the blocks of a removed leg stay in the rolling file.
     removal_delay: Duration,
@@ -91,7 +91,8 @@ impl RollingBuffer {
         self.stage = RollingStage::Stale;
     }
 
-    /// Requests that the rolling file is written anew, because some blocks are missing in it.
+    /// Requests that the rolling file (signalling of legs without media) is written anew, because some blocks are
+    /// missing in it.
     pub(super) fn mark_stale(&mut self) {
         if self.stage == RollingStage::Current {
             self.stage = RollingStage::Stale;
@@ -114,8 +115,8 @@ impl RollingBuffer {
     /// Records that a leg was removed. Its blocks stay in the rolling file for the removal delay. A rebuild copies them
     /// only if `kept_bytes`, their size, is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
-        // Until the first rebuild, the file contains only legs of an earlier process. Their numbers have no relation to
-        // the numbers of this process. So the removal is not recorded.
+        // Until the first rebuild, the file contains only legs of an earlier process. A leg of this process may have
+        // the same number as one of those legs, so its removal must not be written there.
         if self.rebuilt_size == 0 {
             return;
         }
@@ -352,8 +353,8 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
 /// blocks are dropped and the rolling file is written anew.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Time within which the row of an ended call is written to the journal. The removal delay of a leg is this time plus
-/// twice the sync interval.
+/// Assumed maximum time until the row of an ended call is written to the journal. The removal delay of a leg is this
+/// time plus twice the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
 /// Maximum number of removed legs with blocks that are still in the file, 24 bytes each. It suffices for 160 legs a
 /// second at the longest sync interval. In a flood, the oldest legs are removed before their removal delay is over.
@@ -461,7 +462,7 @@ mod tests {
         let kept = rolling.rebuild(at(5), std::iter::empty()).kept;
         assert_eq!(kept, (legs - limit as u64..legs).collect(), "the newest");
         assert!(rolling.rebuilt_size <= MAX_KEPT_BYTES + 4096, "{}", rolling.rebuilt_size);
-        // At 13 s, the removal delay of all legs is over.
+        // At 13 s, the removal delay of all legs (12 s after 1 s) is over, so no block of theirs must be kept.
         assert!(matches!(rolling.take_due(at(13)), RollingDue::Append(_)));
         assert_eq!(rolling.kept_bytes, 0);
         rolling.remove_leg(LegId(legs), at(14), LARGE);
@@ -480,7 +481,8 @@ mod tests {
         file.rebuild(file.create().expect("made"), &contents()).expect("written");
         let before = read(dir.path()).expect("readable");
         drop(file.create().expect("made"));
-        // The new file is a device that cannot be synced: fsync(2) returns EINVAL.
+        // The new file is a device that cannot be synced: fsync(2) returns EINVAL. So the rebuild fails, and the old
+        // file must stay.
         let device = std::fs::OpenOptions::new().write(true).open("/dev/null").expect("there");
         file.rebuild(device, &contents()).expect_err("not on the disk");
         assert_eq!((before.len(), read(dir.path()).expect("readable")), (1, before));

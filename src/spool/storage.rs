@@ -107,8 +107,8 @@ pub(crate) fn mark_all(folders: &[StorageFolder<'_>]) {
     }
 }
 
-/// The marker (identity of the disk) of a folder to which a service writes. The service checks the folder again while
-/// it runs.
+/// The marker of a folder that callspan writes to. It holds an identity, so that the service notices when another disk
+/// or no disk is mounted there.
 #[derive(Clone, Debug)]
 pub(crate) struct FolderMarker {
     marker: MarkerFile,

@@ -23,7 +23,7 @@ pub(super) struct SyncThread {
 /// A sync that has begun and may still be running.
 #[derive(Debug)]
 struct RunningSync {
-    /// Monotonic time of its beginning.
+    /// Monotonic time at which the sync began.
     since: Instant,
     /// Legs whose files were written between the previous sync and the beginning of this sync, in ascending order.
     legs: Vec<LegId>,

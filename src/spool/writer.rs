@@ -34,7 +34,8 @@ pub(super) enum WriterMessage {
     RebuildRolling(RebuiltContents),
     /// Close the file of a leg, because the leg has ended.
     Close(LegId),
-    /// Remove a leg and its file. `name` is set if the leg was closed before.
+    /// Remove a leg and its file. `name` is the leg's name if the leg was closed before, because then the writer no
+    /// longer knows it.
     Discard { leg: LegId, name: Option<String> },
     /// Pass a call event to the receiver after all earlier messages were written.
     Event(CallEvent),
@@ -275,7 +276,7 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
 /// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
-/// Time between two checks whether a running sync has ended. Ended calls wait for it.
+/// Time between two checks whether a running sync has ended. The events of ended calls wait until then.
 const SYNC_CHECK: Duration = Duration::from_millis(20);
 /// Maximum time for which the end of the process waits for a failing disk. Chunks that are not written by then are
 /// lost.

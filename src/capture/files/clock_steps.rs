@@ -60,8 +60,8 @@ impl ClockSteps {
     }
 
     /// Returns the time of a frame on the timeline. Must be called once for each frame, in the order of the merged
-    /// files. `found_ns` is the size of a small clock step directly before this frame, if later frames prove such a
-    /// step. It is negative if the clock was set back.
+    /// files. If later frames prove a small clock step directly before this frame, `found_ns` is its size, negative if
+    /// the clock was set back.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,

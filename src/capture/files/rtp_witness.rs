@@ -29,7 +29,8 @@ struct WitnessedStream {
     spacing_ns: i64,
     /// Difference between the RTP timestamps of consecutive packets, in ticks of the RTP clock.
     ticks: u32,
-    /// Capture time of the newest packet without its jitter.
+    /// Estimated capture time of the newest packet, i.e. without its jitter. It follows from the earlier packets and
+    /// their spacing.
     due: Timestamp,
     /// Number of packets from which `due` and `spacing_ns` were estimated, at most [`FITTED_PACKETS`].
     fitted: i64,
@@ -77,8 +78,8 @@ impl RtpWitness {
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
-        // The step is measured from the time at which this packet was due. If an earlier packet was late, this time can
-        // be wrong and show no step. Then the time since the previous packet gives the step.
+        // The step is measured from the time at which this packet was due. This time is too early or too late if an
+        // earlier packet was late. If it shows no step, the time since the previous packet gives the step.
         let spacing_ns = if last.spacing_ns > 0 { last.spacing_ns } else { USUAL_SPACING_NS };
         let raw_ns = spacing_ns * i64::from(steps) - passed_ns;
         let due_ns = last.due_of(packet).nanos_since(packet.stamp);

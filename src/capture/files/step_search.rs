@@ -81,7 +81,7 @@ fn find_step_back(
     Some(-proven.unwrap_or(back_ns))
 }
 
-/// Maximum number of frames after a jump of the timestamps that are examined. A call has a hundred frames a second.
+/// Maximum number of frames that are examined after a jump of the timestamps: 0.6 s of a call with 100 frames a second.
 const LOOKAHEAD: usize = 64;
 /// Number of frames after a clock step from which the exact size of the step is measured: a quarter of a second of a
 /// call.

@@ -77,8 +77,8 @@ fn difference(at: ClockReading) -> i64 {
     at.wall.as_nanos().saturating_sub(at.mono_ns)
 }
 
-/// Minimum jump of the wall clock that counts as a clock step, ns. A listener would notice an error of half a second.
-/// The timeline follows smaller jumps, although chrony and ntpd make steps from 128 ms on.
+/// Minimum jump of the wall clock that counts as a clock step, ns: a listener would notice an error of half a second. A
+/// smaller jump, e.g. 128 ms by chrony or ntpd, also shifts the capture times.
 const STEP_NS: i64 = 500_000_000;
 
 #[cfg(test)]

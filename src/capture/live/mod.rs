@@ -459,13 +459,13 @@ fn wall() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Maximum wait without frames. It is the maximum delay of the engine's timers and of a request to stop.
+/// Maximum time that the recorder waits for a frame, before it serves its timers and looks for a request to stop.
 const TICK: Duration = Duration::from_millis(100);
 /// Interval between attempts to open an interface that is down. It is also the interval between checks of the flags of
 /// silent interfaces.
 const RETRY: Duration = Duration::from_secs(1);
-/// Maximum length of a captured frame, bytes: libpcap's own limit. Frames that the network card merged (GRO) are longer
-/// than 65,535 bytes.
+/// Maximum length of a captured frame, bytes: libpcap's own limit. It is larger than 65,535, because the network card
+/// merges several packets to one frame (GRO).
 const SNAP_LEN: i32 = 262_144;
 /// Maximum time, ms, after which the kernel passes on a block of its ring buffer that is not full.
 const BLOCK_TIMEOUT_MS: i32 = 20;

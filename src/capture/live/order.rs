@@ -39,7 +39,7 @@ impl TapOrder {
         self.taps.len()
     }
 
-    /// Returns whether this tap must be read before the next waiting frame of any tap is returned.
+    /// Returns whether this tap must be read now, before the next waiting frame (of this or another tap) is returned.
     pub(super) fn is_due(&self, tap: usize) -> bool {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }
@@ -59,8 +59,8 @@ impl TapOrder {
         }
     }
 
-    /// Makes all taps (interfaces, HEP socket) without a frame due to be read, because the source has waited for
-    /// frames.
+    /// Lets the source read each tap (interface or HEP socket) again that had no frame, because it has just waited for
+    /// new frames.
     pub(super) fn handle_wait(&mut self) {
         for tap in &mut self.taps {
             if let WaitingTap::Empty { looks_in } = tap {
@@ -89,8 +89,8 @@ impl TapOrder {
     }
 }
 
-/// Number of frames of other taps between two reads of an empty tap. They take far less than the 100 ms of disorder
-/// that the engine tolerates.
+/// Number of frames of other taps that are returned before an empty tap is read again. These frames span far less than
+/// the 100 ms of disorder that the engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
 /// Maximum plausible time for which a frame waits in the ring buffer of its tap. If the timestamps of two waiting
 /// frames differ by more, the wall clock was set in between. Then the frame that was read first is returned first.

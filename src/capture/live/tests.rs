@@ -21,7 +21,7 @@ fn missing_privilege_error_names_the_setcap_command() {
     assert_eq!(open_errors::cannot_open("lo", &error), "interface lo is down: sudo ip link set dev lo up");
 }
 
-/// Captures on the loopback interface.
+/// Captures a datagram on the loopback interface. Then nothing is sent, and the source returns ticks.
 #[test]
 #[cfg_attr(not(may_capture), ignore = "needs CAP_NET_RAW: captures on the loopback interface")]
 fn loopback_frames_are_captured_and_a_silent_wire_ticks() {

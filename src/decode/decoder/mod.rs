@@ -560,8 +560,8 @@ const SCTP_DATA: u8 = 0;
 /// Maximum number of IPv6 extension headers in one packet. RFC 8200 section 4.1 has six types, and destination options
 /// may occur twice: seven headers. The eighth is for a type of another RFC, e.g. mobility.
 const MAX_EXTENSIONS: usize = 8;
-/// Maximum time from a frame to the next search for expired state. If the search is further away, an earlier frame had
-/// a wrong timestamp. The timestamps of several interfaces differ by less.
+/// Maximum time from a frame to the next search for expired state. If the search is further away, an earlier frame with
+/// a wrong timestamp scheduled it, so the search is done now. The timestamps of several interfaces differ by less.
 const MAX_EXPIRY_AHEAD: Duration = Duration::from_secs(10);
 /// Maximum number of interfaces with a count of duplicates. A file can name any number of interfaces.
 const MAX_COUNTED_INTERFACES: usize = 64;

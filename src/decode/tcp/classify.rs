@@ -178,7 +178,8 @@ pub(super) const MAX_UNDECIDED_BYTES: usize = 8 * 1024;
 const MAX_FRAMES: usize = 8;
 /// Length of the fixed header of an RTP packet, bytes (RFC 3550 section 5.1).
 const RTP_HEADER: usize = 12;
-/// Number of bytes at the start of a segment that are searched for binary data.
+/// Number of bytes at the start of a segment that are searched for control characters. A stream with such a character
+/// is binary data and no SIP.
 const BINARY_BYTES: usize = 64;
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub(super) struct TcpLimits {
     pub(super) bytes: usize,
 }
 
-/// All TCP streams about which something is stored.
+/// Reassembles TCP streams, and stores a state for each stream, whether it is SIP or not.
 #[derive(Debug)]
 pub(super) struct TcpReassembler {
     bounds: TcpLimits,
@@ -158,7 +158,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Ends the wait for the bytes of old holes, which were not captured. Removes streams that have been silent for too
+    /// Gives up holes (bytes that were not captured) that are too old. Removes streams that have been silent for too
     /// long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
@@ -203,8 +203,8 @@ impl TcpReassembler {
         let syn = segment.flags & SYN != 0;
         let first = if syn { segment.seq.wrapping_add(1) } else { segment.seq };
         if let Some(stream) = self.streams.get(&segment.flow) {
-            // A second SYN is usually a retransmission. If its sequence number differs, it begins a new connection on
-            // the same ports.
+            // A second SYN is usually a retransmission and changes nothing. But if its sequence number differs, it
+            // begins a new connection on the same ports.
             let is_other = syn && !stream.order.is_next(first) && (stream.is_over() || !stream.order.is_near(first));
             if !is_other {
                 return false;
@@ -364,7 +364,8 @@ impl TcpDirection {
         counts.add_to(c);
     }
 
-    /// Frees the buffers of a stream when the memory limit is reached.
+    /// Frees the buffers of a stream, because the memory limit is reached. Gives up all holes of the stream. If its
+    /// class is still unknown, the stream is ignored from now on.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
@@ -393,7 +394,8 @@ impl TcpDirection {
     }
 }
 
-/// Counts of the streams that one segment classified. They are added to the decoder's counters afterwards.
+/// Numbers of the streams that were classified while one segment was handled, by class. They are added to the decoder's
+/// counters afterwards.
 #[derive(Debug, Default)]
 struct ClassificationCounts {
     followed: u64,
@@ -508,7 +510,8 @@ const HOLE_AGE: Duration = Duration::from_secs(3);
 /// Silence after which a SIP stream is removed. It is longer than the interval of keep-alives (RFC 5626: 120 s) and of
 /// most registrations.
 const FOLLOWED_SILENCE: Duration = Duration::from_secs(3600);
-/// Silence after which a stream that is not SIP is removed. If it continues later, it is classified again.
+/// Time without segments after which a stream that is not SIP is removed. If it continues later, it is classified
+/// again.
 const OTHER_SILENCE: Duration = Duration::from_secs(60);
 /// Number of streams that one search for silent streams checks. There are ten searches a second, so a full table is
 /// checked within a minute.

@@ -5,7 +5,7 @@
 //! strength, the sound fades by a fifth each 10 ms. Appendix I delays all sound by 3.75 ms, to blend into a gap. Here
 //! nothing is delayed: the step at the gap's beginning is spread over the first quarter period.
 
-/// Duration of concealment in ms. Silence follows.
+/// Maximum duration of concealment in a gap, ms. The rest of the gap is silent.
 pub const FADE_MS: u32 = 60;
 
 /// Maximum duration of a codec's comfort noise after a silence descriptor, seconds. Silence follows. Senders repeat
@@ -320,7 +320,8 @@ mod tests {
         let truth = tone(8000, 150.0, 960, 160);
         let mut after = truth.clone();
         concealer.note_decoded(&mut after);
-        // A 150 Hz tone of amplitude 8000 at 8 kHz changes by at most 942 from sample to sample.
+        // A 150 Hz tone of amplitude 8000 at 8 kHz changes by at most 942 from sample to sample. So a step below 1500
+        // makes no click.
         let step = i32::from(after[0]) - i32::from(*generated.last().unwrap());
         assert!(step.abs() < 1500, "{step}");
         assert_eq!(after[80..], truth[80..]);

@@ -22,6 +22,7 @@ pub(crate) fn duration_of_bytes(format: &PayloadFormat, bytes: u32) -> Option<i6
     (length_ns > 0).then_some(length_ns)
 }
 
-/// Duration of a Speex frame, ns. It is used for a payload that is damaged at its end: its first frames are played.
+/// Duration of a Speex frame, ns. It is used for a payload with a damaged end, because its good frames are still
+/// played.
 #[cfg(feature = "speex")]
 const SPEEX_FRAME_NS: i64 = 20_000_000;

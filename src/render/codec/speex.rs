@@ -221,7 +221,8 @@ struct LibspeexDecoder {
 mod library {
     use super::*;
 
-    // SAFETY: state and buffer belong to this value alone, and libspeex has no thread-local state.
+    // SAFETY: state and buffer belong to this value alone, and libspeex has no thread-local state. So another thread
+    // may use this value.
     unsafe impl Send for LibspeexDecoder {}
 
     impl LibspeexDecoder {
@@ -261,7 +262,8 @@ mod library {
         /// Appends one frame of concealment or of comfort noise.
         pub(super) fn conceal(&mut self, out: &mut Vec<i16>) {
             let mut sound = [0.0; MAX_FRAME];
-            // SAFETY: as in `decode`. A null packet means a lost frame, which cannot fail.
+            // SAFETY: the state was initialised, and the longest frame of any mode fits into `sound`. A null packet
+            // means a lost frame, which cannot fail.
             unsafe { speex_decode(self.state.as_ptr(), std::ptr::null_mut(), sound.as_mut_ptr()) };
             out.extend(sound[..self.band.frame()].iter().map(to_sample));
         }
@@ -302,8 +304,9 @@ impl SpeexBits {
     const EMPTY: Self = Self { chars: std::ptr::null_mut(), places: [0; 7], reserved: std::ptr::null_mut() };
 }
 
-/// Rounds like `speex_decode_int`, which is not used: version 1.2.1 does not initialise its buffer. So the layer above
-/// an empty narrowband frame would sound different in each run.
+/// Rounds a float sample to 16 bits, just as `speex_decode_int` of libspeex does. That function is not used, because
+/// version 1.2.1 does not initialise its buffer. Above an empty narrowband frame, the high band would sound different
+/// in each run.
 fn to_sample(value: &f32) -> i16 {
     (value + 0.5).floor() as i16 // saturates; NaN becomes 0
 }

@@ -12,7 +12,8 @@ pub(super) struct StereoDownmix {
 }
 
 impl StereoDownmix {
-    /// Appends the mean of both channels, or the left channel alone while their phases are opposite.
+    /// Mixes each pair of samples to its mean and appends it. While the channels have opposite phases, their mean would
+    /// be silent, so the left channel is appended alone.
     pub(super) fn extend(&mut self, pairs: impl Iterator<Item = (i16, i16)> + Clone, out: &mut Vec<i16>) {
         self.observe(pairs.clone());
         match self.is_opposite {

@@ -85,13 +85,14 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns the RTP clock of a format if it is decided and no packet waits for a clock; `None` otherwise.
+    /// Returns the RTP clock of a format if it is decided. Returns `None` while it is not, or while packets still wait
+    /// for the decision about any clock.
     pub(super) fn settled_clock(&self, pt: PayloadType, format: &PayloadFormat) -> Option<MediaClock> {
         self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }
 
-    /// Handles a packet that may have to wait until an RTP clock is decided. This is the clock of its own format, or
-    /// that of an earlier packet's format.
+    /// Handles a packet of a format. The packet waits until the RTP clock of this format is decided, and until all
+    /// packets before it are handled.
     pub(super) fn handle_packet(&mut self, packet: ArrivedPacket, format: &PayloadFormat) {
         let now = PendingPacket { packet, clock_hz: format.clock_hz };
         let clock = self.clocks.get(&now.key()).copied();

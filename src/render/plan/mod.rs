@@ -115,7 +115,7 @@ pub(super) fn read_until(
             SpoolEntry::Decided(decided) if decided.at() <= until => each(entry),
             SpoolEntry::Packet(packet) if packet.at <= until => each(entry),
             SpoolEntry::Decided(TimedDecision { decision: Decision::Begin { .. }, .. }) => {}
-            // Entries are sorted by time. So all further entries are later, too, and reading ends.
+            // Entries are sorted by time. All further entries are after `until`, too, so reading ends.
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
     }

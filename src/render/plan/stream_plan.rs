@@ -129,7 +129,7 @@ pub(in crate::render) struct ArrivedPacket {
 }
 
 impl ArrivedPacket {
-    /// Creates an arrived packet without the duration of its sound, which the plan does not need for this packet.
+    /// Creates an arrived packet. The duration of its sound stays unknown, because the plan does not need it.
     pub(in crate::render) const fn without_length(packet: &PacketEntry<'_>, head: RtpHeaderFields) -> Self {
         Self { at: packet.at, head, length_ns: None }
     }

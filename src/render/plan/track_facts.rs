@@ -38,7 +38,8 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (mx, my) = (sx / n, sy / n);
     let (sxy, sxx) =
         points().fold((0.0, 0.0), |(sxy, sxx), (x, y)| (sxy + (x - mx) * (y - my), sxx + (x - mx) * (x - mx)));
-    // If the sender's clock is fast, its media time overtakes the arrival times, so the lag shrinks.
+    // If the sender's clock is fast, its media time overtakes the arrival times, so the lag shrinks. So drift and slope
+    // have opposite signs.
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 

@@ -138,8 +138,8 @@ impl StreamPlayer {
             ArrivedPacket::without_length(packet, head)
         };
         let playout = match (format, plan, clock) {
-            // Late and undecodable packets are passed to the plan, too, because both passes must pass it the same
-            // packets.
+            // The first pass passed every packet to the plan, also late and undecodable packets. Both passes must do
+            // the same, so these packets are passed here, too.
             (Some(format), Some(plan), Some(clock)) if is_on_timeline(format) => {
                 plan.playout_time(&mut self.unwrapper, arrival, clock)
             }
@@ -241,7 +241,8 @@ impl StreamPlayer {
 
 /// Maximum time for which a packet waits for a missing earlier packet.
 const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Maximum number of packets in the reordering queue: 2 s at 10 ms are 200.
+/// Maximum number of packets in the reordering queue. Within [`MAX_WAIT`], 200 packets of 10 ms arrive; the rest is a
+/// margin.
 const MAX_QUEUE: usize = 512;
 /// Maximum duration of comfort noise after one packet, seconds. Senders repeat these packets within seconds, so a
 /// longer pause, e.g. a hold, becomes silence.

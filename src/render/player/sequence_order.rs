@@ -18,8 +18,8 @@ pub(super) struct SequenceOrder {
     /// Arrival and media time of the newest packet that had a playout time; `None` before the first such packet.
     mark: Option<SequenceMark>,
     next: Option<u64>,
-    /// The newest number before the last restart of the sequence numbers, and the number from which on the restart is
-    /// forgotten. `None` without a recent restart.
+    /// The last restart of the sequence numbers, if it was recent. The first value is the newest number before the
+    /// restart. When the numbers reach the second value, the restart is forgotten.
     before_restart: Option<(u64, u64)>,
     /// Number of packets without sound since the last played packet. They count as lost.
     silent: u64,
@@ -36,7 +36,7 @@ pub(super) struct SequenceMark {
 }
 
 impl SequenceMark {
-    /// Creates the mark of a packet from its arrival time, and from the media time and the track of its playout time.
+    /// Creates a mark from the packet's arrival time and its playout time, which contains the media time and the track.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
         Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
     }
@@ -59,7 +59,8 @@ impl SequenceOrder {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
-        // A stray packet seemed to restart the numbers, but this packet continues the old numbers.
+        // A stray packet seemed to restart the numbers, but this packet continues the numbers from before it. So the
+        // old numbers go on.
         let returns = step != 1
             && self
                 .before_restart

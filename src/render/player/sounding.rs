@@ -8,7 +8,8 @@ use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 use crate::render::sample_index::DecoderIndex;
 
-/// Timing of a packet that is played now: its playout time, and the number of packets that are missing before it.
+/// Timing of the packet that is played now: its playout time, and the number of packets that were lost directly before
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlayTurn {
     pub(super) playout: PlayoutTime,
@@ -48,7 +49,7 @@ pub(super) enum GapFill {
     Comfort {
         generated: i64,
     },
-    /// Silence, because the last packet before the gap had no sound.
+    /// The gap stays silent, because the last packet before it had no sound.
     Nothing,
 }
 
@@ -186,7 +187,8 @@ impl StreamPlayer {
                 let may_pause = last.decoder.as_ref().is_some_and(|decoder| decoder.may_pause());
                 (if may_pause { gap.min(rate * MAX_COMFORT_S) } else { 0 }, None)
             }
-            // The next packet may contain a copy of the sound directly before it (forward error correction).
+            // The packet after the gap may contain a copy of the sound directly before it (forward error correction).
+            // So its payload is passed to the decoder.
             _ if lost > 0 && decoder == cursor.decoder && gap <= longest => (gap, Some(payload)),
             _ if lost > 0 => (gap.min(longest), None),
             _ => return,
@@ -201,8 +203,8 @@ impl StreamPlayer {
         }
         self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
         if is_loss {
-            // This gap is filled now. If the decoder refuses the packet after it, too, the next gap must begin where
-            // this gap ends.
+            // This gap is filled now. The decoder may refuse the packet after it, too. Then the next gap begins where
+            // this gap ends, so the cursor moves there.
             self.cursor = Some(PlayoutCursor {
                 at: cursor.at.after(count as usize),
                 media_end_ns: cursor.media_end_ns + count * 1_000_000_000 / rate.max(1),

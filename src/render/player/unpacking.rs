@@ -33,8 +33,8 @@ impl From<UndecodableReason> for NoSound {
 }
 
 pub(super) struct SrtpState {
-    /// Number of the engine's decision that contained the keys. If it differs from the current decision, the keys are
-    /// replaced.
+    /// Number of the engine's decision that gave these SRTP keys. When a decision with another number applies, its keys
+    /// replace these keys.
     decision: u32,
     stream: Option<SrtpStream>,
 }

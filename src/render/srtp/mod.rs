@@ -258,7 +258,8 @@ const MAX_SOURCES: usize = 16;
 /// minutes, so this covers 47 hours.
 const MAX_GUESS: u32 = 127;
 
-/// Maximum rollover count that is guessed after [`PATIENCE`] packets failed. It covers about an hour.
+/// Maximum rollover count that is guessed after [`PATIENCE`] packets failed. At 50 packets/s it covers the first 87
+/// minutes of a stream.
 const MAX_GUESS_AFTER_FAILURES: u32 = 3;
 
 /// Number of consecutive packets that may fail before fewer rollover counts are tried: four seconds of speech.

@@ -23,7 +23,8 @@ fn few_packets_after_a_leap_of_the_timestamps_move_nothing_before_them() {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         let end = caller.talk(&mut spool, 100.0, 200);
-        // The timestamps leap by 30 ms (240 ticks at 8 kHz), while the packets still arrive every 20 ms.
+        // The timestamps leap by 30 ms (240 ticks at 8 kHz), while the packets still arrive every 20 ms. So the lag
+        // shrinks.
         caller.time = caller.time.wrapping_add(240);
         let last = caller.talk(&mut spool, end, few);
         let (_, _, frames) = rendered(&ended(spool, last + 100.0));

@@ -11,7 +11,7 @@ mod lag_steps;
 mod paths;
 mod redundancy;
 
-/// A sender of mu-law. Its payloads show the number of the packet.
+/// Adds the mu-law packets of one RTP stream to a test spool. Each payload encodes the number of its packet.
 struct TestSender {
     stream: u32,
     side: Side,
@@ -253,8 +253,8 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         }
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
-    // Only the distances between packets are compared. The first swapped packet arrives 20 ms early and determines the
-    // lag, so all positions may be earlier by that time.
+    // The first swapped packet arrives 20 ms early and determines the lag, so all positions may be 20 ms too early. So
+    // only the distances between packets are compared.
     let got = clicks(&frames, Side::Caller);
     assert_eq!(got.len(), 100);
     let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -349,7 +349,7 @@ fn late_packet_is_counted_and_moves_nothing() {
     let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
     caller.skip();
     caller.talk(&mut spool, 2_120.0, 200);
-    // This packet arrives 3 s late, but the player waited only 2 s for it.
+    // This packet arrives 3 s late. The player waited only 2 s for it, so the packet is not played.
     let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
     spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
     let (_, report, frames) = rendered(&ended(spool, 6_200.0));
@@ -372,8 +372,8 @@ fn burst_loss_is_reported_and_a_restart_is_no_loss() {
     }
     caller.sequence = caller.sequence.wrapping_add(20_000);
     now = caller.talk(&mut spool, now, 100);
-    // Single packets with much older sequence numbers, e.g. keep-alives of a broken device, do not mean that packets
-    // were lost.
+    // Packets with much older sequence numbers arrive one at a time, e.g. keep-alives of a broken device. They do not
+    // mean that packets were lost.
     for _ in 0..5 {
         let payload = caller.payload();
         let rtp =
@@ -524,7 +524,8 @@ fn pause_without_loss_is_silent_for_codecs_without_silence_descriptors() {
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         spool.payload(at_ms(0.0), caller.stream, 97, Some(format_of(encoding, 8_000)));
         caller.pt = 97;
-        // After 200 ms of loud sound, the timestamps advance by 400 ms although no packet is missing.
+        // After 200 ms of loud sound, the timestamps advance by 400 ms although no packet is missing. So the sender
+        // paused, and the pause must be silent.
         let payload: Vec<u8> = (0..bytes).map(|n| if n % 20 < 10 { 0xD4 } else { 0x2B }).collect();
         (0..10).for_each(|n| caller.send_as(&mut spool, at_ms(100.0 + 20.0 * f64::from(n)), &payload));
         caller.time = caller.time.wrapping_add(400 * 8);
@@ -599,7 +600,8 @@ fn wideband_side_makes_recording_wideband_and_narrowband_side_keeps_positions() 
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     let callee = TestSender::new(&mut spool, Side::Callee);
     spool.payload(at_ms(0.0), callee.stream, 9, Some(format_of("G722", 8_000)));
-    // The sound is one click in 100 ms of silence, so that interpolation does not matter.
+    // Each 100 ms of sound have one click and are otherwise silent. So the position of each click can be measured,
+    // although resampling smooths it.
     for n in 0..50_u32 {
         let mut payload = vec![0xFF; 160];
         if n % 5 == 0 {
@@ -639,7 +641,7 @@ fn paused_span_is_silent() {
     let mut caller = TestSender::new(&mut spool, Side::Caller);
     caller.talk(&mut spool, 100.0, 20);
     spool.decide(at_ms(500.0), Decision::Pause);
-    // The spool contains the payload of packets from the pause by mistake. It must not be heard.
+    // By mistake, the spool contains the payloads of packets that were sent during the pause. They must not be heard.
     caller.talk(&mut spool, 500.0, 20);
     spool.decide(at_ms(900.0), Decision::Resume);
     caller.talk(&mut spool, 900.0, 20);

@@ -179,7 +179,7 @@ fn straight_path_leaves_packets_with_longer_headers_to_the_general_path() {
         let mut now = 100.0;
         for _ in 0..5 {
             now = sender.talk(&mut spool, now, 20);
-            // This packet is the last packet before a pause, so no later sound covers the end of its sound.
+            // A pause follows this packet, so no later sound overwrites the end of its sound.
             let packet = packet_with(flags, &sender);
             spool.raw(at_ms(now), SpoolBuilder::flow(sender.side), &packet, packet.len() as u32);
             sender.skip();

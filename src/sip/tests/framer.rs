@@ -41,7 +41,8 @@ fn stream_split_at_any_byte_yields_the_same_messages() {
 #[test]
 fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
     let message = b"OPTIONS sip:a SIP/2.0\r\ni: 1\r\nContent-Length: 0\r\n\r\n";
-    // Bytes without a line end: stray text between messages, and the rest of a message after lost bytes.
+    // In each case, a start line follows at the beginning of a segment. Before it come stray text between messages, an
+    // unfinished message, or the rest of a message after lost bytes.
     let cut = b"OPTIONS sip:a SIP/2.0\r\ni: 0\r\n"; // a message without the end of its header section
     for (stray, has_gap) in [(&b"0123"[..], false), (cut, false), (b"rest of a line", true)] {
         let mut framer = SipFramer::default();
@@ -53,7 +54,7 @@ fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
             framer.push_segment(segment, &mut |m| found.push(m.to_vec()));
         }
         assert_eq!(found, [message.to_vec(), message.to_vec()], "{}", stray.escape_ascii());
-        // A keep-alive before the message changes nothing.
+        // Here, a keep-alive precedes the start line in the segment. The message is found nevertheless.
         let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing is unfinished"));
         let mut found = Vec::new();
@@ -115,7 +116,7 @@ fn stream_seen_from_the_middle_is_read_from_the_next_message() {
         let mut framer = SipFramer::default();
         framer.gap(&mut |_| panic!("nothing was heard yet"));
         let found = framed(&mut framer, &[&bytes[begin..]]);
-        // All messages that begin after the cut are found whole.
+        // Every message that begins after the position `begin` is found whole.
         assert!(
             whole.ends_with(&found) || found.iter().skip(1).eq(whole.iter().rev().take(found.len() - 1).rev()),
             "from {begin}"

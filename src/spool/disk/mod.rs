@@ -62,7 +62,7 @@ struct DiskLeg {
     tracker: IndexTracker,
 }
 
-/// A closed leg. Its call has not ended yet.
+/// A closed leg that has a file. Its call has not ended yet.
 #[derive(Debug)]
 struct ClosedLeg {
     name: String,
@@ -191,7 +191,7 @@ impl DiskSpool {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while self.chunk_order.front().is_some_and(|&(_, since)| since + MAX_AGE <= now) {
-            // If too many bytes already wait for the disk, no further chunk is sent.
+            // If too many bytes already wait for the disk, further chunks stay here and are sent later.
             if self.queued_bytes() >= self.limit {
                 break;
             }
@@ -221,7 +221,8 @@ impl DiskSpool {
     /// Passes a call event to the receiver after all earlier input was written. Adds the number of lost packets to the
     /// record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
-        // The SIP messages that caused a row in the journal must be on the disk before that row.
+        // The SIP messages that caused a row in the journal must be on the disk before that row. So the writer gets
+        // them before the event that makes the row.
         self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));
@@ -497,8 +498,8 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The engine closes every leg of a call before it reports the end of the call. [`DiskSpool::forward`]
-            // handles that report and removes the leg from `closed`.
+            // The leg stays in `closed` until [`DiskSpool::forward`] handles the end of its call. The engine reports
+            // that end after it has closed all legs of the call.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);

@@ -81,7 +81,8 @@ impl SpoolInput {
         while self.rest().len() < want {
             let has_more = match &self.source {
                 ByteSource::Stream(_) => self.read_stream()?,
-                // If a block is cut at the end of its chunk, the next chunk does not continue it.
+                // A block in memory never continues in the next chunk. So if the rest of this chunk is an incomplete
+                // block, the input ends here.
                 ByteSource::Chunks(..) => self.rest().is_empty() && self.next_chunk()?,
             };
             if !has_more {

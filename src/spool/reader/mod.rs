@@ -83,7 +83,7 @@ pub enum SpoolError {
         "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
     )]
     TooNew {
-        /// Path of the newer file.
+        /// Path of the file that a newer version wrote.
         path: String,
         /// Version of the decision format that the file states.
         found: u32,
@@ -472,12 +472,13 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
-/// Maximum number of entries in the reorder queue. Two directions at 10 ms a packet have 1,000 entries in 5 s.
+/// Maximum number of entries in the reorder queue. In 5 s, two directions at 10 ms a packet have 1,000 entries; a flood
+/// may have 30 times as many.
 const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum total size of the buffers with packets that are still needed, bytes. The packets in the reorder queue need
-/// less, unless nearly every packet lies in a different buffer.
+/// Maximum total size of the buffers with packets that are still needed, bytes. The packets of a full reorder queue
+/// fit, unless nearly every packet lies in a different buffer.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

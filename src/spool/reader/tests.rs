@@ -111,7 +111,8 @@ fn newer_format_and_foreign_files_are_refused() {
     let mut spool = SpoolBuilder::new();
     let text = String::from_utf8_lossy(&spool.bytes).into_owned();
     let at = text.find("\"format\":1").unwrap();
-    // The conversion to text replaces invalid bytes, so an offset in the text may differ from that in the bytes.
+    // The text has another character for each invalid byte, so an offset in the text may differ from the offset in the
+    // bytes. So the offset is searched for in the bytes.
     let at = spool.bytes.windows(10).position(|w| w == b"\"format\":1").unwrap_or(at);
     spool.bytes[at + 9] = b'9';
     let error = read(&spool.bytes).unwrap_err();
@@ -166,7 +167,7 @@ fn reader_memory_is_bounded_for_an_endless_spool() {
         packets += 1;
     }
     assert_eq!(packets, 100_000);
-    // The queue holds the packets of 5 s, one every 10 ms, and one later entry.
+    // The queue holds the packets of 5 s, one every 10 ms (about 500), and one later entry.
     assert!(reader.entries.len() <= 503, "{} entries in the queue", reader.entries.len());
     // The packets of five seconds have 116 KB. The buffers that hold them may take 512 KiB.
     assert!(reader.input.memory() <= 512 * 1024, "{} bytes", reader.input.memory());

@@ -161,8 +161,8 @@ pub(crate) fn find(path: &Path) -> Result<RestorableLeg, SpoolError> {
             head.add(block, path)?;
         }
     }
-    // The index is newer than the first blocks of the file. So the conversation is taken from the index, which follows
-    // every `Join` decision.
+    // The first blocks of the file may name an older conversation. The index contains the conversation of the newest
+    // `Join` decision, so that is used.
     head.joined = Some(index.conversation.clone()).filter(|id| !id.is_empty());
     Ok(RestorableLeg::new(LegLocation::File { path: path.to_owned(), index, length }, head))
 }
@@ -454,8 +454,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So no entry in the unread rest of the span
-        // is earlier than this time.
+        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So the unread rest of the span has no
+        // entry that is earlier than the newest entry read minus this window.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())

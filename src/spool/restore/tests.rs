@@ -119,7 +119,8 @@ fn only_the_blocks_needed_for_a_restart_are_read() {
     assert_eq!(*length, std::fs::metadata(&path).expect("there").len());
     let bytes: u64 = index.spans.iter().map(|span| span.bytes).sum();
     assert!(index.spans.len() == 4 && bytes < 3_000, "{:?}", index.spans);
-    // The media packet at 50,020 ms is read, because it follows a decision.
+    // Of the media, a restart reads packets without payload (at 40,020 ms) and the first packet after a decision (at 20
+    // and 50,020 ms).
     assert_eq!(entries(&[found]), ["INVI", "join", "stream", "20", "INFO", "40020", "50020"]);
 }
 
@@ -278,7 +279,7 @@ fn missed_call_is_restored_until_the_journal_has_its_end() {
     let found = find_pending(&store).expect("readable");
     assert_eq!(entries(&found[..1]), ["INVI", "CANC"]);
     // The removal delay is twice `sync_seconds` (1 s) plus 2 s. After it, the journal has the end of the missed call on
-    // the disk.
+    // the disk, so the rolling file no longer needs the leg.
     spool.handle_timeout(at_ms(5_100.0));
     assert_eq!(names(&mut spool), ["leg4"]);
 }

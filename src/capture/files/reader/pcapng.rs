@@ -29,7 +29,7 @@ struct PcapngInterface {
 enum TimestampResolution {
     /// A power of ten: the number of units per second.
     Decimal(u64),
-    /// An exponent n: there are 2^n units per second.
+    /// The number n, if the unit is 2^-n seconds.
     Binary(u32),
 }
 

@@ -1,4 +1,5 @@
-//! A read buffer that never holds more than one block and a fixed amount of bytes.
+//! A buffer for reading a file. Apart from a fixed number of bytes ([`READ_BYTES`]), it never holds more than one
+//! record or block of the file.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};

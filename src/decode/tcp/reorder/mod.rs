@@ -49,7 +49,7 @@ struct WaitingSegment {
 impl SegmentReorderer {
     /// Creates a reorderer that expects the byte with this sequence number next.
     pub(super) fn starting_at(seq: u32) -> Self {
-        // Extended numbers start above 2^32, so that segments before the first captured segment get positive numbers,
+        // Extended numbers start above 2^32. So a segment from before the first captured segment has a positive number,
         // too.
         Self { next: (1 << 32) | u64::from(seq), waiting: BTreeMap::new(), waiting_bytes: 0 }
     }

@@ -160,8 +160,8 @@ fn mix(centre: &[f32; BLOCK], around: &[f32; BLOCK]) -> [f32; BLOCK] {
     if change <= CHANGE * own {
         return around.map(|sample| scale * sample);
     }
-    // The change would be too large, so the result combines `around` and `centre`. It has the energy of the block, and
-    // differs from the block by exactly [`CHANGE`] of this energy.
+    // The full change would exceed [`CHANGE`], so the result combines `around` and `centre`. It has the energy of the
+    // block, and differs from the block by exactly [`CHANGE`] of this energy.
     let own = own.max(1.0);
     let spread = (mean * own - both * both) / (own * own);
     let (a, b) = if spread > 1e-4 {

@@ -69,8 +69,8 @@ fn start_state(frame: &IlbcFrame, filter: &LpcCoefficients) -> Vec<f32> {
     (0..length).rev().map(|n| output[n] + output[n + length]).collect()
 }
 
-/// Decoded samples of the residual beside the part that is decoded next, the nearest sample last. They serve as
-/// adaptive codebook; samples that were not decoded yet count as silence.
+/// The adaptive codebook: decoded samples of the residual, directly beside the part that is decoded next, the nearest
+/// sample last. Samples that were not decoded yet are 0.
 struct CodebookMemory(Vec<f32>);
 
 impl CodebookMemory {
@@ -95,7 +95,7 @@ impl CodebookMemory {
     /// memory.
     fn entry(&self, index: usize, length: usize) -> Vec<f32> {
         let stretches = self.0.len() - length + 1;
-        // Only codebooks for whole subframes have blended entries.
+        // Entries that blend two segments exist only in codebooks for whole subframes.
         let half = stretches + if length == SUBFRAME { SUBFRAME / 2 } else { 0 };
         if index < half { stretch(&self.0, index, length) } else { stretch(&self.filtered(), index - half, length) }
     }
@@ -107,7 +107,8 @@ impl CodebookMemory {
 }
 
 /// Returns the `length` samples that begin `index + length` samples before the end of the memory. The highest indices
-/// stand for the last, fewer than `length` samples, which are repeated. Repetitions are blended over 5 samples.
+/// stand for fewer than `length` samples at the end of the memory. These are repeated, and the seam is blended over 5
+/// samples.
 fn stretch(memory: &[f32], index: usize, length: usize) -> Vec<f32> {
     let stretches = memory.len() - length + 1;
     let before_end = |lag: usize, n: usize| (memory.len() + n).checked_sub(lag).and_then(|i| memory.get(i)).copied();
@@ -165,8 +166,8 @@ mod tests {
 
     #[test]
     fn gains_follow_the_size_of_the_stage_before() {
-        // The first gain is 0.0375 * 32. The second is -0.15 * 7 times the first. The third is a quarter of the
-        // second's magnitude.
+        // The first gain is 0.0375 * 32 = 1.2. The table's second gain, -0.15 * 7, is multiplied by the first: -1.26.
+        // The third is a quarter of the second's magnitude: 0.315.
         let [first, second, third] = gains([31, 0, 4]);
         assert!((first - 1.2).abs() < 1e-4 && (second + 1.26).abs() < 1e-3 && (third - 0.315).abs() < 1e-3);
         assert_eq!(gains([0, 7, 7])[1..], [0.0, 0.1], "a tenth at least");

@@ -14,7 +14,7 @@ pub(super) struct IlbcFrame {
     pub(super) peak: usize,
     /// Quantized samples of the start state, as 3-bit indices.
     pub(super) levels: Vec<usize>,
-    /// Codebook vector for the part of both start-state subframes that the start state does not fill.
+    /// Codebook vector for the samples of the two start-state subframes that the start state does not fill.
     pub(super) rest: CodebookVector,
     /// Codebook vectors of the subframes that do not contain the start state. The subframes after the start state come
     /// first, then the subframes before it.
@@ -101,8 +101,8 @@ pub(super) struct FrameLayout {
     start: [ClassBits; 3],
     /// Number of samples that the start state has.
     levels: usize,
-    /// Numbers of bits of the codebook vectors and gains for the part of both start-state subframes that the start
-    /// state does not fill.
+    /// Numbers of bits of three codebook vectors and three gains. They fill the part of the two start-state subframes
+    /// that the start state leaves open.
     rest: [ClassBits; 6],
     vectors: &'static [ClassBits],
     gains: &'static [ClassBits],
@@ -192,8 +192,8 @@ mod tests {
     fn layout_fills_the_frame_except_for_the_lost_frame_bit() {
         for mode in [IlbcMode::Twenty, IlbcMode::Thirty] {
             let bits = |class: usize| mode.layout().fields().map(|widths| usize::from(widths[class])).sum::<usize>();
-            // A frame of 304 bits has 48, 64 and 191 bits in the three classes of sensitivity (RFC 3951 table 3.2). A
-            // frame of 400 bits has 64, 96 and 239 bits.
+            // RFC 3951 table 3.2: a frame of 304 bits has 48, 64 and 191 bits in the three classes of sensitivity. A
+            // frame of 400 bits has 64, 96 and 239. One more bit marks a lost frame.
             let expected = if mode == IlbcMode::Twenty { [48, 64, 191] } else { [64, 96, 239] };
             assert_eq!([bits(0), bits(1), bits(2)], expected);
             assert_eq!(expected.iter().sum::<usize>() + 1, mode.bytes() * 8);

@@ -50,7 +50,7 @@ fn radians(code: i16) -> f32 {
 }
 
 /// Moves frequencies apart that are closer than 50 Hz or in the wrong order, so that the filter is stable (section
-/// 3.2.5). It runs twice, as in the encoder.
+/// 3.2.5). The correction runs twice, as in the encoder.
 fn settled(mut lines: LsfVector) -> LsfVector {
     for _ in 0..2 {
         for i in 0..ORDER - 1 {

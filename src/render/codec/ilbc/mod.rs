@@ -169,7 +169,7 @@ impl IlbcState {
 
     fn conceal(&mut self, out: &mut Vec<i16>) {
         let residual = self.loss.conceal();
-        // For a lost frame, the filter of the last subframe is used again.
+        // The frame is lost, and with it its filters. So the filter of the last subframe is used again.
         let last = self.filters.last().copied().unwrap_or_default();
         self.output_residual(residual, ResidualSource::Concealed, vec![last; self.mode.subframes()], out);
     }

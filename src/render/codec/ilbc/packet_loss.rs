@@ -39,7 +39,8 @@ impl LossConcealment {
         }
         self.frames += 1;
         let gain = gain(self.frames as usize * length);
-        // A period shorter than 10 ms sounds mechanical when repeated. Two periods sound better.
+        // A pitch period shorter than 10 ms sounds mechanical when repeated. So two periods are repeated instead of
+        // one.
         let lag = if self.pitch.lag < MIN_REPEATED { 2 * self.pitch.lag } else { self.pitch.lag };
         let (mut periodic, mut noise) = (self.last.clone(), self.last.clone());
         for _ in 0..length {
@@ -107,8 +108,8 @@ const WINDOW: usize = 60;
 const MIN_REPEATED: usize = 80;
 /// Gains of a concealed frame for its first, second and third 10 ms.
 const WITHIN: [f32; 3] = [1.0, 0.95, 0.9];
-/// Minimum root mean square of a concealed residual, i.e. of a repeated pitch period with noise. A fainter residual is
-/// replaced by noise only.
+/// Minimum root mean square of the residual that conceals a lost frame, in units of the 16-bit sample scale. This
+/// residual is a repeated pitch period with noise. If it is fainter, only noise is used.
 const FAINT: f32 = 30.0;
 
 #[cfg(test)]
