@@ -1,11 +1,11 @@
-//! Version 6 of the archive's database finds calls that two sites recorded also by the voices in them. This is needed
+//! In version 6 of the archive's database, the voices also show that two sites recorded the same call. This is needed
 //! if nothing in the signalling of the two sites agrees. The version also adds a view (SQL) with the legs of all calls.
 //!
 //! A border controller between two sites can change every header, but it sends the voice on as it received it. Each
 //! call record has *prints* of both voices, i.e. hashes of short blocks of sound. Each print has its time in seconds.
 
-/// SQL for schema version 6. With it, the database also finds a call that two sites recorded by the prints of its
-/// voices. A print is the hash of a short block of sound.
+/// SQL for schema version 6. With it, equal prints of the voices also show that two sites recorded the same call. A
+/// print is the hash of a short block of sound.
 pub(super) const V6: &str = r#"
 -- Prints of the voices in a record: leg, side (0 caller, 1 callee), second (Unix time) and hash. At most 128: those of
 -- the first eight legs with voices.

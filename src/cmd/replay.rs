@@ -225,7 +225,7 @@ impl ReplayRun {
     }
 
     /// Renders a call in a worker process, because an earlier run crashed or was killed while it rendered this call.
-    /// Returns the record and a warning.
+    /// Returns the record and a warning about this crash.
     fn render_isolated(&self, isolated: &CallRenderer, ended: &EndedCall) -> anyhow::Result<(CallRecord, String)> {
         let id = &ended.record.id;
         let spools = self.spools_in_files(ended)?;

@@ -295,7 +295,7 @@ pub(crate) enum FormFieldMode {
 /// The next request that a job has to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryStep {
-    /// Register the call, which creates or finds its task.
+    /// Register the call in Pyrus, which creates or finds its task.
     Register,
     /// Upload the part (recording file or slice of it) at this index of [`DeliveryJob::parts`].
     Upload(usize),

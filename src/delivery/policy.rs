@@ -192,7 +192,7 @@ impl DeliveryPolicy {
         }
     }
 
-    /// Returns whether the value of a form field is known only after the call has ended, e.g. its duration.
+    /// Returns whether the value of a form field is known only after the call has ended, e.g. the duration of the call.
     pub(crate) fn tells_end(&self, code: &str) -> bool {
         matches!(code, "CallEndTime" | "CallDuration") || self.outcome_field.as_deref() == Some(code)
     }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use super::Journal;
 
 impl Journal {
-    /// Creates the reserve file if it does not exist. On a full disk the service starts without a reserve.
+    /// Creates the reserve file, which keeps disk space free for the last rows, if it does not exist. On a full disk
+    /// the service starts without a reserve.
     pub(crate) fn make_reserve(&self) {
         let Some(path) = self.reserve_path() else { return };
         if path.metadata().is_ok_and(|found| found.len() == RESERVE_BYTES as u64) {

@@ -211,7 +211,7 @@ fn a_live_call_that_another_absorbed_leaves_no_row() {
     assert_eq!(left, [false, true, true], "Pyrus knows the second, and the third is over");
     let untold = journal.calls_to_announce().unwrap();
     assert!(untold.iter().all(|(call, _)| call.record.id != "lone"));
-    // A new call may get the id of the removed call, and is stored.
+    // A new call that gets the id of the removed call is stored.
     journal.put_call(&record("lone", 20), CallStage::Live).unwrap();
     assert!(journal.call("lone").unwrap().is_some());
 }

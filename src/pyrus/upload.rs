@@ -128,7 +128,7 @@ async fn slice_header(file: &mut tokio::fs::File, slice: WavSlice, file_bytes: u
     put(4, size + data as u32 - 8);
     put(data - 4, size);
     // G.711 files have a "fact" chunk with the number of samples per channel. Each of the two channels has one byte per
-    // sample.
+    // sample, so this number is half the size.
     if let Some(fact) = memchr::memmem::find(&header, b"fact") {
         let at = fact + 8;
         if let Some(field) = header.get_mut(at..at + 4) {

@@ -51,8 +51,8 @@ impl DownloadFormat {
     }
 }
 
-/// Converts the recording at `path` and writes it to `out`, in constant memory. If `out` fails, the conversion ends at
-/// once.
+/// Converts the recording at `path` and writes it to `out`, in constant memory. If a write to `out` fails, the
+/// conversion ends at once.
 ///
 /// # Errors
 /// Fails if the file cannot be read or decoded, or if `out` fails.

@@ -125,8 +125,8 @@ mod tests {
             for sample in i16::MIN..=i16::MAX {
                 let value = values[usize::from(encode(law, sample))];
                 let error = (i32::from(value) - i32::from(sample)).abs();
-                // Mu-law divides each range from one power of two to the next into 16 steps. So the error is at most
-                // 1/32 of the value plus 16.
+                // Mu-law divides each range from one power of two to the next into 16 steps. The error is at most half
+                // a step, i.e. 1/32 of the value. For small values, 16 more are allowed.
                 let bound = i32::from(value).abs() / 32 + 16;
                 assert!(error <= bound, "{encoding} {sample}: off by {error}");
             }

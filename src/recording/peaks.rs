@@ -35,7 +35,7 @@ pub(crate) fn peaks_path(recording: &Path) -> PathBuf {
     recording.with_extension("peaks")
 }
 
-/// Finds the lowest and highest sample of pieces of equal length.
+/// Divides a recording into pieces of equal length, and finds the lowest and highest sample of each piece.
 #[derive(Clone, Debug)]
 pub(super) struct PeakFinder {
     expected: u64,

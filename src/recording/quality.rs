@@ -90,7 +90,7 @@ mod tests {
     fn mos_has_the_values_of_the_e_model() {
         // R = 93.2 - 3.6 = 89.6 for G.711 without loss: MOS 4.33 by the formula of appendix B.
         assert_eq!(mos("PCMA", 0.0), Some(4.33));
-        // For G.729 the formula gives R = 78.6 and so a MOS of 3.97.
+        // For G.729 the E-model gives R = 78.6 and so a MOS of 3.97.
         assert_eq!(mos("G729", 0.0), Some(3.97));
         assert_eq!(mos("G729A", 0.0), Some(3.97), "an alias is the same codec");
         // G.711 with 5 % loss: Ie = 95 * 5 / 30.1 = 15.78, R = 73.8, MOS 1 + 2.584 + 0.187.

@@ -335,7 +335,8 @@ mod tests {
     #[test]
     fn a_limit_that_cannot_be_reached_counts_as_the_default() {
         let all = calls(&[RemovalCost::Nothing; 5]);
-        // There are five GiB of recordings and one GiB is free, so at most six GiB can be free.
+        // There are five GiB of recordings and one GiB is free. So at most six GiB can be free, and a higher limit
+        // counts as two GiB.
         let planned = |min_free_gib| plan(&config(0, 0, min_free_gib), &all, ClockTrust::Unknown, Some(GIB)).len();
         assert_eq!([planned(1), planned(4), planned(6)], [0, 3, 5]);
         assert_eq!([planned(7), planned(1_000)], [1, 1], "as with two GiB");

@@ -59,7 +59,7 @@ pub(super) enum RenderUpTo {
 /// The result of rendering a leg: a report on its sound, and the new segments.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
-    /// The render plan up to the end of the call or of the last segment.
+    /// The render plan (playout times of the packets) up to the end of the call or of the last segment.
     pub(super) plan: RenderPlan,
     /// The report on the decoded sound, from the beginning of the call.
     pub(super) report: RenderReport,
@@ -126,7 +126,8 @@ impl Segmenter<'_> {
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
-    /// Returns the render plan for the last segment up to `up_to`, and the number of that segment.
+    /// Returns the render plan (playout times of the packets) up to the end of the last segment in `up_to`, and the
+    /// number of this segment.
     fn last_segment_plan(
         &self,
         source: &LegSource,
@@ -147,8 +148,8 @@ impl Segmenter<'_> {
         Ok((plan, u32::try_from(last).unwrap_or(u32::MAX)))
     }
 
-    /// Returns the render plan for a segment that ends before the call. The plan reaches from the beginning of the call
-    /// to the segment's end.
+    /// Returns the render plan (playout times of the packets) for a segment that ends before the call. The plan reaches
+    /// from the beginning of the call to the segment's end.
     fn segment_plan(&self, source: &LegSource, starts_at: Timestamp, number: u32) -> Result<RenderPlan, RenderError> {
         let ends_at = self.segment_start(starts_at, number.saturating_add(1));
         let options = RenderOptions { sample_rate: self.sample_rate, until: Some(ends_at + SEGMENT_SETTLE) };

@@ -63,7 +63,7 @@ pub(crate) struct SideFacts {
     pub(crate) events: bool,
     /// Why packets could not be decoded. A reason that concerns only a few packets is left out.
     pub(crate) undecodable: BTreeSet<UndecodableReason>,
-    /// Whether the payload of packets was not kept on purpose, e.g. while the recording was paused.
+    /// Whether the recorder left out the payload of packets on purpose, e.g. while the recording was paused.
     pub(crate) withheld: bool,
 }
 

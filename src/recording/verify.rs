@@ -66,7 +66,7 @@ pub enum VerifyError {
     },
 }
 
-/// Verifies a file against its entry in the record. Also finds up to [`PEAKS`] peaks for a waveform.
+/// Verifies a file against its entry in the record. Also finds the peaks for a waveform of at most [`PEAKS`] pieces.
 ///
 /// # Errors
 /// Returns the first mismatch.
@@ -74,7 +74,7 @@ pub fn verify(path: &Path, recording: &RecordingFile) -> Result<VerifiedRecordin
     verify_with_peaks(path, recording, PEAKS)
 }
 
-/// Verifies a file like [`verify`]. Also finds up to `pieces` peaks.
+/// Verifies a file like [`verify`]. Also finds the peaks for a waveform of at most `pieces` pieces.
 ///
 /// # Errors
 /// Returns the first mismatch.
@@ -221,7 +221,7 @@ fn undecodable(why: impl ToString) -> VerifyError {
     VerifyError::Undecodable(why.to_string())
 }
 
-/// Number of peaks that are computed by default: about the width of a screen in pixels.
+/// Number of pieces of a waveform by default: about the width of a screen in pixels.
 pub const PEAKS: u64 = 1_000;
 /// Rate of the time stamps of Ogg Opus, Hz (RFC 7845).
 const OPUS_CLOCK_HZ: u64 = 48_000;

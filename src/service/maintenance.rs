@@ -253,5 +253,6 @@ const PAGE: u32 = 500;
 const ROUND: Duration = Duration::from_secs(2);
 /// Number of rounds of the maintenance thread between two checks of retention. It makes two checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
-/// Age of the oldest removals that are repeated at the start of the service, because a crash may have left their files.
+/// The start of the service repeats the removals of this time before the start, because a crash may have left some of
+/// the files.
 const MARKED_SINCE: Duration = Duration::from_secs(86_400);

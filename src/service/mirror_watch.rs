@@ -245,7 +245,8 @@ struct SipSilence {
     is_raised: bool,
 }
 
-/// By day number since the Unix epoch: the ten-minute slots of the day (0 to 143) in which SIP arrived.
+/// The ten-minute slots (0 to 143) of each day in which SIP arrived. The key is the number of the day since the Unix
+/// epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct SipDays(BTreeMap<i64, Vec<u16>>);
 
@@ -331,9 +332,10 @@ const MIN_PAIRS: u64 = 2;
 /// Maximum time over which calls are counted. The count continues over several windows until it has [`MIN_CALLS`] calls
 /// or this time is over.
 const CALLS_FOR: Duration = Duration::from_secs(3600);
-/// Minimum length of a call that must have media. The rules of the doctor use the same length.
+/// Minimum length of an answered call that is counted. A shorter call may have no media without a fault. The rules of
+/// the doctor use the same length.
 const MIN_TALK: Duration = Duration::from_secs(2);
-/// Maximum number of days that are stored: two weeks and today.
+/// Maximum number of days whose hours with SIP are stored: two weeks and today.
 const MAX_DAYS: usize = 15;
 const DAY_S: i64 = 86_400;
 const SLOT_S: i64 = 600;

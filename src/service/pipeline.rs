@@ -51,7 +51,7 @@ impl Pipeline {
         self.traffic = Some(TrafficMonitor::default());
     }
 
-    /// Passes the next event of the source through decoder and engine into the sink.
+    /// Passes the next event of the source through decoder and engine to the sink, e.g. the spool.
     ///
     /// # Errors
     /// Fails if the source has failed and cannot deliver further frames.

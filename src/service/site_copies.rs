@@ -41,8 +41,8 @@ impl SiteCopies {
         Self { state: state.to_owned(), audit, sent: 0, sent_at: Timestamp::EPOCH, topology: None, is_failing: false }
     }
 
-    /// Sends the changes since this function was last used. If the audit cannot be sent, the topology is sent all the
-    /// same. Logs the first failure, and the end of failures.
+    /// Sends the audit and the topology as far as they changed since the last use of this function. If the audit cannot
+    /// be sent, the topology is sent all the same. Logs the first failure, and the end of failures.
     ///
     /// # Errors
     /// Fails if the audit cannot be read, or if the archive's database does not respond, refuses, or has the schema of

@@ -56,7 +56,8 @@ fn open(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Maximum time to wait until the queue of the socket has room. systemd allows 90 s for a start and 60 s for a stop.
+/// Maximum time to wait until the queue of the socket has room. It is short enough, because systemd allows 90 s for a
+/// start and 60 s for a stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_CHECK: Duration = Duration::from_millis(10);
 

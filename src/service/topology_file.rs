@@ -25,8 +25,8 @@ enum StoredFact {
     Unknown,
 }
 
-/// Writes to the file which IP addresses belong to one machine. A new machine is written at once. If only the counts of
-/// calls changed, the file is written at most once in [`WRITE_PAUSE`].
+/// Writes the topology to a file: pairs of IP addresses that belong to one machine. A new machine is written at once.
+/// If only the counts of calls changed, the file is written at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,

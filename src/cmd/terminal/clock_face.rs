@@ -62,8 +62,8 @@ impl GivenTime {
             .map_err(|_| String::from("write 2026-11-23, 2026-11-23T14:05 or RFC 3339 with a zone"))
     }
 
-    /// Converts the time to a timestamp. If the local time was skipped when clocks were set forward, the later
-    /// timestamp is used. If the local time occurred twice, the earlier timestamp is used.
+    /// Converts the time to a timestamp. A local time that was skipped when clocks were set forward is read with the
+    /// earlier UTC offset. If a local time occurred twice, the first occurrence is used.
     pub(crate) fn in_zone(self, zone: &DisplayZone) -> Timestamp {
         match self {
             Self::Exact(at) => at,
@@ -108,8 +108,8 @@ mod tests {
         for exact in ["2026-11-23T10:08:54Z", "2026-11-23T12:08:54+02:00", "2026-11-23 10:08:54Z"] {
             assert_eq!(given(exact, &moscow), "2026-11-23T10:08:54Z");
         }
-        // On this night the clocks were set from 2:00 to 3:00, so 2:30 did not exist. A clock that was not set forward
-        // shows 2:30 at 1:30 UTC.
+        // In this night the clocks were set forward from 2:00 to 3:00, so 2:30 did not exist. It is read with the
+        // winter offset of one hour, i.e. as 1:30 UTC.
         assert_eq!(given("2026-03-29 02:30", &zone("CET-1CEST,M3.5.0,M10.5.0/3")), "2026-03-29T01:30:00Z");
         assert!(GivenTime::parse("yesterday").is_err());
     }

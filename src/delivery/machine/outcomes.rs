@@ -412,8 +412,8 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // After the most registrations allowed, the call is not registered again: each retry would create
-                // another task. From now on, requests name only its `external_id`.
+                // The call was registered as often as is allowed. It is not registered again, because each retry would
+                // create another task. From now on, requests name only its `external_id`.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }

@@ -238,7 +238,7 @@ fn unreachable_pyrus_is_an_alarm_at_once_if_a_call_waits() {
     m.check_login();
     m.handle_call(&call("a", CallProgress::Complete, 0));
     // Five failures open the circuit breaker, which raises the alarm. The four pauses between them are at most 2, 4, 8
-    // and 16 s.
+    // and 16 s. So the alarm comes within 30 s.
     let alarm = unreachable_until(&mut m, 0, 3600).expect("an alarm");
     assert!(alarm <= at(30), "{alarm:?}");
 }

@@ -313,8 +313,7 @@ fn a_late_no_register_rule_ends_the_delivery() {
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
     assert_eq!(m.poll_action(at(2)), NextAction::Idle);
-    // Second case: the `no_register` rule applies before the call was registered. Nothing is sent, and the reason is
-    // stored.
+    // The `no_register` rule applies before the call was registered. Nothing is sent, and the reason is stored.
     for is_unsure in [false, true] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));

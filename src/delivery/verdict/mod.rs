@@ -185,7 +185,7 @@ pub(crate) enum VerdictScope {
     Account,
 }
 
-/// Assesses the outcome of a request to an endpoint.
+/// Decides what the outcome of a request to an endpoint means: for its job, for other calls, and for the administrator.
 pub(crate) fn assess(endpoint: PyrusEndpoint, outcome: &RequestOutcome) -> OutcomeAssessment {
     match outcome {
         RequestOutcome::Response(response) => assess_response(endpoint, response),

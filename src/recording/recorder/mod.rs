@@ -394,7 +394,7 @@ fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut Ca
     apply_losses(record, rendered.plan.recounted);
 }
 
-/// Corrects the problem in the record that reports lost packets. The engine's counts are wrong if the engine was
+/// Corrects the number of lost packets in the record's list of problems. The engine's count is wrong if the service was
 /// restarted during the call. Then rendering has counted the losses again (`recounted`).
 fn apply_losses(record: &mut CallRecord, recounted: bool) {
     let lost = record.sides.caller.lost + record.sides.callee.lost;
