@@ -28,7 +28,7 @@ pub(super) struct Viewer {
     /// The account that sent the request: a user, a token, or a person on this machine.
     pub(super) user: UserAccount,
     /// CSRF token that every form must repeat. It proves that no page of another site made the browser send the
-    /// request. `None` without a session.
+    /// request. `None` for a request that needs no token, e.g. with an API token or without an account.
     pub(super) csrf: Option<String>,
     /// Language in which the pages of the response are written.
     pub(super) lang: Lang,
@@ -38,13 +38,13 @@ pub(super) struct Viewer {
     pub(super) origin: ViewerOrigin,
     /// Whether the console shows one recorder or a central archive.
     pub(super) place: ConsolePlace,
-    /// Counts beside the entries of the navigation, e.g. the number of calls in progress.
+    /// Numbers that the navigation shows beside its entries, e.g. the number of calls in progress.
     pub(super) counts: NavCounts,
 }
 
 impl Viewer {
-    /// Returns the key that names a call in URLs, notes and the audit log. At a single recorder it is the call's id. In
-    /// a central console it also names the site.
+    /// Returns the key that names a call in URLs, notes and the audit log. In the console of one recorder it is the
+    /// call's id. In a central console it also names the site.
     pub(super) fn call_key(&self, record: &CallRecord) -> String {
         self.call_key_at(&record.appliance, &record.id)
     }
@@ -58,8 +58,8 @@ impl Viewer {
     }
 }
 
-/// Counts beside the entries of the navigation. Only administrators see these counts, because they include calls that
-/// other users may not know of.
+/// Numbers that the navigation shows beside its entries, e.g. open alarms. Only administrators see them, because they
+/// include calls that other users may not know of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NavCounts {
     /// Number of calls in progress.
@@ -323,7 +323,8 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Logs an error of the journal, the accounts or the archive. Returns the response, which contains no details.
+/// Logs an error of the journal (database of calls), the accounts or the archive. Returns the response to the client,
+/// which contains no details.
 pub(super) fn failed(error: &StateError) -> Response {
     tracing::error!("the console cannot answer a request: {error}");
     refused(

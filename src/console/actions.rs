@@ -1,6 +1,6 @@
-//! Changes of a call. Administrators can request a retry of the delivery, or place and end a retention hold (the call's
-//! files are kept). The service reads these requests from the journal. Accounts with the right [`AccountRight::Notes`]
-//! can write notes and tags.
+//! Changes of a call. Administrators can request a retry of the delivery to Pyrus, or place and end a retention hold
+//! (the call's files are kept). The service reads these requests from the journal. Accounts with the right
+//! [`AccountRight::Notes`] can write notes and tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

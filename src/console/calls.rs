@@ -220,7 +220,7 @@ async fn find(
 }
 
 /// Returns the number of calls that a search finds in each class (how much can be heard). If the page `found` already
-/// has all calls of the search, these are counted without another query.
+/// has all calls of the search, its calls are counted, and no other query is made.
 fn count(
     journal: &dyn CallSource,
     search: &CallSearch,

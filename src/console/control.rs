@@ -51,7 +51,8 @@ pub(crate) struct ServiceStatus {
     /// Counts of dropped calls and packets since the start.
     #[serde(rename = "left_aside")]
     pub(crate) drops: DropCounters,
-    /// Number of calls still to be delivered to Pyrus; `None` if the journal cannot be read at the moment.
+    /// Number of calls still to be delivered to Pyrus; `None` if the journal (database of calls) cannot be read at the
+    /// moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) owed: Option<usize>,
 }

@@ -37,8 +37,8 @@ struct AnsweredFinding {
     commands: Vec<String>,
 }
 
-/// Runs the command `callspan doctor` for [`SECONDS`] on the captured ports, at most [`MAX_PORTS`]. Responds with a
-/// page of its findings.
+/// Runs the command `callspan doctor` for [`SECONDS`] for each mirror port of the recorder, at most [`MAX_PORTS`].
+/// Responds with a page of its findings.
 pub(super) async fn examine(State(state): State<ConsoleState>, Extension(viewer): Extension<Viewer>) -> Response {
     if !viewer.user.is_admin() {
         return access::missing(Some(&viewer), false);

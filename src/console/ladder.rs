@@ -256,7 +256,7 @@ pub(super) async fn api(
     }
 }
 
-/// Maximum number of legs with messages in the diagram.
+/// Maximum number of legs in the diagram. The messages of further legs are left out.
 const MAX_LEGS: usize = 16;
 /// Maximum number of phone numbers of a host in the diagram. Further numbers are left out, because a gateway has many.
 const MAX_NUMBERS: usize = 3;

@@ -116,7 +116,7 @@ fn verdict(result: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Reads the values from the folders, on a thread for blocking work, because a disk may not answer.
+/// Reads the values of the metrics from the folders. Uses a thread for blocking work, because a disk may not answer.
 async fn measure(folders: MeasuredFolders) -> Option<MeasuredFacts> {
     tokio::task::spawn_blocking(move || folders.facts()).await.ok()
 }

@@ -22,7 +22,7 @@ pub(super) struct MirrorFacts {
     pub(super) report: ServiceReport,
     /// Pairs of IP addresses that belong to one machine, as the recorder learnt from calls.
     pub(super) machines: Vec<MachinePair>,
-    /// Time of the newest call in the journal; `None` without calls.
+    /// Start of the newest call in the journal (database of calls); `None` without calls.
     pub(super) newest_call: Option<Timestamp>,
 }
 

@@ -36,8 +36,8 @@ pub(super) struct CallsQuery {
     /// Direction of the call, as the call record names it, e.g. `inbound`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) direction: String,
-    /// Outcome of the call: `unanswered` for all calls without an answer, or an outcome as the call record names it,
-    /// e.g. `answered`.
+    /// Outcome of the call as the call record names it, e.g. `answered`. `unanswered` stands for three outcomes:
+    /// abandoned, cancelled, and no answer.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
     /// Class of the call, i.e. how much of it can be heard, e.g. `both`.
@@ -55,7 +55,7 @@ pub(super) struct CallsQuery {
     /// Maximum length of the call, minutes; empty for no limit.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) max: String,
-    /// Name of a site, for searches in a central archive; empty for all sites.
+    /// Name of a site (one recorder), for searches in a central archive; empty for all sites.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) site: String,
     /// Position in the list: start (µs since the Unix epoch) and id of the last call on the previous page; empty for
@@ -85,7 +85,8 @@ impl CallsQuery {
         }
     }
 
-    /// Returns the range of time to search. `now` is the current time, `newest` the start of the newest call.
+    /// Returns the range of time to search. `now` is the current time. `newest` is the start of the newest call, and
+    /// its day is searched if the user gives neither days nor a text.
     pub(super) fn range(&self, now: Timestamp, newest: Option<Timestamp>) -> DayRange {
         let (from, to) = (parse_day(&self.from), parse_day(&self.to));
         if from.is_some() || to.is_some() {

@@ -1,7 +1,7 @@
 //! The HTTP server of the console. It runs on a separate thread, and limits connections, headers and bodies.
 //!
-//! A *central* console shows the calls of all sites, from a central archive. Any other console shows the calls of one
-//! recorder.
+//! A *central* console shows the calls of all sites (recorders), from a central archive. Any other console shows the
+//! calls of one recorder.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -208,8 +208,8 @@ impl ConsoleState {
         if self.centre.is_some() { ConsolePlace::Centre } else { ConsolePlace::Recorder }
     }
 
-    /// Runs a query of the journal on a thread for blocking work. Journal handles are kept open for later queries,
-    /// because opening a journal takes time.
+    /// Runs a query of the journal (SQLite database of calls) on a thread for blocking work. Journal handles are kept
+    /// open for later queries, because opening a journal takes time.
     pub(super) async fn read_journal<T, F>(&self, query: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -257,7 +257,7 @@ impl ConsoleState {
 /// Reasons why the journal, the accounts or the archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
-    /// The journal reported an error.
+    /// The journal (database of calls) reported an error.
     #[error(transparent)]
     Journal(#[from] journal::Error),
     /// The central archive reported an error.
@@ -617,7 +617,7 @@ const MAX_CONNECTIONS: usize = 512;
 /// Maximum number of threads for blocking work, e.g. queries and files. It is small, because a password hash takes 19
 /// MiB on its thread.
 const MAX_BLOCKING: usize = 8;
-/// Maximum number of journal handles that are kept open.
+/// Maximum number of open handles of the journal (database of calls) that are kept for later queries.
 const MAX_JOURNALS: usize = 4;
 /// Maximum time in which a client must send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

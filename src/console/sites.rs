@@ -1,5 +1,5 @@
-//! The page of a central console about its sites. For each site, it shows the last report, backlog, losses and version.
-//! It also lists calls that two sites recorded and that have two tasks in Pyrus or none.
+//! The page of a central console about its sites (recorders). For each site, it shows the last report, backlog, losses
+//! and version. It also lists calls that two sites recorded and that have two tasks in Pyrus or none.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

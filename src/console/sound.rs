@@ -1,5 +1,5 @@
-//! Sends the sound and the kept packets of a call, as whole files or byte ranges. A row is written to the audit log
-//! before the first byte is sent.
+//! Sends the sound of a call, and its kept packets (pcapng files), as whole files or byte ranges. A row is written to
+//! the audit log before the first byte is sent.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ enum ByteRange {
     Unsatisfiable,
 }
 
-/// Responds with a segment of a recording.
+/// Responds with a segment of a recording, i.e. one file of a long recording.
 pub(super) async fn sound(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,

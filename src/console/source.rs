@@ -1,4 +1,5 @@
-//! The source from which the console reads calls: the journal of this recorder, or the database of the central archive.
+//! The source from which the console reads calls: the journal (database) of this recorder, or the database of the
+//! central archive.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};

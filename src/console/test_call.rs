@@ -34,7 +34,7 @@ pub(super) struct TestCallForm {
 #[serde(default)]
 struct TestCallAnswer {
     ok: bool,
-    /// Id of the test call; `None` if it did not reach the journal.
+    /// Id of the test call; `None` if the call did not reach the journal (database of calls).
     call: Option<String>,
     steps: Vec<AnsweredStep>,
 }

@@ -46,8 +46,8 @@ pub(super) fn delivery(viewer: &Viewer, facts: &CallFacts) -> Markup {
     }
 }
 
-/// Returns whether the delivery is finished or given up. If so, the page need not show why calls cannot be delivered at
-/// present.
+/// Returns whether nothing remains to be delivered: the delivery is complete, or the call is not delivered to Pyrus at
+/// all. Then the page need not show why calls cannot be delivered at present.
 const fn is_over(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Done | DeliveryState::None)
 }

@@ -174,7 +174,8 @@ struct Answer {
 }
 
 impl Office {
-    /// Creates an office with one inbound call to each of these extensions. Each call has a recording of 100 bytes.
+    /// Creates an office (journal and console) with one inbound call to each of these extensions. Each call has a
+    /// recording of 100 bytes.
     pub(super) fn with_calls(extensions: &[&str]) -> Self {
         Self::with_console(extensions, crate::ops::config::ConsoleConfig::default())
     }
