@@ -74,7 +74,7 @@ pub enum FakeError {
     /// The script file cannot be read.
     #[error("cannot read the script {path}: {source}")]
     ReadScript {
-        /// Path of the file.
+        /// Path of the script file that cannot be read.
         path: std::path::PathBuf,
         /// Error of the operating system for this file.
         source: std::io::Error,

@@ -18,9 +18,10 @@ pub struct FakeOptions {
     pub url_slash: UrlSlash,
     /// HTTP status of error replies of the telephony API: 400 or 200.
     pub logic_error_status: u16,
-    /// HTTP status of `invalid_field_mapping_code`: 200 or 400.
+    /// HTTP status of a reply with the error `invalid_field_mapping_code`: 200 or 400.
     pub mapping_error_status: u16,
-    /// Whether the reply to a registration with the error `invalid_field_mapping_code` contains `task_id`.
+    /// Whether a reply with the error `invalid_field_mapping_code`, to a request that registers a call, contains
+    /// `task_id`.
     pub mapping_error_task_id: bool,
     /// Body of the reply to a successful attach request.
     pub attach_ok_body: AttachOkBody,
@@ -312,7 +313,7 @@ pub struct FakeAccount {
     pub form_id: u64,
     /// Whether the owner of the form accepts calls. If false, calls are refused with `webhook_is_disabled`.
     pub webhook_enabled: bool,
-    /// Codes of the fields that the form has.
+    /// Codes of the fields that the form has. A request may fill only these fields.
     pub allowed_codes: Vec<String>,
 }
 

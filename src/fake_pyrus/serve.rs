@@ -60,8 +60,8 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
-            // The port of `listen` must be free. If one of the two ports after it is in use, all three listeners are
-            // served on `listen`.
+            // The port of `listen` must be free. If one of the two ports after it is in use, a single listener on
+            // `listen` serves everything.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))

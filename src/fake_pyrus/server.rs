@@ -116,7 +116,7 @@ impl ServerShared {
 
     fn gate(&self, role: ListenerRole) -> watch::Receiver<Duration> {
         let gate = self.gates.iter().find(|(host, _)| Some(*host) == role.host());
-        // No fault closes the control listener, so its channel has no sender and never changes.
+        // No fault closes the control listener. So it gets a channel without a sender, which never reports a closing.
         gate.map_or_else(|| watch::channel(Duration::ZERO).1, |(_, gate)| gate.subscribe())
     }
 

@@ -35,7 +35,7 @@ pub struct FakeState {
     /// Number of duplicates: calls that were registered twice with a visible comment, and files that were attached
     /// twice.
     pub duplicates: u64,
-    /// Number of queued script steps.
+    /// Number of queued fault steps that no request has used up yet.
     pub steps_left: usize,
 }
 

@@ -105,7 +105,7 @@ impl FakeWorld {
     }
 
     /// Returns an id as a JSON value: a string if the option `id_style` is `String` or `also`, otherwise a number. For
-    /// example, a user id has `Mixed` as `also`.
+    /// a user id, `also` is `Mixed`.
     fn id(&self, id: u64, also: IdStyle) -> Value {
         if self.options.id_style == IdStyle::String || self.options.id_style == also {
             id.to_string().into()
