@@ -31,11 +31,11 @@ pub(crate) enum AlarmCause<'a> {
     LegsNotRendered { legs: usize },
     /// A thread panicked because of a bug while it worked on a call.
     CallWorkPanicked,
-    /// A person requested a new recording of a call by `calls render`, but the rendering failed.
+    /// A person requested a new recording of a call by `callspan calls render`, but the rendering failed.
     RequestedRenderFailed { error: &'a str },
-    /// The journal could not be written, e.g. because its disk is full.
+    /// The journal (database of calls) could not be written, e.g. because its disk is full.
     JournalNotWritten { error: &'a dyn fmt::Display },
-    /// Delivery waits, because the journal cannot be written.
+    /// The delivery of calls to Pyrus waits, because the journal (database of calls) cannot be written.
     DeliveryWaitsForJournal { error: &'a str },
     /// SQLite found the journal's database damaged while the service was running.
     JournalDamaged { damage: &'a str },

@@ -43,7 +43,7 @@ struct KindHistory {
     count: u64,
 }
 
-/// One line of the history file, about one kind of alarm.
+/// One entry of the history file, about one kind of alarm.
 #[derive(Serialize, Deserialize)]
 struct StoredKind {
     kind: AlarmKind,

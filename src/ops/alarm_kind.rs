@@ -17,11 +17,11 @@ pub enum AlarmKind {
     DiskRecovered,
     /// A recording or its journal row cannot be written. callspan tries again.
     RecordingFailed,
-    /// A call could not be rendered; its packets are kept.
+    /// A call could not be rendered, i.e. made into a recording. Its packets are kept.
     RenderFailed,
     /// A recording could not be encrypted; it stays unencrypted.
     EncryptionFailed,
-    /// A call cannot be delivered until a person acts.
+    /// A call cannot be delivered to Pyrus until a person acts.
     DeliveryParked,
     /// A call cannot be completed in Pyrus; callspan has given it up.
     DeliveryDead,
@@ -35,7 +35,8 @@ pub enum AlarmKind {
     ArchiveFailing,
     /// The central archive accepts calls again after a failure.
     ArchiveRecovered,
-    /// A site has not reported to the central archive for some time. The central console raises this alarm.
+    /// A site (one recorder) has not reported to the central archive for some time. The central console raises this
+    /// alarm.
     SiteSilent,
     /// Every site reports to the central archive again.
     SiteSilentOver,
@@ -47,7 +48,7 @@ pub enum AlarmKind {
     InterfaceDown,
     /// An interface is up again after it was down.
     InterfaceUp,
-    /// The journal is damaged or cannot be written.
+    /// The journal (database of calls) is damaged or cannot be written.
     JournalDamaged,
     /// The service cannot start or had to end; systemd restarts it.
     ServiceFailed,

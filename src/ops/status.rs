@@ -35,7 +35,7 @@ pub(crate) struct ServiceReport {
     pub(crate) dropped_by_kernel: u64,
     /// Number of frames dropped by the network interfaces.
     pub(crate) dropped_by_interface: u64,
-    /// Number of packets dropped because the disk of the spool was too slow or failed.
+    /// Number of packets dropped because the disk of the spool (captured packets) was too slow or failed.
     pub(crate) spool_lost: u64,
     /// Counters of each capture interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

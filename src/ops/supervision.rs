@@ -137,13 +137,13 @@ impl SupervisedThread {
     }
 }
 
-/// Maximum duration of a round for a thread that only writes small pieces of data. If a piece takes longer, the disk is
-/// failing.
+/// Maximum duration of one round of the loop of a thread that only writes small pieces of data. If a piece takes
+/// longer, the disk is failing.
 pub const SHORT_ROUND: Duration = Duration::from_secs(60);
-/// Maximum duration of a round for a thread that waits for other programs and machines. The longest round sends an
-/// alarm: by the alarm command, a webhook, a mail (about ten SMTP commands of up to 10 s) and Telegram.
+/// Maximum duration of one round of the loop of a thread that waits for other programs and machines. The longest round
+/// sends an alarm: by the alarm command, a webhook, a mail (about ten SMTP commands of up to 10 s) and Telegram.
 pub const PATIENT_ROUND: Duration = Duration::from_secs(3 * 60);
-/// Maximum duration of a round for a thread that writes, copies or encrypts whole recordings.
+/// Maximum duration of one round of the loop of a thread that writes, copies or encrypts whole recordings.
 pub const LONG_ROUND: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]

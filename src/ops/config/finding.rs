@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Severity of a finding in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigSeverity {
-    /// The configuration cannot be used until this finding is solved.
+    /// The configuration cannot be used until a person has solved this problem.
     Mistake,
     /// The configuration can be used, but a person should check it.
     Warning,

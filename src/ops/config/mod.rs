@@ -100,13 +100,13 @@ pub(crate) enum ConfigPurpose {
     Replay,
     /// For `replay --deliver`: login, key and account of Pyrus are required, even if `pyrus.enabled` is false.
     ReplayAndDeliver,
-    /// For `run`: the interface is required. If `pyrus.enabled` is true, login, key and account of Pyrus are required,
-    /// too.
+    /// For `run`: an interface or an address for HEP agents is required. If `pyrus.enabled` is true, login, key and
+    /// account of Pyrus are required, too.
     Run,
-    /// For `check-config`: as for `run`, but a missing interface is only a warning, because `replay` needs no
-    /// interface. Also checks this machine: that folders can be written, and that interfaces, files and programs exist.
+    /// For `check-config`: as for `run`, but a missing source of packets is only a warning, because `replay` needs
+    /// none. Also checks this machine: that folders can be written, and that interfaces, files and programs exist.
     Check,
-    /// For commands that only read the journal: no setting is required.
+    /// For commands that only read the journal (database of calls): no setting is required.
     Inspect,
 }
 

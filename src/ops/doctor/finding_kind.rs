@@ -87,7 +87,7 @@ finding_kinds! {
     Ipsec = "ipsec",
     /// A table of limited size was full, so calls or packets were dropped or not counted.
     TablesFull = "tables_full",
-    /// The engine learnt from calls that several IP addresses belong to one machine.
+    /// The calls show that several IP addresses belong to one machine, e.g. one PBX.
     OneMachine = "one_machine",
     /// SIP is encrypted with TLS.
     SipOverTls = "sip_over_tls",

@@ -286,7 +286,7 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(1_800),
     Duration::from_secs(3_600),
 ];
-/// Number of refusals (e.g. HTTP 404) after which a message is given up (dead letter).
+/// Number of tries after which a message that the receiver refuses (e.g. with HTTP 404) is given up (dead letter).
 const REFUSALS: u32 = 5;
 /// Time after which a message is given up (dead letter): four days, so that a receiver may fail for a long weekend.
 const KEEP_TRYING: Duration = Duration::from_secs(4 * 86_400);

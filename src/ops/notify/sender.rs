@@ -39,14 +39,14 @@ pub(super) enum NotifyError {
     /// The receiver cannot be reached or is busy, for this reason.
     #[error("{0}")]
     Away(String),
-    /// The receiver refuses the message, or the configuration is wrong. The text is the reason. A later try does not
-    /// help.
+    /// The receiver refuses the message, or the configuration is wrong. The text is the reason. A later try helps only
+    /// if a person has acted.
     #[error("{0}")]
     Refused(String),
 }
 
 impl NotifyError {
-    /// Returns whether a later try may succeed without the help of a person: true if the receiver was only away.
+    /// Returns whether a later try may succeed without the help of a person: true for `Away`, false for `Refused`.
     pub(super) const fn is_retryable(&self) -> bool {
         matches!(self, Self::Away(_))
     }
