@@ -31,7 +31,7 @@ impl CallMachines {
         machines
     }
 
-    /// Records that two hosts are one machine.
+    /// Records that two hosts are one machine. From now on, one address stands for all hosts of both machines.
     fn unite(&mut self, a: IpAddr, b: IpAddr) {
         let (kept, replaced) = (self.standing_for(a), self.standing_for(b));
         if kept != replaced {

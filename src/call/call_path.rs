@@ -188,8 +188,9 @@ impl<'a> CallPath<'a> {
         self.legs.iter().any(|other| !replaces(other.leg) && is_at_pbx(other))
     }
 
-    /// Returns whether a leg replaces an answered dialog that a caller has with the PBX. The party of the leg then takes
-    /// the place of this caller (attended transfer). A party that picks a call up replaces a dialog that the PBX began.
+    /// Returns whether a leg replaces an answered dialog that a caller has with the PBX. The party of the leg then
+    /// takes the place of this caller (attended transfer). A party that picks a call up replaces a dialog that the PBX
+    /// began.
     fn takes_callers_place(&self, own: &PathLeg<'_>) -> bool {
         let call_id = own.leg.correlation_keys.replaces.as_deref();
         let mut replaced = self.legs.iter().filter(|other| Some(other.leg.dialog.call_id()) == call_id).peekable();
@@ -199,11 +200,11 @@ impl<'a> CallPath<'a> {
         replaced.peek().is_some() && replaced.all(arrives)
     }
 
-    /// Returns whether a leg leads from one machine to another, so that no party is at its ends. E.g. a border controller
-    /// or a PBX passes the call on to another PBX.
+    /// Returns whether a leg leads from one machine to another, so that no party is at its ends. E.g. a border
+    /// controller or a PBX passes the call on to another PBX.
     ///
-    /// The receiver sends another leg of the call. Or the leg calls no extension, and the mirror port would show the
-    /// telephones that the receiver rings.
+    /// Returns true if the receiver sends another leg of the call. Also returns true if the leg calls no extension, and
+    /// the mirror port would show the telephones that the receiver rings.
     pub(crate) fn is_transit(&self, leg: &Leg, plan: &NumberPlan) -> bool {
         let Some(own) = self.find(leg) else { return true };
         let (sender, receiver) = own.ends;

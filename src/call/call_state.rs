@@ -124,7 +124,8 @@ pub(crate) enum ScanState {
 }
 
 impl ScanState {
-    /// Returns the source address, if the call counts for the call rate of this address; `None` otherwise.
+    /// Returns the source address, if the call counts in the rate of unanswered calls of this address; `None`
+    /// otherwise.
     pub(crate) const fn source(self) -> Option<IpAddr> {
         match self {
             Self::Uncounted => None,
@@ -284,8 +285,8 @@ impl CallNotes {
         self.answered_elsewhere.as_ref()
     }
 
-    /// Returns whether the call had unanswered legs that were removed from the call table to save memory, perhaps before a
-    /// restart.
+    /// Returns whether the call had unanswered legs that were removed from the call table to save memory, perhaps
+    /// before a restart.
     pub(crate) const fn had_other_legs(&self) -> bool {
         self.had_other_legs || !self.compacted_legs.is_empty()
     }
@@ -315,7 +316,7 @@ impl CallNotes {
         self.shown_machines.contains(&(a.min(b), a.max(b)))
     }
 
-    /// Returns the pairs of legs that carry the same sound, as their content proves.
+    /// Returns the pairs of legs that carry the same sound, as equal bytes of voice have proven.
     pub(crate) fn relays(&self) -> &[(LegId, LegId)] {
         &self.relays
     }

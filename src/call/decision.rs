@@ -141,8 +141,8 @@ pub struct ConversationState {
     /// Whether delivery may already have registered the conversation in Pyrus.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_committed: bool,
-    /// Pairs of legs that carry the same sound, as their content proves; by the names of the legs. A name is empty if
-    /// its leg belonged to another conversation, which has ended.
+    /// Pairs of legs, by name, that carry the same sound, as equal bytes of voice have proven. A name is empty if its
+    /// leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
     /// Whether the conversation had unanswered legs that were removed to save memory.
@@ -352,8 +352,8 @@ pub enum Decision {
     /// Loudness and pitch of the leg's sound in the seconds before this decision. They are stored only while it is
     /// doubtful to which conversation the leg belongs.
     Outline(OutlinePiece),
-    /// Number of blocks of voice (short pieces of payload) that were compared, while no other leg had an equal block. It
-    /// is 0 as soon as another leg has one. The newest decision of this kind replaces the earlier decisions.
+    /// Number of blocks of voice (short pieces of payload) that were compared, while no other leg had an equal block.
+    /// It is 0 as soon as another leg has one. The newest decision of this kind replaces the earlier decisions.
     VoiceBlocks {
         /// Number of compared pieces of the caller's voice that no other leg had.
         caller: u32,

@@ -49,7 +49,8 @@ pub enum DiscardReason {
     Evicted,
 }
 
-/// Time for which RTP of unknown calls is stored. So the packets of a spool file are out of order by at most this time.
+/// Time for which RTP of unknown calls is stored until a leg announces its address. Such packets enter the spool file
+/// late, so packets in a file are out of order by at most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Time between the end of a segment and its rendering. By then all late packets of the segment have arrived
@@ -124,7 +125,7 @@ pub struct EndedCall {
 }
 
 impl EndedCall {
-    /// Returns whether the call was answered, or a leg has a spool file.
+    /// Returns whether there may be sound to hear: the call was answered, or a leg has a spool file.
     pub(crate) fn has_sound(&self) -> bool {
         !self.legs.is_empty() || self.record.answered_at.is_some()
     }

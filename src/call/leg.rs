@@ -407,7 +407,8 @@ impl Leg {
         self.may_have_party_between(self.machines())
     }
 
-    /// Does the same as [`Leg::may_have_party`] for other machines of sender and receiver.
+    /// Returns whether a party of the call may be at an end of the leg, as [`Leg::may_have_party`] does. The sending
+    /// and the receiving machine are given, because they may differ from the leg's own.
     pub(crate) fn may_have_party_between(&self, (sender, receiver): (Endpoint, Endpoint)) -> bool {
         let is_within_machine = sender.same_host(receiver) && !self.hop().0.same_host(self.hop().1);
         !self.is_recording_session() && !is_within_machine

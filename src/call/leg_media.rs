@@ -129,8 +129,8 @@ impl LegMedia {
         Some(CodecChange { side: stream.side, earlier: known.replace(new.clone()), new })
     }
 
-    /// Stores the state in which the voices of this leg are compared with the voices of other legs. Returns whether it
-    /// differs from the state stored before, so that the voices must be compared again.
+    /// Stores the facts with which a comparison of this leg's voices begins. Returns whether a fact has changed since
+    /// the last comparison, so that the voices must be compared again.
     pub(crate) fn note_watched_state(&mut self, state: WatchedState) -> bool {
         self.watched_state.replace(state) != Some(state)
     }

@@ -272,8 +272,8 @@ fn uri_text(uri: &SipUri) -> String {
     text(&shown)
 }
 
-/// Returns the host name in a URI, in lower case. Returns `None` for an IP address, and for a name that hides the domain
-/// (RFC 3323 section 4.1.1.3).
+/// Returns the host name in a URI, in lower case. Returns `None` for an IP address, and for a name that hides the
+/// domain (RFC 3323 section 4.1.1.3).
 fn domain(uri: &str) -> Option<String> {
     let host = SipUri::parse(uri).host.to_ascii_lowercase();
     let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && host.parse::<IpAddr>().is_err();

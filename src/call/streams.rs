@@ -279,12 +279,12 @@ impl RtpStream {
         PacketOutcome::Packet { secret, news }
     }
 
-    /// Returns the newest level of the stream's voice; `None` if it was not measured.
+    /// Returns the newest measured loudness of the stream's voice; `None` if it was not measured.
     pub(crate) const fn level(&self) -> Option<StreamLevel> {
         self.received.level
     }
 
-    /// Returns whether the level of the next packet must be measured.
+    /// Returns whether the loudness of the next packet must be measured.
     pub(crate) fn is_level_due(&self, at: Timestamp) -> bool {
         StreamLevel::is_due(self.received.level, at)
     }
@@ -363,8 +363,8 @@ impl RtpStream {
         self.formats.sketched = voice;
     }
 
-    /// Returns the voice of this stream from which voice prints are made, if packets of payload type `pt` carry this
-    /// voice; `None` otherwise.
+    /// Returns the voice from which the voice prints of this stream are made; `None` unless packets of payload type
+    /// `pt` carry this voice.
     #[inline]
     pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
         self.formats.sketched.filter(|voice| voice.pt == pt)

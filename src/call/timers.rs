@@ -25,7 +25,7 @@ pub(crate) enum EngineTimer {
     Commit(CallKey),
     /// Check whether a further segment of a recording is complete.
     Segment(CallKey),
-    /// Examine the outlines of the sounds of a doubtful call.
+    /// Compare the sounds (outlines) of the legs of a call with a leg that only numbers joined.
     Outline(CallKey),
 }
 

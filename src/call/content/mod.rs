@@ -432,8 +432,8 @@ impl ContentIndex {
     /// Returns whether no third leg competes with these two legs. A third leg competes if, in the same seconds, it has
     /// at least half as many equal blocks of voice with one of them.
     ///
-    /// A leg between two relaying machines has equal blocks with a leg beyond each machine. So a third leg beyond the
-    /// other machine does not compete.
+    /// E.g. machine A relays the voice from leg 1 to leg 2, and machine B relays it on to leg 3. Leg 2 then has equal
+    /// blocks with both others. They do not compete, because A and B are at different ends of leg 2.
     fn is_unique(&self, key: (LegId, LegId), counts: &RelayCounts) -> bool {
         let own = counts.machine_sides;
         [(key.0, key.1, 0), (key.1, key.0, 1)].into_iter().all(|(leg, partner, n)| {
@@ -463,9 +463,9 @@ fn oriented(a: StreamEnds, b: StreamEnds) -> Option<(StreamEnds, StreamEnds)> {
     if a.leg == b.leg || a.from[0].same_host(b.from[0]) || a.to[0].same_host(b.to[0]) {
         return None;
     }
-    // If only the receiver of `b` can be the sender of `a`, then `b` arrives at the machine and `a` leaves it. Otherwise
-    // `a` arrives, because its packet came first. The mirror port may show two interfaces in the wrong order, so the
-    // addresses are examined before the order.
+    // If only the receiver of `b` can be the sender of `a`, then `b` arrives at the machine and `a` leaves it.
+    // Otherwise `a` arrives, because its packet came first. The mirror port may show two interfaces in the wrong order,
+    // so the addresses are examined before the order.
     if !meets(a.to, b.from) && meets(b.to, a.from) { Some((b, a)) } else { Some((a, b)) }
 }
 

@@ -294,7 +294,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the commands that remove a weakly joined leg from its call, together with the legs that it caused.
+    /// Returns the commands that remove a leg from its call, together with the legs that it caused. Only numbers had
+    /// joined the leg to the call.
     pub(super) fn split_weak_leg(&self, slot: LegKey, leg: &Leg) -> Vec<Command> {
         let legs = self.caused_legs(slot);
         if self.table.keys_of(leg.call()).len() == legs.len() {

@@ -58,10 +58,10 @@ impl RingOutcome {
 /// explain why it stopped.
 ///
 /// E.g. the telephone answered at the moment at which the caller of one of these calls was answered. Then the leg moves
-/// to that call. If no other call explains the outcome, the leg usually stays in its call.
+/// to that call. If no other call explains why the leg stopped ringing, the leg usually stays in its call.
 ///
-/// A cancelled leg moves in one case only: it is a separate call, and another telephone of its ring group answered.
-/// Otherwise the PBX may, by chance, have stopped ringing the telephone when an unrelated call was answered.
+/// A cancelled leg moves in one case only: it is a separate call, and another telephone of its ring group answered. In
+/// other cases, the PBX may have stopped ringing the telephone just when an unrelated call was answered.
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);

@@ -121,8 +121,8 @@ impl Correlator<'_> {
             // A call that is related already, e.g. a consultation before a transfer, stays a separate call.
             let related = &self.table.call(from)?.relations;
             let is_related = self.table.call(into).is_some_and(|call| related.iter().any(|known| known.id == call.id));
-            // If the anchor leg (the recorded leg) of the call `from` had no sound, only this leg has the sound of
-            // `from`. So it must stay there.
+            // If the anchor leg (the recorded leg) of the call `from` had no sound, this leg alone has the sound of
+            // `from`. So the leg must stay in `from`.
             if !open.contains(&key) || !self.may_gain(into, open.len()) || is_related || !anchor.has_media() {
                 return None;
             }
@@ -194,8 +194,8 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| !other.is_branch_of(leg) && is_together(other))
     }
 
-    /// Returns the hop of a leg's dialog that a rule joined to its call. The other hops belong to this call because they
-    /// have the same dialog.
+    /// Returns the hop of a leg's dialog that a rule joined to its call. The other hops belong to this call because
+    /// they have the same dialog.
     fn joining_hop(&self, key: LegKey) -> LegKey {
         let is_joined =
             |hop: &LegKey| self.table.leg(*hop).is_some_and(|hop| hop.join.by() != Some(CorrelationRule::SameDialog));

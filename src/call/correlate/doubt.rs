@@ -25,7 +25,8 @@ pub(super) struct DoubtfulLeg {
     key: LegKey,
     /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
     effects: Vec<LegKey>,
-    /// Answers and ends of this leg at the same time as another leg of the call. Legs among the `effects` do not count.
+    /// Whether another leg of the call was answered, or ended, at the same time as this leg. Legs among the `effects`
+    /// do not count.
     moments: MomentAgreement,
 }
 
@@ -140,8 +141,8 @@ impl Correlator<'_> {
             }
     }
 
-    /// Returns the doubtful legs because of which the sound of a group is in doubt. Either they belong to the group, or
-    /// they belong to the recorded group and this group caused them.
+    /// Returns the legs joined by numbers alone (doubtful legs) because of which the group may have the sound of
+    /// another call. Either they belong to the group, or they belong to the recorded group and this group caused them.
     pub(super) fn doubts_about<'a>(
         &'a self,
         group: &'a SoundGroup<'_>,

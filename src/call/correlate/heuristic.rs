@@ -178,7 +178,8 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.
 fn is_click_to_call(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let is_branch = |l: &Leg| l.id != leg.id && l.machines().0.same_host(leg.machines().0);
-    // A proxy forks the call of a caller. A PBX that begins a click-to-call sends one leg.
+    // A PBX that begins a click-to-call sends one leg. If a proxy forks a caller's call, it sends several legs, so this
+    // is no click-to-call.
     let is_forked = question.correlator.table.party_legs_of(leg.call()).any(is_branch);
     let is_alone = question.correlator.is_of_one_dialog(leg.call()) && !is_forked;
     let at = question.signature.at;
@@ -295,8 +296,8 @@ fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
 }
 
 impl Correlator<'_> {
-    /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and its call
-    /// has no other dialog.
+    /// Returns whether another caller waits at the PBX for an outgoing call. The caller's leg is unanswered, and its
+    /// call has no other dialog.
     ///
     /// The search examines all legs. So it is made only for a leg that looks like a click-to-call without a caller's
     /// name.

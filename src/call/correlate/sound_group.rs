@@ -93,9 +93,9 @@ impl<'a> SoundGroup<'a> {
 
     /// Returns whether this group is a single leg, and its sound is known to differ from the sound of the other group.
     ///
-    /// This is known if both voices of the leg were compared for long enough, and no other leg had the same bytes.
-    /// Also, a machine at an end of the leg must pass on the sound of the other group without a change of its bytes. It
-    /// would have passed on this leg's sound unchanged, too.
+    /// For this, enough voice of both sides must have been compared, and no other leg may have the same bytes. Also, a
+    /// machine at an end of the leg must pass on the other group's sound with unchanged bytes. It would also have
+    /// passed on this leg's sound unchanged.
     fn is_heard_to_differ_from(&self, other: &Self) -> bool {
         let [(_, leg)] = self.legs.as_slice() else { return false };
         let (sender, receiver) = leg.machines();
@@ -125,8 +125,8 @@ impl<'a> SoundGroup<'a> {
             && is_compared
     }
 
-    /// Returns whether only numbers joined the two groups of legs. The group that began later was joined by the rule of
-    /// its first leg, and this rule must be weak.
+    /// Returns whether only numbers joined the two groups of legs. The oldest leg of each group is compared. The
+    /// younger of the two must have joined the call by a weak rule.
     fn is_weakly_tied(&self, other: &Self) -> bool {
         let first = |group: &Self| group.members().min_by_key(|leg| (leg.created_at, leg.id));
         let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));

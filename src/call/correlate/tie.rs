@@ -64,12 +64,11 @@ impl Correlator<'_> {
         is_caused(effect, cause, is_older) && !self.has_other_origin(effect, cause)
     }
 
-    /// Returns whether a proxy passed the dialog of `effect` on, and the origin of this dialog shows that `cause` is
-    /// not its cause. Many legs pass a proxy at the same time, so a leg to the proxy explains none of those that it
-    /// sends.
+    /// Returns whether `cause` did not cause `effect`, although the machine that received `cause` sent `effect`. This
+    /// machine may be a proxy, through which many calls pass at the same time.
     ///
-    /// The origin of the dialog is the hop before `effect`. It shows this if another leg of the call caused it, or if
-    /// one machine sent both this hop and `cause`.
+    /// The hop before `effect` in its dialog shows it. Returns true if another leg of the call caused that hop, or if
+    /// one machine sent both that hop and `cause`.
     fn has_other_origin(&self, effect: &Leg, cause: &Leg) -> bool {
         if cause.is_branch_of(effect) {
             return false;

@@ -26,8 +26,8 @@ impl Correlator<'_> {
     }
 }
 
-/// Returns whether the sound of a group differs from that of the recorded leg so far. No side may be proven to be the
-/// same.
+/// Returns whether the sound of a group of legs differs from the sound of the recorded leg so far. Returns false if one
+/// side is proven to be the same.
 fn is_open(group: &SoundGroup<'_>, anchor: &Leg) -> bool {
     let states: Vec<ComparisonState> = group.members().flat_map(|leg| states_of(leg, anchor)).collect();
     states.contains(&ComparisonState::Open) && !states.contains(&ComparisonState::Proven)

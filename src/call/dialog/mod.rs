@@ -337,7 +337,7 @@ impl Dialog {
 
     fn handle_ack(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if message.sdp().is_some() {
-            // The 2xx contained an SDP offer, and this ACK contains the SDP answer.
+            // An SDP in an ACK is the answer to the offer in the 2xx. With it the negotiation is complete.
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }

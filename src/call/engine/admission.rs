@@ -31,7 +31,7 @@ impl Engine {
         false
     }
 
-    /// Removes a conversation and its only leg without a record.
+    /// Removes a conversation and its only leg. The conversation gets no call record.
     fn drop_conversation(&mut self, conversation: CallKey, slot: LegKey, sink: &mut dyn LegSink) {
         self.unindex_leg(slot);
         self.timers.disarm_call(conversation);

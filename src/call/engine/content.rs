@@ -93,11 +93,11 @@ impl Engine {
         }
     }
 
-    /// Begins to compare the voice of a stream that has just begun. If its leg is answered and alone in its call, compares
-    /// the other side of the leg again, too.
+    /// Begins to compare the voice of a stream that has just begun. If its leg is answered and alone in its call,
+    /// compares the other side of the leg again, too.
     ///
-    /// E.g. a caller waits with music and begins to send when a telephone of another call answers. The comparison of the
-    /// music is over by then.
+    /// E.g. a caller waits with music and begins to send when a telephone of another call answers. The comparison of
+    /// the music is over by then.
     pub(super) fn watch_new_stream(&mut self, stream: StreamRef) {
         let is_lone = |leg: &&Leg| leg.dialog.answered.is_some() && self.table.is_lone(leg.call());
         if let Some(leg) = self.table.leg(stream.slot).filter(is_lone) {

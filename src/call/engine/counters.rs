@@ -17,8 +17,8 @@ pub struct EngineLimits {
     pub streams: usize,
     /// Maximum number of RTP streams of all legs, 1.3 KiB each. The default is eight streams a leg on average.
     pub rtp_streams: usize,
-    /// Maximum number of ended legs without media whose signalling is kept until their calls end, some KiB each. After a
-    /// restart, a call lacks the legs beyond this number.
+    /// Maximum number of ended legs without media whose signalling is kept until their calls end, some KiB each. After
+    /// a restart, a call lacks the legs beyond this number.
     pub kept_legs: usize,
     /// Maximum number of ended dialogs that are remembered. Their late messages begin no new call.
     pub tombstones: usize,

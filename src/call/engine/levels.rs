@@ -46,7 +46,7 @@ impl StreamLevel {
         newest.is_none_or(|newest| at.since(newest.at) >= SAMPLE_EVERY)
     }
 
-    /// Measures a packet. Only G.711 can be measured; the level of other codecs is unknown.
+    /// Measures the loudness of a packet. Only G.711 can be measured; the loudness of other codecs is unknown.
     pub(crate) fn of(at: Timestamp, encoding: Option<&str>, payload: &[u8]) -> Self {
         Self { at, level: level(encoding, payload) }
     }

@@ -50,8 +50,8 @@ impl Engine {
         self.finish_if_over(conversation, sink);
     }
 
-    /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If too
-    /// many legs are kept, discards it. Then the call only remembers that it had such a leg.
+    /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If
+    /// too many legs are kept, discards it. Then the call only remembers that it had such a leg.
     fn keep_signalling(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         if self.kept.silent_legs < self.settings.limits.kept_legs {

@@ -13,7 +13,7 @@ use crate::call::timers::EngineTimer;
 pub(super) enum JoinReason<'a> {
     /// The leg is the first of a new call.
     First,
-    /// This rule joined the leg to the call. If the leg is the only leg of the call, the rule is not stored.
+    /// This rule joined the leg to the call. The rule is not stored if the leg is the first of its call.
     Rule(CorrelationRule),
     /// The leg belonged to the call before a restart of the recorder.
     Restored(&'a RestoredLeg),

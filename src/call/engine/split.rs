@@ -21,8 +21,8 @@ impl Engine {
     ///
     /// E.g. a call is transferred to a leg that the mirror port does not show. Then no other call has this sound.
     ///
-    /// If the PBX only plays a busy tone on these legs, they stay in their call. But the tone may end, and somebody may
-    /// talk then. So the legs also stay open. Returns true if they must be examined again later.
+    /// If the PBX only plays a busy tone on these legs, they stay in their call. The legs also stay open, because
+    /// somebody may talk after the tone. In this case returns true: the legs must be examined again later.
     pub(super) fn split_surviving_legs(&mut self, conversation: CallKey, sink: &mut dyn LegSink) -> bool {
         let slots = self.surviving_legs(conversation);
         if slots.is_empty() {
@@ -109,8 +109,8 @@ impl Engine {
     /// Keeps the ids of the live calls that are related to an ended call. The record of the ended call names these ids,
     /// so no merge may remove them.
     ///
-    /// If a related call is an ambiguous leg that is not over, this leg does not belong to the ended call. Then the two
-    /// calls are no longer related.
+    /// Exception: a related call that is only one ambiguous dialog, which could have belonged to the ended call. While
+    /// it goes on, it does not belong there, so the two calls are no longer related.
     pub(super) fn keep_related_calls(&mut self, over: CallKey, sink: &mut dyn LegSink) {
         let relations = self.table.call(over).map_or(&[][..], |call| &call.relations).to_vec();
         for relation in relations {

@@ -152,7 +152,7 @@ impl Negotiation {
         self.agreed
     }
 
-    /// Updates the descriptions that are restored if the unanswered request of `side` is rejected.
+    /// Updates the descriptions that come back in force if the unanswered request of `side` is rejected.
     fn rebase(&mut self, side: Side) {
         let other = side.other().channel();
         if let Some(pending) = &mut self.pending[side.channel()] {

@@ -124,7 +124,8 @@ impl NumberPlan {
             Some((number.to_owned(), user.registrant, user.registrar))
         };
         let users: Vec<_> = numbers.into_iter().filter_map(user).collect();
-        // Whether a registered number is that of a trunk depends on what both hosts of the registration are.
+        // The hosts that sent and accepted a REGISTER show whether the registered number is a trunk's. So the facts
+        // about these hosts are returned, too.
         hosts.extend(users.iter().flat_map(|(_, registrant, registrar)| [*registrant, *registrar]));
         hosts.sort_unstable();
         hosts.dedup();

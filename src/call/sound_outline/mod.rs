@@ -61,7 +61,7 @@ pub(crate) enum SoundLikeness {
 /// Loudness and pitch of both sides of a leg in one tenth of a second.
 #[derive(Clone, Copy, Debug)]
 struct OutlinePoint {
-    /// Capture time of the point, in tenths of a second since the Unix epoch.
+    /// Capture time of this measurement, in tenths of a second since the Unix epoch.
     tenth: i64,
     sides: [Option<SideSound>; 2],
     /// Whether this measurement stays. Otherwise it is *rolling*: it is removed after some seconds.
@@ -130,7 +130,8 @@ impl SoundOutline {
         self.add_point(OutlinePoint { is_kept, ..OutlinePoint::new(sum.tenth, side, sound) });
     }
 
-    /// Adds the loudness and pitch of a side in a tenth of a second. If there are too many points, removes the oldest.
+    /// Adds the loudness and pitch of a side in a tenth of a second. If the outline is full, removes the oldest
+    /// measurement.
     fn add_point(&mut self, new: OutlinePoint) {
         let place = self.points.iter().rposition(|point| point.tenth <= new.tenth);
         match place.and_then(|place| self.points.get_mut(place)).filter(|point| point.tenth == new.tenth) {

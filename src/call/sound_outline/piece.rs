@@ -6,7 +6,7 @@ use crate::call::sound_outline::{LEAST_DB, OutlinePoint, SideSound, SoundOutline
 
 impl SoundOutline {
     /// Returns the kept measurements that are not stored in the spool yet, if there are enough of them for one piece.
-    /// Returns none while the newest measurement is rolling.
+    /// Returns `None` while the newest measurement is not to be kept.
     pub(crate) fn take_due_piece(&mut self) -> Option<OutlinePiece> {
         // The newest tenth of a second is left out, because packets of the other side may still add to it.
         let newest = self.points.last().filter(|point| point.is_kept)?.tenth;
@@ -79,7 +79,7 @@ impl SideSound {
 /// Number of tenths of a second in a usual piece of an outline: two seconds. If the recorder is killed, at most two
 /// seconds of an outline are lost.
 const PIECE: usize = 20;
-/// Maximum length of a piece, tenths of a second.
+/// Maximum length of a piece that one decision in the spool stores, tenths of a second.
 const MAX_PIECE: usize = 64;
 /// Greatest distance of a capture time from the Unix epoch, tenths of a second.
 const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;

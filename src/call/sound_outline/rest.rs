@@ -120,8 +120,8 @@ const LONGEST_HOLE: i64 = 5;
 /// Maximum length of the pause between two beeps, tenths of a second. The pauses of a busy tone last 0.1 to 0.75 s, and
 /// one pause of each ringback tone lasts 2 s or longer.
 const LONGEST_PAUSE: i64 = 8;
-/// Maximum difference between the level of a tone and its greatest level, dB, in a tenth of a second that the tone
-/// fills. The level varies, because the two frequencies of a tone interfere.
+/// A tone fills a tenth of a second if its level there is at most 3 dB below its greatest level. The level of a full
+/// tenth varies, because the two frequencies of a tone interfere.
 const FULL_DB: f64 = 3.0;
 /// Minimum number of tenths of a second that a tone must fill completely to count as a busy or reorder tone.
 const LEAST_FULL: usize = 4;

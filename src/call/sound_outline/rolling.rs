@@ -26,23 +26,23 @@ pub(crate) enum ComparisonState {
 pub(super) struct PassedOn(Vec<bool>);
 
 impl SoundOutline {
-    /// Measures the sound of the leg for [`FOLLOW_TIME`] after `at`. Removes rolling points that are older than
-    /// [`LISTEN_TIME`].
+    /// Measures the sound of the leg for [`FOLLOW_TIME`] after `at`. Removes measurements that are not kept and older
+    /// than [`LISTEN_TIME`].
     pub(crate) fn follow(&mut self, at: Timestamp) {
         self.until = self.until.max(at + FOLLOW_TIME);
         let first = at.as_nanos().saturating_sub(LISTEN_TIME.as_nanos() as i64).div_euclid(TENTH_NS);
         self.points.retain(|point| point.is_kept || point.tenth >= first);
     }
 
-    /// Keeps all points, also the rolling points.
+    /// Keeps all measurements, also those that would be removed after some seconds (rolling).
     pub(crate) fn keep(&mut self) {
         self.points.iter_mut().for_each(|point| point.is_kept = true);
     }
 
     /// Returns the state of the comparison of one side with a side of another leg.
     ///
-    /// Needs more equal windows than [`SoundOutline::compare`]. In a long call, some windows of two different speeches
-    /// look alike by chance.
+    /// Needs more equal time windows than [`SoundOutline::compare`]. In a long call, some windows of two different
+    /// speeches look alike by chance.
     pub(crate) fn comparison_state(&self, side: Side, other: &Self, other_side: Side) -> ComparisonState {
         let count = self.count_windows((side, LEAST_POINTS), other, other_side);
         match count.all {
@@ -53,8 +53,8 @@ impl SoundOutline {
         }
     }
 
-    /// Returns at which loud points of this side another leg sent packets. Only the time between the first and the last
-    /// point of the other leg is examined.
+    /// Returns for each tenth of a second in which this side was loud whether another leg sent packets then. Only the
+    /// time between the first and the last measurement of the other leg is examined.
     pub(super) fn passed_on(&self, side: Side, other: &Self, other_side: Side) -> PassedOn {
         let span = other.points.first().zip(other.points.last()).map(|(first, last)| first.tenth..=last.tenth);
         let heard = self.points.iter().filter(|point| {

@@ -1,18 +1,18 @@
-//! Numbers of windows in which two sounds agree.
+//! Numbers of time windows in which two sounds agree. A window has four seconds.
 //!
-//! By chance, some windows of two different speeches look alike. The more windows are compared, the more do so. If a
-//! machine passes a sound on, windows one after another agree, at the same delay.
+//! By chance, some windows of two different speeches look alike. The more windows are compared, the more look alike by
+//! chance. If a machine passes a sound on, consecutive windows agree, at the same delay.
 
 use crate::call::sound_outline::LEAST_WINDOWS;
 
-/// The result of the comparison of two sounds, window by window.
+/// The result of comparing two sounds in consecutive time windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WindowCount {
     /// Number of time windows in which both sounds agree.
     pub(super) same: usize,
     /// Number of time windows that were compared.
     pub(super) all: usize,
-    /// Greatest number of windows one after another that agree at the same delay.
+    /// Greatest number of consecutive windows that agree at the same delay.
     run: usize,
 }
 
@@ -70,7 +70,7 @@ mod tests {
         let mut long = [0; 24];
         (long[3], long[17]) = (4, 4);
         assert!(windows(&long).is_different() && !windows(&long).is_same());
-        // Three windows at different delays are three chances.
+        // Windows 17 to 19 agree at three different delays. These are three chances and no run of three windows.
         (long[18], long[19]) = (2, 1);
         assert!(!windows(&long).is_same());
         long[17..20].fill(6);
