@@ -57,7 +57,7 @@ pub(crate) enum ArchiveStep {
 /// The reason why a step of an archiving job failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveFailure {
-    /// The archive does not answer, or denies access. A later attempt may succeed.
+    /// The archive does not respond, or denies access. A later attempt may succeed.
     Passing(String),
     /// The file is missing, or its checksum differs from the checksum in the journal. A missing file may appear later,
     /// when its disk is mounted again.

@@ -150,8 +150,8 @@ fn recording_that_is_sent_again_stays_stored_if_its_file_goes() {
     let mut job = ArchiveJob { change: 1, objects: vec![sent_again], ..ArchiveJob::default() };
     job.set_objects(vec![recording("call", 1, 0)]);
     assert_eq!(job.next_step(now), Some(ArchiveStep::Put(0)));
-    // The store does not answer, and retention removes the file before the next attempt. The object of the earlier
-    // upload stays listed, so only the row in the index remains to be written.
+    // The object store does not respond, and retention removes the file before the next attempt. The object of the
+    // earlier upload stays listed, so only the row in the index remains to be written.
     job.handle_outcome(ArchiveStep::Put(0), ArchiveOutcome::Failed(ArchiveFailure::Passing(String::new())), now);
     let text = serde_json::to_string(&job.objects).expect("JSON");
     let saved: Vec<ArchivedObject> = serde_json::from_str(&text).expect("objects");

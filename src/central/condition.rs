@@ -12,8 +12,8 @@ type IndexValue = Box<dyn ToSql + Sync + Send>;
 /// SQL conditions for rows of the table `callspan.calls`, joined by AND, and the values in them.
 #[derive(Debug, Default)]
 pub(super) struct IndexCondition {
-    /// Conditions on the time and the site. PostgreSQL has indexes for them: all calls in order of time, and the calls
-    /// of each site in order of time.
+    /// Conditions on the time and the site. PostgreSQL has database indexes for them: all calls in order of time, and
+    /// the calls of each site in order of time.
     range: Vec<String>,
     /// Further conditions, e.g. on the length of a call.
     parts: Vec<String>,

@@ -70,8 +70,8 @@ fn serve(listen: std::net::SocketAddr, config: &Config, id: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a configuration that registers internal calls, because the call of the demo goes from extension 101 to
-/// extension 102.
+/// Returns a configuration that registers internal calls in Pyrus, because the call of the demo goes from extension 101
+/// to extension 102.
 fn config(options: &FakeOptions) -> anyhow::Result<Config> {
     let user = options.users.first().context("the fake Pyrus has a user")?;
     let account = options.accounts.first().context("the fake Pyrus has an account")?;

@@ -177,7 +177,7 @@ struct RunningService {
 struct LastRounds {
     /// Capture time at which buffered packets (chunks of the spool) were last passed to the writing thread.
     spooled_at: Timestamp,
-    /// Capture time at which the sound levels of live calls were last published.
+    /// Capture time at which the console last got the sound levels of live calls.
     levels_at: Timestamp,
     /// Capture time of the last check of losses, threads, the journal and the mirror port.
     checked_at: Timestamp,
@@ -698,8 +698,8 @@ const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval at which a console that could not be started is tried again.
 const CONSOLE_RETRY: Duration = Duration::from_secs(30);
-/// Interval between two checks of losses, threads and the journal. It is also the interval at which the counters are
-/// published.
+/// Interval between two checks of losses, threads and the journal. It is also the interval at which the console gets
+/// new counters.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Name of the file in the state folder that stores at which hours of the day SIP arrived.
 const MIRROR_FILE: &str = "mirror.json";

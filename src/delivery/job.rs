@@ -28,10 +28,10 @@ pub enum CallProgress {
 /// Whether a call may be registered in Pyrus at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryConsent {
-    /// The section `[pyrus]` of the configuration decides whether the call is registered.
+    /// The section `[pyrus]` of the configuration decides whether the call is registered in Pyrus.
     #[default]
     ByConfig,
-    /// A rule with `no_register` in the configuration forbids the registration.
+    /// A rule with `no_register` in the configuration keeps the call out of Pyrus.
     Forbidden,
 }
 
@@ -79,20 +79,22 @@ pub struct DeliveryJob {
     /// as if Pyrus knew the end.
     #[serde(default, skip_serializing_if = "EndNotice::is_settled")]
     pub(crate) end: EndNotice,
-    /// Name of the person who is responsible for the task, from the response to the registration request; `None` if
-    /// unknown.
+    /// Name of the person who is responsible for the Pyrus task, from the response to the request that registered the
+    /// call; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) responsible: Option<String>,
-    /// Whether a `no_register` rule turned out to apply after the job had begun. If true, nothing more is sent.
+    /// Whether a `no_register` rule (it keeps calls out of Pyrus) turned out to apply after the job had begun. If true,
+    /// nothing more is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forbidden: bool,
-    /// The requests so far and their answers, to show them to people. Empty in jobs of earlier versions of callspan.
+    /// The requests to Pyrus so far and their responses, to show them to people. Empty in jobs of earlier versions of
+    /// callspan.
     #[serde(default, skip_serializing_if = "DeliveryStory::is_empty")]
     pub(crate) story: DeliveryStory,
 }
 
-/// Facts about the call for Pyrus. The numbers do not change after the registration, so that all requests of a call
-/// contain the same numbers.
+/// Facts about the call for Pyrus. The numbers do not change after the call is registered there, so that all requests
+/// of a call contain the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PyrusCallFacts {
     /// Direction of the call: inbound, outbound, internal or unknown.
@@ -103,7 +105,8 @@ pub(crate) struct PyrusCallFacts {
     pub(crate) to: Option<String>,
     /// Telephone extension of our PBX that took part in the call; `None` if unknown.
     pub(crate) internal: Option<String>,
-    /// Capture time of the INVITE, or of the answer if no INVITE was captured; `None` if neither was captured.
+    /// Capture time of the INVITE. If no INVITE was captured, it is the time at which the call was answered; `None` if
+    /// neither was captured.
     pub(crate) started_at: Option<Timestamp>,
     /// Capture time of the end; `None` while the call is in progress.
     pub(crate) ended_at: Option<Timestamp>,
@@ -126,11 +129,12 @@ pub(crate) struct PyrusCallFacts {
 pub(crate) enum PyrusRegistration {
     /// The call is not registered in Pyrus yet.
     Owed,
-    /// The request to register was sent and has no response yet. After a restart this becomes
+    /// The request to register the call in Pyrus was sent and has no response yet. After a restart this becomes
     /// [`PyrusRegistration::Unsure`].
     Sending,
-    /// A request to register was sent, and its outcome is unknown. If a recording is expected, the request is not
-    /// repeated. Attaching the recording by `external_id` alone will show whether the call is registered.
+    /// A request to register the call in Pyrus was sent, and its outcome is unknown. If a recording is expected, the
+    /// request is not repeated. Attaching the recording by `external_id` alone will show whether the call is
+    /// registered.
     Unsure,
     /// A response has confirmed that the call is registered in Pyrus.
     Known {
@@ -249,12 +253,12 @@ pub(crate) struct RetryCounts {
     pub(crate) limited: u32,
     /// Number of consecutive attempts of the current request that failed because Pyrus refused the access token.
     pub(crate) reauthorised: u32,
-    /// Number of registrations that were repeated because Pyrus did not know the call when a file was attached.
+    /// Number of times that the call was registered again, because Pyrus did not know it when a file was attached.
     pub(crate) reregistered: u32,
     /// Number of uploads that were repeated because Pyrus did not know the file when it was attached.
     pub(crate) reuploaded: u32,
-    /// Number of registrations that were repeated although the outcome of the first is unknown. Only calls without a
-    /// recording have such repeats.
+    /// Number of requests to register the call in Pyrus that were repeated although the outcome of the first is
+    /// unknown. Only calls without a recording have such repeats.
     pub(crate) blind_repeats: u32,
 }
 
@@ -360,7 +364,7 @@ impl DeliveryJob {
     }
 
     /// Updates the job from the call record. Telephone numbers that Pyrus already got do not change. Recordings are
-    /// added or replaced; they are removed only if a rule now excludes the call.
+    /// added or replaced; they are removed only if a rule of the configuration now excludes the call.
     pub(crate) fn update(&mut self, record: &CallRecord, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         if self.is_forbidden {
@@ -418,8 +422,8 @@ impl DeliveryJob {
         });
     }
 
-    /// Ends the delivery, because a `no_register` rule turned out to apply after the job had begun. If Pyrus already
-    /// has a task for the call, the task stays and gets no further data and no recording.
+    /// Ends the delivery, because a `no_register` rule (it keeps calls out of Pyrus) turned out to apply after the job
+    /// had begun. If Pyrus already has a task for the call, the task stays and gets no further data and no recording.
     pub(crate) fn forbid(&mut self, progress: CallProgress) {
         self.progress = self.progress.max(progress);
         self.is_forbidden = true;
@@ -495,8 +499,9 @@ impl DeliveryJob {
             && self.open_part().is_none()
     }
 
-    /// Returns whether a registration without a response must be repeated, although Pyrus may have executed it. This is
-    /// done once, and only for a call without a recording: no later request shows whether the call is registered.
+    /// Returns whether a request to register the call without a response must be repeated, although Pyrus may have
+    /// executed it. This is done once, and only for a call without a recording: no later request shows whether the call
+    /// is registered.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete
@@ -616,9 +621,9 @@ pub(crate) fn is_unanswered(record: &CallRecord) -> bool {
     record.answered_at.is_none() || record.outcome == CallOutcome::Abandoned
 }
 
-/// Reason text of a job that a `no_register` rule ended before the call was registered.
+/// Reason text of a job that a `no_register` rule ended before the call was registered in Pyrus.
 const FORBIDDEN: &str = "a no_register rule in the configuration excludes this call from Pyrus; nothing was sent";
-/// Reason text of a job that a `no_register` rule ended while the outcome of the registration was unknown.
+/// Reason text of a job that a `no_register` rule ended while it was unknown whether the call is registered in Pyrus.
 const FORBIDDEN_UNSURE: &str = "a no_register rule in the configuration excludes this call from Pyrus. But an earlier registration may have succeeded: check in the form whether the call is there";
 
 /// Reason text for a recording that is not sent because its file is encrypted.

@@ -75,7 +75,7 @@ pub(super) struct RequestPacer {
     auth_credit_at: Timestamp,
 }
 
-/// Answer to the question whether a request may be sent now.
+/// Whether a request may be sent to Pyrus now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendPermission {
     Now,

@@ -13,23 +13,23 @@ use crate::call::record::{CallDirection, CallRecord};
 /// The event of a call at which it is registered in Pyrus, e.g. when it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegisterAt {
-    /// Registers the call as soon as the called telephone extension is known, or when a person answers. An unanswered
-    /// call is registered at its end.
+    /// Registers the call in Pyrus as soon as the called telephone extension is known, or when a person answers. An
+    /// unanswered call is registered at its end.
     #[default]
     Auto,
-    /// Registers the call as [`RegisterAt::Auto`] does, but also when any telephone rings, e.g. when a ring group has
-    /// no single called extension.
+    /// Registers the call in Pyrus as [`RegisterAt::Auto`] does, but also when any telephone rings, e.g. when a ring
+    /// group has no single called extension.
     Ringing,
     /// Registers the call in Pyrus soon after the INVITE, as soon as the numbers of caller and callee are known.
     Invite,
-    /// Registers the call when it is answered, by a person or by an answering machine.
+    /// Registers the call in Pyrus when it is answered, by a person or by an answering machine.
     Answer,
-    /// Registers the call at its end, when its length is known.
+    /// Registers the call in Pyrus at its end, when its length is known.
     End,
 }
 
 impl RegisterAt {
-    /// Returns the first event of a call at which the call may be registered.
+    /// Returns the first event of a call at which the call may be registered in Pyrus.
     pub const fn moment(self) -> RegistrationMoment {
         match self {
             Self::Auto => RegistrationMoment::PersonKnown,
@@ -89,7 +89,7 @@ pub struct DeliveryPolicy {
     pub max_upload_bytes: u64,
 }
 
-/// Body of the request `integrations/call`, which registers a call.
+/// Body of the request `integrations/call`, which registers a call in Pyrus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CallBody {
     /// `account_id` of the telephony extension (a plug-in of Pyrus).
@@ -198,7 +198,7 @@ impl DeliveryPolicy {
     }
 
     /// Builds the body of the request `attachcallrecord`. It attaches an uploaded file; without a file it only sets
-    /// form fields. While it is unknown whether the call is registered, the body names the call by `external_id` alone.
+    /// form fields. While it is unknown whether Pyrus has the call, the body names the call by `external_id` alone.
     pub(crate) fn attach_body(&self, job: &DeliveryJob, guid: Option<&str>, dropped: &BTreeSet<String>) -> AttachBody {
         AttachBody {
             account_id: self.account_id.clone(),

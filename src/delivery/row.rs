@@ -47,7 +47,7 @@ pub enum JobStage {
     /// The call is not registered in Pyrus yet.
     #[default]
     New,
-    /// The request that registers the call is in flight.
+    /// The request that registers the call in Pyrus is in flight.
     Registering,
     /// It is unknown whether a request to register the call in Pyrus has succeeded.
     Unsure,
@@ -155,9 +155,9 @@ impl JobRow {
         serde_json::from_str::<StoredResponsible>(&self.body).ok()?.responsible
     }
 
-    /// Returns the requests of the delivery so far, with their answers.
+    /// Returns the requests of the delivery so far, with the responses of Pyrus.
     pub(crate) fn story(&self) -> DeliveryStory {
-        /// The member of the job's JSON that contains the requests to Pyrus and their answers.
+        /// The member of the job's JSON that contains the requests to Pyrus and their responses.
         #[derive(Deserialize)]
         struct StoredStory {
             #[serde(default)]

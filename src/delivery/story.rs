@@ -1,4 +1,4 @@
-//! The story of a delivery: each request with its time and the answer of Pyrus, as a person reads it.
+//! The story of a delivery: each request with its time and the response of Pyrus, as a person reads it.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +17,14 @@ pub(crate) struct DeliveryStory {
     pub(crate) left_out: u32,
 }
 
-/// A request with its answer. Several consecutive requests that failed in the same way are one entry.
+/// A request with its response. Several consecutive requests that failed in the same way are one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryAttempt {
     /// Time at which the request was sent, by the clock of delivery. If the entry stands for several requests, it is
     /// the time of the first.
     pub(crate) at: Timestamp,
-    /// Time at which Pyrus answered the last request of the entry, by the clock of delivery. Without an answer, it is
-    /// the time at which the wait for the answer ended.
+    /// Time at which Pyrus responded to the last request of the entry, by the clock of delivery. Without a response, it
+    /// is the time at which the wait for the response ended.
     pub(crate) answered_at: Timestamp,
     /// Purpose of the request, e.g. the upload of a recording.
     pub(crate) step: AttemptedStep,
@@ -33,10 +33,10 @@ pub(crate) struct DeliveryAttempt {
     pub(crate) part: Option<u32>,
     /// Whether the request succeeded.
     pub(crate) result: AttemptResult,
-    /// HTTP status and error code, e.g. `400 server_error`, or a few fixed words if no answer came. It contains no text
-    /// from Pyrus.
+    /// HTTP status and error code, e.g. `400 server_error`, or a few fixed words if no response came. It contains no
+    /// text from Pyrus.
     pub(crate) answer: String,
-    /// Answer of Pyrus with advice for the administrator; `None` after a success without a warning.
+    /// Response of Pyrus with advice for the administrator; `None` after a success without a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     /// Number of consecutive requests in this entry, at least 1.
@@ -68,7 +68,7 @@ pub(crate) enum AttemptedStep {
 pub(crate) enum AttemptResult {
     /// Pyrus executed the request.
     Done,
-    /// Pyrus refused the request, or did not answer.
+    /// Pyrus refused the request, or did not respond.
     Failed,
 }
 
@@ -155,8 +155,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 1 registration,
-/// and 2 requests (upload and attach) for each of 24 hourly segments.
+/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 1 request
+/// registers the call, and 2 requests (upload and attach) send each of 24 hourly segments.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

@@ -205,9 +205,9 @@ impl Journal {
         })
     }
 
-    /// Marks all segments of a call as removed, because a rule excludes the call, and writes the reason into its
-    /// record. The code that calls this function must remove the files afterwards. Returns the record as it was before,
-    /// with its recordings; `None` if it had no recordings.
+    /// Marks all segments of a call as removed, because a rule of the configuration excludes the call, and writes the
+    /// reason into its record. The code that calls this function must remove the files afterwards. Returns the record
+    /// as it was before, with its recordings; `None` if it had no recordings.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -446,9 +446,9 @@ fn number_pattern(written: &str) -> String {
     format!("%{plain}%")
 }
 
-/// Returns the SQL clause that chooses the index for a filter. If the filter has a number that few calls match, SQLite
-/// may use the index of numbers and sort the calls it finds. Otherwise the clause forces the time index, because
-/// sorting many calls would take much memory.
+/// Returns the SQL clause that chooses the database index for a filter. If few calls match the number in the filter,
+/// SQLite may use the index of numbers and sort the calls it finds. Otherwise the clause forces the index of start
+/// times, because sorting many calls would take much memory.
 fn source(connection: &Connection, filter: &CallFilter) -> JournalResult<&'static str> {
     let Some(number) = &filter.number else { return Ok(BY_BEGIN) };
     let mut statement =
@@ -558,8 +558,8 @@ const PUT_CALL: &str =
     "INSERT OR REPLACE INTO calls (id, stage, invited_at, answered_at, ended_at, direction, from_number,
     to_number, internal, outcome, verdict, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// SQL that writes the numbers of a call to the index of numbers. It changes the index only if the numbers changed,
-/// which is rare.
+/// SQL that writes the numbers of a call to the database index of numbers. It changes the index only if the numbers
+/// changed, which is rare.
 const PUT_NUMBERS: &str = "INSERT INTO call_numbers (call_id, numbers) VALUES (?1, ?2)
     ON CONFLICT (call_id) DO UPDATE SET numbers = ?2 WHERE numbers <> ?2";
 
@@ -570,19 +570,22 @@ const PUT_RECORDING: &str = "INSERT INTO recordings (call_id, part, path, bytes,
 const ADD_OLD_PATH_TO_LEFTOVERS: &str = "INSERT OR IGNORE INTO leftovers (path)
     SELECT path FROM recordings WHERE call_id = ?1 AND part = ?2 AND path <> ?3";
 
-/// SQL expression for the start of a call, µs since the Unix epoch. If no INVITE was captured, the start is the answer,
-/// else the end. The text must be the same as in the index `calls_by_begin`, or SQLite does not use the index.
+/// SQL expression for the start of a call, µs since the Unix epoch. If no INVITE was captured, the start is the time of
+/// the answer, else of the end. The text must be the same as in the database index `calls_by_begin`, or SQLite does not
+/// use the index.
 pub(super) const BEGIN: &str = "coalesce(invited_at, answered_at, ended_at, 0)";
-/// SQL clause that forces the use of the time index, because sorting all calls would take much memory.
+/// SQL clause that forces SQLite to read the calls from the database index of start times. Sorting all calls would take
+/// much memory.
 const BY_BEGIN: &str = "INDEXED BY calls_by_begin";
-/// SQL condition that selects the calls from or to a telephone number. It uses the trigram index `call_digits`.
+/// SQL condition that selects the calls from or to a telephone number. It uses the trigram database index
+/// `call_digits`.
 const HAS_NUMBER: &str = "id IN (SELECT call_id FROM call_numbers WHERE n IN
     (SELECT rowid FROM call_digits WHERE numbers LIKE ?))";
 /// Number of last digits of a telephone number that are compared. The national numbers of most countries have at most
 /// 10 digits.
 const SIGNIFICANT_DIGITS: usize = 10;
 /// Maximum number of calls that SQLite may sort in memory, where they take a few MiB. Longer lists are read in the
-/// order of the time index.
+/// order of the database index of start times.
 const FEW_CALLS: u32 = 2000;
 /// Number of calls in a page of the list. A page takes a few MiB of memory.
 pub(crate) const PAGE: u32 = 500;

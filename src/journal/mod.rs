@@ -360,8 +360,8 @@ fn is_damage(e: &rusqlite::Error) -> bool {
     matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Returns whether the error means that the log or the database could not be synced to the disk. Rows of earlier
-/// commits may be lost then, too.
+/// Returns whether the error means that the write-ahead log or the database could not be synced to the disk. Rows of
+/// earlier commits may be lost then, too.
 fn is_failed_sync(e: &rusqlite::Error) -> bool {
     e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
 }

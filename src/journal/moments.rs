@@ -22,8 +22,8 @@ pub struct SlotCount {
 }
 
 impl Journal {
-    /// Returns the `limit` oldest calls that a search finds, oldest first. If the search has a `since`, the time index
-    /// is read from that time on.
+    /// Returns the `limit` oldest calls that a search finds, oldest first. If the search has a `since`, the database
+    /// index of start times is read from that time on.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -357,7 +357,7 @@ pub(super) fn micros_or_last(at: Option<Timestamp>) -> i64 {
 }
 
 const RECORDINGS_OF: &str = concat!(recordings!(), " AND r.call_id = ?1 ORDER BY r.part");
-/// SQL that selects the recordings after a given row, in the order of the index `recordings_present`.
+/// SQL that selects the recordings after a given row, in the order of the database index `recordings_present`.
 const RECORDINGS_AFTER: &str =
     concat!(recordings!(), " AND (r.at, r.call_id, r.part) > (?1, ?2, ?3) ORDER BY r.at, r.call_id, r.part LIMIT ?4");
 

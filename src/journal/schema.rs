@@ -150,7 +150,8 @@ CREATE TABLE stale_records (
 ) STRICT;
 ";
 
-/// Adds columns for encryption at rest, and an index that finds the oldest recordings without reading all calls.
+/// Adds columns for encryption at rest, and a database index that finds the oldest recordings without reading all
+/// calls.
 const V4: &str = "
 ALTER TABLE calls ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;    -- 1: nothing of it is left to encrypt
 CREATE INDEX calls_unsealed ON calls (id) WHERE sealed = 0 AND stage = 'complete';
@@ -165,14 +166,14 @@ CREATE INDEX recordings_present ON recordings (at, call_id, part, bytes) WHERE s
 CREATE TABLE leftovers (path TEXT PRIMARY KEY) STRICT;   -- files that may be there and belong to no row: to be removed
 ";
 
-/// Replaces the index of calls by time. The new index also sorts calls of which no INVITE was captured.
+/// Replaces the database index of calls by time. The new index also sorts calls of which no INVITE was captured.
 const V5: &str = "
 DROP INDEX calls_by_time;
 CREATE INDEX calls_by_begin ON calls (coalesce(invited_at, answered_at, ended_at, 0), id);
 ";
 
-/// Adds a trigram index over the numbers of caller and callee. The index has its own row ids, because the row ids of
-/// `calls` can change.
+/// Adds a trigram database index over the numbers of caller and callee. The index has its own row ids, because the row
+/// ids of `calls` can change.
 const V6: &str = "
 CREATE TABLE call_numbers (
     n           INTEGER PRIMARY KEY,

@@ -26,7 +26,7 @@ pub enum HeardClass {
     Locked,
     /// The recorder lost a part of the media or all of it.
     Lost,
-    /// A rule excludes the call from recording.
+    /// A rule of the configuration excludes the call from recording.
     Excluded,
     /// Nobody answered the call, so there is no sound to expect.
     Unanswered,
@@ -87,9 +87,9 @@ impl HeardClass {
 /// The calls that an account may see. Every query of the console is limited to a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallScope {
-    /// Patterns of the telephone extensions that the account may see; an empty list allows every extension.
+    /// Patterns of the telephone extensions that the console account may see; an empty list allows every extension.
     pub extensions: Vec<String>,
-    /// Directions of the calls that the account may see; an empty list allows every direction.
+    /// Directions of the calls that the console account may see; an empty list allows every direction.
     pub directions: Vec<CallDirection>,
     /// Sites in the central archive that the account may see; an empty list allows every site. If the list is not
     /// empty, the console of a single recorder shows no calls to the account.
@@ -99,7 +99,7 @@ pub struct CallScope {
 /// Conditions of a search. A call must meet all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct CallSearch {
-    /// The calls that the account may see. The search finds no other calls.
+    /// The calls that the console account may see. The search finds no other calls.
     pub scope: CallScope,
     /// Earliest start of the call; `None` for no limit.
     pub since: Option<Timestamp>,
@@ -385,8 +385,8 @@ impl SqlCondition {
 }
 
 /// Adds the SQL function `number_matches(pattern, number, …)` to a connection. The function returns true if one of the
-/// numbers matches the pattern. Scopes of accounts and call rules use the same patterns ([`NumberPattern`]), so that a
-/// pattern means the same numbers in both.
+/// numbers matches the pattern. Scopes of console accounts and call rules use the same patterns ([`NumberPattern`]), so
+/// that a pattern means the same numbers in both.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("number_matches", -1, flags, |context| {

@@ -186,7 +186,7 @@ impl LogSync {
 
     fn note_renewal(&mut self) {
         self.has_failed = false;
-        // If the marker file cannot be removed, the log is emptied again before the next commit.
+        // If the marker file cannot be removed, the write-ahead log is emptied again before the next commit.
         let _ = std::fs::remove_file(&self.mark);
     }
 
@@ -238,8 +238,8 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // In the record of a call in progress, a verdict means that a rule excluded the call and its segments were
-        // removed. That verdict is kept.
+        // In the record of a call in progress, a verdict means that a rule of the configuration excluded the call and
+        // its segments were removed. That verdict is kept.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }

@@ -415,8 +415,8 @@ const LOG_HEADER: usize = 32;
 fn rows_are_in_the_database_after_a_failed_sync_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = journal_after_failed_sync(dir.path(), CallStage::Ended);
-    // From here on Linux would confirm a sync of the log, although pages that it could not write are missing on the
-    // disk.
+    // From here on Linux would confirm a sync of the write-ahead log, although pages that it could not write are
+    // missing on the disk.
     journal.sync_states().unwrap();
     let log_length = std::fs::metadata(&journal.log_path).unwrap().len();
     assert_eq!(log_length, 0, "no later row follows a page that may be missing");
@@ -424,8 +424,8 @@ fn rows_are_in_the_database_after_a_failed_sync_of_the_log() {
     std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
     let copy = Journal::open(&config::Config { dir: copy.path().to_owned() }).unwrap();
     assert_eq!(copy.call("other").unwrap().unwrap().stage, CallStage::Live);
-    // A sync that fails inside SQLite can lose rows of earlier commits, too. So the log must be emptied before the next
-    // commit.
+    // A sync that fails inside SQLite can lose rows of earlier commits, too. So the write-ahead log must be emptied
+    // before the next commit.
     let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let guard = journal.lock();
     let _: Error = rusqlite::Error::SqliteFailure(failed, None).into();

@@ -54,7 +54,7 @@ pub struct DeliveryHandle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// State of the delivery thread. Other threads can read it even if the delivery thread does not answer.
+/// State of the delivery thread. Other threads can read it even if the delivery thread is blocked.
 #[derive(Debug, Default)]
 struct DeliveryHealth {
     /// Number of rounds that the thread's loop has made. It also grows while the thread waits, so a constant number
@@ -62,7 +62,7 @@ struct DeliveryHealth {
     rounds: Arc<AtomicU64>,
     /// Error because of which the thread waits for the journal; `None` before the second failure in a row.
     journal_error: Mutex<Option<String>>,
-    /// Whether Pyrus has accepted or refused the current login, and the journal has the rows about the answer.
+    /// Whether Pyrus has accepted or refused the current login, and the journal has the rows about its response.
     is_login_answered: AtomicBool,
 }
 

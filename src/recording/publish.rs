@@ -22,10 +22,11 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// An incomplete or unpublished file under its temporary name. Dropping it removes the file.
+/// A file that still has its temporary name, because it is not complete or not published yet. Dropping this value
+/// removes the file.
 #[derive(Debug)]
 pub(super) struct PartFile {
-    /// Path that the file gets when it is published.
+    /// Final path, which the file gets when it is published.
     path: PathBuf,
     /// Handle by which the file is written; `None` after the file was closed.
     file: Option<Arc<File>>,
@@ -54,7 +55,7 @@ impl PartFile {
         self.file = None;
     }
 
-    /// Returns the path that the file gets when it is published.
+    /// Returns the final path, which the file gets when it is published.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -94,7 +95,7 @@ impl Drop for PartFile {
 pub(super) struct PublishGroup(Vec<PartFile>);
 
 impl PublishGroup {
-    /// Adds a complete file to the group of files that are published together.
+    /// Adds a complete file to the group of files that get their final names together.
     pub(super) fn add(&mut self, mut part: PartFile) {
         match part.need {
             SyncNeed::Synced => part.start_writeback(),
@@ -113,7 +114,8 @@ impl PublishGroup {
         self.0.iter().filter(|part| part.file.is_some()).count()
     }
 
-    /// Publishes the files: fsync of each file that needs it, then all renames, then fsync of each folder.
+    /// Gives the files their final names: fsync of each file that needs it, then all renames, then fsync of each
+    /// folder.
     ///
     /// # Errors
     /// Fails with the path of the file or folder for which a step failed. No file gets its final name before all files

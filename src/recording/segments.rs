@@ -94,8 +94,8 @@ impl WrittenSegment {
         self.part.close();
     }
 
-    /// Adds the file and its peaks (the data of the waveform) to a group of files to be published. Returns its path,
-    /// size and SHA-256.
+    /// Adds the file and its peaks (the data of the waveform) to a group of files that get their final names together.
+    /// Returns the final path, the size and the SHA-256.
     pub(super) fn add_to(self, group: &mut PublishGroup) -> io::Result<(PathBuf, u64, String)> {
         let path = self.part.path().to_owned();
         let (bytes, sha256) = match self.hash.finish() {

@@ -1,12 +1,12 @@
-//! Notes in a call record how many segments (parts of the recording) Pyrus already has, if a rule now forbids to record
-//! the call.
+//! Used if a rule of the configuration forbids to record a call of which Pyrus already has segments (parts of the
+//! recording). Notes their number in the call record.
 
 use crate::call::record::CallRecord;
 use crate::delivery::DeliveryJob;
 use crate::journal::{self, Journal};
 
-/// Writes into the record of a call how many of its segments Pyrus already has, although a rule now forbids to record
-/// the call. Returns whether the record was changed.
+/// Writes into the record of a call how many of its segments Pyrus already has. Used after a rule of the configuration
+/// has forbidden to record the call. Returns whether the record was changed.
 ///
 /// A request to Pyrus that was in progress when the segments were removed may still succeed. Then this function is
 /// called again.

@@ -332,8 +332,8 @@ const MIN_PAIRS: u64 = 2;
 /// Maximum time over which calls are counted. The count continues over several windows until it has [`MIN_CALLS`] calls
 /// or this time is over.
 const CALLS_FOR: Duration = Duration::from_secs(3600);
-/// Minimum length of an answered call that is counted. A shorter call may have no media without a fault. The rules of
-/// the doctor use the same length.
+/// Minimum length of an answered call that is counted. A shorter call may have no media without a fault. The command
+/// `callspan doctor` uses the same length.
 const MIN_TALK: Duration = Duration::from_secs(2);
 /// Maximum number of days whose hours with SIP are stored: two weeks and today.
 const MAX_DAYS: usize = 15;

@@ -103,8 +103,8 @@ impl ParallelRenderers {
         self.reports.try_recv().ok()
     }
 
-    /// Waits until all calls are rendered and published. Afterwards [`ParallelRenderers::poll_report`] returns the
-    /// remaining reports.
+    /// Waits until all calls are rendered and their files have their final names. Afterwards
+    /// [`ParallelRenderers::poll_report`] returns the remaining reports.
     ///
     /// # Panics
     /// Panics if a thread has panicked.
@@ -141,8 +141,8 @@ struct RenderThread {
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Monotonic time at which the group of calls is published even if the group is not full; `None` if the group is
-    /// empty.
+    /// Monotonic time at which the files of the group get their final names even if the group is not full; `None` if
+    /// the group is empty.
     due: Option<Instant>,
 }
 
@@ -211,14 +211,14 @@ const MAX_THREADS: usize = 16;
 /// Number of calls that may wait for each thread. It is small, because the spools (stored packets) of waiting calls
 /// take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;
-/// Maximum number of calls that are published together. In a group of this size, the fsync of the folder is a small
-/// part of the work.
+/// Maximum number of calls whose files get their final names together. In a group of this size, the fsync of the folder
+/// is a small part of the work.
 const MAX_GROUP_CALLS: usize = 32;
 /// Maximum number of files of a group that stay open until their fsync. There is one group for each of at most 16
 /// threads. Together the groups stay below 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
-/// Maximum time for which a rendered call waits for further calls to be published with it. So calls appear without a
-/// long delay, even if the capture comes slowly through a pipe.
+/// Maximum time for which the files of a rendered call wait for their final names, so that further calls join the
+/// group. So calls appear without a long delay, even if the capture comes slowly through a pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ enum CallTask {
     Publish(Box<EndedCall>),
     /// The call has not ended yet, and some segments of its recording are complete: render and publish them.
     Segments(Box<DueSegments>),
-    /// The call with this id has not ended yet, and a rule forbids to record it: remove its segments.
+    /// The call with this id has not ended yet, and a rule of the configuration forbids to record it: remove its
+    /// segments.
     Withdraw(String),
 }
 

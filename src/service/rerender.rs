@@ -67,8 +67,8 @@ pub(super) fn rerender_by(
     match (registration, stored.stage) {
         // The call was not passed to delivery yet, so it is passed now.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
-        // The call must not be delivered, because a rule forbids it or the configuration excludes it. So only its
-        // record is stored.
+        // The call must not be delivered to Pyrus, because a rule or the section `[pyrus]` of the configuration
+        // excludes it. So only its record is stored.
         (None, CallStage::Complete) if journal.job(id)?.is_none() => journal.put_call(&record, CallStage::Complete)?,
         (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, RegistrationPolicy::Allowed)?,
     }

@@ -62,7 +62,8 @@ impl CallWorker {
         self.write_live_record(&mut record, due.registration)
     }
 
-    /// Removes the published segments (files) of a call in progress, because a rule now forbids to record the call.
+    /// Removes the published segments (files) of a call in progress, because a rule of the configuration now forbids to
+    /// record the call.
     pub(super) fn withdraw_segments(&self, id: &str) -> anyhow::Result<()> {
         let _lock = self.locks.lock(id, &self.ticks);
         if !self.remove_segments(id)? {
@@ -73,8 +74,8 @@ impl CallWorker {
         self.write_live_record(&mut stored.record, RegistrationPolicy::Allowed)
     }
 
-    /// Adds the published segments (files of the recording) to a record that is about to become final. If a rule
-    /// forbids to record the call, the segments are removed instead. The call must be locked.
+    /// Adds the published segments (files of the recording) to a record that is about to become final. If a rule of the
+    /// configuration forbids to record the call, the segments are removed instead. The call must be locked.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
         let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {
@@ -89,8 +90,8 @@ impl CallWorker {
         Ok(())
     }
 
-    /// Removes the segments (files of the recording) of a call, because a rule forbids to record the call. Returns
-    /// whether it had segments.
+    /// Removes the segments (files of the recording) of a call, because a rule of the configuration forbids to record
+    /// it. Returns whether the call had segments.
     fn remove_segments(&self, id: &str) -> anyhow::Result<bool> {
         let Some(record) = self.journal.withdraw_segments(id, wall_clock(), FORBIDDEN)? else { return Ok(false) };
         for file in &record.recordings {

@@ -1,5 +1,5 @@
 //! Watches the sites of a central archive: raises an alarm when a site is silent, or when the database of the archive
-//! does not answer.
+//! does not respond.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -20,7 +20,7 @@ use crate::call::topology::MachinePair;
 enum StoredFact {
     /// Two IP addresses belong to one machine.
     OneMachine(MachinePair),
-    /// A kind of fact that this version of callspan does not know. Another version wrote it.
+    /// A line of the file that this version of callspan does not know. Another version wrote it.
     #[serde(other)]
     Unknown,
 }
@@ -53,14 +53,15 @@ impl TopologyFile {
         if has_changed { self.write() } else { self.write_due() }
     }
 
-    /// Writes facts that are not written yet, if [`WRITE_PAUSE`] has passed since the last write.
+    /// Writes the facts (pairs of addresses) that are not written yet, if [`WRITE_PAUSE`] has passed since the last
+    /// write.
     pub(super) fn write_due(&mut self) {
         if self.written_at.is_none_or(|at| monotonic().duration_since(at) >= WRITE_PAUSE) {
             self.write();
         }
     }
 
-    /// Writes at once all facts that are not written yet.
+    /// Writes at once all facts (pairs of addresses) that are not written yet.
     pub(super) fn write(&mut self) {
         let Some(facts) = self.pending.take() else { return };
         self.written_at = Some(monotonic());
@@ -75,13 +76,13 @@ impl TopologyFile {
     }
 }
 
-/// Selects from the learnt facts the pairs of addresses that count as one machine.
+/// Selects from the learnt pairs of addresses those that count as one machine.
 fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
     facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }
 
-/// Reads the facts that an earlier process wrote. Returns an empty list if there is no file. If the file cannot be
-/// read, logs a warning and returns an empty list.
+/// Reads the pairs of addresses that an earlier process wrote. Returns an empty list if there is no file. If the file
+/// cannot be read, logs a warning and returns an empty list.
 pub(crate) fn load(state: &Path) -> Vec<MachinePair> {
     let path = state.join(FILE_NAME);
     match read(&path) {
@@ -122,7 +123,7 @@ const FILE_NAME: &str = "topology.json";
 /// Minimum time between two writes if only counts of calls have changed. A lost count does little harm, so more writes
 /// are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
-/// Maximum size of the file that is read, bytes. All facts that the engine keeps take less.
+/// Maximum size of the file that is read, bytes. All pairs of addresses that the engine keeps take less.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ impl CallTrace<'_> {
     }
 
     /// Waits until Pyrus has accepted or refused the login of the service, at most for `patience`. Returns false if
-    /// there is no answer. A service of an earlier version does not report the login. In this case returns true.
+    /// Pyrus does not respond in that time. A service of an earlier version does not report the login. In this case
+    /// returns true.
     #[expect(clippy::disallowed_methods, reason = "another process writes the report")]
     fn wait_for_login(&self) -> bool {
         let until: Instant = monotonic() + self.patience;

@@ -18,7 +18,7 @@ pub(super) struct TestCallNumbers {
 
 impl TestCallNumbers {
     /// Chooses the numbers that are not given. Without delivery, an extension calls an extension. With delivery, one
-    /// party is outside, in a direction that `pyrus.directions` registers.
+    /// party is outside, in a direction that `pyrus.directions` delivers to Pyrus.
     pub(super) fn choose(from: Option<&str>, to: Option<&str>, order: TestCallOrder, config: &Config) -> Self {
         let with_defaults = |default_from: &str, default_to: &str| Self {
             from: from.unwrap_or(default_from).to_owned(),

@@ -46,7 +46,7 @@ pub struct DeliveryAction {
 pub(crate) enum PyrusRequest {
     /// To the endpoint `auth`: fetches a token.
     Auth,
-    /// To the endpoint `integrations/call`: registers a call.
+    /// To the endpoint `integrations/call`: registers a call in Pyrus.
     Register(CallBody),
     /// To the endpoint `files/upload`: uploads a recording.
     Upload {
@@ -307,8 +307,8 @@ impl DeliveryMachine {
         self.requeue(id);
     }
 
-    /// Ends the pauses after a login that Pyrus refused or did not answer, because login or key were changed. The next
-    /// request logs in with the new values. So a wrong key is noticed now and not when the old token expires.
+    /// Ends the pauses after a login that Pyrus refused or did not respond to, because login or key were changed. The
+    /// next request logs in with the new values. So a wrong key is noticed now and not when the old token expires.
     pub(crate) fn handle_new_credentials(&mut self) {
         self.token.state = match self.token.state {
             ClientTokenState::None | ClientTokenState::Have(..) => ClientTokenState::None,
@@ -353,8 +353,8 @@ impl DeliveryMachine {
             if due > now {
                 return NextAction::WaitUntil(due);
             }
-            // A request that registers a ringing call may exceed the limit of requests in flight, because it must not
-            // wait for long uploads.
+            // A request that registers a ringing call in Pyrus may exceed the limit of requests in flight, because it
+            // must not wait for long uploads.
             let max_in_flight = self.pacer.tuning().max_in_flight
                 + if urgency == RequestUrgency::Ringing { MAX_EXTRA_URGENT } else { 0 };
             if self.in_flight.len() >= max_in_flight {
@@ -633,8 +633,8 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Marks the job of a call without a recording as dead (given up) if the registration and its repeat both got no
-/// response. Only a person can find out whether Pyrus has the call.
+/// Marks the job of a call without a recording as dead (given up) if neither the request to register the call nor its
+/// repeat got a response. Only a person can find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
         && job.progress == CallProgress::Complete
@@ -658,5 +658,5 @@ fn start_time(record: &CallRecord) -> Option<Timestamp> {
     record.invited_at.or(record.answered_at).or(record.ended_at)
 }
 
-/// Number of requests beyond the usual limit that may be in flight, if they register ringing calls.
+/// Number of requests beyond the usual limit that may be in flight, if they register ringing calls in Pyrus.
 const MAX_EXTRA_URGENT: usize = 2;

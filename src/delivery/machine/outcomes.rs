@@ -244,8 +244,8 @@ impl DeliveryMachine {
         }
     }
 
-    /// Stores the refused form fields: the codes in `sent` that Pyrus names in its answer `text`. Later requests leave
-    /// these fields out.
+    /// Stores the refused form fields: the codes in `sent` that Pyrus names in its response `text`. Later requests
+    /// leave these fields out.
     fn drop_codes(&mut self, now: Timestamp, text: &str, sent: &[String], reason: &str) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let named: BTreeSet<&str> = text.split(|c| !is_word(c)).collect();
@@ -359,7 +359,8 @@ fn revert_progress(job: &mut DeliveryJob, kind: &JobRequest, verdict: &ResponseV
         JobRequest::Register(_) if perhaps => job.registration = PyrusRegistration::Unsure,
         JobRequest::Register(before) => {
             if *before == PyrusRegistration::Unsure {
-                // Pyrus certainly did not execute this repeat of the registration, so another repeat is allowed.
+                // Pyrus certainly did not execute this repeated request to register the call, so another repeat is
+                // allowed.
                 job.retries.blind_repeats = 0;
                 job.possible_duplicates = job.possible_duplicates.saturating_sub(1);
             }
@@ -412,8 +413,8 @@ fn failure_consequence(job: &mut DeliveryJob, kind: &JobRequest, verdict: &Respo
                 job.retries.reregistered = job.retries.reregistered.saturating_add(1);
             }
             if job.retries.reregistered > most {
-                // The call was registered as often as is allowed. It is not registered again, because each retry would
-                // create another task. From now on, requests name only its `external_id`.
+                // The call was registered in Pyrus as often as is allowed. It is not registered again, because each
+                // retry would create another task. From now on, requests name only its `external_id`.
                 job.registration = PyrusRegistration::Unsure;
                 return FailureConsequence::Park;
             }

@@ -297,8 +297,8 @@ fn call_that_pyrus_keeps_forgetting_creates_few_tasks() {
 #[test]
 fn a_late_no_register_rule_ends_the_delivery() {
     let forbidden = |progress, parts| CallUpdate { consent: DeliveryConsent::Forbidden, ..call("a", progress, parts) };
-    // The call was registered while it rang, and a `no_register` rule applies later. Its task stays, the recording is
-    // not sent, and the job ends.
+    // The call was registered in Pyrus while it rang, and a `no_register` rule applies later. Its task stays, the
+    // recording is not sent, and the job ends.
     let mut m = logged_in();
     m.handle_call(&call("a", CallProgress::Live, 0));
     assert_eq!(run(&mut m, at(0)), "call");
@@ -307,13 +307,14 @@ fn a_late_no_register_rule_ends_the_delivery() {
     assert_eq!(m.poll_action(at(1)), NextAction::Idle);
     let row = rows(&mut m).pop().unwrap();
     assert_eq!((row.stage, m.jobs().count()), (JobStage::Done, 0));
-    // After a `no_register` rule forbade the call, nothing is sent, even if its recording is made again or the
-    // administrator requests a retry.
+    // After a `no_register` rule has kept the call out of Pyrus, nothing is sent. That holds even if its recording is
+    // made again or the administrator requests a retry.
     assert!(m.load(at(2), [row]).is_empty());
     m.handle_call(&call("a", CallProgress::Complete, 1));
     m.handle_retry("a");
     assert_eq!(m.poll_action(at(2)), NextAction::Idle);
-    // The `no_register` rule applies before the call was registered. Nothing is sent, and the reason is stored.
+    // The `no_register` rule applies before the call was registered in Pyrus. Nothing is sent, and the reason is
+    // stored.
     for is_unsure in [false, true] {
         let mut m = logged_in();
         m.handle_call(&call("a", CallProgress::Live, 0));

@@ -8,7 +8,7 @@ use super::*;
 /// A simulated Pyrus in memory that stores all requests it got.
 #[derive(Default)]
 struct PyrusModel {
-    /// Number of registrations of each call, by `external_id`.
+    /// Number of times that each call was registered in this Pyrus, by `external_id`.
     calls: BTreeMap<String, u32>,
     /// Path of each uploaded file, by the id that Pyrus gave it.
     files: BTreeMap<String, String>,

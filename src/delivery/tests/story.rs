@@ -1,4 +1,4 @@
-//! Tests of the story of a delivery: its requests with times, answers and the time of the next try.
+//! Tests of the story of a delivery: its requests with times, responses and the time of the next try.
 
 use super::*;
 use crate::delivery::story::{AttemptResult, AttemptedStep, DeliveryStory};

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub(crate) enum PyrusEndpoint {
     /// `auth`: fetches an access token.
     Auth,
-    /// `integrations/call`: registers a call.
+    /// `integrations/call`: registers a call in Pyrus.
     Call,
     /// `files/upload`: uploads a recording.
     Upload,
@@ -166,7 +166,7 @@ pub(crate) struct OutcomeAssessment {
     pub(crate) code: String,
     /// Explanation for the administrator: what to do, and the error text of Pyrus.
     pub(crate) reason: String,
-    /// Whether Pyrus is unreachable: there was no response, or a gateway answered with a status from 502 to 504.
+    /// Whether Pyrus is unreachable: there was no response, or a gateway responded with a status from 502 to 504.
     pub(crate) is_unreachable: bool,
     /// The calls that would get the same response: only the call of this request, or all calls of the telephony
     /// account.
@@ -374,8 +374,8 @@ fn verdict_by_success_status(
     }
 }
 
-/// Returns the verdict for a success status with a body that lacks the expected result. A registration or an attach
-/// request counts as done, and other requests are repeated.
+/// Returns the verdict for a success status with a body that lacks the expected result. A request that registers the
+/// call or attaches a file counts as done, and other requests are repeated.
 const fn verdict_without_result(endpoint: PyrusEndpoint) -> ResponseVerdict {
     match endpoint {
         PyrusEndpoint::Attach | PyrusEndpoint::Call => ResponseVerdict::Done(ResponseData {
@@ -413,8 +413,7 @@ fn verdict_on_upload(response: &PyrusResponse, body: &ResponseBody) -> ResponseV
 fn restrict_to_endpoint(endpoint: PyrusEndpoint, verdict: ResponseVerdict) -> ResponseVerdict {
     let is_integration = matches!(endpoint, PyrusEndpoint::Call | PyrusEndpoint::Attach);
     match verdict {
-        // Only a recording can be sent in slices. If a login or a registration is too large, the job is given up
-        // instead.
+        // Only a recording can be sent in slices. Any other request that is too large can never succeed.
         ResponseVerdict::TooLarge if !matches!(endpoint, PyrusEndpoint::Upload | PyrusEndpoint::Attach) => {
             restrict_to_endpoint(endpoint, ResponseVerdict::Dead)
         }
@@ -454,8 +453,8 @@ pub(super) fn seconds(header: &str) -> Option<Duration> {
     header.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
 
-/// Returns whether a repeat of a request to this endpoint may create a duplicate. A second upload does no harm, but a
-/// second registration or attach request can.
+/// Returns whether a repeat of a request to this endpoint may create a duplicate. A second upload does no harm. But a
+/// second request to register the call or to attach a file can create a second task or comment.
 const fn possible_effect(endpoint: PyrusEndpoint) -> RequestEffect {
     match endpoint {
         PyrusEndpoint::Call | PyrusEndpoint::Attach => RequestEffect::Possible,

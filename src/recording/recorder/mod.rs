@@ -69,7 +69,7 @@ pub struct ReadySegments {
     wall_offset_ns: i64,
 }
 
-/// The files of ended calls, complete but not published yet. Dropping this value removes the files.
+/// The files of ended calls, complete but without their final names. Dropping this value removes the files.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedCalls {
     records: Vec<CallRecord>,
@@ -88,7 +88,8 @@ impl PreparedCalls {
         self.files.open_files()
     }
 
-    /// Publishes the files of all calls together. Returns the records in the order in which the calls were added.
+    /// Syncs the files of all calls and gives them their final names. Returns the records in the order in which the
+    /// calls were added.
     ///
     /// # Errors
     /// Fails if a file cannot be synced or renamed.
@@ -164,8 +165,8 @@ impl Recorder {
         Ok(records.pop().unwrap_or_else(|| ended.record.clone()))
     }
 
-    /// Renders an ended call like [`Recorder::record`], but does not publish its files. The returned [`PreparedCalls`]
-    /// must be published.
+    /// Renders an ended call like [`Recorder::record`], but does not give its files their final names.
+    /// [`PreparedCalls::publish`] does that.
     ///
     /// # Errors
     /// Fails if a file cannot be written.
@@ -280,7 +281,7 @@ impl Recorder {
         }
     }
 
-    /// Adds segments to the record. Returns their files, which are still to be published.
+    /// Adds segments to the record. Returns their files, which do not have their final names yet.
     fn complete(
         &self,
         segments: Vec<NewSegment>,
