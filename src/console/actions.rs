@@ -56,7 +56,8 @@ pub(super) struct ChangeForm {
     n: Option<i64>,
 }
 
-/// Makes a change of a call, e.g. adds a note. A browser is sent back to the page of the call; a program gets JSON.
+/// Changes a call as the form requests, e.g. adds a note. A browser is sent back to the page of the call; a program
+/// gets JSON.
 pub(super) async fn change(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,

@@ -61,8 +61,8 @@ pub(super) async fn home() -> Redirect {
     Redirect::to("/calls")
 }
 
-/// Responds with the page of the list. A request of the page's script gets only the results, without the rest of the
-/// page.
+/// Responds with the page of the list of calls. If the page's script sends the request, responds only with the results,
+/// without the rest of the page.
 pub(super) async fn page(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,
@@ -79,7 +79,7 @@ pub(super) async fn page(
     }
 }
 
-/// Responds with the list as JSON, or as CSV if the client asks for it.
+/// Responds with the list of calls as JSON, or as CSV if the client asks for CSV.
 pub(super) async fn api(
     state: State<ConsoleState>,
     viewer: Extension<Viewer>,
@@ -298,7 +298,7 @@ const MAX_TAGS: usize = 4;
 /// Number of calls on a page of the list.
 const PAGE: u32 = 50;
 /// Number of calls that are read if a request asks only for the counts of a search. If the search finds fewer calls,
-/// their counts are exact even in a large archive.
+/// the counts are made from these calls and are exact even in a large archive.
 const COUNTED_CALLS: u32 = 100;
 /// Number of calls that are read at once for a CSV file.
 const CSV_PAGE: u32 = 1_000;

@@ -262,7 +262,8 @@ const MAX_LEGS: usize = 16;
 const MAX_NUMBERS: usize = 3;
 /// Maximum number of messages in the diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
-/// Maximum time between the end of a leg and the end of its call with which the leg counts as ended by the same party.
+/// If a leg ends at most this time before or after its call, the party that ended the call counts as having ended the
+/// leg.
 const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) struct WhyQuery {
 struct WhyAnswer {
     /// Start and end of the requested range of time.
     range: (Timestamp, Timestamp),
-    /// Telephone numbers in the request, each as a group of digits.
+    /// Telephone numbers in the request, each without characters other than digits.
     digits: Vec<String>,
     /// Calls from or to the requested number in `range`, newest first.
     calls: Vec<CallRecord>,

@@ -462,9 +462,9 @@ async fn serve_all(
 
 /// Reports a sign of life to the supervision of threads once a second.
 ///
-/// At a recorder, a thread for blocking work sends it. If all these threads wait for a disk, the signs stop and an
-/// alarm is raised. In a central console, the thread of the server sends it. There, missing signs would restart the
-/// service, and a restart does not help if the database does not answer.
+/// At a recorder, a thread for blocking work sends the sign. If all these threads wait for a disk, the signs stop and
+/// an alarm is raised. In a central console, the server's own thread sends the sign. There, systemd restarts the
+/// service if the signs stop, and a restart does not help if only the database does not answer.
 #[expect(clippy::disallowed_methods, reason = "signs of life have their own pace")]
 async fn give_signs_of_life(life: &ThreadLife, place: ConsolePlace) {
     loop {

@@ -204,8 +204,8 @@ ALTER TABLE tokens ADD COLUMN sites TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 3;
 ";
 
-/// SQL of an index by which the row with the failed sign-ins of a user name is found. The index does not raise the
-/// version of the file, because an older callspan can use a file with this index.
+/// SQL of an index by which the row that counts the failed sign-ins of a user name is found. The index does not raise
+/// the version of the database, because an older callspan can use a database with this index.
 const FAILED_SIGN_INS: &str =
     "CREATE INDEX IF NOT EXISTS failed_sign_ins ON audit (who, n) WHERE action = 'wrong_password'";
 /// Maximum time to wait for another process that writes to the file.

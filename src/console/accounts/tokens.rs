@@ -46,8 +46,8 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Returns the token with this text; `None` if there is no such token or it has expired. Its name gets the prefix
-    /// `token:`, so that the audit log does not show it as a user.
+    /// Returns the token with this text; `None` if there is no such token or it has expired. The returned name has the
+    /// prefix `token:`, so that the audit log does not show the token as a user.
     ///
     /// # Errors
     /// Fails if SQLite fails.

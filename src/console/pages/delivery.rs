@@ -92,7 +92,7 @@ fn step(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> Markup {
     }
 }
 
-/// Returns a text with the purpose of a request and whether it succeeded.
+/// Returns a text with the purpose of a request to Pyrus, and whether the request succeeded.
 fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     let is_done = attempt.result == AttemptResult::Done;
     let words = match (attempt.step, is_done) {
@@ -115,8 +115,8 @@ fn action(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String 
     format!("{words}{part}{}", measure(lang, record, attempt))
 }
 
-/// Returns a text with the delay from the INVITE to the registration in Pyrus, or with the size of an upload; empty for
-/// other requests.
+/// Returns a text with the delay from the INVITE to the registration in Pyrus, or with the size of an upload. The text
+/// is empty for other requests to Pyrus.
 fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String {
     match (attempt.step, attempt.result) {
         (AttemptedStep::Register, AttemptResult::Done) => {
@@ -136,7 +136,7 @@ fn measure(lang: Lang, record: &CallRecord, attempt: &DeliveryAttempt) -> String
     }
 }
 
-/// Returns whether the call rang at the time `at` of a delivery request. In a replay the result is false, because
+/// Returns whether the call rang at the time `at` of a request to Pyrus. In a replay the result is false, because
 /// capture times are older than delivery times.
 fn is_while_ringing(record: &CallRecord, at: Timestamp) -> bool {
     let end = record.answered_at.or(record.ended_at);

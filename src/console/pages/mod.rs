@@ -207,7 +207,7 @@ pub(super) fn caller(viewer: &Viewer, record: &CallRecord) -> String {
     record.from.as_deref().map_or_else(|| viewer.lang.of_two("number withheld", "номер скрыт").to_owned(), number)
 }
 
-/// Returns the text for the called number, with the extension that answered if it is another number.
+/// Returns the text for the called number. If another extension answered, the text contains this extension, too.
 pub(super) fn callee(viewer: &Viewer, record: &CallRecord) -> String {
     let to = record.to.as_deref().map_or_else(|| viewer.lang.of_two("unknown", "неизвестно").to_owned(), number);
     match &record.internal {

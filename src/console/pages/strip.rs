@@ -68,7 +68,7 @@ impl SlotState {
     }
 }
 
-/// Returns the start of a strip that ends now: the full quarter of an hour about 24 hours ago.
+/// Returns the start of the strip that ends now: about 24 hours ago, at the beginning of a quarter of an hour.
 pub(in super::super) fn begin(now: Timestamp) -> Timestamp {
     let slot = SLOT.as_micros() as i64;
     Timestamp::from_micros(now.as_micros().div_euclid(slot) * slot) - SLOT * (SLOTS - 1)

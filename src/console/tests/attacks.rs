@@ -197,7 +197,7 @@ fn slow_heads_and_bodies_are_cut_off_and_others_are_answered() {
         })
         .collect();
     assert_eq!(office.get("/calls", "").status, 200);
-    // This reads until the console ends the connections, after HEADER_TIMEOUT and BODY_TIMEOUT.
+    // The test reads until the console ends both connections, after HEADER_TIMEOUT and BODY_TIMEOUT.
     for stream in &mut slow {
         stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("set");
         let mut rest = Vec::new();
