@@ -148,7 +148,7 @@ fn spoil(fault: &PyrusFault, reply: FakeReply) -> FakeReply {
     };
     match fault {
         PyrusFault::WrongMd5 if members.contains_key("md5_hash") => {
-            // This is the MD5 of an empty file. It never matches an upload, because empty uploads are refused.
+            // The wrong MD5 is that of an empty file. It matches no upload, because empty uploads are refused.
             members.insert("md5_hash".into(), "d41d8cd98f00b204e9800998ecf8427e".into());
         }
         PyrusFault::NoGuid => {

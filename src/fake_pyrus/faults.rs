@@ -186,7 +186,7 @@ pub enum PyrusFault {
     Message202,
     /// The listener of the endpoint (for `upload`: of the files host) refuses connections for this time. The time
     /// begins when the step becomes the first in the queue. It cannot begin at a request, because a refused connection
-    /// carries none.
+    /// carries no request.
     RefuseConnections(#[serde(with = "seconds")] Duration),
     /// The reply to `auth` names the given URLs in place of the URLs of the fake.
     HttpApiUrl {

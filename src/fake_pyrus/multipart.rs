@@ -11,7 +11,7 @@ use crate::text::hex;
 pub(super) struct ParsedUpload {
     /// Headers of the parts of the multipart body, in order.
     pub(super) parts: Vec<PartHeader>,
-    /// Size of the first part that has a file name, bytes.
+    /// Size of the uploaded file, i.e. of the first part with a file name, bytes.
     pub(super) size: u64,
     pub(super) md5: String,
     pub(super) sha256: String,
@@ -49,7 +49,7 @@ pub(super) struct MultipartParser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
     Preamble,
-    /// The parser has read a delimiter. Either `--` or a new part follows.
+    /// The parser has read a delimiter. Next comes `--`, which ends the body, or a new part.
     Boundary,
     Header,
     /// The parser is within the content of the file.

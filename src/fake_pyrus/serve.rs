@@ -42,8 +42,8 @@ pub fn serve(listen: SocketAddr, script: Option<PathBuf>, out: impl Write + Send
     let script = script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let out = Arc::new(Mutex::new(out));
     let fake = start(listen, &script, &out)?;
-    // The signal handlers are installed before the banner is written. A test that reads the banner may send a signal at
-    // once.
+    // A test may send a signal as soon as it has read the banner. So the signal handlers are installed before the
+    // banner is written.
     wait_for_signal(|| write_line(&out, &banner(&fake)))?;
     write_line(&out, "stopped\n");
     Ok(())

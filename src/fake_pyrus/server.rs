@@ -178,7 +178,7 @@ async fn reopen(shared: &ServerShared, listener: TcpListener, wait: Duration) ->
 fn bind(at: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // The receive buffer is small, so it fills up soon. So an uploading client soon notices that the fake reads slowly.
+    // The receive buffer is small and fills up soon, so an uploading client quickly notices that the fake reads slowly.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(at)?;
     Ok(socket)
@@ -296,8 +296,7 @@ fn cut_short(
             world.note(ticket, "bad chunks");
             (FakeReply::proxy_page(400), ReplyMode::Normal)
         }
-        // If the client closes the connection, this is not a violation, because the client may have been killed during
-        // the upload.
+        // It is no violation if the client closes the connection. The client may have been killed during the upload.
         BodyError::Closed | BodyError::Stopped => {
             world.note(ticket, &format!("the client left after {} bytes of the body", body.received));
             (FakeReply::default(), ReplyMode::Close)

@@ -32,8 +32,8 @@ pub struct FakeState {
     pub files: Vec<StoredFile>,
     /// Number of requests to each endpoint, including those to which a fault applied.
     pub requests: BTreeMap<FakeEndpoint, u64>,
-    /// Number of duplicates: calls that were registered twice with a visible comment, and files that were attached
-    /// twice.
+    /// Number of duplicates that a user of Pyrus sees: comments because a call was registered again, and files that
+    /// were attached again.
     pub duplicates: u64,
     /// Number of queued fault steps that no request has used up yet.
     pub steps_left: usize,

@@ -21,8 +21,8 @@ pub(super) struct StrictChecker {
     auth_under_way: HashMap<String, u32>,
     /// For each login with a reply 429: the end of the demanded pause (virtual time), and the real time of the reply.
     silence: HashMap<String, (Duration, Instant)>,
-    /// HTTP status of the final reply to a request to register or attach. The key is equal for all repeats of a
-    /// request, which are mistakes after a final reply.
+    /// HTTP status of each final reply to a request that registers a call or attaches a file. All repeats of a request
+    /// have the same key. A repeat after a final reply is a violation.
     settled: HashMap<String, u16>,
 }
 
