@@ -475,7 +475,7 @@ mod tests {
             "with a missing or broken fragment",
             "cut by the snap length",
         ];
-        // `DropCounters` puts a number and a noun before each of these parts of a sentence.
+        // These literals are only parts of sentences: `DropCounters` puts a number and a noun before them.
         let events = ["refused (", "dropped in favour", "of no known call", "of TCP streams", "in fragments dropped"];
         let statements = ["BEGIN; ", "SELECT ", "CREATE INDEX ", "DROP INDEX "];
         let is_sql = literal.contains("callspan.")

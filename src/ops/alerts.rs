@@ -99,8 +99,8 @@ pub struct AlarmRunner {
 }
 
 impl Alerts {
-    /// Starts the thread that runs the alarm command. At the end of the program, held-back alarms are passed to the
-    /// command.
+    /// Starts the thread that runs the alarm command. At the end of the program, the command also runs for the alarms
+    /// that were held back by its pauses.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.

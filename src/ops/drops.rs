@@ -102,8 +102,8 @@ impl DropCounters {
         self.lines().into_iter().filter(|line| line.1 > 0).map(|(_, total, text)| clause(total, text)).collect()
     }
 
-    /// Returns each count with its reason and the two parts of its text. The parts are the noun in the singular, and
-    /// the words after the noun.
+    /// Returns each count with its reason and the two parts of its text. The parts are a noun in the singular, e.g.
+    /// `call`, and the words after it, e.g. `refused`.
     const fn lines(&self) -> [(DropReason, u64, [&'static str; 2]); LINES] {
         [
             (DropReason::Full, self.calls_refused, ["call", "refused (the call table is full of live calls)"]),

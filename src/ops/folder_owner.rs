@@ -58,8 +58,8 @@ const SERVICE_FOLDER: &str = "/var/lib/callspan";
 /// Access mode of a folder that any user may use, e.g. on some network disks.
 const OPEN_TO_ALL: u32 = 0o007;
 
-/// The error that root runs the service in a folder of another user. The service could not read root's files later, and
-/// root's own render workers have no privilege to read the files of that user.
+/// The error if root runs the service or a command in a folder of another user. The service could not read root's files
+/// later. Also, root's render workers have no privilege to read the files of that user.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the folder {} belongs to the user {user}, but root runs this command; the files of root would stop the service \

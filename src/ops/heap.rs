@@ -49,7 +49,7 @@ impl HeapTrim {
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallinfo2(3) has no safe form in std")]
 fn free_bytes() -> usize {
-    // SAFETY: the function takes no argument and returns numbers.
+    // SAFETY: `mallinfo2` takes no argument and returns numbers.
     unsafe { libc::mallinfo2() }.fordblks
 }
 
@@ -61,7 +61,7 @@ fn free_bytes() -> usize {
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "malloc_trim(3) has no safe form in std")]
 fn trim() {
-    // SAFETY: the function takes a number and no pointer.
+    // SAFETY: `malloc_trim` takes a number and no pointer.
     let _ = unsafe { libc::malloc_trim(0) };
 }
 

@@ -90,7 +90,7 @@ mod tests {
         let flow = taps[0].flow.unwrap();
         assert_eq!((flow.frames_per_s, flow.to_pbx.per_s, flow.from_pbx.per_s), (2_410, 2_400, 1));
         assert_eq!((flow.from_pbx.last_at, flow.from_pbx.silent_s(second)), (Some(second), None));
-        // In the next report, one direction is silent: no packet came from the PBX.
+        // In the next report no packet came from the PBX, so this direction is silent.
         let before = taps;
         let mut taps = [report(13_060, 12_020, 5)];
         set_rates(&mut taps, &before, (second, third));

@@ -50,8 +50,8 @@ pub(crate) fn find(
     }
 }
 
-/// Returns whether the systemd credential at this path should be readable. If an expected credential cannot be read,
-/// the configuration has an error.
+/// Returns whether the systemd credential at this path counts as present. If it does but cannot be read, the
+/// configuration has an error.
 fn is_expected(path: &Path, purpose: ConfigPurpose) -> bool {
     match purpose {
         // For `check-config`, only a readable credential counts. Some versions of systemd give the commands of a reload
@@ -115,7 +115,7 @@ fn key_file(name: &str, path: &Path, line: Option<usize>, findings: &mut Vec<Con
 /// Reads a file with the security key. Stops one byte after [`MAX_KEY_BYTES`], so that a longer file is noticed.
 /// Refuses a pipe or a device, because reading it may never end.
 fn read_key(path: &Path) -> io::Result<String> {
-    // With this flag, opening a named pipe does not wait for a process that writes to it.
+    // With O_NONBLOCK, opening a named pipe does not wait for a process that writes to the pipe.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if file.metadata()?.is_dir() {

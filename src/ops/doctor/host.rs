@@ -112,8 +112,8 @@ impl HostClock {
     /// Asks the kernel whether the clock is synchronised.
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe form in std")]
     pub(crate) fn ask() -> Self {
-        // SAFETY: timex is a plain C struct of integers, so all zeroes are a valid value. With `modes` 0 the function
-        // only writes to this struct.
+        // SAFETY: timex is a plain C struct of integers, so all zeroes are a valid value. With `modes` 0, `adjtimex`
+        // changes no clock and only fills this struct.
         let (state, status) = unsafe {
             let mut timex: libc::timex = std::mem::zeroed();
             let state = libc::adjtimex(&raw mut timex);

@@ -94,8 +94,8 @@ fn tap_without_calls_beside_one_with_calls_is_reported() {
     );
     let text = report::text(&report::report(&observation, &[]), TextLanguage::En);
     assert!(text.contains("\n    eth7: 0 frames, 0 SIP messages, 990 RTP packets, 0 copies, 0 frames lost"), "{text}");
-    // There is no finding `silent_tap` if neither interface shows a call. With a single interface, the report also has
-    // no line about the interface.
+    // If neither interface shows a call, there is no finding `silent_tap`. With a single interface, the report is one
+    // line, without a line of counters for the interface.
     observation.taps = vec![tap("eth7", 0), tap("eth8", 0)];
     assert!(kinds(&observation).is_empty());
     observation.taps = vec![tap("eth7", 990)];

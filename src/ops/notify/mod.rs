@@ -174,8 +174,8 @@ fn run(receivers: &AlarmReceivers, stop: &StopSignal) {
     let mut outbox = None;
     loop {
         let is_last = stop.is_stopped_within(PAUSE);
-        // The flag is read before the configuration, because a reload replaces the configuration first and sets the
-        // flag then.
+        // `is_removal_due` is read before the configuration, because a reload first replaces the configuration and then
+        // sets this flag.
         let is_removal_due = receivers.is_removal_due.swap(false, Ordering::Relaxed);
         // The configuration is read after the pause. Otherwise a receiver that was added during the pause would count
         // as removed.
