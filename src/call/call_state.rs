@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 /// Whether events have announced the call to journal and delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AnnouncementStage {
-    /// The first 500 ms, in which the legs of the call are correlated. Nothing is announced yet.
+    /// The first 500 ms of a call, in which its legs are correlated. Nothing is announced yet.
     Gathering {
         /// Whether an earlier process announced the call. If so, the call must end with a record.
         is_announced: bool,

@@ -142,8 +142,8 @@ impl CorrelationRule {
         self.rests_on_numbers() || matches!(self, Self::Refer)
     }
 
-    /// Returns whether the rule may join a leg to its cause by one number only, e.g. by the caller's number. Such a
-    /// join is undone if another leg agrees with the cause in both numbers.
+    /// Returns whether the rule may join a leg to the leg that caused it by one number only, e.g. by the caller's
+    /// number. Such a join is undone if both numbers of another leg agree with that cause.
     pub(crate) const fn may_rest_on_one_number(self) -> bool {
         matches!(self, Self::OnwardOne | Self::Hairpin | Self::ForWaitingCaller | Self::LateCause)
     }
@@ -157,9 +157,8 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether this rule closes a call that it relates to an earlier call: rules about numbers must not join
-    /// the call later. Either the leg that caused the call is known, or the call's own leg could belong to several
-    /// calls.
+    /// Returns whether a call that this rule relates to an earlier call must not be joined by rules about numbers
+    /// later. Either the leg that caused the call is known, or the call's own leg could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

@@ -1,8 +1,8 @@
 //! Buffer for RTP packets that arrive before a leg announces their address.
 //!
 //! One ring buffer contains the payload bytes, another the packet headers. Counters show whether the buffer may contain
-//! a packet from or to an address. Only if it may, the headers are searched. So storing a packet costs one copy and two
-//! counters.
+//! a packet from or to an address. The headers are searched only in this case. So storing a packet costs one copy and
+//! two counters.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;

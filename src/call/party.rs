@@ -245,7 +245,8 @@ fn global_user(uri: &SipUri) -> Option<String> {
         // Then its whole text is the number.
         return uri.text.to_ascii_lowercase().starts_with(SERVICE_URN).then(|| uri.text.to_ascii_lowercase());
     };
-    // Some senders encode the plus sign as `%2B`, as in the headers of a URI (RFC 3261 section 19.1.2).
+    // Some senders encode the plus sign as `%2B`, as in the headers of a URI (RFC 3261 section 19.1.2). So it is
+    // decoded.
     let context = uri.params.get("phone-context").map(|context| context.replace("%2B", "+").replace("%2b", "+"));
     let context = context.filter(|context| context.starts_with('+'));
     let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');

@@ -171,8 +171,8 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. There are two such cases. The PBX called parties,
-    /// and none of them answered. Or the PBX called nobody, although the mirror port shows the calls of this PBX.
+    /// Returns whether the PBX answered the call and no person did. Either the PBX called parties, and none of them
+    /// answered. Or the PBX called nobody, although the mirror port shows the calls of this PBX to its extensions.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.is_click_to_call() || self.operator.is_some() || self.reached_outside() {
             return false;
@@ -273,8 +273,9 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Returns whether the call was passed on, e.g. by a border controller, from a PBX or telephone of this site to a
-    /// provider. No telephone rang, and the called number stayed the same. A private address alone does not show that
-    /// the caller is at this site, because a provider or gateway may have such an address, too.
+    /// provider. For this, no telephone may have rung, and the leg to the provider must have the dialled number. A
+    /// private address alone does not show that the caller is at this site, because a provider or gateway may have such
+    /// an address, too.
     fn is_passed_outside(&self, plan: &NumberPlan) -> bool {
         let dialled = self.first.parties.to.as_deref();
         let origin = self.path.way_of(self.first).0;
@@ -311,7 +312,7 @@ impl<'a> CallRoles<'a> {
 
     /// Returns the leg of the extension that talked last, e.g. the target of a blind transfer. This is the answered leg
     /// with the latest end. A leg that transferred the call is left out, because the mirror may not show its BYE. If no
-    /// leg was answered after the leg `operator`, returns `operator`.
+    /// leg was answered after `operator`, the first leg on which an extension answered, returns `operator`.
     fn last_operator(&self) -> Option<&'a Leg> {
         let end = |l: &&&Leg| (l.dialog.ended().map_or(Timestamp::MAX, |(at, _)| at), answered_at(l));
         let talked = self.rung.iter().filter(|l| l.is_answered_for_certain() && !self.has_transferred(l));
@@ -413,7 +414,7 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, path: &CallPath<'_>, plan: &N
 }
 
 /// Chooses the anchor leg, which supplies the recorded sound, among the legs of outside parties. An answered leg is
-/// preferred, then a leg that has not ended, then the hop at the party.
+/// preferred, then a leg that has not ended, then the hop of a dialog that reaches the party.
 ///
 /// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
 /// be the anchor anyway, because the caller waits for exactly this leg.

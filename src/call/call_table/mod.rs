@@ -280,7 +280,7 @@ impl CallTable {
     }
 
     /// Removes the relations that the rule `ambiguous` made between a call and other calls, from both calls of each
-    /// relation. The relations are wrong now, because the call of the ambiguous leg is known.
+    /// relation. These relations are no longer true: it is known now to which call the leg belongs.
     pub(crate) fn forget_ambiguity(&mut self, call: CallKey) {
         let Some(id) = self.calls.get(call).map(|call| call.id.clone()) else { return };
         let is_ambiguous = |relation: &RelationRecord| relation.why == CorrelationRule::Ambiguous;

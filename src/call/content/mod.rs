@@ -100,8 +100,8 @@ pub(crate) struct ProvenRelay {
 pub(crate) struct ContentFindings {
     /// Relays that this packet has proven, or for which it has given stronger evidence.
     pub(crate) relays: Vec<ProvenRelay>,
-    /// Whether the spool must store the number of compared pieces of voice of this leg again. This is so when the
-    /// number has passed a multiple of [`STORED_STEP`].
+    /// Whether the spool must store the number of this leg's compared pieces of voice again. True if the number has
+    /// passed a multiple of [`STORED_STEP`].
     pub(crate) is_count_due: bool,
 }
 

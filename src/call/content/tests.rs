@@ -109,7 +109,8 @@ fn what_leaves_or_arrives_twice_is_no_relay() {
 
 #[test]
 fn a_chain_through_two_machines_proves_both_relays() {
-    // Host 1 is outside, 5 is a border controller, 6 the PBX, 2 a telephone.
+    // Host 1 is outside, 5 is a border controller, 6 the PBX, 2 a telephone. So 5 relays between legs 1 and 2, and 6
+    // between legs 2 and 3.
     let chain = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Caller, 5, 6), 1, 1),
@@ -131,7 +132,8 @@ fn a_chain_through_two_machines_proves_both_relays() {
 
 #[test]
 fn a_chain_through_a_machine_with_two_addresses_proves_both_relays() {
-    // Host 1 is outside, 5 and 7 are two addresses of a border controller, 6 is the PBX, 2 a telephone.
+    // Host 1 is outside, 5 and 7 are two addresses of a border controller, 6 is the PBX, 2 a telephone. So the border
+    // controller relays between legs 1 and 2, and the PBX between legs 2 and 3.
     let chain = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Caller, 7, 6), 1, 1),
@@ -218,7 +220,8 @@ fn a_silent_stream_is_watched_for_a_bounded_time() {
 
 #[test]
 fn a_fan_out_behind_a_chain_takes_back_its_last_link() {
-    // Leg 1 leads to machine 5, leg 2 from there to machine 6. Machine 6 sends the voice on, by the legs 3 and 4.
+    // Leg 1 leads to machine 5, leg 2 from there to machine 6. Machine 6 sends the voice on by two legs, 3 and 4, as in
+    // a conference. So only the relay between legs 1 and 2 remains.
     let one_way = |leg, from, to, delay| (stream(leg, Side::Caller, from, to), 1, delay);
     let back = |leg, from, to, delay| (stream(leg, Side::Callee, from, to), 2, delay);
     let mut streams = vec![one_way(1, 1, 5, 0), one_way(2, 5, 6, 2), one_way(3, 6, 2, 4), one_way(4, 6, 9, 6)];

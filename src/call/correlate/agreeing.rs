@@ -70,7 +70,8 @@ pub(super) fn agreeing_numbers(question: &LegQuestion<'_>) -> Vec<Evidence> {
 enum MomentComparison {
     /// Both legs were answered at the same time, or both ended at the same time.
     Together,
-    /// Only the weakly joined leg was answered, or it ended at another time than the leg that caused it.
+    /// Only the leg that numbers alone had joined was answered. Or it ended at another time than the leg that caused
+    /// it.
     Alone,
     /// It is not known yet: the leg was not answered, or more time must pass.
     Open,
@@ -93,9 +94,8 @@ pub(super) fn moments_disagree(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns two addresses that belong to one machine. The machine received a leg of `call` at one address and sent
-    /// the new leg from the other address, or the reverse. Numbers alone join the new leg to `call`, because the two
-    /// legs share no host.
+    /// Returns two addresses that belong to one machine, for a new leg that numbers alone join to `call`. The machine
+    /// received a leg of `call` at one address and sent the new leg from the other address, or the reverse.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
         // If several candidate legs match equally well, one is enough to find the machine; `max_by_key` takes the last.
@@ -157,8 +157,8 @@ impl Correlator<'_> {
 
     /// Returns whether a leg of a call ends at a telephone that the PBX rings. `legs` are all legs of the call.
     ///
-    /// A leg to an extension does so, unless it brings the call to the PBX. Then an extension or a provider sent the
-    /// leg, or a known PBX receives it.
+    /// Returns true for a leg to a known telephone, and usually for a leg to an extension. Returns false if the leg
+    /// brings the call to the PBX: an extension or a provider sent it, or a known PBX receives it.
     fn rings_telephone(&self, leg: &Leg, legs: &[&Leg]) -> bool {
         let (sender, receiver) = leg.machines();
         let comes_from_party = || leg.parties.is_from_extension() || self.plan.is_outside_host(sender);
@@ -233,8 +233,8 @@ impl Correlator<'_> {
         if one { MatchStrength::OneNumber } else { MatchStrength::None }
     }
 
-    /// Returns whether the rule `agreeing_numbers` may join the new leg to this candidate. No event has announced the
-    /// candidate's call yet, and no other rule explains the candidate.
+    /// Returns whether the rule `agreeing_numbers` may join the new leg to this candidate leg. Returns false if an
+    /// event has announced the candidate's call, or if another rule already explains the candidate.
     fn is_open_to_numbers(&self, found: &AgreeingLeg<'_>, signature: &LegSignature<'_>) -> bool {
         let leg = found.leg;
         let Some(call) = self.table.call(leg.call()) else { return false };

@@ -282,8 +282,8 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
 ///
-/// The legs on the way from the caller to this leg do not count. An example is the leg from the trunk to a proxy before
-/// the PBX. Nor do legs without a party, e.g. of a recorder.
+/// Legs on the way from the caller to this leg do not count, e.g. from the trunk to a proxy before the PBX. Legs
+/// without a party, e.g. to a recorder, do not count either.
 fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let leads_to_leg = |other: LegKey| question.correlator.caused_legs(other).contains(&key);

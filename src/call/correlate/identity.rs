@@ -48,8 +48,8 @@ fn agreeing_headers(question: &LegQuestion<'_>, rule: CorrelationRule) -> Vec<Ev
 /// Returns the evidence of the rule `recording_session`: the only call with the sound of this recording session
 /// (SIPREC).
 ///
-/// The call is live and goes through the host that sends the session. If the session's metadata names parties, one of
-/// them takes part in the call. The rule examines all legs, but only for recording sessions.
+/// The call must be live and go through the host that sends the session. If the session's metadata names parties, one
+/// of them must take part in the call. This rule searches all legs, which is done for recording sessions only.
 pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
     let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));

@@ -27,9 +27,9 @@ impl Correlator<'_> {
     /// Returns whether the rule `by` may merge a call into another call, so that it disappears.
     ///
     /// - The rule `media_content` may merge any call.
-    /// - The rule `ring_outcome` may merge a call if all its legs stem from one dialog. Either all legs are hops of
-    ///   this dialog, or the dialog could belong to several calls. So a caller's call does not disappear in the call of
-    ///   a telephone.
+    /// - The rule `ring_outcome` may merge a call that consists of one dialog. It may also merge a call with the legs
+    ///   that this dialog caused, if the dialog could belong to several calls. So a caller's call does not disappear in
+    ///   the call of a telephone.
     /// - All other rules may merge only a call with a single leg.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {

@@ -54,8 +54,8 @@ pub(crate) struct Correlation {
     pub(crate) same: Option<(CallKey, CorrelationRule)>,
     /// Calls to which the leg's new call is related, and the rules that decided so.
     pub(crate) related: Vec<(CallKey, CorrelationRule)>,
-    /// Whether rules about numbers must not join the new call to another call later. This is so if the leg could belong
-    /// to several calls, or if the earlier leg that caused it is known.
+    /// Whether rules about numbers must not join the new call to another call later. True if the leg could belong to
+    /// several calls, or if the earlier leg that caused it is known.
     pub(crate) closed_to_heuristics: bool,
     /// Two addresses that count as one machine within the call; `None` if the leg shares a host with another leg of the
     /// call.

@@ -75,11 +75,11 @@ impl Correlator<'_> {
             && effect.to.is_some_and(|to| !self.plan.is_extension(to))
     }
 
-    /// Returns the command that takes a leg out of its call, because a new leg was captured a moment later and explains
-    /// it better.
+    /// Returns the command that takes a leg out of its call, because a new leg is more probably its cause. The new leg
+    /// was captured a moment later.
     ///
-    /// Only one number joined the leg to its call, but both of its numbers agree with the new leg. The legs that it
-    /// caused leave the call, too.
+    /// Only one number joined the leg to its call, but both numbers of the leg agree with the new leg. The legs that
+    /// the leg itself caused leave the call, too.
     pub(crate) fn release_for_cause(&self, draft: &LegDraft) -> Vec<Command> {
         let cause = draft.signature();
         let candidates = self.table.correlation().candidates(&draft.correlation_keys, &cause);

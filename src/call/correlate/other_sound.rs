@@ -88,11 +88,11 @@ impl Correlator<'_> {
         CallRoles::from_legs(&legs, self.plan)?.recorded_leg(&legs)
     }
 
-    /// Returns whether the telephone on `leg` talks with another caller than the caller of this call. The leg must
-    /// belong to the call by numbers alone.
+    /// Returns whether the telephone on `leg` talks with another caller than the caller of this call. Only numbers may
+    /// have joined `leg` to the call.
     ///
-    /// The caller's leg `anchor` is the recorded leg. The result is true if a second telephone answered together with
-    /// this leg, and the telephone on `leg` answered at another moment. Both telephones must talk at the same time for
+    /// The recorded leg `anchor` is the caller's leg. Returns true if a second telephone answered together with
+    /// `anchor`, and the telephone on `leg` answered at another moment. Both telephones must talk at the same time for
     /// some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak =

@@ -3,9 +3,9 @@
 //! A PBX answers a caller as soon as a telephone answers for this caller. If the PBX answers a pickup code and a caller
 //! at the same moment, the telephone that dialled the code picked up that call.
 //!
-//! The same holds for forwarding. The PBX calls an outside telephone, and names the number that the caller dialled as
-//! the caller of this second call. If both calls are answered at the same moment, the outside telephone answered the
-//! first call.
+//! Forwarding is found in the same way. The PBX calls an outside telephone. As caller it shows the number that the
+//! first caller had dialled. If both calls are answered at the same moment, the outside telephone answered the first
+//! call.
 
 use crate::call::correlate::ambiguous::{PBX_REACTION, RingOutcome};
 use crate::call::correlate::customer::Dialler;
@@ -106,9 +106,9 @@ impl Correlator<'_> {
         picked_up.filter(|c| self.rings_customer_of(*c, &dialler)).take(MAX_AMBIGUOUS).collect()
     }
 
-    /// Returns the command that marks a call as answered by a telephone that dialled a code on the leg `dialling`. The
-    /// content has proven that this telephone hears the caller on the leg `waiting`. Returns `None` if the call rang
-    /// nobody, or if a telephone that it rang has answered.
+    /// Returns the command that marks a call as answered by a telephone that dialled a code on the leg `dialling`.
+    /// Equal bytes of voice have proven that this telephone hears the caller on the leg `waiting`. Returns `None` if
+    /// the call rang nobody, or if a telephone that it rang has answered.
     pub(super) fn picked_up_by_code(&self, dialling: &Leg, waiting: &Leg) -> Option<Command> {
         let (at, _) = dialling.dialog.answered.filter(|_| dialling.dials_code())?;
         let extension = dialling.parties.from.clone().filter(|from| self.plan.is_extension(from))?;

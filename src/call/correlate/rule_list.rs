@@ -166,7 +166,7 @@ impl RuleStage {
 }
 
 impl LegQuestion<'_> {
-    /// Asks the stages in order. Returns the choice of the first stage that has evidence.
+    /// Asks the stages (sets of rules) in order. Returns the choice of the first stage that has evidence.
     pub(super) fn ask(&self, stages: &[&RuleStage]) -> CallChoice {
         let mut choices = stages.iter().map(|stage| stage.choose(self));
         choices.find(|choice| *choice != CallChoice::Nothing).unwrap_or(CallChoice::Nothing)

@@ -20,8 +20,8 @@ pub(super) fn replaces(question: &LegQuestion<'_>) -> Vec<Evidence> {
 
 /// Returns the evidence of the rule `refer`: the newest REFER that asked for the new leg.
 ///
-/// If the REFER was sent on the anchor leg (the recorded leg), the two calls are only related. If a later call explains
-/// the new leg better, the REFER is no evidence.
+/// If the REFER was sent on the anchor leg (the recorded leg), the new leg begins a call of its own. This call is
+/// related to the call of the REFER. If a later call explains the new leg better, the REFER is no evidence.
 pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let table = question.correlator.table;
     let causes = |referral: &&Referral| {
@@ -38,9 +38,9 @@ pub(super) fn refer(question: &LegQuestion<'_>) -> Vec<Evidence> {
 /// Returns whether a call that began after a REFER explains the new leg better than the REFER. The new leg calls the
 /// target of the REFER. E.g. the transfer failed without a message, and later somebody else calls the target.
 ///
-/// The PBX must have sent no leg for the later call yet. Both numbers of the later call must agree with the new leg, or
-/// an outside caller must have called a number that is no extension. A new leg that replaces the dialog named in the
-/// REFER always belongs to the REFER.
+/// The PBX must not have sent a leg for the later call before. In addition, both numbers of the later call must agree
+/// with the new leg, or both must be outside numbers. A new leg that replaces the dialog named in the REFER always
+/// belongs to the REFER.
 fn has_newer_cause(question: &LegQuestion<'_>, referral: &Referral) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let is_newer = |leg: &Leg| {

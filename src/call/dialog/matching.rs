@@ -80,7 +80,7 @@ impl Dialog {
         branch.is_some() && self.ids.branches.contains(&branch)
     }
 
-    /// Returns whether an INVITE without To tag begins another call with the same Call-ID and From tag. This is so if
+    /// Returns whether an INVITE without To tag begins another call with the same Call-ID and From tag. Returns true if
     /// this dialog was answered and is over, and the INVITE is a new transaction (RFC 3261 section 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
         let is_over = self.answered.is_some() && self.ended().is_some();

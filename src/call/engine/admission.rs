@@ -22,8 +22,8 @@ impl Engine {
                 leg.dialog.handle_end(self.clock.now, EndedBy::Limit);
                 self.close_leg(slot, sink);
             }
-            // If the call of the removed leg is live, the leg is closed but stays in the table. Then a further leg must
-            // be removed.
+            // If the call of this leg goes on, the leg is only closed and keeps its place in the table. Then a further
+            // leg must be removed.
             if self.table.leg_count() < self.settings.limits.legs {
                 return true;
             }

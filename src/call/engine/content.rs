@@ -194,7 +194,8 @@ impl Engine {
         at: Timestamp,
         sink: &mut dyn LegSink,
     ) {
-        // The list of relays allocates no memory while it is empty, and most packets prove no relay.
+        // Most packets prove no relay, and an empty list of relays allocates no memory. So a list is made for each
+        // packet.
         let mut found = ContentFindings::default();
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut found)
             && let Some(stream) =

@@ -10,8 +10,8 @@ pub struct EngineLimits {
     /// If the table is full (e.g. in a flood), a new leg replaces the oldest INVITE that has no response yet. If every
     /// INVITE has a response, the new leg is refused.
     pub legs: usize,
-    /// Maximum number of payload bytes of stored RTP packets without a known leg. The default is one second of media of
-    /// 450 calls.
+    /// Maximum number of payload bytes of stored RTP packets without a known leg. The default is enough for one second
+    /// of media of 450 calls.
     pub early_bytes: usize,
     /// Maximum number of TCP streams with SIP. Each direction of a connection is a stream.
     pub streams: usize,

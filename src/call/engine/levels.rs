@@ -33,7 +33,7 @@ pub(crate) struct CallLevels {
     pub(crate) sides: [Option<VoiceLevel>; 2],
 }
 
-/// The newest level that was measured in a stream.
+/// The newest loudness that was measured in a stream, with its capture time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamLevel {
     at: Timestamp,
@@ -130,7 +130,8 @@ mod tests {
             assert_eq!(level(Some(encoding), &[loud; 160]), VoiceLevel::Percent(100));
             assert_eq!(level(Some(encoding), &[quiet; 160]), VoiceLevel::Percent(0));
         }
-        // The A-law code 0xea is 2,016 of 32,768, i.e. 24 dB below full scale.
+        // The A-law code 0xea has the value 2,016 of 32,768, i.e. 24 dB below full scale. That is 60 per cent of the
+        // range of 60 dB.
         assert_eq!(level(Some("PCMA"), &[0xea; 160]), VoiceLevel::Percent(60));
         assert_eq!(level(Some("opus"), &[1; 40]), VoiceLevel::Unmeasured);
         assert_eq!(level(Some("PCMA"), &[]), VoiceLevel::Percent(0));

@@ -40,8 +40,9 @@ impl Engine {
         }
     }
 
-    /// Examines a doubtful call after its sound was measured for some seconds. While the sounds of its legs differ, the
-    /// measurement goes on: they may differ because of an announcement. Otherwise stores what was measured.
+    /// Examines a call with a leg that only numbers joined, after the sound of its legs was measured for some seconds.
+    /// While the sounds differ, the measurement goes on: they may differ because of an announcement. Otherwise stores
+    /// what was measured.
     pub(super) fn handle_outline_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         if self.earlier.restore.is_reading() {
             return;

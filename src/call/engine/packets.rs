@@ -280,7 +280,7 @@ impl Engine {
     }
 
     /// Marks a leg as answered if an ACK was captured and then media: the mirror port has lost the 2xx response. If the
-    /// ACK is lost, too, media of both sides may still show a conversation.
+    /// ACK is lost, too, begins to measure the sound, because media of both sides may still show a conversation.
     fn note_lost_answer(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if leg.dialog.state() == DialogState::Inviting

@@ -154,7 +154,8 @@ impl Engine {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
         }
-        // The learnt facts about numbers and hosts are restored first, because the leg's first message is read with it.
+        // The learnt facts about numbers and hosts are restored first, because the leg's first message is read with
+        // them.
         if let Decision::Conversation(state) = decision {
             self.site.plan.restore_learnt(&state.learnt);
         }

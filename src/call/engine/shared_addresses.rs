@@ -66,7 +66,8 @@ impl Engine {
 
 impl Leg {
     /// Returns whether a flow may be media of `sender`, even if a NAT changed one endpoint of the flow. The host of one
-    /// endpoint must be known for its side. At the other endpoint, the host or the port must be known.
+    /// endpoint must be a SIP or media host of its side. At the other endpoint, the host or the announced port must
+    /// agree.
     fn may_send(&self, sender: Side, src: Endpoint, dst: Endpoint) -> bool {
         let negotiation = &self.dialog.negotiation;
         let claims = negotiation.claims();
@@ -86,5 +87,5 @@ impl Leg {
     }
 }
 
-/// Minimum number of packets between two hosts that count as media: one second of voice with 20 ms a packet.
+/// Minimum number of packets between two hosts to count as media: one second of voice with 20 ms a packet.
 const MIN_UNMATCHED: usize = 50;

@@ -201,8 +201,8 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // If the leg was restored from a spool, the earlier process has already removed from its call the legs that
-        // another leg caused. So this is done for new legs only.
+        // Legs that another leg must have caused are removed from the call of a new leg. For a leg restored from a
+        // spool, the earlier process has already done this.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }

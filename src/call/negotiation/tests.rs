@@ -24,8 +24,8 @@ fn the_accepted_audio_line_decides_encryption_and_hold() {
     }
     negotiation.settle(Side::Caller);
     assert_eq!(negotiation.agreed().holding, [false, false], "the refused line held");
-    // In the offer, the first m-line is unencrypted and the second encrypted. The second answer accepts the unencrypted
-    // m-line and refuses the encrypted one.
+    // In the offer, the first m-line is unencrypted and `sendonly`, the second encrypted. The second answer accepts the
+    // unencrypted m-line and refuses the encrypted one. So the call is now plain and on hold.
     negotiation.announce(Side::Callee, description("m=audio 5000 RTP/AVP 8\r\nm=audio 0 RTP/SAVP 8\r\n"));
     assert_eq!(negotiation.security(Side::Caller), StreamSecurity::Plain);
     negotiation.settle(Side::Caller);
