@@ -27,8 +27,8 @@ pub struct DecodeCounters {
     pub fragments: u64,
     /// Number of datagrams that were reassembled from fragments.
     pub(crate) reassembled: u64,
-    /// Number of packets dropped because the mirror delivered them twice. RTP is not included, because the engine finds
-    /// RTP duplicates.
+    /// Number of packets dropped because the mirror delivered them twice. RTP is not included, because the call engine
+    /// finds RTP duplicates.
     pub duplicates: u64,
     /// Counts of tunnelled packets by tunnel protocol.
     pub tunnels: TunnelCounters,

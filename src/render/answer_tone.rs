@@ -53,12 +53,12 @@ fn tone_share(samples: &[i16], rate_hz: u32, energy: u64) -> f64 {
 }
 
 const TONE_HZ: f64 = 2_100.0;
-/// Minimum mean square of the samples in a piece with the tone: 300 squared, -41 dBov. Faxes and modems send loud
-/// tones.
+/// Minimum mean square of the samples in a piece (20 ms) with the tone: 300 squared, -41 dBov. Faxes and modems send
+/// loud tones.
 const QUIET_POWER: f64 = 300.0 * 300.0;
-/// Minimum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2.
+/// Minimum ratio of the squared peak to the mean square in a piece (20 ms) with the tone. A sine has 2.
 const MIN_CREST: f64 = 1.7;
-/// Maximum ratio of the squared peak to the mean square of a piece with the tone. A sine has 2, and noise and
+/// Maximum ratio of the squared peak to the mean square in a piece (20 ms) with the tone. A sine has 2, and noise and
 /// companding raise the ratio.
 const MAX_CREST: f64 = 2.6;
 /// Minimum share of the energy at 2100 Hz in a piece (20 ms) with the tone. A tone that deviates by 15 Hz, which V.25

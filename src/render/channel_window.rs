@@ -28,8 +28,8 @@ pub(super) struct ChannelWindow {
     dropped: usize,
 }
 
-/// The only stream that has written to the window, with the ranges that it wrote. Their bounds count samples from the
-/// first sample that the window ever had.
+/// The only stream that has written to the window, with the ranges that it wrote. The bounds of a range are sample
+/// numbers; number 0 is the first sample that the window ever had.
 #[derive(Clone, Debug, Default)]
 struct LoneStream {
     rank: u16,
@@ -198,7 +198,8 @@ impl ChannelWindow {
         }
         self.dropped += self.flushed;
         self.flushed = 0;
-        // After a long pause the window is empty. Then the next stream is again the only stream in it.
+        // After a long pause, all samples of the window were output, so it is empty. Then the next stream is again the
+        // only stream in it.
         if self.samples.is_empty() && self.withheld.is_empty() {
             self.lone.get_or_insert_default();
         }

@@ -13,7 +13,8 @@ use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 
-/// All streams and payload types in the engine's decisions that were read so far. Each rendering pass has its own copy.
+/// All streams and payload types in the call engine's decisions that were read so far. Each rendering pass has its own
+/// copy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DecidedStreams {
     by_flow: HashMap<SourceOnFlow, u32, foldhash::fast::FixedState>,
@@ -27,7 +28,7 @@ pub(super) struct DecidedStreams {
 /// Source and destination of packets, and their SSRC.
 type SourceOnFlow = (Endpoint, Endpoint, Ssrc);
 
-/// Facts about one stream, from the engine's decisions that were read so far.
+/// Facts about one stream, from the call engine's decisions that were read so far.
 #[derive(Clone, Debug)]
 pub(super) struct DecidedStream {
     pub(super) side: Side,
@@ -43,7 +44,7 @@ pub(super) struct DecidedStream {
     pub(super) former_keys: Option<(SrtpContext, u32)>,
 }
 
-/// The encryption of a stream, as the engine's decisions describe it.
+/// The encryption of a stream, as the call engine's decisions describe it.
 #[derive(Clone, Debug)]
 pub(super) enum StreamProtection {
     /// The stream is not encrypted.
@@ -55,7 +56,7 @@ pub(super) enum StreamProtection {
 }
 
 impl DecidedStreams {
-    /// Records a decision of the engine about streams. Ignores all other decisions.
+    /// Records a decision of the call engine about streams. Ignores all other decisions.
     pub(super) fn handle_decision(&mut self, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {

@@ -24,15 +24,15 @@ pub(super) struct RtpHeaderFields {
 pub(super) enum CapturedPayload<'a> {
     /// The complete payload, without padding.
     Whole(&'a [u8]),
-    /// No payload: the engine did not keep it, e.g. during a pause.
+    /// No payload: the call engine did not keep it, e.g. during a pause.
     Withheld,
     /// The payload is incomplete: the capture truncated it, or header and length contradict each other.
     Damaged,
 }
 
 /// Splits a datagram into its RTP packets. Nearly always it has only one, but a network card can join several (see
-/// [`rtp::split_merged`]). The engine counts such a datagram as one packet, because searching every datagram would slow
-/// it down.
+/// [`rtp::split_merged`]). The call engine counts such a datagram as one packet, because searching every datagram would
+/// slow it down.
 pub(super) fn split_joined<'a>(packet: &PacketEntry<'a>) -> impl Iterator<Item = PacketEntry<'a>> {
     let packet = *packet;
     let mut rest = packet.wire_len;
@@ -76,7 +76,7 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
         }
         (true, Ok(reader)) if reader.payload().is_empty() => CapturedPayload::Withheld,
         // Parsing failed because the last byte, the padding length, was not stored. If the stored packet ends after its
-        // header, the engine withheld the payload.
+        // header, the call engine withheld the payload.
         (true, Err(_)) if header_only(packet.payload) => CapturedPayload::Withheld,
         _ => CapturedPayload::Damaged,
     }

@@ -81,7 +81,7 @@ pub struct SideReport {
     pub silent: BTreeMap<UndecodableReason, u64>,
     /// Number of lost packets that were restored, because a later packet repeated their sound (RFC 2198).
     pub repaired: u64,
-    /// Number of packets with a payload that the engine did not keep, e.g. because the recording was paused.
+    /// Number of packets with a payload that the call engine did not keep, e.g. because the recording was paused.
     pub withheld: u64,
     /// Number of packets that are telephone-events, e.g. DTMF digits.
     pub events: u64,
@@ -116,7 +116,8 @@ pub struct SideReport {
     pub answer_tone: bool,
     /// Streams with timestamps that count another clock than announced: SSRC, announced clock and true clock (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
-    /// Number of packets with useless timestamps. They were placed by their sequence numbers and durations.
+    /// Number of packets with useless timestamps. Their sequence numbers and durations give their place in the
+    /// recording.
     pub broken_stamps: u64,
     /// Number of packets in streams with timestamps that jump every few packets, whatever clock is assumed.
     pub scattered: u64,

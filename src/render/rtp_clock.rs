@@ -70,8 +70,8 @@ struct TrackTail {
 }
 
 impl TimestampUnwrapper {
-    /// Returns the position of the next packet. Packets must be passed in order of arrival. `at_ns` is the arrival
-    /// since the stream's first packet, ns.
+    /// Returns the position (media time, lag and track) of the next packet. Packets must be passed in order of arrival.
+    /// `at_ns` is the arrival since the stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, timing: PacketTiming) -> MediaPosition {
         let media_ns = self.media_ns(at_ns, timing);
         let lag_ns = at_ns - media_ns;

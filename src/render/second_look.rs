@@ -37,7 +37,7 @@ pub(super) struct TimelineFit {
     wander_ns: i64,
     /// The largest change of the lag (arrival minus media time) between two consecutive pauses of the sender, ns.
     run_wander_ns: i64,
-    /// Number of pauses of the sender within tracks.
+    /// Number of pauses of the sender within tracks, i.e. groups of packets with about the same lag.
     pauses: u64,
     /// The longest duration of a track (packets with about the same lag) from its first to its last packet, ns.
     span_ns: i64,
@@ -101,5 +101,6 @@ const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
-/// Minimum mean number of packets in a track: a fifth of a second at 20 ms a packet. A stream with fewer is scattered.
+/// Minimum mean number of packets in a track: a fifth of a second at 20 ms a packet. A stream with fewer counts as
+/// scattered over too many tracks.
 const FEW_PACKETS: u64 = 10;

@@ -40,8 +40,8 @@ pub(super) fn render_by(
                     if packet.at > plan.ends_at + FLUSH_DELAY {
                         break;
                     }
-                    // Finished samples are output before the packet is handled. So after a long pause, the window of
-                    // the mix buffer lies around this packet.
+                    // Finished samples are output before the packet is handled. So even after a long pause, the samples
+                    // that the mix buffer has in memory are those around this packet.
                     if packet.at >= pass.next_flush {
                         pass.advance(packet.at, out)?;
                     }

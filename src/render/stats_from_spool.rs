@@ -1,5 +1,5 @@
-//! Counts the packets of a leg again from its spool. The engine's own counts are incomplete if it was restarted during
-//! the call.
+//! Counts the packets of a leg again from its spool. The counts of the engine, which follows live calls, are wrong in
+//! two cases: it was restarted during the call, or datagrams contained several packets.
 //!
 //! The statistics ([`StreamStats`]) and the packets are the same as in the engine, so the numbers are the same. The
 //! exception is duplicates: the spool does not contain them, so only duplicates since the restart are counted.
@@ -62,8 +62,8 @@ impl SpoolStats {
         Ok(stats)
     }
 
-    /// Counts a packet of a stream that the engine announced in a decision. `number` is the number of that stream in
-    /// the spool.
+    /// Counts a packet of a stream that the call engine announced in a decision. `number` is the number of that stream
+    /// in the spool.
     fn handle_packet(&mut self, number: u32, known: &DecidedStream, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
         let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
             flow: (packet.src, packet.dst),
@@ -94,8 +94,8 @@ impl SpoolStats {
         !has_codec(stream) && self.streams.values().any(|other| other.flow == stream.flow && has_codec(other))
     }
 
-    /// Replaces the packet counts and the jitter in the records of both sides, which the engine measured, by those from
-    /// the spool.
+    /// Replaces the packet counts and the jitter in the records of both sides, which the call engine measured, by those
+    /// from the spool.
     pub(super) fn replace_counts(&self, sides: &mut [SideRecord; 2]) {
         for side in [Side::Caller, Side::Callee] {
             let record = &mut sides[side.channel()];

@@ -20,7 +20,8 @@ pub(crate) enum PacketArrival {
     /// The sequence number is far from the expected number. The audio of the packet is valid, but the statistics wait
     /// for a second packet that confirms the jump.
     Jumped,
-    /// This packet confirms a jump of the sequence numbers. A new run begins with the packet before it.
+    /// This packet confirms a jump of the sequence numbers. A new run (packets since a restart of the sender) begins
+    /// with the packet before it.
     Restarted,
 }
 

@@ -11,7 +11,7 @@ pub struct Config {
     pub buffer_mib: u32,
     /// Interval between syncs of the file system, seconds. A power cut loses at most the media of this time.
     pub sync_seconds: u32,
-    /// For `replay`: maximum total size of the spools in memory, MiB. Further chunks are written to a file.
+    /// For the command `replay`: maximum total size of the spools in memory, MiB. Further chunks are written to a file.
     pub memory_mib: u32,
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &SpoolPacket<'_>) {
     let [l0, l1] = ((UDP_LEN + wire_len) as u16).to_be_bytes();
     out.extend_from_slice(&[s0, s1, d0, d1, l0, l1, 0, 0]);
     out.extend_from_slice(payload);
-    // RFC 8200 section 8.1: over IPv6 a checksum is required.
+    // RFC 8200 section 8.1: over IPv6 a UDP checksum is required, so it is computed here.
     if ip_len == IPV6_LEN && payload.len() == wire_len {
         put_checksum(&mut out[at..], IPV6_LEN);
     }
@@ -103,7 +103,7 @@ fn put_checksum(packet: &mut [u8], ip_len: usize) {
     packet[ip_len + 6..ip_len + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Appends a decision of the engine as a custom block.
+/// Appends a decision of the call engine as a custom block.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
     // A decision consists of strings, numbers and enums, so its conversion to JSON cannot fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
@@ -197,7 +197,7 @@ pub(crate) const ENTERPRISE: u32 = 32473;
 /// First bytes of a custom block that is a decision. They distinguish it from blocks of other programs with the same
 /// enterprise number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
-/// Value of the option `if_tsresol` for timestamps in ns: the exponent of ten.
+/// Value of the option `if_tsresol` for timestamps in units of 10^-9 s.
 pub(crate) const NANOSECONDS: u8 = 9;
 /// Length of an IPv4 header without options, bytes.
 pub(crate) const IPV4_LEN: usize = 20;

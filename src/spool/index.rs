@@ -50,7 +50,7 @@ pub(super) enum BlockKind {
     Signalling,
     /// A media packet that is not stored completely, e.g. only the header of a packet with DTMF. A restart reads it.
     CutMedia,
-    /// A decision of the engine. A restart must read it, and also the next packet, which triggered the decision.
+    /// A decision of the call engine. A restart must read it, and also the next packet, which triggered the decision.
     Decision,
     /// A media packet. A restart must read it only if it directly follows a decision.
     Media,
@@ -64,12 +64,12 @@ pub(super) struct IndexTracker {
     pub(super) index: SpoolIndex,
     /// Length of the file in bytes, including blocks that are still to be written.
     pub(super) length: u64,
-    /// File offset at which the newest index in the file ends.
+    /// File offset at which the newest index (list of blocks that a restart reads) in the file ends.
     indexed: u64,
 }
 
 impl IndexTracker {
-    /// Continues the index of an existing file that has `length` bytes.
+    /// Continues the index (list of blocks that a restart reads) of an existing file that has `length` bytes.
     pub(super) fn resume(index: SpoolIndex, length: u64) -> Self {
         Self { index, length, indexed: 0 }
     }
@@ -159,7 +159,8 @@ impl SpoolIndex {
         }
     }
 
-    /// Appends the index as a custom block. `offset` is the file offset of this block.
+    /// Appends the index (list of blocks that a restart reads) as a custom block. `offset` is the file offset of this
+    /// block.
     fn put(&self, out: &mut Vec<u8>, offset: u64) {
         let name = self.conversation.as_bytes();
         let name = name.get(..MAX_NAME).unwrap_or(name);
@@ -226,8 +227,9 @@ const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
 const SPAN_BYTES: usize = 24;
-/// Number of bytes written between two indexes. An index takes some 200 bytes, half a percent of this. On average, a
-/// restart also reads half of this interval for each leg.
+/// Number of bytes written to a leg's file between two indexes (lists of blocks that a restart reads). An index takes
+/// some 200 bytes, about half a percent. A restart also reads the bytes after the last index, on average half an
+/// interval.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
 /// Minimum ratio of the bytes written between two indexes to the size of an index. An index with many spans is long, so
 /// it is written less often and takes at most 1/32 of the file.
@@ -238,7 +240,7 @@ const MERGE_GAP_BYTES: u64 = 1_200;
 /// Maximum number of spans (ranges of blocks that a restart reads) of a leg: enough for a SIP message every half minute
 /// for eight hours. Above this number, the nearest spans are merged, so a restart reads some RTP that it does not need.
 const MAX_SPANS: usize = 1_024;
-/// Maximum length of a conversation id in an index, bytes. The engine's ids have 33 characters.
+/// Maximum length of a conversation id in an index, bytes. The call engine's ids have 33 characters.
 const MAX_NAME: usize = 256;
 
 #[cfg(test)]

@@ -497,7 +497,7 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 }
 
 /// Maximum number of bytes of a file's beginning that stay in memory, to create the file again. They suffice for the
-/// header, the engine's decisions and the SIP messages of a usual call setup.
+/// header, the call engine's decisions and the SIP messages of a usual call setup.
 const MAX_HEAD: usize = 8 * 1024;
 /// Time for which a failing file of an ended call is tried again while other files can be written. A bad sector, for
 /// example, affects only one file.

@@ -1,5 +1,5 @@
-//! The spool: one pcapng file per leg. It contains the packets (raw IP, timestamps in ns) and the engine's decisions
-//! (custom blocks).
+//! The spool: one pcapng file per leg. It contains the packets (raw IP, timestamps in ns) and the call engine's
+//! decisions (custom blocks).
 //!
 //! # Invariants
 //! - A leg's file is a valid pcapng at every block boundary, so Wireshark opens it. If a crash tears the end of the
@@ -75,7 +75,7 @@ pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
 }
 
 /// Returns the file name for a leg's spool. Characters that are unsafe in file names are replaced; the names that the
-/// engine makes contain none.
+/// call engine makes contain none.
 #[cfg(feature = "service")]
 fn file_name(leg_name: &str) -> String {
     let mut name: String =

@@ -43,7 +43,7 @@ impl PendingLeg {
         &self.newest_messages[block - from..]
     }
 
-    /// Stores a decision of the engine and returns its block.
+    /// Stores a decision of the call engine and returns its block.
     pub(super) fn add_decision(&mut self, decided: &TimedDecision) -> &[u8] {
         self.note_time(decided.at_ns);
         let from = self.decisions.len();
@@ -69,7 +69,7 @@ impl PendingLeg {
         out.extend_from_slice(&self.newest_messages);
     }
 
-    /// Returns the number of bytes that [`PendingLeg::put_blocks`] appends.
+    /// Returns the size of all blocks that are kept in memory, bytes. [`PendingLeg::put_blocks`] appends as many bytes.
     pub(super) fn bytes(&self) -> usize {
         self.decisions.len() + self.first_messages.len() + self.newest_messages.len()
     }
@@ -93,13 +93,13 @@ pub(super) fn is_media(payload: &[u8]) -> bool {
 /// Maximum size of the first SIP messages of a leg, bytes: about ten messages. Many legs never get media, e.g. the legs
 /// of scanners, so each leg may take only little memory.
 const MAX_FIRST_MESSAGES: usize = 8 * 1024;
-/// Maximum size of the newest SIP messages of a leg, bytes.
+/// Maximum size of the newest SIP messages that a leg without media keeps in memory, bytes.
 const MAX_NEWEST_MESSAGES: usize = 8 * 1024;
 /// Maximum size of a single SIP message among a leg's first messages, bytes: four times a large INVITE. The end of a
 /// longer message is cut off.
 const MAX_FIRST_MESSAGE: usize = 16 * 1024;
-/// Maximum size of the engine's decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions fit,
-/// which is more than such a leg gets.
+/// Maximum size of the call engine's decisions ([`TimedDecision`]) of a leg without media, bytes. A hundred decisions
+/// fit, which is more than such a leg gets.
 const MAX_DECISIONS: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) struct RollingBuffer {
     stage: RollingStage,
     /// Blocks that were not sent to the writer yet.
     buffer: Vec<u8>,
-    /// Removed legs with blocks that are still in the rolling file, oldest first.
+    /// Removed legs (ended, or with a file of their own) with blocks that are still in the rolling file, oldest first.
     removed: VecDeque<RemovedLeg>,
     /// Total size of the blocks of removed legs that a rebuild must copy, bytes; at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
@@ -45,7 +45,7 @@ pub(super) struct RollingBuffer {
     rebuilt_at: Timestamp,
 }
 
-/// A removed leg with blocks that are still in the rolling file.
+/// A removed leg, i.e. a leg that ended or got a file of its own, while the rolling file still has blocks of it.
 #[derive(Clone, Copy, Debug)]
 struct RemovedLeg {
     leg: LegId,
@@ -112,8 +112,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Records that a leg was removed. Its blocks stay in the rolling file for the removal delay. A rebuild copies them
-    /// only if `kept_bytes`, their size, is not 0.
+    /// Records that a leg was removed (it ended, or got a file of its own). Its blocks stay in the rolling file for the
+    /// removal delay. A rebuild copies them only if `kept_bytes`, their size, is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
         // Until the first rebuild, the file contains only legs of an earlier process. A leg of this process may have
         // the same number as one of those legs, so its removal must not be written there.
@@ -148,7 +148,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Adds a tag for each removed leg to the rolling file. A reader of the file then skips the blocks of that leg.
+    /// Adds a custom block for each removed leg (ended, or with a file of its own) to the rolling file. A reader of the
+    /// file then skips the blocks of that leg.
     pub(super) fn put_removed(&mut self) {
         while !self.removed.is_empty() {
             self.put_oldest_removed();
@@ -163,8 +164,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that are not in the rolling file yet. They must be appended to it before it is written anew,
-    /// because then its blocks are copied to the new file.
+    /// Returns the blocks that are not in the rolling file yet. Before the rolling file is written anew, the caller
+    /// must append them to the old file, because the new file is copied from it.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
@@ -197,10 +198,10 @@ impl RollingBuffer {
 /// The new contents of the rolling file (signalling of legs without media), when it is written anew.
 #[derive(Debug)]
 pub(super) struct RebuiltContents {
-    /// File header, and the blocks of all pending legs (legs without media so far). A tag precedes the blocks of each
-    /// leg.
+    /// File header, and the blocks of all pending legs (legs without media so far). A custom block with the number of
+    /// the leg (a tag) precedes the blocks of each leg.
     pub(super) bytes: Vec<u8>,
-    /// Numbers (ids) of removed legs. Their blocks must be copied from the old rolling file, because no other file has
+    /// Numbers (ids) of ended legs. Their blocks must be copied from the old rolling file, because no other file has
     /// them.
     kept: HashSet<u64>,
 }
@@ -373,7 +374,7 @@ mod tests {
     use crate::call::decision::{Decision, TimedDecision};
     use crate::spool::pending_leg::PendingLeg;
 
-    /// Size of one leg's blocks in bytes, if the leg has very large SIP messages.
+    /// Size of the blocks of a leg with very large SIP messages, bytes.
     const LARGE: usize = 48 * 1024;
 
     fn block(at_ns: i64) -> Vec<u8> {

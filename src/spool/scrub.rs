@@ -1,8 +1,8 @@
 //! Copies a spool without keys and passwords. The copy is kept after delivery.
 //!
 //! SDES keys (`a=crypto`, RFC 4568) and the values of Authorization and Proxy-Authorization (RFC 3261 section 22) are
-//! overwritten with `x`. All lengths in the file stay the same. Decisions with SRTP keys are left out. Packets get the
-//! UDP checksum that the spool omits, except those with a secret.
+//! overwritten with `x`. All lengths in the file stay the same. Decisions of the call engine that contain SRTP keys are
+//! left out. Packets get the UDP checksum that the spool omits, except those with a secret.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};

@@ -1,5 +1,5 @@
-//! The file of `replay` for chunks of a spool that do not fit into memory. It has no name, so nothing is left of it
-//! when the process dies.
+//! The file to which the command `replay` (capture files instead of live traffic) moves chunks of a spool when memory
+//! is short. It has no name, so nothing is left of it when the process dies.
 
 use std::fs::File;
 use std::io;

@@ -251,13 +251,14 @@ mod tests {
         check_all(&all).expect("unchanged");
         let marker = FolderMarker::of(&calls).expect("marked");
         marker.check().expect("unchanged");
-        // Somebody emptied the folder: its marker is missing, but the file system is the same.
+        // Somebody emptied the folder: its marker is missing, but the file system is the same. So the folder is still
+        // used.
         std::fs::remove_dir_all(&calls).expect("removed");
         check_all(&all).expect("emptied");
         marker.check().expect("emptied");
         assert!(marker_path(&calls).is_file(), "made again");
         // The marker in the spool folder names another file system for the recording folder, as if that disk was
-        // exchanged.
+        // exchanged. So the recording folder is refused.
         std::fs::remove_file(marker_path(&calls)).expect("removed");
         let MarkerState::There(mut of_spool) = read(&spool) else { panic!("marked") };
         of_spool.others[0].file_system ^= 1;

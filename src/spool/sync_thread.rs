@@ -12,7 +12,7 @@ use crate::call::event::LegId;
 /// A function that syncs the file system of an open folder.
 pub(super) type SyncFolder = fn(&File) -> io::Result<()>;
 
-/// The thread that syncs, seen from the writer thread. At most one sync runs at a time.
+/// The thread that syncs, as the writer thread uses it. At most one sync runs at a time.
 #[derive(Debug)]
 pub(super) struct SyncThread {
     folders: Sender<File>,

@@ -1,4 +1,4 @@
-//! The writer thread, the only thread of `run` that writes the files of legs.
+//! The writer thread, the only thread of the command `run` (live capture) that writes the files of legs.
 //!
 //! Every disk error is treated as temporary. Chunks that cannot be written wait in memory (module `leg_files`) and are
 //! tried again after [`RETRY_PAUSES`]. New packets also wait in memory, up to `buffer_mib`; above that the capture
@@ -196,8 +196,8 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Sends each held call event to its receiver, if the files of its legs are written. The events of each call stay
-    /// in order.
+    /// Sends each waiting call event to its receiver, if the files of its legs are written. The events of each call
+    /// stay in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;
@@ -230,8 +230,8 @@ impl SpoolWriter {
         let _ = self.events.send(event); // fails only while the process is ending
     }
 
-    /// Handles the result of a write to the rolling file. After an error, the capture thread orders a rebuild of the
-    /// file later.
+    /// Handles the result of a write to the rolling file (signalling of legs without media), and returns whether it
+    /// succeeded. After an error, the capture thread orders a new file later.
     fn finish_rolling_write(&mut self, bytes: &Vec<u8>, result: io::Result<()>) -> bool {
         self.state.queued.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         let Err(error) = result else { return true };
@@ -260,8 +260,8 @@ impl SpoolWriter {
     }
 }
 
-/// Returns the id of the call that an event belongs to, and the legs for which the event waits. Their files must be
-/// written before it is passed on.
+/// Returns the id of the call that an event belongs to, and the legs for which the event waits. The event is passed on
+/// after the files of these legs are written.
 fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
     match event {
         CallEvent::Changed(live) => (&live.record.id, &[]),

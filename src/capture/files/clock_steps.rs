@@ -15,7 +15,7 @@ pub(super) struct ClockSteps {
     /// within the file.
     files: Vec<Vec<Option<InterfaceClock>>>,
     clocks: u32,
-    /// Distinct sums of clock steps of all interfaces so far, ns, the newest last.
+    /// Sums of clock steps that interfaces have had so far, each sum once, ns, the newest last.
     known: Vec<i64>,
     /// Sum of the clock steps that were already reported, ns.
     reported_ns: i64,

@@ -1,6 +1,7 @@
 //! Guesses the type of a file that is not a capture file, for the error text.
 
-/// Returns "; it looks like …" for the first bytes of a file; empty if the type is unknown.
+/// Guesses the type of a file from its first bytes. Returns the end of the error text, e.g. `; it looks like …`; empty
+/// if the type is unknown.
 pub(super) fn looks_like(head: &[u8]) -> String {
     let kind = match head {
         [] => return String::from("; it is empty"),

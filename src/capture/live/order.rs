@@ -90,7 +90,7 @@ impl TapOrder {
 }
 
 /// Number of frames of other taps that are returned before an empty tap is read again. These frames span far less than
-/// the 100 ms of disorder that the engine tolerates.
+/// the 100 ms of disorder that the call engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
 /// Maximum plausible time for which a frame waits in the ring buffer of its tap. If the timestamps of two waiting
 /// frames differ by more, the wall clock was set in between. Then the frame that was read first is returned first.

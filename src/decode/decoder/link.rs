@@ -83,7 +83,8 @@ impl FrameDecoder {
             FABRIC_PATH => tunnels::fabric_path(data),
             PBB => tunnels::backbone_bridge(data),
             NSH => tunnels::service_header(data),
-            // A value up to 1500 is an 802.3 length. LLC and SNAP with the EtherType follow (RFC 1042).
+            // If the value of the EtherType field is at most 1500, it is an 802.3 length. LLC and SNAP with the
+            // EtherType follow (RFC 1042).
             0..=1500 => match data {
                 [0xaa, 0xaa, 3, 0, 0, 0, hi, lo, rest @ ..] if [*hi, *lo] == IPV4.to_be_bytes() => {
                     return self.ip(context, rest, sink);

@@ -416,8 +416,8 @@ impl FrameDecoder {
         let wire_len = match usize::from(port(4)).checked_sub(8) {
             Some(declared) if declared <= room => declared,
             _ => {
-                // Length 0 is allowed: a jumbogram, or a packet that the network card segments later. Any other wrong
-                // length is counted. In each case the IP length is used.
+                // A UDP length of 0 is allowed: a jumbogram, or a packet that the network card segments later. Any
+                // other wrong length is counted. In each case the IP length is used.
                 self.counters.dropped.bad_udp_length += u64::from(port(4) != 0);
                 room
             }
@@ -550,7 +550,7 @@ fn sctp_begins_sip(packet: &[u8]) -> bool {
 }
 
 /// Returns whether a payload looks like RTP and not like RTCP (RFC 5761 section 4). The duplicate filter skips RTP,
-/// because the engine finds RTP duplicates by sequence number.
+/// because the call engine finds RTP duplicates by sequence number.
 fn looks_like_rtp(payload: &[u8]) -> bool {
     matches!(payload, [first, second, ..] if first >> 6 == 2 && !(192..=223).contains(second)) && payload.len() >= 12
 }

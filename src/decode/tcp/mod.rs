@@ -516,8 +516,8 @@ const OTHER_SILENCE: Duration = Duration::from_secs(60);
 /// Number of streams that one search for silent streams checks. There are ten searches a second, so a full table is
 /// checked within a minute.
 const TURNS_AT_ONCE: usize = 256;
-/// Maximum number of SIP streams that are skipped in the search for a stream to remove. It limits the time of the
-/// search.
+/// Maximum number of SIP streams that are skipped when the table is full and another stream must be removed. SIP
+/// streams are removed last, but the search must not take long.
 const MAX_SPARED: usize = 64;
 
 #[cfg(test)]

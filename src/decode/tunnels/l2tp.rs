@@ -9,7 +9,7 @@ pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     match flags & VERSION {
         _ if flags & CONTROL != 0 => None,
         2 => version_2(flags, data),
-        // L2TP version 3 over UDP has two reserved bytes before the session id.
+        // L2TP version 3 over UDP has two reserved bytes before the session id. They are skipped.
         3 if flags & !VERSION == 0 && be16(data, 2)? == 0 => over_ip(data.get(4..)?),
         _ => None,
     }

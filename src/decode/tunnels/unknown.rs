@@ -1,4 +1,4 @@
-//! Recognizes SIP behind headers that the decoder does not remove, so that the doctor can name these headers.
+//! Recognizes SIP behind headers that the decoder does not remove, so that the command `doctor` can name these headers.
 
 use super::has_valid_checksum;
 use crate::decode::counters::{UndoneWrapper, WrappedSip};
@@ -17,7 +17,7 @@ impl WrappedSip {
     /// Counts a UDP datagram that contains SIP behind a header that the decoder does not know.
     pub(in crate::decode) fn note_datagram(&mut self, port: u16, payload: &[u8]) {
         match payload.first() {
-            // HEP version 3 carries the SIP message in a chunk behind its header.
+            // HEP version 3 has a header of its own, and carries the SIP message in a chunk behind it.
             Some(b'H') if payload.starts_with(b"HEP3") && memchr::memmem::find(payload, b"SIP/2.0").is_some() => {
                 self.packets += 1;
                 self.wrapper.get_or_insert(UndoneWrapper::Hep);

@@ -160,7 +160,7 @@ impl Concealer {
 pub(crate) struct FrameConcealer {
     rate_hz: u32,
     generated: usize,
-    /// Samples of the codec's last frame that were not requested yet.
+    /// Samples of the codec's last frame of concealment that were not requested yet.
     rest: Vec<i16>,
 }
 

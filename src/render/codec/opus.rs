@@ -15,7 +15,8 @@ pub(crate) struct OpusDecoder {
     decoder: ::opus::Decoder,
     dtx: DtxState,
     concealer: FrameConcealer,
-    /// Second decoder, with stereo output, and the buffer for its output; `None` until the first stereo packet.
+    /// Second decoder, with stereo output, and the buffer for its output. It shows whether the channels have opposite
+    /// phases. `None` until the first stereo packet.
     both: Option<Box<(::opus::Decoder, [i16; 2 * MAX_PACKET])>>,
     stereo: StereoDownmix,
 }

@@ -365,7 +365,8 @@ mod tests {
         SpeexDecoder::new(clock_hz).unwrap().decode(&packed(fields), &mut out).map(|()| out.len())
     }
 
-    /// Narrowband frames as fields of (value, bits): the smallest speech frame (79 bits), and an empty frame.
+    /// The smallest narrowband speech frame (79 bits) as fields of (value, bits): these two and [`REST`]. [`NOTHING`]
+    /// is an empty frame, and [`END`] the terminator.
     const SPEECH: [(u64, usize); 2] = [(8, 5), (0x1234_5678, 74 - 32)];
     const REST: (u64, usize) = (0x0BAD_CAFE, 32);
     const NOTHING: (u64, usize) = (0, 5);
@@ -421,7 +422,8 @@ mod tests {
         }
     }
 
-    /// Returns random fields, some of which begin a frame, a layer or a message.
+    /// Returns random bit fields (value and number of bits) for a payload. Some of them begin a frame, a layer or a
+    /// message.
     fn fields() -> impl Strategy<Value = Vec<(u64, usize)>> {
         let head = prop_oneof![
             (0..16u64).prop_map(|mode| (mode, 5)),
@@ -433,7 +435,7 @@ mod tests {
     }
 
     proptest! {
-        // proptest stores failing cases of earlier runs in a file beside this file.
+        // If a random test fails, proptest stores its input in a file beside this file, and repeats it in later runs.
         #![proptest_config(ProptestConfig {
             failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
             ..ProptestConfig::default()

@@ -38,7 +38,7 @@ pub struct RenderPlan {
     pub sample_rate: u32,
     /// Number of samples in each channel; 0 if no part of the leg is to be recorded.
     pub samples: u64,
-    /// The end of the leg with the engine's counts; `None` if the spool has no end of the leg.
+    /// The end of the leg with the call engine's packet counts; `None` if the spool has no end of the leg.
     pub ended: Option<SpooledEnd>,
     /// The plans (playout times) of the streams, by the number that a stream has in the spool.
     pub(super) streams: BTreeMap<u32, StreamPlan>,
@@ -48,17 +48,17 @@ pub struct RenderPlan {
     pub torn_tail: bool,
     /// Whether callspan has a decoder for the format of at least one packet.
     pub has_sound: bool,
-    /// Whether the counts in `ended` were counted again from the spool, because the engine was restarted during the
-    /// call.
+    /// Whether the counts in `ended` were counted again from the spool. The call engine's own counts are wrong if it
+    /// was restarted during the call, or if datagrams contained several packets.
     pub recounted: bool,
 }
 
-/// The end of a leg, as the engine wrote it to the spool.
+/// The end of a leg, as the call engine wrote it to the spool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpooledEnd {
     /// Cause of the end of the leg.
     pub by: EndedBy,
-    /// The engine's packet counts for both sides, the caller first.
+    /// The call engine's packet counts for both sides, the caller first.
     pub sides: [SideRecord; 2],
 }
 

@@ -30,7 +30,8 @@ pub(super) struct PlanPass {
     widest_hz: u32,
     /// SRTP keys of each stream, with the times from which they apply.
     keys: BTreeMap<u32, Vec<(Timestamp, SrtpContext)>>,
-    /// Whether the engine's counts of packets are wrong, so that the packets must be counted again.
+    /// Whether the call engine's counts of packets are wrong, e.g. after a restart during the call. Then the packets
+    /// are counted again.
     pub(super) is_miscounted: bool,
     policy: ClockPolicy,
     /// Numbers of the streams that this pass examines; `None` means all streams.
@@ -72,8 +73,8 @@ impl PlanPass {
         for (n, packet) in packet::split_joined(datagram).enumerate() {
             self.handle_packet(&packet);
             if n > 0 {
-                // The datagram contains several packets. The engine counted only the first packet as received and the
-                // others as lost. So all packets must be counted again.
+                // The datagram contains several packets. The call engine counted only the first packet as received and
+                // the others as lost. So all packets must be counted again.
                 self.is_miscounted = true;
             }
         }

@@ -25,8 +25,8 @@ pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     aliases
 }
 
-/// Returns the drift of the sender's clock against the capture clock, in parts per million. It is the slope of the lag
-/// (arrival time minus media time), by least squares. Returns `None` if the stream is too short.
+/// Returns the drift of the sender's clock against the capture clock, in parts per million. It is the negative slope of
+/// the lag (arrival time minus media time), by least squares. Returns `None` if the stream is too short.
 pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     let (&(first, lag), &(last, _)) = (knots.first()?, knots.last()?);
     if last - first < MIN_DRIFT_SPAN_NS {

@@ -30,8 +30,8 @@ pub(in crate::render) enum PlayPaths {
 #[derive(Clone, Debug)]
 pub(super) struct StraightRun {
     pt: PayloadType,
-    /// The format that the engine decided for the payload type. All packets until its next decision share this object,
-    /// so comparing pointers is enough.
+    /// The format that the call engine decided for the payload type. All packets until its next decision share this
+    /// object, so comparing pointers is enough.
     format: Arc<PayloadFormat>,
     decoder: usize,
 }

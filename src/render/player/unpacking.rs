@@ -19,7 +19,7 @@ use crate::spool::reader::PacketEntry;
 
 /// The reason why a packet gives no sound.
 pub(super) enum NoSound {
-    /// The engine did not keep the payload, e.g. because the recording was paused.
+    /// The call engine did not keep the payload, e.g. because the recording was paused.
     Withheld,
     /// The packet is a telephone-event, i.e. a key press.
     Event,
@@ -33,8 +33,8 @@ impl From<UndecodableReason> for NoSound {
 }
 
 pub(super) struct SrtpState {
-    /// Number of the engine's decision that gave these SRTP keys. When a decision with another number applies, its keys
-    /// replace these keys.
+    /// Number of the call engine's decision that gave these SRTP keys. When a decision with another number applies, its
+    /// keys replace these keys.
     decision: u32,
     stream: Option<SrtpStream>,
 }
@@ -141,7 +141,8 @@ impl StreamPlayer {
         let srtp = match &mut self.srtp {
             Some(srtp) if srtp.decision == decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
-                // If the new keys are invalid, the old keys stay in use for packets that arrive late.
+                // If the new keys are invalid, only the old keys stay in use: late packets are still encrypted with
+                // them.
                 let _ = stream.rekey(context);
                 *last = decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?

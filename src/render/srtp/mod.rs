@@ -62,7 +62,7 @@ struct SsrcIndex {
 }
 
 impl SrtpStream {
-    /// Returns a decryptor with the keys of a decision in the spool.
+    /// Returns a decryptor with the SRTP keys that the call engine wrote into the spool.
     ///
     /// # Errors
     /// Fails if the suite is unknown, or if a key does not fit the suite.
@@ -254,8 +254,8 @@ const MAX_KEYS: usize = 8;
 /// guessed again.
 const MAX_SOURCES: usize = 16;
 
-/// Maximum rollover count that is guessed when the recorder joins in mid-call. At 50 packets/s the count rises each 22
-/// minutes, so this covers 47 hours.
+/// Maximum rollover count that is guessed when the recorder joins in mid-call. At 50 packets/s the count rises every 22
+/// minutes, so 128 values (0 to 127) cover 47 hours.
 const MAX_GUESS: u32 = 127;
 
 /// Maximum rollover count that is guessed after [`PATIENCE`] packets failed. At 50 packets/s it covers the first 87

@@ -6,7 +6,8 @@ use super::*;
 pub(super) fn trunk() -> Vec<u8> {
     let mut bytes = b"\r\n\r\n".to_vec();
     for (name, message) in SAME {
-        // In a stream, each message needs a correct Content-Length.
+        // In a stream, the Content-Length shows where a message ends. So messages without a correct Content-Length are
+        // left out.
         if !matches!(name, "no_content_length" | "body_cut") {
             bytes.extend_from_slice(message);
             bytes.extend_from_slice(b"\r\n\r\n");
@@ -83,7 +84,8 @@ fn start_line_of_a_segment_is_a_new_start_after_a_loss() {
 
 #[test]
 fn segments_split_at_any_byte_yield_the_same_messages() {
-    // Parts of the first message look like the start of a message: `NVITE sip:…`, `.1 SIP/2.0`, `SIP/2.0`.
+    // Parts of the first message look like the start of a message: `NVITE sip:…`, `.1 SIP/2.0`, `SIP/2.0`. No message
+    // may begin there.
     let first =
         b"INVITE sip:100@10.0.0.1 SIP/2.0\r\nSubject: a\r\n b SIP/2.0\r\nCall-ID: x\r\nContent-Length: 0\r\n\r\n";
     let second = b"PRACK sip:100 SIP/2.0\r\nCall-ID: x\r\nContent-Length: 0\r\n\r\n"; // `ACK sip:100 SIP/2.0`

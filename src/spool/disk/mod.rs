@@ -1,5 +1,5 @@
-//! The spool (packets and decisions of each leg) of `run`. The capture thread fills chunks with blocks, and a writer
-//! thread writes the chunks to files.
+//! The spool (packets and decisions of each leg) of the command `run`, which captures live. The capture thread fills
+//! chunks with blocks, and a writer thread writes the chunks to files.
 //!
 //! The capture thread never waits. If chunks of more than `buffer_mib` wait for the disk, packets are dropped and
 //! counted for their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never
@@ -436,8 +436,8 @@ impl LegSink for DiskSpool {
 
     fn prefetch(&self, leg: LegId) {
         let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), tracker, .. }) = self.legs.get(&leg) else { return };
-        // Reads three numbers that `packet` needs, so that the processor loads their cache lines. The engine meanwhile
-        // waits for the memory of the RTP stream. Without `black_box` the compiler would remove these reads.
+        // Reads three numbers that `packet` needs, so that the processor loads their cache lines. The call engine
+        // meanwhile waits for the memory of the RTP stream. Without `black_box` the compiler would remove these reads.
         std::hint::black_box((chunk.bytes.len(), tracker.length, tracker.index.last_media_ns));
     }
 
@@ -498,8 +498,8 @@ impl LegSink for DiskSpool {
         let Some(state) = self.legs.remove(&leg) else { return };
         self.rolling.remove_leg(leg, self.now, state.stage.rolling_bytes());
         if let DiskLegStage::HasFile(chunk) = state.stage {
-            // The leg stays in `closed` until [`DiskSpool::forward`] handles the end of its call. The engine reports
-            // that end after it has closed all legs of the call.
+            // The leg stays in `closed` until [`DiskSpool::forward`] handles the end of its call. The call engine
+            // reports that end after it has closed all legs of the call.
             self.closed.insert(leg, ClosedLeg { name: state.name, lost: state.lost });
             if !chunk.bytes.is_empty() {
                 self.send_chunk(leg, chunk.bytes);

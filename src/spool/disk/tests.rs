@@ -67,8 +67,8 @@ fn first_media_creates_the_file_with_the_earlier_signalling() {
     spool.flush();
     assert_eq!(store.list().unwrap(), [store.path("with")]);
     assert_eq!(count(&store.path("with")), (3, 1));
-    // A rule may exclude a call from recording even after the engine closed its legs, and then the file is removed. So
-    // the test keeps a copy of the file.
+    // A rule may exclude a call from recording even after the call engine closed its legs, and then the file is
+    // removed. So the test keeps a copy of the file.
     let kept = std::fs::copy(store.path("with"), store.path("copy")).unwrap();
     assert!(kept > 0);
     spool.discard(LegId(1), DiscardReason::Excluded);

@@ -104,7 +104,7 @@ impl SpoolInput {
         &self.bytes_of(bytes.buffer)[bytes.range.clone()]
     }
 
-    /// Records that the bytes of a packet are no longer needed.
+    /// Records that the bytes of a packet are no longer needed, so that their buffer can be reused.
     pub(super) fn release(&mut self, bytes: &BlockBytes) {
         self.buffers[bytes.buffer].packets -= 1;
         self.free_if_unused(bytes.buffer);

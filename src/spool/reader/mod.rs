@@ -105,7 +105,7 @@ impl SpoolError {
 pub enum SpoolEntry<'a> {
     /// A packet that was captured.
     Packet(PacketEntry<'a>),
-    /// A decision that the engine made about the leg.
+    /// A decision that the call engine made about the leg.
     Decided(&'a TimedDecision),
 }
 
@@ -124,7 +124,7 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
-/// Reads the entries (packets and decisions of the engine) of a spool from beginning to end, in order of time.
+/// Reads the entries (packets and decisions of the call engine) of a spool from beginning to end, in order of time.
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
@@ -350,8 +350,8 @@ impl SpoolReader {
             return Ok(());
         };
         let at_ns = decided.at_ns;
-        // The engine's decision `Begin`, which describes the leg, is returned first, even if packets of early media are
-        // earlier.
+        // The call engine's decision `Begin`, which describes the leg, is returned first, even if packets of early
+        // media are earlier.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
         self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
         Ok(())
@@ -404,14 +404,14 @@ fn whole_packet(bytes: &[u8]) -> Option<usize> {
     (word(bytes.get(length - 4..)?)? as usize == length).then_some(length)
 }
 
-/// Returns the JSON of a custom block if the block is a decision of the engine; `None` otherwise.
+/// Returns the JSON of a custom block if the block is a decision of the call engine; `None` otherwise.
 pub(super) fn decision_json(body: &[u8]) -> Option<&[u8]> {
     let ours = body.get(..4)? == format::ENTERPRISE.to_le_bytes() && body.get(4..12)? == format::MAGIC;
     let length = u32::from_le_bytes(*body.get(12..16)?.first_chunk()?) as usize;
     if ours { body.get(16..16usize.checked_add(length)?) } else { None }
 }
 
-/// Parses a decision of the engine; returns `None` if it is unknown or damaged.
+/// Parses a decision of the call engine; returns `None` if it is unknown or damaged.
 ///
 /// # Errors
 /// Fails if a newer version wrote it.
@@ -432,7 +432,7 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     Ok(decided)
 }
 
-/// The fields that an engine's decision of any version has.
+/// The fields that a call engine's decision of any version has.
 #[derive(Default, serde::Deserialize)]
 struct DecisionVersion {
     #[serde(default)]

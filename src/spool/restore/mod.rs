@@ -1,8 +1,8 @@
 //! Restores live calls after a restart from the spools that an earlier process left.
 //!
-//! [`find`] and [`find_pending`] return the legs. [`RestoreSequence`] returns the packets and decisions that the engine
-//! must handle again, in order of time. One file is open at a time. Only the end of a file and the spans in its index
-//! are read (module `index`). A file without a usable index is read once from its beginning.
+//! [`find`] and [`find_pending`] return the legs. [`RestoreSequence`] returns the packets and decisions that the call
+//! engine must handle again, in order of time. One file is open at a time. Only the end of a file and the spans in its
+//! index are read (module `index`). A file without a usable index is read once from its beginning.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,7 +25,7 @@ use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
 
-/// A leg that an earlier process left in the spool. The engine continues it after a restart.
+/// A leg that an earlier process left in the spool. The call engine continues it after a restart.
 #[derive(Clone, Debug)]
 pub(crate) struct RestorableLeg {
     /// Name of the leg; empty if its file does not contain the name.
@@ -66,19 +66,19 @@ pub(crate) struct RestoredPacket {
 }
 
 impl RestoredPacket {
-    /// Returns the packet as the decoder would pass it to the engine.
+    /// Returns the packet as the decoder would pass it to the call engine.
     pub(crate) fn datagram(&self) -> UdpDatagram<'_> {
         let Self { at, src, dst, payload, wire_len } = self;
         UdpDatagram { at: *at, src: *src, dst: *dst, payload, wire_len: *wire_len, interface: 0 }
     }
 }
 
-/// An entry (packet or decision) that the engine must handle again after a restart.
+/// An entry (packet or decision) that the call engine must handle again after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RestoreItem {
     /// A packet of the spool.
     Packet(RestoredPacket),
-    /// A decision that the engine cannot make again from the packets alone.
+    /// A decision that the call engine cannot make again from the packets alone.
     Decided(Box<TimedDecision>),
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn find_pending(store: &DiskStore) -> Result<Vec<RestorableLeg>, Spoo
     Ok(found)
 }
 
-/// Facts that identify a leg, read from its first blocks.
+/// Facts that identify a leg, read from the first blocks of its file.
 #[derive(Default)]
 struct FirstBlocks {
     begin: Option<TimedDecision>,
@@ -255,7 +255,8 @@ fn continue_index(bytes: &[u8], offset: u64) -> io::Result<Option<IndexTracker>>
     let NextBlock::Block(_, first) = blocks.next()? else { return Ok(None) };
     let Some(index) = SpoolIndex::parse(first, offset) else { return Ok(None) };
     let mut tracker = IndexTracker::resume(index, blocks.offset());
-    // The payload of a packet may look like an index, but then no valid blocks follow it.
+    // The payload of a packet may look like an index, but then no valid blocks follow it. So these blocks are checked,
+    // too.
     Ok((index_blocks(&mut blocks, &mut tracker)? != BlocksEnd::Broken).then_some(tracker))
 }
 
@@ -334,7 +335,7 @@ fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<Resto
     }
 }
 
-/// Reads the entries of several legs that the engine must handle again, in order of time.
+/// Reads the entries of several legs that the call engine must handle again, in order of time.
 #[derive(Debug)]
 pub(crate) struct RestoreSequence<'a> {
     legs: &'a [RestorableLeg],
@@ -473,8 +474,8 @@ impl<'a> RestoreSequence<'a> {
     }
 }
 
-/// Returns whether a restart needs this decision, because the engine cannot derive it from the other entries of the
-/// spool.
+/// Returns whether a restart needs this decision, because the call engine cannot derive it from the other entries of
+/// the spool.
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{
         Clock, Conversation, FurtherLine, Join, Outline, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,

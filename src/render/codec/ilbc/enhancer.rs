@@ -49,7 +49,7 @@ impl Enhancer {
         (0..PAST / 2).map(|n| filtered(2 * n + HALF_BAND.len() / 2)).collect()
     }
 
-    /// Returns the enhanced block that begins at sample `start` of `past`.
+    /// Returns the enhanced block that begins at sample `start` of `past`, the recent residual.
     fn block(&self, start: usize) -> [f32; BLOCK] {
         let centre: [f32; BLOCK] = std::array::from_fn(|i| self.past[start + i]);
         let mut around = [0.0; BLOCK];
