@@ -75,8 +75,8 @@ pub(crate) enum ArchiveOutcome {
     Done,
     /// The store already has an object with this key.
     AlreadyThere,
-    /// The archive's database has a later state of the call, with this change number. This site lost its journal and
-    /// counts its changes from 1 again.
+    /// The archive's database has a later state of the call, with this change number. It happens after this site has
+    /// lost its journal and counts the changes from 1 again.
     Behind(u64),
     /// The step failed, for this reason.
     Failed(ArchiveFailure),

@@ -1,9 +1,9 @@
 //! Version 7 of the archive's database: for every filter of the console's list of calls, there is a database index. It
 //! has the order of the list, newest first.
 //!
-//! Without such a database index, PostgreSQL would read all calls for a filter that few of them meet, e.g. a failed
-//! delivery. The class of a call says how much can be heard. The class is in the database indexes by which calls are
-//! counted, so that a count does not read the calls themselves.
+//! Without such a database index, PostgreSQL would read all calls even if few calls meet the filter, e.g. calls with a
+//! failed delivery. The database indexes by which calls are counted also contain the class of a call, i.e. how much can
+//! be heard. So a count does not read the calls themselves.
 
 use super::schema::IndexDefinition;
 

@@ -262,8 +262,8 @@ pub(crate) struct RetryCounts {
     pub(crate) blind_repeats: u32,
 }
 
-/// Whether Pyrus knows the end of the call. This matters if a call is registered while it rings and then ends without a
-/// recording. Then a separate request sends its end.
+/// Whether Pyrus knows the end of the call. This matters if a call is registered in Pyrus while it rings and then ends
+/// without a recording. Then a separate request sends its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndNotice {
@@ -499,9 +499,9 @@ impl DeliveryJob {
             && self.open_part().is_none()
     }
 
-    /// Returns whether a request to register the call without a response must be repeated, although Pyrus may have
-    /// executed it. This is done once, and only for a call without a recording: no later request shows whether the call
-    /// is registered.
+    /// Returns whether the request to register the call, which got no response, must be repeated although Pyrus may
+    /// have executed it. This is done once, and only for a call without a recording: no later request shows whether the
+    /// call is registered.
     pub(crate) fn is_blind_repeat(&self) -> bool {
         self.registration == PyrusRegistration::Unsure
             && self.progress == CallProgress::Complete

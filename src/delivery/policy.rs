@@ -175,8 +175,8 @@ impl DeliveryPolicy {
                 && self.directions.contains(&CallDirection::Outbound))
     }
 
-    /// Builds the body of the request that registers a call. It leaves out the form fields in `dropped`, which Pyrus
-    /// refused before.
+    /// Builds the body of the request that registers a call in Pyrus. It leaves out the form fields in `dropped`, which
+    /// Pyrus refused before.
     pub(crate) fn call_body(&self, job: &DeliveryJob, dropped: &BTreeSet<String>) -> CallBody {
         let number = |n: &Option<String>| {
             let known = n.as_deref().map(bounded).filter(|number| !number.trim().is_empty());

@@ -39,7 +39,7 @@ pub(crate) struct DeliveryAttempt {
     /// Response of Pyrus with advice for the administrator; `None` after a success without a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Number of consecutive requests in this entry, at least 1.
+    /// Number of consecutive requests for which this entry stands, at least 1.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(crate) times: u32,
     /// Earliest time of the next request to Pyrus, if this request failed; `None` if no request follows, or if it
@@ -119,7 +119,8 @@ impl DeliveryAttempt {
 }
 
 impl DeliveryStory {
-    /// Adds an entry. If the list is full, its second entry is removed: the first entry and the newest entries stay.
+    /// Adds an entry, i.e. a request with its response. If the list is full, its second entry is removed: the first
+    /// entry and the newest entries stay.
     pub(super) fn add(&mut self, attempt: DeliveryAttempt) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.failed_as(&attempt)) {
             last.times = last.times.saturating_add(1);
@@ -155,8 +156,8 @@ const fn once() -> u32 {
     1
 }
 
-/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day: 1 request
-/// registers the call, and 2 requests (upload and attach) send each of 24 hourly segments.
+/// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day. One request
+/// registers the call, and two requests (upload and attach) send each of 24 hourly segments.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!((first.times, first.at, first.answered_at), (2, Timestamp::from_secs(1), Timestamp::from_secs(5)));
         assert_eq!(first.next_at, Some(Timestamp::from_secs(14)));
         assert_eq!(story.attempts.iter().map(|a| a.times).collect::<Vec<_>>(), [2, 1, 1]);
-        // Only failures are merged into one entry. Two successful uploads stay two entries.
+        // Only failed requests are merged into one entry of the list. Two successful uploads stay two entries.
         for second in [40, 41] {
             story.add(attempt(second, AttemptedStep::Upload, "HTTP 200", AttemptResult::Done));
         }

@@ -442,7 +442,8 @@ const SLOWEST_BYTES_PER_S: u64 = 32_000;
 /// Maximum number of bytes that are read from a key file. Keys of Pyrus have fewer than 100 characters.
 const MAX_KEY_BYTES: u64 = 4_096;
 
-/// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`).
+/// Maximum number of bytes that Linux buffers for a TCP socket before it sends them (`tcp_wmem`). The time to send them
+/// is added to the time limit for the response.
 const SYSTEM_BUFFER_BYTES: u64 = 4 << 20;
 
 /// Time after which we close an idle connection. Most servers wait longer. If the server closed the connection just as

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use crate::call::record::{CallVerdict, Side};
 use crate::render::{SideReport, UndecodableReason, UndecryptableReason};
 
-/// Facts from which the verdict of a call is derived.
+/// Facts from which the verdict of a call is derived, i.e. whether it can be heard, and if not, why.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct VerdictFacts {
     /// Whether the call was answered.
     pub(crate) answered: AnswerState,
-    /// Facts about the caller's audio, if a leg was rendered.
+    /// Facts about the caller's audio. They are empty if no leg was rendered.
     pub(crate) caller: SideFacts,
-    /// Facts about the callee's audio, if a leg was rendered.
+    /// Facts about the callee's audio. They are empty if no leg was rendered.
     pub(crate) callee: SideFacts,
     /// Number of media packets of the whole call.
     pub(crate) packets: u64,
@@ -128,7 +128,7 @@ fn main_reasons(report: &SideReport) -> BTreeSet<UndecodableReason> {
 }
 
 /// Returns the first verdict that applies, in the order of [`CallVerdict`], and its reason as a sentence for people.
-/// Never returns `Excluded`, because the engine alone decides that.
+/// Never returns `Excluded`, because only the engine, which follows the signalling, decides that.
 pub(crate) fn verdict(facts: &VerdictFacts) -> (CallVerdict, String) {
     match (facts.caller.is_heard(), facts.callee.is_heard()) {
         (true, true) => {

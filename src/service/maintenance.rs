@@ -251,7 +251,8 @@ const REMOVAL_BATCH: usize = 50;
 const PAGE: u32 = 500;
 /// Pause between two rounds of the maintenance thread.
 const ROUND: Duration = Duration::from_secs(2);
-/// Number of rounds of the maintenance thread between two checks of retention. It makes two checks a minute.
+/// Number of rounds of the maintenance thread between two checks of retention. With 2 s for each round, there are two
+/// checks a minute.
 const RETENTION_ROUNDS: u32 = 15;
 /// The start of the service repeats the removals of this time before the start, because a crash may have left some of
 /// the files.

@@ -64,7 +64,7 @@ struct MirrorCondition {
 /// Counters of the service at the end of a window (period of counting).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorCounters<'a> {
-    /// Counters of the engine: calls, messages and packets.
+    /// Counters of the engine, which finds the calls: calls, SIP messages and media packets.
     pub(crate) engine: &'a EngineCounters,
     /// Counters of the decoder: tunnels, fragments, copies and unreadable frames.
     pub(crate) decode: &'a DecodeCounters,

@@ -141,8 +141,8 @@ struct RenderThread {
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Monotonic time at which the files of the group get their final names even if the group is not full; `None` if
-    /// the group is empty.
+    /// Monotonic time at which the files get their final names even if the group is not full; `None` if the group is
+    /// empty.
     due: Option<Instant>,
 }
 
@@ -218,7 +218,7 @@ const MAX_GROUP_CALLS: usize = 32;
 /// threads. Together the groups stay below 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
 /// Maximum time for which the files of a rendered call wait for their final names, so that further calls join the
-/// group. So calls appear without a long delay, even if the capture comes slowly through a pipe.
+/// group. It is short, so that calls appear soon even if the capture comes slowly through a pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

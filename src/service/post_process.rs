@@ -41,7 +41,8 @@ use crate::service::resume::EarlierCalls;
 use crate::service::topology_file::TopologyFile;
 use crate::spool::disk::DiskStore;
 
-/// The threads that work on calls after the engine. They end by themselves after the engine's event channel was closed.
+/// The threads that work on calls after the engine. They end by themselves after the channel with the engine's call
+/// events was closed.
 pub struct PostProcessor {
     pool: RenderPool,
     threads: Vec<JoinHandle<()>>,

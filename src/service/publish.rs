@@ -159,7 +159,7 @@ fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     kept.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
-/// Converts rows of the journal to the engine's type for ended legs.
+/// Converts the journal's rows of legs to the type by which the engine reports ended legs.
 pub(super) fn ended_legs(rows: &[LegRow]) -> Vec<EndedLeg> {
     let leg = |(n, row): (u64, &LegRow)| EndedLeg {
         leg: LegId(n),

@@ -45,7 +45,7 @@ pub(super) struct RenderLimits {
     begun: Instant,
     /// Maximum duration of this rendering.
     duration: Duration,
-    /// Maximum time without progress of the worker.
+    /// Maximum time without progress of the worker process.
     idle: Duration,
     /// Used processor time of the worker at its last progress, and the time of this progress. `None` if the used time
     /// is unknown.

@@ -123,7 +123,8 @@ fn find_packets(
         packets.paths.insert(row.name.clone(), path);
         packets.legs.push(EndedLeg { leg: LegId(n), name: row.name, index, same_sides: row.same_sides });
     }
-    // The renderer uses the first leg of the list. So the leg that the engine chose is moved to the front.
+    // The renderer takes the sound from the first leg of the list. So the leg that the engine chose for the sound is
+    // moved to the front.
     packets.legs.sort_by_key(|leg| !record.legs.get(leg.index).is_some_and(|l| l.rendered));
     Ok(packets)
 }

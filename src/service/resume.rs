@@ -195,7 +195,7 @@ struct ResumeSink<'a> {
     by_name: HashMap<&'a str, &'a RestorableLeg>,
     /// Legs that have a spool file, by id. The value is true if the file already contains the end of the leg.
     filed: HashMap<LegId, bool>,
-    /// Names of all legs that the engine has opened.
+    /// Names of all legs that the engine has found in the spool so far.
     names: HashSet<String>,
     /// Whether all spool files were read. Later decisions of the engine are new, so they must be written to the spool.
     is_read: bool,

@@ -26,7 +26,7 @@ enum StoredFact {
 }
 
 /// Writes the topology to a file: pairs of IP addresses that belong to one machine. A new machine is written at once.
-/// If only the counts of calls changed, the file is written at most once in [`WRITE_PAUSE`].
+/// If only the number of calls that show a pair changed, the file is written at most once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
@@ -46,7 +46,7 @@ impl TopologyFile {
     }
 
     /// Sets the current facts, i.e. pairs of addresses that belong to one machine. Writes them to the file at once,
-    /// unless only counts changed and the file was written less than [`WRITE_PAUSE`] ago.
+    /// unless only the numbers of calls that show them changed, and the file was written less than [`WRITE_PAUSE`] ago.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         let has_changed = machines(&facts) != self.machines;
         self.pending = Some(facts);
@@ -120,8 +120,8 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Minimum time between two writes if only counts of calls have changed. A lost count does little harm, so more writes
-/// are not worth their cost.
+/// Minimum time between two writes if only the numbers of calls that show a pair have changed. A lost number does
+/// little harm, so more writes are not worth their cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum size of the file that is read, bytes. All pairs of addresses that the engine keeps take less.
 const MAX_FILE_BYTES: u64 = 1 << 20;

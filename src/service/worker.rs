@@ -20,8 +20,8 @@ use crate::ops::supervision::TickCounter;
 use crate::recording::Recorder;
 use crate::spool::disk::DiskStore;
 
-/// Does the work on a call that comes after the engine: stores, renders and delivers the call. Clones share the same
-/// journal, spool and locks.
+/// Works on a call that the engine has found: stores, renders and delivers the call. Clones share the same journal,
+/// spool and locks.
 #[derive(Clone)]
 pub(super) struct CallWorker {
     pub(super) journal: Journal,
@@ -51,8 +51,8 @@ impl CallWorker {
         Self { renderer: Arc::new(self.renderer.for_thread(ticks.clone())), ticks, ..self.clone() }
     }
 
-    /// Removes a call in progress from the journal, because it was merged into another call. The engine reports this
-    /// only if the call was not registered in Pyrus yet.
+    /// Removes a call in progress from the journal, because the engine has merged it into another call. The engine
+    /// reports this only for a call that was not registered in Pyrus yet.
     pub(super) fn forget_absorbed(&self, id: &str) {
         if let Err(error) = self.journal.forget_live_call(id) {
             self.raise_journal_alarm(id, &error);

@@ -633,8 +633,8 @@ fn start_upload(job: &mut DeliveryJob, at: usize, limits: UploadLimits) -> Optio
     Some(StartedRequest { request, kind: JobRequest::Upload(number), codes: Vec::new() })
 }
 
-/// Marks the job of a call without a recording as dead (given up) if neither the request to register the call nor its
-/// repeat got a response. Only a person can find out whether Pyrus has the call.
+/// Marks the job of a call without a recording as dead (given up), if registering the call got no response, not even
+/// when repeated. Only a person can find out whether Pyrus has the call.
 fn give_up_unconfirmed(job: &mut DeliveryJob) {
     let is_hopeless = job.registration == PyrusRegistration::Unsure
         && job.progress == CallProgress::Complete

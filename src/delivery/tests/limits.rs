@@ -56,8 +56,8 @@ fn requests_do_not_exceed_the_rest_of_the_window() {
     let flying: Vec<DeliveryAction> = (0..3).map(|_| action(&mut m, at(0))).collect();
     let NextAction::WaitUntil(until) = m.poll_action(at(0)) else { panic!("the window is used up") };
     assert_eq!(until, at(101)); // 100 s from the header, and 1 s for rounding
-    // This response says that 2 requests are left, but Pyrus sent it before it got the last two requests. So no request
-    // may be sent yet.
+    // This response says that 2 requests are left, but Pyrus sent the response before it received the last two
+    // requests. So no request may be sent yet.
     m.handle_outcome(at(1), flying[0].id, &with("2"));
     assert_eq!(m.poll_action(at(1)), NextAction::WaitUntil(until));
     m.handle_outcome(at(1), flying[1].id, &with("1"));

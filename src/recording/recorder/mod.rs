@@ -179,8 +179,8 @@ impl Recorder {
             let facts = self.render_ended(ended, store, &mut record, &mut files)?;
             let (word, reason) = verdict(&facts);
             record.verdict = Some(word);
-            // The engine may have left a note in the record, e.g. about how it recognised that the call was answered.
-            // The note is appended to the reason of the verdict.
+            // The engine, which follows the signalling, may have left a note in the record. For example, the note says
+            // how the engine recognised that the call was answered. The note is appended to the reason of the verdict.
             let note = record.verdict_reason.take().map(|note| format!(" {note}")).unwrap_or_default();
             record.verdict_reason = Some(format!("{reason}{note}"));
         }
@@ -323,8 +323,8 @@ fn apply_rendered(
     let (left, right) = if leg.same_sides { (caller, callee) } else { (callee, caller) };
     (facts.caller, facts.callee) = (left.into(), right.into());
     if rendered.plan.has_no_pause() {
-        // If the recording was never paused, the engine withheld no payload. So a missing payload means that the
-        // capture truncated the packet.
+        // If the recording was never paused, the recorder left out no payload on purpose. So a missing payload means
+        // that the capture truncated the packet.
         for side in [&mut facts.caller, &mut facts.callee].into_iter().filter(|side| side.withheld) {
             side.withheld = false;
             side.undecodable.insert(UndecodableReason::Cut);
@@ -377,7 +377,8 @@ fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     }
 }
 
-/// Writes the statistics of both sides into the record: the counts of the engine and the measurements of rendering.
+/// Writes the statistics of both sides into the record: the packet counts of the engine and the measurements of
+/// rendering.
 fn apply_side_statistics(rendered: &RenderedLeg, leg: &EndedLeg, record: &mut CallRecord) {
     let mut sides = match &rendered.plan.ended {
         Some(ended) => SideRecords { caller: ended.sides[0].clone(), callee: ended.sides[1].clone() },
@@ -451,7 +452,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     }
 }
 
-/// Returns the facts for the verdict that come from the record, without those that come from rendering.
+/// Returns the facts for the verdict that the record contains. The facts that only rendering finds are still missing.
 fn facts_from_record(record: &CallRecord) -> VerdictFacts {
     let refused = matches!(
         record.outcome,
