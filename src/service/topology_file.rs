@@ -45,8 +45,9 @@ impl TopologyFile {
         Self { path: state.join(FILE_NAME), pending: None, written_at: None, machines: Vec::new(), has_failed: false }
     }
 
-    /// Sets the current facts, i.e. pairs of addresses that belong to one machine. Writes them to the file at once,
-    /// unless only the numbers of calls that show them changed, and the file was written less than [`WRITE_PAUSE`] ago.
+    /// Sets the current facts, i.e. pairs of addresses that belong to one machine. If a pair is new or gone, writes the
+    /// file at once. If only the numbers of calls changed, writes it only if [`WRITE_PAUSE`] has passed since the last
+    /// write.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         let has_changed = machines(&facts) != self.machines;
         self.pending = Some(facts);
