@@ -166,8 +166,8 @@ impl Journal {
     }
 
     /// Returns at most `limit` jobs of calls that the archive has. They are sorted by id and begin after the id
-    /// `after`. If a call changed after it was archived, its job has the stage [`ArchiveStage::Owed`]. Then the job may
-    /// list objects of the later change.
+    /// `after`. If a call changed after it was archived, its job has the stage [`ArchiveStage::Owed`]. Such a job may
+    /// list objects that are not sent yet.
     ///
     /// # Errors
     /// Fails if SQLite fails.

@@ -173,8 +173,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Removes the files of recordings that the journal recently marked as removed. A crash may have come after the
-    /// mark and before the removal of the file.
+    /// Removes the files of recordings that the journal recently marked as removed. If a crash came between the mark
+    /// and the removal, the file still exists.
     fn remove_marked(&mut self) {
         let since = self.clock.started() - MARKED_SINCE;
         match self.worker.journal.removed_since(since) {

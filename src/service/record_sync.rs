@@ -141,7 +141,7 @@ mod tests {
         let recorder =
             Recorder::new(Config { dir: dir.path().to_owned(), ..Config::default() }, FolderLayout::ByDay, None);
         // One call is on 1970-01-01, another on the next day. The folder of the first day cannot be created, because a
-        // file has the same name.
+        // file has the same name. The record of the other call is written all the same.
         for (id, day) in [("a", 0), ("b", 1)] {
             let invited_at = Some(Timestamp::from_secs(day * 86_400));
             let record = CallRecord { id: String::from(id), invited_at, ..CallRecord::default() };

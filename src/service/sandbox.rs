@@ -55,8 +55,8 @@ pub(crate) fn keep_from_children() {
     let _ = clear_ambient_capability_set(); // fails before Linux 4.3, which has no ambient capabilities
 }
 
-/// Calls `start`, which starts a program, and allows that program to open packet sockets. The doctor needs this to
-/// examine a port. Only the calling thread gets the ambient capability, and only until `start` returns.
+/// Calls `start`, which starts a program, and allows that program to open packet sockets. The command `callspan doctor`
+/// needs this to examine a port. Only the calling thread gets the ambient capability, and only until `start` returns.
 pub(crate) fn with_packet_sockets<T>(start: impl FnOnce() -> T) -> T {
     // This call can fail if root started the service by hand. Then the program has the capability anyway, so the error
     // is ignored.

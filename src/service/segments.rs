@@ -75,7 +75,8 @@ impl CallWorker {
     }
 
     /// Adds the published segments (files of the recording) to a record that is about to become final. If a rule of the
-    /// configuration forbids to record the call, the segments are removed instead. The call must be locked.
+    /// configuration forbids to record the call, the segments are removed instead. The code that calls this function
+    /// must hold the lock of the call.
     pub(super) fn settle_segments(&self, record: &mut CallRecord) -> anyhow::Result<()> {
         let excluded = record.verdict == Some(CallVerdict::Excluded);
         if excluded {

@@ -200,8 +200,8 @@ impl Recorder {
         Ok(path)
     }
 
-    /// Writes the call record under its temporary name and adds the file to `files`, which is to be published. Returns
-    /// the final path of the record.
+    /// Writes the call record under its temporary name and adds the file to `files`, which get their final names
+    /// together. Returns the final path of the record.
     fn write_record_part(&self, record: &CallRecord, files: &mut PublishGroup) -> Result<PathBuf, RecordingError> {
         let path = self.folder(record).join(format!("{}.json", stem(record)));
         let mut json = serde_json::to_vec_pretty(record).map_err(|error| failed(&path, io::Error::other(error)))?;

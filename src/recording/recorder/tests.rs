@@ -387,8 +387,8 @@ fn finished_segments_stay_and_the_record_names_another_leg() {
     assert!(reason.contains("The sound of the first part comes from another leg"), "{reason}");
 }
 
-/// Records a call with two legs, after this number of segments of one second was finished. The first leg lacks the
-/// callee's packets in `lost`, and the second leg is whole. Returns which of the two legs supplied sound.
+/// Records a call with two legs, of which `finished` segments of one second each were already made. The first leg lacks
+/// the callee's packets in `lost`, and the second leg is whole. Returns which of the two legs supplied sound.
 fn rendered_after_segments(finished: u32, lost: std::ops::Range<u16>) -> Vec<bool> {
     let (mut ended, spools) = call_with_gap([leg_without(lost), leg_without(0..0)], 0.0);
     ended.record.ended_at = Some(at_ms(6_000.0));
