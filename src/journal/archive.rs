@@ -167,7 +167,7 @@ impl Journal {
 
     /// Returns at most `limit` jobs of calls that the archive has. They are sorted by id and begin after the id
     /// `after`. If a call changed after it was archived, its job has the stage [`ArchiveStage::Owed`]. Such a job may
-    /// list objects that are not sent yet.
+    /// list objects that the archived row of the call does not name.
     ///
     /// # Errors
     /// Fails if SQLite fails.
