@@ -416,7 +416,7 @@ const fn mono(pt: u8, clock_hz: u32) -> StaticPayloadType {
 
 /// The table of all codecs. Values of Ie and Bpl are those of G.113 tables I.2 and I.3.
 static CODECS: [CodecFacts; 36] = [
-    // The values Ie and Bpl ([`EquipmentImpairment`]) of G.711 hold with concealment of lost packets.
+    // The values Ie and Bpl ([`EquipmentImpairment`]) of G.711 are those for a receiver that conceals lost packets.
     CodecFacts::new(Codec::Pcma, "PCMA", 8_000)
         .static_types(&[mono(8, 8_000)])
         .length(PayloadLength::BytesPerSample(1))
@@ -442,7 +442,8 @@ static CODECS: [CodecFacts; 36] = [
         .impairment(11.0, 19.0)
         .decoder(DecoderKind::G729),
     CodecFacts::new(Codec::Opus, "OPUS", 48_000).silence(SilenceBehavior::OwnDescriptor).decoder(DecoderKind::Opus),
-    // Payload type 19 is reserved, but devices older than RFC 3389 send comfort noise with it.
+    // Payload type 19 is reserved, but devices older than RFC 3389 send comfort noise with it. So it is in the table,
+    // too.
     CodecFacts::new(Codec::ComfortNoise, "CN", 8_000)
         .static_types(&[mono(13, 8_000), mono(19, 8_000)])
         .silence(SilenceBehavior::ComfortNoise)
@@ -475,7 +476,8 @@ static CODECS: [CodecFacts; 36] = [
         .static_types(&[mono(5, 8_000), mono(6, 16_000), mono(16, 11_025), mono(17, 22_050)])
         .length(PayloadLength::Dvi4)
         .decoder(DecoderKind::Dvi4),
-    // Payload type 2 was G721 (RFC 1890). RFC 3551 reserves it, but devices still send it without an rtpmap.
+    // Payload type 2 was G721 (RFC 1890). RFC 3551 reserves it, but devices still send it without an rtpmap. So it is
+    // accepted.
     CodecFacts::g726(Codec::G726At32, "G726-32", G726Rate::Four, G726Packing::Rfc3551)
         .aliases(&["G721"])
         .static_types(&[mono(2, 8_000)]),

@@ -61,7 +61,8 @@ fn speex_frames(payload: &[u8]) -> Option<i64> {
     };
     let (mut at, mut frames) = (0, 0);
     while total - at >= 5 && bits(at, 5)? != SPEEX_TERMINATOR {
-        // A wideband layer (sound above 4 kHz) begins with a 1 bit and three bits for its mode.
+        // A wideband layer (sound above 4 kHz) begins with a 1 bit and three bits for its mode. A narrowband frame
+        // begins with a 0 bit and four bits for its mode.
         at += match bits(at, 1)? {
             1 if frames > 0 => *SPEEX_LAYER_BITS.get(bits(at + 1, 3)?)?,
             0 => {

@@ -133,11 +133,11 @@ impl DuplicateFilter {
 /// Sets the fields to zero that can differ between duplicates. Fields that were not captured are skipped.
 fn mask(packet: &mut [u8], transport: Option<(u8, usize)>) {
     match packet.first().map(|b| b >> 4) {
-        // Between IPv4 duplicates, ToS, TTL and header checksum may differ (RFC 791 section 3.1).
+        // IPv4 duplicates may differ in ToS, TTL and header checksum (RFC 791 section 3.1), so these bytes become zero.
         Some(4) => blank(packet, &[1, 8, 10, 11]),
         Some(6) => {
-            // IPv6 duplicates may differ in the hop limit and the traffic class (RFC 8200 section 3). The class is the
-            // low half of byte 0 and the high half of byte 1.
+            // IPv6 duplicates may differ in the hop limit and the traffic class (RFC 8200 section 3), so these bits
+            // become zero. The class is the low half of byte 0 and the high half of byte 1.
             packet[0] &= 0xf0;
             if let Some(byte) = packet.get_mut(1) {
                 *byte &= 0x0f;

@@ -174,7 +174,8 @@ impl TurnRelays {
 pub(super) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, padded) = match data.first()? {
         0x40..=0x4f => {
-            // Over TCP, ChannelData is padded to four bytes (RFC 8656 section 12.5).
+            // Over TCP, ChannelData is padded to four bytes (RFC 8656 section 12.5). The next message begins after the
+            // padding.
             let length = 4 + usize::from(be16(data, 2)?);
             (length, length.next_multiple_of(4))
         }

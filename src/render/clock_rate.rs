@@ -202,7 +202,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the clock that is detected from forty packets of 20 ms that arrive 0 to 4 ms late.
+    /// Returns the clock that is detected from forty packets. They arrive every 20 ms, each 0 to 4 ms late.
     fn detected(announced: u32, ticks_a_packet: u32, length_ns: Option<i64>) -> MediaClock {
         let mut finder = ClockRateDetector::new(&format("OPUS", announced));
         for n in 0..40_u32 {
@@ -226,8 +226,8 @@ mod tests {
             assert_eq!(detected(8_000, 160, length), MediaClock::Clock(8_000));
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
         }
-        // In the first case, packets of 30 ms arrive in bursts. In the second case, packets have bytes after their
-        // sound. The announced clock is kept in both cases.
+        // In the first case, packets of 30 ms arrive every 20 ms. In the second case, bytes after the sound make
+        // packets of 20 ms look longer. The announced clock is kept in both cases.
         assert_eq!(detected(8_000, 240, Some(30_000_000)), MediaClock::Clock(8_000));
         assert_eq!(detected(8_000, 160, Some(21_250_000)), MediaClock::Clock(8_000));
     }
@@ -252,7 +252,7 @@ mod tests {
             }
         }
         // The timestamps advance by 107 ticks, i.e. 13 ms at 8 kHz. But the packets contain 20 ms and arrive every 20
-        // ms.
+        // ms. So the timestamps are useless, and packets are counted.
         assert_eq!(detected(8_000, 107, MS_20), MediaClock::Counted { packet_ns: 20_000_000 });
     }
 

@@ -102,7 +102,7 @@ fn other_texts_are_rejected() {
 fn lists_are_bounded() {
     let mut text = String::from("v=0\r\n");
     text.push_str(&"m=audio 5000 RTP/AVP 0\r\n".repeat(1_000));
-    // Only the first 64 m= lines are kept.
+    // Only the first 64 m= lines (`MAX_MEDIA`) are kept.
     assert_eq!(parse(text.as_bytes()).unwrap().media.len(), 64);
     let mut text = String::from("v=0\r\nm=audio 5000 RTP/AVP 0\r\n");
     text.extend((0..1_000).map(|i| format!("a=candidate:1 1 udp 1 192.0.2.1 {i} typ host\r\n")));

@@ -251,7 +251,8 @@ impl<'a> SipMessage<'a> {
         if self.method().is_some_and(|own| *own != method) {
             return Err(SipParseError::MethodMismatch);
         }
-        // A CSeq number of more than 32 bits is invalid (RFC 4475 sections 3.1.2.4 and 3.1.2.5).
+        // A CSeq number of more than 32 bits is invalid (RFC 4475 sections 3.1.2.4 and 3.1.2.5). Then the message
+        // counts as one without CSeq.
         Ok(number.parse().ok().map(|number| CSeq { number, method }))
     }
 

@@ -78,9 +78,9 @@ pub(super) enum RollingDue {
 }
 
 impl RollingBuffer {
-    /// Creates a buffer. `sync_every` is the maximum time until a row of the journal is safe on the disk. The
-    /// signalling of an ended leg is removed after twice this time plus [`REMOVAL_MARGIN`], when the journal surely has
-    /// the end.
+    /// Creates a buffer. `sync_every` is the maximum time until a row of the journal (the database) is safe on the
+    /// disk. The signalling of an ended leg is removed after twice this time plus [`REMOVAL_MARGIN`], when the journal
+    /// surely has the end.
     pub(super) fn new(sync_every: Duration) -> Self {
         Self { removal_delay: 2 * sync_every + REMOVAL_MARGIN, ..Self::default() }
     }
@@ -112,8 +112,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Records that a leg was removed (it ended, or got a file of its own). Its blocks stay in the rolling file for the
-    /// removal delay. A rebuild copies them only if `kept_bytes`, their size, is not 0.
+    /// Records that a leg was removed (it ended, or got a file of its own). Its blocks stay in the rolling file for
+    /// `removal_delay`. A rebuild copies them only if `kept_bytes`, their size, is not 0.
     pub(super) fn remove_leg(&mut self, leg: LegId, now: Timestamp, kept_bytes: usize) {
         // Until the first rebuild, the file contains only legs of an earlier process. A leg of this process may have
         // the same number as one of those legs, so its removal must not be written there.
@@ -354,15 +354,16 @@ const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
 /// blocks are dropped and the rolling file is written anew.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
-/// Assumed maximum time until the row of an ended call is written to the journal. The removal delay of a leg is this
-/// time plus twice the sync interval.
+/// Assumed maximum time until the row of an ended call is written to the journal (the database). The blocks of the
+/// call's legs stay in the rolling file for this time plus twice the sync interval.
 const REMOVAL_MARGIN: Duration = Duration::from_secs(2);
-/// Maximum number of removed legs with blocks that are still in the file, 24 bytes each. It suffices for 160 legs a
-/// second at the longest sync interval. In a flood, the oldest legs are removed before their removal delay is over.
+/// Maximum number of removed legs (ended, or with a file of their own) with blocks that are still in the rolling file,
+/// 24 bytes each. It suffices for 160 legs a second at the longest sync interval. In a flood, the blocks of the oldest
+/// legs are dropped earlier.
 const MAX_REMOVED: usize = 100_000;
 /// Maximum size of the blocks of ended legs that a rebuild copies, bytes: 10,000 missed calls with seven messages each.
-/// In a flood, the oldest ended legs are removed before their removal delay is over. Otherwise the writer would copy
-/// gigabytes while media waits for it.
+/// In a flood, the blocks of the oldest ended legs are dropped earlier. Otherwise the writer would copy gigabytes while
+/// media waits for it.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
 /// Minimum time between two rebuilds of the rolling file. With 40,000 pending legs (legs without media so far), a
 /// rebuild can write 100 MiB.
@@ -463,7 +464,7 @@ mod tests {
         let kept = rolling.rebuild(at(5), std::iter::empty()).kept;
         assert_eq!(kept, (legs - limit as u64..legs).collect(), "the newest");
         assert!(rolling.rebuilt_size <= MAX_KEPT_BYTES + 4096, "{}", rolling.rebuilt_size);
-        // At 13 s, the removal delay of all legs (12 s after 1 s) is over, so no block of theirs must be kept.
+        // The legs were removed at 1 s, and their blocks must be kept for 12 s. So at 13 s, no block must be kept.
         assert!(matches!(rolling.take_due(at(13)), RollingDue::Append(_)));
         assert_eq!(rolling.kept_bytes, 0);
         rolling.remove_leg(LegId(legs), at(14), LARGE);

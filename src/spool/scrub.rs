@@ -73,7 +73,8 @@ fn mask_packet(block: &mut [u8]) {
     while let Some(line) = block.get(at..).filter(|l| !l.is_empty()) {
         let end = memchr::memchr(b'\n', line).map_or(line.len(), |n| n + 1);
         if let Some(line) = block.get_mut(at..at + end) {
-            // RFC 3261 section 7.3.1: a line that begins with a space or tab continues the header above it.
+            // RFC 3261 section 7.3.1: a line that begins with a space or tab continues the header above it. So it
+            // belongs to the secret, too.
             let continues = secret && line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
             secret = mask_line(line, continues.then_some(0));
             any |= secret;

@@ -276,7 +276,8 @@ impl LiveSource {
                 tap.head = LiveFrameHeader { at, link: handle.link, orig_len: packet.header.len, ..tap.head };
                 FrameReadOutcome::Frame
             }
-            // On a live handle, NoMorePackets means only that a signal interrupted the read.
+            // On a live handle, NoMorePackets means only that a signal interrupted the read, not that the capture has
+            // ended.
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
             Err(error) => {
                 self.mark_interface_down(index, &error);

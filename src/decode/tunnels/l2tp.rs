@@ -41,6 +41,7 @@ fn version_2(flags: u16, data: &[u8]) -> Option<DetectedTunnel<'_>> {
     }
     let ppp = data.get(at..)?;
     // PPP can omit the address and control bytes, and the first byte of the protocol number if it is zero (RFC 1661).
+    // So all forms are accepted.
     let ppp = ppp.strip_prefix(&[0xff, 0x03]).unwrap_or(ppp);
     let ip = match ppp {
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] if is_ip(ip) => ip,

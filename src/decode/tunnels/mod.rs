@@ -252,7 +252,8 @@ fn gtp_u(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 pub(super) fn pppoe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let [0x11, 0, _, _, _, _, rest @ ..] = data else { return None };
     let inner = match rest {
-        // PPP may omit the first byte of the protocol number if it is zero (RFC 1661 section 6.5).
+        // PPP may omit the first byte of the protocol number if it is zero (RFC 1661 section 6.5), so both forms are
+        // accepted.
         [0, 0x21 | 0x57, ip @ ..] | [0x21 | 0x57, ip @ ..] => TunnelPayload::Ip(ip),
         [0x02, 0x81, mpls @ ..] => TunnelPayload::EtherType(MPLS, mpls),
         _ => return None,

@@ -60,7 +60,7 @@ impl SpeechDecoder for SpeexDecoder {
                 }
             }
         }
-        // The sound of frames before a faulty frame is kept.
+        // If a frame is faulty, the sound of the frames before it is kept.
         match (out.len() > at, end) {
             (true, _) => self.concealer.end_gap(),
             (false, SpeexStop::Regular) => return Err(DecodeError::Length),
@@ -395,8 +395,8 @@ mod tests {
         let empty = [NOTHING, (0b1000, 4), (0b1000, 4), NOTHING, (0b1000, 4), (0b1000, 4), END];
         assert_eq!(samples(8_000, &empty), Ok(320));
         assert_eq!(samples(32_000, &empty), Ok(640));
-        // Both payloads contain a message: number 12 of Speex itself with 32 bits, and a message of an application with
-        // 2 bytes.
+        // Each payload contains a message, which is skipped: message 12 of Speex itself with 32 bits, and a message of
+        // an application with 2 bytes.
         assert_eq!(samples(8_000, &[(14, 5), (12, 4), (7, 32), NOTHING, END]), Ok(160));
         assert_eq!(samples(8_000, &[(13, 5), (2, 4), (0, 5 + 16), NOTHING, END]), Ok(160));
     }

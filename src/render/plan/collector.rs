@@ -76,7 +76,8 @@ impl StreamCollector {
 
     /// Returns whether no earlier packet of this stream had this format.
     pub(super) fn is_new(&mut self, format: &Arc<PayloadFormat>) -> bool {
-        // Usually the format is that of the previous packet. Comparing an `Arc` with itself is fast.
+        // Usually the format is that of the previous packet, so this is checked first. Comparing an `Arc` with itself
+        // is fast.
         if self.format.as_ref() == Some(format) {
             return false;
         }

@@ -73,7 +73,8 @@ impl SessionKeys {
         }
         let (key, salt) = master.split_at(suite.key_bytes);
         let master = AesCipher::new(key)?;
-        // The 96 bits of a GCM salt are left-aligned (RFC 7714 section 11).
+        // Key derivation needs a salt of 112 bits. A GCM salt has 96 bits and is left-aligned in them (RFC 7714 section
+        // 11).
         let mut master_salt = [0; 14];
         master_salt[..salt.len()].copy_from_slice(salt);
         let derived = |label: u8, length: usize| {

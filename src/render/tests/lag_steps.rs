@@ -8,7 +8,7 @@ fn few_packets_before_a_longer_delay_stay_in_place() {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         let end = caller.talk(&mut spool, 100.0, few);
-        // From here on, each packet takes 80 ms longer through the network.
+        // From here on, each packet takes 80 ms longer through the network. So the lag makes a step.
         let last = caller.talk(&mut spool, end + 80.0, 200);
         let (_, _, frames) = rendered(&ended(spool, last + 100.0));
         let mut expected = every(100.0, 20.0, few as usize);

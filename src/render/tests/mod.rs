@@ -419,7 +419,8 @@ fn useless_timestamps_are_replaced_by_packet_durations() {
         caller.ptime_ms = ptime_ms;
         let step = f64::from(ptime_ms);
         let mut expected = Vec::new();
-        // The packets have jitter. During a pause of 5 s, timestamps and sequence numbers do not advance.
+        // The packets have jitter. During a pause of 5 s, timestamps and sequence numbers do not advance, but the sound
+        // must move by 5 s.
         for n in 0..300_u32 {
             let pause = if n >= 200 { 5_000.0 } else { 0.0 };
             let heard = 100.0 + step * f64::from(n) + pause;

@@ -206,7 +206,7 @@ fn other_stream_is_given_up() {
     let noise: Vec<u8> = (0..2_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert!(framed(&mut framer, &[&noise]).is_empty());
     assert!(framer.given_up());
-    // The first byte is a NUL, which counts as a keep-alive.
+    // The first byte is a NUL. It counts as a keep-alive, and not as a skipped byte.
     assert_eq!(framer.skipped(), 1_999_999);
 }
 

@@ -192,7 +192,7 @@ fn list_is_split_only_outside_quotes_and_brackets() {
         parse(b"SIP/2.0 200 OK\r\ni: x\r\nContact: \"A, B\" <sip:a@x?b=1,2>;q=1, <sip:c@y>\r\nm: sip:d@z,,\r\n\r\n");
     assert_eq!(m.values("Contact"), ["\"A, B\" <sip:a@x?b=1,2>;q=1", "<sip:c@y>", "sip:d@z"]);
     assert_eq!(m.headers("m").len(), 2);
-    // A quote or bracket that is not closed is an ordinary character.
+    // A quote or bracket that is not closed is an ordinary character, so the header is split at all commas.
     let m = parse(b"SIP/2.0 200 OK\r\ni: x\r\nRoute: \"a, <b, c\r\n\r\n");
     assert_eq!(m.values("Route"), ["\"a", "<b", "c"]);
 }

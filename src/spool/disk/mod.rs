@@ -221,8 +221,8 @@ impl DiskSpool {
     /// Passes a call event to the receiver after all earlier input was written. Adds the number of lost packets to the
     /// record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
-        // The SIP messages that caused a row in the journal must be on the disk before that row. So the writer gets
-        // them before the event that makes the row.
+        // The SIP messages that caused a row in the journal (the database) must be on the disk before that row. So the
+        // writer gets them before the event that makes the row.
         self.flush_signalling();
         if let CallEvent::Ended(ended) = &mut event {
             let closed = ended.legs.iter().filter_map(|leg| self.closed.remove(&leg.leg));

@@ -278,8 +278,8 @@ fn missed_call_is_restored_until_the_journal_has_its_end() {
     assert_eq!(names(&mut spool), ["leg1", "leg4"]);
     let found = find_pending(&store).expect("readable");
     assert_eq!(entries(&found[..1]), ["INVI", "CANC"]);
-    // The removal delay is twice `sync_seconds` (1 s) plus 2 s. After it, the journal has the end of the missed call on
-    // the disk, so the rolling file no longer needs the leg.
+    // The rolling file keeps an ended leg for twice `sync_seconds` (1 s) plus 2 s. After that, the journal (the
+    // database) has the end of the missed call on the disk.
     spool.handle_timeout(at_ms(5_100.0));
     assert_eq!(names(&mut spool), ["leg4"]);
 }

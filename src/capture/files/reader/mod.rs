@@ -240,7 +240,8 @@ fn read_header(buffer: &mut ReadBuffer) -> Option<CaptureFileFormat> {
     };
     let network = match parse_pcap_header(head) {
         Ok((_, PcapHeader { network, .. })) => network.0 as u32,
-        // pcap-parser supports all pcap variants except the "modified" pcap (Kuznetsov) in big-endian form.
+        // pcap-parser supports all pcap variants except the "modified" pcap (Kuznetsov) in big-endian form. So the link
+        // type of that variant is read here.
         Err(_) if head.len() >= CLASSIC_HEADER => order.u32(head, 20),
         Err(_) => return None,
     };

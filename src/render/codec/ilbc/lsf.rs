@@ -83,8 +83,8 @@ fn to_filter(lines: &LsfVector) -> LpcCoefficients {
         polynomial.copy_from_slice(&whole[..=ORDER / 2]);
     }
     let at = |polynomial: &[f32; ORDER / 2 + 1], i: usize| polynomial[i.min(ORDER - i)];
-    // The sum polynomial has an additional root at half the sampling rate, and the difference polynomial has one at 0
-    // Hz.
+    // Besides the roots at the line spectral frequencies, the sum polynomial has a root at half the sampling rate. The
+    // difference polynomial has one at 0 Hz. They are multiplied in here.
     std::array::from_fn(|i| {
         let i = i + 1;
         let sum = at(&sum, i) + at(&sum, i - 1);
