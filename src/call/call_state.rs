@@ -74,7 +74,7 @@ impl AnnouncementStage {
 /// How the engine came to know a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum CallOrigin {
-    /// The engine captured a message of a new call.
+    /// The engine captured a message of a new call. This is the usual case.
     #[default]
     Seen,
     /// The call with this id ended by a media timeout. Its media came back, and this call continues it.
@@ -84,7 +84,8 @@ pub(crate) enum CallOrigin {
 }
 
 impl CallOrigin {
-    /// Returns the record that an earlier process left in the journal; `None` for calls with another origin.
+    /// Returns the record that an earlier process left in the journal; `None` if the call did not come from the
+    /// journal.
     pub(crate) fn earlier_record(&self) -> Option<&CallRecord> {
         match self {
             Self::Left(record) => Some(record),
@@ -92,8 +93,8 @@ impl CallOrigin {
         }
     }
 
-    /// Takes over the origin of a call that is merged into this call, if that call continues an ended call. Does
-    /// nothing if this call already has another origin than `Seen`.
+    /// Takes over the link to an ended call that the merged call `other` continues. Does nothing if this call itself
+    /// continues an ended call, or came from the journal.
     pub(crate) fn absorb(&mut self, other: Self) {
         if matches!((&self, &other), (Self::Seen, Self::Continues(_))) {
             *self = other;
@@ -270,12 +271,12 @@ impl CallNotes {
         self.recorded_elsewhere = self.recorded_elsewhere.max(Some(until));
     }
 
-    /// Returns whether legs of this call were heard long after its end, with a busy tone only.
+    /// Returns whether legs of this call still had packets long after its end, with a busy tone only.
     pub(crate) const fn heard_busy_tone(&self) -> bool {
         self.heard_busy_tone
     }
 
-    /// Records that legs of this call are heard after its end, with a busy tone only.
+    /// Records that legs of this call still have packets after its end, with a busy tone only.
     pub(crate) const fn note_busy_tone(&mut self) {
         self.heard_busy_tone = true;
     }
@@ -321,8 +322,8 @@ impl CallNotes {
         &self.relays
     }
 
-    /// Records that two legs carry the same sound, as their content proves. Returns false if this is known, or if there
-    /// are too many pairs.
+    /// Records that two legs carry the same sound, as equal bytes of voice have proven. Returns false if this is known,
+    /// or if there are too many pairs.
     pub(crate) fn note_relay(&mut self, (a, b): (LegId, LegId)) -> bool {
         let pair = (a.min(b), a.max(b));
         let is_new = self.relays.len() < MAX_RELAYS && !self.relays.contains(&pair);

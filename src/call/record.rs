@@ -242,7 +242,7 @@ text_enum! {
 }
 
 impl ProblemKind {
-    /// Returns a problem of this kind that tells no number of packets, no duration and no error number.
+    /// Returns a problem of this kind without a number of packets, a duration and an error number.
     pub const fn problem(self) -> CallProblem {
         CallProblem { kind: self, packets: None, ms: None, errno: None }
     }
@@ -253,7 +253,7 @@ impl ProblemKind {
     }
 }
 
-/// A defect of the recording or of the record, with its extent.
+/// A defect of the recording or of the record. Contains the number of affected packets and the affected time, if known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallProblem {
     /// Kind of the defect, e.g. `disk_full`.

@@ -32,7 +32,7 @@ pub(crate) struct LegLinks {
 }
 
 impl LegLinks {
-    /// Returns the links of a leg that is in no index yet.
+    /// Returns the index entries (links) of a leg that is in no index yet.
     pub(in crate::call::call_table) const fn new(call: CallKey, machines: (Endpoint, Endpoint)) -> Self {
         Self {
             call,

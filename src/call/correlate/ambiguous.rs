@@ -37,8 +37,8 @@ impl RingOutcome {
         answered.or_else(|| leg.dialog.cancelled_at().map(Self::Cancelled))
     }
 
-    /// Returns whether a caller was answered at the time of this outcome. `answered` is the answer on the caller's leg.
-    /// A PBX answers the caller as soon as a telephone answers.
+    /// Returns whether a caller was answered when this leg stopped ringing, or up to 200 ms later. `answered` is the
+    /// answer on the caller's leg. A PBX answers the caller as soon as a telephone answers.
     pub(super) fn is_with(self, answered: Option<(Timestamp, AnswerEvidence)>) -> bool {
         answered.is_some_and(|(when, _)| when + CLOCK_SKEW >= self.at() && when <= self.at() + PBX_REACTION)
     }
@@ -180,8 +180,7 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether this leg's dialog is the origin of its call. Then all legs of the call are hops of the dialog,
-    /// or legs that these hops caused.
+    /// Returns whether all legs of the call are hops of this leg's dialog, or legs that these hops caused.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());

@@ -119,8 +119,8 @@ impl Correlator<'_> {
         strangers.map(|key| Command::Release { legs: self.caused_legs(key) }).collect()
     }
 
-    /// Returns whether a leg may leave its call. The call has other legs, the leg shares only one number with them, and
-    /// events have not announced the call yet.
+    /// Returns whether a leg may leave its call. The call must have other legs, and no event may have announced it. The
+    /// leg must share only one number with the leg that caused it.
     fn may_be_released(&self, leg: &Leg) -> bool {
         !self.table.is_lone(leg.call())
             && self.may_still_be_joined(leg.call(), CorrelationRule::OnwardOne)

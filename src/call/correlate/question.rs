@@ -114,7 +114,8 @@ impl<'a> LegQuestion<'a> {
         self.keys.recorded_parties.is_some()
     }
 
-    /// Returns the known legs that were still live when the new leg began. The new leg may join the call of such a leg.
+    /// Returns the legs in `known` that were still live when the new leg began. The new leg may join the call of such a
+    /// leg.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (LegKey, &'a Leg)> {
         self.known.iter().copied().filter(|(_, leg)| leg.lived_at(self.signature.at))
     }

@@ -55,7 +55,7 @@ fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> 
     evidence
 }
 
-/// A rule that chooses between several calls for which a stage has found equal evidence.
+/// A rule that chooses between several calls for which a stage (set of rules) has found equal evidence.
 struct TieRule {
     name: CorrelationRule,
     prefer: fn(&LegQuestion<'_>, &[Evidence]) -> Option<CallKey>,
@@ -69,7 +69,7 @@ pub(super) struct RuleStage {
     scope: StageScope,
 }
 
-/// The legs for which the rules of a stage are asked.
+/// The legs for which the rules of a stage (set of rules) are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageScope {
     /// The rules are asked for every leg, also for recording sessions (SIPREC).

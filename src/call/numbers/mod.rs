@@ -288,8 +288,8 @@ impl NumberPlan {
     }
 }
 
-/// Returns whether `number` is a feature code of the PBX, e.g. for mailbox or pickup. A longer text is a code with an
-/// outside number after it.
+/// Returns whether `number` is a feature code of the PBX, e.g. for mailbox or pickup. Returns false for a longer text,
+/// which is a code with an outside number after it.
 pub(crate) fn is_code(number: &str) -> bool {
     number.starts_with(['*', '#']) && number.len() <= MAX_CODE_CHARS
 }

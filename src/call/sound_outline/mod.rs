@@ -286,12 +286,13 @@ pub(crate) const LISTEN_TIME: Duration = Duration::from_secs(20);
 const MAX_POINTS: usize = 800;
 /// Number of tenths of a second in a window, i.e. in one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
-/// Minimum number of tenths of a second in a window at which both legs were measured. A window of 4 s has 40.
+/// Minimum number of tenths of a second that must be measured on both legs for a window to be compared. A window of 4 s
+/// has 40.
 const LEAST_POINTS: usize = 32;
 /// Minimum number of tenths of a second at which both legs were measured, if no window reaches [`LEAST_POINTS`]. It
 /// allows a short talk of two seconds.
 const LEAST_SHORT_POINTS: usize = 20;
-/// Minimum number of loud tenths of a second in a window. A window with less sound is not compared.
+/// Minimum number of loud tenths of a second in a window of 4 s. A window with less sound is not compared.
 const LEAST_LOUD: usize = 10;
 /// Minimum number of windows in which two sounds must differ to count as different. Windows of 4 s overlap by half, so
 /// two windows span 6 s.

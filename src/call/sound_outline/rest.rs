@@ -113,9 +113,10 @@ fn is_signal_tone(loud: &[LoudTenth]) -> bool {
         && has_short_pauses
 }
 
-/// Time after the end of a call within which the last words are still heard.
+/// Time after the end of a call in which sound is not examined, because it may be the last words of the call.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// Longest time without a measurement that is allowed within the sound that is judged, tenths of a second.
+/// Maximum time without a measurement, tenths of a second. If it was longer, speech may have been missed, so the sound
+/// counts as speech.
 const LONGEST_HOLE: i64 = 5;
 /// Maximum length of the pause between two beeps, tenths of a second. The pauses of a busy tone last 0.1 to 0.75 s, and
 /// one pause of each ringback tone lasts 2 s or longer.

@@ -34,7 +34,7 @@ impl WindowCount {
         count
     }
 
-    /// Returns whether the two sounds are the same.
+    /// Returns whether enough windows agree for both sounds to count as the same.
     pub(super) const fn is_same(self) -> bool {
         self.same >= 2 && (self.all <= FEW_WINDOWS || self.run >= LEAST_RUN || self.same * 4 >= self.all)
     }
