@@ -79,7 +79,8 @@ pub(crate) enum CallOrigin {
     Seen,
     /// The call with this id ended by a media timeout. Its media came back, and this call continues it.
     Continues(String),
-    /// The journal has the call from an earlier process, with this record, but the spool of the call is gone.
+    /// The journal has the call from an earlier process, with this record, but the spool of the call (its files of
+    /// captured packets) is gone.
     Left(Box<CallRecord>),
 }
 
@@ -180,8 +181,8 @@ impl CallRecording {
         self.is_deleted
     }
 
-    /// Records that recorded media was deleted. Returns whether events have announced segments of this media, which
-    /// must then be withdrawn.
+    /// Records that recorded media was deleted. Returns whether events have announced segments (files) of this
+    /// recording, which must then be withdrawn.
     pub(crate) const fn delete(&mut self) -> bool {
         self.is_deleted = true;
         std::mem::replace(&mut self.segments, 0) > 0
@@ -192,8 +193,8 @@ impl CallRecording {
         self.segments
     }
 
-    /// Records that events have announced this number of segments, and that delivery may register the call from now on.
-    /// Returns false if the permission to register was recorded before.
+    /// Records that events have announced this number of segments (files of the recording). From now on, delivery may
+    /// register the call. Returns false if it already might before.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()
@@ -333,14 +334,14 @@ impl CallNotes {
         is_new
     }
 
-    /// Returns the names of closed legs that were moved to this call from another call. The spools of these legs still
-    /// name the other call.
+    /// Returns the names of closed legs that were moved to this call from another call. The spool files of these legs
+    /// still name the other call.
     pub(crate) fn adopted_legs(&self) -> &[String] {
         &self.adopted_legs
     }
 
-    /// Records that a closed leg was moved to this call from another call. The spool of the leg still names the other
-    /// call.
+    /// Records that a closed leg was moved to this call from another call. The spool file of the leg still names the
+    /// other call.
     pub(crate) fn adopt_leg(&mut self, name: String) {
         if self.adopted_legs.len() < MAX_ADOPTED_LEGS && !self.adopted_legs.contains(&name) {
             self.adopted_legs.push(name);

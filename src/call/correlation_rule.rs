@@ -49,7 +49,7 @@ macro_rules! correlation_rules {
             /// All rules, in the order in which the engine applies them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// Returns the name of the rule in call records and spools.
+            /// Returns the name of the rule in call records and in the spool files of legs.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+

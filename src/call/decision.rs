@@ -14,7 +14,7 @@ use crate::codec::{Codec, FormatParameters};
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
 
-/// Version of the JSON form of decisions in spools.
+/// Version of the JSON form of decisions in spool files.
 pub const FORMAT: u32 = 1;
 
 /// Payload format: the meaning of a payload type (RFC 3551, `rtpmap` and `fmtp` of RFC 8866).
@@ -149,7 +149,7 @@ pub struct ConversationState {
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
     /// Names of closed legs that this conversation took over from another conversation, each with the rule that joined
-    /// it. The spools of these legs still name the other conversation.
+    /// it. The spool files of these legs still name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
     /// Facts about the hosts and numbers of the conversation that were learnt from the traffic.
@@ -264,7 +264,7 @@ pub enum Decision {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<CorrelationRule>,
     },
-    /// The leg moved to another conversation, or the evidence for its conversation changed.
+    /// The leg moved to another conversation. Or rules found new evidence for its present conversation.
     Join(LegAssignment),
     /// The state of the leg's conversation changed.
     Conversation(Box<ConversationState>),

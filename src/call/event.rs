@@ -38,7 +38,7 @@ pub trait LegSink {
     fn discard(&mut self, leg: LegId, reason: DiscardReason);
 }
 
-/// Reason for which the spool of a leg is discarded.
+/// Reason for which the spool file of a leg is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiscardReason {
     /// The leg ended without media. Its signalling may be kept until the journal has stored the end of the call.
@@ -53,8 +53,9 @@ pub enum DiscardReason {
 /// late, so packets in a file are out of order by at most this time.
 pub const EARLY_WINDOW: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Time between the end of a segment and its rendering. By then all late packets of the segment have arrived
-/// ([`EARLY_WINDOW`]). Rendering also needs some packets after the segment, and these have arrived, too.
+/// Time between the end of a segment (one file of a long recording) and its rendering. By then all late packets of the
+/// segment have arrived ([`EARLY_WINDOW`]). Rendering also needs some packets after the segment, and these have
+/// arrived, too.
 pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A change of a call, for journal, recording and delivery.
@@ -62,9 +63,10 @@ pub const SEGMENT_SETTLE: std::time::Duration = std::time::Duration::from_secs(3
 pub enum CallEvent {
     /// A live call is new or has changed, e.g. it rings, was answered, or its extension is now known.
     Changed(Box<LiveCall>),
-    /// Further segments of a live call are complete and can be rendered.
+    /// Further segments (files) of a live call's recording are complete and can be rendered.
     SegmentsDue(Box<DueSegments>),
-    /// A rule now excludes a live call, so its announced segments must be deleted. Contains the id of the call.
+    /// A rule now excludes a live call, so the announced segments of its recording must be deleted. Contains the id of
+    /// the call.
     Withdrawn(String),
     /// A live call was merged into another call. Contains the id of the call that disappeared.
     Absorbed(String),
@@ -93,7 +95,7 @@ pub struct LiveCall {
     pub registration: RegistrationPolicy,
 }
 
-/// A live call with complete segments that can be rendered.
+/// A live call with complete segments of its recording that can be rendered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueSegments {
     /// The call record as of now.
@@ -104,8 +106,8 @@ pub struct DueSegments {
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns.
     pub wall_offset_ns: i64,
-    /// Number of complete segments, counted from the first. Each ended at least [`SEGMENT_SETTLE`] ago, and media
-    /// arrived after its end.
+    /// Number of complete segments of the recording, counted from the first. Each ended at least [`SEGMENT_SETTLE`]
+    /// ago, and media arrived after its end.
     pub parts: u32,
 }
 
@@ -120,7 +122,7 @@ pub struct EndedCall {
     /// Whether the `[[rules]]` allow registering the call in Pyrus.
     pub registration: RegistrationPolicy,
     /// Wall clock minus capture time when the call began, ns. The times in the record are wall-clock times, the times
-    /// in the spool are capture times.
+    /// in the spool files are capture times.
     pub wall_offset_ns: i64,
 }
 
@@ -134,7 +136,7 @@ impl EndedCall {
 /// A leg with a spool file that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedLeg {
-    /// Id of the leg, by which the spool of this process finds it.
+    /// Id of the leg, by which the spool of this process finds the leg's file.
     pub leg: LegId,
     /// Name of the leg's spool file without extension.
     pub name: String,

@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 /// A leg: a dialog at one hop, and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    /// Id of the leg within this process. Its spool is found by this id.
+    /// Id of the leg within this process. Its spool file is found by this id.
     pub(crate) id: LegId,
     /// Name of the leg's spool file without extension.
     pub(crate) name: String,

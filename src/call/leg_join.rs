@@ -75,7 +75,7 @@ impl LegJoin {
         is_changed
     }
 
-    /// Records that the leg certainly belongs to its call, and is no longer ambiguous.
+    /// Records that the leg certainly belongs to its call. Before, it could belong to several calls.
     pub(crate) fn resolve(&mut self) {
         self.alternatives.clear();
     }

@@ -161,7 +161,7 @@ impl LegMedia {
         self.sketch.as_ref().map(|sketch| sketch.prints()).unwrap_or_default()
     }
 
-    /// Forgets the sketch of both voices, because nothing of the leg's sound may be stored.
+    /// Forgets the selected blocks of both voices (the sketch), because nothing of the leg's sound may be stored.
     pub(crate) fn forget_sketch(&mut self) {
         self.sketch = None;
     }

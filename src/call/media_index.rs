@@ -127,8 +127,8 @@ impl MediaIndex {
         &mut self.heard
     }
 
-    /// Returns the number of different addresses. An address of several kinds, e.g. announced and presumed, is counted
-    /// once for each kind.
+    /// Returns the number of different addresses. An address may be of several kinds, e.g. announced by one leg and
+    /// *heard* on another. It is counted once for each kind.
     pub(crate) fn len(&self) -> usize {
         [&self.announced, &self.presumed, &self.unplaced, &self.heard].iter().map(|map| map.by_endpoint.len()).sum()
     }

@@ -203,9 +203,10 @@ text_enum! {
         CutBySnaplen = "cut_by_snaplen",
         /// The disk of the spool was full, so packets of the call are missing.
         DiskFull = "disk_full",
-        /// The spool could not be written, for another reason than a full disk.
+        /// The spool (the recorder's files of captured packets) could not be written, for another reason than a full
+        /// disk.
         SpoolError = "spool_error",
-        /// The recording could not be made from the spool (rendered), or only a part of it.
+        /// The recording could not be made (rendered) from the captured packets in the spool, or only a part of it.
         RenderError = "render_error",
         /// Packets could not be decoded, because their payload was damaged.
         Undecodable = "undecodable",
@@ -270,7 +271,7 @@ pub struct CallProblem {
 }
 
 impl CallProblem {
-    /// Returns the problem that the spool could not be written because of this error.
+    /// Returns the problem that the spool (the files of captured packets) could not be written because of this error.
     pub(crate) const fn of_spool(errno: OsErrno) -> Self {
         let kind = if errno.is_disk_full() { ProblemKind::DiskFull } else { ProblemKind::SpoolError };
         Self { kind, packets: None, ms: None, errno: Some(errno) }
@@ -290,7 +291,7 @@ pub struct RetentionHold {
 /// A finished file of a recording. A long recording has several files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingFile {
-    /// Number of the segment, counted from 1.
+    /// Number of this file (segment) within the recording, counted from 1.
     pub part: u32,
     /// Path of the file on the computer that made it.
     pub path: String,

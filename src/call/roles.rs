@@ -66,7 +66,8 @@ impl<'a> CallRoles<'a> {
         let called_first = called_first(first, &path, plan);
         let leads_outside = |l: &Leg| path.is_outside(l, plan) || is_short_number_outside(l, first, &path, plan);
         let outside: Vec<&Leg> = legs.iter().copied().filter(|l| leads_outside(l)).collect();
-        // After a fork, a branch without a captured 2xx cannot be the anchor leg if another branch has a captured 2xx.
+        // After a fork, a branch without a captured 2xx cannot be the anchor leg (the recorded leg) if another branch
+        // has a captured 2xx.
         let is_lost_branch = |l: &&Leg| {
             !l.is_answered_for_certain() && legs.iter().any(|o| o.is_branch_of(l) && o.is_answered_for_certain())
         };

@@ -105,7 +105,8 @@ pub(crate) struct ContentFindings {
     pub(crate) is_count_due: bool,
 }
 
-/// Hashes of the voices of the compared streams, and the relays that equal hashes prove.
+/// Hashes of the voices of the compared streams. Equal hashes prove that a machine relays a voice, i.e. passes it on
+/// from leg to leg.
 #[derive(Debug, Default)]
 pub(crate) struct ContentIndex {
     /// Table of the blocks of voice (short pieces of payload) that were captured within the last [`KEPT_MS`]. Empty
@@ -173,7 +174,8 @@ struct RelayCounts {
     /// voice was found.
     machine_sides: Option<[Side; 2]>,
     last_at: Timestamp,
-    /// Strength of the evidence for the relay when it was last reported: 0 not reported, 1 one direction, 2 proof.
+    /// Evidence that a machine relays voice between the two legs, as last reported: 0 not reported, 1 one direction, 2
+    /// proof.
     reported: u8,
 }
 
@@ -196,8 +198,8 @@ impl RelayCounts {
 
 impl ContentIndex {
     /// Begins to compare the voice of a stream with the voices of other streams. Ends the earlier comparison `old` of
-    /// the same stream. Returns `None` if equal blocks of this codec prove no relay, or if too many streams are being
-    /// compared.
+    /// the same stream. Returns `None` if equal blocks of this codec do not prove that a machine passes the voice on,
+    /// or if too many streams are being compared.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -358,8 +360,8 @@ impl ContentIndex {
         }
     }
 
-    /// Counts a block of voice (a short piece of payload) that occurred in two streams. Returns the relay between the
-    /// streams if this block proves the relay, or makes its evidence stronger.
+    /// Counts a block of voice (a short piece of payload) that occurred in two streams. Returns a relay if this block
+    /// proves that a machine passes the voice of one stream on in the other, or makes the evidence stronger.
     fn match_block(&mut self, a: StreamEnds, b: StreamEnds, delay_ms: u32, at: Timestamp) -> Option<ProvenRelay> {
         let (cause, effect) = self.oriented_as_before(a, b)?;
         let key = pair_key(cause.leg, effect.leg);
@@ -532,7 +534,7 @@ pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
 /// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
 const WATCH_TIME: Duration = Duration::from_secs(30);
 /// Number of the newest blocks (pieces of payload) of a stream that are kept. A new block that equals one of them is a
-/// repetition, and proves no relay.
+/// repetition. It does not prove that a machine passes the voice on.
 const RECENT_BLOCKS: usize = 32;
 /// Maximum time in which a machine passes a packet on, milliseconds. Machines that do not transcode are faster.
 const RELAY_WINDOW_MS: u32 = 200;
@@ -542,13 +544,14 @@ const KEPT_MS: u32 = 300;
 /// Maximum difference between the delays of two legs' equal blocks of voice, ms. A machine delays all packets about
 /// equally.
 const STEADY_DELAY_MS: u32 = 100;
-/// Minimum number of equal blocks of voice that prove a relay, counted in both directions together.
+/// Minimum number of equal blocks of voice that prove that a machine passes the voice on, counted in both directions
+/// together.
 const BLOCKS_OF_PROOF: u32 = 8;
 /// Minimum number of equal blocks of voice in each direction that prove a relay. A machine between two legs relays both
 /// directions.
 const BLOCKS_OF_DIRECTION: u32 = 3;
 /// Time within which equal blocks of voice (short pieces of payload) contradict each other. If a leg has equal blocks
-/// with two other legs within this time, these blocks prove no relay.
+/// with two other legs within this time, these blocks do not prove that a machine passes the voice on.
 const SAME_TIME: Duration = Duration::from_secs(5);
 /// Maximum number of other legs that are stored for a leg because they have equal pieces of voice.
 const MAX_PARTNERS: usize = 4;

@@ -38,7 +38,7 @@ pub(crate) struct VoiceSketch {
     sides: [Vec<SketchedBlock>; 2],
 }
 
-/// A short block of a voice's payload that belongs to a sketch.
+/// A short block of a voice's payload that belongs to a sketch, i.e. to the selected blocks of this voice.
 #[derive(Clone, Copy, Debug)]
 struct SketchedBlock {
     hash: u32,

@@ -31,7 +31,7 @@ impl Streams {
     }
 
     /// Plays packets of 20 ms in order of time. `voice` returns the payload for a seed and a packet number. Returns the
-    /// relays that were found.
+    /// relays that were found, i.e. the legs between which a machine passes voice on.
     fn play(&mut self, packets: i64, voice: impl Fn(u64, i64) -> Vec<u8>) -> Vec<ProvenRelay> {
         let mut order: Vec<(i64, usize, i64)> = (0..packets)
             .flat_map(|n| self.watches.iter().enumerate().map(move |(w, (_, _, delay))| (n * 20 + delay, w, n)))
@@ -73,8 +73,8 @@ fn both_directions_prove_a_relay_between_unknown_hosts() {
     let found = Streams::new(&two_legs(6)).play(100, speech);
     let [relay] = found.as_slice() else { panic!("one relay: {found:?}") };
     assert!(relay.is_proof && relay.blocks >= 8);
-    // The relay is reported in the direction of the last equal block of voice: from caller to callee, or from callee to
-    // caller.
+    // The relay (the pair of legs between which a machine passes voice on) is reported in the direction of the last
+    // equal block: from caller to callee, or from callee to caller.
     let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
     let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
     let shown = (relay.cause.id, relay.cause.side, relay.effect.id, relay.effect.side);
@@ -92,18 +92,20 @@ fn one_direction_proves_a_relay_only_through_a_known_machine() {
 #[test]
 fn what_leaves_or_arrives_twice_is_no_relay() {
     let play = |streams: &[(StreamEnds, u64, i64)]| Streams::new(streams).play(200, speech);
-    // Music on hold proves no relay: the same host sends it to two telephones.
+    // Music on hold does not prove that a machine passes voice from leg to leg: the same host sends the music to two
+    // telephones.
     assert!(play(&[(stream(1, Side::Callee, 5, 1), 9, 0), (stream(2, Side::Callee, 5, 2), 9, 3)]).is_empty());
-    // If two telephones play the same file to one host, this proves no relay.
+    // If two telephones play the same file to one host, this does not prove that the host passes voice from leg to leg.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 9, 0), (stream(2, Side::Caller, 2, 5), 9, 3)]).is_empty());
-    // A conference proves no relay: its host sends the voice of one talker to two other telephones.
+    // In a conference, the host sends the voice of one talker to two other telephones. So equal bytes do not prove that
+    // two of the legs belong together.
     let fan_out = [
         (stream(1, Side::Caller, 1, 5), 1, 0),
         (stream(2, Side::Callee, 5, 2), 1, 1),
         (stream(3, Side::Callee, 5, 3), 1, 1),
     ];
     assert!(play(&fan_out).is_empty());
-    // An echo test proves no relay, because both directions belong to one leg.
+    // An echo test sends a voice back on the same leg. So the equal bytes prove nothing about two legs.
     assert!(play(&[(stream(1, Side::Caller, 1, 5), 1, 0), (stream(1, Side::Callee, 5, 1), 1, 20)]).is_empty());
 }
 

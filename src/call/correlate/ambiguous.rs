@@ -54,8 +54,8 @@ impl RingOutcome {
     }
 }
 
-/// Returns the evidence of the rule `ring_outcome` for an ambiguous leg that has stopped ringing: the calls that
-/// explain why it stopped.
+/// Returns the evidence of the rule `ring_outcome` for an ambiguous leg, i.e. one that could belong to several calls.
+/// The evidence names the calls that explain why the leg stopped ringing.
 ///
 /// E.g. the telephone answered at the moment at which the caller of one of these calls was answered. Then the leg moves
 /// to that call. If no other call explains why the leg stopped ringing, the leg usually stays in its call.
@@ -93,8 +93,8 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg must move to another call. Exactly one other call must explain why the leg
-    /// stopped ringing, and its present call must not.
+    /// Returns whether an ambiguous leg (it could belong to several calls) must move to another call. Exactly one other
+    /// call must explain why the leg stopped ringing, and the leg's present call must not.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
         let is_certain = self.table.leg(slot).and_then(|leg| {
             let outcome = RingOutcome::of_leg(leg)?;
@@ -180,7 +180,8 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether all legs of the call are hops of this leg's dialog, or legs that these hops caused.
+    /// Returns whether all legs of the call are hops of this leg's dialog, or legs that these hops caused. The call
+    /// must never have had another leg.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());

@@ -15,7 +15,7 @@ use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::time::Timestamp;
 
-/// One of the two legs of a relay.
+/// One of the two legs between which a machine passes voice on (a *relay*).
 struct RelayEnd<'a> {
     key: LegKey,
     leg: &'a Leg,
@@ -72,9 +72,9 @@ impl Correlator<'_> {
         })
     }
 
-    /// Returns the end of a relay that is a telephone with two conversations, e.g. while a second customer is in call
-    /// waiting. The telephone talks with the outside party of its own call and, as the relay shows, with another
-    /// outside party.
+    /// Returns the leg of a telephone with two conversations, e.g. while a second customer is in call waiting. The
+    /// telephone talks with the outside party of its own call. The relay, i.e. equal bytes of voice, shows that it also
+    /// talks with another outside party.
     fn telephone_of_two(&self, relay: ProvenRelay) -> Option<RelayEnd<'_>> {
         self.ends_of(relay).find(|RelayEnd { leg, partner, anchor, .. }| {
             let relays = self.table.call(leg.call()).map_or(&[][..], |call| call.notes.relays());
@@ -139,10 +139,10 @@ impl Correlator<'_> {
         self.confirmations(relay).chain(self.learn_by_content(relay)).collect()
     }
 
-    /// Returns the commands that confirm the joins of the two legs of a relay. Only joins by rules that media content
-    /// can prove wrong need this.
+    /// Returns the commands that confirm the joins of two legs between which a machine passes voice on. Only joins by
+    /// rules that media content can prove wrong need this.
     ///
-    /// Afterwards the legs stay in their call, even if a relay to another call is proven later.
+    /// Afterwards the legs stay in their call, even if equal voice on a leg of another call is proven later.
     fn confirmations(&self, relay: ProvenRelay) -> impl Iterator<Item = Command> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)

@@ -87,7 +87,7 @@ impl Correlator<'_> {
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
         // The first hop of a dialog shows by which rule the dialog joined the call: further hops join by their Call-ID.
-        // So the leg is doubtful if the join of any hop is weak.
+        // So the leg may belong to another call if the join of any hop is weak.
         let is_weak = |key: &LegKey| self.table.leg(*key).is_some_and(|hop| self.is_tied_weakly(hop));
         if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
             return None;

@@ -100,7 +100,7 @@ fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a L
     ];
     let fitting = kinds.map(|fits| legs.iter().filter(|(_, leg)| fits(leg)).copied().collect::<Vec<_>>());
     // Two telephones with the same Call-ID may call through one proxy, which passes both calls on. If the legs of two
-    // calls match the new leg equally well, no evidence is returned.
+    // calls match the new leg equally well, the rule finds nothing.
     let found = fitting.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
     let first = found.first().map(|(_, leg)| leg.call());
     if found.iter().all(|(_, leg)| Some(leg.call()) == first) { found } else { Vec::new() }

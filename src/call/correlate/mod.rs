@@ -173,6 +173,6 @@ fn leads_on(a: (Endpoint, Endpoint), b: (Endpoint, Endpoint)) -> bool {
 pub(crate) const MAX_LEGS: usize = 64;
 /// Maximum number of calls to which a new call is related, if its leg could belong to each of them.
 pub(super) const MAX_AMBIGUOUS: usize = 4;
-/// Maximum number of other calls that are stored for an ambiguous leg. If more callers of one number wait at the same
-/// time, the number identifies none of them.
+/// Maximum number of other calls that are stored for a leg that could belong to several calls. If more callers of one
+/// number wait at the same time, the number identifies none of them.
 const MAX_ALTERNATIVES: usize = 16;

@@ -48,7 +48,7 @@ impl OpenLegRule {
     }
 }
 
-/// Checks that all evidence has the name of the rule that found it, or is marked as ambiguous. Returns the evidence.
+/// Checks that all evidence has the name of the rule that found it, or of the rule `ambiguous`. Returns the evidence.
 fn evidence_of(name: CorrelationRule, evidence: Vec<Evidence>) -> Vec<Evidence> {
     let is_own = |e: &Evidence| e.rule == name || e.rule == CorrelationRule::Ambiguous;
     debug_assert!(evidence.iter().all(is_own), "the evidence names its rule: {evidence:?}");

@@ -184,6 +184,6 @@ const LEAST_OVERLAP: Duration = Duration::from_millis(200);
 /// the recorded sound. The first comparison (48 blocks) may cover only an announcement to the telephone.
 const COMPARED_BLOCKS: u32 = 72;
 /// Minimum number of compared pieces (blocks) of one side's voice, about two seconds. If numbers alone joined a leg and
-/// so many blocks proved no relay, the leg counts as other sound. Equal sound would have proven a relay with eight
-/// blocks.
+/// none of so many blocks was on another leg, the leg counts as other sound. Eight equal blocks would have proven the
+/// same sound.
 const UNMATCHED_BLOCKS: u32 = 24;

@@ -196,8 +196,9 @@ impl Engine {
         self.apply(command, sink);
     }
 
-    /// Assigns each ambiguous leg to its call, if only one of the possible calls explains why it stopped ringing.
-    /// Called before a new leg is correlated, so that the new leg is compared with the right calls.
+    /// Assigns each ambiguous leg (it could belong to several calls) to its call, if only one of the possible calls
+    /// explains why it stopped ringing. Called before a new leg is correlated, so that the new leg is compared with the
+    /// right calls.
     pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
         for slot in self.table.unresolved().to_vec() {
             if self.correlator().is_resolved_for_certain(slot) {
@@ -206,7 +207,8 @@ impl Engine {
         }
     }
 
-    /// Decides to which call an ambiguous leg belongs. The leg has stopped ringing, or its review is due.
+    /// Decides to which call an ambiguous leg (it could belong to several calls) belongs. The leg has stopped ringing,
+    /// or it is examined again some time after its answer or end.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.table.forget_unresolved(slot);
         let commands = self.correlator().decide_leg(slot, LegMoment::Resolved);
@@ -234,7 +236,7 @@ impl Engine {
     }
 
     /// Reviews a leg some time after its answer or end. Finds calls that the leg picked up or that were forwarded to
-    /// it. If the leg is ambiguous, decides to which call it belongs.
+    /// it. If the leg could belong to several calls, decides to which call it belongs.
     pub(super) fn handle_answer_review(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.apply(self.correlator().decide_leg(slot, LegMoment::Reviewed), sink);
         self.resolve_ambiguous_leg(slot, sink);

@@ -19,8 +19,8 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Closes an ended leg: closes its spool, and removes it from all indexes. If no other leg of its call is open,
-    /// ends the call.
+    /// Closes an ended leg: closes its spool file, and removes it from all indexes. If no other leg of its call is
+    /// open, ends the call.
     pub(super) fn close_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         self.presume_answer(slot);
         self.write_start(slot, sink);
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Discards the spool of a leg that had no media, because nothing needs it any more.
+    /// Deletes the spool file of a leg that had no media, because nothing needs it any more.
     fn discard_kept(&mut self, leg: &Leg, sink: &mut dyn LegSink) {
         if leg.spool == LegSpoolState::Kept {
             self.kept.silent_legs = self.kept.silent_legs.saturating_sub(1);

@@ -172,8 +172,8 @@ impl Engine {
         }
     }
 
-    /// Writes the new call of a leg to the leg's spool, and sets the timer for the segments of this call. If the spool
-    /// is closed, stores the name of the leg in the call instead.
+    /// Writes the new call of a leg to the leg's spool file. If the file is closed, stores the name of the leg in the
+    /// call instead. Also sets the timer for the segments of the call's recording.
     fn note_assigned(&mut self, slot: LegKey, into: CallKey, sink: &mut dyn LegSink) {
         self.store_assignment(slot, sink);
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };

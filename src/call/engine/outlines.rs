@@ -120,7 +120,7 @@ impl Engine {
     }
 }
 
-/// Writes all of a leg's outline that is not stored yet to the spool of the leg.
+/// Writes to the spool of a leg all measurements of its loudness and pitch (its outline) that are not stored yet.
 pub(super) fn write_outline(leg: &mut Leg, at: Timestamp, sink: &mut dyn LegSink) {
     while let Some(piece) = leg.media.take_last_outline() {
         sink.decide(leg.id, at, &Decision::Outline(piece));

@@ -48,7 +48,7 @@ impl Engine {
         route
     }
 
-    /// Passes a packet to a stream of its leg, and to the spool.
+    /// Passes a packet to a stream of its leg, and to the spool file of the leg.
     pub(super) fn deliver_packet(
         &mut self,
         route: FlowRoute,

@@ -13,8 +13,8 @@ use crate::call::rules::RuleSubject;
 use crate::call::test_call::TestCallOrder;
 
 impl Engine {
-    /// Applies the rules to a call as it is now. Then opens the spools of its legs, or discards them if a rule excludes
-    /// the call.
+    /// Applies the configured `[[rules]]` to a call as it is now. Then opens the spool files of its legs, or deletes
+    /// them if a rule excludes the call.
     pub(super) fn apply_rules(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let policy = match self.policy_of(conversation) {
             RecordingPolicy::Record if self.is_recording_session(conversation) => RecordingPolicy::RecordingSession,
@@ -99,7 +99,7 @@ impl Engine {
         self.apply_pause_to_new_leg(slot, self.clock.now, sink);
     }
 
-    /// Discards the spool of a leg, and withdraws the segments of the call that events have announced.
+    /// Deletes the spool file of a leg. If events have announced segments of the call's recording, withdraws them.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         // The sketch is removed even if the leg has ended and its spool is closed. Otherwise the record would contain

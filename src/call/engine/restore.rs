@@ -29,7 +29,7 @@ use crate::net::{Endpoint, Transport};
 use crate::rtp::{MediaPacketKind, classify};
 use crate::time::Timestamp;
 
-/// A leg of an earlier process, as described at the beginning of its spool.
+/// A leg of an earlier process, as described at the beginning of its spool file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLeg {
     /// Name of the leg's spool file, without extension.
@@ -149,7 +149,8 @@ impl Engine {
         self.earlier.restore.relations.insert(id.to_owned(), relations);
     }
 
-    /// Applies a decision from the spool of the leg `name`. The spool may lack the messages that led to the decision.
+    /// Applies a decision from the spool file of the leg `name`. The file may lack the messages that led to the
+    /// decision.
     pub fn handle_restored_decision(&mut self, name: &str, decision: &Decision, at: Timestamp, sink: &mut dyn LegSink) {
         if let Decision::Clock { wall_offset_ns } = decision {
             self.restore_clock(at, *wall_offset_ns);
@@ -184,8 +185,8 @@ impl Engine {
             // while spools are read back, so the leg is ended here.
             Decision::End { ended_by: EndedBy::Replaced, .. } => self.end_replaced_leg(slot, at, sink),
             Decision::Pause | Decision::Resume => self.restore_pause(conversation, decision, at, sink),
-            // The stream is created even if the spool lacks its first packet, because decisions name streams by their
-            // position.
+            // The stream is created even if the spool file lacks its first packet, because decisions name streams by
+            // their position.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
                 self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
             }
@@ -233,7 +234,7 @@ impl Engine {
         self.table.add_stream(slot, stream);
     }
 
-    /// Routes the flow of a media packet to the leg of the spool that contains the packet. Other legs may have
+    /// Routes the flow of a media packet to the leg of the spool file that contains the packet. Other legs may have
     /// announced the same addresses. Must be called before the packet is passed to the engine.
     pub(crate) fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
         let flow = (datagram.src, datagram.dst);

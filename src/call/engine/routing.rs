@@ -120,9 +120,9 @@ impl Engine {
     /// Returns the sides of legs in `known` to which a flow may belong. A side that already has media at an announced
     /// address is left out.
     ///
-    /// If sides of several calls remain, only two kinds of sides count. The reverse flow belongs to the leg, or the
-    /// host of the flow's other endpoint takes part in it. If these still belong to several calls, no side is returned,
-    /// because the flow could be given to the wrong call.
+    /// If legs of several calls remain, only some of them count: legs that already have the reverse flow, and legs in
+    /// which the host of the flow's other endpoint takes part. If even these belong to several calls, nothing is
+    /// returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));
         let open: Vec<MediaReceiver> = known.iter().filter(is_open).copied().collect();

@@ -16,7 +16,7 @@ use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Sets the segment timer of a call that is recorded since `started_at`, unless the timer is already set.
+    /// Sets the timer for the segments of a recording that began at `started_at`, unless the timer is already set.
     pub(super) fn schedule_segments(&mut self, conversation: CallKey, started_at: Timestamp) {
         let is_armed =
             self.table.call(conversation).is_none() || self.timers.is_armed(EngineTimer::Segment(conversation));
@@ -28,7 +28,7 @@ impl Engine {
         }
     }
 
-    /// Emits an event about complete segments, and sets the timer for the next segment.
+    /// Emits an event if segments (files) of the recording are complete, and sets the timer for the next segment.
     pub(super) fn handle_segment_timer(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(call) = self.table.call(conversation) else { return };
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
@@ -41,7 +41,7 @@ impl Engine {
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
-            // A rule has deleted media of this call, so no segment is rendered before the call ends.
+            // A rule has deleted media of this call. So no segment of its recording is rendered before the call ends.
             if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
                 self.emit_segments_due(conversation, segments, sink);
             }
@@ -73,10 +73,10 @@ impl Engine {
     }
 }
 
-/// Time after [`SEGMENT_SETTLE`] in which a packet must arrive to show that a segment is complete. If no packet
-/// arrives, the call is silent.
+/// Time after [`SEGMENT_SETTLE`] in which a packet must arrive to show that a segment of the recording is complete. If
+/// no packet arrives, the call is silent.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
-/// Number of seconds in a leap year: the maximum length of a segment.
+/// Number of seconds in a leap year: the maximum length of a segment of a recording.
 const YEAR_S: u64 = 366 * 86_400;
 
 /// Returns the legs of a call that have media. The leg that supplies the sound of the recording comes first.

@@ -109,8 +109,8 @@ impl Engine {
     /// Keeps the ids of the live calls that are related to an ended call. The record of the ended call names these ids,
     /// so no merge may remove them.
     ///
-    /// Exception: a related call that is only one ambiguous dialog, which could have belonged to the ended call. While
-    /// it goes on, it does not belong there, so the two calls are no longer related.
+    /// Exception: a related call that is a single live dialog, which could have belonged to the ended call. It goes on
+    /// after that call, so it did not belong to it, and the two calls are no longer related.
     pub(super) fn keep_related_calls(&mut self, over: CallKey, sink: &mut dyn LegSink) {
         let relations = self.table.call(over).map_or(&[][..], |call| &call.relations).to_vec();
         for relation in relations {
@@ -128,8 +128,8 @@ impl Engine {
 
     /// Returns whether the anchor leg (the recorded leg) of a related call was live at this time.
     fn has_anchor_at(&self, call: &Conversation, at: Timestamp) -> bool {
-        // The legs of one conversation do not end at exactly the same moment. So the anchor leg may have ended a little
-        // before this time.
+        // The legs of one conversation do not end at exactly the same moment. So the anchor leg (the recorded leg) may
+        // have ended a little before this time.
         let lives = |ended: Timestamp| ended + END_WINDOW > at;
         let mut related = call.relations.iter().filter_map(|relation| self.table.call_by_id(&relation.id));
         call.notes.recorded_elsewhere().is_some_and(lives)

@@ -95,7 +95,7 @@ impl Engine {
     /// Returns the pairs of legs in `relays` that contain a leg of this call, each with the names of both legs.
     ///
     /// Each pair has the same sound. The other leg may belong to another call. If that call has ended, the name of its
-    /// leg is empty, and the pair still shows that the remaining leg has a relay.
+    /// leg is empty, and the pair still shows that a machine passes the sound of the remaining leg on.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
         let leg_of = |id: LegId| self.table.leg_by_id(id);
         let is_own = |id: LegId| leg_of(id).is_some_and(|leg| leg.call() == conversation);
@@ -146,7 +146,8 @@ impl Engine {
         }
     }
 
-    /// Moves a closed leg to this call again, as an earlier process did. The spool of the leg still names the old call.
+    /// Moves a closed leg to this call again, as an earlier process did. The spool file of the leg still names the old
+    /// call.
     fn restore_adopted_leg(&mut self, into: CallKey, name: &str, by: Option<CorrelationRule>) {
         let Some(slot) = self.earlier.restore.slot_of(name) else { return };
         let Some(from) = self.table.leg(slot).map(Leg::call).filter(|from| *from != into) else { return };
@@ -174,15 +175,15 @@ impl Engine {
 }
 
 impl Leg {
-    /// Returns whether the spool of the leg is closed, so that nothing can be added to it.
+    /// Returns whether the spool file of the leg is closed, so that nothing can be added to it.
     pub(super) const fn has_closed_spool(&self) -> bool {
         matches!(self.spool, LegSpoolState::Closed { .. } | LegSpoolState::Kept)
     }
 }
 
 impl Conversation {
-    /// Returns the state of a call for the spools of its legs. Leaves out the relays, and the closed legs that the call
-    /// took over from other calls.
+    /// Returns the state of a call for the spools of its legs. Leaves out the pairs of legs with the same sound, and
+    /// the closed legs that the call took over from other calls.
     fn stored_state(&self) -> ConversationState {
         ConversationState {
             conversation: self.id.clone(),

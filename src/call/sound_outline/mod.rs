@@ -107,8 +107,8 @@ impl SoundOutline {
         at < self.until
     }
 
-    /// Measures a packet of a side and adds the result to the outline. `values` are the linear values of the packet's
-    /// code words; `None` if they are unknown.
+    /// Measures loudness and pitch of a packet of a side and adds them to the outline. `values` are the linear values
+    /// of the packet's code words; `None` if they are unknown.
     pub(crate) fn add(&mut self, side: Side, at: Timestamp, payload: &[u8], values: Option<&[i16; 256]>) {
         let tenth = at.as_nanos().div_euclid(TENTH_NS);
         let sum = self.sums[side.channel()];

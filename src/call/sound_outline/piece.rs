@@ -77,7 +77,7 @@ impl SideSound {
 }
 
 /// Number of tenths of a second in a usual piece of an outline: two seconds. If the recorder is killed, at most two
-/// seconds of an outline are lost.
+/// seconds of measurements are lost.
 const PIECE: usize = 20;
 /// Maximum length of a piece that one decision in the spool stores, tenths of a second.
 const MAX_PIECE: usize = 64;
@@ -85,7 +85,7 @@ const MAX_PIECE: usize = 64;
 const MAX_TENTH: u64 = (i64::MAX / TENTH_NS) as u64;
 /// Number of hexadecimal digits by which a piece describes one side in a tenth of a second.
 const DIGITS: usize = 4;
-/// Entry in a piece of an outline for a tenth of a second without packets.
+/// Entry in a piece of an outline (measured loudness and pitch) for a tenth of a second without packets.
 const NOTHING: u16 = 0;
 /// Entry in a piece of an outline for a tenth of a second in which packets arrived, but their sound was not measured.
 const UNMEASURED: u16 = 1;

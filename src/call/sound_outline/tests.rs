@@ -9,7 +9,8 @@ fn packet(half_period: usize, amplitude: u8, seed: u64) -> Vec<u8> {
     wave.map(|sign| (sign | (amplitude + rng.u8(0..2))) ^ 0x55).collect()
 }
 
-/// Returns the outline of a side that sends packets of 20 ms, beginning at a capture time in ms.
+/// Returns the measured loudness and pitch (outline) of a side that sends packets of 20 ms, beginning at a capture time
+/// in ms.
 fn outline_of(side: Side, from_ms: i64, packets: impl IntoIterator<Item = Vec<u8>>) -> SoundOutline {
     let mut outline = SoundOutline::default();
     add(&mut outline, side, from_ms, packets);
@@ -121,7 +122,7 @@ fn an_outline_stays_within_its_bounds() {
         add(&mut outline, Side::Caller, 1_000_000 + round * 60_000, tone(4, 30));
     }
     assert!(outline.points.len() <= MAX_POINTS);
-    // If an outline is full, new seconds replace the oldest seconds.
+    // If an outline has its maximum number of measurements, new seconds replace the oldest seconds.
     add(&mut outline, Side::Caller, 9_000_000, speech(1, 0));
     let newest = outline_of(Side::Caller, 9_000_000, speech(1, 9));
     assert_eq!(newest.compare(Side::Caller, &outline, Side::Caller), SoundLikeness::Same);
@@ -181,8 +182,8 @@ fn pieces_of(outline: &mut SoundOutline, from_ms: i64, packets: &[Vec<u8>]) -> V
 fn an_outline_is_put_together_from_its_pieces() {
     let mut outline = SoundOutline::default();
     let mut pieces = pieces_of(&mut outline, 1_000_000, &speech(1, 0));
-    // After a pause of minutes, another ten seconds of the leg are measured. So the pieces in the spool belong to two
-    // times.
+    // After a pause of minutes, another ten seconds of the leg are measured. So the spool has pieces of the outline
+    // from two times.
     pieces.extend(pieces_of(&mut outline, 1_200_000, &speech(2, 0)));
     assert!(pieces.iter().all(|piece| piece.len() < 700), "{pieces:?}");
     let mut restored = SoundOutline::default();
