@@ -194,7 +194,7 @@ impl CallRecording {
     }
 
     /// Records that events have announced this number of segments (files of the recording). From now on, delivery may
-    /// register the call. Returns false if it already might before.
+    /// register the call. Returns false if delivery was already allowed to.
     pub(crate) const fn announce_segments(&mut self, segments: u32) -> bool {
         self.segments = segments;
         self.commit()

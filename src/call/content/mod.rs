@@ -198,8 +198,8 @@ impl RelayCounts {
 
 impl ContentIndex {
     /// Begins to compare the voice of a stream with the voices of other streams. Ends the earlier comparison `old` of
-    /// the same stream. Returns `None` if equal blocks of this codec do not prove that a machine passes the voice on,
-    /// or if too many streams are being compared.
+    /// the same stream. Returns `None` if too many streams are being compared. Also returns `None` if equal blocks of
+    /// this codec do not prove that a machine passes the voice on.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,

@@ -73,8 +73,8 @@ fn both_directions_prove_a_relay_between_unknown_hosts() {
     let found = Streams::new(&two_legs(6)).play(100, speech);
     let [relay] = found.as_slice() else { panic!("one relay: {found:?}") };
     assert!(relay.is_proof && relay.blocks >= 8);
-    // The relay (the pair of legs between which a machine passes voice on) is reported in the direction of the last
-    // equal block: from caller to callee, or from callee to caller.
+    // A relay is a pair of legs between which a machine passes voice on. It is reported in the direction of the last
+    // equal block: from caller to callee, or the reverse.
     let cause_first = (LegId(1), Side::Caller, LegId(2), Side::Caller);
     let cause_second = (LegId(2), Side::Callee, LegId(1), Side::Callee);
     let shown = (relay.cause.id, relay.cause.side, relay.effect.id, relay.effect.side);

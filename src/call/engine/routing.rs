@@ -120,8 +120,8 @@ impl Engine {
     /// Returns the sides of legs in `known` to which a flow may belong. A side that already has media at an announced
     /// address is left out.
     ///
-    /// If legs of several calls remain, only some of them count: legs that already have the reverse flow, and legs in
-    /// which the host of the flow's other endpoint takes part. If even these belong to several calls, nothing is
+    /// If legs of several calls remain, only two kinds of them count. Either the leg already has the reverse flow, or
+    /// the host of the flow's other endpoint takes part in the leg. If even these belong to several calls, nothing is
     /// returned, because the flow could be given to the wrong call.
     fn open_receivers(&self, known: &[MediaReceiver], query: &FlowQuery) -> Vec<MediaReceiver> {
         let is_open = |r: &&MediaReceiver| self.table.leg(r.slot).is_some_and(|leg| !leg.is_heard_as_announced(r.side));

@@ -95,7 +95,7 @@ impl Engine {
     /// Returns the pairs of legs in `relays` that contain a leg of this call, each with the names of both legs.
     ///
     /// Each pair has the same sound. The other leg may belong to another call. If that call has ended, the name of its
-    /// leg is empty, and the pair still shows that a machine passes the sound of the remaining leg on.
+    /// leg is empty. The pair still shows that a machine passes the sound of the remaining leg on.
     fn relay_names(&self, conversation: CallKey, relays: &[(LegId, LegId)]) -> Vec<(String, String)> {
         let leg_of = |id: LegId| self.table.leg_by_id(id);
         let is_own = |id: LegId| leg_of(id).is_some_and(|leg| leg.call() == conversation);
