@@ -35,8 +35,8 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
-    /// Formats of comfort noise as the decisions announce them. In the map `formats`, such a format has the clock rate
-    /// of the speech if no speech has the announced clock rate.
+    /// Formats of comfort noise as the call engine's decisions announce them. In the map `formats`, such a format has
+    /// the clock rate of the speech if no speech has the announced clock rate.
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
@@ -49,7 +49,8 @@ pub(super) struct DecidedStream {
 pub(super) enum StreamProtection {
     /// The stream is not encrypted.
     Plain,
-    /// SRTP with keys from the signalling. The number counts the decisions with keys, so that new keys are noticed.
+    /// SRTP with keys from the signalling. The number counts the call engine's decisions with keys, so that new keys
+    /// are noticed.
     Keys(SrtpContext, u32),
     /// Encryption that callspan cannot decrypt, and the reason.
     Closed(UndecryptableReason),
@@ -120,7 +121,8 @@ impl DecidedStreams {
         }
     }
 
-    /// Returns the number of the stream to which a packet belongs; `None` if no decision named the stream.
+    /// Returns the number of the stream to which a packet belongs; `None` if no decision of the call engine named the
+    /// stream.
     pub(super) fn stream_of(&mut self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) -> Option<u32> {
         let source = (packet.src, packet.dst, head.ssrc);
         if let Some((_, number)) = self.recent.iter().flatten().find(|(known, _)| *known == source) {

@@ -19,11 +19,11 @@ pub(super) struct MediaPosition {
     pub(super) lag_ns: i64,
     /// Number of the track (packets with about the same lag) to which the packet belongs.
     pub(super) track: usize,
-    /// Index of the packet among the packets of its track, from 0.
+    /// Index of the packet within its track (packets with about the same lag), from 0.
     pub(super) index: u32,
 }
 
-/// Unwraps the timestamps of one stream, and remembers its tracks.
+/// Unwraps the timestamps of one stream, and remembers its tracks (groups of packets with about the same lag).
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
     /// The RTP clock in use for the timestamps; `None` before the first packet.
@@ -94,7 +94,7 @@ impl TimestampUnwrapper {
         MediaPosition { media_ns, lag_ns, track, index }
     }
 
-    /// Returns the index that the newest packet of a track has within the track.
+    /// Returns the index that the newest packet of a track (packets with about the same lag) has within the track.
     pub(super) fn newest_index(&self, track: usize) -> u32 {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
     }

@@ -33,7 +33,8 @@ impl ClockPolicy {
 pub(super) struct TimelineFit {
     packets: u64,
     tracks: u64,
-    /// The largest change of the lag (arrival minus media time) within a track, ns.
+    /// The largest change of the lag (arrival minus media time) within a track, i.e. a group of packets with about the
+    /// same lag, ns.
     wander_ns: i64,
     /// The largest change of the lag (arrival minus media time) between two consecutive pauses of the sender, ns.
     run_wander_ns: i64,
@@ -44,7 +45,8 @@ pub(super) struct TimelineFit {
 }
 
 impl TimelineFit {
-    /// Returns how well a stream's timestamps fit its arrival times. The result is computed from the stream's tracks.
+    /// Returns how well a stream's timestamps fit its arrival times. The result is computed from the stream's tracks
+    /// (groups of packets with about the same lag).
     pub(super) fn of(tracks: &[LagTrack]) -> Self {
         Self {
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
@@ -68,19 +70,19 @@ impl TimelineFit {
     }
 
     /// Returns whether this timeline is clearly better than `other`, which has the same packets. It is better if it has
-    /// far fewer tracks, or if its lag changes far less.
+    /// far fewer tracks (groups of packets with about the same lag), or if its lag changes far less.
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
-        // A clock that counts packets cannot measure the length of a pause, so each pause begins a new track. Then only
-        // the lags between pauses are compared.
+        // A clock that counts packets cannot measure the length of a pause. So the lag changes and a new track begins
+        // after each pause. Then only the lags between pauses are compared.
         let is_steadier_between_pauses = self.tracks <= other.tracks + other.pauses
             && other.run_wander_ns > JITTER_NS
             && self.run_wander_ns * 2 < other.run_wander_ns;
         fewer_tracks || is_steadier || is_steadier_between_pauses
     }
 
-    /// Returns the number of packets in all tracks of the stream.
+    /// Returns the number of packets of the stream that are in its tracks (groups with about the same lag).
     pub(super) fn packets(&self) -> u64 {
         self.packets
     }
@@ -101,6 +103,6 @@ const CALM_NS: i64 = 40_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
-/// Minimum mean number of packets in a track: a fifth of a second at 20 ms a packet. A stream with fewer counts as
-/// scattered over too many tracks.
+/// Minimum mean number of packets in a track (group with about the same lag): a fifth of a second at 20 ms a packet. A
+/// stream with fewer counts as scattered over too many tracks.
 const FEW_PACKETS: u64 = 10;

@@ -16,7 +16,8 @@
 
 use super::rtp_clock::{MediaPosition, scaled};
 
-/// A bin: packets of a track over up to half a second, with the smallest lag among them. Times are in ns.
+/// A bin: the packets of up to half a second of a track (packets with about the same lag), with their smallest lag.
+/// Times are in ns.
 #[derive(Clone, Copy, Debug)]
 struct LagBin {
     first_index: u32,
@@ -42,7 +43,7 @@ pub(super) struct LagTrack {
     last_split: (u32, i64),
 }
 
-/// The finished timeline of one track, by which its packets are played.
+/// The finished timeline of one track (packets with about the same lag), by which these packets are played.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
@@ -62,7 +63,8 @@ struct TimelineSegment {
 pub(super) struct PlayoutOffset {
     /// Playout time, ns since the stream's first packet.
     pub(super) playout_ns: i64,
-    /// Number of the segment in the track. A segment is a part of the track in which playout times have no step.
+    /// Number of the segment in the track (packets with about the same lag). A segment is a part of the track in which
+    /// playout times have no step.
     pub(super) segment: usize,
 }
 
@@ -111,12 +113,13 @@ impl LagTrack {
         });
     }
 
-    /// Returns the number of packets in the track so far.
+    /// Returns the number of packets in the track (packets with about the same lag) so far.
     pub(super) fn packets(&self) -> u32 {
         self.packets
     }
 
-    /// Returns the arrival times of the first and the last packet of the track, ns since the stream's first packet.
+    /// Returns the arrival times of the first and last packet of the track (packets with about the same lag), ns since
+    /// the stream's first packet.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
     }
@@ -142,13 +145,14 @@ impl LagTrack {
             .unwrap_or(0)
     }
 
-    /// Returns the number of pauses of the sender within the track.
+    /// Returns the number of pauses of the sender within the track (packets with about the same lag).
     pub(super) fn pauses(&self) -> u64 {
         let between = self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count();
         between as u64 + self.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
     }
 
-    /// Computes the playout times of the track from the smallest lags of its bins (pieces of up to half a second).
+    /// Computes the playout times of the track (packets with about the same lag) from the smallest lags of its bins. A
+    /// bin is a piece of up to half a second.
     pub(super) fn timeline(&self) -> LagTimeline {
         let segments = segments(&self.bins).into_iter();
         LagTimeline {
@@ -172,7 +176,8 @@ fn is_pause(bin: &LagBin, next: &LagBin) -> bool {
 }
 
 impl LagTimeline {
-    /// Returns the playout time of a packet of this track, and the segment (part without a step) to which it belongs.
+    /// Returns the playout time of a packet of this track (packets with about the same lag). Also returns the segment
+    /// (part of the track without a step) to which the packet belongs.
     pub(super) fn playout(&self, position: &MediaPosition) -> PlayoutOffset {
         let segment = self.segments.partition_point(|segment| segment.first_index <= position.index).saturating_sub(1);
         let lag = self.segments.get(segment).map_or(position.lag_ns, |segment| segment.lag(position.media_ns));
@@ -204,6 +209,7 @@ impl TimelineSegment {
 }
 
 /// Splits the bins (pieces of up to half a second) of a track into segments, at pauses and at lasting steps of the lag.
+/// A track is a group of packets with about the same lag.
 fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     let mut segments = Vec::new();
     let mut from = 0;
@@ -238,7 +244,8 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
         || (back.min_lag - ahead.min_lag > step && bins[k].min_lag <= ahead.min_lag + step / 2)
 }
 
-/// Number of packets, and lags in ns, of the bins (pieces of a track) before or after a possible step of the lag.
+/// Number of packets, and their lags (arrival minus media time) in ns, before or after a possible step of the lag. The
+/// packets are those of some bins, i.e. pieces of up to half a second.
 struct BinGroup {
     packets: u32,
     min_lag: i64,

@@ -4,8 +4,8 @@
 //! is an enhanced packet block; its IP and UDP headers are made from its endpoints. Over IPv4 it has no UDP checksum
 //! (RFC 768 allows zero), because summing every payload would take a tenth of the capture thread's time.
 //!
-//! A decision is a custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`], the length of the
-//! JSON, and the JSON.
+//! A decision of the call engine is a custom block with the number [`ENTERPRISE`]. The data of this block is [`MAGIC`],
+//! the length of the JSON, and the JSON.
 
 use crate::call::decision::TimedDecision;
 use crate::net::Endpoint;
@@ -105,7 +105,7 @@ fn put_checksum(packet: &mut [u8], ip_len: usize) {
 
 /// Appends a decision of the call engine as a custom block.
 pub(crate) fn put_decision(out: &mut Vec<u8>, decided: &TimedDecision) {
-    // A decision consists of strings, numbers and enums, so its conversion to JSON cannot fail.
+    // A decision of the call engine consists of strings, numbers and enums, so its conversion to JSON cannot fail.
     let json = serde_json::to_vec(decided).unwrap_or_default();
     let total = CUSTOM_OVERHEAD + padded(json.len());
     put_u32(out, CUSTOM);
@@ -194,8 +194,8 @@ pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
 pub(crate) const LINKTYPE_RAW: u16 = 101;
 /// Private enterprise number for documentation (RFC 5612). callspan has no number of its own.
 pub(crate) const ENTERPRISE: u32 = 32473;
-/// First bytes of a custom block that is a decision. They distinguish it from blocks of other programs with the same
-/// enterprise number.
+/// First bytes of a custom block that contains a decision of the call engine. They distinguish it from blocks of other
+/// programs with the same enterprise number.
 pub(crate) const MAGIC: [u8; 8] = *b"callspan";
 /// Value of the option `if_tsresol` for timestamps in units of 10^-9 s.
 pub(crate) const NANOSECONDS: u8 = 9;
@@ -207,7 +207,7 @@ pub(crate) const IPV6_LEN: usize = 40;
 pub(crate) const UDP_LEN: usize = 8;
 /// Length of an enhanced packet block in bytes without its packet.
 pub(crate) const EPB_OVERHEAD: usize = 32;
-/// Length of a decision's custom block in bytes without its JSON.
+/// Length of the custom block of a decision of the call engine, bytes, without its JSON.
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
 /// IP protocol number of UDP.
 pub(crate) const UDP: u8 = 17;

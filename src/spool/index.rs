@@ -1,8 +1,8 @@
 //! Index of the blocks in a leg's file that a restart must read. These are all blocks except most RTP packets.
 //!
-//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it. It needs signalling and decisions. It also
-//! needs the packet after each decision, which triggered the decision, and packets with only their header kept (DTMF
-//! events).
+//! An hour of a call is 80 MiB, but a restart needs only some 20 KiB of it. It needs the signalling, and the decisions
+//! of the call engine. It also needs the packet after each decision, which triggered the decision, and packets with
+//! only their header kept (DTMF events).
 //!
 //! Consecutive blocks that are needed form a *span*. About every [`INDEX_INTERVAL_BYTES`] the list of all spans so far
 //! is written into the file, as a custom block with [`MAGIC`]. A restart reads the last index in the file, and then
@@ -14,11 +14,11 @@ use crate::call::decision::{Decision, LegAssignment};
 /// A span: a range of consecutive blocks in a file that a restart must read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockSpan {
-    /// Earliest capture time in the span, ns since the Unix epoch.
+    /// Earliest capture time in the span (range of blocks), ns since the Unix epoch.
     pub(crate) at_ns: i64,
-    /// File offset of the span's first byte.
+    /// File offset of the first byte of the span (range of blocks).
     pub(crate) offset: u64,
-    /// Length of the span in bytes.
+    /// Length of the span (range of blocks) in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -37,9 +37,9 @@ pub(crate) struct SpoolIndex {
     pub(crate) last_media_ns: i64,
     /// Id of the conversation that the leg belongs to.
     pub(crate) conversation: String,
-    /// Whether the file has the decision `End`, i.e. the leg has ended.
+    /// Whether the file has the call engine's decision `End`, i.e. the leg has ended.
     pub(crate) has_end: bool,
-    /// Whether the last block was a decision. Then a restart must read the next packet, too.
+    /// Whether the last block was a decision of the call engine. Then a restart must read the next packet, too.
     wants_next_packet: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) enum BlockKind {
     CutMedia,
     /// A decision of the call engine. A restart must read it, and also the next packet, which triggered the decision.
     Decision,
-    /// A media packet. A restart must read it only if it directly follows a decision.
+    /// A media packet. A restart must read it only if it directly follows a decision of the call engine.
     Media,
     /// A file header or an index block. A restart does not read it.
     Other,
@@ -220,9 +220,11 @@ impl SpoolIndex {
     }
 }
 
-/// First bytes of a custom block that is an index. A decision begins with other bytes.
+/// First bytes of a custom block that is an index (list of blocks that a restart reads). A decision of the call engine
+/// begins with other bytes.
 pub(super) const MAGIC: [u8; 8] = *b"callspix";
-/// Length of the fixed fields of an index, bytes: offset, newest media, name length, number of spans, flags.
+/// Length of the fixed fields of an index, bytes: offset, newest media, name length, number of spans (ranges of
+/// blocks), flags.
 const FIXED_BYTES: usize = 28;
 const HAS_END: u32 = 1;
 const WANTS_NEXT_PACKET: u32 = 2;
@@ -231,11 +233,11 @@ const SPAN_BYTES: usize = 24;
 /// some 200 bytes, about half a percent. A restart also reads the bytes after the last index, on average half an
 /// interval.
 const INDEX_INTERVAL_BYTES: u64 = 32 * 1024;
-/// Minimum ratio of the bytes written between two indexes to the size of an index. An index with many spans is long, so
-/// it is written less often and takes at most 1/32 of the file.
+/// Minimum ratio of the bytes written between two indexes to the size of an index. An index with many spans (ranges of
+/// blocks that a restart reads) is long, so it is written less often. It takes at most 1/32 of the file.
 const MAX_INDEX_SHARE: u64 = 32;
-/// Maximum gap between two spans that are merged, bytes. Reading the five RTP packets in such a gap costs less than
-/// another span in the index.
+/// Maximum gap between two spans (ranges of blocks that a restart reads) that are merged, bytes. Reading the five RTP
+/// packets in such a gap costs less than another span in the index.
 const MERGE_GAP_BYTES: u64 = 1_200;
 /// Maximum number of spans (ranges of blocks that a restart reads) of a leg: enough for a SIP message every half minute
 /// for eight hours. Above this number, the nearest spans are merged, so a restart reads some RTP that it does not need.

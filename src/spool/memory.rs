@@ -1,5 +1,5 @@
-//! The spool (packets and decisions of each leg) of the command `replay`, which reads capture files. It is in memory up
-//! to a limit, and above it in a file.
+//! The spool (packets of each leg, and the call engine's decisions) of the command `replay`, which reads capture files.
+//! It is in memory up to a limit, and above it in a file.
 //!
 //! Nothing is synced to disk. If the process dies, the capture files can be replayed again.
 

@@ -58,14 +58,14 @@ pub trait LegStore {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource>;
 }
 
-/// Returns the time, in ns, that must be added to the spool's timestamps to get the wall clock. It is in the first
-/// decision of the spool.
+/// Returns the time, in ns, that must be added to the spool's timestamps to get the wall clock. It is in the spool's
+/// first decision of the call engine.
 ///
 /// # Errors
 /// Fails if the spool cannot be read.
 pub(crate) fn wall_offset_ns(source: &LegSource) -> Result<i64, SpoolError> {
-    // The reader returns the decision `Begin` before all other entries, whatever its timestamp. So one entry is enough,
-    // and only the first seconds of the file are read.
+    // The reader returns the call engine's decision `Begin` before all other entries, whatever its timestamp. So one
+    // entry is enough, and only the first seconds of the file are read.
     Ok(match source.open()?.next_entry()? {
         Some(reader::SpoolEntry::Decided(TimedDecision {
             decision: Decision::Begin { wall_offset_ns, .. }, ..

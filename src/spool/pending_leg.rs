@@ -1,10 +1,10 @@
-//! A leg without media so far. It has no spool file, so its decisions, its first messages and its newest messages are
-//! kept in memory.
+//! A leg without media so far. It has no spool file, so its first and newest messages, and the call engine's decisions
+//! about it, are kept in memory.
 
 use super::format::{self, SpoolPacket};
 use crate::call::decision::TimedDecision;
 
-/// The blocks (packets and decisions) of a leg that has had no media so far.
+/// The blocks of a leg that has had no media so far: its packets, and the call engine's decisions about it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingLeg {
     decisions: Vec<u8>,
@@ -51,7 +51,7 @@ impl PendingLeg {
         &self.decisions[from..]
     }
 
-    /// Returns whether the leg has so many decisions that it needs a file even without media.
+    /// Returns whether the call engine made so many decisions about the leg that it needs a file even without media.
     pub(super) fn is_full(&self) -> bool {
         self.decisions.len() > MAX_DECISIONS
     }

@@ -36,12 +36,13 @@ pub(super) struct RollingBuffer {
     removed: VecDeque<RemovedLeg>,
     /// Total size of the blocks of removed legs that a rebuild must copy, bytes; at most [`MAX_KEPT_BYTES`].
     kept_bytes: usize,
-    /// Time for which the blocks of a removed leg stay in the rolling file.
+    /// Time for which the blocks of a removed leg (ended, or with a file of its own) stay in the rolling file.
     removal_delay: Duration,
-    /// Current size of the rolling file, bytes. The field `rebuilt_size` is its size after the last rebuild.
+    /// Current size of the rolling file (signalling of legs without media), bytes. The field `rebuilt_size` is its size
+    /// after the last rebuild.
     size: usize,
     rebuilt_size: usize,
-    /// Capture time at which the rolling file was last written anew.
+    /// Capture time at which the rolling file (signalling of legs without media) was last written anew.
     rebuilt_at: Timestamp,
 }
 
@@ -51,8 +52,8 @@ struct RemovedLeg {
     leg: LegId,
     /// Capture time at which the leg was removed.
     since: Timestamp,
-    /// Size of the leg's blocks that the next rebuild of the rolling file must copy, bytes. It is 0 if the leg's own
-    /// file has these blocks.
+    /// Size of the leg's blocks, bytes, that are copied when the rolling file (signalling of legs without media) is
+    /// written anew. It is 0 if the leg's own file has these blocks.
     kept_bytes: usize,
 }
 
@@ -61,9 +62,9 @@ enum RollingStage {
     /// The file of an earlier process was not read yet, so it must not be changed.
     #[default]
     Inactive,
-    /// The rolling file lacks blocks and must be written anew.
+    /// The rolling file (signalling of legs without media) lacks blocks and must be written anew.
     Stale,
-    /// The rolling file has all blocks so far, and new blocks are appended to it.
+    /// The rolling file (signalling of legs without media) has all blocks so far, and new blocks are appended to it.
     Current,
 }
 
@@ -71,7 +72,7 @@ enum RollingStage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RollingDue {
     Nothing,
-    /// Append these bytes to the rolling file.
+    /// Append these bytes to the rolling file (signalling of legs without media).
     Append(Vec<u8>),
     /// Write the rolling file anew, with the blocks of all pending legs (legs without media so far).
     Rebuild,
@@ -164,8 +165,8 @@ impl RollingBuffer {
         }
     }
 
-    /// Returns the blocks that are not in the rolling file yet. Before the rolling file is written anew, the caller
-    /// must append them to the old file, because the new file is copied from it.
+    /// Returns the blocks that are not in the rolling file (signalling of legs without media) yet. Before the rolling
+    /// file is written anew, the caller must append them to the old file, because the new file is copied from it.
     pub(super) fn take_blocks(&mut self) -> Vec<u8> {
         self.size += self.buffer.len();
         std::mem::take(&mut self.buffer)
@@ -234,7 +235,8 @@ impl RollingFile {
         })
     }
 
-    /// Replaces the rolling file by the file `new`, after writing these contents to it.
+    /// Replaces the rolling file (signalling of legs without media) by the file `new`, after writing these contents to
+    /// it.
     pub(super) fn rebuild(&mut self, mut new: File, contents: &RebuiltContents) -> io::Result<()> {
         self.file = None;
         new.write_all(&contents.bytes)?;
@@ -268,12 +270,13 @@ impl RollingFile {
     }
 }
 
-/// Returns the path of the rolling file.
+/// Returns the path of the rolling file (signalling of legs without media).
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("signalling.rolling")
 }
 
-/// Reads the blocks of each leg from the rolling file that an earlier process left. Stops at damage.
+/// Reads the blocks of each leg from the rolling file (signalling of legs without media) that an earlier process left.
+/// Stops at damage.
 ///
 /// # Errors
 /// Fails if the file exists and cannot be read.
@@ -338,21 +341,21 @@ fn read_tag(block: &[u8]) -> Option<(u32, u64)> {
     is_tag.then_some((kind, u64::from_le_bytes(*block[24..].first_chunk()?)))
 }
 
-/// First bytes of a tag, i.e. of a custom block that belongs to the rolling file itself. Decisions begin with other
-/// bytes.
+/// First bytes of a tag, i.e. of a custom block that names a leg in the rolling file. Decisions of the call engine
+/// begin with other bytes.
 const MAGIC: [u8; 8] = *b"callsleg";
-/// Kind of a tag in the rolling file: the blocks after the tag belong to the leg that the tag names.
+/// Kind of a tag (custom block that names a leg) in the rolling file: the blocks after the tag belong to that leg.
 const LEG_TAG: u32 = 1;
-/// Kind of a tag in the rolling file: the leg that the tag names is removed, so a reader skips its blocks.
+/// Kind of a tag (custom block that names a leg) in the rolling file: the leg is removed, so a reader skips its blocks.
 const REMOVED_TAG: u32 = 2;
 const TAG_BYTES: usize = 36;
 /// Error number (errno) of an attempt to append to a file that does not exist any more.
 const NO_FILE: i32 = rustix::io::Errno::NOENT.raw_os_error();
-/// Minimum size of the rolling file for a rebuild, bytes. The file must also have doubled since the last rebuild. So
-/// rebuilds at most double the number of bytes written.
+/// Minimum size of the rolling file (signalling of legs without media) before it is written anew, bytes. The file must
+/// also have doubled since it was last written anew. So at most twice as many bytes are written.
 const MIN_REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum size of the blocks that wait for the writer, bytes. Above this size, e.g. in a flood of INVITEs, waiting
-/// blocks are dropped and the rolling file is written anew.
+/// blocks are dropped and the rolling file (signalling of legs without media) is written anew.
 const MAX_BUFFER: usize = 4 * 1024 * 1024;
 /// Assumed maximum time until the row of an ended call is written to the journal (the database). The blocks of the
 /// call's legs stay in the rolling file for this time plus twice the sync interval.

@@ -59,7 +59,7 @@ fn block_type(block: &[u8]) -> u32 {
     block.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
 }
 
-/// Returns whether a custom block is a decision that contains SRTP keys.
+/// Returns whether a custom block is a decision of the call engine that contains SRTP keys.
 fn holds_keys(block: &[u8]) -> bool {
     memchr::memmem::find(block, b"\"decision\":\"srtp\"").is_some()
         || memchr::memmem::find(block, b"\"inline\"").is_some()

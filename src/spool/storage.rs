@@ -222,8 +222,8 @@ fn unmounted_in(dir: &Path, fstab: &str) -> Option<PathBuf> {
     let table = std::fs::read_to_string(fstab).ok()?;
     let points = table.lines().filter(|line| !line.trim_start().starts_with('#'));
     let points = points.filter_map(|line| line.split_whitespace().nth(1)).map(|point| point.replace("\\040", " "));
-    // Several mount points may be above the folder. The longest mount point belongs to the file system that should hold
-    // the folder.
+    // Several mount points may be above the folder. The mount point with the longest path is that of the folder's file
+    // system.
     let point = points.map(PathBuf::from).filter(|point| dir.starts_with(point)).max_by_key(|p| p.as_os_str().len())?;
     let is_mounted = point == Path::new("/") || point.parent().is_none_or(|above| device(above) != device(&point));
     (!is_mounted).then_some(point)

@@ -9,7 +9,7 @@ use crate::call::record::{EndedBy, Side, SideRecord};
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// An artificial spool to which packets and decisions can be added.
+/// An artificial spool to which packets and decisions of the call engine can be added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpoolBuilder {
     pub(crate) bytes: Vec<u8>,

@@ -320,8 +320,8 @@ impl TcpReassembler {
 }
 
 impl TcpDirection {
-    /// Puts the bytes of a segment in order. Bytes without a hole before them are passed on, or used to classify the
-    /// stream.
+    /// Puts the bytes of a segment in order. Bytes without a hole (bytes that were not captured) before them are passed
+    /// on, or used to classify the stream.
     fn take(&mut self, segment: &TcpSegment<'_>, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         if matches!(self.phase, TcpStreamPhase::Ignored | TcpStreamPhase::Closed) {
             return;
@@ -364,8 +364,8 @@ impl TcpDirection {
         counts.add_to(c);
     }
 
-    /// Frees the buffers of a stream, because the memory limit is reached. Gives up all holes of the stream. If its
-    /// class is still unknown, the stream is ignored from now on.
+    /// Frees the buffers of a stream, because the memory limit is reached. Gives up all holes of the stream, i.e. bytes
+    /// that were not captured. If its class is still unknown, the stream is ignored from now on.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);

@@ -143,7 +143,8 @@ impl StreamCollector {
         self.tracks[position.track].handle_packet(at_ns, &position);
     }
 
-    /// Decides the RTP clock rates for which packets still wait, and adds these packets to their tracks.
+    /// Decides the RTP clock rates for which packets still wait. Then adds these packets to their tracks (groups with
+    /// about the same lag).
     pub(super) fn place_pending(&mut self) {
         while let Some(first) = self.pending.pop_front() {
             let clock = self.clocks.get(&first.key()).copied();

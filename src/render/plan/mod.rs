@@ -1,5 +1,5 @@
-//! The first rendering pass: turns decisions and RTP headers into a [`RenderPlan`] with the playout time of each
-//! packet.
+//! The first rendering pass: turns the call engine's decisions and the RTP headers into a [`RenderPlan`] with the
+//! playout time of each packet.
 
 mod collector;
 mod plan_pass;
@@ -63,7 +63,7 @@ pub struct SpooledEnd {
 }
 
 impl RenderPlan {
-    /// Sets the recorded period in whole microseconds, instead of the period that the decisions give.
+    /// Sets the recorded period in whole microseconds, instead of the period that the call engine's decisions give.
     pub(crate) fn set_span(&mut self, starts_at: Timestamp, ends_at: Timestamp) {
         self.starts_at = starts_at;
         self.ends_at = ends_at.max(starts_at);

@@ -38,11 +38,12 @@ pub(in crate::render) struct StreamPlan {
     pub(super) first_at: Timestamp,
     pub(super) clocks: MediaClocks,
     pub(super) tracks: Vec<LagTimeline>,
-    /// Maps each track that consists of a few late packets to the track to which they really belong.
+    /// Maps each track (packets with about the same lag) that consists of a few late packets to the track to which they
+    /// really belong.
     pub(super) aliases: HashMap<usize, usize>,
     pub(in crate::render) drift_ppm: Option<f64>,
-    /// Number of packets in the stream if a new track begins every few packets; 0 otherwise. A value above 0 means that
-    /// the playout times are probably wrong.
+    /// Number of packets in the stream if a new track (group of packets with about the same lag) begins every few
+    /// packets; 0 otherwise. A value above 0 means that the playout times are probably wrong.
     pub(in crate::render) scattered_packets: u64,
     /// SRTP keys of the stream, each with the time from which it applies, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
@@ -63,8 +64,8 @@ impl StreamPlan {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = unwrapper.handle_packet(at_ns, packet.timing(clock));
         let (track, position) = match self.aliases.get(&position.track) {
-            // This packet belongs to a track that consists of a few late packets. Its position is computed on the track
-            // to which these packets really belong.
+            // This packet belongs to a track (group with about the same lag) that consists of a few late packets. Its
+            // position is computed on the track to which these packets really belong.
             Some(&track) => (track, MediaPosition { track, index: unwrapper.newest_index(track), ..position }),
             None => (position.track, position),
         };
@@ -164,8 +165,8 @@ impl ArrivedPacket {
 pub(in crate::render) struct PlayoutTime {
     pub(in crate::render) at: Timestamp,
     pub(in crate::render) media_ns: i64,
-    /// Index of the track, and index of the segment in the track. Within a segment, sound continues without a gap or
-    /// overlap.
+    /// Index of the track (packets with about the same lag), and index of the segment in the track. Within a segment,
+    /// sound continues without a gap or overlap.
     pub(in crate::render) segment: (usize, usize),
 }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use crate::render::timeline::LagTrack;
 
-/// Finds tracks of one or two packets that arrived very late while another track continued. Maps each of them to that
-/// other track.
+/// Finds tracks (groups of packets with about the same lag) of one or two packets that arrived very late while another
+/// track continued. Maps each of them to that other track.
 pub(super) fn aliases(tracks: &[LagTrack]) -> HashMap<usize, usize> {
     let mut aliases = HashMap::new();
     for (number, track) in tracks.iter().enumerate().filter(|(_, track)| track.packets() < MIN_TRACK_PACKETS) {
@@ -43,8 +43,8 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// Minimum number of packets in a track that counts as a talk spurt. A track with fewer packets consists of late
-/// packets of another track.
+/// Minimum number of packets in a track (group with about the same lag) that counts as a talk spurt. A track with fewer
+/// packets consists of late packets of another track.
 const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of tracks (packets with about the same lag) before and after a late track that are searched. One of them can
 /// be the track to which its packets belong.

@@ -87,7 +87,7 @@ enum PacketContent {
     Nothing,
 }
 
-/// The decisions about a stream, and the playout times of its packets.
+/// The call engine's decisions about a stream, and the playout times of its packets.
 #[derive(Clone, Copy)]
 pub(super) struct StreamInputs<'a> {
     pub(super) known: &'a DecidedStream,

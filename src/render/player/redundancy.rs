@@ -81,8 +81,8 @@ impl StreamPlayer {
         if self.sound_end_ns(playout).is_some_and(joins) { 0 } else { lost }
     }
 
-    /// Returns the media time, ns, up to which sound was written for the packet's track. Returns `None` if that track
-    /// has no sound yet.
+    /// Returns the media time, ns, up to which sound was written for the packet's track (packets with about the same
+    /// lag). Returns `None` if that track has no sound yet.
     fn sound_end_ns(&self, playout: PlayoutTime) -> Option<i64> {
         let cursor =
             self.cursor.filter(|cursor| cursor.segment.0 == playout.segment.0 && cursor.after != GapFill::Nothing)?;

@@ -25,8 +25,8 @@ pub(super) struct SequenceOrder {
     silent: u64,
 }
 
-/// Arrival time, media time and track of a packet, which distinguish a late packet from a restart of the sequence
-/// numbers.
+/// Arrival time, media time and track (group with about the same lag) of a packet. They distinguish a late packet from
+/// a restart of the sequence numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SequenceMark {
     media_ns: i64,
@@ -42,8 +42,8 @@ impl SequenceMark {
     }
 
     /// Returns whether this packet was sent before the packet `newest` and is only late. Its media time must not be
-    /// later. It must be in the same track, or have a delay that is possible for a late packet. `step` is the
-    /// difference of both sequence numbers.
+    /// later. It must be in the same track (group with about the same lag), or have a delay that is possible for a late
+    /// packet. `step` is the difference of both sequence numbers.
     fn was_sent_before(&self, newest: Self, step: i64) -> bool {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());

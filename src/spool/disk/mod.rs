@@ -1,5 +1,5 @@
-//! The spool (packets and decisions of each leg) of the command `run`, which captures live. The capture thread fills
-//! chunks with blocks, and a writer thread writes the chunks to files.
+//! The spool (packets of each leg, and the call engine's decisions) of the command `run`, which captures live. The
+//! capture thread fills chunks with blocks, and a writer thread writes the chunks to files.
 //!
 //! The capture thread never waits. If chunks of more than `buffer_mib` wait for the disk, packets are dropped and
 //! counted for their leg. [`DiskSpool::forward`] puts the count into the call record. Decisions and events are never
@@ -30,8 +30,8 @@ use crate::call::record::{CallProblem, ProblemKind};
 use crate::decode::UdpDatagram;
 use crate::time::Timestamp;
 
-/// The spool (files with packets and decisions) as the capture thread uses it. Dropping it writes everything to the
-/// disk and waits for the writer thread.
+/// The spool (files with packets and the call engine's decisions) as the capture thread uses it. Dropping it writes
+/// everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
     /// Legs with a chunk that was not sent to the writer yet. They are sorted by the capture time of the first block in
@@ -45,7 +45,7 @@ pub struct DiskSpool {
     closed: HashMap<LegId, ClosedLeg, foldhash::fast::RandomState>,
     /// Signalling of the legs that have no file yet, because they have had no media.
     rolling: RollingBuffer,
-    /// Legs with a signalling message or a decision that was not sent to the writer yet.
+    /// Legs with a signalling message, or a decision of the call engine, that was not sent to the writer yet.
     urgent: Vec<LegId>,
     /// Capture time of the newest input.
     now: Timestamp,
@@ -110,7 +110,8 @@ enum DiskLegStage {
 }
 
 impl DiskLegStage {
-    /// Returns the size of the leg's blocks that are only in the rolling file, bytes; 0 if the leg has a file.
+    /// Returns the size of the leg's blocks that are only in the rolling file (signalling of legs without media),
+    /// bytes. It is 0 if the leg has a file.
     fn rolling_bytes(&self) -> usize {
         match self {
             Self::Pending(pending) => pending.bytes(),
@@ -200,8 +201,9 @@ impl DiskSpool {
         self.flush_signalling();
     }
 
-    /// Sends all signalling and decisions to the writer. The capture thread calls this after each input. So if the
-    /// process is killed, no message is lost, and the next process knows every call and the addresses of its media.
+    /// Sends all signalling and all decisions of the call engine to the writer. The capture thread calls this after
+    /// each input. So if the process is killed, no message is lost, and the next process knows every call and the
+    /// addresses of its media.
     pub(crate) fn flush_signalling(&mut self) {
         for leg in std::mem::take(&mut self.urgent) {
             // If too many bytes already wait for the disk, the chunk of this leg stays in memory and is sent later.
@@ -331,8 +333,8 @@ impl DiskSpool {
         }
     }
 
-    /// Tells the writer thread to write the rolling file anew. The new file contains only the signalling of legs that
-    /// have no file of their own.
+    /// Tells the writer thread to write the rolling file anew. The new file contains only the signalling of legs
+    /// without media, which have no file of their own.
     pub(super) fn rebuild_rolling_file(&mut self) {
         let last = self.rolling.take_blocks();
         if !last.is_empty() {
@@ -625,7 +627,8 @@ const CHUNK_BYTES: usize = 12 * 1024;
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Maximum number of empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 2_048;
-/// Free space in a chunk that is required for a decision, bytes. A longer decision makes the chunk grow.
+/// Free space in a chunk that is required for a decision of the call engine, bytes. A longer decision makes the chunk
+/// grow.
 const DECISION_BYTES: usize = 512;
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn begin(leg: &str) -> Decision {
     }
 }
 
-/// Returns the number of packets and the number of decisions in a leg's file.
+/// Returns the number of packets in a leg's file, and the number of the call engine's decisions.
 fn count(path: &Path) -> (usize, usize) {
     let mut reader = LegSource::File(path.to_owned()).open().unwrap();
     let mut counts = (0, 0);

@@ -1,4 +1,4 @@
-//! Reads a spool: packets and decisions in order of time, in constant memory.
+//! Reads a spool: packets and the call engine's decisions in order of time, in constant memory.
 //!
 //! A payload is not copied: it is returned from the buffer into which it was read (module `input`).
 //!
@@ -85,7 +85,7 @@ pub enum SpoolError {
     TooNew {
         /// Path of the file that a newer version wrote.
         path: String,
-        /// Version of the decision format that the file states.
+        /// Version of the format of the call engine's decisions, as the file states it.
         found: u32,
     },
 }
@@ -100,7 +100,7 @@ impl SpoolError {
     }
 }
 
-/// An entry of a spool: a packet or a decision.
+/// An entry of a spool: a packet or a decision of the call engine.
 #[derive(Clone, Debug)]
 pub enum SpoolEntry<'a> {
     /// A packet that was captured.
@@ -148,8 +148,8 @@ impl std::fmt::Debug for SpoolReader {
     }
 }
 
-/// Sort key of an entry: time, then decisions before packets, then position in the file. `entry` is the index into the
-/// reader's entries.
+/// Sort key of an entry: time, then the call engine's decisions before packets, then position in the file. `entry` is
+/// the index into the reader's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReorderSlot {
     at_ns: i64,
@@ -420,7 +420,8 @@ pub(super) fn parse_decision(json: &[u8], path: &dyn std::fmt::Display) -> Resul
     let found = match &decided {
         Some(TimedDecision { decision: Decision::Begin { format, .. }, .. }) => *format,
         Some(_) => return Ok(decided),
-        // A decision of a newer version may have unknown contents, but it has these few fields, as in every version.
+        // A decision that a newer version wrote may have unknown contents. But it has these few fields, as in every
+        // version.
         None => {
             let version: DecisionVersion = serde_json::from_slice(json).unwrap_or_default();
             if version.decision == "begin" { version.format } else { 0 }

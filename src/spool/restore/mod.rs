@@ -88,7 +88,7 @@ impl RestorableLeg {
         matches!(self.location, LegLocation::File { .. })
     }
 
-    /// Returns whether the file contains the decision that ends the leg.
+    /// Returns whether the file contains the call engine's decision that the leg has ended.
     pub(crate) const fn has_end(&self) -> bool {
         matches!(self.location, LegLocation::File { index: SpoolIndex { has_end: true, .. }, .. })
     }
@@ -300,7 +300,8 @@ fn classify_block(block: &[u8]) -> (BlockKind, i64) {
             }
         }
         Some(format::CUSTOM) => match reader::decision_json(body) {
-            // The timestamp is the first member of the decision's JSON, so it can be parsed without the rest.
+            // The block is a decision of the call engine. The timestamp is the first member of its JSON, so it can be
+            // parsed without the rest.
             Some(json) => (BlockKind::Decision, serde_json::from_slice::<DecisionTime>(json).map_or(0, |at| at.at_ns)),
             None => (BlockKind::Other, 0),
         },
@@ -313,7 +314,7 @@ struct DecisionTime {
     at_ns: i64,
 }
 
-/// Parses a block. Returns `None` if it is neither a packet nor a known decision.
+/// Parses a block. Returns `None` if it is neither a packet nor a known decision of the call engine.
 fn read_block(block: &[u8], path: &dyn std::fmt::Display) -> Result<Option<RestoreItem>, SpoolError> {
     let body = block.get(8..block.len().saturating_sub(4)).unwrap_or_default();
     match block.first_chunk().map(|b| u32::from_le_bytes(*b)) {
@@ -358,7 +359,8 @@ struct UnreadSpan {
 
 #[derive(Debug)]
 struct QueuedItem {
-    /// Sort key of an entry: timestamp in ns, decisions before packets, then the order in which entries were read.
+    /// Sort key of an entry: timestamp in ns, the call engine's decisions before packets, then the order in which
+    /// entries were read.
     order: (i64, u8, u64),
     leg: usize,
     item: RestoreItem,
@@ -455,8 +457,8 @@ impl<'a> RestoreSequence<'a> {
                 self.enqueue(unread.leg, block);
             }
         }
-        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So the unread rest of the span has no
-        // entry that is earlier than the newest entry read minus this window.
+        // In a spool, timestamps are out of order by at most `EARLY_WINDOW`. So the unread rest of the span (range of
+        // blocks) has no entry that is earlier than the newest entry read minus this window.
         let at_ns = newest.saturating_sub(EARLY_WINDOW.as_nanos() as i64).max(unread.at_ns);
         self.unread.push(Reverse(UnreadSpan { at_ns, offset: blocks.offset(), wants_next_packet, ..unread }));
         Ok(())

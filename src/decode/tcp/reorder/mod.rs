@@ -65,7 +65,8 @@ impl SegmentReorderer {
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
             // The sequence number is too far from the expected number for a TCP window. The segment belongs to another
-            // connection on the same ports, or the hole is too large. Reordering starts again at this segment.
+            // connection on the same ports, or too many bytes before it were not captured. Reordering starts again at
+            // this segment.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
@@ -86,8 +87,8 @@ impl SegmentReorderer {
         }
     }
 
-    /// Ends the wait for the bytes in a hole. Treats these bytes as lost, and continues with the first segment after
-    /// the hole.
+    /// Ends the wait for the bytes in a hole, which were not captured. Treats these bytes as lost, and continues with
+    /// the first segment after the hole.
     pub(super) fn give_up_hole(&mut self, c: &mut TcpStreamCounters, out: &mut dyn FnMut(OrderedPiece<'_>)) {
         let Some((start, first)) = self.waiting.first_key_value() else { return };
         c.gaps += 1;
@@ -199,7 +200,8 @@ impl SegmentReorderer {
 /// Maximum distance from the expected sequence number, bytes. TCP windows can reach 1 GiB (RFC 7323), but the windows
 /// of SIP connections are smaller than this maximum.
 const MAX_WINDOW: u64 = 4 << 20;
-/// Maximum number of bytes that wait after a hole: a few SIP messages. More bytes are a bulk transfer or an attack.
+/// Maximum number of bytes that wait after a hole (bytes that were not captured): a few SIP messages. More bytes are a
+/// bulk transfer or an attack.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// Estimated memory, bytes, that a waiting segment takes in addition to its content.
 const ENTRY_OVERHEAD: usize = 64;

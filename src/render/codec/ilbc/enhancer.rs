@@ -62,7 +62,8 @@ impl Enhancer {
     /// Adds up to three pitch periods before or after a block to the sum `around`. Nearer periods have more weight.
     fn gather(&self, start: usize, centre: &[f32; BLOCK], direction: SearchDirection, around: &mut [f32; BLOCK]) {
         let mut from = start as f32;
-        // The pitch period of the nearest block gives the distance to the next segment.
+        // The segments to be averaged are one pitch period apart. The pitch period of the nearest block gives that
+        // distance.
         let mut block = nearest(from + (BLOCK - 1) as f32 / 2.0, middle);
         for weight in WEIGHTS {
             let expected = match direction {
