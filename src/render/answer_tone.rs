@@ -7,7 +7,7 @@ pub(super) struct AnswerToneSearch {
     /// Number of pieces (20 ms each) with the tone in the current run. A few pieces without the tone may interrupt a
     /// run.
     run: u32,
-    /// Number of pieces without the tone since the last piece with the tone.
+    /// Number of pieces (20 ms each) without the tone since the last piece with the tone.
     missed: u32,
     is_found: bool,
 }

@@ -255,8 +255,8 @@ impl LevelMeter {
                 if self.energy > TALK_POWER * u64::from(piece) {
                     self.talk_energy += self.energy;
                     self.talk_samples += u64::from(piece);
-                    // The tone is searched for only in pieces with all samples in one slice of memory. Usually all
-                    // pieces are such pieces. A skipped piece does not end a tone.
+                    // The answering tone is searched for only in pieces (20 ms) with all samples in one slice of
+                    // memory. Usually all pieces are such pieces. A skipped piece does not end a tone.
                     if now.len() == piece as usize {
                         self.answer_tone.handle_piece(now, self.rate_hz, peak, self.energy);
                     }

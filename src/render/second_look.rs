@@ -74,8 +74,8 @@ impl TimelineFit {
     pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
-        // A clock that counts packets cannot measure the length of a pause. So the lag changes and a new track begins
-        // after each pause. Then only the lags between pauses are compared.
+        // A clock that counts packets cannot measure the length of a pause. So each pause begins a new track (packets
+        // with about the same lag). Then only the changes of the lag between pauses are compared.
         let is_steadier_between_pauses = self.tracks <= other.tracks + other.pauses
             && other.run_wander_ns > JITTER_NS
             && self.run_wander_ns * 2 < other.run_wander_ns;
@@ -88,8 +88,8 @@ impl TimelineFit {
     }
 }
 
-/// Minimum number of packets of a stream before the change of its lag can make its clock doubtful: 1 s at 20 ms. Fewer
-/// packets show no trend.
+/// Minimum number of packets before a change of the lag (arrival minus media time) makes a stream's clock doubtful: 1 s
+/// at 20 ms. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
 /// Maximum change of the lag (arrival minus media time) that counts as jitter, ns. A single leap of the timestamps by
 /// 20 ms is larger, so it is not taken for jitter. A limit that is too low does no harm: a good stream is examined

@@ -29,7 +29,7 @@ struct LagBin {
     first_media: i64,
     last_media: i64,
     min_lag: i64,
-    /// Sum of the lags of all packets in the bin (a group of consecutive packets), ns.
+    /// Sum of the lags (arrival minus media time) of all packets in the bin (a group of consecutive packets), ns.
     sum_lag: i128,
 }
 
@@ -54,7 +54,8 @@ pub(super) struct LagTimeline {
 #[derive(Clone, Debug, PartialEq)]
 struct TimelineSegment {
     first_index: u32,
-    /// Points of the line that the lags follow, each with media time and lag, ns. There is at least one point.
+    /// Points of the line that the lags (arrival minus media time) follow, each with media time and lag, ns. There is
+    /// at least one point.
     knots: Vec<(i64, i64)>,
 }
 
@@ -129,14 +130,14 @@ impl LagTrack {
         self.bins.iter().map(|bin| bin.min_lag).min()
     }
 
-    /// Returns how much the lag changes over the track, ns. Each bin (a piece of the track) has a smallest lag; the
-    /// result is the largest minus the least of these values.
+    /// Returns how much the lag (arrival minus media time) changes over the track, ns. Each bin (a piece of the track)
+    /// has a smallest lag; the result is the largest minus the least of these values.
     pub(super) fn wander_ns(&self) -> i64 {
         wander_ns(&self.bins)
     }
 
-    /// Returns how much the lag changes at most between two consecutive pauses of the sender, ns. The lag of a bin
-    /// (piece of the track) is the smallest lag of its packets.
+    /// Returns how much the lag (arrival minus media time) changes at most between two consecutive pauses of the
+    /// sender, ns. The lag of a bin (piece of the track) is the smallest lag of its packets.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
         self.bins
             .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
@@ -184,7 +185,8 @@ impl LagTimeline {
         PlayoutOffset { playout_ns: position.media_ns + lag, segment }
     }
 
-    /// Returns the knots (points with media time and lag, ns) of the longest segment. They show the drift.
+    /// Returns the knots (points with media time and lag, ns) of the longest segment, i.e. part of the track without a
+    /// step. They show the drift of the sender's clock.
     pub(super) fn longest_knots(&self) -> Option<&[(i64, i64)]> {
         let span = |segment: &TimelineSegment| match (segment.knots.first(), segment.knots.last()) {
             (Some(first), Some(last)) => last.0 - first.0,
@@ -236,8 +238,9 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
     if late_packets < MIN_STEP_PACKETS {
         return false;
     }
-    // Among few packets, perhaps none arrived without jitter. Then even the smallest lag can be too large, by up to
-    // twice the mean jitter if jitter is evenly distributed. So a step must exceed twice the jitter.
+    // Among few packets, perhaps none arrived without jitter. Then even the smallest lag (arrival minus media time) can
+    // be too large, by up to twice the mean jitter if jitter is evenly distributed. So a step must exceed twice the
+    // jitter.
     let jitter = back.jitter().max(ahead.jitter());
     let step = STEP_NS.max(if packets < MANY_PACKETS { 2 * jitter } else { jitter });
     ahead.min_lag - back.min_lag > step
@@ -261,7 +264,7 @@ impl BinGroup {
         })
     }
 
-    /// Returns the jitter in ns: the mean lag minus the smallest lag.
+    /// Returns the jitter in ns: the mean lag (arrival minus media time) minus the smallest lag.
     fn jitter(&self) -> i64 {
         (self.sum_lag / i128::from(self.packets.max(1))) as i64 - self.min_lag
     }
@@ -298,24 +301,25 @@ fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
 /// clock drift (500 ppm) is only 1 ms in this time.
 const WINDOW_NS: i64 = 2_000_000_000;
 /// Minimum time without packets that counts as a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag
-/// may be different.
+/// (arrival minus media time) may be different.
 const PAUSE_NS: i64 = 200_000_000;
 /// Maximum duration of a bin, i.e. of a group of consecutive packets in a track, ns.
 const BIN_NS: i64 = 500_000_000;
 /// Minimum change of the lag (arrival minus media time) that counts as a step if it lasts, ns. A smaller change counts
 /// as clock drift.
 const STEP_NS: i64 = 20_000_000;
-/// Minimum change of the lag between two packets that ends a bin (group of consecutive packets), ns, so that bins end
-/// at possible steps.
+/// Minimum change of the lag (arrival minus media time) between two packets that ends a bin (group of consecutive
+/// packets), ns. So bins end at possible steps.
 const JUMP_NS: i64 = 15_000_000;
-/// Minimum number of packets between two changes of the lag that end a bin (group of consecutive packets). Otherwise
-/// jitter would make a bin of each packet. Bins with fewer packets do not count when the change of the lag over a track
-/// is measured.
+/// Minimum number of packets between two changes of the lag (arrival minus media time) that end a bin (group of
+/// consecutive packets). Otherwise jitter would make a bin of each packet. Bins with fewer packets do not count when
+/// the change of the lag over a track is measured.
 const MIN_BIN_PACKETS: u32 = 5;
 /// Minimum time between two changes of the lag that end a bin (group of consecutive packets), ns. So even a flood of
 /// packets makes at most 27 bins a second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
-/// Minimum number of packets with the larger lag, before or after a step of the lag. Fewer packets may only be late.
+/// Minimum number of packets with the larger lag (arrival minus media time), before or after a step of the lag. Fewer
+/// packets may only be late.
 const MIN_STEP_PACKETS: u32 = 10;
 /// Minimum number of packets in a group in which at least one packet is assumed to arrive nearly without jitter.
 const MANY_PACKETS: u32 = 25;

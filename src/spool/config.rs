@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Config {
     /// Folder of the spool files; created with mode 0700.
     pub dir: PathBuf,
-    /// Maximum memory for chunks that wait to be written to the disk, MiB.
+    /// Maximum memory for parts of the spool that wait to be written to the disk, MiB.
     pub buffer_mib: u32,
     /// Interval between syncs of the file system, seconds. A power cut loses at most the media of this time.
     pub sync_seconds: u32,

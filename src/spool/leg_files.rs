@@ -1,4 +1,5 @@
-//! The files of legs. A disk error is treated as temporary: a chunk that cannot be written waits and is written later.
+//! The files of legs. A disk error is treated as temporary: a chunk (consecutive blocks) that cannot be written waits
+//! and is written later.
 //!
 //! # Invariants
 //! - The chunks of a leg are written in order, each completely or not at all.
@@ -34,7 +35,7 @@ pub(super) struct LegFiles {
     open_files: OpenFiles,
     reserve: DescriptorReserve,
     sync_thread: SyncThread,
-    /// Legs with chunks that could not be written yet, each leg with its disk error.
+    /// Legs with chunks (consecutive blocks) that could not be written yet, each leg with its disk error.
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, each with its error.
     failures: HashMap<LegId, OsErrno, foldhash::fast::RandomState>,
@@ -336,7 +337,7 @@ impl LegFiles {
     }
 }
 
-/// The file of a leg, and its chunks that are not written yet.
+/// The file of a leg, and its chunks (consecutive blocks) that are not written yet.
 struct LegFile {
     path: PathBuf,
     handle: Option<(File, FileUse)>,

@@ -161,7 +161,7 @@ impl ChunkPool {
         spool.spill_last(file)
     }
 
-    /// Frees the chunks of a removed leg, or keeps them for reuse.
+    /// Frees the chunks (pieces of the spool) of a removed leg, or keeps them for reuse.
     fn recycle(&mut self, spool: ChunkedBuf) {
         for chunk in spool.into_chunks() {
             match chunk {

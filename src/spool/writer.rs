@@ -37,7 +37,7 @@ pub(super) enum WriterMessage {
     /// Remove a leg and its file. `name` is the leg's name if the leg was closed before, because then the writer no
     /// longer knows it.
     Discard { leg: LegId, name: Option<String> },
-    /// Pass a call event to the receiver after all earlier messages were written.
+    /// Pass a call event, e.g. the end of a call, to the receiver after all earlier messages were written.
     Event(CallEvent),
     /// Notify the sender of this message as soon as all earlier messages that can be written are synced to disk.
     Flush(Sender<()>),
@@ -196,8 +196,8 @@ impl SpoolWriter {
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
     }
 
-    /// Sends each waiting call event to its receiver, if the files of its legs are written. The events of each call
-    /// stay in order.
+    /// Sends each waiting call event (e.g. the end of a call) to its receiver, if the files of its legs are written.
+    /// The events of each call stay in order.
     fn release_events(&mut self) {
         if self.held.is_empty() {
             return;
@@ -215,7 +215,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Passes a call event to the receiver. At the end of a call, adds the disk errors by which the call lost sound.
+    /// Passes a call event (e.g. a change or the end of a call) to the receiver. At the end of a call, adds the disk
+    /// errors by which the call lost sound.
     fn pass_on(&mut self, mut event: CallEvent) {
         if let CallEvent::Ended(ended) = &mut event {
             for leg in &ended.legs {

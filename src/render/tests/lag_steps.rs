@@ -8,7 +8,8 @@ fn few_packets_before_a_longer_delay_stay_in_place() {
         let mut spool = started();
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         let end = caller.talk(&mut spool, 100.0, few);
-        // From here on, each packet takes 80 ms longer through the network. So the lag makes a step.
+        // From here on, each packet takes 80 ms longer through the network. So the lag (arrival minus media time) makes
+        // a step.
         let last = caller.talk(&mut spool, end + 80.0, 200);
         let (_, _, frames) = rendered(&ended(spool, last + 100.0));
         let mut expected = every(100.0, 20.0, few as usize);
@@ -24,7 +25,7 @@ fn few_packets_after_a_leap_of_the_timestamps_move_nothing_before_them() {
         let mut caller = TestSender::new(&mut spool, Side::Caller);
         let end = caller.talk(&mut spool, 100.0, 200);
         // The timestamps leap by 30 ms (240 ticks at 8 kHz), while the packets still arrive every 20 ms. So the lag
-        // shrinks.
+        // (arrival minus media time) shrinks.
         caller.time = caller.time.wrapping_add(240);
         let last = caller.talk(&mut spool, end, few);
         let (_, _, frames) = rendered(&ended(spool, last + 100.0));

@@ -183,8 +183,8 @@ fn drift_of_500_ppm_is_followed_for_an_hour_without_steps() {
         }
         let (_, report, frames) = rendered(&ended(spool, 3_602_000.0));
         let got = clicks(&frames, Side::Caller);
-        // The smallest lag within 2 s of a packet is used, averaged over 2 s each way. The clock drifts by 1 ms in 2 s,
-        // so positions can be wrong by 1 ms, and at both ends by 2 ms.
+        // The smallest lag (arrival minus media time) within 2 s of a packet is used, averaged over 2 s each way. The
+        // clock drifts by 1 ms in 2 s, so positions can be wrong by 1 ms, and at both ends by 2 ms.
         assert_near(&got, &heard, 2.0);
         assert!((report.sides[0].clock_drift_ppm.unwrap() - ppm).abs() < 1.0);
         // Only single samples are removed or inserted. So two clicks are 120 ms (960 samples) apart, give or take a
@@ -253,8 +253,8 @@ fn reordered_and_duplicate_packets_are_played_once_in_order() {
         }
     }
     let (_, report, frames) = rendered(&ended(spool, 2_500.0));
-    // The first swapped packet arrives 20 ms early and determines the lag, so all positions may be 20 ms too early. So
-    // only the distances between packets are compared.
+    // The first swapped packet arrives 20 ms early. The earliest packet determines all positions, so they may be 20 ms
+    // too early. So only the distances between packets are compared.
     let got = clicks(&frames, Side::Caller);
     assert_eq!(got.len(), 100);
     let steps: Vec<f64> = got.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -34,8 +34,8 @@ use crate::time::Timestamp;
 /// everything to the disk and waits for the writer thread.
 pub struct DiskSpool {
     legs: HashMap<LegId, DiskLeg, foldhash::fast::RandomState>,
-    /// Legs with a chunk that was not sent to the writer yet. They are sorted by the capture time of the first block in
-    /// that chunk.
+    /// Legs with a chunk (consecutive blocks) that was not sent to the writer yet. They are sorted by the capture time
+    /// of the first block in that chunk.
     chunk_order: VecDeque<(LegId, Timestamp)>,
     messages: Sender<WriterMessage>,
     recycled: Receiver<Vec<u8>>,
@@ -220,8 +220,8 @@ impl DiskSpool {
         self.rolling.activate();
     }
 
-    /// Passes a call event to the receiver after all earlier input was written. Adds the number of lost packets to the
-    /// record of an ended call.
+    /// Passes a call event (e.g. a change or the end of a call) to the receiver after all earlier input was written.
+    /// Adds the number of lost packets to the record of an ended call.
     pub fn forward(&mut self, mut event: CallEvent) {
         // The SIP messages that caused a row in the journal (the database) must be on the disk before that row. So the
         // writer gets them before the event that makes the row.
@@ -622,8 +622,8 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
 /// Size of a chunk in bytes. G.711 in both directions fills it within [`MAX_AGE`], so a larger chunk would never be
 /// full. 10,000 legs need at most 120 MiB.
 const CHUNK_BYTES: usize = 12 * 1024;
-/// Age at which a chunk is sent to the writer. A crash of the process loses at most the media of this time, plus the
-/// time until the next call of [`DiskSpool::handle_timeout`].
+/// Age at which a chunk (consecutive blocks of a leg) is sent to the writer. A crash of the process loses at most the
+/// media of this time, plus the time until the next call of [`DiskSpool::handle_timeout`].
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Maximum number of empty chunks kept for reuse.
 const MAX_RECYCLED: usize = 2_048;

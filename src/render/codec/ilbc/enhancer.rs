@@ -234,7 +234,7 @@ const TAPS: isize = 7;
 /// Maximum distance, in samples, between the expected position of a similar segment and the positions that are
 /// searched.
 const SLOP: usize = 2;
-/// Number of samples that interpolation may need beyond each edge of a segment.
+/// Number of samples that interpolation may need beyond each edge of a segment of the residual.
 const OVERHANG: f32 = 2.0;
 /// Weights of the neighbouring periods: a raised cosine over seven periods, from the middle outward.
 const WEIGHTS: [f32; 3] = [0.853_553_4, 0.5, 0.146_446_6];
