@@ -1,4 +1,4 @@
-//! Gives the linear sample value of each G.711 code word. Decoders use it, and the level meters of live calls.
+//! Tables with the linear sample value of each G.711 code word, for decoders and for the level meters of live calls.
 
 use super::CompandingLaw;
 

@@ -158,7 +158,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Gives up holes (bytes that were not captured) that are too old. Removes streams that have been silent for too
+    /// Stops to wait for the bytes of old holes, which were not captured. Removes streams that have been silent for too
     /// long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
@@ -364,8 +364,8 @@ impl TcpDirection {
         counts.add_to(c);
     }
 
-    /// Frees the buffers of a stream, because the memory limit is reached. Gives up all holes of the stream, i.e. bytes
-    /// that were not captured. If its class is still unknown, the stream is ignored from now on.
+    /// Frees the buffers of a stream, because the memory limit is reached. All holes of the stream, i.e. bytes that
+    /// were not captured, are given up. If its class is still unknown, the stream is ignored from now on.
     fn free_memory(&mut self, flow: TcpFlow, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         while self.order.hole_since().is_some() {
             self.give_up_hole(flow, c, sink);
