@@ -155,7 +155,7 @@ impl DecidedStream {
         }
     }
 
-    /// Stops to decrypt the stream. Its previous keys become former keys, because packets encrypted with them may still
+    /// Stops decrypting the stream. Its previous keys become former keys, because packets encrypted with them may still
     /// arrive.
     fn end_keys(&mut self, protection: StreamProtection) {
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {

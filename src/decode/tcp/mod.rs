@@ -158,7 +158,7 @@ impl TcpReassembler {
         }
     }
 
-    /// Stops to wait for the bytes of old holes, which were not captured. Removes streams that have been silent for too
+    /// Stops waiting for the bytes of old holes, which were not captured. Removes streams that have been silent for too
     /// long.
     pub(super) fn expire(&mut self, now: Timestamp, c: &mut DecodeCounters, sink: &mut DecodedSink<'_>) {
         self.holes.retain(|flow| {
