@@ -16,7 +16,8 @@ pub(crate) fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let file = args.config.as_ref().unwrap_or(&args.file);
-    let loaded = Config::load(file, ConfigPurpose::Check)?;
+    let purpose = if args.service { ConfigPurpose::CheckForService } else { ConfigPurpose::Check };
+    let loaded = Config::load(file, purpose)?;
     let mut text = format!("{} can be used", file.display());
     text.push_str(if loaded.warnings.is_empty() { ".\n" } else { ", with these warnings:\n" });
     for warning in &loaded.warnings {

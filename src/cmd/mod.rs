@@ -144,6 +144,9 @@ pub(crate) struct CheckConfigArgs {
     /// Configuration file to check; the same as FILE.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["file", "example"])]
     pub(crate) config: Option<PathBuf>,
+    /// Fail with status 2 if `callspan run` would refuse the file, also because no interface is set.
+    #[arg(long, conflicts_with = "example")]
+    pub(crate) service: bool,
     /// Print the example configuration instead: every key with default, unit and description.
     #[arg(long, conflicts_with = "file")]
     pub(crate) example: bool,
@@ -337,6 +340,7 @@ Capturing needs CAP_NET_RAW. Use the systemd unit, or run once as root:
 const CHECK_HELP: &str = "\
 Examples:
   callspan check-config /etc/callspan/callspan.toml
+  callspan check-config --service && systemctl reload callspan
   callspan check-config --example > callspan.toml";
 
 const DOCTOR_HELP: &str = "\

@@ -186,6 +186,12 @@ fn reload_with_mistakes_fails_and_status_shows_it_until_it_is_taken() {
     let [text, warnings] = [text.stdout, text.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(text.lines().any(|line| line.starts_with("REFUSED") && line.contains("country_code")), "{text}");
     assert!(warnings.contains("country_code") && warnings.contains("loud"), "{warnings}");
+    crate::support::configuration::ServiceToml::new(dir.path()).append("[pyrus]\nenabled = false\n").write();
+    let said = reload(&service, &config).unwrap_err();
+    assert!(said.contains("capture.interface is missing"), "{said}");
+    crate::faults::station::until("the reload without an interface is refused", || {
+        refused()["reason"].as_str().is_some_and(|reason| reason.contains("capture.interface"))
+    });
     configuration(dir.path(), "[numbers]\ncountry_code = \"7\"\n");
     assert_eq!(reload(&service, &config), Ok(()));
     crate::faults::station::until("the reload is taken", || refused().is_null());

@@ -41,7 +41,9 @@ pub(crate) fn build(
     config.pyrus.enabled = match purpose {
         ConfigPurpose::Replay => false,
         ConfigPurpose::ReplayAndDeliver => true,
-        ConfigPurpose::Run | ConfigPurpose::Check | ConfigPurpose::Inspect => config.pyrus.enabled,
+        ConfigPurpose::Run | ConfigPurpose::Check | ConfigPurpose::CheckForService | ConfigPurpose::Inspect => {
+            config.pyrus.enabled
+        }
     };
     secret::find(raw, &mut config.pyrus, surroundings, purpose, findings);
     required(raw, &config, purpose, findings);
@@ -311,7 +313,9 @@ fn required(raw: &RawConfig, config: &Config, purpose: ConfigPurpose, findings: 
         let remedy = "add it below [capture]: interface = \"eth1\" (`ip link` lists them)";
         let line = raw.line_of("capture");
         match purpose {
-            ConfigPurpose::Run => findings.push(ConfigFinding::mistake(line, "capture.interface is missing", remedy)),
+            ConfigPurpose::Run | ConfigPurpose::CheckForService => {
+                findings.push(ConfigFinding::mistake(line, "capture.interface is missing", remedy));
+            }
             ConfigPurpose::Check => {
                 let what = "capture.interface is missing; `callspan run` does not start without it";
                 findings.push(ConfigFinding::warning(line, what, remedy));
@@ -353,7 +357,7 @@ fn required_for_delivery(raw: &RawConfig, config: &Config, purpose: ConfigPurpos
     if config.pyrus.account_id.is_empty() {
         missing("account_id", "add the account id of the telephony extension that is connected to the form");
     }
-    let has_credential = purpose == ConfigPurpose::Check && folders::unit_has_credential(secret::CREDENTIAL);
+    let has_credential = purpose.is_check() && folders::unit_has_credential(secret::CREDENTIAL);
     if config.pyrus.security_key.is_none() && !has_credential {
         missing(
             "security_key",

@@ -106,8 +106,17 @@ pub(crate) enum ConfigPurpose {
     /// For `check-config`: as for `run`, but a missing source of packets is only a warning, because `replay` needs
     /// none. Also checks this machine: that folders can be written, and that interfaces, files and programs exist.
     Check,
+    /// For `check-config --service`: as for `check-config`, but a configuration that `run` refuses has a mistake.
+    CheckForService,
     /// For commands that only read the journal (database of calls): no setting is required.
     Inspect,
+}
+
+impl ConfigPurpose {
+    /// Returns whether the configuration is only checked, perhaps by another user than the service's.
+    pub(crate) const fn is_check(self) -> bool {
+        matches!(self, Self::Check | Self::CheckForService)
+    }
 }
 
 /// Sources outside of the configuration file that may contain the security key of Pyrus.
@@ -177,7 +186,7 @@ impl Config {
         let mut findings = Vec::new();
         let raw = raw::read(text, &mut findings);
         let config = build::build(&raw, purpose, surroundings, &mut findings);
-        if purpose == ConfigPurpose::Check {
+        if purpose.is_check() {
             let machine = machine::CheckedMachine::this();
             folders::try_all(&config, &raw, machine.service.as_ref(), &mut findings);
             machine.check(&config, &raw, &mut findings);

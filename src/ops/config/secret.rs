@@ -53,13 +53,13 @@ pub(crate) fn find(
 /// Returns whether the systemd credential at this path counts as present. If it does but cannot be read, the
 /// configuration has an error.
 fn is_expected(path: &Path, purpose: ConfigPurpose) -> bool {
-    match purpose {
+    match purpose.is_check() {
         // For `check-config`, only a readable credential counts. Some versions of systemd give the commands of a reload
         // no credentials, although the service itself has them.
-        ConfigPurpose::Check => std::fs::File::open(path).is_ok(),
+        true => std::fs::File::open(path).is_ok(),
         // For the service, a credential counts also if its existence cannot be determined. Then reading it fails, and
         // the error is reported.
-        _ => path.try_exists().unwrap_or(true),
+        false => path.try_exists().unwrap_or(true),
     }
 }
 
