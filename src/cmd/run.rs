@@ -36,7 +36,7 @@ use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
-use crate::service::reload::{ConfigChanges, ConfigReading};
+use crate::service::reload::{self, ConfigChanges, ConfigReading};
 use crate::service::state_files::StateFiles;
 use crate::service::systemd::SystemdSocket;
 use crate::service::watch::OwedCalls;
@@ -256,10 +256,7 @@ impl RunningService {
             spool.forward(event);
         }
         let (started_at, state) = (clock::wall_clock(), &config.journal.dir);
-        let minutes = |n: u32| Duration::from_secs(60 * u64::from(n));
-        let (silent, window) = (config.alerts.mirror_silent_minutes, config.alerts.mirror_window_minutes);
-        let times = MirrorTimes { patience: minutes(silent), window: minutes(window) };
-        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), times, started_at);
+        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), MirrorTimes::of(&config.alerts), started_at);
         let mut pipeline = Pipeline::new(engine);
         pipeline.watch_traffic();
         post_processor.adopt(&mut pipeline.engine, &resumed)?;
@@ -419,7 +416,7 @@ impl RunningService {
     /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing
     /// changes.
     fn reload(&mut self, read: anyhow::Result<Config>) {
-        let mut new = match read {
+        let new = match read {
             Ok(new) => new,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -431,31 +428,18 @@ impl RunningService {
         self.status.refused_reload = None;
         self.put_status();
         let changes = ConfigChanges::between(&self.config, &new);
-        if changes.needs_restart.contains(&ConfigChanges::WEBHOOK) {
-            new.alerts.notify.calls.clone_from(&self.config.alerts.notify.calls);
-        }
+        let new = reload::usable_without_restart(&self.config, new);
         let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
         self.pipeline.engine.reload(engine_config);
         self.alerts.reload(&new.alerts);
+        self.mirror.reload(MirrorTimes::of(&new.alerts));
         log::set_level(&new.log.level);
         if changes.taken.contains(&ConfigChanges::LOGIN) {
             self.post_processor.reload(&new);
         }
         // The note about the reload is no log line: it is always printed, because a person requested the reload.
         output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
-        // Settings that need a restart keep their old values, so that the next reload reports their changes again.
-        let (call, alerts, log) = (new.call, new.alerts, new.log);
-        let fixed = &self.config.call;
-        self.config.call = CallConfig {
-            appliance: fixed.appliance.clone(),
-            sip_ports: call.sip_ports.clone(),
-            start: fixed.start,
-            ..call
-        };
-        (self.config.alerts, self.config.log) = (alerts, log);
-        let pyrus = &mut self.config.pyrus;
-        (pyrus.login, pyrus.person_id) = (new.pyrus.login, new.pyrus.person_id);
-        (pyrus.security_key, pyrus.security_key_file) = (new.pyrus.security_key, new.pyrus.security_key_file);
+        self.config = new;
     }
 
     /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line of systemd.

@@ -50,6 +50,17 @@ pub(crate) struct MirrorTimes {
     pub(crate) window: Duration,
 }
 
+impl MirrorTimes {
+    /// Returns the durations that the configuration gives in minutes.
+    pub(crate) const fn of(config: &crate::ops::alerts::Config) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            patience: MINUTE.saturating_mul(config.mirror_silent_minutes),
+            window: MINUTE.saturating_mul(config.mirror_window_minutes),
+        }
+    }
+}
+
 /// A kind of fault of the mirror port, and the state of its alarm.
 #[derive(Clone, Copy, Debug)]
 struct MirrorCondition {
@@ -85,6 +96,11 @@ impl MirrorWatch {
             directions: None,
             window: times.window,
         }
+    }
+
+    /// Uses other durations from now on, also for the window that has begun.
+    pub(crate) const fn reload(&mut self, times: MirrorTimes) {
+        (self.silence.patience, self.window) = (times.patience, times.window);
     }
 
     /// Counts an ended call by the number of its sides that have captured media (0 to 2).

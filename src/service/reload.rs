@@ -48,8 +48,8 @@ impl ConfigChanges {
     /// Common name by which a change of the login, the person id or the security key of Pyrus is reported.
     pub(crate) const LOGIN: &'static str = "pyrus login and key";
 
-    /// Name by which the report says that a webhook for finished calls was added or removed.
-    pub(crate) const WEBHOOK: &'static str = "webhook";
+    /// Name by which a change of the webhook of finished calls is reported.
+    const WEBHOOK: &'static str = "webhook";
 
     /// Compares the configuration in use with a new configuration.
     pub(crate) fn between(old: &Config, new: &Config) -> Self {
@@ -58,9 +58,11 @@ impl ConfigChanges {
         changes.note_taken("rules", a.rules != b.rules);
         changes.note_taken("numbers", a.numbers != b.numbers);
         changes.note_taken("calls", without_fixed(a) != without_fixed(b));
-        changes.note_taken("alerts", old.alerts != new.alerts);
-        let has_webhook = |config: &Config| config.alerts.notify.calls.is_some();
-        changes.note_restart(Self::WEBHOOK, has_webhook(old) != has_webhook(new));
+        changes.note_taken("alerts", alarms_only(old) != alarms_only(new));
+        let webhook = |config: &Config| config.alerts.notify.calls.clone();
+        let is_kept = webhook(old).is_some() == webhook(new).is_some();
+        changes.note_taken(Self::WEBHOOK, is_kept && webhook(old) != webhook(new));
+        changes.note_restart(Self::WEBHOOK, !is_kept);
         changes.note_taken("log", old.log != new.log);
         changes.note_taken(Self::LOGIN, login(old) != login(new));
         changes.note_restart("calls.appliance", a.appliance != b.appliance);
@@ -70,6 +72,7 @@ impl ConfigChanges {
         changes.note_restart("spool", differs(&old.spool, &new.spool));
         changes.note_restart("state", differs(&old.journal, &new.journal));
         changes.note_restart("console", old.console != new.console);
+        changes.note_restart("archive", old.archive != new.archive);
         changes.note_restart("pyrus", differs(&without_login(old), &without_login(new)));
         changes
     }
@@ -95,6 +98,44 @@ impl ConfigChanges {
     }
 }
 
+/// Returns the configuration that the service uses after a reload. Settings that need a restart keep their old values,
+/// so that the next reload reports their changes again.
+pub(crate) fn usable_without_restart(old: &Config, new: Config) -> Config {
+    let (fixed, login) = (&old.call, new.pyrus);
+    let mut alerts = new.alerts;
+    alerts.notify.appliance.clone_from(&fixed.appliance);
+    if alerts.notify.calls.is_some() != old.alerts.notify.calls.is_some() {
+        alerts.notify.calls.clone_from(&old.alerts.notify.calls);
+    }
+    Config {
+        call: crate::call::config::Config {
+            appliance: fixed.appliance.clone(),
+            start: fixed.start,
+            part_s: fixed.part_s,
+            registered_at: fixed.registered_at,
+            has_voice_prints: fixed.has_voice_prints,
+            ..new.call
+        },
+        alerts,
+        log: new.log,
+        pyrus: crate::pyrus::config::Config {
+            login: login.login,
+            person_id: login.person_id,
+            security_key: login.security_key,
+            security_key_file: login.security_key_file,
+            ..old.pyrus.clone()
+        },
+        ..old.clone()
+    }
+}
+
+/// Returns the configuration of the alarms, without the name of the recorder and the webhook of finished calls.
+fn alarms_only(config: &Config) -> crate::ops::alerts::Config {
+    let mut alerts = config.alerts.clone();
+    (alerts.notify.appliance, alerts.notify.calls) = (String::new(), None);
+    alerts
+}
+
 /// Returns the engine's configuration with two groups of settings at their defaults. They are the settings that need a
 /// restart, and those that have their own name in the report. So only the other settings count as changes of `[calls]`.
 fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::Config {
@@ -104,6 +145,7 @@ fn without_fixed(config: &crate::call::config::Config) -> crate::call::config::C
         sip_ports: fixed.sip_ports,
         start: fixed.start,
         part_s: fixed.part_s,
+        registered_at: fixed.registered_at,
         has_voice_prints: fixed.has_voice_prints,
         numbers: fixed.numbers,
         rules: fixed.rules,
@@ -171,6 +213,36 @@ mod tests {
         let changes = ConfigChanges::between(&old, &new);
         assert_eq!(changes.taken, ["rules", "numbers", "calls", "log", "pyrus login and key"]);
         assert_eq!(changes.needs_restart, ["capture"]);
+        assert_eq!(usable_without_restart(&old, new).capture.buffer_mib, old.capture.buffer_mib);
         assert!(!format!("{changes:?} {}", changes.sentence()).contains("k2"));
+    }
+
+    #[test]
+    fn setting_is_named_as_in_use_only_if_it_is() {
+        const CALLS: &str = "[webhook]\nurl = \"https://crm.example/a\"\n";
+        const NAMED: &str = "[calls]\nappliance = \"north\"\n";
+        const ALARMS: &str = "[alerts]\nwebhook_url = \"https://crm.example/b\"\nmirror_silent_minutes = 5\n";
+        const ARCHIVE: &str =
+            "[archive]\nobjects = \"file:///srv/a\"\nindex = \"postgresql://a@b/c\"\nsite = \"north\"\n";
+        let cases = [
+            ("", CALLS, "nothing new that can be used at once; needs a restart: webhook"),
+            (CALLS, "", "nothing new that can be used at once; needs a restart: webhook"),
+            (CALLS, "[webhook]\nurl = \"https://crm.example/c\"\n", "now in use: webhook"),
+            ("", ALARMS, "now in use: alerts"),
+            ("", NAMED, "nothing new that can be used at once; needs a restart: calls.appliance"),
+            ("", ARCHIVE, "nothing new that can be used at once; needs a restart: archive"),
+            ("", "[pyrus]\nregister_at = \"end\"\n", "nothing new that can be used at once; needs a restart: pyrus"),
+        ];
+        for (old, new, sentence) in cases {
+            let (old, new) = (config(old), config(new));
+            let changes = ConfigChanges::between(&old, &new);
+            assert_eq!(changes.sentence(), sentence);
+            let used = usable_without_restart(&old, new.clone());
+            let later = ConfigChanges::between(&used, &new);
+            assert_eq!(later.taken, <[&str; 0]>::default(), "{sentence}: it is in use");
+            assert_eq!(later.needs_restart, changes.needs_restart, "{sentence}: it still needs a restart");
+            let unused = ConfigChanges::between(&old, &used);
+            assert_eq!((unused.taken, unused.needs_restart), (changes.taken, Vec::new()), "{sentence}: only that");
+        }
     }
 }
