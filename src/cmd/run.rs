@@ -22,7 +22,7 @@ use crate::console::{ConsoleServer, ServiceStatus};
 use crate::journal::Journal;
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
-use crate::ops::config::{Config, ConfigPurpose};
+use crate::ops::config::{Config, ConfigError, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::mirror_report::MirrorReport;
 use crate::ops::status::{REPORT_INTERVAL, RefusedReload, ServiceReport};
@@ -419,9 +419,9 @@ impl RunningService {
         let new = match read {
             Ok(new) => new,
             Err(error) => {
-                let error = format!("{error:#}");
-                output::warn(&format!("callspan: the old configuration stays in use: {error}"));
-                self.status.refused_reload = Some(RefusedReload::new(clock::wall_clock(), &error));
+                output::warn(&format!("callspan: the old configuration stays in use: {error:#}"));
+                let reason = error.downcast_ref().map_or_else(|| error.to_string(), ConfigError::without_values);
+                self.status.refused_reload = Some(RefusedReload { at: clock::wall_clock(), reason });
                 return self.put_status();
             }
         };

@@ -83,18 +83,8 @@ pub(crate) struct ServiceReport {
 pub(crate) struct RefusedReload {
     /// Wall-clock time at which the configuration was read.
     pub(crate) at: Timestamp,
-    /// Beginning of the error that refused the reload: the number of mistakes in the configuration, and the first
-    /// mistake.
+    /// The number of mistakes, and line and key of the first one; otherwise why the file could not be read.
     pub(crate) reason: String,
-}
-
-impl RefusedReload {
-    /// Creates the note about a reload that was refused at the time `at`. `error` is the whole text of the error.
-    pub(crate) fn new(at: Timestamp, error: &str) -> Self {
-        // The first line of the error counts the mistakes, and the second line contains the first mistake.
-        let lines: Vec<&str> = error.lines().map(str::trim).take(2).collect();
-        Self { at, reason: lines.join(" ") }
-    }
 }
 
 impl ServiceReport {

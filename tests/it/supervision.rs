@@ -175,17 +175,23 @@ fn reload_with_mistakes_fails_and_status_shows_it_until_it_is_taken() {
     systemd.wait_for("WATCHDOG=1");
     let refused = || json_of(&["status", "--json"], &config)["service"]["refused_reload"].clone();
     assert!(refused().is_null());
-    configuration(dir.path(), "[numbers]\ncountry_code = \"x\"\n[log]\nlevel = \"loud\"\n");
+    // A phone number in the wrong place. A person at the terminal may read it, a file of the service must not hold it.
+    configuration(dir.path(), "[calls]\nsilence_s = 4951234567\n[log]\nlevel = \"loud\"\n");
     let said = reload(&service, &config).unwrap_err();
-    assert!(said.contains("country_code") && said.contains("loud"), "each mistake is printed: {said}");
+    assert!(said.contains("silence_s = 4951234567") && said.contains("loud"), "each mistake is printed: {said}");
     crate::faults::station::until("the refusal is in the status", || !refused().is_null());
     let reason = refused()["reason"].clone();
-    assert!(reason.as_str().is_some_and(|r| r.contains("2 mistakes: line ") && r.contains("country_code")), "{reason}");
+    assert!(
+        reason.as_str().is_some_and(|r| r.contains("2 mistakes: line ") && r.ends_with("calls.silence_s")),
+        "{reason}"
+    );
+    let stored = std::fs::read_to_string(dir.path().join("state/status.json")).unwrap();
+    assert!(!stored.contains("4951234567"), "{stored}");
     assert!(refused()["at"].is_string());
     let text = Command::new(env!("CARGO_BIN_EXE_callspan")).args(["status", "-c"]).arg(&config).output().unwrap();
     let [text, warnings] = [text.stdout, text.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(text.lines().any(|line| line.starts_with("REFUSED") && line.contains("country_code")), "{text}");
-    assert!(warnings.contains("country_code") && warnings.contains("loud"), "{warnings}");
+    assert!(text.lines().any(|line| line.starts_with("REFUSED") && line.contains("silence_s")), "{text}");
+    assert!(warnings.contains("silence_s") && warnings.contains("loud"), "{warnings}");
     crate::support::configuration::ServiceToml::new(dir.path()).append("[pyrus]\nenabled = false\n").write();
     let said = reload(&service, &config).unwrap_err();
     assert!(said.contains("capture.interface is missing"), "{said}");

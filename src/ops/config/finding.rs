@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::keys::{ConfigKey, KEYS};
+
 /// Severity of a finding in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigSeverity {
@@ -34,6 +36,14 @@ impl ConfigFinding {
     /// Creates a finding of severity `Warning` at a line.
     pub(crate) fn warning(line: impl Into<Option<usize>>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: ConfigSeverity::Warning, line: line.into(), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// Returns the line and the key that the finding names, without a value of the file; empty if it names neither.
+    fn place(&self) -> String {
+        let word = self.what.split_whitespace().next().unwrap_or_default().trim_end_matches(':');
+        let key = KEYS.iter().map(ConfigKey::path).find(|path| path == word);
+        let line = self.line.map(|line| format!("line {line}"));
+        line.into_iter().chain(key).collect::<Vec<_>>().join(": ")
     }
 
     /// Returns true if the configuration cannot be used because of this finding.
@@ -79,6 +89,20 @@ pub(crate) enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Returns the number of mistakes, and line and key of the first mistake, for a file that must hold no phone number.
+    /// A value of the configuration, e.g. of a rule, can be a phone number.
+    pub(crate) fn without_values(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => self.to_string(),
+            Self::Wrong { origin, findings } => {
+                let first = findings.iter().find(|finding| finding.is_mistake()).map(ConfigFinding::place);
+                format!("{} {}", headline(origin, findings), first.unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// Returns the text of an IO error, with a remedy for common causes, e.g. missing rights.
 pub(crate) fn io_reason(error: &std::io::Error) -> String {
     match error.kind() {
@@ -93,12 +117,16 @@ pub(crate) fn io_reason(error: &std::io::Error) -> String {
 }
 
 fn list(origin: &str, findings: &[ConfigFinding]) -> String {
-    let mistakes = findings.iter().filter(|f| f.is_mistake()).count();
-    let noun = if mistakes == 1 { "mistake" } else { "mistakes" };
-    let mut text = format!("{origin} has {mistakes} {noun}:");
+    let mut text = headline(origin, findings);
     for finding in findings {
         text.push_str("\n  ");
         text.push_str(&finding.to_string());
     }
     text
+}
+
+fn headline(origin: &str, findings: &[ConfigFinding]) -> String {
+    let mistakes = findings.iter().filter(|f| f.is_mistake()).count();
+    let noun = if mistakes == 1 { "mistake" } else { "mistakes" };
+    format!("{origin} has {mistakes} {noun}:")
 }
