@@ -4,7 +4,7 @@
 //! chunks to the disk. The threads of [`post_process`] render ended calls and deliver them. Data flows in this
 //! direction only, so a thread never waits for a thread that comes later.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,22 +12,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use self::reload::read_config_again;
 use super::RunArgs;
 use crate::call::Engine;
 use crate::call::config::Config as CallConfig;
 use crate::call::event::CallEvent;
 use crate::call::test_call::TestCallKey;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
-use crate::console::{ConsoleServer, ServiceStatus};
+use crate::console::ConsoleServer;
 use crate::journal::Journal;
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::{AlarmKind, Alerts};
-use crate::ops::config::{Config, ConfigError, ConfigPurpose};
+use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
-use crate::ops::mirror_report::MirrorReport;
-use crate::ops::status::{REPORT_INTERVAL, RefusedReload, ServiceReport};
-use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, StalledThread, Supervisor, ThreadLife};
-use crate::ops::tap_flow::set_rates;
+use crate::ops::status::ServiceReport;
+use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, Supervisor, ThreadLife};
 use crate::ops::thread::StoppableThread;
 use crate::ops::{folder_owner, log, output, panics};
 use crate::service::life_signs::LifeSigns;
@@ -36,15 +35,18 @@ use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
 use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
 use crate::service::recovery::{self, OpenedJournal};
-use crate::service::reload::{self, ConfigChanges, ConfigReading};
+use crate::service::reload::ConfigReading;
 use crate::service::state_files::StateFiles;
 use crate::service::systemd::SystemdSocket;
 use crate::service::watch::OwedCalls;
 use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
 use crate::spool::disk::DiskSpool;
 use crate::spool::storage::{self, StorageFolder};
-use crate::text::{count, error_chain};
+use crate::text::error_chain;
 use crate::time::Timestamp;
+
+mod reload;
+mod status;
 
 /// Runs `callspan run`.
 ///
@@ -126,12 +128,6 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
         true => live::MissingInterfacePolicy::Retry,
         false => live::MissingInterfacePolicy::Fail,
     }
-}
-
-/// Starts a thread that reads the configuration file again. Returns `None` if the thread cannot be started.
-fn read_config_again(file: PathBuf) -> Option<ConfigReading> {
-    let started = ConfigReading::start(move || super::load_config(Some(&file), ConfigPurpose::Run));
-    started.inspect_err(|error| output::warn(&format!("callspan: the old configuration stays in use: {error}"))).ok()
 }
 
 /// Starts the console if one is configured. It is started before the other threads, because it fails if its port is in
@@ -413,51 +409,6 @@ impl RunningService {
         }
     }
 
-    /// Applies the changes of the configuration that need no restart. If the configuration has a mistake, nothing
-    /// changes.
-    fn reload(&mut self, read: anyhow::Result<Config>) {
-        let new = match read {
-            Ok(new) => new,
-            Err(error) => {
-                output::warn(&format!("callspan: the old configuration stays in use: {error:#}"));
-                let reason = error.downcast_ref().map_or_else(|| error.to_string(), ConfigError::without_values);
-                self.status.refused_reload = Some(RefusedReload { at: clock::wall_clock(), reason });
-                return self.put_status();
-            }
-        };
-        self.status.refused_reload = None;
-        self.put_status();
-        let changes = ConfigChanges::between(&self.config, &new);
-        let new = reload::usable_without_restart(&self.config, new);
-        let engine_config = CallConfig { test_key: self.test_key.clone(), ..post_process::engine_config(&new) };
-        self.pipeline.engine.reload(engine_config);
-        self.alerts.reload(&new.alerts);
-        self.mirror.reload(MirrorTimes::of(&new.alerts));
-        log::set_level(&new.log.level);
-        if changes.taken.contains(&ConfigChanges::LOGIN) {
-            self.post_processor.reload(&new);
-        }
-        // The note about the reload is no log line: it is always printed, because a person requested the reload.
-        output::note(&format!("callspan: the configuration was read again; {}", changes.sentence()));
-        self.config = new;
-    }
-
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line of systemd.
-    fn show_life(&mut self, source: &mut dyn CaptureSource) {
-        for StalledThread { name, since, .. } in self.life.check(clock::monotonic()) {
-            self.alerts.raise(&AlarmCause::ThreadStalled { name, since });
-        }
-        let counters = source.counters();
-        let lost = counters.dropped_by_kernel + counters.dropped_by_interface + self.spool.lost_packets();
-        let calls = self.pipeline.engine.live_calls();
-        self.life.show(format!(
-            "{} under way, {} lost, {} to send to Pyrus",
-            count(calls, "call"),
-            count(lost, "packet"),
-            count(self.owed.count(), "call")
-        ));
-    }
-
     /// Starts the console again if it could not be started, e.g. because its address came late at boot.
     fn retry_console(&mut self, now: Timestamp) {
         let Some(at) = self.config.console.listen.filter(|_| self.console.is_none()) else { return };
@@ -487,59 +438,6 @@ impl RunningService {
         }
     }
 
-    /// Makes the report that `callspan status` reads, and passes it to the thread that writes files.
-    fn write_status(&mut self, source: &mut dyn CaptureSource) {
-        let now = clock::wall_clock();
-        if now.since(self.status.at) < REPORT_INTERVAL {
-            return;
-        }
-        self.retry_console(now);
-        let pbxs = self.pipeline.engine.number_plan().pbx_hosts();
-        self.pipeline.taps.set_pbxs(pbxs);
-        let engine = &self.pipeline.engine;
-        let counters = *engine.counters();
-        let mut taps = self.pipeline.taps.report(source.taps(), &self.pipeline.decoder);
-        set_rates(&mut taps, &self.status.taps, (self.status.at, now));
-        let last = |before: u64, after: u64, at: Option<Timestamp>| if after > before { Some(now) } else { at };
-        let old = &self.status;
-        self.status = ServiceReport {
-            at: now,
-            is_capturing: source.is_capturing(),
-            frames: self.reported.frames,
-            dropped_by_kernel: self.reported.dropped_by_kernel,
-            dropped_by_interface: self.reported.dropped_by_interface,
-            taps,
-            spool_lost: self.spool.lost_packets(),
-            mirror: MirrorReport::of(self.mirror.directions(), &counters, self.pipeline.decoder.counters()),
-            sip_messages: counters.sip_messages,
-            rtp_packets: counters.rtp_packets,
-            rtp_unclaimed: counters.rtp_unclaimed,
-            last_sip_at: last(old.sip_messages, counters.sip_messages, old.last_sip_at),
-            last_rtp_at: last(old.rtp_packets, counters.rtp_packets, old.last_rtp_at),
-            calls_live: engine.live_calls() as u64,
-            calls_ended: counters.calls,
-            drops: self.pipeline.drops(),
-            owed: self.owed.count() as u64,
-            has_login_answer: self.post_processor.delivery().map(|delivery| delivery.is_login_answered()),
-            alarms: self.alerts.open_alarms(),
-            pbx_hosts: engine.number_plan().pbx_hosts().iter().map(ToString::to_string).collect(),
-            extensions: engine.number_plan().registered_extensions() as u64,
-            version: old.version.clone(),
-            started_at: old.started_at,
-            stopped_at: None,
-            refused_reload: old.refused_reload.clone(),
-            source: old.source.clone(),
-        };
-        self.put_status();
-    }
-
-    fn put_status(&self) {
-        match self.status.file(&self.config.journal.dir) {
-            Ok((path, contents)) => self.state_files.put(path, contents),
-            Err(error) => tracing::debug!("the status cannot be written: {error}"),
-        }
-    }
-
     /// Handles the pause and resume requests that the console received.
     fn handle_api_requests(&mut self) {
         let Some(console) = &self.console else { return };
@@ -560,23 +458,6 @@ impl RunningService {
         if !asked.is_empty() {
             console.publish_levels(engine.live_levels(asked));
         }
-    }
-
-    fn publish(&self) {
-        let Some(console) = &self.console else { return };
-        let engine = &self.pipeline.engine;
-        console.publish(ServiceStatus {
-            frames: self.reported.frames,
-            dropped_by_kernel: self.reported.dropped_by_kernel,
-            dropped_by_interface: self.reported.dropped_by_interface,
-            rtp_packets: engine.counters().rtp_packets,
-            calls_live: engine.live_calls(),
-            legs_live: engine.live_legs(),
-            calls_ended: engine.counters().calls,
-            alarms: self.alerts.open_alarms().len(),
-            drops: self.pipeline.drops(),
-            owed: None,
-        });
     }
 
     /// Raises alarms about events of the capture source, and about frames and packets that were lost since this
