@@ -3,14 +3,17 @@
 //! # Invariants
 //! - An interrupted update continues at the next start of the command: each version of the schema is recorded when it
 //!   is complete.
-//! - Database indexes of the tables are built while sites write and the centre shows calls. The new indexes have other
-//!   names until all of them are ready. Until then the old indexes are used.
+//! - Sites write and the centre shows calls meanwhile. Database indexes have other names until all of them are ready,
+//!   and a table whose rows change gets a successor. Until then the old ones are used.
+//! - A transaction waits [`MAX_LOCK_WAIT`] for the lock of a table, since writes of sites wait behind it. If e.g. a long
+//!   report keeps the lock, the transaction is repeated later.
 //! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason is
 //!   that `CREATE INDEX CONCURRENTLY` is not allowed in a transaction (PostgreSQL manual, CREATE INDEX).
 
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::ArchiveError;
@@ -52,35 +55,59 @@ async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
         )));
     }
     for (migration, version) in MIGRATIONS.iter().zip(1_u32..).skip(found) {
-        let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
-        let entry = format!("INSERT INTO callspan.versions (version, written_by) VALUES ({version}, '{by}')");
-        match migration {
-            Migration::Transaction(sql) => run(client, &format!("BEGIN; {sql}; {entry}; COMMIT")).await?,
-            Migration::Indexes(indexes) => build(client, indexes, &entry).await?,
-        }
+        step(client, migration, version).await?;
     }
     Ok((found, MIGRATIONS.len()))
 }
 
-/// Builds database indexes, and then replaces the older database indexes of the same names. The SQL statement `entry`
-/// stores the new version of the schema in the same transaction.
-async fn build(client: &Client, indexes: &[IndexDefinition], entry: &str) -> Result<(), ArchiveError> {
-    for IndexDefinition { name, on } in indexes {
-        let new = format!("callspan.{name}_new");
-        let state = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
-        match first_column::<bool>(client, state, &[&new]).await? {
-            Some(true) => continue, // an interrupted update built it
-            Some(false) => run(client, &format!("DROP INDEX CONCURRENTLY {new}")).await?,
-            None => {}
-        }
-        run(client, &format!("CREATE INDEX CONCURRENTLY {name}_new ON {on}")).await?;
+/// Updates the schema to the version `version`. An interrupted update repeats or continues each part.
+async fn step(client: &Client, migration: &Migration, version: u32) -> Result<(), ArchiveError> {
+    let Migration { first, copy, indexes, last } = *migration;
+    if !first.is_empty() {
+        commit(client, first).await?;
+    }
+    while !copy.is_empty() && first_column::<bool>(client, copy, &[]).await?.unwrap_or_default() {}
+    for index in indexes {
+        build(client, index).await?;
     }
     for IndexDefinition { name, .. } in indexes {
         run(client, &format!("DROP INDEX CONCURRENTLY IF EXISTS callspan.{name}")).await?;
     }
     let rename = |index: &IndexDefinition| format!("ALTER INDEX callspan.{0}_new RENAME TO {0};", index.name);
     let renames: String = indexes.iter().map(rename).collect();
-    run(client, &format!("BEGIN; {renames} {entry}; COMMIT")).await
+    let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
+    let entry = format!("INSERT INTO callspan.versions (version, written_by) VALUES ({version}, '{by}')");
+    commit(client, &format!("{renames} {last}; {entry}")).await
+}
+
+/// Builds a database index under another name, unless an interrupted update has built it.
+async fn build(client: &Client, IndexDefinition { name, on }: &IndexDefinition) -> Result<(), ArchiveError> {
+    let new = format!("callspan.{name}_new");
+    let state = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
+    match first_column::<bool>(client, state, &[&new]).await? {
+        Some(true) => return Ok(()),
+        Some(false) => run(client, &format!("DROP INDEX CONCURRENTLY {new}")).await?,
+        None => {}
+    }
+    run(client, &format!("CREATE INDEX CONCURRENTLY {name}_new ON {on}")).await
+}
+
+/// Runs SQL in a transaction. Repeats it while another transaction keeps the lock of a table.
+async fn commit(client: &Client, sql: &str) -> Result<(), ArchiveError> {
+    let transaction = format!("BEGIN; SET LOCAL lock_timeout = '{MAX_LOCK_WAIT}'; {sql}; COMMIT");
+    let mut is_told = false;
+    loop {
+        let Err(error) = client.batch_execute(&transaction).await else { return Ok(()) };
+        let taken = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        if !error.code().is_some_and(|code| taken.contains(code)) {
+            return Err(index_error(&error));
+        }
+        run(client, "ROLLBACK").await?;
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!("another transaction uses a table: waiting for its end (pg_stat_activity shows it)");
+        }
+        pause().await;
+    }
 }
 
 async fn run(client: &Client, sql: &str) -> Result<(), ArchiveError> {
@@ -97,9 +124,12 @@ async fn first_column<T: for<'a> tokio_postgres::types::FromSql<'a>>(
     row.map(|row| row.try_get(0)).transpose().map_err(|error| index_error(&error))
 }
 
-/// Waits a moment for another process that updates the schema. PostgreSQL cannot wait instead: a statement that waits
-/// for the lock would keep the other process from completing a database index.
+/// Waits a moment for another process, e.g. one that updates the schema. PostgreSQL cannot wait instead: a statement that
+/// waits for the lock would keep the other process from completing a database index.
 #[expect(clippy::disallowed_methods, reason = "an IO module: another process is waited for")]
 async fn pause() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
+
+/// Maximum time for which a transaction waits for each lock, as PostgreSQL spells it.
+const MAX_LOCK_WAIT: &str = "1s";

@@ -12,6 +12,7 @@ pub(crate) mod index;
 mod migrate;
 pub(crate) mod objects;
 pub(crate) mod schema;
+mod schema_console;
 mod schema_copies;
 mod schema_same_day;
 mod schema_search;

@@ -4,17 +4,29 @@
 //! A SIP scanner may use one Call-ID for years. Without the day, a search for that Call-ID would read the scanner's
 //! calls of all years.
 
-/// SQL that replaces the database indexes of Call-IDs and other common values by a single database index of value and
-/// day. The search for the same call at other sites then uses this new database index.
-pub(super) const V5: &str = r#"
+use super::schema::{IndexDefinition, Migration};
+
+/// The migration to version 5. It replaces the database indexes of Call-IDs and other common values by a single database
+/// index of value and day. The search for the same call at other sites then uses this new database index.
+pub(super) const V5: Migration =
+    Migration { first: DAY_KEYS, indexes: &[BY_DAY_KEY], last: SAME_DAY, ..Migration::EMPTY };
+
+const DAY_KEYS: &str = r#"
 -- Keys with the day on which the call began, e.g. '9555 a84b4c76e66710@pc33.example.com'. Days count from 2000, UTC.
-CREATE FUNCTION callspan.day_keys(begin_at timestamptz, keys text[]) RETURNS text[]
+CREATE OR REPLACE FUNCTION callspan.day_keys(begin_at timestamptz, keys text[]) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(array_agg(extract(day FROM begin_at - '2000-01-01 00:00:00+00'::timestamptz)::text || ' ' || k), '{}')
     FROM unnest(keys) k
 $$;
-CREATE INDEX calls_by_day_key ON callspan.calls USING gin (callspan.day_keys(begin_at, session_ids),
-    callspan.day_keys(begin_at, call_ids), callspan.day_keys(begin_at, header_ids));
+"#;
+
+const BY_DAY_KEY: IndexDefinition = IndexDefinition {
+    name: "calls_by_day_key",
+    on: "callspan.calls USING gin (callspan.day_keys(begin_at, session_ids), callspan.day_keys(begin_at, call_ids), \
+         callspan.day_keys(begin_at, header_ids))",
+};
+
+const SAME_DAY: &str = r#"
 DROP INDEX callspan.calls_by_session, callspan.calls_by_header;
 
 -- Keys of the days that a moment within a day of begin_at can have.

@@ -5,11 +5,13 @@
 //! failed delivery. The database indexes by which calls are counted also contain the class of a call, i.e. how much can
 //! be heard. So a count does not read the calls themselves.
 
-use super::schema::IndexDefinition;
+use super::schema::{IndexDefinition, Migration};
 
 /// The database indexes for the filters of the console's list of calls. The database indexes of sites and telephone
 /// extensions also contain the class of a call (how much can be heard).
-pub(super) const V7: &[IndexDefinition] = &[
+pub(super) const V7: Migration = Migration { indexes: FILTERS, ..Migration::EMPTY };
+
+const FILTERS: &[IndexDefinition] = &[
     index("calls_by_site", "callspan.calls (site, begin_at DESC, id DESC) INCLUDE (heard)"),
     index("calls_by_extension", "callspan.calls (extension, begin_at DESC, id DESC) INCLUDE (site, heard)"),
     index(

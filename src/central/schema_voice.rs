@@ -4,12 +4,16 @@
 //! A border controller between two sites can change every header, but it sends the voice on as it received it. Each
 //! call record has *prints* of both voices, i.e. hashes of short blocks of sound. Each print has its time in seconds.
 
-/// SQL for schema version 6. With it, equal prints of the voices also show that two sites recorded the same call. A
+use super::schema::{IndexDefinition, Migration};
+
+/// The migration to version 6. With it, equal prints of the voices also show that two sites recorded the same call. A
 /// print is the hash of a short block of sound.
-pub(super) const V6: &str = r#"
+pub(super) const V6: Migration = Migration { first: PRINTS, indexes: &[BY_VOICE], last: VOICES, ..Migration::EMPTY };
+
+const PRINTS: &str = r#"
 -- Prints of the voices in a record: leg, side (0 caller, 1 callee), second (Unix time) and hash. At most 128: those of
 -- the first eight legs with voices.
-CREATE FUNCTION callspan.voice_prints(call_record jsonb) RETURNS TABLE (leg integer, side integer, at bigint, hash bigint)
+CREATE OR REPLACE FUNCTION callspan.voice_prints(call_record jsonb) RETURNS TABLE (leg integer, side integer, at bigint, hash bigint)
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE ROWS 32 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY SELECT l.n::integer, s.side, ('x' || left(p.print, 8))::bit(32)::bigint, ('x' || right(p.print, 8))::bit(32)::bigint
@@ -23,16 +27,24 @@ END $$;
 
 -- Keys of the four lowest prints of each voice: a time of 16 seconds (seven hexadecimal digits) and a hash in one number.
 -- Four nearly always find a call with which it has three of eight in common, and the index has half the size.
-CREATE FUNCTION callspan.voice_keys(call_record jsonb) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION callspan.voice_keys(call_record jsonb) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN ARRAY(SELECT ('x0' || left(p.print, 7) || right(p.print, 8))::bit(64)::bigint
         FROM (SELECT v #>> '{}' AS print FROM jsonb_path_query(call_record, 'lax $.legs[*].voice_prints.*[0 to 3]') v
             WHERE v #>> '{}' ~ '^[0-9a-f]{16}$' LIMIT 64) p);
 END $$;
--- Each write looks into these two indexes. A list of pending entries would be read completely each time.
-CREATE INDEX calls_by_voice ON callspan.calls USING gin (callspan.voice_keys(record)) WITH (fastupdate = off);
+-- Each write looks into this index and that of voices. A list of pending entries would be read completely each time.
 ALTER INDEX callspan.calls_by_day_key SET (fastupdate = off);
+"#;
+
+const BY_VOICE: IndexDefinition = IndexDefinition {
+    name: "calls_by_voice",
+    on: "callspan.calls USING gin (callspan.voice_keys(record)) WITH (fastupdate = off)",
+};
+
+const VOICES: &str = r#"
+-- Nothing has been added to this list since it was switched off.
 SELECT gin_clean_pending_list('callspan.calls_by_day_key');
 
 -- Other calls with the voices of a call. Both voices of a leg must have three common prints each with the voices of one
