@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::ArchiveError;
 use super::calls::timestamp;
-use super::index::{ArchiveIndex, in_time, index_error};
+use super::index::{ArchiveIndex, index_error, without_nul};
 use crate::time::Timestamp;
 
 /// A row of a site's audit (what users did in the console), as stored in the archive's database.
@@ -33,7 +33,7 @@ impl ArchiveIndex {
     /// # Errors
     /// Fails if the database does not respond, refuses the request, or has the schema of an older callspan.
     pub(crate) async fn put_audit(&mut self, rows: &Value) -> Result<(), ArchiveError> {
-        self.tell("SELECT callspan.put_audit($1::text::jsonb)", rows).await
+        self.tell("SELECT callspan.put_audit($1::text::jsonb)", &[&json(rows)]).await
     }
 
     /// Replaces the topology of this site in the archive's database. `machines` is a JSON list of pairs of addresses
@@ -42,7 +42,7 @@ impl ArchiveIndex {
     /// # Errors
     /// Fails if the database does not respond, refuses the request, or has the schema of an older callspan.
     pub(crate) async fn put_topology(&mut self, machines: &Value) -> Result<(), ArchiveError> {
-        self.tell("SELECT callspan.put_topology($1::text::jsonb)", machines).await
+        self.tell("SELECT callspan.put_topology($1::text::jsonb)", &[&json(machines)]).await
     }
 
     /// Returns rows of a site's audit (what users did in the console). `first` and `last` are the numbers of the first
@@ -77,14 +77,8 @@ impl ArchiveIndex {
         let row = self.client().await?.query_opt(sql, &[&site]).await.map_err(|e| index_error(&e))?;
         Ok(row.and_then(|row| serde_json::from_str(row.get(0)).ok()))
     }
+}
 
-    async fn tell(&mut self, sql: &str, value: &Value) -> Result<(), ArchiveError> {
-        let text = super::index::without_nul(value.clone()).to_string();
-        let answer = in_time(self.client().await?.execute(sql, &[&text])).await;
-        if answer.is_err() {
-            self.forget_connection();
-        }
-        answer?.map_err(|e| index_error(&e))?;
-        Ok(())
-    }
+fn json(value: &Value) -> String {
+    without_nul(value.clone()).to_string()
 }

@@ -70,7 +70,9 @@ impl ArchiveIndex {
         if !is_on_this_machine(&postgres) {
             postgres.ssl_mode(SslMode::Require);
         }
-        postgres.connect_timeout(CONNECT_TIMEOUT).application_name("callspan").options(STATEMENT_TIMEOUT);
+        postgres.connect_timeout(CONNECT_TIMEOUT).application_name("callspan").options(SESSION);
+        postgres.tcp_user_timeout(DEAD_LINE).keepalives_idle(DEAD_LINE);
+        postgres.keepalives_interval(PROBES).keepalives_retries(PROBE_COUNT);
         Ok(Self { config: postgres, ca_file: config.ca_file.clone(), client: None })
     }
 
@@ -108,13 +110,7 @@ impl ArchiveIndex {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let version = env!("CARGO_PKG_VERSION");
         let sql = "SELECT callspan.report_site($1, $2, $3)";
-        let parameters: [&(dyn ToSql + Sync); 3] = [&version, &count(backlog.owed), &count(backlog.refused)];
-        let answer = in_time(self.client().await?.execute(sql, &parameters)).await;
-        if answer.is_err() {
-            self.client = None;
-        }
-        answer?.map_err(|e| index_error(&e))?;
-        Ok(())
+        self.tell(sql, &[&version, &count(backlog.owed), &count(backlog.refused)]).await
     }
 
     /// Reports the counters of this site's recorder to the archive's database. A database with the schema of an older
@@ -124,7 +120,16 @@ impl ArchiveIndex {
     /// Fails if the database does not respond or refuses the request.
     pub(crate) async fn report_health(&mut self, health: &Value) -> Result<(), ArchiveError> {
         let (sql, health) = ("SELECT callspan.report_health($1::text::jsonb)", health.to_string());
-        in_time(self.client().await?.execute(sql, &[&health])).await?.map_err(|e| index_error(&e))?;
+        self.tell(sql, &[&health]).await
+    }
+
+    /// Runs a statement without a result. If the server is silent, the next request opens a new connection.
+    pub(super) async fn tell(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<(), ArchiveError> {
+        let answer = in_time(self.client().await?.execute(sql, parameters)).await;
+        if answer.is_err() {
+            self.client = None;
+        }
+        answer?.map_err(|e| index_error(&e))?;
         Ok(())
     }
 
@@ -348,9 +353,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time to wait for a response of the database server. Without this limit, a server that accepts connections
 /// but does not respond would block the thread for hours.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Connection options. The time limit makes the server end a statement that waits too long, e.g. for a lock or a
-/// failing disk. The other option makes backslashes in SQL literals plain characters.
-const STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s -c standard_conforming_strings=on";
+/// Time after which a connection counts as dead if the other side confirms nothing. Without it, TCP sends again for a
+/// quarter of an hour. It is also the idle time after which the first probe is sent, so that no firewall forgets the
+/// connection.
+const DEAD_LINE: Duration = Duration::from_secs(30);
+/// Interval between two probes of an idle connection.
+const PROBES: Duration = Duration::from_secs(10);
+/// Number of probes without an answer after which an idle connection is dead.
+const PROBE_COUNT: u32 = 3;
+/// Options of a session. The server ends a statement that waits too long, e.g. for a lock or a failing disk. It notices a
+/// dead line as soon as this side does. Otherwise dead sessions would use up the connections that a site may have.
+/// Backslashes in SQL literals are plain characters.
+const SESSION: &str = "-c statement_timeout=30s -c standard_conforming_strings=on -c tcp_user_timeout=30s \
+                       -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3";
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 
 mod branches;
 mod console;
+mod dead_lines;
 mod fault_store;
 mod faults;
 mod migration;
@@ -37,18 +38,18 @@ impl Postgres {
     }
 
     fn begin(&self) {
-        let options = format!("-c listen_addresses= -c unix_socket_directories={} -F", self.socket());
-        self.control(&[
-            "pg_ctl",
-            "-D",
-            &self.data(),
-            "-w",
-            "-l",
-            &format!("{}/log", self.socket()),
-            "-o",
-            &options,
-            "start",
-        ]);
+        self.begin_with(Command::new("setpriv"), "");
+    }
+
+    /// Starts the server through the command `setpriv`. The server also listens on the IP address `address`.
+    fn begin_with(&self, setpriv: Command, address: &str) {
+        let options = format!("-c listen_addresses={address} -c unix_socket_directories={} -F", self.socket());
+        let log = format!("{}/log", self.socket());
+        run_as_postgres(
+            setpriv,
+            &self.programs,
+            &["pg_ctl", "-D", &self.data(), "-w", "-l", &log, "-o", &options, "start"],
+        );
     }
 
     fn stop(&self) {
@@ -56,11 +57,7 @@ impl Postgres {
     }
 
     fn control(&self, command: &[&str]) {
-        let program = self.programs.join(command[0]);
-        let mut run = Command::new("setpriv");
-        run.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).args(&command[1..]);
-        let output = run.stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/").output().expect("setpriv");
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        run_as_postgres(Command::new("setpriv"), &self.programs, command);
     }
 
     fn data(&self) -> String {
@@ -84,6 +81,13 @@ impl Postgres {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
+}
+
+fn run_as_postgres(mut setpriv: Command, programs: &Path, command: &[&str]) {
+    setpriv.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    setpriv.arg(programs.join(command[0])).args(&command[1..]);
+    let output = setpriv.stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/").output().expect("setpriv");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Drop for Postgres {

@@ -88,7 +88,11 @@ impl LiveService {
     }
 
     pub(crate) fn wait_for(&mut self, words: &str) {
-        let until = Instant::now() + PATIENCE;
+        self.wait_for_at_most(words, PATIENCE);
+    }
+
+    pub(crate) fn wait_for_at_most(&mut self, words: &str, patience: Duration) {
+        let until = Instant::now() + patience;
         while !self.said.iter().any(|line| line.contains(words)) {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.said.push(line),
