@@ -446,6 +446,7 @@ mod tests {
     /// a sentence.
     fn is_other(literal: &str) -> bool {
         let parts = [
+            "another transaction uses a table",
             "another update of the schema",
             "cannot start the",
             "cannot be saved",
