@@ -23,14 +23,14 @@ pub(crate) struct CallPath<'a> {
     legs: Vec<PathLeg<'a>>,
 }
 
-/// A leg with the machines at its ends. Each pair has the sender first.
+/// A leg with the machines at its ends. In each field with two endpoints, the sender comes first.
 #[derive(Clone, Copy, Debug)]
 struct PathLeg<'a> {
     leg: &'a Leg,
-    /// Machines that sent and received the INVITE at this hop.
+    /// Machines (e.g. proxy and PBX) that sent and received the INVITE of this leg.
     hop: (Endpoint, Endpoint),
-    /// Machines between which the leg passes a call on. If the leg is a hop of a dialog between the PBX and another
-    /// machine, these are the ends of the dialog. Otherwise they are the ends of the hop.
+    /// Machines between which the leg passes a call on. If its dialog goes to or from the PBX, perhaps through a proxy,
+    /// these are the two ends of the whole dialog. Otherwise they are sender and receiver of this leg's INVITE.
     ends: (Endpoint, Endpoint),
     /// First sender and last receiver of the leg's dialog.
     dialog: DialogEnds,
@@ -50,7 +50,7 @@ impl PathLeg<'_> {
         self.is_from(sender) && self.is_to(receiver)
     }
 
-    /// Returns whether the receiver of this hop passes the dialog on by the hop `next`.
+    /// Returns whether `next` is the same dialog one proxy further: the receiver of this leg sent it on as `next`.
     fn leads_to_hop(&self, next: &Self) -> bool {
         self.hop.1.same_host(next.hop.0) && !self.hop.0.same_host(next.hop.1) && self.leg.is_branch_of(next.leg)
     }
@@ -145,7 +145,8 @@ impl<'a> CallPath<'a> {
         if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 }
     }
 
-    /// Returns the number of legs between two machines. The hops of a dialog between them count as one leg.
+    /// Returns the number of legs between two machines. A dialog that was captured several times, e.g. before and
+    /// behind a proxy, counts as one leg.
     fn count_between(&self, ends: (Endpoint, Endpoint)) -> usize {
         let is_counted = |(n, leg): &(usize, &PathLeg<'_>)| {
             let is_whole = leg.ends == leg.hop;
@@ -155,7 +156,8 @@ impl<'a> CallPath<'a> {
         self.legs.iter().enumerate().filter(is_counted).count()
     }
 
-    /// Returns whether a leg is the hop at which its party is. Returns false for a hop between a proxy and the PBX.
+    /// Returns whether a telephone or an outside party is at an end of the leg. Returns false for a leg between a proxy
+    /// and the PBX.
     pub(crate) fn is_at_party(&self, leg: &Leg) -> bool {
         self.find(leg).is_none_or(|own| match self.party_end(leg) {
             _ if self.is_pickup(leg) => own.hop.0.same_host(own.ends.0),
@@ -247,7 +249,8 @@ fn follows_answer(leg: &Leg, answered: &Leg) -> bool {
     answered.dialog.answered.is_some_and(|(at, _)| leg.created_at >= at)
 }
 
-/// The first sender and the last receiver of a dialog, as found from one of its hops.
+/// The first sender and the last receiver of a dialog. E.g. if a telephone reaches the PBX through a proxy, they are
+/// the telephone and the PBX.
 #[derive(Clone, Copy, Debug)]
 struct DialogEnds {
     machines: (Endpoint, Endpoint),
@@ -255,8 +258,8 @@ struct DialogEnds {
 }
 
 impl DialogEnds {
-    /// Finds the first sender and the last receiver of a leg's dialog, by following its hops in both directions. Behind
-    /// a fork, the last receiver is the proxy that forks.
+    /// Finds the first sender and the last receiver of a leg's dialog. For this, follows the dialog from proxy to proxy
+    /// in both directions. If a proxy forks the dialog, this proxy is the last receiver.
     fn of(leg: &PathLeg<'_>, legs: &[PathLeg<'_>]) -> Self {
         let (mut first, mut last) = (leg, leg);
         for _ in legs {
@@ -278,8 +281,8 @@ impl DialogEnds {
 /// Returns the machines between which a leg passes a call on.
 ///
 /// If a PBX is the first sender or the last receiver of the leg's dialog, these two machines are returned. A PBX ends
-/// one dialog and begins another, or begins both. Otherwise the ends of the hop are returned, e.g. if a proxy is the
-/// only machine of the site.
+/// one dialog and begins another, or begins both. Otherwise sender and receiver of this leg's INVITE are returned, e.g.
+/// if a proxy is the only machine of the site.
 fn ends_of_leg<'a>(leg: &PathLeg<'a>, legs: &[PathLeg<'a>], plan: &NumberPlan) -> (Endpoint, Endpoint) {
     let (origin, destination) = leg.dialog.machines;
     if leg.dialog.machines == leg.hop {

@@ -10,13 +10,13 @@ use crate::net::{Endpoint, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// The facts about a leg when the comparison of its voices with other legs last began. If one of them changes, a new
-/// comparison is necessary.
+/// Facts about a leg at the time when its voices were last compared with the voices of other legs. If one of these
+/// facts changes, the voices must be compared again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedState {
     /// Version of the negotiation, which grows with each SDP offer and answer.
     pub(crate) generation: u32,
-    /// Whether the leg was answered when the comparison began.
+    /// Whether the leg was answered when the comparison of its voices with other legs began.
     pub(crate) is_answered: bool,
 }
 
@@ -135,7 +135,7 @@ impl LegMedia {
         self.watched_state.replace(state) != Some(state)
     }
 
-    /// Returns whether the voices were compared with other legs since the leg's answer.
+    /// Returns whether the leg's voices were compared with the voices of other legs after the leg was answered.
     pub(crate) fn is_watched_as_answered(&self) -> bool {
         self.watched_state.is_some_and(|state| state.is_answered)
     }
@@ -245,14 +245,14 @@ impl LegMedia {
         self.outline.get_or_insert_default().restore(piece);
     }
 
-    /// Records that the comparison of voices should have begun at this time. It could not, because spools were read
-    /// back after a restart.
+    /// Records that the voices of this leg should have been compared with other legs from this time on. This was not
+    /// done, because spools (stored packets) were being read back after a restart.
     pub(crate) fn miss_watch(&mut self, at: Timestamp) {
         self.missed_watch_at = self.missed_watch_at.max(Some(at));
     }
 
-    /// Returns and forgets the time at which the comparison of voices should have begun. It could not, because spools
-    /// were read back after a restart.
+    /// Returns and forgets the time from which the voices of this leg should have been compared with other legs. This
+    /// was not done, because spools (stored packets) were being read back after a restart.
     pub(crate) const fn take_missed_watch(&mut self) -> Option<Timestamp> {
         self.missed_watch_at.take()
     }

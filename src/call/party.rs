@@ -64,7 +64,8 @@ impl LegParties {
         // If a caller hides the number, the network's own headers may still name an extension (RFC 3325 section 7). So
         // they are searched.
         let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
-        // If a network asserts a hidden number, it trusts the receiver. So the record may contain the number.
+        // A network sends a hidden number in P-Asserted-Identity only to a receiver that it trusts. So the record is
+        // allowed to contain the number, if the configuration names this header as a source.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let from = if withheld {

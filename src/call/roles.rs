@@ -172,8 +172,9 @@ impl<'a> CallRoles<'a> {
         }
     }
 
-    /// Returns whether the PBX answered the call and no person did. Either the PBX called parties, and none of them
-    /// answered. Or the PBX called nobody, although the mirror port shows the calls of this PBX to its extensions.
+    /// Returns whether the PBX itself answered the call, e.g. with a voice menu, and no person did. There are two
+    /// cases. In the first, the PBX called parties, and none of them answered. In the second, no leg from the PBX to an
+    /// extension was captured, although the mirror port shows such legs.
     fn is_answered_by_pbx_only(&self, record: &CallRecord, plan: &NumberPlan) -> bool {
         if self.is_click_to_call() || self.operator.is_some() || self.reached_outside() {
             return false;

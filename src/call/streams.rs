@@ -161,8 +161,9 @@ pub(crate) struct StreamUpdate {
     pub(crate) payloads: Vec<(PayloadType, Option<PayloadFormat>)>,
     /// Capture time in the past from which the formats apply; `None` if they apply from now on.
     pub(crate) payloads_since: Option<Timestamp>,
-    /// Encryption of the stream, and the capture time from which it applies; `None` if it has not changed. The time may
-    /// be in the past, because the answer with the keys may be captured after the first packets.
+    /// Encryption of the stream, and the capture time from which it applies; `None` if it has not changed since the
+    /// last update. The time may be in the past, because the answer with the keys may be captured after the first
+    /// packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
 }
 
@@ -544,8 +545,8 @@ impl RtpStream {
                 let new =
                     PayloadUse { pt, packets, format, generation, secret, within, is_reported, first_at, is_judged };
                 let old = std::mem::replace(payload, new);
-                // Before the true format was found by comparison, a wrong format was used. It does not count as an
-                // earlier codec.
+                // A payload type may have been read with a wrong format until its true format was found. The wrong
+                // format is not listed as an earlier codec of the stream.
                 if let Some(before) =
                     old.voice().filter(|f| old.packets > 0 && old.is_judged == is_judged && payload.voice() != Some(*f))
                     && self.formats.former.len() < MAX_PAYLOADS

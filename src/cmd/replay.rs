@@ -49,7 +49,8 @@ pub struct ReplayRequest {
     pub config: Config,
     /// Folder for WAV, JSON, spool and journal.
     pub out: PathBuf,
-    /// Whether to deliver the calls to Pyrus, too. If true, the replay waits until no further delivery can succeed.
+    /// Whether to deliver the calls to Pyrus, too. If true, the replay waits until each call is delivered, or its
+    /// delivery needs a person or was given up.
     pub deliver: bool,
 }
 
@@ -346,7 +347,8 @@ impl ReplayDelivery {
         Ok(summary)
     }
 
-    /// Waits until no further delivery can succeed. Ends earlier if no request succeeds for [`PATIENCE`], or at Ctrl-C.
+    /// Waits until each call is delivered, or its delivery needs a person or was given up. Ends earlier if no request
+    /// succeeds for [`PATIENCE`], or at Ctrl-C.
     fn wait(&self) -> anyhow::Result<DeliverySummary> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {

@@ -60,8 +60,9 @@ fn start<W: Write + Send + 'static>(
     let one = [(ListenerRole::Both(ApiHost::One), listen)];
     let fake = match split(listen).filter(|_| options.split_hosts) {
         Some(listeners) => match FakePyrus::start_at(options.clone(), &listeners, Some(observer(out))) {
-            // The port of `listen` must be free. If one of the two ports after it is in use, a single listener on
-            // `listen` serves everything.
+            // The fake listens on the port of `listen` for the accounts host, and on the next two ports for API and
+            // uploads. The first port must be free. If another one is in use, a single listener on `listen` serves all
+            // three.
             Err(FakeError::Listen { address, .. }) if address != listen => {
                 write_line(out, &format!("{address} is taken: all on {listen}\n"));
                 FakePyrus::start_at(options.clone(), &one, Some(observer(out)))
@@ -76,7 +77,8 @@ fn start<W: Write + Send + 'static>(
     Ok(fake)
 }
 
-/// Returns three consecutive ports, one for each listener. With port 0 the operating system chooses all three ports.
+/// Returns the addresses of the three listeners (accounts host, API, uploads), on consecutive ports. With port 0 the
+/// operating system chooses all three ports.
 fn split(listen: SocketAddr) -> Option<[(ListenerRole, SocketAddr); 3]> {
     let next = |by: u16| match listen.port() {
         0 => Some(listen),

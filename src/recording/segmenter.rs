@@ -126,8 +126,8 @@ impl Segmenter<'_> {
         render::render(&plan, source, &mut |_| Ok(()))
     }
 
-    /// Returns the render plan (playout times of the packets) up to the end of the last segment in `up_to`, and the
-    /// number of this segment.
+    /// Plans the rendering up to the moment `up_to`, i.e. up to the end of a given segment or of the call. Returns the
+    /// render plan (playout times of the packets), and the number of the last segment before that moment.
     fn last_segment_plan(
         &self,
         source: &LegSource,

@@ -1,4 +1,5 @@
-//! Writes the file of a segment in the configured format: the caller on the left channel, the callee on the right.
+//! Writes the file of a segment (one part of a call's recording) in the configured format. The caller is on the left
+//! channel, the callee on the right.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ pub(super) enum ChannelOrder {
     Swapped,
 }
 
-/// Writes the file of one segment under its temporary name (`.part`).
+/// Writes one segment, i.e. one part of a call's recording, to a file. The file keeps a temporary name (`.part`) until
+/// it is published.
 pub(super) struct SegmentWriter {
     file: SegmentFile,
     channels: ChannelOrder,
@@ -28,20 +30,20 @@ pub(super) struct SegmentWriter {
     peaks: PeakFinder,
 }
 
-/// The open file of a segment, one variant for each format.
+/// The open file of a segment (one part of a call's recording), one variant for each format.
 enum SegmentFile {
     Pcm(PcmWriter<HashedFile>),
     G711(G711Writer<HashedFile>),
     Opus(Box<OggOpusWriter<HashedFile>>),
 }
 
-/// Format and expected length of a segment's file.
+/// Format and expected length of the file of one segment, i.e. of one part of a call's recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentSpec {
     pub(super) format: RecordingFormat,
     pub(super) sample_rate: u32,
     pub(super) channels: ChannelOrder,
-    /// Expected number of samples per channel in the segment's file.
+    /// Expected number of samples of each channel in the file.
     pub(super) samples: u64,
 }
 
@@ -155,8 +157,8 @@ impl SegmentFile {
     }
 }
 
-/// Returns the maximum duration of a segment in seconds, so that its file keeps the size limit. Without a configured
-/// sample rate, wideband is assumed, because a call may change to a wideband codec at any time.
+/// Returns the maximum length of a segment (part of a recording) in seconds, with which its file keeps the size limit.
+/// Without a configured sample rate, wideband is assumed, because a call may change to a wideband codec at any time.
 pub(super) fn segment_seconds(
     format: RecordingFormat,
     part_hours: u32,

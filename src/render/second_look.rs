@@ -2,29 +2,32 @@
 //!
 //! The *lag* of a packet is its arrival time minus its media time; a *track* is a group of packets with about the same
 //! lag. A stream is doubtful if new tracks begin every few packets, or if its lag changes by more than drift and jitter
-//! explain. The first pass then runs again for the doubtful streams: once with the announced clock, and once counting
-//! packets instead of using timestamps. Another clock replaces the detected one only if the lag is clearly steadier
-//! with it.
+//! explain. The first pass then runs again for the doubtful streams: once with the RTP clock rate that the SDP
+//! announces, and once by counting packets. The detected clock rate is replaced only if the lag is clearly steadier in
+//! one of these runs.
 //!
 //! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
 //! (FreeSWITCH issue 963).
 
 use super::timeline::LagTrack;
 
-/// How the first rendering pass finds the clock of a format.
+/// How the first rendering pass finds the RTP clock rate of a format, by which it turns RTP timestamps into times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClockPolicy {
-    /// The clock is detected from timestamps, packet durations and arrival times.
+    /// The RTP clock rate is detected: it must fit the timestamps, the durations of the packets' sound and the arrival
+    /// times.
     #[default]
     Detect,
-    /// The announced clock is used, whatever the timestamps are.
+    /// The RTP clock rate that the SDP announces is used, even if timestamps and arrival times disagree with it.
     Announced,
-    /// Packets are counted: their sequence numbers and durations give the time, if the format allows it.
+    /// The RTP timestamps are not used. If the format allows it, sequence numbers and durations of the packets give the
+    /// times.
     Counted,
 }
 
 impl ClockPolicy {
-    /// Other ways to find the clock of a stream with an unsteady timeline, in the order in which they are tried.
+    /// Other ways to get the times of packets if the RTP timestamps give an unsteady timeline, in the order in which
+    /// they are tried.
     pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
 }
 
@@ -58,7 +61,8 @@ impl TimelineFit {
         }
     }
 
-    /// Returns whether the stream should be examined again with another clock.
+    /// Returns whether the timestamps fit the arrival times so badly that the stream should be examined again, with
+    /// another RTP clock rate.
     pub(super) fn is_doubtful(&self) -> bool {
         let explained_ns = JITTER_NS + self.span_ns / 1_000_000 * MAX_DRIFT_PPM;
         self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > explained_ns)
@@ -88,8 +92,8 @@ impl TimelineFit {
     }
 }
 
-/// Minimum number of packets before a change of the lag (arrival minus media time) makes a stream's clock doubtful: 1 s
-/// at 20 ms. Fewer packets show no trend.
+/// Minimum number of packets (1 s at 20 ms) before a change of the lag (arrival minus media time) makes the RTP clock
+/// rate doubtful. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
 /// Maximum change of the lag (arrival minus media time) that counts as jitter, ns. A single leap of the timestamps by
 /// 20 ms is larger, so it is not taken for jitter. A limit that is too low does no harm: a good stream is examined

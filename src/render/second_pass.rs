@@ -135,8 +135,8 @@ impl<'a> RenderPass<'a> {
 /// Age at which samples are finished and output. It is longer than the time that the player and the spool reader wait
 /// for late packets.
 const FLUSH_DELAY: Duration = Duration::from_secs(6);
-/// Time by which continued comfort noise stays behind the current time. A speech packet that is at most this late is
-/// still played instead of the noise.
+/// Comfort noise in a pause is written only this long after its time. So a late speech packet can still take the place
+/// of the noise.
 const COMFORT_DELAY: Duration = Duration::from_secs(3);
 /// Interval between two outputs of finished samples.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);

@@ -41,7 +41,7 @@ pub(crate) struct MirrorWatch {
     window: Duration,
 }
 
-/// Durations on which the alarms about the mirror port depend.
+/// Times on which the alarms about the mirror port depend, from the section `[alerts]` of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorTimes {
     /// Time without SIP after which an alarm is raised. Zero switches the alarm off.
@@ -51,7 +51,7 @@ pub(crate) struct MirrorTimes {
 }
 
 impl MirrorTimes {
-    /// Returns the durations that the configuration gives in minutes.
+    /// Reads `mirror_silent_minutes` and `mirror_window_minutes` from the configuration.
     pub(crate) const fn of(config: &crate::ops::alerts::Config) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
@@ -98,7 +98,7 @@ impl MirrorWatch {
         }
     }
 
-    /// Uses other durations from now on, also for the window that has begun.
+    /// Uses other alarm times from now on, also for the window (period of counting) that has begun.
     pub(crate) const fn reload(&mut self, times: MirrorTimes) {
         (self.silence.patience, self.window) = (times.patience, times.window);
     }

@@ -136,13 +136,14 @@ struct RenderThread {
     group: RenderedGroup,
 }
 
-/// Rendered calls with files that do not have their final names yet.
+/// Rendered calls with files that do not have their final names yet. All files get them together, so that one fsync of
+/// the folder is enough.
 #[derive(Default)]
 struct RenderedGroup {
     calls: PreparedCalls,
     registrations: Vec<RegistrationPolicy>,
-    /// Monotonic time at which the files get their final names even if the group is not full; `None` if the group is
-    /// empty.
+    /// Monotonic time at which the files get their final names even if few calls have been rendered until then; `None`
+    /// if no call waits.
     due: Option<Instant>,
 }
 
@@ -211,14 +212,15 @@ const MAX_THREADS: usize = 16;
 /// Number of calls that may wait for each thread. It is small, because the spools (stored packets) of waiting calls
 /// take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;
-/// Maximum number of calls whose files get their final names together. In a group of this size, the fsync of the folder
+/// Maximum number of calls whose files get their final names together. With so many calls, the one fsync of the folder
 /// is a small part of the work.
 const MAX_GROUP_CALLS: usize = 32;
-/// Maximum number of files of a group that stay open until their fsync. There is one group for each of at most 16
-/// threads. Together the groups stay below 1,024, the usual limit of open files.
+/// Maximum number of open files that wait for their final names in one rendering thread. With at most 16 threads, the
+/// process stays below 1,024, the usual limit of open files.
 const MAX_GROUP_FILES: usize = 48;
-/// Maximum time for which the files of a rendered call wait for their final names, so that further calls join the
-/// group. It is short, so that calls appear soon even if the capture comes slowly through a pipe.
+/// Maximum time for which the files of a rendered call wait for their final names. Meanwhile further calls join the
+/// group, and one fsync of the folder then serves the files of all. The time is short, so that calls appear soon even
+/// if the capture comes slowly through a pipe.
 const MAX_GROUP_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

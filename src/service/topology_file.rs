@@ -26,7 +26,8 @@ enum StoredFact {
 }
 
 /// Writes the topology to a file: pairs of IP addresses that belong to one machine. A new machine is written at once.
-/// If only the number of calls that show a pair changed, the file is written at most once in [`WRITE_PAUSE`].
+/// For each pair the file has a count: how many calls showed it. If only counts changed, the file is written at most
+/// once in [`WRITE_PAUSE`].
 #[derive(Debug)]
 pub(super) struct TopologyFile {
     path: PathBuf,
@@ -46,7 +47,7 @@ impl TopologyFile {
     }
 
     /// Sets the current facts, i.e. pairs of addresses that belong to one machine. If a pair is new or gone, writes the
-    /// file at once. If only the numbers of calls changed, writes it only if [`WRITE_PAUSE`] has passed since the last
+    /// file at once. If only the counts of calls changed, writes it only if [`WRITE_PAUSE`] has passed since the last
     /// write.
     pub(super) fn update(&mut self, facts: Vec<MachinePair>) {
         let has_changed = machines(&facts) != self.machines;
@@ -77,7 +78,7 @@ impl TopologyFile {
     }
 }
 
-/// Selects from the learnt pairs of addresses those that count as one machine.
+/// Returns the pairs of addresses that enough calls showed to be one machine, so that they count as one machine.
 fn machines(facts: &[MachinePair]) -> Vec<(IpAddr, IpAddr)> {
     facts.iter().filter(|fact| fact.is_believed()).map(|fact| (fact.a, fact.b)).collect()
 }
@@ -121,8 +122,8 @@ fn replace_file(path: &Path, facts: &[MachinePair]) -> std::io::Result<()> {
 
 /// Name of the file within the state folder.
 const FILE_NAME: &str = "topology.json";
-/// Minimum time between two writes if only the numbers of calls that show a pair have changed. A lost number does
-/// little harm, so more writes are not worth their cost.
+/// Minimum time between two writes if only counts have changed. A count says how many calls showed that two addresses
+/// belong to one machine. Losing a count does little harm, so writing more often is not worth its cost.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum size of the file that is read, bytes. All pairs of addresses that the engine keeps take less.
 const MAX_FILE_BYTES: u64 = 1 << 20;

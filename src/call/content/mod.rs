@@ -197,9 +197,9 @@ impl RelayCounts {
 }
 
 impl ContentIndex {
-    /// Begins to compare the voice of a stream with the voices of other streams. Ends the earlier comparison `old` of
-    /// the same stream. Returns `None` if too many streams are being compared. Also returns `None` if equal blocks of
-    /// this codec do not prove that a machine passes the voice on.
+    /// Begins to compare the voice of a stream with the voices of other streams: the hashes of short blocks of payload
+    /// must be equal. Ends the earlier comparison `old` of the same stream. Returns `None` if too many streams are
+    /// being compared. Also returns `None` for a codec with which equal blocks prove nothing.
     pub(crate) fn watch(
         &mut self,
         old: Option<StreamWatch>,
@@ -518,8 +518,8 @@ fn is_selected(block: &[u8]) -> bool {
 /// Number of rows in the table of blocks of voice. A row has places for four blocks, and the table takes 1 MiB. While
 /// 1,000 calls are compared, about 15,000 of the 65,536 places are used.
 const BUCKETS: usize = 16_384;
-/// Stands in place of the number of a comparison, and marks a block of voice that cannot prove that a machine relays
-/// it.
+/// Marks a block of voice (a short piece of payload) that proves nothing, e.g. because it recurs in its own stream. It
+/// is stored in place of the number of the stream comparison.
 const VOID: u32 = u32::MAX;
 /// Number of further compared blocks of voice of one side after which the new total is stored in the spool.
 const STORED_STEP: u32 = 8;
@@ -528,10 +528,11 @@ const STORED_STEP: u32 = 8;
 const MAX_STORED_BLOCKS: u32 = 96;
 /// Number of compared blocks of voice after which a comparison is over. They come from about four seconds of voice.
 const WATCH_BUDGET: u16 = 48;
-/// Usual duration of a comparison if the voice makes no pause. One in eight of 100 blocks a second is compared, so 48
-/// blocks take this time.
+/// Usual time for which the voice of one stream is compared with other streams, if the voice makes no pause. Of 100
+/// blocks a second, one in eight is compared, so 48 blocks take this time.
 pub(crate) const USUAL_WATCH: Duration = Duration::from_millis(3_840);
-/// Maximum duration of a comparison. If a talker is silent for longer, a later comparison finds the voice.
+/// Maximum time for which the voice of one stream is compared with other streams. If the talker is silent for longer,
+/// the voice is compared again later.
 const WATCH_TIME: Duration = Duration::from_secs(30);
 /// Number of the newest blocks (pieces of payload) of a stream that are kept. A new block that equals one of them is a
 /// repetition. It does not prove that a machine passes the voice on.

@@ -23,13 +23,15 @@ use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// Two addresses that count as one machine within a call. The machine received one leg at one address and sent another
-/// leg from the other address.
+/// Two addresses that count as one machine, e.g. one PBX, within a call. The machine received one leg at one address
+/// and sent another leg from the other address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineAlias {
-    /// The machine sent the new leg from another address. The value is its address on another leg of the call.
+    /// The machine (e.g. the PBX) sent the new leg from one address. On another leg of the call it has the address in
+    /// this value.
     OfDraft(Endpoint),
-    /// The machine sent the leg with this key from another address. The value is its address on the new leg.
+    /// The machine (e.g. the PBX) sent the leg with this key from one address. On the new leg it has the address in
+    /// this value.
     OfLeg(LegKey, Endpoint),
 }
 
@@ -98,7 +100,8 @@ impl Correlator<'_> {
     /// received a leg of `call` at one address and sent the new leg from the other address, or the reverse.
     pub(super) fn agreeing_alias(&self, signature: &LegSignature<'_>, call: CallKey) -> Option<MachineAlias> {
         let found = self.agreeing_legs(signature).filter(|found| found.leg.call() == call);
-        // If several candidate legs match equally well, one is enough to find the machine; `max_by_key` takes the last.
+        // If several candidate legs match equally well, each shows the same machine. So any of them may be used;
+        // `max_by_key` takes the last.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
         Some(alias_of(slot, leg, order, signature))
     }
@@ -113,8 +116,8 @@ impl Correlator<'_> {
         }
         let age = |leg: &&Leg| (leg.created_at, leg.id);
         let causes: Vec<&Leg> = legs.iter().copied().filter(|leg| self.may_lead_to(leg, signature, &legs)).collect();
-        // The caller's call may have reached the machine over several hops, e.g. through a border controller. The last
-        // of these hops caused the new leg.
+        // The caller's call may have passed other machines before the PBX, e.g. a border controller. Then it has
+        // several legs, and the last of them caused the new leg.
         let is_last = |leg: &&Leg| !causes.iter().any(|other| other.machines().0.same_host(leg.machines().1));
         if let Some(cause) = causes.iter().copied().filter(is_last).max_by_key(age) {
             return Some(MachineAlias::OfDraft(cause.machines().1));
@@ -329,7 +332,8 @@ fn alias_of(slot: LegKey, leg: &Leg, order: CauseOrder, signature: &LegSignature
     }
 }
 
-/// Returns whether another leg of the call leads to this leg. The hops of the leg's own dialog do not count.
+/// Returns whether another leg of the call leads to this leg. Legs of the same dialog, e.g. before and behind a proxy,
+/// do not count.
 fn has_cause(leg: &Leg, legs: &[&Leg]) -> bool {
     let is_cause = |other: &&&Leg| other.machines().1.same_host(leg.machines().0) && !other.is_branch_of(leg);
     legs.iter().any(|other| is_cause(&other))

@@ -158,7 +158,7 @@ impl NumberPlan {
         }
     }
 
-    /// Learns that the mirror port shows the calls of this PBX to its extensions.
+    /// Learns that the mirror port shows the legs between this PBX and its extensions.
     pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
@@ -184,8 +184,8 @@ impl NumberPlan {
         self.present.values().chain(self.registered.values()).filter(|user| !self.is_trunk(user)).count()
     }
 
-    /// Returns whether the mirror port shows the calls of this PBX to its extensions. If so, and the PBX answers a call
-    /// without calling an extension, the PBX itself answered it, e.g. with its voice menu.
+    /// Returns whether the mirror port shows the legs between this PBX and its extensions. If it does, and the PBX
+    /// answers a call without calling an extension, the PBX itself answered, e.g. with a voice menu.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
         self.ringing.contains(&host.ip())
     }

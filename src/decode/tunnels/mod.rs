@@ -139,8 +139,8 @@ pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<Detec
     }
 }
 
-/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3): the flags I and P, version 0, the next protocol. Of the
-/// other flags, only B (broadcast or multicast) may be set.
+/// Parses VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3). Requires the flags I and P and version 0. Of the other
+/// flags, only B (broadcast or multicast) may be set. The field Next Protocol says whether IP, Ethernet or NSH follows.
 fn vxlan_gpe(data: &[u8]) -> Option<DetectedTunnel<'_>> {
     let (head, payload) = data.split_first_chunk::<8>()?;
     let inner = match head {

@@ -32,8 +32,8 @@ struct JudgedPacking {
 }
 
 impl PackingJudge {
-    /// Creates the comparison of both packings (orders of the code words in a byte) for a format. Returns `None` if the
-    /// format is not G.726.
+    /// Begins to find out in which packing (order of the code words in a byte) a stream of this format is. Returns
+    /// `None` if the format is not G.726.
     pub(crate) fn new(format: &PayloadFormat) -> Option<Self> {
         let DecoderKind::G726(rate, packing) = format.codec()?.decoder()? else { return None };
         let other = match packing {
@@ -76,7 +76,8 @@ impl JudgedPacking {
             return;
         }
         let energy: f64 = sound.iter().map(|sample| f64::from(*sample).powi(2)).sum();
-        // Only loud payloads are compared, because quiet sound is noise in either packing.
+        // Only loud payloads decide the packing (order of the code words in a byte). Quiet sound resembles noise in
+        // both packings.
         if energy > QUIET_POWER * sound.len() as f64 {
             self.samples += sound.len() as u64;
             self.payloads += 1;
@@ -116,7 +117,8 @@ fn prediction_error(sound: &[i16]) -> f64 {
 const MIN_DIFFERENCE: f64 = 0.2;
 /// Order of the linear prediction: enough for the resonances of a voice below 4 kHz.
 const ORDER: usize = 8;
-/// Lower bound of the prediction error. Without it, a pure tone would have an error of 0.
+/// Lower bound of the prediction error. A pure tone can be predicted almost without error. Without this bound, the
+/// logarithm of such an error would outweigh the errors of all other payloads.
 const SMALLEST_ERROR: f64 = 1e-4;
 /// Minimum mean square of a loud payload: 100 squared, -50 dBov. Quieter sound consists mostly of quantization noise.
 const QUIET_POWER: f64 = 100.0 * 100.0;
