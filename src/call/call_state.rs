@@ -188,7 +188,7 @@ impl CallRecording {
         std::mem::replace(&mut self.segments, 0) > 0
     }
 
-    /// Returns the number of segments of the recording that events have announced so far.
+    /// Returns how many parts (segments) of the recording events have announced so far.
     pub(crate) const fn segments(self) -> u32 {
         self.segments
     }

@@ -343,7 +343,7 @@ impl Referral {
             && (replaced || same_number(target.as_deref(), signature.to) && self.is_in_name_of_party(signature))
     }
 
-    /// Returns whether another REFER is a retransmission of this REFER, or the same REFER at another hop.
+    /// Returns whether another REFER is a retransmission of this REFER, or the same REFER as a proxy passed it on.
     pub(crate) fn is_repeated_by(&self, other: &Self) -> bool {
         let key = |referral: &Self| (referral.conversation, referral.request.cseq);
         key(self) == key(other) && self.request.target == other.request.target

@@ -107,8 +107,8 @@ pub struct LegAssignment {
     /// Rule that confirmed that the leg belongs to the conversation; `None` if no rule has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_by: Option<CorrelationRule>,
-    /// The other address of the machine that sent this leg, which it has on another leg of the conversation. `None` if
-    /// the machine has one address only.
+    /// A machine (e.g. a PBX) sent this leg from one address. This is the address that it has on another leg of the
+    /// conversation. `None` if both addresses are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Endpoint>,
     /// Ids of the other conversations to which the leg could belong instead.
@@ -242,7 +242,7 @@ pub struct OutlinePiece {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// Describes the leg (SIP dialog at one hop). This is the first decision in a spool file.
+    /// Describes the leg, i.e. a SIP dialog as captured between two hosts. This is the first decision in a spool file.
     Begin {
         /// Version of the JSON form of decisions: [`FORMAT`].
         format: u32,

@@ -14,7 +14,7 @@ pub(crate) fn conversation_id(appliance: &str, call_id: &str, from_tag: Option<&
 }
 
 /// Returns the name of a leg, which is the name of its spool file. The name is the UTC time, and a hash of conversation
-/// id, Call-ID, hop and time.
+/// id, Call-ID, time, and both endpoints of the leg (`hop`).
 pub(crate) fn leg_name(conversation: &str, call_id: &str, hop: (Endpoint, Endpoint), at: Timestamp) -> String {
     let hop = format!("{} {}", hop.0, hop.1);
     // A caller may send a refused INVITE again within one second, and the name shows only seconds. So the hash includes

@@ -9,8 +9,8 @@ use crate::call::sound_outline::RestOfSound;
 
 /// Returns the event for a busy or reorder tone that is left out of the recording; `None` if no such tone was heard.
 ///
-/// The tone begins with the end of the recorded leg. If several legs have it, e.g. the hops of one dialog, the event
-/// has the greatest length.
+/// The tone begins with the end of the recorded leg. It may be on several legs, e.g. before and behind a proxy. Then
+/// the event has the length of the longest.
 pub(crate) fn left_out_tone(legs: &[&Leg], roles: &CallRoles<'_>) -> Option<EventRecord> {
     let at = roles.recorded_leg(legs)?.media.last_at()?;
     let has_tone = |leg: &&&Leg| leg.media.rest_since(at) == RestOfSound::Tone;

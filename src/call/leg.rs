@@ -1,4 +1,4 @@
-//! A leg: one dialog as captured at one hop, with its media streams and the timers that end it.
+//! A leg: one dialog as captured between two hosts (one *hop*), with its media streams and the timers that end it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::call::voice_prints::VoicePrints;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
 
-/// A leg: a dialog at one hop, and its media.
+/// A leg: a dialog as captured between two hosts (one *hop*), and its media.
 #[derive(Debug)]
 pub(crate) struct Leg {
     /// Id of the leg within this process. Its spool file is found by this id.
@@ -110,8 +110,8 @@ pub(crate) enum LegSpoolState {
         /// Time of the decision `Start` in the spool file; `None` before the recording begins.
         started_at: Option<Timestamp>,
     },
-    /// The leg is over and had no media. Its signalling is kept until its call ends, because a restart must know the
-    /// leg.
+    /// The leg is over and had no media. Its signalling is kept until its call ends, so that the leg is known after a
+    /// restart.
     Kept,
     /// The spool file was closed after its last packet, or was deleted.
     Closed {
@@ -226,8 +226,9 @@ impl Leg {
         self.links.presumed()
     }
 
-    /// Returns whether messages between these endpoints belong to this hop. Ports may differ (TCP, asymmetric UDP).
-    /// They are compared only if both endpoints are on one host.
+    /// Returns whether messages between these endpoints belong to this leg, i.e. pass between its two hosts. The ports
+    /// may differ from those of the leg (TCP, asymmetric UDP). They must be equal only if both endpoints are on one
+    /// host.
     pub(crate) fn is_hop(&self, a: Endpoint, b: Endpoint) -> bool {
         let (x, y) = self.hop();
         if x.same_host(y) {
@@ -424,8 +425,8 @@ impl Leg {
         matches!(self.dialog.answered, Some((_, AnswerEvidence::Success)))
     }
 
-    /// Returns whether both legs have the same Call-ID and From tag. Then they are branches of a fork, or hops of one
-    /// dialog.
+    /// Returns whether both legs have the same Call-ID and From tag. Then they are branches of a fork, or one dialog
+    /// that was captured twice, e.g. before and behind a proxy.
     pub(crate) fn is_branch_of(&self, other: &Self) -> bool {
         self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }

@@ -53,8 +53,8 @@ pub(super) fn leg_ends(leg: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> [Le
         if side == party && is_at_party {
             return party_at(host, path.party_number(leg, plan), plan);
         }
-        // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX. A
-        // hop without a party is between a proxy and the PBX.
+        // The other end is a PBX in three cases: its host called the party, passes calls on, or is known as a PBX. If
+        // the leg has no party, it is between a proxy and the PBX.
         if !is_at_party || party == Side::Callee || path.passes_calls_on(host) || plan.is_pbx(host) {
             return without_number(LegEndRole::Pbx);
         }

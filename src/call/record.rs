@@ -437,7 +437,7 @@ impl SideRecords {
     }
 }
 
-/// Record of one leg (SIP dialog at one hop) of a call.
+/// Record of one leg of a call, i.e. of a SIP dialog as captured between two hosts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
     /// Call-ID header of the dialog.

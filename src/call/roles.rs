@@ -240,7 +240,8 @@ impl<'a> CallRoles<'a> {
     /// Returns the direction of a call with several legs; `None` if the legs do not show it.
     fn direction(&self, plan: &NumberPlan) -> Option<CallDirection> {
         let is_ours = |number: &Option<String>| plan.names_extension(number.as_deref());
-        // Further hops of the first dialog do not count as calls to a party, because a proxy only passes the dialog on.
+        // If the first dialog was captured again behind a proxy, that leg does not count as a call to a party. A proxy
+        // only passes the dialog on.
         let is_other = |l: &&Leg| !l.is_branch_of(self.first);
         let called_anybody = self.has_rung() || self.called_outside.iter().chain(&self.transit).any(is_other);
         let parties = &self.first.parties;
@@ -348,7 +349,8 @@ impl<'a> CallRoles<'a> {
             return self.first.parties.to.clone().filter(|to| plan.is_extension(to));
         }
         let mut ringing = self.rung.iter().copied().filter(|l| l.dialog.ended().is_none()).peekable();
-        // An extension that rings on several devices or over several hops counts once.
+        // An extension counts once, even if it rings on several devices, or its leg was captured before and behind a
+        // proxy.
         if ringing.peek().is_some() {
             only_number(ringing.filter_map(of))
         } else {
@@ -387,8 +389,8 @@ fn called_first(first: &Leg, path: &CallPath<'_>, plan: &NumberPlan) -> Option<C
     others().any(is_click).then_some(CalledFirst::Caller)
 }
 
-/// Returns whether a leg is a further hop of the dialog on which the caller reached the PBX. Returns false for a leg
-/// behind a fork that calls another number: it belongs to another party.
+/// Returns whether a leg is the dialog on which the caller reached the PBX, perhaps captured before or behind a proxy.
+/// If a proxy forked that dialog to another number, the forked leg belongs to another party, and the result is false.
 fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
     let is_forked = || !path.way_of(leg).1.same_host(path.way_of(first).1);
     path.party_end(first) == PartyEnd::Caller
@@ -397,7 +399,8 @@ fn is_caller_hop(leg: &Leg, first: &Leg, path: &CallPath<'_>) -> bool {
 }
 
 /// Returns whether the PBX sent this leg because of an extension's call, although the leg of the extension was captured
-/// a moment later. Both legs must call the same number; the mirror misses the hop between them.
+/// a moment later. Both legs must call the same number. The mirror misses the messages by which the call reached the
+/// PBX.
 fn is_for_later_caller(leg: &Leg, legs: &[&Leg], plan: &NumberPlan) -> bool {
     let is_ours = |l: &Leg| plan.names_extension(l.parties.from.as_deref());
     let is_just_later = |o: &Leg| o.created_at > leg.created_at && o.created_at.since(leg.created_at) <= CLOCK_SKEW;
@@ -416,7 +419,8 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, path: &CallPath<'_>, plan: &N
 }
 
 /// Chooses the anchor leg, which supplies the recorded sound, among the legs of outside parties. An answered leg is
-/// preferred, then a leg that has not ended, then the hop of a dialog that reaches the party.
+/// preferred, then a leg that has not ended. If a dialog has several legs, e.g. before and behind a proxy, the leg that
+/// reaches the party is preferred.
 ///
 /// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
 /// be the anchor anyway, because the caller waits for exactly this leg.

@@ -93,8 +93,8 @@ impl TimedOutDialogs {
         Some((self.remove(id)?, first))
     }
 
-    /// Removes and returns the dialog with a Call-ID. If several hops of the dialog are stored, the hop between these
-    /// hosts is preferred.
+    /// Removes and returns the dialog with a Call-ID. The dialog may be stored several times, e.g. before and behind a
+    /// proxy. Then the one between the two hosts `hop` is preferred.
     pub(crate) fn take_by_message(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<TimedOutDialog> {
         let of_call = || self.order.iter().filter(|id| self.has_call_id(**id, call_id)).copied();
         let at_hop = of_call().find(|id| self.dialogs.get(id).is_some_and(|(d, _)| is_hop(&d.draft, hop)));

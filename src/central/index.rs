@@ -37,7 +37,7 @@ pub(crate) struct IndexedCall {
     pub(crate) id: String,
     /// Change number of the call's state in the archive's database. It grows with each change of the call.
     pub(crate) change: u64,
-    /// Keys and checksums of the call's recordings, in the order of the segments.
+    /// Keys and checksums of the files of the call's recording, first part first.
     pub(crate) recordings: Vec<IndexedRecording>,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct CallFacts {
     pub(super) related: Vec<CallRecord>,
     /// Records that other sites made of the same call: only those that the account may see.
     pub(super) elsewhere: Vec<OtherSiteCall>,
-    /// Peaks (waveform) of each segment; `None` if the file is encrypted or has no peaks.
+    /// Peaks (waveform) of each file of the recording; `None` if the file is encrypted or has no peaks.
     pub(super) peaks: Vec<Option<RecordingPeaks>>,
     /// Numbers of the legs that have a file with kept packets (pcapng), counted from 1.
     pub(super) packets: Vec<u32>,
@@ -105,8 +105,8 @@ pub(super) async fn download_record(
     }
 }
 
-/// Responds with the peaks of all segments as JSON. Each segment is a list of pieces of sound. Each piece has the
-/// extreme samples `[left low, left high, right low, right high]`.
+/// Responds with the peaks (waveforms) of all files of the recording as JSON. Each file is a list of pieces of sound.
+/// Each piece has the extreme samples `[left low, left high, right low, right high]`.
 pub(super) async fn peaks(
     State(state): State<ConsoleState>,
     Extension(viewer): Extension<Viewer>,

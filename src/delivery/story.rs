@@ -157,7 +157,8 @@ const fn once() -> u32 {
 }
 
 /// Maximum number of entries in the list of a call's requests. It suffices for a call of a whole day. One request
-/// registers the call, and two requests (upload and attach) send each of 24 hourly segments.
+/// registers the call, and two requests (upload and attach) send each of the 24 parts of its recording, one for each
+/// hour.
 const MAX_ATTEMPTS: usize = 50;
 
 #[cfg(test)]

@@ -177,9 +177,9 @@ impl Journal {
         })
     }
 
-    /// Stores the segments that were recorded while a call is in progress, and returns the record with these segments.
-    /// `live` is the call's record with all segments so far. Only the segments of `live` are stored; the rest of the
-    /// stored record does not change. Returns `None` if the call is already complete.
+    /// Stores the segments (finished parts of the recording) of a call in progress, and returns the record with these
+    /// segments. `live` is the call's record with all segments so far. Only the segments of `live` are stored; the rest
+    /// of the stored record does not change. Returns `None` if the call is already complete.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -205,9 +205,9 @@ impl Journal {
         })
     }
 
-    /// Marks all segments of a call as removed, because a rule of the configuration excludes the call, and writes the
-    /// reason into its record. The code that calls this function must remove the files afterwards. Returns the record
-    /// as it was before, with its recordings; `None` if it had no recordings.
+    /// Marks all segments (parts of the recording) of a call as removed, because a rule of the configuration excludes
+    /// the call. Writes the reason into the call's record. The code that calls this function must remove the files
+    /// afterwards. Returns the record as it was before, with its recordings; `None` if it had no recordings.
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.

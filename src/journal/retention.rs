@@ -181,7 +181,7 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Returns the recordings of a call that were not removed, in the order of their segments.
+    /// Returns the files of a call's recording that were not removed, first part first.
     ///
     /// # Errors
     /// Fails if SQLite fails.

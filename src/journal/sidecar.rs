@@ -75,7 +75,7 @@ impl Journal {
                     continue;
                 }
                 // A sidecar record (JSON file beside the recording) without a verdict was written while the call was in
-                // progress. So the call is stored as live, with the segments so far.
+                // progress. So the call is stored as live, with the parts of the recording that were finished by then.
                 let stage = if record.verdict.is_some() { CallStage::Complete } else { CallStage::Live };
                 calls::put_call(transaction, record, stage)?;
                 put_legs(transaction, record)?;

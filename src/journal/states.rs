@@ -44,9 +44,9 @@ pub(crate) struct CallToStore<'a> {
 }
 
 impl Journal {
-    /// Writes or replaces calls in one transaction, and returns their records. If the journal already has segments of a
-    /// call, they are kept and are in the returned record, too. The rows are on the disk after
-    /// [`Journal::sync_states`].
+    /// Writes or replaces calls in one transaction, and returns their records. If the journal already has finished
+    /// parts (segments) of a call's recording, they are kept and are in the returned record, too. The rows are on the
+    /// disk after [`Journal::sync_states`].
     ///
     /// # Errors
     /// Fails if SQLite fails; then nothing is written.
@@ -229,8 +229,8 @@ impl Drop for UnsyncedCommits<'_> {
     }
 }
 
-/// Writes a call, after adding the segments that the journal already has to its record. Returns this record, but
-/// without the state of its delivery.
+/// Writes a call. Before, adds to its record the finished parts of the recording (segments) that the journal already
+/// has. Returns this record, but without the state of its delivery.
 fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> JournalResult<CallRecord> {
     let mut record = call.record.clone();
     for leg in &call.legs {
@@ -238,8 +238,8 @@ fn put_call_with_segments(connection: &Connection, call: &CallToStore<'_>) -> Jo
     }
     if let Some((_, earlier)) = stored_call(connection, &record.id)? {
         record.take_parts(&earlier);
-        // In the record of a call in progress, a verdict means that a rule of the configuration excluded the call and
-        // its segments were removed. That verdict is kept.
+        // A call in progress has a verdict only if a rule of the configuration excluded the call. The finished parts of
+        // its recording were then removed. That verdict is kept.
         if call.stage == CallStage::Live && record.verdict.is_none() {
             (record.verdict, record.verdict_reason) = (earlier.verdict, earlier.verdict_reason);
         }

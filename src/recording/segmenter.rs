@@ -39,7 +39,7 @@ pub(super) struct Segmenter<'a> {
     pub(super) channels: ChannelOrder,
 }
 
-/// The segments of the same recording that are already finished: their number and their start.
+/// The segments (parts) of the same recording that are already finished: their count and their start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FinishedSegments {
     pub(super) count: u32,
@@ -50,13 +50,13 @@ pub(super) struct FinishedSegments {
 /// The moment up to which a leg is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderUpTo {
-    /// Up to the end of the segment with this number, while the call is still in progress.
+    /// Up to the end of the segment (part of the recording) with this number, while the call is still in progress.
     Segment(u32),
     /// Up to the end of the call, which is over.
     End,
 }
 
-/// The result of rendering a leg: a report on its sound, and the new segments.
+/// The result of rendering a leg: a report on its sound, and the new segments, i.e. parts of the recording.
 #[derive(Debug)]
 pub(super) struct RenderedLeg {
     /// The render plan (playout times of the packets) up to the end of the call or of the last segment.
@@ -67,11 +67,11 @@ pub(super) struct RenderedLeg {
     pub(super) is_heard: bool,
     /// Whether at least one side can be heard, as the verdict defines it (module `verdict`).
     pub(super) is_audible: bool,
-    /// New segments; empty if no sound could be decoded.
+    /// New segments (parts of the recording); empty if no sound could be decoded.
     pub(super) segments: Vec<NewSegment>,
 }
 
-/// A new segment with a file that has no final name yet.
+/// A new segment, i.e. a part of a recording. Its file is complete but has no final name yet.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) number: u32,
@@ -82,7 +82,7 @@ pub(super) struct NewSegment {
 }
 
 impl Segmenter<'_> {
-    /// Renders the segments of a leg that are not finished yet.
+    /// Renders those segments (parts of the recording) of a leg that are not finished yet.
     pub(super) fn render(
         &self,
         source: &LegSource,
@@ -163,7 +163,8 @@ impl Segmenter<'_> {
         starts_at + Duration::from_secs(seconds)
     }
 
-    /// Renders a call from its beginning to the end of a segment, and writes only this last segment to a file.
+    /// Renders a call from its beginning to the end of a segment (part of the recording). Writes only the sound of this
+    /// last segment to a file.
     fn write(
         &self,
         plan: &RenderPlan,

@@ -35,7 +35,7 @@ impl CallLocks {
         CallLock { locks: self, id: id.to_owned() }
     }
 
-    /// Marks a call in progress as forbidden to record. From now on no segment of its recording is published.
+    /// Marks a call in progress as forbidden to record. From now on no part of its recording is published.
     pub(super) fn forbid(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }

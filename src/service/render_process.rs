@@ -181,13 +181,13 @@ impl CallRenderer {
     }
 }
 
-/// Result of a request: the record (`None` if no segment was complete), and the legs that were left out because
-/// rendering them failed.
+/// Result of a request: the record, and the legs that were left out because rendering them failed. The record is `None`
+/// if no part of the recording was complete.
 type WorkerResult = (Option<CallRecord>, Vec<LegId>);
 
 /// Result of one attempt of a worker to render a request.
 enum RenderAttempt {
-    /// The request was rendered: the record, or `None` if no segment can be made yet.
+    /// The request was rendered. The value is the record, or `None` if no part of the recording is complete yet.
     Done(Option<Box<CallRecord>>),
     /// The renderer cannot handle the request. It failed at the leg with the id `leg`; `how` says how it failed.
     Broken { leg: Option<u64>, how: String },

@@ -64,8 +64,8 @@ pub(super) struct RenderRequest {
     pub(super) record: CallRecord,
     legs: Vec<RequestedLeg>,
     wall_offset_ns: i64,
-    /// Number of complete segments to render, if the call is in progress. `None` if the call has ended and is rendered
-    /// as a whole.
+    /// Number of complete segments (parts of the recording) to render, if the call is in progress. `None` if the call
+    /// has ended and is rendered as a whole.
     pub(super) parts: Option<u32>,
 }
 
@@ -88,7 +88,7 @@ pub(super) enum RenderReply {
     Reading(u64),
     /// The call was rendered: the record with its new recordings.
     Done(Box<CallRecord>),
-    /// The request was handled, but no segment is complete yet.
+    /// The request was handled, but no part of the recording is complete yet.
     Nothing,
     /// A file could not be written. Holds its path, the error number of the operating system, and the error as a text.
     Failed { path: String, errno: Option<i32>, text: String },

@@ -114,7 +114,7 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::FOWNER);
 /// Maximum address space of the process, bytes. Rendering takes constant memory, below 100 MiB.
 const MAX_MEMORY: u64 = 1 << 30;
-/// Maximum number of open files: the pipes, a spool, and the segments of one recording.
+/// Maximum number of open files: the pipes, a spool, and the files of one recording.
 const MAX_FILES: u64 = 64;
 /// Scheduling priority (nice value) of rendering: lower than that of the capture.
 const NICENESS: i32 = 10;

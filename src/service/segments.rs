@@ -43,8 +43,8 @@ impl CallWorker {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
             Err(RenderFailure::Passing(error)) => return Err(error),
-            // A segment could not be rendered, and another try would fail in the same way. So this function gives up.
-            // When the call ends, the rest of the call is rendered as a whole.
+            // A part of the recording could not be rendered, and another try would fail in the same way. So this
+            // function gives up. When the call ends, the rest of the call is rendered as a whole.
             Err(RenderFailure::Broken(how)) => {
                 tracing::error!(call = id, "a part cannot be rendered because of a bug in callspan: {how}");
                 return Ok(());
@@ -102,8 +102,8 @@ impl CallWorker {
         Ok(true)
     }
 
-    /// Writes the record of a call in progress beside its segments. If the journal is lost, the call is restored from
-    /// this record.
+    /// Writes the record of a call in progress beside the finished files of its recording. If the journal is lost, the
+    /// call is restored from this record.
     fn write_live_record(&self, record: &mut CallRecord, registration: RegistrationPolicy) -> anyhow::Result<()> {
         record_sync::mark(record, registration, self.policy.as_ref(), &self.journal)?;
         self.recorder.write_record(record)?;

@@ -59,8 +59,8 @@ impl CallWorker {
         }
     }
 
-    /// Stores new states of calls in the journal. Returns the records of these calls. The segments that the journal
-    /// already has are merged into the records.
+    /// Stores new states of calls in the journal. Returns the records of these calls. To each record, adds the finished
+    /// parts of the recording (segments) that the journal already has.
     pub(super) fn store_states(&self, states: &[CallState]) -> Vec<CallRecord> {
         let is_delivering = self.is_delivering();
         let calls: Vec<CallToStore<'_>> = states.iter().map(|state| to_store(state, is_delivering)).collect();

@@ -180,8 +180,8 @@ impl Correlator<'_> {
         others.into_iter().any(|other| self.table.legs_of(other).any(serves))
     }
 
-    /// Returns whether all legs of the call are hops of this leg's dialog, or legs that these hops caused. The call
-    /// must never have had another leg.
+    /// Returns whether all legs of the call belong to this leg's dialog, or are legs that this dialog caused at a PBX.
+    /// The call must never have had another leg.
     pub(super) fn is_root(&self, leg: &Leg) -> bool {
         let keys = self.table.keys_of(leg.call());
         let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
@@ -191,14 +191,15 @@ impl Correlator<'_> {
         !had_others && keys.iter().all(|key| caused.contains(key) || is_session(key))
     }
 
-    /// Returns whether all legs of a call stem from one dialog: they are its hops, or legs that these hops caused. The
-    /// call never had another leg.
+    /// Returns whether all legs of a call stem from one dialog: they belong to it, or it caused them at a PBX. The call
+    /// must never have had another leg.
     pub(crate) fn has_one_root(&self, call: CallKey) -> bool {
         let root = self.table.legs_of(call).find(|leg| self.causes_of(leg).next().is_none());
         root.is_some_and(|root| self.is_root(root))
     }
 
-    /// Returns this leg and the other hops of its dialog, as far as they belong to the same call.
+    /// Returns all legs of the call that belong to the same dialog as this leg, e.g. before and behind a proxy. This
+    /// leg is included.
     pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
         let keys = self.table.keys_of(leg.call()).iter().copied();
         keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
@@ -236,8 +237,8 @@ impl Correlator<'_> {
     /// Returns the address at which the PBX received the caller's call, if the PBX sent `leg` from another address. The
     /// caller must have been answered together with `leg`; otherwise returns `None`.
     pub(super) fn other_address(&self, call: CallKey, leg: &Leg) -> Option<Endpoint> {
-        // The call may have reached the PBX over several hops, e.g. through a border controller. The receiver at the
-        // last hop is the PBX.
+        // The call may have passed other machines before the PBX, e.g. a border controller. Then it has several legs,
+        // and the receiver of the last leg is the PBX.
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
         let machine = answered.max_by_key(|caller| (caller.created_at, caller.id))?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)

@@ -174,7 +174,8 @@ impl Correlator<'_> {
         is_movable.then_some((legs, call))
     }
 
-    /// Returns the hops of a leg's dialog in its call, and the legs that a PBX sent because of these hops.
+    /// Returns the legs of a call that belong to the dialog of this leg, and the legs that a PBX sent because of this
+    /// dialog.
     fn dialog_and_effects(&self, leg: &Leg) -> Vec<LegKey> {
         let mut legs: Vec<LegKey> = self.hops_of(leg).into_iter().flat_map(|hop| self.caused_legs(hop)).collect();
         legs.sort_unstable();
@@ -194,8 +195,8 @@ impl Correlator<'_> {
         by.is_confirmed_by_answer() && others.any(|other| !other.is_branch_of(leg) && is_together(other))
     }
 
-    /// Returns the hop of a leg's dialog that a rule joined to its call. The other hops belong to this call because
-    /// they have the same dialog.
+    /// Returns the leg by which a dialog joined its call: a rule found that this leg belongs to the call. The dialog's
+    /// other legs, e.g. behind a proxy, belong to the call because they have the same dialog.
     fn joining_hop(&self, key: LegKey) -> LegKey {
         let is_joined =
             |hop: &LegKey| self.table.leg(*hop).is_some_and(|hop| hop.join.by() != Some(CorrelationRule::SameDialog));

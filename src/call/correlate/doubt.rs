@@ -23,7 +23,8 @@ use crate::call::sound_outline::{RestOfSound, SoundLikeness};
 /// A leg that numbers alone joined to its call, so that it may belong to another call (a *doubtful* leg).
 pub(super) struct DoubtfulLeg {
     key: LegKey,
-    /// The leg itself, other hops of its dialog, and the legs that they caused, directly or through other legs.
+    /// The leg itself, other legs of its dialog (e.g. behind a proxy), and the legs that they caused, directly or
+    /// through other legs.
     effects: Vec<LegKey>,
     /// Whether another leg of the call was answered, or ended, at the same time as this leg. Legs among the `effects`
     /// do not count.
@@ -54,7 +55,8 @@ impl MomentAgreement {
 }
 
 impl DoubtfulLeg {
-    /// Returns whether a group contains this leg, another hop of its dialog, or a leg that these hops caused.
+    /// Returns whether a group of legs with the same sound contains this leg, another leg of its dialog, or a leg that
+    /// they caused.
     fn explains(&self, group: &SoundGroup<'_>) -> bool {
         group.legs.iter().any(|(key, _)| self.effects.contains(key))
     }
@@ -86,8 +88,9 @@ impl Correlator<'_> {
         let leg = self.table.leg(key).filter(talks)?;
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
-        // The first hop of a dialog shows by which rule the dialog joined the call: further hops join by their Call-ID.
-        // So the leg may belong to another call if the join of any hop is weak.
+        // The first leg of a dialog shows by which rule the dialog joined the call. Its further legs, e.g. behind a
+        // proxy, join by their Call-ID. So the leg may belong to another call if any leg of its dialog joined by a weak
+        // rule.
         let is_weak = |key: &LegKey| self.table.leg(*key).is_some_and(|hop| self.is_tied_weakly(hop));
         if !leg.is_nameless_recording_session() && !hops().any(is_weak) {
             return None;

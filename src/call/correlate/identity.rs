@@ -10,8 +10,8 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
 
-/// Returns the evidence of the rule `same_dialog`: the new leg is another hop of the same dialog, which is live or has
-/// just ended.
+/// Returns the evidence of the rule `same_dialog`: the new leg belongs to a known dialog, e.g. it was captured behind a
+/// proxy. The dialog is live or has just ended.
 ///
 /// The evidence about the newest leg comes first, in case a later call used the same identifiers again.
 pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
@@ -20,7 +20,7 @@ pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 /// Returns the evidence of the rule `tag_reuse`, a contradiction. The INVITE has the Call-ID and From tag of a dialog
-/// that was answered and has ended, and comes at the same hop. So it begins another call, even if it comes at once.
+/// that was answered and has ended, and is between the same hosts. So it begins another call, even if it comes at once.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
     let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
@@ -134,7 +134,7 @@ fn is_random(call_id: &str) -> bool {
     call_id.split('@').next().is_some_and(|local| local.len() >= UNIQUE_LENGTH)
 }
 
-/// Returns the other hops of the new leg's dialog, newest first: the legs with the same Call-ID and From tag.
+/// Returns the known legs of the new leg's dialog, newest first: the legs with the same Call-ID and From tag.
 fn hops<'a>(question: &LegQuestion<'a>) -> impl Iterator<Item = (LegKey, &'a Leg)> {
     let tag = question.dialog.caller_tag();
     legs_with_call_id(question).rev().filter(move |(_, leg)| leg.dialog.caller_tag() == tag)

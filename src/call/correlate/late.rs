@@ -56,7 +56,7 @@ impl Correlator<'_> {
 
     /// Returns the leg that this new leg caused, if only numbers had joined that leg to its call so far.
     ///
-    /// E.g. one node of a cluster passes a call to a second node, and the second node sends it on. If the hop between
+    /// E.g. one node of a cluster passes a call to a second node, and the second node sends it on. If the leg between
     /// the nodes is captured last, it is the new leg, and the leg that the second node sent is returned.
     pub(crate) fn late_middle(&self, draft: &LegDraft) -> Option<LegKey> {
         let new = draft.signature();
@@ -78,11 +78,11 @@ impl Correlator<'_> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Returns the command that merges a call with an older call. A further hop `slot` of the call's dialog was just
-    /// captured, and it shows that the older call caused the dialog.
+    /// Returns the command that merges a call with an older call. A further leg `slot` of the call's dialog was just
+    /// captured, e.g. behind a proxy. It shows that the older call caused the dialog.
     ///
-    /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX on a hop that the mirror port misses.
-    /// The PBX then calls a telephone through the proxy. Only the hop from the proxy to the telephone links this dialog
+    /// E.g. a provider calls a proxy, and the proxy passes the call to the PBX; the mirror port misses this leg. The
+    /// PBX then calls a telephone through the proxy. Only the leg from the proxy to the telephone links this dialog
     /// with the provider's call, because the proxy received that call.
     pub(crate) fn late_hop(&self, slot: LegKey) -> Option<Command> {
         let leg = self.table.leg(slot).filter(|l| l.join.by() == Some(CorrelationRule::SameDialog))?;
@@ -91,8 +91,8 @@ impl Correlator<'_> {
         if !is_open || !self.table.legs_of(own).all(|l| l.is_branch_of(leg)) {
             return None;
         }
-        // Another call over the same hop is a separate call, so the two are not merged. Examples are two calls from the
-        // trunk to the proxy, and two calls by a dialler on the PBX's host.
+        // Two calls between the same two hosts are separate calls, so they are not merged. Examples are two calls from
+        // the trunk to the proxy, and two calls by a dialler on the PBX's host.
         let is_beside = |into: CallKey| {
             let of_own = || self.table.legs_of(own);
             let mut started = of_own().map(Leg::signature).filter(|o| o.hop.0.same_host(o.hop.1));

@@ -43,10 +43,10 @@ impl Correlator<'_> {
         has_form && self.may_still_be_joined(call, by)
     }
 
-    /// Returns whether all legs of a call are hops of one dialog, and the call never had other legs. Recording sessions
+    /// Returns whether all legs of a call belong to one dialog, and the call never had other legs. Recording sessions
     /// (SIPREC) do not count.
     ///
-    /// This is true for more calls than [`CallTable::is_lone`], because a dialog that passes a proxy has several hops.
+    /// This is true for more calls than [`CallTable::is_lone`], because a dialog that passes a proxy has several legs.
     ///
     /// [`CallTable::is_lone`]: crate::call::call_table::CallTable::is_lone
     pub(super) fn is_of_one_dialog(&self, call: CallKey) -> bool {

@@ -23,8 +23,9 @@ impl Correlator<'_> {
             return (!causes_others()).then_some(&leg.join);
         }
         let first = causes.min_by_key(|cause| (cause.created_at, cause.id))?;
-        // A further hop of the cause's dialog may be captured after the leg. The dialog is as old as its first hop, so
-        // the first hop is compared with the leg.
+        // The dialog of the cause may have several legs, e.g. before and behind a proxy, and the later ones may be
+        // captured after `leg`. The dialog is as old as its first leg, so the ages of this first leg and of `leg` are
+        // compared.
         let first = self.first_hop(first);
         let is_later = (first.created_at, first.id) > (leg.created_at, leg.id);
         Some(if is_later { &first.join } else { &leg.join })
@@ -45,7 +46,7 @@ impl Correlator<'_> {
         rests_on_one && !self.causes_of(leg).any(is_both)
     }
 
-    /// Returns the hop of a leg's dialog that was captured first.
+    /// Returns the leg that was captured first among the legs of one dialog, e.g. before and behind a proxy.
     fn first_hop<'a>(&'a self, leg: &'a Leg) -> &'a Leg {
         let hops = self.table.legs_of(leg.call()).filter(|hop| hop.is_branch_of(leg));
         hops.min_by_key(|hop| (hop.created_at, hop.id)).unwrap_or(leg)
@@ -54,7 +55,8 @@ impl Correlator<'_> {
     /// Returns whether one leg of a call may have caused another: one machine received `cause` and sent `effect`.
     ///
     /// If `effect` goes back to the sender of `cause`, and neither times nor numbers decide, the older dialog is the
-    /// cause. E.g. a proxy passes a call to the PBX on a hop that is captured after the leg which the PBX sends back.
+    /// cause. E.g. the PBX sends a call back to the proxy from which it came. This leg may be captured before the leg
+    /// from the proxy to the PBX.
     pub(super) fn has_caused(&self, cause: &Leg, effect: &Leg) -> bool {
         let age = |leg: &Leg| self.first_hop(leg).created_at;
         let is_older = || match cause.is_branch_of(effect) {
@@ -67,8 +69,8 @@ impl Correlator<'_> {
     /// Returns whether `cause` did not cause `effect`, although the machine that received `cause` sent `effect`. This
     /// machine may be a proxy, through which many calls pass at the same time.
     ///
-    /// The hop before `effect` in its dialog shows it. Returns true if another leg of the call caused that hop, or if
-    /// one machine sent both that hop and `cause`.
+    /// The dialog of `effect` may have been captured before the proxy, too. Returns true if another leg of the call
+    /// caused that earlier leg, or if one machine sent both the earlier leg and `cause`.
     fn has_other_origin(&self, effect: &Leg, cause: &Leg) -> bool {
         if cause.is_branch_of(effect) {
             return false;
@@ -95,7 +97,7 @@ impl Correlator<'_> {
         let is_open =
             self.table.call(leg.call()).is_some_and(|call| !call.closed_to_heuristics && !call.notes.had_other_legs());
         let fits = |other: &Leg| match other.is_branch_of(leg) {
-            // Another hop of the same dialog does not explain why the dialog began, so it is no cause. But a hop within
+            // Another leg of the same dialog does not explain why the dialog began, so it is no cause. But a leg within
             // one host is a cause, because a program on that host began the dialog.
             true => self.causes_of(other).all(|cause| cause.is_branch_of(leg) && !starts_on_its_host(cause)),
             false => self.causes_of(other).next().is_some(),
@@ -103,8 +105,8 @@ impl Correlator<'_> {
         is_open && self.table.legs_of(leg.call()).all(|other| fits(other) || other.is_recording_session())
     }
 
-    /// Returns whether a call already has a leg over the given hop, from the same machine to the same machine. A
-    /// further dialog over the hop is another call, so it did not cause the legs of this call.
+    /// Returns whether a call already has a leg from and to the same two machines (`hop`). A further dialog between
+    /// them is another call, so it did not cause the legs of this call.
     pub(super) fn has_leg_over(&self, call: CallKey, hop: (Endpoint, Endpoint)) -> bool {
         let is_same = |leg: &Leg| leg.machines().0.same_host(hop.0) && leg.machines().1.same_host(hop.1);
         self.table.legs_of(call).any(is_same)

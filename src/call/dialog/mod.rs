@@ -75,7 +75,7 @@ struct InDialogRequest {
     cseq: u32,
 }
 
-/// The state of a dialog (RFC 3261 section 12) at one hop.
+/// The state of a dialog (RFC 3261 section 12) as captured between two hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
     ids: DialogIds,

@@ -60,7 +60,7 @@ pub struct EngineCounters {
     pub rtp_refused: u64,
     /// Number of datagrams that begin with the version bits of RTP and have an otherwise invalid RTP header.
     pub rtp_broken: u64,
-    /// Number of legs (SIP dialogs at one hop) that were created.
+    /// Number of legs (SIP dialogs as captured between two hosts) that were created.
     pub legs: u64,
     /// Number of legs refused because the table was full.
     pub legs_refused: u64,

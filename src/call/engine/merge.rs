@@ -102,15 +102,15 @@ impl Engine {
         Some(into)
     }
 
-    /// Returns these legs of a call, and the other hops of their dialogs that have no media. A proxy may not touch the
-    /// media, so only one hop of a dialog has it.
+    /// Returns these legs of a call, and the legs without media that belong to the same dialogs. E.g. a proxy forwards
+    /// a dialog but not its media, so only the leg on one side of the proxy has media.
     fn with_silent_hops(&self, call: CallKey, slots: &[LegKey]) -> Vec<LegKey> {
         let legs: Vec<&Leg> = slots.iter().filter_map(|slot| self.table.leg(*slot)).collect();
         let is_hop = |leg: &Leg| !leg.has_media() && legs.iter().any(|known| leg.is_branch_of(known));
         let of_call = self.table.keys_of(call).iter().copied();
         let goes = |slot: &LegKey| slots.contains(slot) || self.table.leg(*slot).is_some_and(is_hop);
         let all: Vec<LegKey> = of_call.filter(goes).collect();
-        // At least one leg must stay in the call, so the hops without media move only if other legs are left.
+        // At least one leg must stay in the call. So the legs without media move only if other legs are left.
         if all.len() < self.table.keys_of(call).len() { all } else { slots.to_vec() }
     }
 

@@ -99,7 +99,8 @@ impl Engine {
         self.apply_pause_to_new_leg(slot, self.clock.now, sink);
     }
 
-    /// Deletes the spool file of a leg. If events have announced segments of the call's recording, withdraws them.
+    /// Deletes the spool file of a leg. If events have announced finished parts of the call's recording, emits the
+    /// event that withdraws them.
     fn discard_spool(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
         // The sketch is removed even if the leg has ended and its spool is closed. Otherwise the record would contain

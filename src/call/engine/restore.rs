@@ -55,8 +55,8 @@ pub struct RestoredLeg {
 /// State that is needed only while legs are restored from spools.
 #[derive(Debug, Default)]
 pub(super) struct RestoreState {
-    /// Legs whose first message was not read from the spool yet, by Call-ID and hop. In each list, the earliest leg
-    /// comes last.
+    /// Legs whose first message was not read from the spool yet, by Call-ID and the two endpoints (the *hop*). In each
+    /// list, the earliest leg comes last.
     legs: HashMap<RestoreKey, Vec<RestoredLeg>, foldhash::fast::RandomState>,
     /// Keys of restored calls, by id of the call.
     conversations: HashMap<String, CallKey, foldhash::fast::RandomState>,
@@ -76,7 +76,7 @@ pub(super) struct RestoreState {
     is_reading: bool,
 }
 
-/// Call-ID, and both endpoints of the hop in ascending order.
+/// Call-ID, and the two endpoints between which the leg was captured, in ascending order.
 type RestoreKey = (String, Endpoint, Endpoint);
 
 fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
@@ -84,7 +84,7 @@ fn restore_key(call_id: &str, hop: (Endpoint, Endpoint)) -> RestoreKey {
 }
 
 impl RestoreState {
-    /// Removes and returns the leg that begins with a message with the given Call-ID at the given hop.
+    /// Removes and returns the leg that begins with a message with this Call-ID between these two endpoints.
     pub(super) fn take(&mut self, call_id: &str, hop: (Endpoint, Endpoint)) -> Option<RestoredLeg> {
         if self.legs.is_empty() {
             return None;

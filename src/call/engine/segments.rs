@@ -41,7 +41,7 @@ impl Engine {
             let segments = u32::try_from(complete).unwrap_or(u32::MAX);
             let next_end = started_at + self.segment_length().saturating_mul(segments.saturating_add(1));
             next = next.max(next_end + SEGMENT_SETTLE + PACKET_WAIT);
-            // A rule has deleted media of this call. So no segment of its recording is rendered before the call ends.
+            // A rule has deleted media of this call. So no part of its recording is rendered before the call ends.
             if segments > call.recording.segments() && !call.recording.is_excluded() && !call.recording.is_deleted() {
                 self.emit_segments_due(conversation, segments, sink);
             }

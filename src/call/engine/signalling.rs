@@ -53,8 +53,8 @@ impl Engine {
                 None => return,
             },
         };
-        // If no leg matches the hop of the message, every leg of the dialog gets it. It is stored only in the spool of
-        // the first leg.
+        // If no leg of the dialog is between the two hosts of the message, every leg of the dialog gets it. It is
+        // stored only in the spool of the first leg.
         if let Some(first) = slots.first() {
             self.store_message(*first, &message, datagram, sink);
         }
@@ -110,7 +110,8 @@ impl Engine {
         self.apply_dialog_state(slot, sink);
     }
 
-    /// Returns the legs to which a message belongs: the leg at the message's hop, otherwise all legs of the dialog.
+    /// Returns the legs to which a message belongs: the leg of its dialog between the same two hosts. If there is none,
+    /// returns all legs of the dialog.
     fn legs_for(&self, message: &SipMessage<'_>, datagram: &UdpDatagram<'_>) -> Vec<LegKey> {
         let slots = self.table.with_call_id(message.call_id());
         if slots.is_empty() {
@@ -137,13 +138,13 @@ impl Engine {
             {
                 vec![slot]
             }
-            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). This response belongs to an INVITE at
-            // a new hop, which was not captured yet. So no known leg gets it.
+            // A response takes the path of its INVITE (RFC 3261 section 18.2.2). This response is between hosts for
+            // which the dialog has no leg, because their INVITE was not captured yet. So no known leg gets it.
             None if is_invite_response(message) && of_dialog().all(|s| self.answers_other_invite(s, message)) => {
                 Vec::new()
             }
-            // At a new hop, an initial INVITE begins a leg, and so does a response to it. So no known leg gets the
-            // message.
+            // Between hosts for which the dialog has no leg, an initial INVITE begins a leg, and so does a response to
+            // it. So no known leg gets the message.
             None if is_first_invite(message) || is_invite_response(message) && to_tag(message).is_none() => Vec::new(),
             None => of_dialog().collect(),
         }

@@ -66,8 +66,8 @@ impl Engine {
             return false;
         }
         let is_ambiguous = self.is_separate_ambiguous(conversation);
-        // The hops of a dialog are answered one after the other, so the earliest answer counts as the answer of the
-        // call.
+        // A 2xx passes the legs of a dialog one after the other, e.g. behind and before a proxy. So the earliest 2xx
+        // counts as the answer of the call.
         let answers = self.table.legs_of(conversation).filter_map(|leg| leg.dialog.answered);
         let Some((answered, _)) = answers.min_by_key(|(at, _)| *at) else { return is_ambiguous };
         let until = answered + COMMIT_WAIT;

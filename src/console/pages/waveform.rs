@@ -47,7 +47,7 @@ pub(in super::super) enum MarkKind {
 pub(in super::super) struct Timeline {
     /// Start and end of each segment (file of the recording) on the timeline, seconds.
     pub(in super::super) parts: Vec<(f64, f64)>,
-    /// Wall-clock time of the first sample of each segment.
+    /// Wall-clock time of the first sample of each segment, i.e. file of the recording.
     starts: Vec<Timestamp>,
     /// Marks on the timeline, sorted by their start.
     pub(in super::super) marks: Vec<TimelineMark>,
@@ -202,7 +202,7 @@ fn ticks(end: f64, percent: &dyn Fn(f64) -> String) -> Markup {
     }
 }
 
-/// Returns the drawing of one channel: the waveforms of all segments, one after the other.
+/// Returns the drawing of one channel: the waveforms of all files of the recording, one after the other.
 fn lane(facts: &CallFacts, line: &Timeline, channel: usize, class: &str, y: u32) -> Markup {
     let end = line.end().max(0.001);
     let mut path = String::new();

@@ -117,8 +117,8 @@ impl CallTally {
                 let flow = (*src, *dst, *ssrc);
                 let streams = self.legs.entry(leg).or_default();
                 match streams.get_mut(*stream as usize) {
-                    // When a new segment of a long recording begins, the engine repeats its decisions about streams. So
-                    // a known stream is not counted again.
+                    // When a new part (file) of a long recording begins, the engine repeats its decisions about
+                    // streams. So a known stream is not counted again.
                     Some(known) => (known.flow, known.side) = (flow, *side),
                     None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
                 }

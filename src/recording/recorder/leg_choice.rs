@@ -60,8 +60,8 @@ enum SoundFault {
 impl SoundFault {
     /// Returns the fault of a rendered leg; `None` if its sound is good enough.
     ///
-    /// A gap is no fault if earlier segments of the call are finished. They keep their gaps, and the rest of the call
-    /// comes from the same leg.
+    /// A gap is no fault if earlier parts of the recording (segments) are finished. They keep their gaps, and the rest
+    /// of the recording comes from the same leg.
     fn of(rendered: &RenderedLeg, finished: FinishedSegments) -> Option<Self> {
         let length_us = rendered.report.samples * 1_000_000 / u64::from(rendered.plan.sample_rate.max(1));
         let heard = HeardTime::of(&rendered.report);

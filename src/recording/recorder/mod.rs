@@ -64,7 +64,7 @@ pub struct RecordingError {
 #[derive(Debug)]
 pub struct ReadySegments {
     segments: Vec<NewSegment>,
-    /// Index in `record.legs` of the leg that was rendered into the segments.
+    /// Index in `record.legs` of the leg that supplied the sound of the segments.
     leg: usize,
     wall_offset_ns: i64,
 }
@@ -77,7 +77,7 @@ pub(crate) struct PreparedCalls {
 }
 
 impl PreparedCalls {
-    /// Adds the calls of another group to this group.
+    /// Adds the calls of `other`, so that the files of all these calls get their final names together.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.records.append(&mut other.records);
         self.files.append(other.files);
@@ -111,8 +111,8 @@ impl Recorder {
         segments::segment_seconds(format, part_hours, self.max_segment_bytes, sample_rate)
     }
 
-    /// Renders the complete segments of a live call that its record does not contain yet. Returns `None` if there are
-    /// none, or if no sound can be decoded so far.
+    /// Renders those complete segments (parts of the recording) of a live call that its record does not contain yet.
+    /// Returns `None` if there are none, or if no sound can be decoded so far.
     ///
     /// # Errors
     /// Fails if a file cannot be written. An unreadable spool is no error here, because it is read again at the end of
@@ -141,7 +141,7 @@ impl Recorder {
         ))
     }
 
-    /// Renames the files of segments to their final names and adds the segments to the record.
+    /// Gives the files of segments (parts of a recording) their final names, and adds the segments to the record.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed. By then, some segments may have their final names. Another attempt replaces
@@ -155,7 +155,7 @@ impl Recorder {
     }
 
     /// Renders an ended call, and publishes its record and its recording. There is no recording if no sound can be
-    /// decoded. Segments that the record already contains are not changed.
+    /// decoded. Parts of the recording (segments) that the record already contains are not changed.
     ///
     /// # Errors
     /// Fails if a file cannot be written. Then only complete files are published.
@@ -281,7 +281,8 @@ impl Recorder {
         }
     }
 
-    /// Adds segments to the record. Returns their files, which do not have their final names yet.
+    /// Adds segments (parts of the recording) to the record. Returns their files, which do not have their final names
+    /// yet.
     fn complete(
         &self,
         segments: Vec<NewSegment>,
@@ -310,7 +311,8 @@ impl Recorder {
     }
 }
 
-/// Writes the results of rendering into the record. Returns the segments; there are none if no sound could be decoded.
+/// Writes the results of rendering into the record. Returns the new segments (parts of the recording); there are none
+/// if no sound could be decoded.
 fn apply_rendered(
     rendered: RenderedLeg,
     leg: &EndedLeg,
@@ -353,7 +355,7 @@ struct RenderTask<'a> {
     up_to: RenderUpTo,
 }
 
-/// Returns the segments that a record already contains.
+/// Returns count and start of the segments (finished parts of the recording) that a record already contains.
 fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegments {
     FinishedSegments {
         count: record.recordings.iter().map(|r| r.part).max().unwrap_or(0),
@@ -361,8 +363,8 @@ fn segments_in_record(record: &CallRecord, wall_offset_ns: i64) -> FinishedSegme
     }
 }
 
-/// Marks in the record the leg that supplied the sound of the recording. The leg of segments that were made during the
-/// call stays marked, too.
+/// Marks in the record the leg that supplied the sound of the recording. If parts of the recording were made from
+/// another leg during the call, that leg stays marked, too.
 fn mark_rendered_legs(leg: &EndedLeg, record: &mut CallRecord) {
     let earlier = record.recordings.len();
     let other = earlier > 0 && record.legs.iter().enumerate().any(|(n, l)| l.rendered && n != leg.index);
