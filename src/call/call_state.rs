@@ -209,6 +209,7 @@ pub(crate) struct CallNotes {
     answered_elsewhere: Option<AnsweredElsewhere>,
     adopted_legs: Vec<String>,
     had_other_legs: bool,
+    will_lack_legs: bool,
     shown_machines: Vec<(IpAddr, IpAddr)>,
     relays: Vec<(LegId, LegId)>,
     recorded_elsewhere: Option<Timestamp>,
@@ -254,6 +255,7 @@ impl CallNotes {
         self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
         self.had_other_legs |= other.had_other_legs;
+        self.will_lack_legs |= other.will_lack_legs;
         other.shown_machines.into_iter().for_each(|pair| _ = self.note_shown_machine(pair));
         other.relays.into_iter().for_each(|pair| _ = self.note_relay(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
@@ -296,6 +298,17 @@ impl CallNotes {
     /// Records that the call had further unanswered legs before a restart.
     pub(crate) const fn note_other_legs(&mut self) {
         self.had_other_legs = true;
+    }
+
+    /// Returns whether a process after a restart will lack unanswered legs of this call, because their spools were
+    /// discarded. This process still has some of them.
+    pub(crate) const fn will_lack_legs(&self) -> bool {
+        self.will_lack_legs
+    }
+
+    /// Records that a process after a restart will lack an unanswered leg. Returns false if this was recorded before.
+    pub(crate) const fn note_missing_after_restart(&mut self) -> bool {
+        !std::mem::replace(&mut self.will_lack_legs, true)
     }
 
     /// Returns the pairs of hosts that the media content of the call has proven to be one machine.

@@ -51,9 +51,9 @@ impl Engine {
     }
 
     /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If
-    /// too many legs are kept, discards it. Then the call only remembers that it had such a leg.
+    /// too many legs are kept, discards it. Then only the stored state of the call says that it had such a leg.
     fn keep_signalling(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
-        let Some((leg, call)) = self.table.leg_and_call_mut(slot) else { return };
+        let Some(leg) = self.table.leg_mut(slot) else { return };
         if self.kept.silent_legs < self.settings.limits.kept_legs {
             leg.spool = LegSpoolState::Kept;
             self.kept.silent_legs += 1;
@@ -61,9 +61,14 @@ impl Engine {
         }
         leg.spool.close();
         sink.discard(leg.id, DiscardReason::NoMedia);
-        if !call.notes.had_other_legs() {
-            call.notes.note_other_legs();
-            let conversation = leg.call();
+        let conversation = leg.call();
+        let is_first = self.table.keys_of(conversation).first() == Some(&slot);
+        let ends_now = !self.earlier.restore.is_reading() && self.is_over(conversation);
+        if is_first || ends_now {
+            return;
+        }
+        let call = self.table.call_mut(conversation);
+        if call.is_some_and(|call| call.notes.note_missing_after_restart()) {
             self.store_call(conversation, sink);
         }
     }

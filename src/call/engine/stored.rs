@@ -194,7 +194,7 @@ impl Conversation {
             closed_to_heuristics: self.closed_to_heuristics,
             is_announced: self.stage.is_announced(),
             is_committed: self.recording.is_committed(),
-            had_other_legs: self.notes.had_other_legs(),
+            had_other_legs: self.notes.had_other_legs() || self.notes.will_lack_legs(),
             adopted_legs: Vec::new(),
             relays: Vec::new(),
             learnt: LearntFacts { shown_machines: self.notes.shown_machines().to_vec(), ..LearntFacts::default() },

@@ -12,7 +12,8 @@ use callspan::time::Timestamp;
 
 use crate::scenarios::restarts::same_after_kills;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, outside_and_200};
-use crate::support::restart::records_with_outage;
+use crate::support::playback::NullSink;
+use crate::support::restart::{ended_records, records_with_limits, records_with_outage};
 use crate::support::scenario::{Scene, ScenePhone, at};
 
 /// Time after the end of an unanswered leg until its call goes on, ms. An unanswered leg was forgotten within this time.
@@ -41,9 +42,9 @@ fn a_telephone_that_declined_is_known_after_a_kill() {
     assert_eq!(outcome_of(&records), (CallOutcome::Cancelled, None), "two telephones rang");
 }
 
-/// A telephone repeats a refused call with the same Call-ID.
-#[test]
-fn a_call_that_was_tried_again_stays_answered_after_a_kill() {
+/// Makes an answered call that the caller's telephone repeats with the same Call-ID after a refusal. Returns the scene
+/// and a moment of the talk, ms.
+fn tried_again() -> (Scene, i64) {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let (refused, call) = (scene.dialog(&mut outside, &mut ours), scene.dialog(&mut outside, &mut ours));
     "tried-again@scene".clone_into(&mut scene.at(refused).call_id);
@@ -52,9 +53,15 @@ fn a_call_that_was_tried_again_stays_answered_after_a_kill() {
     scene.refuse(refused, 488, &[]);
     scene.connect(call);
     scene.talk(call, 40_000);
-    let killed = scene.now();
+    let talks = scene.now();
     scene.talk(call, 1_000);
     scene.bye(call, Side::Caller);
+    (scene, talks)
+}
+
+#[test]
+fn a_call_that_was_tried_again_stays_answered_after_a_kill() {
+    let (scene, killed) = tried_again();
     let records = same_after_kills(&scene, &[killed]);
     assert_eq!(outcome_of(&records), (CallOutcome::Answered, Some("200")));
 }
@@ -202,6 +209,45 @@ fn only_so_many_refused_legs_are_kept_for_a_restart() {
         assert_eq!(sink.0, discarded, "{kept_legs} kept");
         engine.handle_end_of_capture(&mut sink);
         assert_eq!(sink.0, 2, "the end of the call discards the others");
+    }
+}
+
+/// The signalling of a refused leg is not kept. The call goes on as if it was kept, also after a kill.
+#[test]
+fn a_leg_that_is_not_kept_changes_no_call_under_way() {
+    let (scene, killed) = tried_again();
+    for kept_legs in [1, 0] {
+        let limits = EngineLimits { kept_legs, ..EngineLimits::default() };
+        let mut engine = Engine::with_limits(Config::default(), "kept", limits);
+        scene.packets().iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut NullSink));
+        engine.handle_end_of_capture(&mut NullSink);
+        let answered = (CallOutcome::Answered, Some("200"));
+        assert_eq!(outcome_of(&ended_records(&mut engine)), answered, "{kept_legs} kept");
+        let (packets, end) = (scene.packets(), scene.now() + 30_000);
+        let records = records_with_limits(&packets, end, [killed, killed], &Config::default(), limits);
+        assert_eq!(outcome_of(&records), answered, "{kept_legs} kept, killed");
+    }
+}
+
+/// An extension calls another one, which declines, and then talks with the voice mail. The leg that declined is not kept.
+#[test]
+fn a_leg_that_is_not_kept_is_known_after_a_kill() {
+    let mut office = Office::new();
+    let Office { scene, pbx, e200, e201, .. } = &mut office;
+    let (a, b) = (scene.leg(e200, pbx, ["200", "201"]), scene.leg(pbx, e201, ["200", "201"]));
+    scene.invite_and_ring(a);
+    scene.invite_and_ring(b);
+    scene.refuse(b, 486, &[]);
+    scene.answer(a);
+    scene.sound(&[(2, a, Side::Caller), (MUSIC, a, Side::Callee)], LATER_MS);
+    let killed = scene.now();
+    scene.sound(&[(2, a, Side::Caller), (MUSIC, a, Side::Callee)], 1_000);
+    scene.bye(a, Side::Caller);
+    for kept_legs in [1, 0] {
+        let limits = EngineLimits { kept_legs, ..EngineLimits::default() };
+        let (packets, end) = (scene.packets(), scene.now() + 30_000);
+        let records = records_with_limits(&packets, end, [killed, killed], &Config::default(), limits);
+        assert_eq!(outcome_of(&records).0, CallOutcome::Abandoned, "{kept_legs} kept");
     }
 }
 

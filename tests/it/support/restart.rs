@@ -4,6 +4,7 @@ use std::path::Path;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
+use callspan::call::engine::EngineLimits;
 use callspan::call::event::{CallEvent, EndedCall};
 use callspan::call::record::CallRecord;
 use callspan::service::resume::{EarlierCalls, NoEarlierCalls, resume_at};
@@ -27,12 +28,23 @@ pub fn records_of_both(packets: &[ScenePacket], end_ms: i64, kill_ms: i64, confi
 pub fn records_with_outage(
     packets: &[ScenePacket],
     end_ms: i64,
+    times_ms: [i64; 2],
+    config: &Config,
+) -> Vec<CallRecord> {
+    records_with_limits(packets, end_ms, times_ms, config, EngineLimits::default())
+}
+
+/// Does the same as [`records_with_outage`], with other limits of the engine's tables.
+pub fn records_with_limits(
+    packets: &[ScenePacket],
+    end_ms: i64,
     [kill_ms, start_ms]: [i64; 2],
     config: &Config,
+    limits: EngineLimits,
 ) -> Vec<CallRecord> {
     let first = tempfile::tempdir().expect("a folder");
     let mut spool = start(first.path());
-    let mut engine = Engine::new(config.clone(), "killed");
+    let mut engine = Engine::with_limits(config.clone(), "killed", limits);
     resume_at(&mut engine, &mut spool, &NoEarlierCalls, at(0)).expect("nothing there");
     let (heard, after): (Vec<&ScenePacket>, Vec<&ScenePacket>) =
         packets.iter().partition(|packet| packet.at < at(kill_ms));
@@ -53,7 +65,7 @@ pub fn records_with_outage(
     }
     let mut spool = start(second.path());
     let learnt = engine.learnt_machines();
-    let mut engine = Engine::new(config.clone(), "killed");
+    let mut engine = Engine::with_limits(config.clone(), "killed", limits);
     engine.restore_topology(&learnt, at(start_ms));
     resume_at(&mut engine, &mut spool, &before, at(start_ms)).expect("readable");
     engine.check();
