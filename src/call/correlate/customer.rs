@@ -3,14 +3,14 @@
 //! A hosted PBX serves many customers at one address, and each may use the same codes and extensions. So two events at
 //! the same moment at the PBX prove nothing. The telephones must show that they belong to one customer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::call::call_path::CallPath;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
-use crate::call::media_index::is_private;
+use crate::call::media_index::{behind_nat64, is_private};
 use crate::net::Endpoint;
 
 /// A telephone that dials a code.
@@ -72,15 +72,21 @@ impl Dialler {
     fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
         let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
         let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());
-        is_same_domain
-            && (self.telephone.same_host(telephone) || is_inside || are_in_one_network(self.telephone, telephone))
+        let [own, other] = [self.telephone, telephone].map(|end| behind_nat64(end).unwrap_or(end));
+        is_same_domain && (own.same_host(other) || is_inside || are_in_one_network(own, other))
     }
 }
 
 /// Returns whether two IPv6 addresses are in one network, i.e. have the same first 64 bits (RFC 4291 section 2.5.4).
 fn are_in_one_network(a: Endpoint, b: Endpoint) -> bool {
     match (a.ip(), b.ip()) {
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4] && !is_translated(a),
         _ => false,
     }
+}
+
+/// Returns whether an address stands for an IPv4 address, so that its first 64 bits are those of a translator or relay.
+/// These are the prefixes of NAT64 (RFC 6052, RFC 8215) and of Teredo (RFC 4380).
+fn is_translated(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0x64, 0xff9b, ..] | [0x2001, 0, ..])
 }

@@ -165,24 +165,42 @@ fn a_parked_call_is_related_only_to_a_telephone_of_its_customer() {
     }
 }
 
+/// Plays 201 at the address `dialler`, which dials a pickup code while 200 at the address `rung` rings for a caller.
+/// Checks that the code names 201 only if both telephones belong to one customer.
+#[track_caller]
+fn names_extension_of_customer(rung: &str, dialler: &str, is_own: bool) {
+    let mut scene = Scene::new();
+    let at = |user, address: &str, voice| ScenePhone {
+        sip: address.parse().expect("an address"),
+        ..ScenePhone::new(user, voice)
+    };
+    let (mut e200, mut e201) = (at("200", rung, 2), at("201", dialler, 3));
+    let after = if is_own { picked_up } else { voice_mail };
+    let [a, c] = code_beside_call(&mut scene, &mut e200, &mut e201, "*8", after);
+    let played = play(&scene);
+    let (call, other) = (&call_of(&played, &scene, a).record, &call_of(&played, &scene, c).record);
+    let want = match is_own {
+        true => (CallOutcome::Answered, Some("201"), true),
+        false => (CallOutcome::Abandoned, Some("200"), false),
+    };
+    assert_eq!((answer_of(call), related(call, other)), (want, is_own), "{dialler}");
+}
+
 /// Telephones with global IPv6 addresses are in one network, or at two customers of the PBX.
 #[test]
 fn a_code_in_the_same_ipv6_network_names_the_extension() {
-    for (dialler, is_own) in [("[2001:db8:0:1::21]:5060", true), ("[2001:db8:0:2::21]:5060", false)] {
-        let mut scene = Scene::new();
-        let at = |user, address: &str, voice| ScenePhone {
-            sip: address.parse().expect("an address"),
-            ..ScenePhone::new(user, voice)
-        };
-        let (mut e200, mut e201) = (at("200", "[2001:db8:0:1::20]:5060", 2), at("201", dialler, 3));
-        let after = if is_own { picked_up } else { voice_mail };
-        let [a, c] = code_beside_call(&mut scene, &mut e200, &mut e201, "*8", after);
-        let played = play(&scene);
-        let (call, other) = (&call_of(&played, &scene, a).record, &call_of(&played, &scene, c).record);
-        let want = match is_own {
-            true => (CallOutcome::Answered, Some("201"), true),
-            false => (CallOutcome::Abandoned, Some("200"), false),
-        };
-        assert_eq!((answer_of(call), related(call, other)), (want, is_own), "{dialler}");
-    }
+    let rung = "[2001:db8:0:1::20]:5060";
+    names_extension_of_customer(rung, "[2001:db8:0:1::21]:5060", true);
+    names_extension_of_customer(rung, "[2001:db8:0:2::21]:5060", false);
+}
+
+/// The PBX has IPv6 only. All its customers are behind a translator, so their addresses have the same first 64 bits.
+#[test]
+fn a_code_of_another_customer_behind_a_translator_answers_no_ringing_call() {
+    let rung = "[64:ff9b::c633:640a]:31000";
+    names_extension_of_customer(rung, "[64:ff9b::c633:640b]:32000", false);
+    names_extension_of_customer(rung, "[64:ff9b::c633:640a]:32000", true);
+    names_extension_of_customer(rung, "198.51.100.10:32000", true);
+    names_extension_of_customer("[64:ff9b:1::c633:640a]:31000", "[64:ff9b:1::c633:640b]:32000", false);
+    names_extension_of_customer("[2001:0:cb00:7114::1]:5060", "[2001:0:cb00:7114::2]:5060", false);
 }
