@@ -210,13 +210,17 @@ impl<'a> CallPath<'a> {
     pub(crate) fn is_transit(&self, leg: &Leg, plan: &NumberPlan) -> bool {
         let Some(own) = self.find(leg) else { return true };
         let (sender, receiver) = own.ends;
-        let is_next = |o: &&PathLeg<'_>| o.is_from(receiver) && !o.leg.is_branch_of(leg) && !self.is_pickup(o.leg);
+        // A softphone may be on the PBX's own host. Then only the port shows which program sends the next leg.
+        let sends = |o: &PathLeg<'_>| match sender.same_host(receiver) {
+            true => o.leg.hop().0 == leg.hop().1,
+            false => o.is_from(receiver),
+        };
+        let is_next = |o: &&PathLeg<'_>| sends(o) && !o.leg.is_branch_of(leg) && !self.is_pickup(o.leg);
         let leads_on = |o: &PathLeg<'_>| !o.is_to(sender) || self.came_back(o);
         let is_for_machine = || plan.is_visible_pbx(receiver) && !plan.names_extension(called_number(leg, plan));
         self.party_end(leg) == PartyEnd::Callee
             && !self.is_pickup(leg)
             && !plan.is_phone(receiver)
-            && !sender.same_host(receiver) // a softphone on the PBX's own host
             && (is_for_machine() || self.legs.iter().filter(is_next).any(leads_on))
     }
 

@@ -217,3 +217,35 @@ fn a_softphone_on_the_host_of_the_pbx_answers_the_call() {
     let played = play(scene);
     assert_eq!(facts(&played.only().record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
 }
+
+/// A proxy is on the host of the PBX, and its hop has another Call-ID. The voice mail answers, because 200 does not.
+#[test]
+fn a_proxy_on_the_host_of_the_pbx_is_no_person() {
+    for (called, rings) in [(DID, true), ("200", true), (DID, false)] {
+        let mut office = Office::new();
+        office.plain_call();
+        office.scene.wait(60_000);
+        let mut proxy = office.pbx.clone();
+        office.pbx = ScenePhone { sip: proxy.sip.with_port(5_080), next_port: 20_000, ..proxy.clone() };
+        let a = office.scene.leg(&mut office.outside, &mut proxy, [OUTSIDE, DID]);
+        let p = office.scene.leg(&mut proxy, &mut office.pbx, [OUTSIDE, called]);
+        let b = office.rings_200();
+        let scene = &mut office.scene;
+        scene.invite(a);
+        scene.invite(p);
+        if rings {
+            scene.invite_and_ring(b);
+            scene.wait(3_000);
+            scene.cancel(b);
+        }
+        scene.answer(p);
+        scene.answer(a);
+        scene.bridge(a, p, 3_000);
+        scene.bye_all(&[a, p], Side::Caller);
+        let played = play(scene);
+        let record = &call_of(&played, scene, a).record;
+        let extension = rings.then_some("200");
+        assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, extension), "{called} {rings}");
+        assert_eq!((record.legs.len(), record.operator_answered_at), (2 + usize::from(rings), None));
+    }
+}
