@@ -214,6 +214,8 @@ pub(crate) struct CallNotes {
     relays: Vec<(LegId, LegId)>,
     recorded_elsewhere: Option<Timestamp>,
     heard_busy_tone: bool,
+    /// Hash of the facts about hosts and numbers of the legs that the spools contain; `None` before they are stored.
+    stored_facts: Option<u64>,
 }
 
 impl CallNotes {
@@ -309,6 +311,11 @@ impl CallNotes {
     /// Records that a process after a restart will lack an unanswered leg. Returns false if this was recorded before.
     pub(crate) const fn note_missing_after_restart(&mut self) -> bool {
         !std::mem::replace(&mut self.will_lack_legs, true)
+    }
+
+    /// Records the hash of the facts about hosts and numbers that are being stored. Returns whether they have changed.
+    pub(crate) fn note_stored_facts(&mut self, hash: u64) -> bool {
+        self.stored_facts.replace(hash) != Some(hash)
     }
 
     /// Returns the pairs of hosts that the media content of the call has proven to be one machine.

@@ -152,14 +152,15 @@ pub struct ConversationState {
     /// it. The spool files of these legs still name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted_legs: Vec<(String, Option<CorrelationRule>)>,
-    /// Facts about the hosts and numbers of the conversation that were learnt from the traffic.
+    /// Facts about the hosts and numbers of this leg that were learnt from the traffic, if they are new. The first leg
+    /// also has those about legs that have ended.
     #[serde(flatten)]
     pub learnt: LearntFacts,
 }
 
 /// Facts about hosts and numbers that the engine learnt from the traffic. Without them, a restarted engine would give
 /// the legs other roles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LearntFacts {
     /// Pairs of hosts that the media content has proven to be one machine; the lower address comes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

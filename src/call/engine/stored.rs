@@ -10,6 +10,7 @@ use crate::call::correlation_keys::Referral;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{ConversationState, Decision, LearntFacts, LegAssignment, ReferRequest};
 use crate::call::engine::Engine;
+use crate::call::engine::tombstones::hash;
 use crate::call::event::{LegId, LegSink};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
@@ -28,11 +29,25 @@ impl Engine {
 
     /// Writes the state of a call to the spools of all its open legs. One spool is not enough, because the spool of an
     /// unanswered leg may be discarded later.
-    pub(super) fn store_call(&self, conversation: CallKey, sink: &mut dyn LegSink) {
+    ///
+    /// The facts about hosts and numbers are written only if they have changed. Each spool gets the facts about its own
+    /// leg, because a large ring group has many. The first one also gets those about legs with closed spools.
+    pub(super) fn store_call(&mut self, conversation: CallKey, sink: &mut dyn LegSink) {
         let Some(state) = self.state_of(conversation) else { return };
-        let decision = Decision::Conversation(Box::new(state));
-        for leg in self.table.legs_of(conversation).filter(|leg| leg.spool.is_open()) {
-            sink.decide(leg.id, self.clock.now, &decision);
+        let is_open = |slot: &LegKey| self.table.leg(*slot).is_some_and(|leg| leg.spool.is_open());
+        let all = self.table.keys_of(conversation).to_vec();
+        let (open, closed): (Vec<LegKey>, Vec<LegKey>) = all.iter().copied().partition(is_open);
+        let facts = hash(&self.learnt_about(&all));
+        let call = self.table.call_mut(conversation).filter(|_| !open.is_empty());
+        let is_changed = call.is_some_and(|call| call.notes.note_stored_facts(facts));
+        let mut described = closed;
+        for slot in open {
+            described.push(slot);
+            let learnt = if is_changed { self.learnt_about(&described) } else { LearntFacts::default() };
+            described.clear();
+            if let Some(leg) = self.table.leg(slot) {
+                sink.decide(leg.id, self.clock.now, &state.clone().into_decision(learnt));
+            }
         }
     }
 
@@ -45,7 +60,7 @@ impl Engine {
             sink.decide(leg.id, leg.created_at, &Decision::Join(assignment));
         }
         if let Some(state) = self.state_of(leg.call()) {
-            sink.decide(leg.id, leg.created_at, &Decision::Conversation(Box::new(state)));
+            sink.decide(leg.id, leg.created_at, &state.into_decision(self.learnt_about(&[slot])));
         }
     }
 
@@ -71,21 +86,19 @@ impl Engine {
         })
     }
 
+    /// Returns the state of a call without the facts about the hosts and numbers of its legs.
     fn state_of(&self, conversation: CallKey) -> Option<ConversationState> {
         let call = self.table.call(conversation)?;
         let is_adopted = |leg: &&Leg| call.notes.adopted_legs().contains(&leg.name);
         let adopted = self.table.legs_of(conversation).filter(is_adopted);
         let adopted_legs = adopted.map(|leg| (leg.name.clone(), leg.join.by())).collect();
         let relays = self.relay_names(conversation, call.notes.relays());
-        let state = call.stored_state();
-        let shown_machines = state.learnt.shown_machines;
-        let learnt = LearntFacts { shown_machines, ..self.learnt_about(conversation) };
-        Some(ConversationState { adopted_legs, relays, learnt, ..state })
+        Some(ConversationState { adopted_legs, relays, ..call.stored_state() })
     }
 
-    /// Returns what was learnt about the hosts and numbers of a call's legs.
-    fn learnt_about(&self, conversation: CallKey) -> LearntFacts {
-        let legs = || self.table.legs_of(conversation);
+    /// Returns what was learnt about the hosts and numbers of these legs.
+    fn learnt_about(&self, slots: &[LegKey]) -> LearntFacts {
+        let legs = || slots.iter().filter_map(|slot| self.table.leg(*slot));
         let ends = |leg: &Leg| [leg.hop().0, leg.hop().1, leg.machines().0, leg.machines().1].map(|end| end.ip());
         self.site
             .plan
@@ -171,6 +184,15 @@ impl Engine {
             Some(known) => known.request = referral.request,
             None => self.table.add_referral(referral, MAX_REFERRALS),
         }
+    }
+}
+
+impl ConversationState {
+    /// Returns the decision that stores this state together with what was learnt about hosts and numbers.
+    fn into_decision(self, learnt: LearntFacts) -> Decision {
+        let shown_machines = self.learnt.shown_machines;
+        let learnt = LearntFacts { shown_machines, ..learnt };
+        Decision::Conversation(Box::new(Self { learnt, ..self }))
     }
 }
 

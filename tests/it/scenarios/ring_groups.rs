@@ -1,12 +1,19 @@
 //! Tests of telephones that a PBX or a cluster of nodes rings, each from another address. Only a header joins the legs, or
 //! the moment at which they stop ringing.
 
+use callspan::call::Engine;
+use callspan::call::config::Config;
 use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::decision::Decision;
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::leg_end::LegEndRole;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
+use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
+use callspan::time::Timestamp;
 
 use crate::scenarios::leg_ends::{PBX, ends};
+use crate::scenarios::restarts::same_after_kills;
 use crate::scenarios::{DID, OUTSIDE, call_of};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
@@ -155,4 +162,69 @@ fn a_ring_group_that_its_outcome_joins_is_an_inbound_call() {
             assert_eq!(ends(answered)[0], [(LegEndRole::Outside, Some(OUTSIDE)), PBX], "{what}");
         }
     }
+}
+
+/// Makes a call for which the PBX rings as many telephones as a call can have. Only their REGISTERs show that their users
+/// are extensions. Returns the scene and a moment at which all ring, ms.
+fn large_group_of_users() -> (Scene, i64) {
+    let mut scene = Scene::mute();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let telephone = |n: u8| ScenePhone::new(&format!("telephone-{n}"), 20 + n);
+    let mut telephones: Vec<ScenePhone> = (0..TELEPHONES).map(telephone).collect();
+    telephones.iter().for_each(|telephone| scene.register(telephone, &pbx));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let rung = telephones.iter_mut().map(|telephone| {
+        let user = telephone.user.clone();
+        scene.leg(&mut pbx, telephone, [OUTSIDE, &user])
+    });
+    let rung: Vec<DialogId> = rung.collect();
+    scene.invite_and_ring(a);
+    rung.iter().for_each(|leg| scene.invite(*leg));
+    rung.iter().for_each(|leg| scene.ring(*leg));
+    scene.wait(1_000);
+    let rings = scene.now();
+    scene.wait(1_000);
+    scene.answer(rung[7]);
+    scene.answer(a);
+    rung.iter().filter(|leg| **leg != rung[7]).for_each(|leg| scene.cancel(*leg));
+    scene.bridge(a, rung[7], 3_000);
+    scene.bye_all(&[a, rung[7]], Side::Caller);
+    (scene, rings)
+}
+
+/// Number of telephones in the largest ring group: a call has at most 64 legs.
+const TELEPHONES: u8 = 63;
+
+#[test]
+fn the_largest_ring_group_is_the_same_after_a_kill() {
+    let (scene, rings) = large_group_of_users();
+    let records = same_after_kills(&scene, &[rings]);
+    let [record] = records.as_slice() else { panic!("one call, not {}", records.len()) };
+    assert_eq!((record.internal.as_deref(), record.legs.len()), (Some("telephone-7"), 64));
+}
+
+/// Each leg of a ring group stores what is known of itself. What is known of all would be 64 times as much.
+#[test]
+fn each_leg_of_the_largest_ring_group_stores_little_state() {
+    let (scene, _) = large_group_of_users();
+    let (mut engine, mut sink) = (Engine::new(Config::default(), "group"), StateBytes::default());
+    scene.packets().iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut sink));
+    engine.handle_end_of_capture(&mut sink);
+    assert!(sink.0 / 64 < 2_048, "{} bytes a leg", sink.0 / 64);
+}
+
+/// A leg sink that counts the bytes of the stored states of calls.
+#[derive(Default)]
+struct StateBytes(usize);
+
+impl LegSink for StateBytes {
+    fn open(&mut self, _: LegId, _: &str) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, decision: &Decision) {
+        if matches!(decision, Decision::Conversation(_)) {
+            self.0 += serde_json::to_vec(decision).expect("JSON").len();
+        }
+    }
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {}
 }
