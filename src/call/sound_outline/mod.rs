@@ -140,19 +140,31 @@ impl SoundOutline {
                 point.sides = [caller.or(point.sides[0]), callee.or(point.sides[1])];
                 point.is_kept |= new.is_kept;
             }
-            None => {
-                self.points.insert(place.map_or(0, |place| place + 1), new);
-                if self.points.len() > MAX_POINTS {
-                    self.points.remove(0);
-                }
-            }
+            None => self.insert_point(place.map_or(0, |place| place + 1), new),
         }
+    }
+
+    /// Inserts a point before the point at `place`. If the outline is full, removes the oldest point first, so that the
+    /// memory of the outline stays within its bound.
+    fn insert_point(&mut self, place: usize, new: OutlinePoint) {
+        let is_full = self.points.len() >= MAX_POINTS;
+        if is_full && place == 0 {
+            return;
+        }
+        if is_full {
+            self.points.remove(0);
+        }
+        if self.points.len() == self.points.capacity() {
+            self.points.reserve_exact(MORE_POINTS);
+        }
+        self.points.insert(place - usize::from(is_full), new);
     }
 
     /// Compares the sound of one side with the sound of a side of another leg.
     pub(crate) fn compare(&self, side: Side, other: &Self, other_side: Side) -> SoundLikeness {
-        let count = self.count_windows((side, LEAST_POINTS), other, other_side);
-        let has_short = || self.count_windows((side, LEAST_SHORT_POINTS), other, other_side).same > 0;
+        let count = self.count_windows((side, LEAST_POINTS), other, other_side, |_| false);
+        let is_found = |count: WindowCount| count.same > 0;
+        let has_short = || is_found(self.count_windows((side, LEAST_SHORT_POINTS), other, other_side, is_found));
         match (count.same, count.all) {
             _ if count.is_same() => SoundLikeness::Same,
             _ if count.is_different() => SoundLikeness::Different,
@@ -164,10 +176,25 @@ impl SoundOutline {
     }
 
     /// Counts the time windows that match the other sound, and the windows that were compared. A window is compared if
-    /// both legs were measured in at least `least` of its tenths of a second.
-    fn count_windows(&self, (side, least): (Side, usize), other: &Self, other_side: Side) -> WindowCount {
+    /// both legs were measured in at least `least` of its tenths of a second. Ends as soon as `is_enough` says so.
+    fn count_windows(
+        &self,
+        (side, least): (Side, usize),
+        other: &Self,
+        other_side: Side,
+        is_enough: impl Fn(WindowCount) -> bool,
+    ) -> WindowCount {
         let windows = self.points.windows(WINDOW.min(self.points.len()).max(1)).step_by(WINDOW / 2);
-        WindowCount::of(windows.filter_map(|window| delays_of_window((window, least), side, other, other_side)))
+        let delays = windows.filter_map(|window| delays_of_window((window, least), side, other, other_side));
+        WindowCount::of(delays, is_enough)
+    }
+
+    /// Returns the sounds of a side between two tenths of a second, one item for each tenth.
+    fn sounds_between(&self, [first, last]: [i64; 2], side: Side) -> Vec<Option<SideSound>> {
+        let begin = self.points.partition_point(|point| point.tenth < first);
+        let mut points = self.points.iter().skip(begin).peekable();
+        let sound_at = |tenth| points.next_if(|point| point.tenth == tenth)?.sides[side.channel()];
+        (first..=last).map(sound_at).collect()
     }
 
     fn sound_at(&self, tenth: i64, side: Side) -> Option<SideSound> {
@@ -233,9 +260,11 @@ fn delays_of_window(
     if last - first > WINDOW as i64 * 3 / 2 {
         return None;
     }
+    let others = other.sounds_between([first - MAX_LAG, last + MAX_LAG], other_side);
+    let other_at = |tenth: i64| *others.get(usize::try_from(tenth - first + MAX_LAG).ok()?)?;
     let at_lag = |lag: i64| {
         let measured = window.iter().filter_map(|point| {
-            let sounds = (point.sides[side.channel()]?, other.sound_at(point.tenth + lag, other_side)?);
+            let sounds = (point.sides[side.channel()]?, other_at(point.tenth + lag)?);
             match sounds {
                 (SideSound::Measured { db: a, crossings: n }, SideSound::Measured { db: b, crossings: m }) => {
                     Some([[f64::from(a), f64::from(n)], [f64::from(b), f64::from(m)]])
@@ -284,6 +313,8 @@ pub(crate) const LISTEN_TIME: Duration = Duration::from_secs(20);
 /// Maximum number of tenths of a second in an outline: [`LISTEN_TIME`] after each of four answers in one call. If an
 /// outline is full, a new measurement replaces the oldest.
 const MAX_POINTS: usize = 800;
+/// Number of points for which a full list of points gets more memory. Doubling its memory would exceed the bound.
+const MORE_POINTS: usize = 100;
 /// Number of tenths of a second in a window, i.e. in one comparison: 4 s of speech have enough pauses and syllables.
 const WINDOW: usize = 40;
 /// Minimum number of tenths of a second that must be measured on both legs for a window to be compared. A window of 4 s

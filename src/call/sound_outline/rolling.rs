@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::call::record::Side;
+use crate::call::sound_outline::windows::WindowCount;
 use crate::call::sound_outline::{LEAST_POINTS, LEAST_WINDOWS, LISTEN_TIME, SideSound, SoundOutline, TENTH_NS, WINDOW};
 use crate::time::Timestamp;
 
@@ -44,7 +45,7 @@ impl SoundOutline {
     /// Needs more equal time windows than [`SoundOutline::compare`]. In a long call, some windows of two different
     /// speeches look alike by chance.
     pub(crate) fn comparison_state(&self, side: Side, other: &Self, other_side: Side) -> ComparisonState {
-        let count = self.count_windows((side, LEAST_POINTS), other, other_side);
+        let count = self.count_windows((side, LEAST_POINTS), other, other_side, WindowCount::is_proven);
         match count.all {
             _ if count.is_proven() => ComparisonState::Proven,
             LEAST_WINDOWS.. => ComparisonState::Open,

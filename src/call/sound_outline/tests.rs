@@ -121,7 +121,7 @@ fn an_outline_stays_within_its_bounds() {
     for round in 0..40 {
         add(&mut outline, Side::Caller, 1_000_000 + round * 60_000, tone(4, 30));
     }
-    assert!(outline.points.len() <= MAX_POINTS);
+    assert!(outline.points.len() <= MAX_POINTS && outline.points.capacity() <= MAX_POINTS);
     // If an outline has its maximum number of measurements, new seconds replace the oldest seconds.
     add(&mut outline, Side::Caller, 9_000_000, speech(1, 0));
     let newest = outline_of(Side::Caller, 9_000_000, speech(1, 9));

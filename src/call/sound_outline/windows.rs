@@ -18,8 +18,8 @@ pub(super) struct WindowCount {
 
 impl WindowCount {
     /// Counts windows in order of time. For each window, `windows` has the delays between the two sounds at which they
-    /// agree, one bit for each delay.
-    pub(super) fn of(windows: impl Iterator<Item = u16>) -> Self {
+    /// agree, one bit for each delay. Ends as soon as `is_enough` says that more windows cannot change the result.
+    pub(super) fn of(windows: impl Iterator<Item = u16>, is_enough: impl Fn(Self) -> bool) -> Self {
         let (mut count, mut length, mut common) = (Self::default(), 0, 0);
         for delays in windows {
             (length, common) = match (common & delays, delays) {
@@ -30,6 +30,9 @@ impl WindowCount {
             count.all += 1;
             count.same += usize::from(delays != 0);
             count.run = count.run.max(length);
+            if is_enough(count) {
+                break;
+            }
         }
         count
     }
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn scattered_windows_prove_nothing_among_many() {
-        let windows = |list: &[u16]| WindowCount::of(list.iter().copied());
+        let windows = |list: &[u16]| WindowCount::of(list.iter().copied(), |_| false);
         assert!(windows(&[0, 0, 4, 0, 0, 4, 0, 0, 0]).is_same());
         let mut long = [0; 24];
         (long[3], long[17]) = (4, 4);
@@ -77,5 +80,8 @@ mod tests {
         assert!(windows(&long).is_same() && !windows(&long).is_proven());
         long[20] = 2;
         assert!(windows(&long).is_proven());
+        let mut rest = long.into_iter();
+        assert!(WindowCount::of(rest.by_ref(), WindowCount::is_proven).is_proven());
+        assert_eq!(rest.len(), 3, "the windows after the proof are not examined");
     }
 }
