@@ -1,7 +1,10 @@
 //! Outlines of sounds in the engine: the sound of a leg is measured while it is doubtful whether the leg belongs to its
 //! call. The sound is also measured after the end of another leg of the call.
 
+use std::time::Duration;
+
 use crate::call::decision::Decision;
+use crate::call::engine::tombstones::hash;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
@@ -38,6 +41,22 @@ impl Engine {
             true => self.timers.arm(timer, at + LISTEN_TIME),
             false => _ = self.timers.disarm(timer),
         }
+    }
+
+    /// Begins to measure the sound of a call after a restart, if one of its legs may belong to another call. Each call is
+    /// examined at another moment of the [`FOLLOW_TIME`] after the usual one. Otherwise all calls would be examined at
+    /// one moment, and packets could be lost meanwhile.
+    pub(super) fn outline_restored_call(&mut self, conversation: CallKey, at: Timestamp) {
+        self.outline_doubtful_call_since(conversation, at);
+        let timer = EngineTimer::Outline(conversation);
+        let Some(call) = self.table.call(conversation).filter(|_| self.timers.is_armed(timer)) else { return };
+        let later = Duration::from_millis(hash(&call.id) % FOLLOW_TIME.as_millis() as u64);
+        for slot in self.table.keys_of(conversation).to_vec() {
+            if let Some(leg) = self.table.leg_mut(slot) {
+                leg.media.follow_outline(at + LISTEN_TIME + later - FOLLOW_TIME);
+            }
+        }
+        self.timers.arm(timer, at + LISTEN_TIME + later);
     }
 
     /// Examines a call with a leg that only numbers joined, after the sound of its legs was measured for some seconds.

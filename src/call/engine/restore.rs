@@ -280,7 +280,7 @@ impl Engine {
             self.watch_restored_leg(slot, now);
         }
         for call in self.table.calls().map(|(call, _)| call).collect::<Vec<_>>() {
-            self.outline_doubtful_call_since(call, now.max(self.clock.now));
+            self.outline_restored_call(call, now.max(self.clock.now));
             self.finish_if_over(call, sink);
             self.emit_update(call, sink);
         }

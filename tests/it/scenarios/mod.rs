@@ -21,6 +21,7 @@ mod nat;
 mod offers;
 mod offices;
 mod one_dialog;
+mod outlines;
 mod packet_faults;
 mod pickup;
 mod proxied_telephones;
