@@ -472,6 +472,12 @@ impl Leg {
         [Side::Caller, Side::Callee].iter().all(|side| self.media.streams().iter().any(|stream| stream.side == *side))
     }
 
+    /// Returns whether the leg was answered, or may have been: both sides send media, and the mirror may have lost the
+    /// answer.
+    pub(crate) fn may_talk(&self) -> bool {
+        self.dialog.answered.is_some() || self.has_both_sides()
+    }
+
     /// Returns the outcome of the call attempt, according to the signalling of this leg.
     pub(crate) fn outcome(&self) -> CallOutcome {
         let dialog = &self.dialog;

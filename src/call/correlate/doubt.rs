@@ -83,9 +83,7 @@ impl Correlator<'_> {
     /// its call. Also returns a recording session (SIPREC) without names, because not even numbers tie it to its call.
     /// Otherwise returns `None`.
     fn doubt_about(&self, key: LegKey) -> Option<DoubtfulLeg> {
-        // The mirror may have lost the answer. So a leg with media of both sides counts as answered, too.
-        let talks = |leg: &&Leg| leg.dialog.answered.is_some() || leg.has_both_sides();
-        let leg = self.table.leg(key).filter(talks)?;
+        let leg = self.table.leg(key).filter(|leg| leg.may_talk())?;
         let keys = self.table.keys_of(leg.call());
         let hops = || keys.iter().filter(|key| self.table.leg(**key).is_some_and(|hop| hop.is_branch_of(leg)));
         // The first leg of a dialog shows by which rule the dialog joined the call. Its further legs, e.g. behind a

@@ -79,11 +79,10 @@ impl Engine {
         }
     }
 
-    /// Begins to measure the sound of the other answered legs of a call when an answered leg has ended. Their sound may
+    /// Begins to measure the sound of the other talking legs of a call when a talking leg has ended. Their sound may
     /// be the rest of a conversation, or a busy tone. Keeps what was measured before.
     pub(super) fn outline_rest(&mut self, ended: LegKey) {
-        let was_answered = |leg: &&Leg| leg.dialog.answered.is_some();
-        let call = self.table.leg(ended).filter(was_answered).map(Leg::call);
+        let call = self.table.leg(ended).filter(|leg| leg.may_talk()).map(Leg::call);
         let Some(call) = call.filter(|call| !self.earlier.restore.is_reading() && !self.table.is_lone(*call)) else {
             return;
         };
@@ -92,9 +91,8 @@ impl Engine {
                 leg.media.keep_outline();
             }
         }
-        let goes_on = |slot: &LegKey| {
-            self.table.leg(*slot).is_some_and(|leg| leg.dialog.ended().is_none() && leg.dialog.answered.is_some())
-        };
+        let goes_on =
+            |slot: &LegKey| self.table.leg(*slot).is_some_and(|leg| leg.dialog.ended().is_none() && leg.may_talk());
         let rest: Vec<LegKey> = self.table.keys_of(call).iter().copied().filter(goes_on).collect();
         self.outline_rest_of(&rest);
     }
