@@ -10,7 +10,7 @@ use super::accounts::AccountRight;
 use crate::call::phrasebook::{Phrasebook, russian_form};
 use crate::call::reason_ru::russian_reason;
 use crate::call::record::{
-    CallDirection, CallOutcome, CallVerdict, DeliveryState, EndedBy, EventKind, ProblemKind, Side,
+    CallDirection, CallOutcome, CallVerdict, DeliveryState, EndedBy, EventKind, ProblemKind, Side, T38_REFUSED,
 };
 use crate::journal::HeardClass;
 use crate::time::Timestamp;
@@ -245,6 +245,17 @@ impl Lang {
                 self.of_two("busy tone after the call, not recorded", "сигнал «занято» после звонка, не записан")
             }
             EventKind::Unknown => self.of_two("event", "событие"),
+        }
+    }
+
+    /// Returns the text for the detail of an event, e.g. `4.2 s` or `PCMU to G722`.
+    pub(super) fn event_detail(self, detail: &str) -> String {
+        let seconds = detail.strip_suffix(" s").and_then(|seconds| seconds.parse().ok());
+        match (self, seconds, detail.split_once(" to ")) {
+            (Self::Ru, Some(seconds), _) => format!("{} с", self.decimal(seconds, 1)),
+            (Self::Ru, None, _) if detail == T38_REFUSED => String::from("отказ от T.38"),
+            (Self::Ru, None, Some((from, to))) => format!("{from} → {to}"),
+            _ => detail.to_owned(),
         }
     }
 

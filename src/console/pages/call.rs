@@ -241,7 +241,7 @@ fn mark_row(viewer: &Viewer, n: usize, mark: &TimelineMark) -> Markup {
             span.no { (n) } time { (length(mark.from)) }
             span { @if let Some(side) = mark.side { (lang.side(side)) ": " } (words)
                 @if let Some(to) = mark.to.filter(|to| to - mark.from >= 1.0) { " " (lang.of_two("until", "до")) " " (length(to)) }
-                @if let Some(detail) = &mark.detail { ", " (detail) } }
+                @if let Some(detail) = &mark.detail { ", " (lang.event_detail(detail)) } }
         } }
     }
 }

@@ -4,6 +4,7 @@ mod chromium;
 mod delivery;
 mod downloads;
 mod entry;
+mod events;
 mod health;
 mod live;
 mod lookup;
