@@ -401,8 +401,14 @@ fn take_earlier_path(record: &mut CallRecord, earlier: &CallRecord, by_ns: i64) 
         (leg.rendered, leg.spool) = (false, None);
     }
     record.legs.extend(gone);
-    let moved = |event: &EventRecord| EventRecord { at: event.at.offset(by_ns), ..event.clone() };
-    record.events.extend(earlier.events.iter().map(moved));
+    // After a second restart, the spool has some of these events, too. Their times in the record are rounded.
+    let is_known = |event: &EventRecord, known: &EventRecord| {
+        known.kind == event.kind && known.side == event.side && known.at.distance(event.at) <= ROUNDING
+    };
+    let moved = earlier.events.iter().map(|event| EventRecord { at: event.at.offset(by_ns), ..event.clone() });
+    let gone = moved.filter(|event| !record.events.iter().any(|known| is_known(event, known)));
+    let gone: Vec<EventRecord> = gone.collect();
+    record.events.extend(gone);
 }
 
 /// Adds `by_ns` to all times of a leg.
@@ -497,6 +503,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 /// Minimum time between the answer of an agent's telephone and the INVITE of the other party. After so long a time, the
 /// telephone counts as connected before the call.
 const IDLE_AGENT: Duration = Duration::from_secs(5);
+/// Maximum difference between the time of an event and its time in a stored record, which has whole microseconds.
+const ROUNDING: Duration = Duration::from_micros(2);
 /// Maximum number of related calls in a call record.
 const MAX_RELATED: usize = 16;
 /// Maximum time until a PBX repeats an event, e.g. a hold, on another leg. Within this time, both count as one event.

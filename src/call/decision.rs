@@ -145,9 +145,9 @@ pub struct ConversationState {
     /// leg belonged to another conversation, which has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<(String, String)>,
-    /// Whether the conversation had unanswered legs that were removed to save memory.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub had_other_legs: bool,
+    /// Parts of the conversation that the spools lack.
+    #[serde(flatten)]
+    pub missing: MissingParts,
     /// Names of closed legs that this conversation took over from another conversation, each with the rule that joined
     /// it. The spool files of these legs still name the other conversation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +156,18 @@ pub struct ConversationState {
     /// also has those about legs that have ended.
     #[serde(flatten)]
     pub learnt: LearntFacts,
+}
+
+/// Parts of a conversation that the spools of its legs lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingParts {
+    /// Whether the conversation had unanswered legs that were removed to save memory.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub had_other_legs: bool,
+    /// Whether the spools lack the beginning of the conversation, because an earlier process left none. The journal has
+    /// its record.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_left: bool,
 }
 
 /// Facts about hosts and numbers that the engine learnt from the traffic. Without them, a restarted engine would give

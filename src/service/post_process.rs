@@ -342,6 +342,11 @@ impl EarlierCalls for PostProcessor {
         let owner = journal.owner_of_leg(leg).ok()?.filter(|owner| owner.stage != CallStage::Live)?;
         Some(journal.call(&owner.call_id).ok()??.record)
     }
+
+    fn live_record(&self, id: &str) -> Option<CallRecord> {
+        let call = self.pool.worker.journal.call(id).ok()??;
+        (call.stage == CallStage::Live).then_some(call.record)
+    }
 }
 
 /// Writes the engine's events into the journal in their order, and queues a task for each event that needs rendering.

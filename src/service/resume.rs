@@ -22,13 +22,16 @@ use crate::spool::disk::DiskSpool;
 use crate::spool::restore::{self, RestorableLeg, RestoreItem, RestoreSequence};
 use crate::time::Timestamp;
 
-/// The calls of earlier processes that have ended, as the journal knows them.
+/// The calls of earlier processes, as the journal knows them.
 pub trait EarlierCalls {
     /// Returns whether the call with this id has ended.
     fn is_over(&self, id: &str) -> bool;
 
     /// Returns the record of the ended call to which the leg with this name belongs; `None` if no ended call has it.
     fn owner_of(&self, leg: &str) -> Option<CallRecord>;
+
+    /// Returns the record of the live call with this id; `None` if there is none.
+    fn live_record(&self, id: &str) -> Option<CallRecord>;
 }
 
 /// A list of earlier calls that contains no call, for a process without a journal or with an empty journal.
@@ -41,6 +44,10 @@ impl EarlierCalls for NoEarlierCalls {
     }
 
     fn owner_of(&self, _: &str) -> Option<CallRecord> {
+        None
+    }
+
+    fn live_record(&self, _: &str) -> Option<CallRecord> {
         None
     }
 }
@@ -89,6 +96,12 @@ pub fn resume_at(
                 // ahead of the packets. So it must not advance the timers of the engine.
                 if !matches!(decided.decision, Decision::Restart { .. }) {
                     engine.handle_timeout(decided.at(), &mut sink);
+                }
+                if let Decision::Conversation(state) = &decided.decision
+                    && state.missing.is_left
+                    && let Some(record) = earlier.live_record(&state.conversation)
+                {
+                    engine.handle_left_record(record);
                 }
                 engine.handle_restored_decision(&legs[leg].name, &decided.decision, decided.at(), &mut sink);
             }

@@ -46,14 +46,15 @@ struct LeftLeg {
 }
 
 impl LeftCalls {
-    fn add(&mut self, ended: EndedCall, ends_at: Timestamp) {
+    /// Adds a left call. `slot` is its key in the call table, if a leg has continued it.
+    fn add(&mut self, ended: EndedCall, ends_at: Timestamp, slot: Option<CallKey>) {
         let id = ended.record.id.clone();
         for leg in &ended.record.legs {
             let left = LeftLeg { conversation: id.clone(), joined_by: leg.joined_by };
             self.by_call_id.entry(leg.sip_call_id.clone()).or_insert(left);
         }
         self.next_at = Some(self.next_at.map_or(ends_at, |at| at.min(ends_at)));
-        self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot: None });
+        self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot });
     }
 
     /// Removes the left calls that can no longer be continued, because their time is over. Returns the calls that no
@@ -82,7 +83,18 @@ impl Engine {
         if ends_at <= now || self.earlier.left_calls.calls.len() >= MAX_LEFT_CALLS {
             self.end_left_call(ended);
         } else {
-            self.earlier.left_calls.add(ended, ends_at);
+            self.earlier.left_calls.add(ended, ends_at, None);
+        }
+    }
+
+    /// Expects further legs of the left calls that an earlier process has continued. They are in the call table, and the
+    /// spool of that process may lack some of their legs.
+    pub(super) fn expect_legs_of_left_calls(&mut self, now: Timestamp) {
+        for (slot, call) in self.table.calls() {
+            let Some(record) = call.origin.earlier_record().cloned() else { continue };
+            let registration = call.recording.policy().registration();
+            let ended = EndedCall { record, legs: Vec::new(), registration, wall_offset_ns: call.wall_offset_ns };
+            self.earlier.left_calls.add(ended, now + LONGEST_SILENCE, Some(slot));
         }
     }
 

@@ -21,7 +21,7 @@ use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
-use crate::call::record::{EndedBy, EventKind, ProblemKind, RelationRecord};
+use crate::call::record::{CallRecord, EndedBy, EventKind, ProblemKind, RelationRecord};
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
@@ -72,6 +72,8 @@ pub(super) struct RestoreState {
     over: VecDeque<CallKey>,
     /// Relations of calls that have ended, by id of the call. The journal has them.
     relations: HashMap<String, Vec<RelationRecord>, foldhash::fast::RandomState>,
+    /// Records of left calls (their beginning is not in the spool), as the journal has them.
+    left_records: HashMap<String, CallRecord, foldhash::fast::RandomState>,
     /// Whether spools are being read now.
     is_reading: bool,
 }
@@ -126,6 +128,11 @@ impl RestoreState {
         self.relations.remove(id).unwrap_or_default()
     }
 
+    /// Returns the record of a left call (its beginning is not in the spool), as the journal has it.
+    pub(super) fn left_record(&self, id: &str) -> Option<CallRecord> {
+        self.left_records.get(id).cloned()
+    }
+
     /// Returns whether spools are being read now.
     pub(super) const fn is_reading(&self) -> bool {
         self.is_reading
@@ -147,6 +154,12 @@ impl Engine {
     /// at the end of the call.
     pub(crate) fn handle_restored_relations(&mut self, id: &str, relations: Vec<RelationRecord>) {
         self.earlier.restore.relations.insert(id.to_owned(), relations);
+    }
+
+    /// Adds the record of a *left call*, as the journal has it: the spool files lack the beginning of this call. Must be
+    /// called before the decisions that mark the call as left are applied.
+    pub fn handle_left_record(&mut self, record: CallRecord) {
+        self.earlier.restore.left_records.insert(record.id.clone(), record);
     }
 
     /// Applies a decision from the spool file of the leg `name`. The file may lack the messages that led to the
@@ -267,6 +280,7 @@ impl Engine {
             self.restore_relations(call);
         }
         while self.end_first_waiting_call(sink) {}
+        self.expect_legs_of_left_calls(now);
         self.earlier.restore = RestoreState::default();
         self.earlier.restarted_at = Some(now);
         let open: Vec<LegKey> = self.table.legs().filter(|(_, leg)| !leg.is_closed()).map(|(slot, _)| slot).collect();

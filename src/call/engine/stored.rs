@@ -8,7 +8,7 @@ use crate::call::call_state::CallOrigin;
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::Referral;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::decision::{ConversationState, Decision, LearntFacts, LegAssignment, ReferRequest};
+use crate::call::decision::{ConversationState, Decision, LearntFacts, LegAssignment, MissingParts, ReferRequest};
 use crate::call::engine::Engine;
 use crate::call::engine::tombstones::hash;
 use crate::call::event::{LegId, LegSink};
@@ -138,6 +138,11 @@ impl Engine {
             return;
         };
         call.restore_state(stored);
+        if stored.missing.is_left
+            && let Some(record) = self.earlier.restore.left_record(&stored.conversation)
+        {
+            call.origin = CallOrigin::Left(Box::new(record));
+        }
         for (name, by) in &stored.adopted_legs {
             self.restore_adopted_leg(conversation, name, *by);
         }
@@ -216,7 +221,10 @@ impl Conversation {
             closed_to_heuristics: self.closed_to_heuristics,
             is_announced: self.stage.is_announced(),
             is_committed: self.recording.is_committed(),
-            had_other_legs: self.notes.had_other_legs() || self.notes.will_lack_legs(),
+            missing: MissingParts {
+                had_other_legs: self.notes.had_other_legs() || self.notes.will_lack_legs(),
+                is_left: self.origin.earlier_record().is_some(),
+            },
             adopted_legs: Vec::new(),
             relays: Vec::new(),
             learnt: LearntFacts { shown_machines: self.notes.shown_machines().to_vec(), ..LearntFacts::default() },
@@ -239,7 +247,7 @@ impl Conversation {
         for pair in &stored.learnt.shown_machines {
             self.notes.note_shown_machine(*pair);
         }
-        if stored.had_other_legs {
+        if stored.missing.had_other_legs {
             self.notes.note_other_legs();
         }
         self.closed_to_heuristics = stored.closed_to_heuristics;

@@ -4,21 +4,32 @@ use std::time::Duration;
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::event::{CallEvent, EndedCall, RegistrationPolicy};
+use callspan::call::event::{CallEvent, EndedCall, LegSink, RegistrationPolicy};
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EventKind, ProblemKind, Side};
+use callspan::service::resume::{EarlierCalls, NoEarlierCalls, resume_at};
+use callspan::spool::disk::DiskSpool;
 
 use crate::scenarios::Office;
 use crate::support::playback::{NullSink, WatchedSink};
-use crate::support::scenario::{Scene, at};
+use crate::support::scenario::{DialogId, Scene, at};
 
 /// Passes the packets of a scene between two times to an engine. Returns the records of all live calls, and those of
 /// ended calls.
-fn hear(engine: &mut Engine, scene: &Scene, (from_ms, to_ms): (i64, i64)) -> (Vec<CallRecord>, Vec<CallRecord>) {
-    let mut sink = WatchedSink::new(NullSink);
+fn hear(engine: &mut Engine, scene: &Scene, times: (i64, i64)) -> (Vec<CallRecord>, Vec<CallRecord>) {
+    hear_into(engine, scene, times, &mut WatchedSink::new(NullSink))
+}
+
+/// Does the same as [`hear`], with a spool.
+fn hear_into(
+    engine: &mut Engine,
+    scene: &Scene,
+    (from_ms, to_ms): (i64, i64),
+    sink: &mut dyn LegSink,
+) -> (Vec<CallRecord>, Vec<CallRecord>) {
     for packet in scene.packets().iter().filter(|p| p.at >= at(from_ms) && p.at < at(to_ms)) {
-        engine.handle_datagram(&packet.datagram(), &mut sink);
+        engine.handle_datagram(&packet.datagram(), sink);
     }
-    engine.handle_timeout(at(to_ms), &mut sink);
+    engine.handle_timeout(at(to_ms), sink);
     records(engine)
 }
 
@@ -37,11 +48,16 @@ fn records(engine: &mut Engine) -> (Vec<CallRecord>, Vec<CallRecord>) {
 /// Starts an engine after a kill: the journal has this record, and the spool is empty.
 fn restarted(left: &CallRecord, now_ms: i64) -> Engine {
     let mut engine = Engine::new(Config::default(), "restarted");
+    adopt(&mut engine, left, now_ms);
+    engine
+}
+
+/// Passes a live call to an engine, as the journal has it.
+fn adopt(engine: &mut Engine, left: &CallRecord, now_ms: i64) {
     let record = CallRecord { verdict: Some(CallVerdict::NotAnswered), ..left.clone() };
     let registration = RegistrationPolicy::Allowed;
     let ended = EndedCall { record, legs: Vec::new(), registration, wall_offset_ns: 0 };
     engine.handle_left_call(ended, at(now_ms));
-    engine
 }
 
 #[test]
@@ -88,9 +104,8 @@ fn ringing_call_without_spool_and_messages_ends_after_the_longest_setup() {
     assert_eq!(ended[0].verdict, Some(CallVerdict::NotAnswered));
 }
 
-/// 200 transfers the call to 201 before the kill. After it, only the end of the call is captured.
-#[test]
-fn talking_call_without_spool_keeps_its_outcome_and_path() {
+/// Makes an inbound call that 200 transfers to 201. Returns the scene, and the legs of the caller, 200 and 201.
+fn transferred() -> (Scene, [DialogId; 3]) {
     let mut office = Office::new();
     let (a, b) = office.connected();
     let c = office.rings_201();
@@ -101,19 +116,87 @@ fn talking_call_without_spool_keeps_its_outcome_and_path() {
     scene.answer(c);
     scene.bye(b, Side::Caller);
     scene.bridge(a, c, 2_000);
-    let killed = scene.now();
-    scene.wait(1_000);
-    let ended = scene.bye_all(&[a, c], Side::Caller);
-    let mut engine = Engine::new(Config::default(), "killed");
-    let (live, _) = hear(&mut engine, &office.scene, (0, killed));
-    let left = live.last().expect("it was announced");
-    let mut engine = restarted(left, killed);
-    let (_, ended_calls) = hear(&mut engine, &office.scene, (killed + 1, ended + 60_000));
-    let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
+    (office.scene, [a, b, c])
+}
+
+/// Checks that a record has what was captured before the spool was lost.
+#[track_caller]
+fn assert_goes_on(record: &CallRecord, left: &CallRecord, (scene, legs): (&Scene, [DialogId; 3])) {
     assert_eq!((&record.id, record.outcome, record.answered_at), (&left.id, CallOutcome::Answered, left.answered_at));
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("201")));
     let mut path: Vec<&str> = record.legs.iter().map(|leg| leg.sip_call_id.as_str()).collect();
     path.sort_unstable();
-    assert_eq!(path, [a, b, c].map(|leg| office.scene.get(leg).call_id.as_str()));
-    assert!(record.events.iter().any(|event| event.kind == EventKind::Transfer), "{:?}", record.events);
+    assert_eq!(path, legs.map(|leg| scene.get(leg).call_id.as_str()));
+    let transfers = record.events.iter().filter(|event| event.kind == EventKind::Transfer);
+    assert_eq!(transfers.count(), 1, "{:?}", record.events);
+}
+
+/// 200 transfers the call to 201 before the kill. After it, only the end of the call is captured.
+#[test]
+fn talking_call_without_spool_keeps_its_outcome_and_path() {
+    let (mut scene, [a, b, c]) = transferred();
+    let killed = scene.now();
+    scene.wait(1_000);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (live, _) = hear(&mut engine, &scene, (0, killed));
+    let left = live.last().expect("it was announced");
+    let mut engine = restarted(left, killed);
+    let (_, ended_calls) = hear(&mut engine, &scene, (killed + 1, ended + 60_000));
+    let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
+    assert_goes_on(record, left, (&scene, [a, b, c]));
+}
+
+/// A journal with one live call.
+struct LiveInJournal(CallRecord);
+
+impl EarlierCalls for LiveInJournal {
+    fn is_over(&self, _: &str) -> bool {
+        false
+    }
+
+    fn owner_of(&self, _: &str) -> Option<CallRecord> {
+        None
+    }
+
+    fn live_record(&self, id: &str) -> Option<CallRecord> {
+        Some(self.0.clone()).filter(|record| record.id == id)
+    }
+}
+
+fn spool_in(folder: &std::path::Path) -> DiskSpool {
+    let config = callspan::spool::config::Config { dir: folder.to_owned(), ..Default::default() };
+    DiskSpool::start(&config).expect("a spool").0
+}
+
+/// The spool is lost at the first restart. At the second one it has the caller's leg, from its re-INVITE on.
+#[test]
+fn a_call_that_lost_its_spool_survives_a_second_restart() {
+    let (mut scene, [a, b, c]) = transferred();
+    let first = scene.now();
+    scene.wait(1_000);
+    scene.renegotiate(a, Side::Caller, "INVITE", (&[], &[]));
+    scene.hold(a, Side::Caller);
+    scene.wait(2_000);
+    let second = scene.now();
+    scene.wait(1_000);
+    let ended = scene.bye_all(&[a, c], Side::Caller);
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (live, _) = hear(&mut engine, &scene, (0, first));
+    let left = live.last().expect("it was announced");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut engine, mut spool) = (Engine::new(Config::default(), "restarted"), spool_in(folder.path()));
+    resume_at(&mut engine, &mut spool, &NoEarlierCalls, at(first)).expect("nothing there");
+    adopt(&mut engine, left, first);
+    let (live, _) = hear_into(&mut engine, &scene, (first + 1, second), &mut spool);
+    spool.flush();
+    spool.shutdown();
+    let journal = LiveInJournal(live.last().expect("it was announced again").clone());
+    let (mut engine, mut spool) = (Engine::new(Config::default(), "restarted"), spool_in(folder.path()));
+    resume_at(&mut engine, &mut spool, &journal, at(second)).expect("readable");
+    let (_, ended_calls) = hear_into(&mut engine, &scene, (second + 1, ended + 60_000), &mut spool);
+    let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
+    assert_goes_on(record, left, (&scene, [a, b, c]));
+    let holds = record.events.iter().filter(|event| event.kind == EventKind::Hold);
+    assert_eq!(holds.count(), 1, "{:?}", record.events);
 }

@@ -99,6 +99,10 @@ impl EarlierCalls for EndedBefore {
         let owner = self.0.iter().find(|call| call.legs.iter().any(|own| own.name == leg));
         owner.map(|call| call.record.clone())
     }
+
+    fn live_record(&self, _: &str) -> Option<CallRecord> {
+        None
+    }
 }
 
 /// Removes the events of an engine. Returns the records of the ended calls.
