@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::call::call_path::CallPath;
+use crate::call::call_path::{CallPath, called_number};
 use crate::call::correlate::Correlator;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::keys::CallKey;
@@ -36,7 +36,14 @@ impl Correlator<'_> {
     pub(super) fn rings_customer_of(&self, call: CallKey, dialler: &Dialler) -> bool {
         let path = self.path_of(call);
         self.rung_legs(call, dialler.pbx)
+            .filter(|leg| self.calls_telephone(leg))
             .any(|leg| dialler.shares_customer(path.way_of(leg).1, leg.parties.called_domain()))
+    }
+
+    /// Returns whether a leg calls an extension. Otherwise it calls an outside number through a gateway, which all
+    /// customers of the PBX have in common.
+    fn calls_telephone(&self, leg: &Leg) -> bool {
+        self.plan.names_extension(called_number(leg, self.plan))
     }
 
     /// Returns whether a telephone that belongs to the same customer as the dialler takes part in this call.
@@ -44,9 +51,10 @@ impl Correlator<'_> {
         let path = self.path_of(call);
         self.table.legs_of(call).any(|leg| {
             let (origin, destination) = path.way_of(leg);
-            let ends = [(origin, leg.parties.caller_domain()), (destination, leg.parties.called_domain())];
-            let mut telephones = ends.into_iter().filter(|(end, _)| !end.same_host(dialler.pbx));
-            telephones.any(|(end, domain)| dialler.shares_customer(end, domain))
+            let is_own = |end: Endpoint, domain| !end.same_host(dialler.pbx) && dialler.shares_customer(end, domain);
+            let is_from_telephone = self.plan.names_extension(leg.parties.from.as_deref());
+            is_from_telephone && is_own(origin, leg.parties.caller_domain())
+                || self.calls_telephone(leg) && is_own(destination, leg.parties.called_domain())
         })
     }
 
@@ -68,10 +76,11 @@ impl Dialler {
     /// host name in the address of the other telephone.
     ///
     /// The telephones must share a place: one address (a NAT), one IPv6 network (the first 64 bits), or the network of
-    /// the PBX (private addresses). If both have a domain, the domains must be equal, too.
+    /// the PBX (private addresses). A carrier gives the addresses of RFC 6598 to different customers, so they do not
+    /// count as private. If both telephones have a domain, the domains must be equal, too.
     fn shares_customer(&self, telephone: Endpoint, domain: Option<String>) -> bool {
         let is_same_domain = self.domain.is_none() || domain.is_none() || self.domain == domain;
-        let is_inside = is_private(self.telephone.ip()) && is_private(telephone.ip());
+        let is_inside = [self.telephone, telephone].iter().all(|end| is_private(end.ip()) && !is_of_carrier(end.ip()));
         let [own, other] = [self.telephone, telephone].map(|end| behind_nat64(end).unwrap_or(end));
         is_same_domain && (own.same_host(other) || is_inside || are_in_one_network(own, other))
     }
@@ -83,6 +92,11 @@ fn are_in_one_network(a: Endpoint, b: Endpoint) -> bool {
         (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4] && !is_translated(a),
         _ => false,
     }
+}
+
+/// Returns whether an address is in the space between a carrier's NAT and its customers: 100.64.0.0/10 (RFC 6598).
+const fn is_of_carrier(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if matches!(v4.octets(), [100, 64..=127, ..]))
 }
 
 /// Returns whether an address stands for an IPv4 address, so that its first 64 bits are those of a translator or relay.

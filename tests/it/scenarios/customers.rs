@@ -7,7 +7,7 @@ use callspan::net::Endpoint;
 
 use crate::scenarios::{DID, MUSIC, OUTSIDE, call_of, related};
 use crate::support::playback::{PlayedScene, play, play_packets};
-use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone};
 
 /// Public address of the NAT of the called customer.
 const NAT: [u8; 4] = [198, 51, 100, 10];
@@ -98,6 +98,21 @@ fn a_code_of_the_same_customer_names_the_extension() {
     }
 }
 
+/// Returns the packets of a scene in which the telephones of 200 and 201, each given by its address, have domains.
+fn in_domains(scene: &Scene, telephones: [([u8; 4], &str); 2]) -> Vec<ScenePacket> {
+    let uris = ["200", "201"].into_iter().zip(telephones).map(|(user, ([a, b, c, d], domain))| {
+        (format!("sip:{user}@{a}.{b}.{c}.{d}>"), format!("sip:{user}@{domain}>"))
+    });
+    let uris: Vec<(String, String)> = uris.collect();
+    let mut packets = scene.packets();
+    for packet in packets.iter_mut().filter(|packet| packet.payload.first() != Some(&0x80)) {
+        let text = String::from_utf8_lossy(&packet.payload).into_owned();
+        let text = uris.iter().fold(text, |text, (address, name)| text.replace(address, name));
+        packet.payload = text.into_bytes();
+    }
+    packets
+}
+
 /// Customers with private addresses reach the PBX through a VPN. Each has a domain of its own.
 #[test]
 fn a_code_in_another_domain_answers_no_ringing_call() {
@@ -106,15 +121,7 @@ fn a_code_in_another_domain_answers_no_ringing_call() {
         let (mut e200, mut e201) = (phone("200", [10, 1, 0, 2], 5_060, 2), phone("201", [10, 2, 0, 3], 5_060, 3));
         let after = if is_own { picked_up } else { voice_mail };
         let [a, c] = code_beside_call(&mut scene, &mut e200, &mut e201, "*8", after);
-        let packets = scene.packets().into_iter().map(|mut packet| {
-            if packet.payload.first() != Some(&0x80) {
-                let text = String::from_utf8_lossy(&packet.payload);
-                let text = text.replace("sip:200@10.1.0.2>", "sip:200@one.example.com>");
-                packet.payload = text.replace("sip:201@10.2.0.3>", &format!("sip:201@{domain}>")).into_bytes();
-            }
-            packet
-        });
-        let packets: Vec<_> = packets.collect();
+        let packets = in_domains(&scene, [([10, 1, 0, 2], "one.example.com"), ([10, 2, 0, 3], domain)]);
         let played = play_packets(&packets, scene.now(), Default::default());
         let (call, other) = (&call_of(&played, &scene, a).record, &call_of(&played, &scene, c).record);
         let want = match is_own {
@@ -203,4 +210,50 @@ fn a_code_of_another_customer_behind_a_translator_answers_no_ringing_call() {
     names_extension_of_customer(rung, "198.51.100.10:32000", true);
     names_extension_of_customer("[64:ff9b:1::c633:640a]:31000", "[64:ff9b:1::c633:640b]:32000", false);
     names_extension_of_customer("[2001:0:cb00:7114::1]:5060", "[2001:0:cb00:7114::2]:5060", false);
+}
+
+/// The PBX belongs to a carrier. Each customer has an address of the carrier's network.
+#[test]
+fn a_code_in_the_network_of_a_carrier_concerns_one_customer() {
+    names_extension_of_customer("100.64.1.10:5060", "100.64.2.20:5060", false);
+    names_extension_of_customer("100.64.1.10:5060", "100.64.1.10:5070", true);
+}
+
+/// The customers reach the PBX through a VPN, and so does the gateway to the outside. The call of one customer also rings
+/// a mobile through the gateway, or is parked.
+#[test]
+fn a_gateway_is_no_telephone_of_a_customer() {
+    let (ours, theirs) = ([10, 1, 0, 2], [10, 2, 0, 3]);
+    for parks in [false, true] {
+        let mut scene = Scene::new();
+        let (mut gateway, mut pbx) = (phone(OUTSIDE, [10, 9, 0, 1], 5_060, 1), pbx());
+        let (mut e200, mut e201) = (phone("200", ours, 5_060, 2), phone("201", theirs, 5_060, 3));
+        let a = scene.leg(&mut gateway, &mut pbx, [OUTSIDE, DID]);
+        let b = scene.leg(&mut pbx, &mut e200, [OUTSIDE, "200"]);
+        let m = scene.leg(&mut pbx, &mut gateway, [OUTSIDE, "+79990000077"]);
+        let c = scene.leg(&mut e201, &mut pbx, ["201", if parks { "701" } else { "*8" }]);
+        if parks {
+            scene.connect_through(a, b, 1_000);
+            scene.bridge(a, b, 1_000);
+            let refer_to = MessageChange::Header("Refer-To: <sip:701@203.0.113.20>");
+            scene.request(b, Side::Callee, "REFER", &[refer_to]);
+            scene.response(b, Side::Caller, (202, "REFER"), &[]);
+            scene.bye(b, Side::Callee);
+        } else {
+            [a, b, m].into_iter().for_each(|leg| scene.invite_and_ring(leg));
+            scene.wait(3_000);
+        }
+        scene.invite(c);
+        scene.answer(c);
+        if !parks {
+            scene.cancel(m);
+            voice_mail(&mut scene, [a, b, c]);
+        }
+        scene.bye_all(&[a, c], Side::Caller);
+        let packets = in_domains(&scene, [(ours, "one.example.com"), (theirs, "two.example.com")]);
+        let played = play_packets(&packets, scene.now(), Default::default());
+        let [call, other] = [a, c].map(|leg| &call_of(&played, &scene, leg).record);
+        assert!(!related(call, other), "parks: {parks}");
+        assert_eq!(call.internal.as_deref(), Some("200"), "parks: {parks}");
+    }
 }
