@@ -17,7 +17,7 @@ pub(crate) struct CallMachines {
 }
 
 impl CallMachines {
-    /// Finds the machines of a call with these legs.
+    /// Finds out which IP addresses belong to one machine (e.g. one PBX), as the legs of this call show it.
     pub(crate) fn of<'a>(legs: impl Iterator<Item = &'a Leg>) -> Self {
         let mut machines = Self::default();
         for leg in legs {
@@ -58,8 +58,8 @@ impl CallMachines {
         self.machine_of(a).same_host(self.machine_of(b))
     }
 
-    /// Returns the sender and the receiver of a leg. Within the call, one address stands for all addresses of a
-    /// machine, so that the machines of different legs can be compared.
+    /// Returns the sender and the receiver of a leg. If a PBX or proxy has several addresses in this call, one address
+    /// stands for all. So equal endpoints on two legs mean the same PBX or proxy.
     pub(crate) fn ends_of(&self, leg: &Leg) -> (Endpoint, Endpoint) {
         let (sender, receiver) = leg.machines();
         (self.machine_of(sender), self.machine_of(receiver))

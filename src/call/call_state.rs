@@ -323,8 +323,8 @@ impl CallNotes {
         &self.shown_machines
     }
 
-    /// Records that the media content of the call has proven two hosts to be one machine. Returns false if this is
-    /// known, or if there are too many pairs.
+    /// Records that the media content of the call has proven two hosts to be one machine. Returns false if this was
+    /// already recorded, or if too many pairs of hosts are recorded.
     pub(crate) fn note_shown_machine(&mut self, (a, b): (IpAddr, IpAddr)) -> bool {
         let is_new = self.shown_machines.len() < MAX_SHOWN_MACHINES && !self.has_shown((a, b));
         if is_new {
@@ -343,8 +343,8 @@ impl CallNotes {
         &self.relays
     }
 
-    /// Records that two legs carry the same sound, as equal bytes of voice have proven. Returns false if this is known,
-    /// or if there are too many pairs.
+    /// Records that two legs carry the same sound, as equal bytes of voice have proven. Returns false if this was
+    /// already recorded, or if too many pairs of legs are recorded.
     pub(crate) fn note_relay(&mut self, (a, b): (LegId, LegId)) -> bool {
         let pair = (a.min(b), a.max(b));
         let is_new = self.relays.len() < MAX_RELAYS && !self.relays.contains(&pair);

@@ -391,8 +391,8 @@ impl Conversation {
     }
 }
 
-/// Adds the legs and events of an earlier process to a record, unless this process captured these legs, too. `by_ns` is
-/// added to their times.
+/// Adds to a record the legs of an earlier process that this process did not capture, and the events of the earlier
+/// process. `by_ns` is added to their times.
 fn take_earlier_path(record: &mut CallRecord, earlier: &CallRecord, by_ns: i64) {
     let is_gone = |leg: &&LegRecord| record.legs.iter().all(|known| known.sip_call_id != leg.sip_call_id);
     let mut gone: Vec<LegRecord> = earlier.legs.iter().filter(is_gone).cloned().collect();

@@ -107,8 +107,9 @@ pub(crate) enum MatchStrength {
 }
 
 impl LegSignature<'_> {
-    /// Returns how well this new leg matches an older leg that may have caused it. Returns `None` unless the receiver
-    /// of the older leg sent the new leg. Also returns `None` if the new leg is a separate call to the same address.
+    /// Returns how well this new leg matches an older leg that may have caused it. For a match, the receiver of the
+    /// older leg must have sent the new leg. If another machine sent it, or if the new leg is a separate call to the
+    /// same address, returns [`MatchStrength::None`].
     pub(crate) fn onward_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         if self.is_own_call_beside(older) {
             return MatchStrength::None;

@@ -72,7 +72,8 @@ pub enum CallEvent {
     Absorbed(String),
     /// A call ended. All its legs are closed or discarded.
     Ended(Box<EndedCall>),
-    /// The known machines have changed. Contains all pairs of hosts that are one machine now.
+    /// The topology has changed, i.e. which IP addresses belong to one machine, e.g. one PBX. Contains all pairs of
+    /// addresses that count as one machine now.
     Learnt(Vec<MachinePair>),
 }
 

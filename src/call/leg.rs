@@ -209,8 +209,8 @@ impl Leg {
         self.links.call()
     }
 
-    /// Returns the machines that sent and received the first INVITE. One address stands for all addresses of a machine,
-    /// so that the machines of different legs can be compared.
+    /// Returns sender and receiver of the first INVITE. If a PBX or proxy has several addresses, one address stands for
+    /// all. So equal endpoints on two legs mean the same PBX or proxy.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.links.machines()
     }

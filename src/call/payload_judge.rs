@@ -15,13 +15,14 @@ use crate::codec::Codec;
 use crate::net::PayloadType;
 use crate::rtp::{NeighbourSearch, RtpPacket, SequenceNeighbours};
 
-/// Compares the possible formats of a payload type of a stream, to find the true one.
+/// Finds the true format of a payload type of a stream among the possible formats. In the true format, the duration of
+/// each payload's sound fits the RTP timestamps.
 #[derive(Clone, Debug)]
 pub(crate) struct PayloadJudge {
     pt: PayloadType,
     /// The possible formats, most likely first. The announced format is the first.
     formats: Vec<JudgedFormat>,
-    /// Number of packets that were compared so far.
+    /// Number of packets so far by which the true format is decided.
     packets: u32,
     recent: NeighbourSearch<JudgedPacket>,
     pairs: u32,
@@ -195,7 +196,7 @@ const MAX_PAIRS: u32 = 100;
 /// Number of packets after which the announced format is accepted, if the result is still open. Without this limit, a
 /// mirror that shows every second packet would leave it open, because consecutive packets are then rare.
 const MAX_PACKETS: u32 = 400;
-/// Maximum number of other formats that are compared with the announced format. A device offers about ten.
+/// Maximum number of possible formats beside the announced format. A device offers about ten.
 const MAX_CANDIDATES: usize = 16;
 
 #[cfg(test)]

@@ -297,8 +297,8 @@ impl RtpStream {
         }
     }
 
-    /// Returns the linear values of the code words in the packet that was handled last; `None` unless it is plain
-    /// G.711.
+    /// Returns the linear values of the code words if the packet that was handled last is plain G.711; `None` for any
+    /// other packet.
     pub(crate) fn linear_values(&self) -> Option<&'static [i16; 256]> {
         let voice = self.plain_voice().filter(|_| !self.is_protected())?;
         match Codec::from_name(voice.encoding)? {
@@ -364,8 +364,8 @@ impl RtpStream {
         self.formats.sketched = voice;
     }
 
-    /// Returns the voice from which the voice prints of this stream are made; `None` unless packets of payload type
-    /// `pt` carry this voice.
+    /// Returns the voice from which the voice prints of this stream are made. Returns `None` if packets of payload type
+    /// `pt` do not carry it.
     #[inline]
     pub(crate) fn sketched(&self, pt: PayloadType) -> Option<SketchedVoice> {
         self.formats.sketched.filter(|voice| voice.pt == pt)

@@ -57,7 +57,7 @@ impl AsFd for HepListener {
     }
 }
 
-/// Parses a HEP datagram. Returns `None` unless it contains a SIP, RTP or RTCP packet with both addresses.
+/// Parses a HEP datagram. Returns `None` if it does not contain a SIP, RTP or RTCP packet with both addresses.
 pub fn parse(datagram: &[u8]) -> Option<HepPacket<'_>> {
     let (head, rest) = datagram.split_first_chunk::<6>()?;
     if !head.starts_with(b"HEP3") {

@@ -202,7 +202,7 @@ impl IndexCondition {
     }
 }
 
-/// Returns an SQL condition: the comparison is true for one of the columns with an extension of the call.
+/// Returns an SQL condition: it is true if at least one of the call's columns with an extension fulfils `comparison`.
 fn any_extension(comparison: &str) -> String {
     format!("({})", EXTENSIONS.map(|column| format!("{column} {comparison}")).join(" OR "))
 }

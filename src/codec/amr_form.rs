@@ -147,7 +147,7 @@ impl AmrForm {
         found.max_by_key(|(alignment, _, bits)| weight(*alignment, *bits))
     }
 
-    /// Reads a payload in one alignment. Returns `None` unless the frames fill the payload exactly.
+    /// Reads a payload in one alignment. Returns `None` if the frames do not fill the payload exactly.
     fn exact_contents(self, payload: &[u8], alignment: AmrAlignment) -> Option<AmrContents> {
         AmrContents::of(payload, self.band, alignment).filter(|contents| contents.bytes == payload.len())
     }

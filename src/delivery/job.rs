@@ -212,7 +212,7 @@ pub(crate) struct UploadReceipt {
     pub(crate) guid: String,
     /// MD5 of the file, lower-case hexadecimal.
     pub(crate) md5: String,
-    /// Time at which Pyrus confirmed the upload, by the clock of delivery.
+    /// Wall-clock time at which Pyrus confirmed the upload.
     pub(crate) at: Timestamp,
 }
 

@@ -124,7 +124,7 @@ impl JobStage {
 pub struct DroppedCode {
     /// Code by which Pyrus identifies the form field, e.g. `CallDuration`.
     pub code: String,
-    /// Time at which Pyrus refused the code, by the clock of delivery.
+    /// Wall-clock time at which Pyrus refused the code.
     pub at: Timestamp,
     /// The warning about the refused form field that the administrator sees.
     pub reason: String,

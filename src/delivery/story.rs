@@ -20,11 +20,11 @@ pub(crate) struct DeliveryStory {
 /// A request with its response. Several consecutive requests that failed in the same way are one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryAttempt {
-    /// Time at which the request was sent, by the clock of delivery. If the entry stands for several requests, it is
-    /// the time of the first.
+    /// Wall-clock time at which the request was sent. If the entry stands for several requests, it is the time of the
+    /// first.
     pub(crate) at: Timestamp,
-    /// Time at which Pyrus responded to the last request of the entry, by the clock of delivery. Without a response, it
-    /// is the time at which the wait for the response ended.
+    /// Wall-clock time at which Pyrus responded to the last request of the entry. Without a response, it is the time at
+    /// which the wait for the response ended.
     pub(crate) answered_at: Timestamp,
     /// Purpose of the request, e.g. the upload of a recording.
     pub(crate) step: AttemptedStep,

@@ -84,8 +84,8 @@ impl ServerShared {
         let before = self.closings.load(Ordering::Acquire);
         let signalled = self.apply_refusals();
         let until = real_now() + CLOSING;
-        // A listener that an earlier fault has already closed does not confirm the new fault until it has opened again.
-        // So the wait has a time limit.
+        // A listener confirms that it has closed. If an earlier fault has already closed it, it must first open again,
+        // so its confirmation may come late. So the wait has a time limit.
         while self.closings.load(Ordering::Acquire) < before + signalled && real_now() < until {
             std::thread::yield_now();
         }

@@ -146,8 +146,8 @@ impl FakeWorld {
         RequestTicket { route, step, entry, login, auth_of: None, key: None, body: None }
     }
 
-    /// Processes a request after its body was read, and returns the reply. The request takes effect unless a fault
-    /// prevents that.
+    /// Processes a request after its body was read, and returns the reply. The request takes effect, except if a
+    /// scripted fault prevents that.
     pub(super) fn work(
         &mut self,
         ticket: &mut RequestTicket,

@@ -37,7 +37,7 @@ pub(crate) struct MirrorDirections {
 pub(crate) struct DirectionCounts {
     /// Number of pairs of hosts with enough packets to judge their directions.
     pub(crate) pairs: u64,
-    /// Number of the pairs in `pairs` that have packets in one direction only.
+    /// Number of pairs of hosts, among those counted in `pairs`, that have packets in one direction only.
     pub(crate) one_way: u64,
 }
 

@@ -75,8 +75,8 @@ impl StoppableThread {
     }
 }
 
-/// Runs `work`. If it panics, runs it again, unless `is_stopped` returns true. To pause between two runs, `is_stopped`
-/// must itself wait before it returns false.
+/// Runs `work`. If it panics, calls `is_stopped`, and runs it again if the result is false. To pause between two runs,
+/// `is_stopped` must itself wait before it returns false.
 pub(crate) fn again_after_panic(mut work: impl FnMut(), mut is_stopped: impl FnMut() -> bool) {
     while std::panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !is_stopped() {}
 }

@@ -116,8 +116,8 @@ impl ClockRateDetector {
             .unwrap_or_else(|| self.by_arrival(ticks, spacing))
     }
 
-    /// Returns the clock that counts packets and ignores their timestamps. For comfort noise, which has pauses, returns
-    /// the announced clock.
+    /// Returns the way to measure media time by counting packets, with the sound duration of one packet. Comfort noise
+    /// has pauses, so its packets cannot be counted; for it, the announced RTP clock rate is returned.
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
@@ -130,8 +130,8 @@ impl ClockRateDetector {
         }
     }
 
-    /// Decides the clock by comparing timestamps and arrival times with the duration of the packets' sound. `ticks` is
-    /// the median difference of consecutive timestamps. Returns `None` if neither agrees with the duration.
+    /// Decides the RTP clock rate by comparing timestamps and arrival times with the duration of the packets' sound.
+    /// `ticks` is the median difference of consecutive timestamps. Returns `None` if neither agrees with the duration.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
         if stamps_say(self.announced_hz, 2) {
@@ -148,8 +148,9 @@ impl ClockRateDetector {
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {
-        // Median and mean of the time between arrivals differ if a sender sends two packets at a time. Then the
-        // arrivals prove no clock, nor do packets that arrive closer than the minimum. So the announced clock is kept.
+        // Median and mean of the time between arrivals differ if a sender sends two packets at a time. Then the arrival
+        // times prove no RTP clock rate. Neither do packets that arrive closer together than the minimum. So the
+        // announced clock rate is kept.
         if median_ns < MIN_SPACING_NS || !near(mean_ns, median_ns, 25) {
             return MediaClock::Clock(self.announced_hz);
         }
@@ -180,18 +181,22 @@ fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     *values.select_nth_unstable(middle).1
 }
 
-/// Number of pairs of consecutive packets after which the clock is decided: two thirds of a second at 20 ms.
+/// Number of pairs of consecutive packets after which the RTP clock rate is decided. With packets of 20 ms, they take
+/// two thirds of a second.
 const ENOUGH_PAIRS: usize = 32;
-/// Minimum number of pairs of consecutive packets for a decision. With fewer, the announced clock is used.
+/// Minimum number of pairs of consecutive packets by which the RTP clock rate is decided. With fewer, the clock rate
+/// announced in SDP is used.
 const MIN_PAIRS: usize = 8;
-/// Maximum difference between two timestamps that is compared, ticks: 200 ms at 48 kHz.
+/// Maximum difference between the timestamps of two consecutive packets, ticks (200 ms at 48 kHz). A larger difference
+/// is a pause or a jump, and shows nothing about the clock rate.
 const MAX_STEP_TICKS: u32 = 9_600;
-/// Minimum time between arrivals that is compared, ns. Packets that arrive closer are a burst and prove no clock.
+/// Minimum time between the arrivals of two consecutive packets, ns. Packets that arrive closer together are a burst,
+/// and show nothing about the clock rate.
 const MIN_SPACING_NS: i64 = 4_000_000;
 /// Unit, ns, to which a packet duration is rounded if it was found from arrival times. Every codec for which this is
 /// needed has frames of whole tens of milliseconds.
 const FRAME_NS: i64 = 10_000_000;
-/// Clocks that senders use, Hz: 1000 for milliseconds, and the clocks of audio formats.
+/// RTP clock rates that senders use, Hz: 1000 for timestamps in milliseconds, and the clock rates of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
 #[cfg(test)]
@@ -202,7 +207,7 @@ mod tests {
         PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: String::new() }
     }
 
-    /// Returns the clock that is detected from forty packets. They arrive every 20 ms, each 0 to 4 ms late.
+    /// Returns the RTP clock rate that is detected from forty packets. They arrive every 20 ms, each 0 to 4 ms late.
     fn detected(announced: u32, ticks_a_packet: u32, length_ns: Option<i64>) -> MediaClock {
         let mut finder = ClockRateDetector::new(&format("OPUS", announced));
         for n in 0..40_u32 {
@@ -227,7 +232,8 @@ mod tests {
             assert_eq!(detected(48_000, 960, length), MediaClock::Clock(48_000));
         }
         // In the first case, packets of 30 ms arrive every 20 ms. In the second case, bytes after the sound make
-        // packets of 20 ms look longer. The announced clock is kept in both cases.
+        // packets of 20 ms look longer. In the first case the duration, and in the second the arrival times, agree with
+        // the announced RTP clock rate. So it is kept.
         assert_eq!(detected(8_000, 240, Some(30_000_000)), MediaClock::Clock(8_000));
         assert_eq!(detected(8_000, 160, Some(21_250_000)), MediaClock::Clock(8_000));
     }
@@ -281,7 +287,8 @@ mod tests {
     fn packet_bursts_do_not_change_the_announced_clock() {
         let mut finder = ClockRateDetector::new(&format("OPUS", 48_000));
         for n in 0..40_u32 {
-            // Four packets arrive at once every 80 ms. Such bursts prove no clock.
+            // Four packets arrive at once every 80 ms. Such bursts prove no RTP clock rate, so the announced one is
+            // kept.
             let at_ns = i64::from(n / 4) * 80_000_000;
             finder.handle_packet(ClockObservation {
                 at_ns,

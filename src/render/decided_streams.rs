@@ -35,8 +35,9 @@ pub(super) struct DecidedStream {
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
-    /// Formats of comfort noise as the call engine's decisions announce them. In the map `formats`, such a format has
-    /// the clock rate of the speech if no speech has the announced clock rate.
+    /// Formats of comfort noise as the call engine's decisions announce them. In the map `formats`, the noise may have
+    /// another RTP clock rate: that of the stream's speech. This is so if no speech has the clock rate announced for
+    /// the noise.
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
@@ -135,8 +136,8 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
-    /// Sets the clock of comfort noise to the clock of the stream's speech, if no speech has the announced clock of the
-    /// noise.
+    /// Sets the RTP clock rate of comfort noise to that of the stream's speech. Does this only if no speech has the
+    /// clock rate that is announced for the noise.
     ///
     /// Quirk `noise_clock`: RFC 3389 section 4 reserves payload type 13 for speech with a clock of 8000 Hz. A device
     /// uses it beside Opus, and its timestamps count the clock of Opus.
@@ -193,8 +194,8 @@ mod tests {
         let (src, dst) = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
         let (side, cn) = (Side::Caller, PayloadType(13));
         let [opus, pcmu] = [(PayloadType(96), "OPUS", 48_000), (PayloadType(0), "PCMU", 8_000)];
-        // In the last case the call changes from Opus to G.711, which has the noise's announced clock. So the noise
-        // keeps that clock.
+        // In the last case the call changes from Opus to G.711. The RTP clock rate of G.711, 8000 Hz, is also announced
+        // for the noise. So the noise keeps this clock rate.
         for (speech, clock_hz) in [(&[opus][..], 48_000), (&[pcmu], 8_000), (&[opus, pcmu], 8_000)] {
             let mut decided = DecidedStreams::default();
             decided.handle_decision(&Decision::Stream { stream: 0, src, dst, ssrc: Ssrc(1), side });

@@ -114,12 +114,13 @@ pub struct SideReport {
     pub silence_s: f64,
     /// Whether the answering tone of a fax or modem was heard.
     pub answer_tone: bool,
-    /// Streams with timestamps that count another clock than announced: SSRC, announced clock and true clock (Hz).
+    /// Streams with RTP timestamps at another clock rate than the SDP announces: SSRC, announced clock rate and true
+    /// clock rate (Hz).
     pub wrong_clocks: Vec<(Ssrc, u32, u32)>,
     /// Number of packets with useless timestamps. Their sequence numbers and durations give their place in the
     /// recording.
     pub broken_stamps: u64,
-    /// Number of packets in streams with timestamps that jump every few packets, whatever clock is assumed.
+    /// Number of packets in streams with RTP timestamps that jump every few packets, whatever clock rate is assumed.
     pub scattered: u64,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct MediaPosition {
 /// Unwraps the timestamps of one stream, and remembers its tracks (groups of packets with about the same lag).
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimestampUnwrapper {
-    /// The RTP clock in use for the timestamps; `None` before the first packet.
+    /// The RTP clock rate by which timestamps are read now, with its start; `None` before the first packet.
     base: Option<ClockBase>,
     tracks: Vec<TrackTail>,
     /// Indices of the two tracks (packets with about the same lag) used last, the latest first.

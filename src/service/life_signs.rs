@@ -22,8 +22,8 @@ impl LifeSigns {
         Self { supervisor, systemd, stalled: Vec::new(), status_line: String::new() }
     }
 
-    /// Sends a sign of life to the watchdog of systemd, unless a vital thread makes no progress. Returns the threads
-    /// that make no progress now and were not stalled when this function was last used.
+    /// Sends a sign of life to the watchdog of systemd if all vital threads make progress. Returns the threads that
+    /// make no progress now and were not stalled when this function was last used.
     pub(crate) fn check(&mut self, now: Instant) -> Vec<StalledThread> {
         let stalled = self.supervisor.stalled(now);
         if !stalled.iter().any(|thread| thread.is_vital) {

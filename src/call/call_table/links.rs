@@ -54,8 +54,8 @@ impl LegLinks {
 
     /// Returns sender and receiver of the first INVITE, each as the endpoint that stands for its machine.
     ///
-    /// A machine is one PBX, proxy or telephone. If it has several addresses, one address stands for all of them, so
-    /// that its legs can be compared.
+    /// A machine is one PBX, proxy or telephone. If it has several addresses, one address stands for all of them. So
+    /// equal endpoints on two legs mean the same machine.
     pub(crate) const fn machines(&self) -> (Endpoint, Endpoint) {
         self.machines
     }

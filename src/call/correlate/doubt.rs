@@ -62,7 +62,7 @@ impl DoubtfulLeg {
     }
 
     /// Returns whether a group of legs may have the sound of another call because of this leg. The group must contain
-    /// this leg or a leg that it caused, and the recorded group must contain none of them.
+    /// this leg or a leg that it caused. The legs with the recorded sound must include none of them.
     fn concerns(&self, group: &SoundGroup<'_>, recorded: &SoundGroup<'_>) -> bool {
         self.explains(group) && !self.explains(recorded)
     }

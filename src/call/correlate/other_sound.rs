@@ -28,7 +28,8 @@ pub(super) struct CallSounds<'a> {
 }
 
 impl Correlator<'_> {
-    /// Returns the legs of an ended call with sound that the recording lacks, in groups that carry the same sound.
+    /// Returns the legs of an ended call with sound that the recording lacks. Legs that carry the same sound are in one
+    /// list.
     pub(crate) fn legs_of_other_sound(&self, call: CallKey) -> Vec<Vec<LegKey>> {
         let Some(CallSounds { anchor, recorded, others }) = self.sounds_of(call) else { return Vec::new() };
         let all: Vec<&Leg> = self.table.legs_of(call).collect();

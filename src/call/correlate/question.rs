@@ -32,7 +32,7 @@ pub(super) struct LegQuestion<'a> {
     pub(super) keys: &'a CorrelationKeys,
     /// Legs, open or over, that share a header value with the new leg, or have the same number at the same host.
     pub(super) known: Vec<(LegKey, &'a Leg)>,
-    /// Capture time as of which the legs are compared. Later events do not count.
+    /// Capture time for which the rules decide: events after this time, e.g. a later answer, do not count.
     pub(super) at: Timestamp,
     /// The candidate legs that share a host with the new leg. Computed when a rule first needs them.
     met: OnceCell<Vec<MetLeg<'a>>>,

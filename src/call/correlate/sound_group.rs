@@ -1,4 +1,5 @@
-//! Groups of legs that carry the same sound, and the comparison of a group with the recorded group.
+//! Groups of legs that carry the same sound. Each group is compared with the *recorded group*, i.e. the legs with the
+//! sound of the recording.
 
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ pub(super) struct SoundGroup<'a> {
 }
 
 impl<'a> SoundGroup<'a> {
-    /// Returns the legs of the group.
+    /// Returns the legs of the group, which all carry the same sound.
     pub(super) fn members(&self) -> impl Iterator<Item = &'a Leg> + Clone + '_ {
         self.legs.iter().map(|(_, leg)| *leg)
     }
 
-    /// Returns the keys of the legs of the group.
+    /// Returns the call-table keys of the legs of the group.
     pub(super) fn keys(&self) -> Vec<LegKey> {
         self.legs.iter().map(|(key, _)| *key).collect()
     }
@@ -55,8 +56,9 @@ impl<'a> SoundGroup<'a> {
         is_conversation && (is_at_other_time || self.is_second_call_beside(recorded, all) || differs())
     }
 
-    /// Returns whether relays are proven within both groups, and one machine takes part in both. Then the two groups
-    /// have different sound, because equal sound would also have equal bytes in both groups.
+    /// Returns whether in both groups a machine is proven to pass voice from leg to leg (a *relay*), and one machine
+    /// belongs to both groups. Then the two groups have different sound, because equal sound would also have equal
+    /// bytes in both groups.
     fn is_relayed_beside(&self, other: &Self) -> bool {
         let touches = |machine: Endpoint| other.members().any(|leg| is_end_of(machine, leg));
         let mut machines = self.members().map(|leg| leg.machines().1).filter(|machine| self.passes(*machine));
@@ -71,7 +73,7 @@ impl<'a> SoundGroup<'a> {
         own.all(|own| other.members().all(|leg| machine_between(own, leg).is_none_or(is_proven)))
     }
 
-    /// Returns whether this machine received one leg of the group and sent another.
+    /// Returns whether this machine (e.g. a PBX) received one leg of the group and sent another.
     fn passes(&self, machine: Endpoint) -> bool {
         pass_through(machine, self.members())
     }
@@ -125,8 +127,8 @@ impl<'a> SoundGroup<'a> {
             && is_compared
     }
 
-    /// Returns whether only numbers joined the two groups of legs. The oldest leg of each group is compared. The
-    /// younger of the two must have joined the call by a weak rule.
+    /// Returns whether only telephone numbers joined the two groups of legs to one call. Of the oldest legs of both
+    /// groups, the younger must have joined the call by a weak rule.
     fn is_weakly_tied(&self, other: &Self) -> bool {
         let first = |group: &Self| group.members().min_by_key(|leg| (leg.created_at, leg.id));
         let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));
@@ -134,7 +136,8 @@ impl<'a> SoundGroup<'a> {
         by.is_some_and(|by| by.strength() == EvidenceStrength::Weak)
     }
 
-    /// Returns whether both groups have a codec in common. Otherwise their bytes differ even if the sound is the same.
+    /// Returns whether legs of both groups use a common codec. Without one, their bytes differ even if the sound is the
+    /// same.
     fn has_codec_of(&self, other: &Self) -> bool {
         !self.common_codecs(other).is_empty()
     }

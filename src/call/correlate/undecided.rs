@@ -33,8 +33,8 @@ fn is_open(group: &SoundGroup<'_>, anchor: &Leg) -> bool {
     states.contains(&ComparisonState::Open) && !states.contains(&ComparisonState::Proven)
 }
 
-/// Returns the states of the comparisons of both sides of a leg with the recorded leg. If no machine is between the two
-/// legs, each side is also compared with the opposite side.
+/// Compares the sound of both sides of a leg with the same sides of the recorded leg, and returns the states of these
+/// comparisons. If no machine (e.g. a PBX) is between the two legs, also compares each side with the opposite side.
 fn states_of(leg: &Leg, anchor: &Leg) -> Vec<ComparisonState> {
     let Some((own, other)) = leg.media.outline().zip(anchor.media.outline()) else { return Vec::new() };
     let straight = [Side::Caller, Side::Callee].map(|side| (side, side));

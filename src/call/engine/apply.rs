@@ -68,7 +68,8 @@ impl Engine {
         self.finish_if_over(from, sink);
     }
 
-    /// Records that a machine sent a leg. `machine` is the address that the machine has on another leg of the call.
+    /// Records that a leg was sent by a machine (e.g. the PBX) that has another address on another leg of the call.
+    /// `machine` is that other address.
     pub(super) fn set_sending_machine(&mut self, slot: LegKey, machine: Endpoint, sink: &mut dyn LegSink) {
         if let Some(leg) = self.table.leg(slot) {
             let machines = (machine, leg.machines().1);

@@ -20,7 +20,7 @@ use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
-/// The comparison of the voices of all live calls.
+/// Compares the voices of all live calls byte by byte, to find legs with the same sound.
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     index: ContentIndex,
@@ -170,7 +170,7 @@ impl Engine {
     }
 
     /// Adds a voice packet to the sketch of its leg, i.e. to the pieces of voice from which voice prints are made. Does
-    /// nothing unless the leg is answered and recorded.
+    /// nothing if the leg is not answered or not recorded.
     pub(super) fn sketch_packet(
         &mut self,
         stream: StreamRef,

@@ -64,8 +64,8 @@ pub struct EngineCounters {
     pub legs: u64,
     /// Number of legs refused because the table was full.
     pub legs_refused: u64,
-    /// Number of INVITEs without a response that were removed from the full table. Their calls have no record, unless
-    /// an event had announced them.
+    /// Number of INVITEs without a response that were removed from the full table. Their calls have a record only if an
+    /// event had announced them.
     pub legs_evicted: u64,
     /// Number of unanswered calls without a record of their own, because their source address sent too many (a scan).
     pub scan_attempts: u64,

@@ -25,8 +25,8 @@ enum HostEvidence {
 }
 
 impl Engine {
-    /// Adds the machines that an earlier process has learnt. `now` is the wall clock. Must be called before the first
-    /// packet.
+    /// Adds what an earlier process has learnt: pairs of IP addresses that belong to one machine, e.g. one PBX. `now`
+    /// is the wall-clock time. Must be called before the first packet.
     pub fn restore_topology(&mut self, facts: &[MachinePair], now: Timestamp) {
         let change = self.site.topology.restore(facts, now);
         self.apply_topology_change(change);
@@ -94,7 +94,7 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
-    /// Removes a host from all machines that were learnt, because it has sent a REGISTER and so is a telephone.
+    /// Forgets that a host is one of several addresses of a PBX or proxy. It has sent a REGISTER, so it is a telephone.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.site.plan.is_phone(host) {
             let change = self.site.topology.forget_host(host);
@@ -102,8 +102,8 @@ impl Engine {
         }
     }
 
-    /// Applies a change of the known machines to the legs of live calls, so that later legs match them. Moves no leg to
-    /// another call.
+    /// Applies a change of the topology (which IP addresses belong to one machine) to the legs of live calls. So later
+    /// legs match these legs even if the PBX uses another address. Moves no leg to another call.
     pub(super) fn apply_topology_change(&mut self, change: TopologyChange) {
         let TopologyChange::Machines(before) = change else { return };
         let slots: Vec<LegKey> = self.table.legs().map(|(slot, _)| slot).collect();

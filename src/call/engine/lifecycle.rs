@@ -186,8 +186,8 @@ impl Engine {
         while self.table.leg_count() > self.settings.limits.legs / WAITING_SHARE && self.end_first_waiting_call(sink) {}
     }
 
-    /// Takes the first call out of the queue of calls that wait until all spools are read. Finishes the call, unless
-    /// one of its legs is open again. Returns false if the queue is empty.
+    /// Takes the first call out of the queue of calls that wait until all spools are read. If no leg of the call was
+    /// opened again, finishes the call. Returns false if the queue is empty.
     pub(super) fn end_first_waiting_call(&mut self, sink: &mut dyn LegSink) -> bool {
         let Some(first) = self.earlier.restore.pop_over_call() else { return false };
         if self.is_over(first) {

@@ -71,7 +71,8 @@ impl Engine {
         let plan = &self.site.plan;
         let rings_extension = leg.may_have_party() && plan.names_extension(leg.parties.to.as_deref());
         let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
-        // The machine between both legs is a PBX. So each of its addresses counts as an address of a PBX.
+        // The machine that received one leg and sent the other is a PBX. So each of its addresses counts as an address
+        // of a PBX.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
             if rings_for_outside {
                 self.site.plan.learn_visible_pbx(host);

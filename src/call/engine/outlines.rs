@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// Begins to measure the sound of all legs of a call if one of them may belong to another call (is *doubtful*).
-    /// Does nothing unless this leg has sound of both sides but no answer.
+    /// Does this only if this leg has sound of both sides but no captured answer.
     ///
     /// The mirror may have lost the 2xx. Then an ACK or the media proves the answer only when the leg ends, and a
     /// measurement would begin too late.

@@ -1,8 +1,8 @@
-//! The sound of a leg after the first seconds of its outline, as long as its comparison is undecided.
+//! The sound of a leg after its first seconds, as long as it is undecided whether another leg has the same sound.
 //!
 //! After an answer, a PBX may play an announcement to one leg only. Then the first seconds of two legs of one call
 //! differ, and only the talk after the announcement shows that they belong together. So the sound is measured further.
-//! Of that time, only the newest seconds stay, until the comparison has a result or a leg ends.
+//! Of these measurements, only the newest seconds stay, until the comparison of both legs has a result or a leg ends.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::call::sound_outline::windows::WindowCount;
 use crate::call::sound_outline::{LEAST_POINTS, LEAST_WINDOWS, LISTEN_TIME, SideSound, SoundOutline, TENTH_NS, WINDOW};
 use crate::time::Timestamp;
 
-/// State of the comparison of two sounds while they are heard.
+/// State of the comparison of two legs' sounds, while the legs are live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ComparisonState {
     /// Both are the same sound. Later sound does not change this.
     Proven,
     /// The sounds differ so far. They may become the same, e.g. after an announcement.
     Open,
-    /// There is too little to compare.
+    /// There is too little sound to compare.
     Idle,
 }
 
@@ -40,7 +40,7 @@ impl SoundOutline {
         self.points.iter_mut().for_each(|point| point.is_kept = true);
     }
 
-    /// Returns the state of the comparison of one side with a side of another leg.
+    /// Returns the state of the comparison: whether one side of this leg sounds like a side of another leg.
     ///
     /// Needs more equal time windows than [`SoundOutline::compare`]. In a long call, some windows of two different
     /// speeches look alike by chance.
@@ -86,7 +86,7 @@ fn count(passed: &[bool]) -> usize {
     passed.iter().filter(|is_passed| **is_passed).count()
 }
 
-/// Time between two examinations of an undecided comparison.
+/// Interval at which two sounds are compared again, as long as it is undecided whether they are the same.
 pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(10);
 /// Number of loud tenths of a second in each part of a side's sound that is examined: 20 s, as long as [`LISTEN_TIME`].
 const PART_POINTS: usize = 200;

@@ -78,15 +78,15 @@ fn tones_are_compared_by_their_pitch() {
 
 #[test]
 fn four_seconds_that_look_alike_are_no_proof() {
-    // Both legs carry the same speech for four seconds, i.e. for one compared window. Then they carry different
-    // speeches.
+    // Both legs carry the same speech for four seconds, i.e. for one time window of the comparison. Then they carry
+    // different speeches.
     let legs = |seed: u64, noise: u64, later: u64| -> Vec<Vec<u8>> {
         speech(seed, noise).into_iter().take(200).chain(speech(seed + later, 0)).collect()
     };
     let found = (0..20).map(|seed| likeness(&legs(seed, 0, 1_000), &legs(seed, 9, 2_000), 0));
     let same = found.filter(|found| *found == SoundLikeness::Same).count();
-    // By chance, a second window of two different speeches may look alike. So up to two of the twenty pairs may count
-    // as the same.
+    // By chance, a second window of four seconds of two different speeches may look alike. So of the twenty pairs of
+    // legs, up to two may count as the same sound.
     assert!(same <= 2, "{same} of 20 pairs look the same");
 }
 

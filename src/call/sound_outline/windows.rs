@@ -10,7 +10,7 @@ use crate::call::sound_outline::LEAST_WINDOWS;
 pub(super) struct WindowCount {
     /// Number of time windows in which both sounds agree.
     pub(super) same: usize,
-    /// Number of time windows that were compared.
+    /// Number of time windows (of four seconds each) that were compared.
     pub(super) all: usize,
     /// Greatest number of consecutive windows that agree at the same delay.
     run: usize,

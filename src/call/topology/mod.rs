@@ -36,12 +36,12 @@ pub(crate) struct Topology {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineTable(HashMap<IpAddr, IpAddr>);
 
-/// Effect of a call on the known machines.
+/// Effect of a call on the topology, i.e. on the knowledge which hosts belong to one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyChange {
-    /// The known machines stay the same. Only the numbers of calls that prove a machine may have changed.
+    /// The same hosts count as one machine as before. At most, the counts of calls that showed this have changed.
     Counts,
-    /// The machines changed. Contains the machines before the change.
+    /// Other hosts count as one machine now. Contains the state before the change.
     Machines(MachineTable),
 }
 
@@ -180,8 +180,8 @@ impl Topology {
         oldest.is_some_and(|key| self.pairs.remove(&key).is_some())
     }
 
-    /// Groups the hosts into machines. Each configured list is a machine, and so is each pair of hosts that counts as
-    /// one machine. Lists and pairs that share a host form one machine.
+    /// Computes which hosts belong to one machine. Each configured list of hosts is one machine, and so is each learnt
+    /// pair of hosts that enough calls have shown. Lists and pairs that share a host form one machine.
     fn group_hosts(&mut self) -> TopologyChange {
         let mut groups: Vec<Vec<IpAddr>> = Vec::new();
         for list in &self.configured {
@@ -230,8 +230,8 @@ impl PairHistory {
     }
 }
 
-/// Adds hosts to the group that contains one of these hosts, and merges groups that share a host. Does nothing if the
-/// group would become too large.
+/// Adds hosts to the machine (group of hosts) that contains one of them, and merges machines that share a host. Does
+/// nothing if the machine would have too many hosts.
 fn join_groups(groups: &mut Vec<Vec<IpAddr>>, hosts: &[IpAddr]) {
     let (touched, mut rest): (Vec<_>, Vec<_>) =
         std::mem::take(groups).into_iter().partition(|group| group.iter().any(|ip| hosts.contains(ip)));

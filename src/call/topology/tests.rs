@@ -153,7 +153,8 @@ fn pairs_and_machines_are_bounded() {
     assert_eq!(topology.facts().count(), MAX_PAIRS);
     let size = topology.machines.0.values().filter(|machine| **machine == topology.machine_of(host(LAN)).ip()).count();
     assert_eq!(size, MAX_MACHINE_ADDRESSES);
-    // A pair that counts as one machine is never removed for a new pair. Any other pair may be.
+    // If the table is full, a new pair of hosts replaces an old pair. A pair that already counts as one machine is
+    // never replaced.
     let mut topology = Topology::default();
     for n in 0..1_000_u32 {
         let other = Endpoint::new(IpAddr::from([172, 16, (n >> 8) as u8, n as u8]), 5060);

@@ -96,7 +96,7 @@ impl RtpWitness {
     }
 
     /// Returns how much later the timestamp of a frame is than expected, ns; negative if it is earlier. Returns `None`
-    /// unless the frame is the next packet of a stream with constant spacing.
+    /// if nothing can be expected, because the frame is not the next packet of a stream with constant spacing.
     pub(super) fn lateness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
         let last = self.stream(packet.key)?;

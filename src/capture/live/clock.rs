@@ -17,7 +17,7 @@ pub(super) struct ClockReading {
 /// Maps kernel timestamps to the capture timeline, which has no clock steps.
 #[derive(Debug)]
 pub(super) struct CaptureTimeline {
-    /// Difference between wall clock and monotonic clock at the last comparison, ns.
+    /// Difference between wall clock and monotonic clock when both were last read, ns.
     base_ns: i64,
     /// Sum of all clock steps so far, ns. A timestamp minus this sum is a time on the timeline.
     steps_ns: i64,

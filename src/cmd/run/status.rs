@@ -13,7 +13,7 @@ use crate::text::count;
 use crate::time::Timestamp;
 
 impl RunningService {
-    /// Notifies the watchdog of systemd, unless a vital thread makes no progress. Updates the status line of systemd.
+    /// Notifies the watchdog of systemd if all vital threads make progress. Updates the status line of systemd.
     pub(super) fn show_life(&mut self, source: &mut dyn CaptureSource) {
         for StalledThread { name, since, .. } in self.life.check(clock::monotonic()) {
             self.alerts.raise(&AlarmCause::ThreadStalled { name, since });

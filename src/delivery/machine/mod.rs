@@ -131,7 +131,7 @@ enum JobOrigin {
 /// Sort key of a job in the queue. The fields are compared from top to bottom, so their order matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ReadyKey {
-    /// Earliest time at which the request may be sent, by the clock of delivery.
+    /// Earliest wall-clock time at which the request may be sent.
     due: Timestamp,
     urgency: RequestUrgency,
     /// The call's id, which begins with the start time of the call. So older calls are served first.

@@ -35,7 +35,7 @@ fn machine() -> DeliveryMachine {
     DeliveryMachine::new(policy(), DeliveryTuning::default(), 1)
 }
 
-/// Returns a time of the delivery clock, `s` seconds after the start of the test.
+/// Returns the virtual time `s` seconds after the start of the test.
 fn at(s: i64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + s)
 }

@@ -43,7 +43,7 @@ finding_kinds! {
     ClockSteps = "clock_steps",
     /// The clock of a capture file jumps ahead.
     ClockStepAhead = "clock_step_ahead",
-    /// The machine that wrote a capture file had not set its clock yet.
+    /// The computer that wrote a capture file had not set its clock yet.
     ClockNotSet = "clock_not_set",
     /// Frames are longer than Ethernet allows.
     LongFrames = "long_frames",

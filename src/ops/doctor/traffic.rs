@@ -80,9 +80,9 @@ pub(crate) struct DatagramCounts {
 pub(crate) struct HostPairs {
     /// Number of pairs of hosts with enough packets to decide whether a direction is missing.
     pub(crate) pairs: u64,
-    /// Number of pairs, among those in `pairs`, with traffic in one direction only.
+    /// Number of pairs of hosts, among those counted in `pairs`, with captured traffic in one direction only.
     pub(crate) one_way: u64,
-    /// The busiest pair with traffic in one direction only: sender and receiver.
+    /// The busiest pair of hosts with captured traffic in one direction only: sender and receiver.
     pub(crate) example: Option<(IpAddr, IpAddr)>,
 }
 

@@ -46,7 +46,7 @@ impl StereoDownmix {
 /// Ratio between the energy of the channels and that of their mean, above which the phases are opposite: 16, i.e. 12
 /// dB. Unrelated channels have a ratio of 2.
 const OPPOSITE_RATIO: i64 = 16;
-/// Minimum mean square of the sound with which the phases are compared: 50 squared, -56 dBov.
+/// Minimum mean square (50 squared, -56 dBov) of sound that shows whether the two channels have opposite phases.
 const QUIET_POWER: i64 = 50 * 50;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Collects the packets of one stream for its [`StreamPlan`]. Finds the clock of each format and the tracks, i.e.
-//! groups of packets with about the same delay.
+//! Collects the packets of one stream for its [`StreamPlan`]. Finds the RTP clock rate of each format, and the tracks,
+//! i.e. groups of packets with about the same delay.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -86,8 +86,8 @@ impl StreamCollector {
         self.formats_seen.insert(Arc::clone(format))
     }
 
-    /// Returns the RTP clock of a format if it is decided. Returns `None` while it is not, or while packets still wait
-    /// for the decision about any clock.
+    /// Returns the RTP clock rate of a format once it is decided. Returns `None` before, and while packets wait for the
+    /// decision about the clock rate of any format.
     pub(super) fn settled_clock(&self, pt: PayloadType, format: &PayloadFormat) -> Option<MediaClock> {
         self.clocks.get(&AnnouncedClock { pt, clock_hz: format.clock_hz }).copied().filter(|_| self.pending.is_empty())
     }

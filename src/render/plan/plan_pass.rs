@@ -98,9 +98,9 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
             collector.judge_packing(head.pt, format, packet);
         }
-        // The duration is computed only for the few packets that need it. These are packets before the clock of their
-        // format is decided, and packets of a clock that counts packets. Computing it takes as long as all other steps
-        // together.
+        // The duration is computed only for the few packets that need it. These are packets that come before the RTP
+        // clock rate of their format is decided, and packets with useless timestamps. Computing the duration takes as
+        // long as all other steps together.
         match collector.settled_clock(head.pt, format) {
             Some(clock @ MediaClock::Clock(_)) => {
                 collector.place_on_track(ArrivedPacket::without_length(packet, head), clock);
@@ -110,8 +110,8 @@ impl PlanPass {
         }
     }
 
-    /// Examines streams with a doubtful timeline again, with other clocks. Keeps another clock for a stream if the
-    /// timeline is clearly steadier with it.
+    /// Examines streams with a doubtful timeline again, with another RTP clock rate or by counting packets. Keeps such
+    /// a way for a stream if the timeline is clearly steadier with it.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
         let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());

@@ -18,15 +18,16 @@ use crate::render::timeline::{LagTimeline, PlayoutOffset};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
 
-/// A payload type with the RTP clock that its format announces.
+/// A payload type with the RTP clock rate that the SDP announces for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AnnouncedClock {
     pub(super) pt: PayloadType,
-    /// Announced clock rate, Hz.
+    /// RTP clock rate that the SDP announces, Hz.
     pub(super) clock_hz: u32,
 }
 
-/// The clock that gives the media times of packets, for each pair of payload type and announced clock rate (Hz).
+/// The way to compute the media times of packets (by a clock rate or by counting), for each payload type and announced
+/// RTP clock rate.
 pub(super) type MediaClocks = HashMap<AnnouncedClock, MediaClock, foldhash::fast::FixedState>;
 
 /// The playout times of the packets of one stream.
@@ -98,7 +99,8 @@ impl StreamPlan {
         !self.keys.is_empty()
     }
 
-    /// Returns the wrong clocks of the stream as pairs of announced and true clock, Hz.
+    /// Returns each RTP clock rate of the stream that the SDP announces wrongly: the announced and the true clock rate,
+    /// Hz.
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks =
             self.clocks.iter().filter_map(|(&AnnouncedClock { clock_hz: announced, .. }, clock)| match clock {
@@ -110,7 +112,7 @@ impl StreamPlan {
         wrong
     }
 
-    /// Returns the clock by which packets of a format are placed on the timeline.
+    /// Returns how the media times of a format's packets are computed: by an RTP clock rate, or by counting packets.
     pub(in crate::render) fn clock(&self, pt: PayloadType, format: &PayloadFormat) -> MediaClock {
         self.clocks
             .get(&AnnouncedClock { pt, clock_hz: format.clock_hz })

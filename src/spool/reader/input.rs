@@ -178,7 +178,7 @@ impl SpoolInput {
         next
     }
 
-    /// Marks a buffer as free, unless it is the current buffer or packets still use its bytes.
+    /// Marks a buffer as free if no packet uses its bytes any more, and it is not the current buffer.
     fn free_if_unused(&mut self, number: usize) {
         let buffer = &mut self.buffers[number];
         if buffer.packets > 0 || number == self.at {

@@ -479,7 +479,7 @@ const MAX_QUEUED: usize = 32 * 1024;
 /// Maximum number of payload bytes in the reorder queue: 5 s of a flood of large packets.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum total size of the buffers with packets that are still needed, bytes. The packets of a full reorder queue
-/// fit, unless nearly every packet lies in a different buffer.
+/// usually fit. They do not fit only if nearly every packet lies in a different buffer.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

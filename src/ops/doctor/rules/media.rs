@@ -137,7 +137,8 @@ fn media_behind_nat(observation: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with audio on one side only, unless a finding about missing directions explains them.
+/// Reports calls with audio on one side only. Reports nothing if another finding, about missing directions of the
+/// traffic, already explains them.
 pub(super) fn one_side(observation: &Observation) -> Option<DoctorFinding> {
     let (calls, ways) = (&observation.calls, observation.traffic.rtp_ways);
     // If only one direction is mirrored, the finding `one_direction` already explains these calls, so nothing is
@@ -174,7 +175,8 @@ fn no_answered_call(observation: &Observation) -> Option<DoctorFinding> {
     })
 }
 
-/// Reports calls with RTP but without sound in a recording, unless another finding gives the reason.
+/// Reports calls with RTP but without sound in a recording. Reports nothing if another finding, e.g. about encryption,
+/// already gives the reason.
 fn unheard(observation: &Observation) -> Option<DoctorFinding> {
     let calls = &observation.calls;
     let encrypted = calls.dtls + calls.zrtp + calls.no_keys > 0;
