@@ -391,8 +391,8 @@ impl Conversation {
     }
 }
 
-/// Adds to a record the legs of an earlier process that this process did not capture, and the events of the earlier
-/// process. `by_ns` is added to their times.
+/// Adds to a record the legs and events of an earlier process that the record does not have. `by_ns` is added to their
+/// times.
 fn take_earlier_path(record: &mut CallRecord, earlier: &CallRecord, by_ns: i64) {
     let is_gone = |leg: &&LegRecord| record.legs.iter().all(|known| known.sip_call_id != leg.sip_call_id);
     let mut gone: Vec<LegRecord> = earlier.legs.iter().filter(is_gone).cloned().collect();
@@ -401,7 +401,8 @@ fn take_earlier_path(record: &mut CallRecord, earlier: &CallRecord, by_ns: i64) 
         (leg.rendered, leg.spool) = (false, None);
     }
     record.legs.extend(gone);
-    // After a second restart, the spool has some of these events, too. Their times in the record are rounded.
+    // After a second restart, this process has read some of these events from the spool, too. The times in the earlier
+    // record are rounded, so events of nearly the same time count as one event.
     let is_known = |event: &EventRecord, known: &EventRecord| {
         known.kind == event.kind && known.side == event.side && known.at.distance(event.at) <= ROUNDING
     };

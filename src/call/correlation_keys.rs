@@ -534,9 +534,9 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// Maximum time from a leg that a PBX receives to the leg that it then sends at once. If the caller waits longer, e.g.
 /// in a voice menu, other rules apply.
 pub(crate) const PAIR_WINDOW: Duration = Duration::from_secs(2);
-/// Maximum time between the ends of two legs of one call.
+/// Maximum time between the ends of two legs, if one of them caused the other: a PBX passes the end on at once.
 pub(crate) const END_WINDOW: Duration = Duration::from_secs(1);
-/// Maximum time between the INVITEs of a ring group.
+/// Maximum time between the INVITEs to the telephones of a ring group, which a PBX rings together.
 pub(crate) const RING_BURST: Duration = Duration::from_millis(200);
 /// Maximum time between a REFER and the INVITE to its target.
 const REFER_WINDOW: Duration = Duration::from_secs(30);

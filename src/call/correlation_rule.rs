@@ -157,8 +157,8 @@ impl CorrelationRule {
         )
     }
 
-    /// Returns whether a call that this rule relates to an earlier call must not be joined by rules about numbers
-    /// later. Either the leg that caused the call is known, or the call's own leg could belong to several calls.
+    /// Returns whether rules about numbers are forbidden for a call that this rule has related to an earlier call. They
+    /// are forbidden if the leg that caused the call is known, or if the call's own leg could belong to several calls.
     pub(crate) const fn closes_call_it_relates(self) -> bool {
         matches!(self, Self::Replaces | Self::Refer | Self::Ambiguous)
     }

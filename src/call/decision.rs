@@ -214,7 +214,7 @@ pub struct ReferRequest {
     /// Call-ID of the dialog that the new INVITE must replace (attended transfer); `None` for a blind transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
-    /// Endpoint that received the REFER, and so is asked to send the INVITE.
+    /// Endpoint that received the REFER. The REFER asks it to send the INVITE.
     pub asked: Endpoint,
     /// Numbers of all parties of the REFER's call. The INVITE must have one of them as its caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -35,7 +35,7 @@ pub(crate) struct RtpStream {
     received: ReceivedPackets,
     formats: PayloadFormats,
     security: ReportedSecurity,
-    /// Other streams in which the same packets may arrive.
+    /// Streams that may contain the same packets as this stream, e.g. because the mirror shows them twice.
     pub(crate) copies: StreamCopies,
     /// For `src` and for `dst`: whether a session description of the leg had announced it when the stream began.
     pub(crate) announced: [bool; 2],
@@ -87,11 +87,10 @@ impl PayloadFormats {
     }
 }
 
-/// Other streams in which the same packets may arrive.
+/// Streams that may contain the same packets as this stream, e.g. because the mirror shows packets before and after NAT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamCopies {
-    /// Leg to which this stream belonged before, and the capture time until which copies of its earlier packets may
-    /// arrive.
+    /// Leg to which this stream belonged before. Copies of its earlier packets may arrive until the given capture time.
     pub(crate) taken_over: Option<(LegKey, Timestamp)>,
     /// Index of an earlier stream of the leg with the same SSRC and side on another flow. The two streams may have the
     /// same packets, if the mirror shows packets before and after a NAT or relay.

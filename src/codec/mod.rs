@@ -449,8 +449,8 @@ static CODECS: [CodecFacts; 36] = [
         .silence(SilenceBehavior::ComfortNoise)
         .decoder(DecoderKind::ComfortNoise),
     CodecFacts::new(Codec::Red, "RED", 8_000),
-    // G.113 has no robustness against packet loss (Bpl) for GSM full rate. The Bpl of GSM enhanced full rate is used
-    // instead.
+    // G.113 gives no value Bpl (robustness against packet loss) for GSM full rate. So the Bpl of GSM enhanced full rate
+    // is used.
     CodecFacts::new(Codec::Gsm, "GSM", 8_000)
         .static_types(&[mono(3, 8_000)])
         .length(PayloadLength::Frames { bytes: 33, frame_ms: 20 })

@@ -260,7 +260,7 @@ pub(super) async fn api(
 const MAX_LEGS: usize = 16;
 /// Maximum number of phone numbers of a host in the diagram. Further numbers are left out, because a gateway has many.
 const MAX_NUMBERS: usize = 3;
-/// Maximum number of messages in the diagram. Nobody would read more.
+/// Maximum number of SIP messages in the ladder diagram. Nobody would read more.
 const MAX_MESSAGES: usize = 60;
 /// If a leg ends at most this time before or after its call, the party that ended the call counts as having ended the
 /// leg.

@@ -85,7 +85,8 @@ impl LiveStream {
     async fn round(&mut self) -> Option<Event> {
         let reads_calls = self.rounds.is_multiple_of(ROUNDS);
         self.rounds = self.rounds.wrapping_add(1);
-        // If reading the journal fails, this event contains the levels, and a later event reads the journal again.
+        // If the journal cannot be read, this event contains only the loudness of the voices. A later event reads the
+        // journal again.
         if reads_calls && let Ok(calls) = live_calls(&self.state, &self.viewer).await {
             let text = rows(&self.viewer, &calls).into_string();
             self.ids = calls.iter().map(|call| call.id.clone()).collect();

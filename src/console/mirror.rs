@@ -196,8 +196,8 @@ fn ports(lang: Lang, names: &[String]) -> String {
 /// Time without packets in one direction after which the page marks it, seconds. Keep-alive messages between telephones
 /// and the PBX come more often.
 const ONE_WAY_AFTER_S: f64 = 60.0;
-/// Number of packets in one direction after which the other direction must have some: about 20 s of speech. A smaller
-/// number proves nothing, because the address of the PBX may have been learnt only just now.
+/// Number of packets (about 20 s of speech) in one direction after which a missing other direction is reported. A
+/// smaller number proves nothing, because the address of the PBX may have been learnt only just now.
 const MANY_PACKETS: u64 = 1_000;
 /// Number of learnt machines (pairs of addresses) that are always visible. If there are more, the user can unfold a
 /// list of all.

@@ -137,8 +137,8 @@ impl RequestPacer {
         self.window = None; // the pause replaces the window
     }
 
-    /// Records that Pyrus responded, whether with success or with an error. This ends an outage and closes the circuit
-    /// breaker.
+    /// Records that Pyrus responded, whether with success or with an error. So an outage is over, and requests are no
+    /// longer held back (the circuit breaker is closed).
     pub(super) fn handle_reached(&mut self) {
         self.failures_to_reach = 0;
         self.unreachable_since = None;

@@ -320,8 +320,8 @@ fn run_all(
                     run(&alarm);
                 }
             }
-            // The pause of a kind has ended: its newest held-back alarm is sent. It describes the current state, e.g. a
-            // problem that came back after a recovery.
+            // The pause after the last alarm of this kind has ended. So the newest held-back alarm of the kind is sent:
+            // it describes the current state, e.g. a problem that came back after a recovery.
             Err(RecvTimeoutError::Timeout) => {
                 history
                     .take_due(AlarmMoment { monotonic: now(), wall: wall_clock() }, limits.pause)

@@ -76,5 +76,5 @@ const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 /// Size of the free end of a heap above which the C library returns it to the operating system, bytes. The main thread
 /// and each rendering thread have separate heaps.
 const TRIM_THRESHOLD: libc::c_int = 4 << 20;
-/// Minimum amount by which a heap grows, bytes.
+/// Minimum number of bytes that the C library takes from the operating system when a heap is full.
 const TOP_PAD: libc::c_int = 1 << 20;

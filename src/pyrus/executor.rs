@@ -650,10 +650,10 @@ async fn sleep(time: Duration) {
 /// Maximum number of call updates in the queue of delivery. If the queue is full, the sender waits.
 pub(crate) const UPDATE_QUEUE_LENGTH: usize = 1024;
 
-/// Maximum number of updates that are stored in one commit.
+/// Maximum number of changed calls that delivery stores in one commit of the journal.
 const UPDATE_BATCH: usize = 256;
 
-/// Interval at which a waiting thread can decide to stop waiting.
+/// Interval at which a thread that waits for deliveries checks whether it must stop, e.g. because of Ctrl-C.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Interval at which the loop looks in the journal for requests of other processes to retry a delivery.

@@ -19,8 +19,8 @@ use crate::rtp::{NeighbourSearch, SequenceNeighbours};
 pub(super) enum MediaClock {
     /// The media time is measured by the RTP timestamps, which have this clock rate, Hz.
     Clock(u32),
-    /// The media time is measured by counting packets, because the RTP timestamps are useless. It follows from sequence
-    /// numbers and packet durations.
+    /// The RTP timestamps are useless, so the media time is computed from sequence numbers and the durations of the
+    /// packets' sound.
     Counted {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,

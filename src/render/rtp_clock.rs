@@ -118,8 +118,8 @@ impl TimestampUnwrapper {
             TimingUnit::Packets(length_ns) => {
                 base.rebase();
                 let steps = i64::from(timing.sequence.wrapping_sub(last.sequence) as i16);
-                // When packets are counted, the media time between two of them is the duration of the earlier packet's
-                // sound.
+                // If the timestamps are useless and packets are counted instead, the media time advances by the
+                // duration of the earlier packet's sound.
                 let earlier_ns = match last.unit {
                     TimingUnit::Packets(last_ns) if steps > 0 => last_ns,
                     _ => length_ns,

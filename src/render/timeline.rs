@@ -210,8 +210,8 @@ impl TimelineSegment {
     }
 }
 
-/// Splits the bins (pieces of up to half a second) of a track into segments, at pauses and at lasting steps of the lag.
-/// A track is a group of packets with about the same lag.
+/// Splits a track into segments, at pauses and at lasting steps of the lag. A track is a group of packets with about
+/// the same lag; `bins` are its pieces of up to half a second.
 fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
     let mut segments = Vec::new();
     let mut from = 0;
@@ -270,9 +270,9 @@ impl BinGroup {
     }
 }
 
-/// Computes one point (media time and lag) for each bin, a piece of up to half a second of a segment. First, the
-/// smallest lag within [`WINDOW_NS`] is found for each bin. Then the point gets the average of these lags over all bins
-/// within [`WINDOW_NS`].
+/// Computes one point (media time and lag) for each bin of a segment. A bin is a piece of up to half a second. First,
+/// the smallest lag within [`WINDOW_NS`] is found for each bin. Then the point gets the average of these lags over all
+/// bins within [`WINDOW_NS`].
 fn knots(bins: &[LagBin]) -> Vec<(i64, i64)> {
     let centre = |bin: &LagBin| bin.first_at.midpoint(bin.last_at);
     let near = |k: usize| {

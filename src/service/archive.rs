@@ -101,7 +101,8 @@ impl Archiver {
     pub(crate) async fn send_due(&mut self, is_stopped: &dyn Fn() -> bool) -> anyhow::Result<ArchiveRound> {
         let (mut round, until) = (ArchiveRound::default(), clock::monotonic() + REPORT_INTERVAL);
         for mut job in self.journal.due_archive_jobs(clock::wall_clock(), CALLS_AT_ONCE)? {
-            // A store that accepts connections and is silent must not delay the report that this site is alive.
+            // The store may accept connections but not respond. So sending stops after some time, and the report that
+            // this site is alive comes on time.
             if is_stopped() || clock::monotonic() >= until {
                 break;
             }

@@ -122,9 +122,9 @@ fn run(journal: &Journal, recorder: &Recorder, stop: &StopSignal) {
     }
 }
 
-/// Pause between two batches of records.
+/// Pause between two batches of call records that are rewritten with the new state of their delivery.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of records that one batch rewrites.
+/// Maximum number of call records that are rewritten in one batch.
 const BATCH: u32 = 100;
 
 #[cfg(test)]

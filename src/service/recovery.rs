@@ -192,5 +192,5 @@ fn records(folder: &Path) -> impl Iterator<Item = PathBuf> {
 const MAX_DEPTH: usize = 3;
 /// Reason that the journal keeps for a removed recording: it was missing when the journal was rebuilt.
 const WAS_GONE: &str = "it was missing already when the journal was rebuilt";
-/// Number of calls added to the journal in one transaction.
+/// Number of calls that are added to a rebuilt journal in one transaction.
 const BATCH: usize = 500;

@@ -91,7 +91,7 @@ impl SiteCopies {
 /// Time for which the audit counts all failed sign-ins of one user name in one row. Such a row still changes, so it is
 /// sent again.
 const COUNTED: Duration = Duration::from_secs(3_600);
-/// Maximum number of audit rows in one message.
+/// Maximum number of audit rows that are sent to the archive in one request.
 const BATCH: u32 = 1_000;
 /// Maximum number of messages with audit rows in one round of copying. More would delay the sending of calls.
 const BATCHES: u32 = 20;

@@ -39,7 +39,8 @@ pub(crate) struct SpoolIndex {
     pub(crate) conversation: String,
     /// Whether the file has the call engine's decision `End`, i.e. the leg has ended.
     pub(crate) has_end: bool,
-    /// Whether the last block was a decision of the call engine. Then a restart must read the next packet, too.
+    /// Whether the last block was a decision of the call engine. If so, the next packet is added to the index, because
+    /// a restart must read it, too.
     wants_next_packet: bool,
 }
 

@@ -199,7 +199,7 @@ impl LegFiles {
         self.sync_thread.is_running()
     }
 
-    /// Returns whether a sync has been running for so long that the disk seems not to respond.
+    /// Returns whether a sync of the disk has been running so long that the disk probably does not respond.
     pub(super) fn is_sync_overdue(&self, now: Instant) -> bool {
         self.sync_thread.is_overdue(now)
     }

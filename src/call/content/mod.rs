@@ -118,8 +118,8 @@ pub(crate) struct ContentIndex {
     last_id: u32,
 }
 
-/// A row of the table of blocks of voice (short pieces of payload). It has room for four blocks and fills one cache
-/// line.
+/// A row of the table with hashes of blocks of voice (short pieces of payload). It has room for four blocks and fills
+/// one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([BlockSeen; 4]);

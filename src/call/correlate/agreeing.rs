@@ -266,8 +266,8 @@ impl Correlator<'_> {
         })
     }
 
-    /// Compares two legs: a leg that joined its call by numbers alone, and the leg that caused it. Were both answered,
-    /// or ended, at the same time?
+    /// Compares two legs: a leg that joined its call by numbers alone, and the leg that caused it. Returns whether both
+    /// were answered, or ended, at the same time.
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
         let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
             return MomentComparison::Open;

@@ -60,8 +60,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns the two legs between which a machine passes voice on. Each comes with the other of the two, and with the
-    /// anchor leg (the recorded leg) of its call.
+    /// Returns two values, one for each of the two legs between which a machine passes voice on. Each value has the
+    /// leg, the other leg (`partner`), and the anchor leg (the recorded leg) of the leg's call.
     fn ends_of(&self, relay: ProvenRelay) -> impl Iterator<Item = RelayEnd<'_>> {
         let (cause, effect) = (relay.cause.key, relay.effect.key);
         [(cause, effect), (effect, cause)].into_iter().filter_map(|(key, partner)| {
@@ -211,8 +211,8 @@ impl Correlator<'_> {
         let (at_cause, at_effect) = (relay.cause.side.other(), relay.effect.side);
         let (Some(first), Some(second)) = (self.table.leg(cause), self.table.leg(effect)) else { return Vec::new() };
         let known = [first.machine_at(at_cause), second.machine_at(at_effect)];
-        // The first command gives a leg the sending machine that the other leg shows. It must come before the second
-        // command, which learns the machine and replaces the addresses of all legs.
+        // The first command stores in one leg that its sender is the machine of the other leg. The second command
+        // learns that both addresses are one machine, and replaces addresses in all legs. So it must come second.
         let sender = match (at_effect, at_cause) {
             _ if known[0].same_host(known[1]) => None,
             (Side::Caller, _) => Some(Command::SetSendingMachine { leg: effect, machine: known[0] }),

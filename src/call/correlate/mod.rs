@@ -151,7 +151,8 @@ impl Correlator<'_> {
         }
     }
 
-    /// Returns whether a new leg is linked with a call by a machine with several addresses, and not by a common host.
+    /// Returns whether only the topology links a new leg with a call. The leg and the call have no host in common, but
+    /// a machine (e.g. a PBX) with one address on each.
     fn is_linked_by_machine(&self, draft: &LegDraft, call: CallKey) -> bool {
         let hosts = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let legs = || self.table.legs_of(call);

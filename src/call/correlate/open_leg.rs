@@ -54,7 +54,8 @@ impl Correlator<'_> {
         rules.flat_map(|rule| self.decide_open(&subject, rule.evidence(&subject))).collect()
     }
 
-    /// Returns the commands that follow from the evidence of one rule.
+    /// Returns the commands that follow from the evidence of one correlation rule, e.g. to move the leg to another
+    /// call.
     fn decide_open(&self, subject: &OpenLeg<'_>, evidence: Vec<Evidence>) -> Vec<Command> {
         let (own, leg) = (subject.leg.call(), subject.key);
         if evidence.iter().any(|e| e.strength == EvidenceStrength::Contradiction && e.call == own) {

@@ -17,13 +17,13 @@ use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
 use crate::call::sound_outline::RestOfSound;
 
-/// The sounds of a call.
+/// The different sounds of a call: for each sound, the legs that carry it.
 pub(super) struct CallSounds<'a> {
     /// The recorded leg.
     pub(super) anchor: &'a Leg,
     /// Legs with the sound of the recorded leg.
     pub(super) recorded: SoundGroup<'a>,
-    /// The other legs with media.
+    /// All other legs with media, grouped by the sound that they carry.
     pub(super) others: Vec<SoundGroup<'a>>,
 }
 

@@ -159,8 +159,8 @@ impl Correlator<'_> {
     }
 
     /// Returns whether a ringing call was picked up just after `at` by a telephone that it did not ring. Either the
-    /// caller was answered then, although no telephone of the call was. Or the PBX cancelled the call's telephones with
-    /// a Reason header that says that the call was answered elsewhere.
+    /// caller got a 2xx then, although none of the ringing telephones sent one. Or the PBX stopped ringing the
+    /// telephones, and a Reason header says that the call was answered elsewhere.
     fn is_picked_up_at(&self, conversation: CallKey, pbx: Endpoint, at: Timestamp) -> bool {
         let is_just_after = |when: Timestamp| when + CLOCK_SKEW >= at && when <= at + PAIR_WINDOW;
         let rang = |l: &&Leg| l.created_at <= at && l.lived_at(at - CLOCK_SKEW);

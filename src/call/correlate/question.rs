@@ -49,8 +49,8 @@ pub(super) struct MetLeg<'a> {
     /// Rule by which the new leg continues the call of the older leg: the PBX received the older leg and then sent the
     /// new leg. `None` if no rule matches.
     pub(super) onward: Option<CorrelationRule>,
-    /// Rule by which the PBX sent the new leg because the caller of the older leg waits, e.g. in a queue. `None` if no
-    /// rule matches.
+    /// Rule by which the new leg is for the caller of the older leg, who waits at the PBX, e.g. in a queue. `None` if
+    /// no rule matches.
     pub(super) waiting: Option<CorrelationRule>,
     /// Whether the older leg is a call of its own: one machine sent both legs to the same address. Then the older leg
     /// cannot have caused the new leg.

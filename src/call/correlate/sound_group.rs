@@ -65,8 +65,8 @@ impl<'a> SoundGroup<'a> {
         self.is_relayed && other.is_relayed && machines.any(touches) && self.is_tied_by_relays(other)
     }
 
-    /// Returns whether every machine between the two groups of legs passes sound on unchanged. A machine that does not,
-    /// e.g. a PBX that transcodes, changes the bytes, so that equal sound has different bytes.
+    /// Returns whether every machine between the two groups of legs passes the bytes of voice on unchanged. Returns
+    /// false if one of them changes the bytes, e.g. a PBX that transcodes. Then equal sound has different bytes.
     fn is_tied_by_relays(&self, other: &Self) -> bool {
         let is_proven = |machine: Endpoint| self.passes(machine) || other.passes(machine);
         let mut own = self.members();

@@ -1,5 +1,5 @@
-//! Undecided sounds: legs of a live call that only numbers joined, and that have carried other sound than the recorded
-//! leg so far.
+//! Finds live calls with an undecided sound. In such a call, numbers alone joined a leg that has carried other sound
+//! than the recorded leg so far.
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::doubt::has_same_sides;

@@ -146,5 +146,5 @@ pub(super) fn to_tag_of(message: &SipMessage<'_>) -> Option<String> {
     message.to().and_then(|t| t.tag().map(str::to_owned))
 }
 
-/// Maximum number of early dialogs with a stored tag.
+/// Maximum number of early dialogs of one forked INVITE with a stored To tag.
 const MAX_EARLY_TAGS: usize = 32;

@@ -110,9 +110,10 @@ pub struct TableSizes {
     pub framers: usize,
     /// Number of ended dialogs that are remembered, because their late messages must begin no new call.
     pub tombstones: usize,
-    /// Number of dialogs that ended by a media timeout and continue if their media comes back.
+    /// Number of ended dialogs that are remembered: they ended by a media timeout (a time without media), and continue
+    /// if media comes back.
     pub timed_out: usize,
-    /// Number of payload bytes of stored RTP packets without a known leg.
+    /// Number of payload bytes of RTP packets that are stored because their leg is not known yet.
     pub early_bytes: usize,
     /// Number of RTP streams that are being compared with other streams to find legs with the same sound.
     pub watched_streams: usize,

@@ -115,8 +115,8 @@ impl Engine {
 
     fn update_machine_hop(&mut self, slot: LegKey, before: &MachineTable) {
         let Some(leg) = self.table.leg(slot) else { return };
-        // An address that a correlation rule found on another leg of the call stays. An address that came from the
-        // known machines is replaced by the new one.
+        // The stored address of the machine may come from a correlation rule, which found it on another leg of the
+        // call. Then it stays. If it came from the topology, it is replaced by the address that the topology gives now.
         let update = |own: Endpoint, host: Endpoint| {
             let host = if before.machine_of(own).same_host(host) { own } else { host };
             self.site.topology.machine_of(host)

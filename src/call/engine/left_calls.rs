@@ -87,8 +87,9 @@ impl Engine {
         }
     }
 
-    /// Expects further legs of the left calls that an earlier process has continued. They are in the call table, and the
-    /// spool of that process may lack some of their legs.
+    /// Finds the calls in the call table that an earlier process continued as left calls, i.e. calls without a spool.
+    /// Further legs of these calls may come, which that process had not captured. They join these calls by their
+    /// Call-ID.
     pub(super) fn expect_legs_of_left_calls(&mut self, now: Timestamp) {
         for (slot, call) in self.table.calls() {
             let Some(record) = call.origin.earlier_record().cloned() else { continue };

@@ -108,7 +108,7 @@ fn level(encoding: Option<&str>, payload: &[u8]) -> VoiceLevel {
     VoiceLevel::Percent((100.0 * (1.0 + db / RANGE_DB)).clamp(0.0, 100.0).round() as u8)
 }
 
-/// Minimum time between two measurements of one stream.
+/// Minimum time between two measurements of the loudness of one stream.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Maximum age of a measurement. A side without a newer measurement counts as silent.
 const FRESH: Duration = Duration::from_millis(1_000);

@@ -73,8 +73,8 @@ impl Engine {
     }
 }
 
-/// Time after [`SEGMENT_SETTLE`] in which a packet must arrive to show that a segment of the recording is complete. If
-/// no packet arrives, the call is silent.
+/// A segment of the recording is complete only if a packet arrives within this time after [`SEGMENT_SETTLE`]. If none
+/// arrives, the call may have ended with its last packet.
 const PACKET_WAIT: Duration = Duration::from_secs(1);
 /// Number of seconds in a leap year: the maximum length of a segment of a recording.
 const YEAR_S: u64 = 366 * 86_400;

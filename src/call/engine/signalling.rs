@@ -202,8 +202,9 @@ impl Engine {
             self.store_assignment(slot, sink);
         }
         self.apply(self.correlator().late_hop(slot), sink);
-        // Legs that another leg must have caused are removed from the call of a new leg. For a leg restored from a
-        // spool, the earlier process has already done this.
+        // The new leg may show that another leg joined its call wrongly, because a leg that is not captured yet caused
+        // it. That other leg is removed from the call. If the new leg was restored from a spool, the earlier process
+        // has already done this.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
         }

@@ -62,7 +62,7 @@ impl Topology {
         out
     }
 
-    /// Replaces the configured machines. Learnt pairs of hosts are kept.
+    /// Replaces the configured lists of addresses that belong to one machine. Learnt pairs of hosts are kept.
     pub(crate) fn configure(&mut self, configured: &[Vec<IpAddr>]) -> TopologyChange {
         self.configured = configured.iter().map(|list| list.iter().copied().map(canonical).collect()).collect();
         self.group_hosts()

@@ -264,7 +264,7 @@ fn site_journal(text: &str) -> Result<(String, PathBuf), String> {
     Ok((site_name(site)?, PathBuf::from(folder)))
 }
 
-/// Number of rows that one query of the index reads.
+/// Number of rows that one query reads from the archive's database (the index).
 pub(super) const PAGE: u32 = 1_000;
 /// Minimum length of a site's password, characters. A long password is no burden, because nobody types it.
 const LEAST_PASSWORD: usize = 16;

@@ -145,7 +145,7 @@ fn label(lang: Lang, all: &[StripRange]) -> String {
     }
 }
 
-/// Length of a slot: a quarter of an hour.
+/// Length of a slot, i.e. of one of the equal pieces into which the 24-hour strip is divided: a quarter of an hour.
 pub(in super::super) const SLOT: Duration = Duration::from_secs(900);
 /// Number of slots (quarters of an hour) in a strip of 24 hours. The last slot is the current quarter of an hour.
 const SLOTS: u32 = 96;

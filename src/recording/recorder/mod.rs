@@ -141,7 +141,7 @@ impl Recorder {
         ))
     }
 
-    /// Gives the files of segments (parts of a recording) their final names, and adds the segments to the record.
+    /// Renames the files of segments (parts of a recording) to their final names, and adds the segments to the record.
     ///
     /// # Errors
     /// Fails if a file cannot be renamed. By then, some segments may have their final names. Another attempt replaces

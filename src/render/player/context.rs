@@ -67,7 +67,7 @@ impl PlayContext<'_> {
     }
 }
 
-/// Duration of the longest packets that are usual, ms.
+/// Duration of the sound in the longest usual RTP packets, ms.
 const LONGEST_PACKET_MS: i64 = 60;
 /// Maximum absolute position, in samples. It is centuries away from any recording, and small enough that sums cannot
 /// overflow.

@@ -64,9 +64,9 @@ impl SegmentReorderer {
         let start = self.extend(segment.seq);
         let end = start + segment.bytes.len() as u64;
         if start.abs_diff(self.next) > MAX_WINDOW {
-            // The sequence number is too far from the expected number for a TCP window. The segment belongs to another
-            // connection on the same ports, or too many bytes before it were not captured. Reordering starts again at
-            // this segment.
+            // The sequence number is farther from the expected number than a TCP window allows. So the segment belongs
+            // to another connection on the same ports, or too many bytes before it were not captured. Reordering starts
+            // again at this segment.
             c.gaps += 1;
             self.drop_waiting();
             self.next = start;
