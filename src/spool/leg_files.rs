@@ -23,7 +23,8 @@ use super::disk::make_private;
 use super::open_files::{FileUse, OpenFiles};
 use super::reader::LegSource;
 use super::storage::FolderMarker;
-use super::sync_thread::{FinishedSync, SyncFolder, SyncThread};
+use super::sync_thread::{SyncFolder, SyncThread};
+use super::unsynced_legs::UnsyncedLegs;
 use crate::call::errno::OsErrno;
 use crate::call::event::LegId;
 
@@ -35,6 +36,7 @@ pub(super) struct LegFiles {
     open_files: OpenFiles,
     reserve: DescriptorReserve,
     sync_thread: SyncThread,
+    unsynced: UnsyncedLegs,
     /// Legs with chunks (consecutive blocks) that could not be written yet, each leg with its disk error.
     waiting: BTreeMap<LegId, WaitingLeg>,
     /// Legs that lost sound because of a disk error, each with its error.
@@ -62,11 +64,11 @@ impl LegFiles {
     /// # Errors
     /// Fails if the system refuses another thread.
     pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
-        Self::with_sync(dir, |folder| rustix::fs::syncfs(folder).map_err(io::Error::from))
+        Self::with_sync(dir, Box::new(|folder| rustix::fs::syncfs(folder).map_err(io::Error::from)))
     }
 
     /// Creates the set of files, with a function that syncs their file system.
-    fn with_sync(dir: PathBuf, sync: SyncFolder) -> io::Result<Self> {
+    pub(super) fn with_sync(dir: PathBuf, sync: SyncFolder) -> io::Result<Self> {
         Ok(Self {
             marker: FolderMarker::of(&dir),
             dir,
@@ -74,6 +76,7 @@ impl LegFiles {
             open_files: OpenFiles::new(),
             reserve: DescriptorReserve::take(),
             sync_thread: SyncThread::start(sync)?,
+            unsynced: UnsyncedLegs::default(),
             waiting: BTreeMap::new(),
             failures: HashMap::default(),
             removals: Vec::new(),
@@ -126,21 +129,24 @@ impl LegFiles {
         let done = state.map(|state| state.chunks.drain(..).collect()).unwrap_or_default();
         self.waiting.remove(&leg);
         self.forget(leg);
-        self.failures.remove(&leg);
+        self.take_failure(leg);
         if let Some(path) = path {
             self.remove_file(path);
         }
         done
     }
 
-    /// Returns the disk error by which a leg lost sound; `None` if there was none. The error is then forgotten.
+    /// Returns the disk error by which a leg lost sound; `None` if there was none. The leg is then forgotten, so the
+    /// caller must report the error now.
     pub(super) fn take_failure(&mut self, leg: LegId) -> Option<OsErrno> {
+        self.unsynced.remove(leg);
         self.failures.remove(&leg)
     }
 
-    /// Returns whether bytes of a leg wait to be written or synced, so that they may still be lost by an error.
+    /// Returns whether bytes of a leg wait to be written, or whether the running sync may lose them. Bytes that were
+    /// written during the sync are lost, too, if it fails. Bytes that only a later sync writes are not waited for.
     pub(super) fn is_waiting(&self, leg: LegId) -> bool {
-        self.waiting.contains_key(&leg) || self.sync_thread.is_syncing(leg)
+        self.waiting.contains_key(&leg) || self.sync_thread.is_running() && self.unsynced.contains(leg)
     }
 
     /// Returns whether a chunk waits to be written, or a file waits to be removed.
@@ -169,28 +175,26 @@ impl LegFiles {
                 return false;
             }
         };
-        let unsynced =
-            self.legs.iter_mut().filter_map(|(leg, state)| std::mem::take(&mut state.is_unsynced).then_some(*leg));
-        let unsynced = unsynced.collect();
-        self.sync_thread.begin(folder, unsynced);
+        self.unsynced.begin_sync();
+        self.sync_thread.begin(folder);
         true
     }
 
     /// Handles the end of a sync, if the running sync has ended by now. Returns whether it has.
     pub(super) fn finish_sync(&mut self) -> bool {
         let finished = self.sync_thread.take_finished();
-        finished.map(|finished| self.note_synced(finished)).is_some()
+        finished.map(|result| self.note_synced(result)).is_some()
     }
 
     /// Syncs the file system of the folder and waits for the end of the sync.
     pub(super) fn sync_and_wait(&mut self) {
-        if let Some(finished) = self.sync_thread.wait() {
-            self.note_synced(finished);
+        if let Some(result) = self.sync_thread.wait() {
+            self.note_synced(result);
         }
         if self.begin_sync()
-            && let Some(finished) = self.sync_thread.wait()
+            && let Some(result) = self.sync_thread.wait()
         {
-            self.note_synced(finished);
+            self.note_synced(result);
         }
     }
 
@@ -206,16 +210,17 @@ impl LegFiles {
 
     /// Handles a sync that has ended. If it failed, bytes may be missing in all files that were written before it or
     /// during it.
-    fn note_synced(&mut self, finished: FinishedSync) {
+    fn note_synced(&mut self, result: io::Result<()>) {
         self.reserve.refill();
-        let FinishedSync { legs, result: Err(error) } = finished else { return };
-        // Linux drops the pages that it could not write, and reports their error once. The next sync would succeed
-        // although their bytes are missing (fsync(2)). So the files written before or during this sync are recorded as
-        // damaged.
-        let during = self.legs.iter().filter(|(_, state)| state.is_unsynced).map(|(leg, _)| *leg);
-        let errno = errno_of(&error);
-        self.failures.extend(legs.into_iter().chain(during).map(|leg| (leg, errno)));
-        self.log_failure(&self.dir.clone(), &error);
+        if let Err(error) = result {
+            // Linux drops the pages that it could not write, and reports their error once. The next sync would succeed
+            // although their bytes are missing (fsync(2)). So the files written before or during this sync are recorded
+            // as damaged.
+            let errno = errno_of(&error);
+            self.failures.extend(self.unsynced.iter().map(|leg| (leg, errno)));
+            self.log_failure(&self.dir.clone(), &error);
+        }
+        self.unsynced.end_sync();
     }
 
     /// Opens a file that does not belong to a leg. If the process has no descriptor left, uses a reserved descriptor.
@@ -274,6 +279,7 @@ impl LegFiles {
                 Err(error) => return Some(Err(error)),
                 Ok(chunk) => {
                     self.wrote_at = Some(Instant::now());
+                    self.unsynced.add(leg);
                     return Some(Ok(chunk));
                 }
             }
@@ -348,17 +354,15 @@ struct LegFile {
     chunks: VecDeque<Vec<u8>>,
     /// Whether to close the leg after its chunks are written.
     is_closed: bool,
-    /// Whether the file was written since the last sync.
-    is_unsynced: bool,
-    /// Disk error by which blocks were lost although they had been written, e.g. because a sync failed; `None` if
-    /// nothing was lost.
+    /// Disk error by which blocks were lost although they had been written, e.g. because somebody removed the file;
+    /// `None` if nothing was lost.
     lost: Option<OsErrno>,
 }
 
 impl LegFile {
     fn new(path: PathBuf, length: Option<u64>) -> Self {
         let (head, chunks) = (Vec::new(), VecDeque::new());
-        Self { path, handle: None, length, head, chunks, is_closed: false, is_unsynced: false, lost: None }
+        Self { path, handle: None, length, head, chunks, is_closed: false, lost: None }
     }
 
     /// Returns the number of the latest use of the open file; `None` if the file is closed.
@@ -389,7 +393,6 @@ impl LegFile {
             let _ = file.set_len(length);
         })?;
         self.length = Some(length + chunk.len() as u64);
-        self.is_unsynced = true;
         if length == 0 && self.head.is_empty() {
             self.head = first_blocks(chunk);
         }
@@ -511,43 +514,103 @@ const LOG_EVERY: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Condvar, Mutex};
+    use crossbeam_channel::Sender;
 
     use super::*;
 
-    /// Whether the syncs by [`slow_failure`] may end.
-    static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    /// The files of legs in a folder of their own. A sync runs until the test sends its result.
+    struct TestFiles {
+        dir: tempfile::TempDir,
+        files: LegFiles,
+        results: Sender<io::Result<()>>,
+    }
 
-    /// Takes the place of a slow sync that fails: waits until the test releases it, and then returns an error.
-    fn slow_failure(_: &File) -> io::Result<()> {
-        let may_end = MAY_END.0.lock().expect("a lock");
-        let _guard = MAY_END.1.wait_while(may_end, |may_end| !*may_end).expect("a lock");
-        Err(rustix::io::Errno::IO.into())
+    impl TestFiles {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let (results, ends) = crossbeam_channel::unbounded::<io::Result<()>>();
+            let sync = move |_: &File| ends.recv().expect("the test sends a result");
+            let files = LegFiles::with_sync(dir.path().to_owned(), Box::new(sync)).expect("a thread");
+            Self { dir, files, results }
+        }
+
+        /// Writes a chunk to the file of a new leg.
+        fn write(&mut self, leg: LegId) {
+            self.files.open_leg(leg, self.dir.path().join(leg.0.to_string()), None);
+            assert_eq!(self.files.write(leg, vec![1; 100]).len(), 1, "the chunk is written");
+        }
+
+        /// Ends the running sync.
+        fn end_sync(&mut self, result: io::Result<()>) {
+            self.results.send(result).expect("the sync waits for it");
+            while !self.files.finish_sync() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    const EIO: rustix::io::Errno = rustix::io::Errno::IO;
+
+    fn eio() -> Option<OsErrno> {
+        Some(OsErrno(EIO.raw_os_error()))
     }
 
     #[test]
     fn writes_go_on_during_a_slow_sync_that_fails() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut files = LegFiles::with_sync(dir.path().to_owned(), slow_failure).expect("a thread");
-        let path = |leg: LegId| dir.path().join(format!("{}.pcapng", leg.0));
+        let mut test = TestFiles::new();
         let [before, during] = [LegId(1), LegId(2)];
-        for leg in [before, during] {
-            files.open_leg(leg, path(leg), None);
-        }
-        files.write(before, vec![1; 100]);
-        assert!(files.begin_sync());
-        assert_eq!(files.write(during, vec![2; 100]).len(), 1, "the chunk is written");
-        assert_eq!(std::fs::read(path(during)).expect("a file"), [2; 100]);
-        files.close(before);
-        assert!(!files.finish_sync() && !files.begin_sync(), "the first sync is still running");
-        assert!(files.is_waiting(before), "the end of its call waits for the sync");
-        *MAY_END.0.lock().expect("a lock") = true;
-        MAY_END.1.notify_all();
-        while !files.finish_sync() {
-            std::thread::yield_now();
-        }
-        let errno = Some(OsErrno(rustix::io::Errno::IO.raw_os_error()));
-        assert_eq!(files.take_failure(before), errno, "the bytes of the first sync may be missing");
-        assert_eq!(files.take_failure(during), errno, "they were written before the first sync failed");
+        test.write(before);
+        assert!(test.files.begin_sync());
+        test.write(during);
+        test.files.close(before);
+        assert!(!test.files.finish_sync() && !test.files.begin_sync(), "the first sync is still running");
+        assert!(test.files.is_waiting(before), "the end of its call waits for the sync");
+        test.end_sync(Err(EIO.into()));
+        assert_eq!(test.files.take_failure(before), eio(), "the bytes of the first sync may be missing");
+        assert_eq!(test.files.take_failure(during), eio(), "they were written before the first sync failed");
+    }
+
+    #[test]
+    fn failed_sync_is_reported_for_closed_legs() {
+        let mut test = TestFiles::new();
+        let [before, during] = [LegId(1), LegId(2)];
+        test.write(before);
+        test.files.close(before);
+        assert!(!test.files.is_waiting(before), "no sync is running");
+        assert!(test.files.begin_sync());
+        test.write(during);
+        test.files.close(during);
+        assert!([before, during].iter().all(|leg| test.files.is_waiting(*leg)), "the sync may lose bytes of both");
+        test.end_sync(Err(EIO.into()));
+        assert_eq!([before, during].map(|leg| test.files.take_failure(leg)), [eio(), eio()]);
+    }
+
+    #[test]
+    fn end_of_a_call_waits_for_at_most_one_sync() {
+        let mut test = TestFiles::new();
+        test.write(LegId(1));
+        assert!(test.files.begin_sync());
+        test.write(LegId(2));
+        test.files.close(LegId(2));
+        assert!(test.files.is_waiting(LegId(2)));
+        test.end_sync(Ok(()));
+        assert!(!test.files.is_waiting(LegId(2)), "only the next sync writes its bytes for certain");
+        assert_eq!(test.files.take_failure(LegId(2)), None);
+        assert_eq!(test.files.unsynced.iter().count(), 0, "nobody asks for an ended leg again");
+    }
+
+    #[test]
+    fn discarded_leg_leaves_nothing_behind() {
+        let mut test = TestFiles::new();
+        let [before, during] = [LegId(1), LegId(2)];
+        test.write(before);
+        assert!(test.files.begin_sync());
+        test.write(during);
+        test.files.close(during);
+        test.files.discard(before, None);
+        test.files.discard(during, None);
+        assert!(![before, during].iter().any(|leg| test.files.is_waiting(*leg)));
+        test.end_sync(Err(EIO.into()));
+        assert!(test.files.failures.is_empty());
     }
 }

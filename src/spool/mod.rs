@@ -45,6 +45,8 @@ mod sync_thread;
 #[cfg(test)]
 pub(crate) mod testkit;
 #[cfg(feature = "service")]
+mod unsynced_legs;
+#[cfg(feature = "service")]
 mod writer;
 
 pub use reader::{LegSource, SpoolError};

@@ -7,34 +7,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::call::event::LegId;
-
 /// A function that syncs the file system of an open folder.
-pub(super) type SyncFolder = fn(&File) -> io::Result<()>;
+pub(super) type SyncFolder = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 
 /// The thread that syncs, as the writer thread uses it. At most one sync runs at a time.
 #[derive(Debug)]
 pub(super) struct SyncThread {
     folders: Sender<File>,
     results: Receiver<io::Result<()>>,
-    running: Option<RunningSync>,
-}
-
-/// A sync that has begun and may still be running.
-#[derive(Debug)]
-struct RunningSync {
-    /// Monotonic time at which the sync began.
-    since: Instant,
-    /// Legs whose files were written between the previous sync and the beginning of this sync, in ascending order.
-    legs: Vec<LegId>,
-}
-
-/// A sync that has ended, by success or by an error.
-#[derive(Debug)]
-pub(super) struct FinishedSync {
-    /// Legs whose files were written between the previous sync and the beginning of this sync.
-    pub(super) legs: Vec<LegId>,
-    pub(super) result: io::Result<()>,
+    /// Monotonic time at which the running sync began; `None` if no sync is running.
+    running_since: Option<Instant>,
 }
 
 impl SyncThread {
@@ -42,7 +24,7 @@ impl SyncThread {
     ///
     /// # Errors
     /// Fails if the system refuses another thread.
-    pub(super) fn start(sync: SyncFolder) -> io::Result<Self> {
+    pub(super) fn start(mut sync: SyncFolder) -> io::Result<Self> {
         let (folders, to_sync) = crossbeam_channel::bounded::<File>(1);
         let (done, results) = crossbeam_channel::bounded(1);
         let work = move || {
@@ -53,49 +35,38 @@ impl SyncThread {
             }
         };
         std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work)?;
-        Ok(Self { folders, results, running: None })
+        Ok(Self { folders, results, running_since: None })
     }
 
     /// Returns whether a sync is running.
     pub(super) fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
-    /// Returns whether the running sync must write bytes of this leg.
-    pub(super) fn is_syncing(&self, leg: LegId) -> bool {
-        self.running.as_ref().is_some_and(|running| running.legs.binary_search(&leg).is_ok())
+        self.running_since.is_some()
     }
 
     /// Returns whether the running sync takes longer than [`OVERDUE`], e.g. because the disk does not respond.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.running.as_ref().is_some_and(|running| now.saturating_duration_since(running.since) > OVERDUE)
+        self.running_since.is_some_and(|since| now.saturating_duration_since(since) > OVERDUE)
     }
 
-    /// Begins a sync of the file system that holds `folder`. No other sync may be running. `legs` are the legs whose files
-    /// were written since the previous sync.
+    /// Begins a sync of the file system that holds `folder`. No other sync may be running.
     #[expect(clippy::disallowed_methods, reason = "how long a disk takes is no time of calls")]
-    pub(super) fn begin(&mut self, folder: File, mut legs: Vec<LegId>) {
-        legs.sort_unstable();
+    pub(super) fn begin(&mut self, folder: File) {
         let _ = self.folders.send(folder); // if the thread has panicked, the sync counts as overdue for ever
-        self.running = Some(RunningSync { since: Instant::now(), legs });
+        self.running_since = Some(Instant::now());
     }
 
-    /// Returns the running sync if it has ended by now.
-    pub(super) fn take_finished(&mut self) -> Option<FinishedSync> {
-        self.running.as_ref()?;
+    /// Returns the result of the running sync if it has ended by now.
+    pub(super) fn take_finished(&mut self) -> Option<io::Result<()>> {
+        self.running_since?;
         let result = self.results.try_recv().ok()?;
-        self.finish(result)
+        self.running_since = None;
+        Some(result)
     }
 
-    /// Waits until the running sync has ended, and returns it. Returns `None` if no sync is running.
-    pub(super) fn wait(&mut self) -> Option<FinishedSync> {
-        self.running.as_ref()?;
-        let result = self.results.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has ended")));
-        self.finish(result)
-    }
-
-    fn finish(&mut self, result: io::Result<()>) -> Option<FinishedSync> {
-        self.running.take().map(|RunningSync { legs, .. }| FinishedSync { legs, result })
+    /// Waits until the running sync has ended, and returns its result. Returns `None` if no sync is running.
+    pub(super) fn wait(&mut self) -> Option<io::Result<()>> {
+        self.running_since.take()?;
+        Some(self.results.recv().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has ended"))))
     }
 }
 
