@@ -17,6 +17,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use super::blocks::{BlockReader, NextBlock};
 use super::descriptors::{DescriptorReserve, is_shortage};
 use super::disk::make_private;
@@ -198,9 +200,9 @@ impl LegFiles {
         }
     }
 
-    /// Returns whether a sync is running.
-    pub(super) fn is_syncing(&self) -> bool {
-        self.sync_thread.is_running()
+    /// Returns the channel that becomes ready when the running sync ends; `None` if no sync is running.
+    pub(super) fn sync_results(&self) -> Option<&Receiver<io::Result<()>>> {
+        self.sync_thread.results()
     }
 
     /// Returns whether a sync of the disk has been running so long that the disk probably does not respond.

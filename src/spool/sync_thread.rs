@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -15,6 +16,7 @@ pub(super) type SyncFolder = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 pub(super) struct SyncThread {
     folders: Sender<File>,
     results: Receiver<io::Result<()>>,
+    thread: JoinHandle<()>,
     /// Monotonic time at which the running sync began; `None` if no sync is running.
     running_since: Option<Instant>,
 }
@@ -34,8 +36,8 @@ impl SyncThread {
                 let _ = done.send(result); // fails only after the writer has ended
             }
         };
-        std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work)?;
-        Ok(Self { folders, results, running_since: None })
+        let thread = std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work)?;
+        Ok(Self { folders, results, thread, running_since: None })
     }
 
     /// Returns whether a sync is running.
@@ -53,6 +55,12 @@ impl SyncThread {
     pub(super) fn begin(&mut self, folder: File) {
         let _ = self.folders.send(folder); // if the thread has panicked, the sync counts as overdue for ever
         self.running_since = Some(Instant::now());
+    }
+
+    /// Returns the channel that becomes ready when the running sync ends; `None` if no sync is running.
+    pub(super) fn results(&self) -> Option<&Receiver<io::Result<()>>> {
+        // If the thread has panicked, its channel is ready for ever, but will never give a result.
+        (self.is_running() && !self.thread.is_finished()).then_some(&self.results)
     }
 
     /// Returns the result of the running sync if it has ended by now.

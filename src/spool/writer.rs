@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
 
 use super::file_name;
 use super::leg_files::{DoneChunks, LegFiles};
@@ -104,10 +104,10 @@ impl SpoolWriter {
             if !self.files.is_sync_overdue(Instant::now()) {
                 self.state.rounds.fetch_add(1, Ordering::Relaxed);
             }
-            match self.messages.recv_timeout(self.longest_wait(next_sync, Instant::now())) {
-                Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            match self.next_message(self.longest_wait(next_sync, Instant::now())) {
+                Ok(WriterMessage::Stop) | Err(TryRecvError::Disconnected) => break,
                 Ok(message) => dirty |= self.handle(message),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(TryRecvError::Empty) => {}
             }
             self.retry_if_due(Instant::now());
             if Instant::now() >= next_sync {
@@ -123,8 +123,22 @@ impl SpoolWriter {
     /// Returns how long the thread may wait for a message.
     fn longest_wait(&self, next_sync: Instant, now: Instant) -> Duration {
         let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
-        let wait = wake_at.saturating_duration_since(now);
-        if self.files.is_syncing() { wait.min(SYNC_CHECK) } else { wait }
+        wake_at.saturating_duration_since(now)
+    }
+
+    /// Returns the next message. Waits for it at most for `patience`, and at most until the running sync ends.
+    fn next_message(&self, patience: Duration) -> Result<WriterMessage, TryRecvError> {
+        match self.messages.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            received => return received,
+        }
+        let mut awaited = Select::new();
+        awaited.recv(&self.messages);
+        if let Some(results) = self.files.sync_results() {
+            awaited.recv(results);
+        }
+        let _ = awaited.ready_timeout(patience); // after a timeout there is no message, which is returned below
+        self.messages.try_recv()
     }
 
     /// Handles a message of the capture thread. Returns whether something was written.
@@ -277,8 +291,113 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
 /// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
-/// Time between two checks whether a running sync has ended. The events of ended calls wait until then.
-const SYNC_CHECK: Duration = Duration::from_millis(20);
 /// Maximum time for which the end of the process waits for a failing disk. Chunks that are not written by then are
 /// lost.
 const LAST_TRIES: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::call::event::EndedCall;
+    use crate::call::record::CallRecord;
+
+    /// A writer thread. Each of its syncs runs until the test sends a result.
+    struct TestWriter {
+        dir: tempfile::TempDir,
+        messages: Sender<WriterMessage>,
+        events: Receiver<CallEvent>,
+        state: Arc<WriterState>,
+        /// Gets a message when a sync begins.
+        syncs: Receiver<()>,
+        results: Sender<io::Result<()>>,
+    }
+
+    impl TestWriter {
+        fn start(sync_every: Duration) -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let (messages, message_rx) = crossbeam_channel::unbounded();
+            let (event_tx, events) = crossbeam_channel::unbounded();
+            let (begun, syncs) = crossbeam_channel::unbounded();
+            let (results, ends) = crossbeam_channel::unbounded();
+            let sync = move |_: &File| {
+                let _ = begun.send(()); // fails if the test has ended
+                ends.recv().unwrap_or(Ok(()))
+            };
+            let state = Arc::new(WriterState::default());
+            let writer = SpoolWriter {
+                dir: dir.path().to_owned(),
+                sync_every,
+                messages: message_rx,
+                events: event_tx,
+                recycled: crossbeam_channel::bounded(0).0,
+                state: Arc::clone(&state),
+                files: LegFiles::with_sync(dir.path().to_owned(), Box::new(sync)).expect("a thread"),
+                rolling: RollingFile::new(dir.path()),
+                held: Vec::new(),
+                retry: None,
+            };
+            std::thread::spawn(move || writer.run());
+            Self { dir, messages, events, state, syncs, results }
+        }
+
+        fn send(&self, message: WriterMessage) {
+            self.messages.send(message).expect("the writer runs");
+        }
+
+        /// Writes a chunk to the file of the leg, which is new.
+        fn write(&self) {
+            self.send(WriterMessage::OpenFile { leg: LEG, name: String::from("leg"), length: None });
+            self.state.queued.fetch_add(CHUNK, Ordering::Relaxed);
+            self.send(WriterMessage::Write { leg: LEG, bytes: vec![1; CHUNK] });
+        }
+
+        fn end_call(&self) {
+            let legs = vec![EndedLeg { leg: LEG, name: String::from("leg"), index: 0, same_sides: true }];
+            let (record, registration) = (CallRecord::default(), Default::default());
+            let ended = EndedCall { record, legs, registration, wall_offset_ns: 0 };
+            self.send(WriterMessage::Event(CallEvent::Ended(Box::new(ended))));
+        }
+
+        /// Waits for the end of the call. Returns the disk errors in its record.
+        fn errors_of_call(&self) -> Vec<OsErrno> {
+            let Ok(CallEvent::Ended(ended)) = self.events.recv_timeout(PATIENCE) else { panic!("the call ends") };
+            ended.record.problems.iter().filter_map(|problem| problem.errno).collect()
+        }
+    }
+
+    const LEG: LegId = LegId(1);
+    const CHUNK: usize = 100;
+    const SECOND: Duration = Duration::from_secs(1);
+    /// Time after which a test fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const EIO: rustix::io::Errno = rustix::io::Errno::IO;
+
+    #[test]
+    fn end_of_a_call_waits_for_the_sync_without_polling() {
+        let writer = TestWriter::start(SECOND);
+        writer.write();
+        writer.syncs.recv_timeout(PATIENCE).expect("a sync begins");
+        writer.send(WriterMessage::Close(LEG));
+        let rounds = || writer.state.rounds.load(Ordering::Relaxed);
+        let before = rounds();
+        writer.end_call();
+        assert!(writer.events.recv_timeout(SECOND / 2).is_err(), "the sync still runs");
+        // The rounds of the two messages, and of the time at which the next sync would be due.
+        assert!(rounds() - before <= 6, "{} rounds", rounds() - before);
+        writer.results.send(Err(EIO.into())).expect("the sync waits for it");
+        assert_eq!(writer.errors_of_call(), [OsErrno(EIO.raw_os_error())]);
+    }
+
+    #[test]
+    fn record_names_the_failed_sync_of_a_leg_that_ended_earlier() {
+        let writer = TestWriter::start(SECOND / 10);
+        writer.write();
+        writer.send(WriterMessage::Close(LEG));
+        writer.syncs.recv_timeout(PATIENCE).expect("a sync begins");
+        writer.results.send(Err(EIO.into())).expect("the sync waits for it");
+        writer.end_call();
+        assert_eq!(writer.errors_of_call(), [OsErrno(EIO.raw_os_error())]);
+    }
+}
