@@ -47,6 +47,7 @@ use crate::call::decision::Decision;
 use crate::call::early_media::EarlyMedia;
 use crate::call::event::{CallEvent, LegSink};
 use crate::call::keys::LegKey;
+use crate::call::leg::LegSpoolState;
 use crate::call::numbers::NumberPlan;
 use crate::call::record::ProblemKind;
 use crate::call::rules::CallRules;
@@ -407,5 +408,7 @@ impl Engine {
         for (key, _) in self.table.calls().filter(|(_, call)| !call.stage.is_settled()) {
             assert!(self.timers.is_armed(EngineTimer::Settle(key)), "a call settles");
         }
+        let kept = self.table.legs().filter(|(_, leg)| leg.spool == LegSpoolState::Kept).count();
+        assert_eq!(self.kept.silent_legs, kept, "each ended leg with kept signalling is counted");
     }
 }
