@@ -220,7 +220,13 @@ impl Engine {
         }
         let record = if is_attempt { None } else { self.record_of(conversation) };
         let Some((call, legs)) = self.table.remove_call(conversation) else { return };
-        legs.iter().for_each(|leg| self.discard_kept(leg, sink));
+        for leg in &legs {
+            self.discard_kept(leg, sink);
+            // If the leg ended before a rule excluded its call, its spool is closed but still exists.
+            if call.recording.is_excluded() && matches!(leg.spool, LegSpoolState::Closed { .. }) {
+                sink.discard(leg.id, DiscardReason::Excluded);
+            }
+        }
         self.timers.disarm_call(conversation);
         let Some(record) = record else { return };
         let refs: Vec<&Leg> = legs.iter().collect();

@@ -1,9 +1,15 @@
 //! Tests of the section `[[rules]]` in the configuration: which calls are recorded, and which are registered in Pyrus.
 
+use std::collections::HashSet;
+
+use callspan::call::Engine;
 use callspan::call::config::{CallRule, Config, RuleAction};
-use callspan::call::event::RegistrationPolicy;
+use callspan::call::decision::Decision;
+use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink, RegistrationPolicy};
 use callspan::call::record::{CallDirection, CallVerdict, Side};
 use callspan::call::test_call::{KEY_BYTES, TEST_CALL_HEADER, TestCallKey, TestCallOrder};
+use callspan::decode::UdpDatagram;
+use callspan::time::Timestamp;
 
 use crate::scenarios::{OUTSIDE, Office, outside_and_200};
 use crate::support::playback::{PlayedScene, play_with};
@@ -142,23 +148,53 @@ fn an_exclusion_known_at_the_answer_deletes_earlier_sound() {
     assert!(reason.contains("Rule 1") && reason.contains("deleted"), "{reason}");
 }
 
-/// 200 talks and transfers the call to 201. The leg of 200 has been closed when 201 answers.
+/// Returns a scene in which 200 talks and transfers the call to 201. The leg of 200 has been closed when 201 answers.
+fn transferred_to_201() -> Scene {
+    let mut office = Office { scene: Scene::noisy(), ..Office::new() };
+    let (a, b) = office.connected();
+    let c = office.rings_201();
+    let mut scene = office.scene;
+    scene.bridge(a, b, 8_000);
+    scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
+    scene.bye(b, Side::Caller);
+    scene.invite_and_ring(c);
+    scene.sound(&[(5, a, Side::Callee)], 10_000);
+    scene.answer(c);
+    scene.bridge_until_bye(a, c, 2_000, Side::Caller);
+    scene
+}
+
+/// A leg sink that knows which legs have a spool.
+#[derive(Default)]
+struct SpoolList(HashSet<LegId>);
+
+impl LegSink for SpoolList {
+    fn open(&mut self, leg: LegId, _: &str) {
+        self.0.insert(leg);
+    }
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, leg: LegId, _: DiscardReason) {
+        self.0.remove(&leg);
+    }
+}
+
+#[test]
+fn an_excluded_call_leaves_no_spool_of_legs_that_had_ended() {
+    let of_201 = CallRule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
+    for (rules, left) in [(Vec::new(), 3), (vec![of_201], 0)] {
+        let mut engine = Engine::new(with(rules), "rules");
+        let mut spools = SpoolList::default();
+        transferred_to_201().packets().iter().for_each(|p| engine.handle_datagram(&p.datagram(), &mut spools));
+        engine.handle_end_of_capture(&mut spools);
+        assert_eq!(spools.0.len(), left);
+    }
+}
+
 #[test]
 fn an_excluded_call_has_no_voice_prints_of_legs_that_had_ended() {
-    let play_with_rules = |rules: Vec<CallRule>| {
-        let mut office = Office { scene: Scene::noisy(), ..Office::new() };
-        let (a, b) = office.connected();
-        let c = office.rings_201();
-        let scene = &mut office.scene;
-        scene.bridge(a, b, 8_000);
-        scene.refer(b, Side::Callee, "<sip:201@10.0.0.9>");
-        scene.bye(b, Side::Caller);
-        scene.invite_and_ring(c);
-        scene.sound(&[(5, a, Side::Callee)], 10_000);
-        scene.answer(c);
-        scene.bridge_until_bye(a, c, 2_000, Side::Caller);
-        play_with(scene, Config { has_voice_prints: true, ..with(rules) })
-    };
+    let play_with_rules = |rules| play_with(&transferred_to_201(), Config { has_voice_prints: true, ..with(rules) });
     let of_201 = CallRule { extension: Some("201".to_owned()), ..rule(RuleAction::Exclude) };
     let prints = |played: &PlayedScene| -> usize {
         let legs = &played.only().record.legs;
