@@ -109,7 +109,7 @@ impl SpoolWriter {
                 Ok(message) => dirty |= self.handle(message),
                 Err(TryRecvError::Empty) => {}
             }
-            self.retry_if_due(Instant::now());
+            dirty |= self.retry_if_due(Instant::now());
             if Instant::now() >= next_sync {
                 if dirty && self.files.begin_sync() {
                     dirty = false;
@@ -191,23 +191,26 @@ impl SpoolWriter {
         }
     }
 
-    /// Tries again to write the waiting chunks, if the pause after the last attempt is over.
-    fn retry_if_due(&mut self, now: Instant) {
+    /// Tries again to write the waiting chunks, if the pause after the last attempt is over. Returns whether a chunk may
+    /// have been written.
+    fn retry_if_due(&mut self, now: Instant) -> bool {
         let errno = self.files.current_error().map_or(0, |errno| errno.0);
         self.state.errno.store(errno, Ordering::Relaxed);
         if !self.files.has_work() {
             self.retry = None;
-            return;
+            return false;
         }
         let pause = |tries: usize| RETRY_PAUSES[tries.min(RETRY_PAUSES.len() - 1)];
         let WriteRetry { at, tries } = *self.retry.get_or_insert_with(|| WriteRetry { at: now + pause(0), tries: 0 });
         if now < at {
-            return;
+            return false;
         }
         let done = self.files.retry();
+        let is_written = !done.is_empty();
         self.recycle(done);
         self.release_events();
         self.retry = Some(WriteRetry { at: now + pause(tries + 1), tries: tries + 1 });
+        is_written
     }
 
     /// Sends each waiting call event (e.g. the end of a call) to its receiver, if the files of its legs are written.
@@ -388,6 +391,22 @@ mod tests {
         assert!(rounds() - before <= 6, "{} rounds", rounds() - before);
         writer.results.send(Err(EIO.into())).expect("the sync waits for it");
         assert_eq!(writer.errors_of_call(), [OsErrno(EIO.raw_os_error())]);
+    }
+
+    #[test]
+    fn chunk_that_was_written_late_is_synced() {
+        let writer = TestWriter::start(SECOND / 10);
+        (0..100).for_each(|_| writer.results.send(Ok(())).expect("syncs end at once"));
+        // A folder has the name of the leg's file, so the file cannot be opened.
+        let path = writer.dir.path().join(file_name("leg"));
+        std::fs::create_dir(&path).expect("made");
+        writer.write();
+        let _ = writer.syncs.recv_timeout(SECOND); // a sync may begin although nothing could be written
+        std::fs::remove_dir(&path).expect("empty");
+        while writer.state.queued.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        writer.syncs.recv_timeout(PATIENCE).expect("the chunk is synced although no message follows");
     }
 
     #[test]
