@@ -123,7 +123,7 @@ impl SpoolWriter {
     /// Returns how long the thread may wait for a message.
     fn longest_wait(&self, next_sync: Instant, now: Instant) -> Duration {
         let wake_at = self.retry.map_or(next_sync, |retry| retry.at.min(next_sync));
-        wake_at.saturating_duration_since(now)
+        wake_at.saturating_duration_since(now).min(LONGEST_WAIT)
     }
 
     /// Returns the next message. Waits for it at most for `patience`, and at most until the running sync ends.
@@ -294,6 +294,9 @@ fn origin(event: &CallEvent) -> (&str, &[EndedLeg]) {
 /// not.
 const RETRY_PAUSES: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
+/// Maximum time for which the thread waits for a message. Without a round in a minute, the supervision of threads would
+/// count it as stalled, although it only has nothing to do.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Maximum time for which the end of the process waits for a failing disk. Chunks that are not written by then are
 /// lost.
 const LAST_TRIES: Duration = Duration::from_secs(1);
@@ -319,6 +322,12 @@ mod tests {
 
     impl TestWriter {
         fn start(sync_every: Duration) -> Self {
+            let (writer, this) = Self::new(sync_every);
+            std::thread::spawn(move || writer.run());
+            this
+        }
+
+        fn new(sync_every: Duration) -> (SpoolWriter, Self) {
             let dir = tempfile::tempdir().expect("a folder");
             let (messages, message_rx) = crossbeam_channel::unbounded();
             let (event_tx, events) = crossbeam_channel::unbounded();
@@ -341,8 +350,7 @@ mod tests {
                 held: Vec::new(),
                 retry: None,
             };
-            std::thread::spawn(move || writer.run());
-            Self { dir, messages, events, state, syncs, results }
+            (writer, Self { dir, messages, events, state, syncs, results })
         }
 
         fn send(&self, message: WriterMessage) {
@@ -391,6 +399,16 @@ mod tests {
         assert!(rounds() - before <= 6, "{} rounds", rounds() - before);
         writer.results.send(Err(EIO.into())).expect("the sync waits for it");
         assert_eq!(writer.errors_of_call(), [OsErrno(EIO.raw_os_error())]);
+    }
+
+    /// `spool.sync_seconds` is at most 300.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+    fn idle_writer_does_not_count_as_stalled() {
+        let (writer, _rest) = TestWriter::new(300 * SECOND);
+        let now = Instant::now();
+        assert!(writer.longest_wait(now + 300 * SECOND, now) < 30 * SECOND, "the supervision allows a minute");
+        assert_eq!(writer.longest_wait(now + SECOND, now), SECOND);
     }
 
     #[test]
