@@ -161,19 +161,25 @@ impl LegFiles {
         self.waiting.values().min_by_key(|waiting| waiting.since).map(|waiting| waiting.errno)
     }
 
-    /// Begins to sync the file system of the folder, on another thread. Returns whether the sync began: it does not if
-    /// an earlier sync is still running, or if the folder cannot be opened.
+    /// Begins to sync the file system of the folder, on another thread. Returns whether the sync began. It does not if an
+    /// earlier sync is still running, if the folder cannot be opened, or if its disk is missing.
     pub(super) fn begin_sync(&mut self) -> bool {
         if self.sync_thread.is_running() {
             return false;
         }
-        let Self { dir, reserve, .. } = self;
-        let folder = match reserve.open(|| File::open(&*dir)) {
+        let dir = self.dir.clone();
+        let folder = match self.open_other(|| File::open(&dir)) {
             Ok(folder) => folder,
-            // The folder of the spool could not be opened, so nothing was synced and nothing is lost. The next sync
-            // comes soon.
+            // Nothing was synced and nothing is lost. The next sync comes soon.
             Err(error) => {
-                self.log_failure(&self.dir.clone(), &error);
+                if error.raw_os_error() == Some(NO_DISK) {
+                    // Files that are still open are on the missing disk, where no reader finds them. So each file is
+                    // opened again, and its chunks wait until the disk is back.
+                    while !self.open_files.is_empty() {
+                        self.close_least_recent();
+                    }
+                }
+                self.log_failure(&dir, &error);
                 return false;
             }
         };
@@ -227,9 +233,7 @@ impl LegFiles {
 
     /// Opens a file that does not belong to a leg. If the process has no descriptor left, uses a reserved descriptor.
     pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        if self.marker.as_ref().is_some_and(|marker| marker.check().is_err()) {
-            return Err(rustix::io::Errno::NODEV.into());
-        }
+        check_disk(self.marker.as_ref())?;
         self.reserve.open(open)
     }
 
@@ -450,9 +454,7 @@ type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
 /// Opens a file for appending. Creates its folder again if it is missing, but not if the folder's disk is not mounted.
 fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
-    if marker.is_some_and(|marker| marker.check().is_err()) {
-        return Err(rustix::io::Errno::NODEV.into());
-    }
+    check_disk(marker)?;
     let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     open().or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
@@ -461,6 +463,14 @@ fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<Fi
         make_private(dir)?;
         open()
     })
+}
+
+/// Checks that the disk of the spool is there. Fails with [`NO_DISK`] if it is not mounted, or if another disk is.
+fn check_disk(marker: Option<&FolderMarker>) -> io::Result<()> {
+    match marker.is_some_and(|marker| marker.check().is_err()) {
+        true => Err(io::Error::from_raw_os_error(NO_DISK)),
+        false => Ok(()),
+    }
 }
 
 /// Returns the total length of the complete blocks of a file that has `found` bytes.
@@ -511,6 +521,8 @@ const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
 /// renders their calls again and then removes the files.
 const MAX_REMOVALS: usize = 10_000;
+/// Error number (errno) of an attempt to open a file while the disk of the spool is missing.
+const NO_DISK: i32 = rustix::io::Errno::NODEV.raw_os_error();
 /// Number of further failures after which one more log line is written.
 const LOG_EVERY: u64 = 1_000;
 
@@ -519,6 +531,7 @@ mod tests {
     use crossbeam_channel::Sender;
 
     use super::*;
+    use crate::spool::{format, storage};
 
     /// The files of legs in a folder of their own. A sync runs until the test sends its result.
     struct TestFiles {
@@ -599,6 +612,31 @@ mod tests {
         assert!(!test.files.is_waiting(LegId(2)), "only the next sync writes its bytes for certain");
         assert_eq!(test.files.take_failure(LegId(2)), None);
         assert_eq!(test.files.unsynced.iter().count(), 0, "nobody asks for an ended leg again");
+    }
+
+    #[test]
+    fn sync_notices_that_another_disk_is_mounted() {
+        let (parent, leg) = (tempfile::tempdir().expect("a folder"), LegId(1));
+        let [spool, away, other] = ["spool", "away", "other"].map(|name| parent.path().join(name));
+        let marked = |dir: &Path| storage::mark_all(&[("spool", dir)]);
+        marked(&spool);
+        let mut files = LegFiles::with_sync(spool.clone(), Box::new(|_| Ok(()))).expect("a thread");
+        files.open_leg(leg, spool.join("leg"), None);
+        let mut chunk = Vec::new();
+        format::put_header(&mut chunk);
+        assert_eq!(files.write(leg, chunk.clone()).len(), 1);
+        // The open file stays on the first disk, as after `umount -l`.
+        std::fs::rename(&spool, &away).expect("renamed");
+        marked(&spool);
+        assert_eq!(files.write(leg, chunk.clone()).len(), 1, "nobody has looked at the disk yet");
+        assert!(!files.begin_sync());
+        assert_eq!(files.write(leg, chunk.clone()).len(), 0, "the chunk waits");
+        assert_eq!(files.current_error(), Some(OsErrno(NO_DISK)));
+        std::fs::rename(&spool, &other).expect("renamed");
+        std::fs::rename(&away, &spool).expect("renamed");
+        assert_eq!(files.retry().len(), 1);
+        assert_eq!(std::fs::read(spool.join("leg")).expect("there"), chunk.repeat(3));
+        assert_eq!(files.take_failure(leg), None);
     }
 
     #[test]
