@@ -48,6 +48,7 @@ pub(super) struct LegFiles {
     /// Time of the latest successful write; `None` before the first.
     wrote_at: Option<Instant>,
     failure_count: u64,
+    has_sync_failed: bool,
 }
 
 /// A leg with chunks that could not be written yet.
@@ -84,6 +85,7 @@ impl LegFiles {
             removals: Vec::new(),
             wrote_at: None,
             failure_count: 0,
+            has_sync_failed: false,
         })
     }
 
@@ -206,6 +208,11 @@ impl LegFiles {
         }
     }
 
+    /// Returns whether a sync has failed since the last call of this function.
+    pub(super) fn take_sync_failure(&mut self) -> bool {
+        std::mem::take(&mut self.has_sync_failed)
+    }
+
     /// Returns the channel that becomes ready when the running sync ends; `None` if no sync is running.
     pub(super) fn sync_results(&self) -> Option<&Receiver<io::Result<()>>> {
         self.sync_thread.results()
@@ -227,6 +234,7 @@ impl LegFiles {
             let errno = errno_of(&error);
             self.failures.extend(self.unsynced.iter().map(|leg| (leg, errno)));
             self.log_failure(&self.dir.clone(), &error);
+            self.has_sync_failed = true;
         }
         self.unsynced.end_sync();
     }

@@ -99,7 +99,7 @@ impl SpoolWriter {
         let mut dirty = false;
         loop {
             if self.files.finish_sync() {
-                self.release_events();
+                self.handle_sync_end();
             }
             if !self.files.is_sync_overdue(Instant::now()) {
                 self.state.rounds.fetch_add(1, Ordering::Relaxed);
@@ -174,12 +174,21 @@ impl SpoolWriter {
                 let written = self.files.retry();
                 self.recycle(written);
                 self.files.sync_and_wait();
-                self.release_events();
+                self.handle_sync_end();
                 let _ = done.send(()); // fails only while the process is ending
             }
             WriterMessage::Stop => {}
         }
         false
+    }
+
+    /// Passes on the call events that waited for a sync. After a failed sync, blocks of the rolling file may be missing
+    /// on the disk, so the capture thread orders a rebuild of that file.
+    fn handle_sync_end(&mut self) {
+        if self.files.take_sync_failure() {
+            self.state.has_rolling_failed.store(true, Ordering::Relaxed);
+        }
+        self.release_events();
     }
 
     /// Returns the memory of written chunks to the capture thread.
@@ -425,6 +434,18 @@ mod tests {
             std::thread::yield_now();
         }
         writer.syncs.recv_timeout(PATIENCE).expect("the chunk is synced although no message follows");
+    }
+
+    #[test]
+    fn rolling_file_is_written_anew_after_a_failed_sync() {
+        let writer = TestWriter::start(300 * SECOND);
+        for (result, is_rebuilt) in [(Ok(()), false), (Err(EIO.into()), true)] {
+            writer.results.send(result).expect("the sync waits for it");
+            let (done, flushed) = crossbeam_channel::bounded(1);
+            writer.send(WriterMessage::Flush(done));
+            flushed.recv_timeout(PATIENCE).expect("flushed");
+            assert_eq!(writer.state.has_rolling_failed.load(Ordering::Relaxed), is_rebuilt);
+        }
     }
 
     #[test]
