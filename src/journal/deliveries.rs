@@ -110,19 +110,13 @@ impl Journal {
     /// # Errors
     /// Fails if SQLite fails.
     pub(crate) fn take_retry_requests(&self) -> JournalResult<Vec<String>> {
-        self.take_requests("retries")
-    }
-
-    /// Returns and removes the ids in a table of requests. `table` must be a constant text, because it becomes part of
-    /// the SQL.
-    pub(super) fn take_requests(&self, table: &str) -> JournalResult<Vec<String>> {
         let any: Option<i64> =
-            self.lock().query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |row| row.get(0)).optional()?;
+            self.lock().query_row("SELECT 1 FROM retries LIMIT 1", [], |row| row.get(0)).optional()?;
         if any.is_none() {
             return Ok(Vec::new()); // called every few seconds: must not take the write lock
         }
         self.write(|transaction| {
-            let mut statement = transaction.prepare(&format!("DELETE FROM {table} RETURNING id"))?;
+            let mut statement = transaction.prepare("DELETE FROM retries RETURNING id")?;
             let ids = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
             Ok(ids)
         })

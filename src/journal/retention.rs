@@ -274,12 +274,21 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the ids of the calls whose recordings a person wants to have made again, and removes these requests.
+    /// Returns the first call whose recordings a person wants to have made again; `None` if there is no such request.
     ///
     /// # Errors
     /// Fails if SQLite fails.
-    pub(crate) fn take_render_requests(&self) -> JournalResult<Vec<String>> {
-        self.take_requests("renders")
+    pub(crate) fn first_render_request(&self) -> JournalResult<Option<String>> {
+        let sql = "SELECT id FROM renders ORDER BY id LIMIT 1";
+        Ok(self.lock().query_row(sql, [], |row| row.get(0)).optional()?)
+    }
+
+    /// Removes a request to make the recordings of a call again. Returns the number of removed requests, 0 or 1.
+    ///
+    /// # Errors
+    /// Fails if SQLite fails.
+    pub(crate) fn remove_render_request(&self, id: &str) -> JournalResult<usize> {
+        self.execute("DELETE FROM renders WHERE id = ?1", params![id])
     }
 
     /// Returns the id of each delivery that is in a given stage, and the delivery's note for the administrator.

@@ -35,6 +35,12 @@ impl CallLocks {
         CallLock { locks: self, id: id.to_owned() }
     }
 
+    /// Locks a call if no other thread holds its lock; otherwise returns `None`.
+    pub(super) fn try_lock(&self, id: &str) -> Option<CallLock<'_>> {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.insert(id.to_owned()).then(|| CallLock { locks: self, id: id.to_owned() })
+    }
+
     /// Marks a call in progress as forbidden to record. From now on no part of its recording is published.
     pub(super) fn forbid(&self, id: &str) {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());

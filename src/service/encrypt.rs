@@ -113,6 +113,8 @@ impl Encryptor {
     }
 
     fn encrypt_call(&self, worker: &CallWorker, id: &str) -> Result<(), EncryptError> {
+        // A call that is being rendered again gets new files. A later turn encrypts them.
+        let Some(_lock) = worker.locks.try_lock(id) else { return Ok(()) };
         let journal = &worker.journal;
         let Some(call) = journal.call(id)?.filter(|call| call.stage == CallStage::Complete) else { return Ok(()) };
         for file in journal.recordings_of(id)?.iter().filter(|file| file.plain_sha256.is_none()) {

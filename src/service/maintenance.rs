@@ -1,30 +1,24 @@
-//! The maintenance thread. It applies retention, encrypts delivered recordings, removes half-written files of an
-//! earlier process, and renders calls again on request. Another thread watches the disks ([`super::watch`]).
+//! The maintenance thread. It applies retention, encrypts delivered recordings, and removes half-written files of an
+//! earlier process. Another thread watches the disks ([`super::watch`]).
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
+use super::call_locks::CallLock;
 use super::clock::TrustedClock;
 use super::encrypt::{EncryptionProgress, Encryptor, clear_leftovers};
 use super::files;
-use super::render_process::RenderFailure;
-use super::rerender::rerender_by;
 use super::worker::CallWorker;
-use crate::call::event::EndedCall;
-use crate::delivery::CallProgress;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
-use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::config::Config;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::recording::config::Config as RecordingConfig;
 use crate::recording::encrypt::encrypted_path;
 use crate::recording::retention::{self, DiskUsage, RemovalCandidate, RemovalCost, RemovalReason, free_bytes, plan};
-use crate::spool::LegStore;
 
-/// Starts the thread that applies retention, encrypts recordings, and renders calls again on request.
+/// Starts the thread that applies retention and encrypts recordings.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.
@@ -36,10 +30,7 @@ pub(super) fn start(worker: CallWorker, config: &Config) -> anyhow::Result<Stopp
         clock: TrustedClock::start(),
         is_limit_reachable: true,
     };
-    // The renderer increments the progress counter of this thread. So a long rendering that a person requested does not
-    // count as a stall of this thread.
-    let ticks = maintenance.worker.ticks.clone();
-    StoppableThread::start_with_ticks("maintenance", ticks, move |stop| maintenance.run(stop))
+    StoppableThread::start("maintenance", move |stop| maintenance.run(stop))
         .context("cannot start the maintenance thread")
 }
 
@@ -58,7 +49,6 @@ impl Maintenance {
         self.remove_marked();
         let mut round = 0_u32;
         loop {
-            self.log_failure("calls cannot be rendered again", Self::render_requested);
             if round.is_multiple_of(RETENTION_ROUNDS) {
                 self.clock.check();
                 self.log_failure("leftover files cannot be removed", |this| clear_leftovers(&this.worker.journal));
@@ -79,41 +69,6 @@ impl Maintenance {
         if let Err(error) = work(self) {
             tracing::error!("{failure}: {error:#}");
         }
-    }
-
-    /// Renders again the calls that a person requested with `calls render`.
-    fn render_requested(&mut self) -> anyhow::Result<()> {
-        for id in self.worker.journal.take_render_requests()? {
-            // The call may have made the renderer panic before, and a person wants another try. A panic is caught here,
-            // so that this thread goes on.
-            let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.render(&id)));
-            let error = match done {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => format!("{error:#}"),
-                Err(_) => String::from("a bug in callspan stopped the rendering"),
-            };
-            self.worker.alerts.raise_for(&id, &AlarmCause::RequestedRenderFailed { error: &error });
-        }
-        Ok(())
-    }
-
-    fn render(&self, id: &str) -> anyhow::Result<()> {
-        let _lock = self.worker.locks.lock(id, &self.worker.ticks);
-        let render = |call: &EndedCall, store: &dyn LegStore| match self.worker.renderer.record(call, store) {
-            Ok(rendered) => Ok(rendered.record),
-            Err(RenderFailure::Passing(error)) => Err(error),
-            Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
-        };
-        let worker = &self.worker;
-        let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
-        tracing::info!(call = id, "rendered again");
-        // The call is passed to delivery before its new file is encrypted, because Pyrus cannot read an encrypted file.
-        if let Some((_, registration)) =
-            self.worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id)
-        {
-            self.worker.update_delivery(&record, CallProgress::Complete, registration);
-        }
-        Ok(())
     }
 
     /// Removes recordings beyond the configured age or disk space. It works in batches, and between two batches other
@@ -151,7 +106,11 @@ impl Maintenance {
         self.is_limit_reachable = is_reachable;
     }
 
+    /// Removes the recordings of calls. Leaves out a call on which another thread works, e.g. because it is rendered
+    /// again; a later check removes it.
     fn remove_calls(&self, calls: &[(String, RemovalReason)]) -> anyhow::Result<()> {
+        let locked = calls.iter().filter_map(|call| Some((self.worker.locks.try_lock(&call.0)?, call)));
+        let (_locks, calls): (Vec<CallLock<'_>>, Vec<&(String, RemovalReason)>) = locked.unzip();
         let marks: Vec<(String, &str)> = calls.iter().map(|(id, why)| (id.clone(), why.as_str())).collect();
         let paths = self.worker.journal.mark_removed(&marks, self.clock.wall())?;
         for (id, why) in &marks {

@@ -6,7 +6,7 @@
 //! - From the disk to the recordings: [`post_process`] (threads that work on calls after the engine), `worker` (their
 //!   shared state), `event_batch` (events of one transaction). Then `publish` (renders ended calls) and `segments`
 //!   (renders segments of calls in progress). Also [`record_sync`] (writes delivery states into call records) and
-//!   [`rerender`] (renders a call again).
+//!   [`rerender`] (renders a call again), `requested_renders` (the thread that does so on request).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
 //!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). Also `processor_time` (the
 //!   processor time that a worker has used). For `replay`: `parallel_render` (threads instead of processes) and
@@ -42,6 +42,7 @@ pub(crate) mod render_marker;
 pub(crate) mod render_process;
 pub(crate) mod render_protocol;
 pub(crate) mod render_worker;
+mod requested_renders;
 pub mod rerender;
 pub mod resume;
 pub(crate) mod sandbox;

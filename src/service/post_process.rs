@@ -22,7 +22,7 @@ pub use super::render_limits::RenderWorkers;
 use super::render_process::{CallRenderer, WorkerSetup};
 use super::render_protocol::WorkerSettings;
 use super::worker::CallWorker;
-use super::{maintenance, record_sync};
+use super::{maintenance, record_sync, requested_renders};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, DueSegments, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, ProblemKind};
@@ -48,6 +48,7 @@ pub struct PostProcessor {
     threads: Vec<JoinHandle<()>>,
     record_sync: StoppableThread,
     maintenance: StoppableThread,
+    requested_renders: StoppableThread,
     delivery: Option<DeliveryHandle>,
     supervised: Vec<(&'static str, ThreadLife, Duration)>,
 }
@@ -174,8 +175,8 @@ fn upload_limit(config: &Config) -> Option<u64> {
 }
 
 impl PostProcessor {
-    /// Starts the threads: one thread that stores call events in the journal, several rendering threads, and one thread
-    /// each for delivery, record synchronisation and maintenance.
+    /// Starts the threads. One thread stores call events in the journal, and several threads render. Delivery, record
+    /// synchronisation, maintenance and requested renderings have one thread each.
     ///
     /// # Errors
     /// Fails if delivery or a thread cannot be started, or the spool or the journal cannot be read.
@@ -228,11 +229,15 @@ impl PostProcessor {
             supervised.push(("render", life, LONG_ROUND));
         }
         let maintenance = maintenance::start(worker.for_thread(), config)?;
-        supervised
-            .extend([("records", record_sync.life(), SHORT_ROUND), ("maintenance", maintenance.life(), LONG_ROUND)]);
+        let requested_renders = requested_renders::start(worker.for_thread())?;
+        supervised.extend([
+            ("records", record_sync.life(), SHORT_ROUND),
+            ("maintenance", maintenance.life(), LONG_ROUND),
+            ("rerender", requested_renders.life(), LONG_ROUND),
+        ]);
         let rounds = delivery.as_ref().map(DeliveryHandle::rounds);
         supervised.extend(rounds.map(|rounds| ("delivery", ThreadLife::of_ticks(rounds.into()), SHORT_ROUND)));
-        Ok(Self { pool, threads, record_sync, maintenance, delivery, supervised })
+        Ok(Self { pool, threads, record_sync, maintenance, requested_renders, delivery, supervised })
     }
 
     /// Ends or continues calls of an earlier process that are in the journal but not in the spool. These calls had no
@@ -324,6 +329,7 @@ impl PostProcessor {
             drop(delivery);
         }
         self.maintenance.stop_within(rest);
+        self.requested_renders.stop_within(rest);
         self.record_sync.stop_within(rest);
         let waiting = self.pool.retries.lock().unwrap_or_else(PoisonError::into_inner).len();
         if waiting > 0 {
@@ -491,7 +497,7 @@ pub const PAUSES: &[Duration] =
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_RENDER_THREADS: usize = 4;
-/// Maximum time to wait for the maintenance thread, and for the last update of the records, when the process ends.
+/// Maximum time to wait for each of the other threads, e.g. the maintenance thread, when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// Interval between two checks whether a failed task (rendering or delivery of a call) is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);

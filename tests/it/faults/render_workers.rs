@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use callspan::call::record::{CallRecord, CallVerdict, ProblemKind};
-use callspan::journal::CallFilter;
+use callspan::call::record::{CallRecord, CallVerdict, ProblemKind, RecordingFile};
+use callspan::journal::{CallFilter, CallStage, Journal};
 use callspan::service::post_process::RenderWorkers;
+use callspan::time::Timestamp;
 
-use super::station::{ALL, FaultSetup, TestRecorder, capture};
+use super::station::{ALL, FaultSetup, TestRecorder, capture, until};
 use crate::support::captures::{fixture, frames, is_rtp, udp_of};
 use crate::support::packets::write_pcap;
 
@@ -131,6 +132,49 @@ fn worker_that_gets_no_processor_time_is_not_set_aside() {
     let record = recorded(&place);
     assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
     assert!(place.alarms().is_empty(), "{:?}", place.alarms());
+}
+
+/// Adds a recording to the journal that is older than all others, and larger than `recording.max_disk_gib` allows.
+/// Returns its path.
+fn add_old_recording(place: &mut FaultSetup, like: &RecordingFile) -> PathBuf {
+    place.config.recording.max_disk_gib = 1;
+    let path = place.config.recording.dir.join("old.wav");
+    std::fs::write(&path, "").expect("written");
+    let file = RecordingFile { path: path.display().to_string(), bytes: 2 << 30, ..like.clone() };
+    let id = String::from("old");
+    let record =
+        CallRecord { id, invited_at: Some(Timestamp::from_secs(1)), recordings: vec![file], ..CallRecord::default() };
+    let journal = Journal::open(&place.config.journal).expect("a journal");
+    journal.put_call(&record, CallStage::Complete).expect("written");
+    path
+}
+
+#[test]
+fn requested_rendering_that_waits_does_not_hold_up_retention() {
+    let mut place = FaultSetup::new();
+    place.config.pyrus.enabled = false;
+    place.config.recording.keep_pcap = true;
+    let call = recorded(&place);
+    let rendered = Path::new(&call.recordings[0].path);
+    std::fs::remove_file(rendered).expect("removed");
+    let old = add_old_recording(&mut place, &call.recordings[0]);
+    let [begun, gate] = ["begun", "gate"].map(|name| place.dir.path().join(name));
+    std::fs::write(&gate, "").expect("written");
+    let wait = format!("touch {}; while [ -e {} ]; do sleep 0.1; done", begun.display(), gate.display());
+    let mut workers = workers(place.dir.path());
+    workers.program = script(place.dir.path(), &wait);
+    place.workers = Some(workers);
+    Journal::open(&place.config.journal).expect("a journal").request_render(&call.id).expect("written");
+    let recorder = TestRecorder::start(&place);
+    until("the rendering waits", || begun.exists());
+    until("retention removes the old recording", || !old.exists());
+    let journal = rusqlite::Connection::open(place.config.journal.dir.join("journal.sqlite")).expect("a journal");
+    let requests = || journal.query_row("SELECT count(*) FROM renders", [], |row| row.get::<_, u32>(0));
+    assert_eq!((rendered.exists(), requests()), (false, Ok(1)), "a stop would not lose the request");
+    std::fs::remove_file(gate).expect("removed");
+    until("the call is rendered again", || rendered.is_file());
+    until("the request is done", || requests() == Ok(0));
+    recorder.stop();
 }
 
 #[test]

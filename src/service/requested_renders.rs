@@ -1,0 +1,91 @@
+//! The thread that renders calls again when a person asks for it (`calls render`).
+//!
+//! A rendering can take an hour on a busy machine. Therefore it has a thread of its own, and retention and encryption
+//! ([`super::maintenance`]) go on meanwhile. They leave out a call that is being rendered.
+//!
+//! A request stays in the journal until its call is rendered. So a stop of the service loses no request.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::render_process::RenderFailure;
+use super::rerender::rerender_by;
+use super::worker::CallWorker;
+use crate::call::event::EndedCall;
+use crate::delivery::CallProgress;
+use crate::ops::alarm_cause::AlarmCause;
+use crate::ops::thread::{StopSignal, StoppableThread};
+use crate::spool::LegStore;
+
+/// Starts the thread that renders calls again on request.
+///
+/// # Errors
+/// Fails if the thread cannot be started.
+pub(super) fn start(worker: CallWorker) -> anyhow::Result<StoppableThread> {
+    // The renderer increments the progress counter of this thread. So a long rendering does not count as a stall.
+    let ticks = worker.ticks.clone();
+    StoppableThread::start_with_ticks("rerender", ticks, move |stop| run(&worker, stop))
+        .context("cannot start the thread that renders calls again")
+}
+
+fn run(worker: &CallWorker, stop: &StopSignal) {
+    loop {
+        let pause = match handle_next(worker) {
+            Ok(RequestProgress::Handled) => Duration::ZERO,
+            Ok(RequestProgress::None) => ROUND,
+            Err(error) => {
+                tracing::error!("calls cannot be rendered again: {error:#}");
+                ROUND
+            }
+        };
+        if stop.is_stopped_within(pause) {
+            return;
+        }
+    }
+}
+
+/// Whether there was a request.
+enum RequestProgress {
+    Handled,
+    None,
+}
+
+/// Renders the first call that a person wants rendered again, and removes the request.
+fn handle_next(worker: &CallWorker) -> anyhow::Result<RequestProgress> {
+    let Some(id) = worker.journal.first_render_request()? else { return Ok(RequestProgress::None) };
+    // The call may have made the renderer panic before, and a person wants another try. A panic is caught here, so that
+    // this thread goes on.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| render(worker, &id)));
+    let error = match done {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_) => Some(String::from("a bug in callspan stopped the rendering")),
+    };
+    if let Some(error) = error {
+        worker.alerts.raise_for(&id, &AlarmCause::RequestedRenderFailed { error: &error });
+    }
+    worker.journal.remove_render_request(&id)?;
+    Ok(RequestProgress::Handled)
+}
+
+fn render(worker: &CallWorker, id: &str) -> anyhow::Result<()> {
+    let _lock = worker.locks.lock(id, &worker.ticks);
+    let render = |call: &EndedCall, store: &dyn LegStore| match worker.renderer.record(call, store) {
+        Ok(rendered) => Ok(rendered.record),
+        Err(RenderFailure::Passing(error)) => Err(error),
+        Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
+    };
+    let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
+    tracing::info!(call = id, "rendered again");
+    // The call is passed to delivery before the lock on it ends, and its new file is encrypted only after that. Pyrus
+    // cannot read an encrypted file.
+    if let Some((_, registration)) = worker.journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id) {
+        worker.update_delivery(&record, CallProgress::Complete, registration);
+    }
+    Ok(())
+}
+
+/// Pause before the next look for a request.
+const ROUND: Duration = Duration::from_secs(2);
