@@ -253,6 +253,13 @@ impl Recorder {
             facts.failure = Some(error.to_string());
         })?;
         record.problems.extend(problems);
+        if !ended.legs.is_empty() && ended.legs.iter().all(|leg| store.source(leg).is_none()) {
+            let missing = CallProblem::of_spool(OsErrno(rustix::io::Errno::NOENT.raw_os_error()));
+            facts.spool_loss = facts.spool_loss.or_else(|| spool_loss(missing));
+            if !record.problems.contains(&missing) {
+                record.problems.push(missing);
+            }
+        }
         if let Some(ChosenLeg { rendered, leg, note }) = best {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());

@@ -116,6 +116,17 @@ fn swapped_sides_swap_channels_and_counts() {
     assert_eq!((record.sides.caller.packets, record.sides.callee.packets), (2, 1));
 }
 
+/// Somebody removed the spool after the end of the call, or a power cut lost it.
+#[test]
+fn record_says_that_the_spool_is_missing() {
+    let (ended, _) = call(vec![(leg(&BOTH), true)]);
+    let dir = tempfile::tempdir().unwrap();
+    let record = recorder(dir.path()).record(&ended, &TestSpools(HashMap::new())).unwrap();
+    assert_eq!(record.verdict, Some(CallVerdict::Failed), "the mirror showed the media");
+    let [problem] = record.problems.as_slice() else { panic!("{:?}", record.problems) };
+    assert_eq!((problem.kind, problem.errno.map(|e| e.to_string())), (ProblemKind::SpoolError, Some("ENOENT".into())));
+}
+
 #[test]
 fn first_leg_that_can_be_heard_is_rendered() {
     let deaf = leg(&[(Side::Caller, "WHATEVER"), (Side::Callee, "WHATEVER")]);
