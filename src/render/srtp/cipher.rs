@@ -127,19 +127,26 @@ impl SessionKeys {
                 let rollover = rollovers.find(fits)?;
                 out.clear();
                 out.extend_from_slice(body);
-                cipher.apply(counter_iv(*salt, header, rollover), &mut out[header.length..]);
+                header.begin_decryption(out);
+                cipher.apply(counter_iv(*salt, header, rollover), &mut out[header.clear_bytes()..]);
+                header.finish_decryption(out);
                 Some(rollover)
             }
             Self::Gcm { cipher, salt } => {
                 // The GCM tag is part of the ciphertext, so the MKI comes after it (RFC 7714 section 8.2).
                 let (body, tag) = split_end(packet.strip_suffix(mki)?, GCM_TAG)?;
-                let (aad, ciphertext) = body.split_at_checked(header.length)?;
-                rollovers.find(|&rollover| {
+                if body.len() < header.length {
+                    return None;
+                }
+                let rollover = rollovers.find(|&rollover| {
                     out.clear();
                     out.extend_from_slice(body);
-                    debug_assert_eq!(aad.len() + ciphertext.len(), out.len());
-                    cipher.open(gcm_iv(*salt, header, rollover), aad, &mut out[header.length..], tag)
-                })
+                    header.begin_decryption(out);
+                    let (aad, ciphertext) = out.split_at_mut(header.clear_bytes());
+                    cipher.open(gcm_iv(*salt, header, rollover), aad, ciphertext, tag)
+                })?;
+                header.finish_decryption(out);
+                Some(rollover)
             }
         }
     }

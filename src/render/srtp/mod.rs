@@ -152,8 +152,10 @@ impl SrtpStream {
 struct SrtpHeader {
     ssrc: u32,
     sequence: u16,
-    /// Length of the header in bytes, with CSRCs and extension. These bytes are authenticated but not encrypted.
+    /// Length of the header in bytes, with CSRCs and extension.
     length: usize,
+    /// Whether the CSRCs and the content of the extension are encrypted, too (Cryptex, RFC 9335).
+    is_cryptex: bool,
 }
 
 impl SrtpHeader {
@@ -163,15 +165,49 @@ impl SrtpHeader {
         if fixed[0] >> 6 != 2 {
             return None;
         }
-        let mut length = 12 + 4 * usize::from(fixed[0] & 15);
+        let (mut length, mut is_cryptex) = (12 + 4 * usize::from(fixed[0] & 15), false);
         if fixed[0] & 0x10 != 0 {
             let extension: &[u8; 4] = packet.get(length..)?.first_chunk()?;
+            is_cryptex = CRYPTEX_FORMS.iter().any(|(encrypted, _)| extension.starts_with(encrypted));
             length += 4 + 4 * usize::from(u16::from_be_bytes([extension[2], extension[3]]));
         }
         let sequence = u16::from_be_bytes([fixed[2], fixed[3]]);
         let ssrc = u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
-        (length <= packet.len()).then_some(Self { ssrc, sequence, length })
+        (length <= packet.len()).then_some(Self { ssrc, sequence, length, is_cryptex })
     }
+
+    /// Returns the number of bytes at the beginning of a packet that are authenticated but not encrypted. With Cryptex
+    /// they are the fixed header and the first word of the extension, after [`Self::begin_decryption`].
+    const fn clear_bytes(self) -> usize {
+        if self.is_cryptex { 16 } else { self.length }
+    }
+
+    /// Moves the first word of the extension before the CSRCs, so that all encrypted bytes are together (RFC 9335
+    /// section 5.1). Without Cryptex, does nothing.
+    fn begin_decryption(self, packet: &mut [u8]) {
+        if self.is_cryptex {
+            sources_and_word(packet).rotate_right(4);
+        }
+    }
+
+    /// Moves the first word of the extension back, and gives it the form that it had before the encryption.
+    fn finish_decryption(self, packet: &mut [u8]) {
+        if !self.is_cryptex {
+            return;
+        }
+        let bytes = sources_and_word(packet);
+        bytes.rotate_left(4);
+        let word = bytes.len() - 4;
+        if let Some((_, plain)) = CRYPTEX_FORMS.iter().find(|(encrypted, _)| bytes[word..].starts_with(encrypted)) {
+            bytes[word..word + 2].copy_from_slice(plain);
+        }
+    }
+}
+
+/// Returns the CSRCs of a packet and the first word of its extension. The packet has both.
+fn sources_and_word(packet: &mut [u8]) -> &mut [u8] {
+    let end = 16 + 4 * usize::from(packet[0] & 15);
+    &mut packet[12..end]
 }
 
 /// Rollover counts to be tried, the likeliest first.
@@ -246,6 +282,10 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
+
+/// Forms of an encrypted header extension, each with its form before the encryption. They are the one-byte and the
+/// two-byte form (RFC 9335 section 4, RFC 8285 section 4).
+const CRYPTEX_FORMS: [([u8; 2], [u8; 2]); 2] = [([0xC0, 0xDE], [0xBE, 0xDE]), ([0xC2, 0xDE], [0x10, 0x00])];
 
 /// Maximum number of keys of one stream, former keys included. A packet that cannot be decrypted tries all of them.
 const MAX_KEYS: usize = 8;
