@@ -42,3 +42,22 @@ fn few_late_packets_are_no_longer_delay() {
     let (_, _, frames) = rendered(&ended(spool, last + 100.0));
     assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 208), 0.13);
 }
+
+#[test]
+fn leaping_timestamps_stay_within_20_ms_at_every_size_of_the_leap() {
+    // The clock of the stream begins a new track at a step of 15 to 20 ms. So the sizes lie around these.
+    for leap_ticks in [40, 80, 112, 119, 120, 121, 152, 159, 160, 161, 168, 200, 240, 320, 480, 800] {
+        for back in [false, true] {
+            let mut spool = started();
+            let mut caller = TestSender::new(&mut spool, Side::Caller);
+            let mut end = 100.0;
+            for _ in 0..20 {
+                end = caller.talk(&mut spool, end, 50);
+                let leap = if back { 0_u32.wrapping_sub(leap_ticks) } else { leap_ticks };
+                caller.time = caller.time.wrapping_add(leap);
+            }
+            let (_, _, frames) = rendered(&ended(spool, end + 100.0));
+            assert_near(&clicks(&frames, Side::Caller), &every(100.0, 20.0, 1_000), 20.0);
+        }
+    }
+}

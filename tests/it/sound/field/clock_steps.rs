@@ -72,6 +72,45 @@ fn clock_set_back_during_a_call_loses_nothing() {
     assert_none(&wrong);
 }
 
+/// Sizes of a step of the clock, ms: the smallest that is found, those of bug reports, and those around 5 s. Above 5 s
+/// a jump needs no proof.
+const STEPS_MS: [i64; 16] =
+    [-51, -75, -100, -149, -151, -300, -500, -1_000, -2_000, -4_500, -4_980, -5_000, -5_010, -5_020, -5_030, -7_000];
+
+#[test]
+fn clock_set_back_by_each_size_loses_nothing() {
+    let mut wrong = Vec::new();
+    for call in ["g711u_direct", "opus_direct"] {
+        let before = Unchanged::of(call);
+        for (n, step_ms) in STEPS_MS.into_iter().enumerate() {
+            let mut changed = frames(call);
+            let middle = message(&changed, "ACK") + 200;
+            let at = (middle..).find(|at| is_steady(&changed[at - 1..at + 40])).unwrap();
+            set_clock(&mut changed, at + n % 2, step_ms);
+            let result = replay_bytes(&[file("ethernet", &changed)]);
+            let faults = before.differences(&result, &[ProblemKind::ClockStep]);
+            wrong.extend(faults.into_iter().map(|fault| format!("{call}, {step_ms} ms: {fault}")));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn clock_set_back_by_less_than_is_searched_moves_nothing_far() {
+    let before = Unchanged::of("g711u_direct");
+    let mut wrong = Vec::new();
+    for step_ms in [-1, -5, -20, -40, -49] {
+        let mut changed = frames("g711u_direct");
+        let at = message(&changed, "ACK") + 200;
+        set_clock(&mut changed, at, step_ms);
+        let faults = before.differences(&replay_bytes(&[file("ethernet", &changed)]), &[]);
+        // The sound after the step moves with the clock, so only its place may differ.
+        let other = faults.into_iter().filter(|fault| !fault.contains("lag ms") && !fault.contains("spread ms"));
+        wrong.extend(other.map(|fault| format!("{step_ms} ms: {fault}")));
+    }
+    assert_none(&wrong);
+}
+
 #[test]
 fn clock_set_back_around_the_answer_moves_the_sound_with_it() {
     let mut wrong = Vec::new();
