@@ -324,6 +324,14 @@ pub enum Decision {
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
         line: u8,
     },
+    /// From now on, the sender announces another address than the source of the stream, or announces the source again.
+    /// While another stream of the side sounds, a superseded stream is not heard.
+    Superseded {
+        /// Number of the stream in this leg.
+        stream: u32,
+        /// Whether the stream is superseded, e.g. because another branch of a fork answered.
+        is_superseded: bool,
+    },
     /// From now on, packets of the stream with the given payload type have the given format.
     Payload {
         /// Number of the stream in this leg.

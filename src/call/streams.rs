@@ -34,7 +34,7 @@ pub(crate) struct RtpStream {
     pub(crate) line: u8,
     received: ReceivedPackets,
     formats: PayloadFormats,
-    security: ReportedSecurity,
+    reported: ReportedState,
     /// Streams that may contain the same packets as this stream, e.g. because the mirror shows them twice.
     pub(crate) copies: StreamCopies,
     /// For `src` and for `dst`: whether a session description of the leg had announced it when the stream began.
@@ -109,17 +109,19 @@ struct PayloadDoubt {
     mistaken: u64,
 }
 
-/// Encryption of a stream as last reported to the engine.
+/// Encryption and precedence of a stream as last reported to the engine.
 #[derive(Clone, Debug)]
-struct ReportedSecurity {
-    last: StreamSecurity,
+struct ReportedState {
+    security: StreamSecurity,
     /// Whether the reported encryption is provisional, because the sender's session description was not captured yet.
     is_unsettled: bool,
+    /// Whether the sender has announced another address than the source of the stream since.
+    is_superseded: bool,
 }
 
-impl Default for ReportedSecurity {
+impl Default for ReportedState {
     fn default() -> Self {
-        Self { last: StreamSecurity::Plain, is_unsettled: false }
+        Self { security: StreamSecurity::Plain, is_unsettled: false, is_superseded: false }
     }
 }
 
@@ -164,6 +166,9 @@ pub(crate) struct StreamUpdate {
     /// last update. The time may be in the past, because the answer with the keys may be captured after the first
     /// packets.
     pub(crate) security: Option<(StreamSecurity, Timestamp)>,
+    /// Whether the sender has announced another address than the source of the stream since; `None` if this has not
+    /// changed.
+    pub(crate) is_superseded: Option<bool>,
 }
 
 /// The usual difference between the RTP timestamps of consecutive packets. It is found by majority vote (Boyer-Moore).
@@ -217,7 +222,7 @@ impl RtpStream {
             line: 0,
             received: ReceivedPackets::default(),
             formats: PayloadFormats::default(),
-            security: ReportedSecurity::default(),
+            reported: ReportedState::default(),
             copies: StreamCopies::default(),
             announced: [false, false],
             watch: None,
@@ -405,7 +410,7 @@ impl RtpStream {
 
     /// Makes the next packet report all facts about the stream again, e.g. because a new spool file begins.
     pub(crate) fn forget_reported(&mut self) {
-        self.security.last = StreamSecurity::Plain;
+        (self.reported.security, self.reported.is_superseded) = (StreamSecurity::Plain, false);
         for payload in &mut self.formats.uses {
             // No negotiation has the version `u32::MAX`, so the next packet looks the format up again and reports it.
             (payload.is_reported, payload.generation) = (false, u32::MAX);
@@ -413,7 +418,7 @@ impl RtpStream {
     }
 
     /// Returns the unreported facts about the stream at the time `at`: the payload type of the newest packet, and the
-    /// encryption.
+    /// encryption. Also returns whether the stream is superseded, if this has changed.
     ///
     /// A return to an earlier codec is reported again, because after a restart the last decision in the spool gives the
     /// codec.
@@ -434,13 +439,17 @@ impl RtpStream {
             news.payloads_since = payload.is_judged.then(|| payload.first_at.max(earliest).min(at));
         }
         let security = negotiation.security_of_flow(self.sender, self.flow());
-        if self.security.last != security {
+        if self.reported.security != security {
             let since =
-                if self.security.is_unsettled { self.received.stats.first_at().unwrap_or(at).min(at) } else { at };
+                if self.reported.is_unsettled { self.received.stats.first_at().unwrap_or(at).min(at) } else { at };
             news.security = Some((security.clone(), since));
-            self.security.last = security;
+            self.reported.security = security;
         }
-        self.security.is_unsettled = negotiation.announced(self.sender).is_none();
+        self.reported.is_unsettled = negotiation.announced(self.sender).is_none();
+        let is_superseded = negotiation.is_superseded(self.sender, self.src);
+        if std::mem::replace(&mut self.reported.is_superseded, is_superseded) != is_superseded {
+            news.is_superseded = Some(is_superseded);
+        }
         news
     }
 
@@ -449,9 +458,14 @@ impl RtpStream {
         self.formats.current().is_some_and(|p| p.packets == 1)
     }
 
+    /// Restores whether the stream is superseded, as the spool of an earlier process says.
+    pub(crate) const fn restore_superseded(&mut self, is_superseded: bool) {
+        self.reported.is_superseded = is_superseded;
+    }
+
     /// Returns whether the stream is encrypted according to the last report to the engine.
     pub(crate) fn is_protected(&self) -> bool {
-        self.security.last != StreamSecurity::Plain
+        self.reported.security != StreamSecurity::Plain
     }
 
     /// Returns the statistics of the stream for the call record; `None` before its first packet.

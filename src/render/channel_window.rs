@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::mix_buffer::{MixTarget, number_of};
 use super::sample_index::SampleIndex;
 
 /// The window over one channel: its samples that were written and not removed yet. Index 0 is the first of these
@@ -28,25 +29,35 @@ pub(super) struct ChannelWindow {
     dropped: usize,
 }
 
-/// The only stream that has written to the window, with the ranges that it wrote. The bounds of a range are sample
-/// numbers; number 0 is the first sample that the window ever had.
+/// The only stream that has written to the window, with the ranges that it wrote.
 #[derive(Clone, Debug, Default)]
 struct LoneStream {
+    /// Number of the stream; 0 before its first sample.
+    number: u16,
+    /// The written ranges, in order and without overlaps.
+    spans: VecDeque<LoneSpan>,
+}
+
+/// A range that a lone stream wrote, e.g. its voice or its comfort noise. The bounds are sample numbers; number 0 is the
+/// first sample that the window ever had.
+#[derive(Clone, Copy, Debug)]
+struct LoneSpan {
+    from: usize,
+    /// Sample number after the last sample.
+    end: usize,
     rank: u16,
-    /// Start and end of each written range, as sample numbers, in order and without overlaps.
-    spans: VecDeque<(usize, usize)>,
 }
 
 impl LoneStream {
-    /// Records that the stream with this rank (precedence) wrote a range of samples. Returns false and records nothing
-    /// in two cases: another stream wrote before, or the range begins before the end of the last range.
-    fn add(&mut self, rank: u16, (from, to): (usize, usize)) -> bool {
+    /// Records that a stream wrote a range of samples. Returns false and records nothing in two cases: another stream
+    /// wrote before, or the range begins before the end of the last range.
+    fn add(&mut self, number: u16, span: LoneSpan) -> bool {
         match self.spans.back_mut() {
-            Some((_, end)) if self.rank == rank && *end == from => *end = to,
-            Some((_, end)) if self.rank != rank || *end > from => return false,
+            Some(last) if self.number != number || last.end > span.from => return false,
+            Some(last) if last.end == span.from && last.rank == span.rank => last.end = span.end,
             _ => {
-                self.rank = rank;
-                self.spans.push_back((from, to));
+                self.number = number;
+                self.spans.push_back(span);
             }
         }
         true
@@ -54,17 +65,17 @@ impl LoneStream {
 
     /// Removes the written ranges that end before a sample.
     fn forget_before(&mut self, sample: usize) {
-        while self.spans.front().is_some_and(|(_, end)| *end <= sample) {
+        while self.spans.front().is_some_and(|span| span.end <= sample) {
             self.spans.pop_front();
         }
     }
 
-    /// Returns the ranks (precedence) of the streams that wrote `count` samples from sample `from` on. The rank of a
-    /// sample that no stream wrote is 0.
+    /// Returns the ranks (precedence) of `count` samples from sample `from` on. The rank of a sample that no stream wrote
+    /// is 0.
     fn ranks(&self, from: usize, count: usize) -> Vec<u16> {
         let mut ranks = vec![0; count];
-        for (begin, end) in &self.spans {
-            ranks[begin.saturating_sub(from)..end - from].fill(self.rank);
+        for span in &self.spans {
+            ranks[span.from.saturating_sub(from)..span.end - from].fill(span.rank);
         }
         ranks
     }
@@ -96,10 +107,11 @@ impl ChannelWindow {
 
     /// Writes samples from index `first` on, if no other stream is in the window and nothing was written after `first`.
     /// Otherwise writes nothing and returns false.
-    pub(super) fn append_alone(&mut self, first: usize, rank: u16, samples: &[i16]) -> bool {
+    pub(super) fn append_alone(&mut self, first: usize, target: MixTarget, samples: &[i16]) -> bool {
         let Some(lone) = &mut self.lone else { return false };
         let first = self.flushed + first;
-        if !lone.add(rank, (self.dropped + first, self.dropped + first + samples.len())) {
+        let from = self.dropped + first;
+        if !lone.add(target.number, LoneSpan { from, end: from + samples.len(), rank: target.rank() }) {
             return false;
         }
         if self.samples.len() <= first {
@@ -136,7 +148,7 @@ impl ChannelWindow {
             let first = usize::try_from(at.0 - base.0).unwrap_or(0);
             let last = first + samples.len();
             let (window, ranks) = self.grow_with_ranks(last + talks_on);
-            if ranks[last..].iter().any(|&owner| owner != 0 && owner != rank) {
+            if ranks[last..].iter().any(|&owner| owner != 0 && number_of(owner) != number_of(rank)) {
                 continue;
             }
             let window = window[first..last].iter_mut().zip(&mut ranks[first..last]);

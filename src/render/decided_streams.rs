@@ -34,6 +34,8 @@ pub(super) struct DecidedStream {
     pub(super) side: Side,
     pub(super) ssrc: Ssrc,
     pub(super) layer: MixLayer,
+    /// Whether the sender has announced another address than the source of the stream since.
+    pub(super) is_superseded: bool,
     pub(super) formats: HashMap<PayloadType, Option<Arc<PayloadFormat>>, foldhash::fast::FixedState>,
     /// Formats of comfort noise as the call engine's decisions announce them. In the map `formats`, the noise may have
     /// another RTP clock rate: that of the stream's speech. This is so if no speech has the clock rate announced for
@@ -78,6 +80,7 @@ impl DecidedStreams {
                     side: *side,
                     ssrc: *ssrc,
                     layer: MixLayer::First,
+                    is_superseded: false,
                     formats: HashMap::default(),
                     announced_noise: HashMap::default(),
                     protection: StreamProtection::Plain,
@@ -88,6 +91,11 @@ impl DecidedStreams {
             Decision::FurtherLine { stream, line } => {
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.layer = MixLayer::Further { line: *line };
+                }
+            }
+            Decision::Superseded { stream, is_superseded } => {
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.is_superseded = *is_superseded;
                 }
             }
             Decision::Payload { stream, pt, format } => {

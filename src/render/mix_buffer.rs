@@ -1,8 +1,9 @@
 //! Mixes the streams of both sides in a window of some seconds over the two channels of the recording.
 //!
 //! Sound may be written in any order within the window. If two streams of one side sound at the same time, the later
-//! stream wins, sample by sample. So a new SSRC replaces the old one, and the recording does not become longer. Digital
-//! silence does not replace the sound of another stream that continues.
+//! stream wins, sample by sample. So a new SSRC replaces the old one, and the recording does not become longer. A stream
+//! from an address that its sender no longer announces loses, e.g. the other branch of a fork. Neither digital silence
+//! nor comfort noise replaces the sound of another stream that continues.
 //!
 //! Each audio m-line of a side has a window of its own, so its streams replace only each other. The channel is the sum
 //! of all windows.
@@ -42,9 +43,35 @@ pub(super) struct MixTarget {
     /// Index of the channel: 0 is left, 1 is right.
     pub(super) channel: usize,
     pub(super) layer: MixLayer,
-    /// Rank of the stream, by which streams of one m-line replace each other. If two of them sound at the same time,
-    /// the higher rank is heard.
-    pub(super) rank: u16,
+    /// Number of the stream, counted from 1 in the order in which the streams began. Of two streams with the same
+    /// precedence, the later stream is heard.
+    pub(super) number: u16,
+    pub(super) precedence: SoundPrecedence,
+}
+
+impl MixTarget {
+    /// Returns the rank of the sound, by which streams of one m-line replace each other. It is never 0. If two of them
+    /// sound at the same time, the higher rank is heard.
+    pub(super) const fn rank(self) -> u16 {
+        let number = if self.number < MAX_NUMBER { self.number } else { MAX_NUMBER };
+        (self.precedence as u16) * (MAX_NUMBER + 1) + number
+    }
+}
+
+/// Returns the number of the stream whose sound has this rank; 0 for rank 0.
+pub(super) const fn number_of(rank: u16) -> u16 {
+    rank % (MAX_NUMBER + 1)
+}
+
+/// Precedence of sound. Of two streams of an m-line that sound at the same time, the higher precedence is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum SoundPrecedence {
+    /// The sender is silent, and its decoder makes comfort noise.
+    Comfort,
+    /// The sender has announced another address than the source of the stream since.
+    Superseded,
+    Current,
 }
 
 /// The audio m-line of a side to which sound belongs. If a side has several m-lines, their sound is added.
@@ -78,7 +105,8 @@ impl MixBuffer {
     /// Writes samples at a position. Drops samples outside the recording, and samples that were output already. Returns
     /// how many samples lie inside the recording.
     pub(super) fn write(&mut self, target: MixTarget, at: SampleIndex, samples: &[i16]) -> usize {
-        let MixTarget { channel, layer, rank } = target;
+        let MixTarget { channel, layer, .. } = target;
+        let rank = target.rank();
         let (SampleIndex(at), SampleIndex(end)) = (at, at.after(samples.len()));
         let (SampleIndex(base), SampleIndex(total)) = (self.base, self.total);
         let inside = end.min(total).saturating_sub(at.max(0)).max(0) as usize;
@@ -94,7 +122,7 @@ impl MixBuffer {
             MixLayer::Further { line } => &mut self.further[channel][usize::from(line).clamp(1, FURTHER_LINES) - 1],
         };
         let samples = &samples[(from - at) as usize..(to - at) as usize];
-        if channel.append_alone(first, rank, samples) {
+        if channel.append_alone(first, target, samples) {
             return inside;
         }
         let (window, ranks) = channel.grow_with_ranks(last);
@@ -294,6 +322,8 @@ const TALKS_ON_PARTS: u32 = 10;
 /// Maximum number of further audio m-lines of a side that are mixed separately. A conference bridge offers three or
 /// four.
 const FURTHER_LINES: usize = 3;
+/// Maximum number of a stream within its precedence. A leg has at most 4,096 streams.
+const MAX_NUMBER: u16 = (1 << 14) - 1;
 /// Maximum length of the mix buffer's window, seconds. No network delay explains sound that lies further ahead.
 const MAX_WINDOW_S: i64 = 16;
 
@@ -333,7 +363,8 @@ mod tests {
                     _ => *at,
                 };
                 let layer = if stream == 2 { MixLayer::Further { line: 1 } } else { MixLayer::First };
-                let target = MixTarget { channel: usize::from(seed.is_multiple_of(2)), layer, rank: stream as u16 + 1 };
+                let (channel, number) = (usize::from(seed.is_multiple_of(2)), stream as u16 + 1);
+                let target = MixTarget { channel, layer, number, precedence: SoundPrecedence::Current };
                 let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
                 let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();
                 steps.push(Step::Write(target, SampleIndex(*at), samples));

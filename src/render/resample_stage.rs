@@ -1,6 +1,6 @@
 //! Converts the sound of a decoder to the recording's sampling rate and writes it to the mix buffer.
 
-use super::mix_buffer::{MixBuffer, MixTarget};
+use super::mix_buffer::{MixBuffer, MixTarget, SoundPrecedence};
 use super::resample::Resampler;
 use super::sample_index::{DecoderIndex, SampleIndex};
 
@@ -30,8 +30,16 @@ impl ResampleStage {
         Self { from_hz, to_hz, target, resampler, run: None, scratch: Vec::new() }
     }
 
-    /// Writes the sound of the decoder at a position.
-    pub(super) fn write(&mut self, at: DecoderIndex, samples: &[i16], buffer: &mut MixBuffer) {
+    /// Writes the sound of the decoder at a position. The last samples that the resampler holds back get the precedence
+    /// of the sound after them.
+    pub(super) fn write(
+        &mut self,
+        at: DecoderIndex,
+        samples: &[i16],
+        precedence: SoundPrecedence,
+        buffer: &mut MixBuffer,
+    ) {
+        self.target.precedence = precedence;
         if self.from_hz == self.to_hz {
             buffer.write(self.target, SampleIndex(at.0), samples);
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decided_streams::DecidedStreams;
-use super::mix_buffer::{MixBuffer, MixTarget, SampleSink};
+use super::mix_buffer::{MixBuffer, MixTarget, SampleSink, SoundPrecedence};
 use super::packet;
 use super::plan::RenderPlan;
 use super::player::{PlayContext, PlayPaths, StreamInputs, StreamPlayer};
@@ -84,9 +84,10 @@ impl<'a> RenderPass<'a> {
         let Some(number) = self.known.stream_of(packet, &head) else { return };
         let Some(known) = self.known.streams.get(&number) else { return };
         let channel = known.side.channel();
-        let rank = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
+        let next = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
         let player = self.players.entry(number).or_insert_with(|| {
-            StreamPlayer::new(MixTarget { channel, layer: known.layer, rank }, known.ssrc, self.paths)
+            let (layer, precedence) = (known.layer, SoundPrecedence::Current);
+            StreamPlayer::new(MixTarget { channel, layer, number: next, precedence }, known.ssrc, self.paths)
         });
         let mut context =
             PlayContext { plan: self.plan, buffer: &mut self.buffer, report: &mut self.report.sides[channel] };

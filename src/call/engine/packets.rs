@@ -266,6 +266,9 @@ impl Engine {
             if let Some((security, since)) = news.security {
                 sink.decide(leg.id, since, &security.decision(index));
             }
+            if let Some(is_superseded) = news.is_superseded {
+                sink.decide(leg.id, at, &Decision::Superseded { stream: index, is_superseded });
+            }
         }
         let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.state() == DialogState::Inviting);
         if start == RecordingStart::Media || is_answered {

@@ -220,6 +220,11 @@ impl Engine {
                     stream.line = *line;
                 }
             }
+            Decision::Superseded { stream, is_superseded } => {
+                if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
+                    stream.restore_superseded(*is_superseded);
+                }
+            }
             Decision::Restart { away_ms } => {
                 leg.dialog.note_activity(at);
                 if *away_ms > 0 {

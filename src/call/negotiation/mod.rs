@@ -26,6 +26,8 @@ use crate::sdp::MediaDirection;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
+    /// Endpoints of earlier descriptions of each side, newest last. Each was in force once.
+    former: [Vec<Endpoint>; 2],
     /// SDP answers in early dialogs, each with its To tag. After a fork each callee may send early media.
     forks: Vec<(String, AudioDescription)>,
     /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
@@ -177,9 +179,29 @@ impl Negotiation {
             }
         }
         if slot.as_ref() != Some(&description) {
-            *slot = Some(description);
+            let replaced = slot.replace(description);
             self.generation += 1;
+            self.note_former(by, replaced.map(|old| old.receivers).unwrap_or_default());
         }
+    }
+
+    /// Stores the endpoints of a description that was replaced.
+    fn note_former(&mut self, by: Side, receivers: Vec<Endpoint>) {
+        let former = &mut self.former[by.channel()];
+        for receiver in receivers {
+            former.retain(|known| *known != receiver);
+            if former.len() == MAX_FORMER {
+                former.remove(0);
+            }
+            former.push(receiver);
+        }
+    }
+
+    /// Returns whether a side announced this endpoint once, but its description in force names others. After a fork,
+    /// such endpoints are those of the other branches.
+    pub(crate) fn is_superseded(&self, side: Side, endpoint: Endpoint) -> bool {
+        self.former[side.channel()].contains(&endpoint)
+            && self.announced(side).is_some_and(|now| !now.receivers.contains(&endpoint))
     }
 
     /// Records the SDP answer in an early dialog, which becomes the callee's description. The addresses of older early
@@ -285,6 +307,8 @@ fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&Au
 
 /// Maximum number of early dialogs of a fork that are stored.
 const MAX_FORKS: usize = 16;
+/// Maximum number of a side's former endpoints that are stored: one of each early dialog, and of eight re-INVITEs.
+const MAX_FORMER: usize = 24;
 
 #[cfg(test)]
 mod tests;

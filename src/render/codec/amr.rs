@@ -135,6 +135,10 @@ impl SpeechDecoder for AmrDecoder {
         self.dtx == DtxState::Paused
     }
 
+    fn is_comfort_noise(&self) -> bool {
+        self.may_pause()
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         match self.in_use != self.form.announced {
             true => Some(PayloadQuirk::AmrAlignment),

@@ -96,6 +96,10 @@ impl SpeechDecoder for G729Decoder {
         self.sid.is_some()
     }
 
+    fn is_comfort_noise(&self) -> bool {
+        self.may_pause()
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         self.has_stray_byte.then_some(PayloadQuirk::TrailingBytes)
     }

@@ -72,6 +72,11 @@ pub trait SpeechDecoder: Send {
         true
     }
 
+    /// Returns whether the last decoded payload was a silence descriptor, so that its sound is comfort noise.
+    fn is_comfort_noise(&self) -> bool {
+        false
+    }
+
     /// Returns how the last decoded payload deviates from its announced format; `None` if it does not.
     fn quirk(&self) -> Option<PayloadQuirk> {
         None

@@ -44,6 +44,10 @@ impl SpeechDecoder for FaultyDecoder {
         self.0.may_pause()
     }
 
+    fn is_comfort_noise(&self) -> bool {
+        self.0.is_comfort_noise()
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         self.0.quirk()
     }

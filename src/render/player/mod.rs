@@ -21,7 +21,7 @@ use unpacking::{NoSound, SrtpState};
 use super::clock_rate::MediaClock;
 use super::codec::SpeechDecoder;
 use super::decided_streams::{DecidedStream, is_on_timeline};
-use super::mix_buffer::MixTarget;
+use super::mix_buffer::{MixTarget, SoundPrecedence};
 use super::packet::RtpHeaderFields;
 use super::plan::{ArrivedPacket, PlayoutTime, StreamPlan};
 use super::report::PayloadQuirk;
@@ -76,6 +76,7 @@ struct FormatDecoder {
 struct QueuedPacket {
     at: Timestamp,
     playout: Option<PlayoutTime>,
+    precedence: SoundPrecedence,
     content: PacketContent,
     redundant: Vec<RedundantPayload>,
 }
@@ -129,6 +130,7 @@ impl StreamPlayer {
         if known.ssrc != self.ssrc {
             self.continue_as(known.ssrc, context);
         }
+        let precedence = if known.is_superseded { SoundPrecedence::Superseded } else { SoundPrecedence::Current };
         let format = known.formats.get(&head.pt).and_then(Option::as_ref);
         let clock = format.zip(plan).map(|(format, plan)| plan.clock(head.pt, format));
         let counted = matches!(clock, Some(MediaClock::Counted { .. }));
@@ -164,6 +166,7 @@ impl StreamPlayer {
                 self.straight_payload(packet, arrival, format, StreamInputs { known, plan })
         {
             let lost = self.order.advance(sequence);
+            self.target.precedence = precedence;
             return self.play_payload(decoder, payload, PlayTurn { playout, lost }, context);
         }
         let unpacked = self.unpack(packet, arrival, StreamInputs { known, plan }, context.plan.sample_rate);
@@ -179,7 +182,7 @@ impl StreamPlayer {
             }
             UnpackedPayload { content: PacketContent::Nothing, redundant: Vec::new() }
         });
-        let item = QueuedPacket { at: arrival.at, playout, content, redundant };
+        let item = QueuedPacket { at: arrival.at, playout, precedence, content, redundant };
         if self.order.is_next(sequence) && self.queue.is_empty() {
             self.play(sequence, item, context);
         } else {
@@ -207,7 +210,8 @@ impl StreamPlayer {
             let until = finished.at_decoder(context.plan.sample_rate, rate);
             let count = (until.0 - cursor.at.0).min(i64::from(rate) * MAX_COMFORT_S - generated);
             if count > 0 {
-                self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next: None }, context);
+                let gap = GapRequest { samples: count as usize, next: None, is_pause: true };
+                self.fill(cursor.decoder, cursor.at, gap, context);
                 let after = GapFill::Comfort { generated: generated + count };
                 self.cursor = Some(PlayoutCursor { at: cursor.at.after(count as usize), after, ..cursor });
             }

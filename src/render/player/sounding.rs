@@ -4,6 +4,7 @@
 use super::context::LossGap;
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
+use crate::render::mix_buffer::SoundPrecedence;
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 use crate::render::sample_index::DecoderIndex;
@@ -58,12 +59,15 @@ pub(super) enum GapFill {
 pub(super) struct GapRequest<'a> {
     pub(super) samples: usize,
     pub(super) next: Option<&'a [u8]>,
+    /// Whether the sender paused on purpose, so that the gap is filled with comfort noise.
+    pub(super) is_pause: bool,
 }
 
 impl StreamPlayer {
     /// Plays the packet with the next sequence number.
     pub(super) fn play(&mut self, sequence: u64, mut item: QueuedPacket, context: &mut PlayContext<'_>) {
         let lost = self.order.advance(sequence);
+        self.target.precedence = item.precedence;
         if context.is_inside(item.at) {
             context.report.burst_loss = context.report.burst_loss.max(lost);
         }
@@ -144,7 +148,9 @@ impl StreamPlayer {
         let inside = context.is_inside(playout.at) || (at.0 < 0 && end.0 > 0 && context.plan.samples > 0);
         let comfort = format_decoder.silence == SilenceBehavior::ComfortNoise;
         context.count_sound(at, self.sound.len(), rate);
-        format_decoder.output.write(at, &self.sound, context.buffer);
+        let is_noise = format_decoder.decoder.as_ref().is_some_and(|decoder| decoder.is_comfort_noise());
+        let precedence = if is_noise { SoundPrecedence::Comfort } else { self.target.precedence };
+        format_decoder.output.write(at, &self.sound, precedence, context.buffer);
         let after = if comfort { GapFill::Comfort { generated: 0 } } else { GapFill::Sound };
         self.cursor = Some(PlayoutCursor {
             decoder,
@@ -201,7 +207,8 @@ impl StreamPlayer {
         if count <= 0 {
             return;
         }
-        self.fill(cursor.decoder, cursor.at, GapRequest { samples: count as usize, next }, context);
+        let gap = GapRequest { samples: count as usize, next, is_pause: !is_loss };
+        self.fill(cursor.decoder, cursor.at, gap, context);
         if is_loss {
             // This gap is filled now. The decoder may refuse the packet after it, too. Then the next gap begins where
             // this gap ends, so the cursor moves there.
@@ -228,7 +235,8 @@ impl StreamPlayer {
         decoder.conceal(gap.samples, gap.next, &mut self.sound);
         self.sound.truncate(gap.samples);
         context.count_sound(at, self.sound.len(), format_decoder.output.input_hz());
-        format_decoder.output.write(at, &self.sound, context.buffer);
+        let precedence = if gap.is_pause { SoundPrecedence::Comfort } else { self.target.precedence };
+        format_decoder.output.write(at, &self.sound, precedence, context.buffer);
     }
 }
 

@@ -481,7 +481,7 @@ impl<'a> RestoreSequence<'a> {
 const fn is_needed(decision: &Decision) -> bool {
     use Decision::{
         Clock, Conversation, FurtherLine, Join, Outline, Pause, Refer, Relate, Restart, Resume, Stream, StreamOrigin,
-        VoiceBlocks,
+        Superseded, VoiceBlocks,
     };
     matches!(
         decision,
@@ -496,6 +496,7 @@ const fn is_needed(decision: &Decision) -> bool {
             | Stream { .. }
             | StreamOrigin { .. }
             | FurtherLine { .. }
+            | Superseded { .. }
             | Restart { .. }
             | Clock { .. }
     )

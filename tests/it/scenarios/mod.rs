@@ -8,6 +8,7 @@ mod correlation;
 mod customers;
 mod dialog_lifecycle;
 mod doubtful;
+mod early_media;
 mod flood;
 mod holds;
 mod left_calls;

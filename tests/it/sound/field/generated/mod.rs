@@ -4,6 +4,7 @@
 //! each kind of call, a seed chooses the codec, and the side, time and extent of the deviation. [`builder`] makes the
 //! calls.
 
+mod branches;
 mod builder;
 mod combined;
 mod formats;
