@@ -126,8 +126,7 @@ fn run_without_an_interface_and_delivery_without_a_login_are_status_2() {
     let output = run(&["run", "-c", text(&path)]);
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("capture.interface is missing"), "{}", stderr(&output));
-    let [lenient, strict] =
-        [&["check-config", text(&path)][..], &["check-config", "--service", text(&path)]].map(|args| run(args));
+    let [lenient, strict] = [&["check-config", text(&path)][..], &["check-config", "--service", text(&path)]].map(run);
     assert_eq!((code(&lenient), code(&strict)), (0, 2));
     assert!(stderr(&strict).contains("1 mistake:") && stderr(&strict).contains("capture.interface is missing"));
     let output = run(&["replay", "--deliver", "x.pcap"]);
