@@ -130,7 +130,7 @@ fn is_passed_on(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 }
 
 /// Returns whether a Call-ID is long enough to be unique (RFC 3261 section 8.1.1.4). A short Call-ID may be a counter.
-fn is_random(call_id: &str) -> bool {
+pub(crate) fn is_random(call_id: &str) -> bool {
     call_id.split('@').next().is_some_and(|local| local.len() >= UNIQUE_LENGTH)
 }
 

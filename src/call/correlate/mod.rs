@@ -43,6 +43,7 @@ pub(crate) use agreeing::MachineAlias;
 pub(crate) use ambiguous::PBX_REACTION;
 pub(crate) use command::Command;
 use evidence::{CallChoice, Evidence};
+pub(crate) use identity::is_random;
 pub(crate) use open_leg::LegMoment;
 use question::LegQuestion;
 use rule_list::{HOST_STAGES, LAST_STAGES, RELATING_RULES, SIGNALLING_STAGES};

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::call::call_state::{AnnouncementStage, CallOrigin};
 use crate::call::conversation::Conversation;
+use crate::call::correlate::is_random;
 use crate::call::correlation_rule::CorrelationRule;
+use crate::call::dialog::Dialog;
 use crate::call::engine::Engine;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::event::{CallEvent, EndedCall};
@@ -24,7 +26,7 @@ pub(super) struct LeftCalls {
     /// The left calls, i.e. calls of an earlier process without a spool, by id of the call.
     calls: HashMap<String, LeftCall, foldhash::fast::RandomState>,
     /// Legs of the left calls (calls of an earlier process without a spool), by Call-ID.
-    by_call_id: HashMap<String, LeftLeg, foldhash::fast::RandomState>,
+    by_call_id: HashMap<String, Vec<LeftLeg>, foldhash::fast::RandomState>,
     /// Earliest capture time at which a call without a spool (left call) ends; `None` if there is no such call.
     next_at: Option<Timestamp>,
 }
@@ -43,6 +45,17 @@ struct LeftCall {
 struct LeftLeg {
     conversation: String,
     joined_by: Option<CorrelationRule>,
+    /// Tags of caller and callee; `None` where unknown.
+    tags: [Option<String>; 2],
+}
+
+impl LeftLeg {
+    /// Returns whether a dialog with the same Call-ID has a tag of this leg. Either side may have sent its first message
+    /// after the restart.
+    fn has_tag_of(&self, dialog: &Dialog) -> bool {
+        let tags = [dialog.caller_tag(), dialog.callee_tag()];
+        self.tags.iter().flatten().any(|tag| tags.contains(&Some(tag.as_str())))
+    }
 }
 
 impl LeftCalls {
@@ -50,11 +63,20 @@ impl LeftCalls {
     fn add(&mut self, ended: EndedCall, ends_at: Timestamp, slot: Option<CallKey>) {
         let id = ended.record.id.clone();
         for leg in &ended.record.legs {
-            let left = LeftLeg { conversation: id.clone(), joined_by: leg.joined_by };
-            self.by_call_id.entry(leg.sip_call_id.clone()).or_insert(left);
+            let tags = [leg.from_tag.clone(), leg.to_tag.clone()];
+            let left = LeftLeg { conversation: id.clone(), joined_by: leg.joined_by, tags };
+            self.by_call_id.entry(leg.sip_call_id.clone()).or_default().push(left);
         }
         self.next_at = Some(self.next_at.map_or(ends_at, |at| at.min(ends_at)));
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot });
+    }
+
+    /// Returns the leg that this dialog continues, perhaps with other tags after a refusal. Strangers may have the same
+    /// short Call-ID, so that the tags decide.
+    fn leg_of(&self, dialog: &Dialog) -> Option<&LeftLeg> {
+        let legs = self.by_call_id.get(dialog.call_id())?;
+        let same = legs.iter().find(|leg| leg.has_tag_of(dialog));
+        same.or_else(|| legs.first().filter(|_| is_random(dialog.call_id())))
     }
 
     /// Removes the left calls that can no longer be continued, because their time is over. Returns the calls that no
@@ -64,7 +86,10 @@ impl LeftCalls {
         let mut over: Vec<_> = over.filter(|(_, call)| call.slot.is_none()).map(|(_, call)| *call.ended).collect();
         over.sort_by(|a, b| a.record.id.cmp(&b.record.id));
         let calls = &self.calls;
-        self.by_call_id.retain(|_, leg| calls.contains_key(&leg.conversation));
+        self.by_call_id.retain(|_, legs| {
+            legs.retain(|leg| calls.contains_key(&leg.conversation));
+            !legs.is_empty()
+        });
         self.next_at = self.calls.values().map(|call| call.ends_at).min();
         over
     }
@@ -113,15 +138,15 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call of an earlier process that a leg with this Call-ID continues. Also returns the rule by which
+    /// Returns the call of an earlier process that a leg with this dialog continues. Also returns the rule by which
     /// the leg had joined the call in that process. The first leg creates the call in the table. Returns `None` if the
-    /// Call-ID is unknown.
+    /// dialog is unknown.
     pub(super) fn continue_left_call(
         &mut self,
-        call_id: &str,
+        dialog: &Dialog,
         at: Timestamp,
     ) -> Option<(CallKey, Option<CorrelationRule>)> {
-        let LeftLeg { conversation: id, joined_by } = self.earlier.left_calls.by_call_id.get(call_id)?.clone();
+        let LeftLeg { conversation: id, joined_by, .. } = self.earlier.left_calls.leg_of(dialog)?.clone();
         let left = self.earlier.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);

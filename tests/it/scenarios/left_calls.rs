@@ -11,7 +11,7 @@ use callspan::spool::disk::DiskSpool;
 
 use crate::scenarios::Office;
 use crate::support::playback::{NullSink, WatchedSink};
-use crate::support::scenario::{DialogId, Scene, at};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// Passes the packets of a scene between two times to an engine. Returns the records of all live calls, and those of
 /// ended calls.
@@ -102,6 +102,36 @@ fn ringing_call_without_spool_and_messages_ends_after_the_longest_setup() {
     let (_, ended) = records(&mut engine);
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].verdict, Some(CallVerdict::NotAnswered));
+}
+
+/// Simple telephones use a counter and a private address as Call-ID, so those of two strangers may be the same.
+#[test]
+fn strangers_with_one_short_call_id_stay_two_calls() {
+    let mut scene = Scene::new();
+    let legs = [("+79990000001", "200", 1), ("+79990000002", "201", 3)].map(|(number, user, host)| {
+        let (mut outside, mut ours) = (ScenePhone::new(number, host), ScenePhone::new(user, host + 1));
+        let leg = scene.dialog(&mut ours, &mut outside);
+        "17@192.168.1.2".clone_into(&mut scene.at(leg).call_id);
+        leg
+    });
+    legs.iter().for_each(|leg| _ = scene.connect(*leg));
+    scene.sound(&legs.map(|leg| (1, leg, Side::Caller)), 2_000);
+    let killed = scene.now();
+    scene.wait(1_000);
+    scene.bye(legs[0], Side::Caller);
+    let ended = scene.bye(legs[1], Side::Caller);
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (live, _) = hear(&mut engine, &scene, (0, killed));
+    let mut left: Vec<&CallRecord> = live.iter().filter(|record| record.answered_at.is_some()).collect();
+    left.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(left.len(), 2);
+    let mut engine = Engine::new(Config::default(), "restarted");
+    left.iter().for_each(|record| adopt(&mut engine, record, killed));
+    let (_, mut ended_calls) = hear(&mut engine, &scene, (killed + 1, ended + 60_000));
+    ended_calls.sort_by(|a, b| a.id.cmp(&b.id));
+    let facts = |record: &CallRecord| (record.id.clone(), record.from.clone(), record.to.clone(), record.legs.len());
+    let expected: Vec<_> = left.into_iter().map(facts).collect();
+    assert_eq!(ended_calls.iter().map(facts).collect::<Vec<_>>(), expected);
 }
 
 /// Makes an inbound call that 200 transfers to 201. Returns the scene, and the legs of the caller, 200 and 201.
