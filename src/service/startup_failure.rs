@@ -21,10 +21,6 @@ use crate::time::Timestamp;
 /// If an alarm was raised and the failure cannot be stored, e.g. because the disk is full, this function waits a
 /// minute ([`HOLD`]). So systemd restarts the service later, and the alarm is repeated less often. `stop` ends the wait.
 pub(crate) fn handle(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop: &AtomicBool) {
-    // A second service that a person started by hand is no failure: that person sees the error on standard error.
-    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. })) {
-        return;
-    }
     let (now, detail) = (wall_clock(), error_chain(error.as_ref()));
     let earlier = recent_alarm(state, &detail, now);
     let is_alarm_due = alerts.has_receiver() && earlier.is_none();
@@ -41,6 +37,12 @@ pub(crate) fn handle(state: &Path, alerts: &Alerts, error: &anyhow::Error, stop:
         ));
         wait(stop);
     }
+}
+
+/// Returns whether a service that has ended with `error` was started by hand beside another one. Its end is no failure:
+/// the person at the terminal sees the error. State folder, alarms and messages belong to the other service.
+pub(crate) fn is_second_service(state: &Path, error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LockError::Taken { .. })) || lock::is_held(state)
 }
 
 /// Returns the time of the last alarm with this reason if it was raised less than [`PAUSE`] ago.

@@ -7,7 +7,10 @@ use std::io::Read as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::live::LiveService;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -241,6 +244,79 @@ fn reason_of_a_restart_loop_is_in_status_and_test_call() {
         assert!(json_of(&["status", "--json"], &config)["failure"].is_null(), "a later start has succeeded");
         assert!(test_call()["detail"].as_str().is_some_and(|why| why.contains("is stopped")));
     }
+}
+
+/// A webhook that answers each message only after a while, as a receiver with much to do. It keeps the bodies.
+struct SlowReceiver {
+    url: String,
+    bodies: Arc<Mutex<Vec<String>>>,
+}
+
+impl SlowReceiver {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let bodies = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&bodies);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || answer_slowly(client, &kept));
+            }
+        });
+        Self { url, bodies }
+    }
+
+    fn received(&self) -> Vec<String> {
+        self.bodies.lock().unwrap().clone()
+    }
+}
+
+fn answer_slowly(mut client: std::net::TcpStream, bodies: &Mutex<Vec<String>>) {
+    let mut request = [0; 65_536];
+    let length = client.read(&mut request).unwrap_or_default();
+    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+    bodies.lock().unwrap().push(request);
+    std::thread::sleep(Duration::from_secs(6));
+    let _ = std::io::Write::write_all(&mut client, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); // it may be gone
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn second_service_by_hand_sends_no_message_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let configure = |interface: &str, url: &str| {
+        let rest = format!("[pyrus]\nenabled = false\n[alerts]\nwebhook_url = \"{url}\"\n");
+        crate::support::configuration::configuration(dir.path(), interface, &rest)
+    };
+    // The alarm about this start reaches nobody, so it waits for the next start.
+    let config = configure("lo", "http://127.0.0.1:1/x");
+    let run = || {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_callspan"));
+        run.args(["run", "-c"]).arg(&config).stderr(Stdio::piped());
+        run
+    };
+    std::fs::write(dir.path().join("spool"), "a file").unwrap();
+    let (status, said) = end(run().spawn().unwrap());
+    assert_eq!(status, Some(1), "{said}");
+    std::fs::remove_file(dir.path().join("spool")).unwrap();
+    let receiver = SlowReceiver::start();
+    configure("lo", &receiver.url);
+    let mut first = LiveService::start(run());
+    first.wait_for("capturing on lo");
+    let is_sent = || receiver.received().iter().any(|body| body.contains("service_failed"));
+    crate::faults::station::until("the first service sends the alarm", is_sent);
+    let (status, said) = end(run().spawn().unwrap());
+    assert!(status == Some(1) && said.contains("in use by another callspan"), "{said}");
+    configure("nosuch0", &receiver.url);
+    let (status, said) = end(run().spawn().unwrap());
+    assert!(status == Some(1) && said.contains("nosuch0"), "{said}");
+    let received = receiver.received();
+    let sent = received.iter().filter(|body| body.contains("service_failed")).count();
+    assert_eq!(sent, 1, "the message belongs to the first service: {received:#?}");
+    assert!(json_of(&["status", "--json"], &config)["failure"].is_null(), "the first service has not failed");
+    let (status, said) = first.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
 }
 
 /// Returns the effective capabilities of a child process that has `word` in its command line; `None` if there is no

@@ -69,12 +69,16 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     panics::watch();
     let (alerts, runner) =
         Alerts::start_with_history(&config.alerts, &config.journal.dir).context("cannot start the alerts thread")?;
-    let sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
-    let signals = ServiceSignals { stop: &stop, reload: &reload };
-    let sending_life = sending.as_ref().map(StoppableThread::life);
-    let ended = serve(&args, &config, &alerts, sending_life, signals);
-    if let Err(error) = &ended {
-        startup_failure::handle(&config.journal.dir, &alerts, error, &stop);
+    let (signals, state) = (ServiceSignals { stop: &stop, reload: &reload }, &config.journal.dir);
+    let mut sending = None;
+    let ended = serve(&args, &config, &alerts, &mut sending, signals);
+    if let Err(error) = &ended
+        && !startup_failure::is_second_service(state, error)
+    {
+        if sending.is_none() {
+            sending = alerts.start_sending().ok().flatten(); // without the thread, the next start sends the alarm
+        }
+        startup_failure::handle(state, &alerts, error, &stop);
     }
     drop(alerts);
     runner.join();
@@ -93,18 +97,22 @@ struct ServiceSignals<'a> {
     reload: &'a AtomicBool,
 }
 
+/// Runs the service until it must end. Stores the thread that sends messages in `sending`, because the messages about the
+/// end are sent after it.
 fn serve(
     args: &RunArgs,
     config: &Config,
     alerts: &Alerts,
-    sending: Option<ThreadLife>,
+    sending: &mut Option<StoppableThread>,
     signals: ServiceSignals<'_>,
 ) -> anyhow::Result<()> {
     let systemd = SystemdSocket::of_environment();
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
     let mut service = RunningService::start(config, &source, alerts.clone(), systemd)?;
-    if let Some(life) = sending {
-        service.life.supervisor.watch_helper("notify", life, PATIENT_ROUND);
+    // Only now, because the messages belong to the service that has locked the state folder.
+    *sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
+    if let Some(thread) = sending {
+        service.life.supervisor.watch_helper("notify", thread.life(), PATIENT_ROUND);
     }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
