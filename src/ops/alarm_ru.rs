@@ -279,6 +279,10 @@ const TEST_CALL_SENTENCES: &[(&str, &str)] = &[
     ("the recording could not be written: {}", "запись не удалось сохранить: {}"),
     ("it is not complete after {} s; {}", "она не готова через {} с; {}"),
     ("the call cannot be heard: {}", "звонок не слышен: {}"),
+    (
+        "a rule forbids to record a call between these numbers (`callspan calls show {}` names it): choose others with --from and --to",
+        "правило запрещает записывать звонок между этими номерами (его называет `callspan calls show {}`): задайте другие через --from и --to",
+    ),
     ("there is no recording", "записи нет"),
     ("the recording has {} s of a call of {} s", "в записи {} с звонка длиной {} с"),
     ("call {} has both sides, {} s", "в звонке {} обе стороны, {} с"),

@@ -171,6 +171,21 @@ fn a_whole_chain_passes_and_each_cut_of_the_mirror_is_named() {
 
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
+fn rule_that_excludes_the_call_is_named() {
+    let office = TestOffice::new("tc-rule");
+    office.configure("enabled = false\n[[rules]]\ndirection = \"internal\"\naction = \"exclude\"\n");
+    office.mirror(EVERYTHING);
+    let service = office.run();
+    let (lost, why, _) = office.call(&[]);
+    assert_eq!(lost.as_deref(), Some("recording"), "{why}");
+    assert!(why.contains("a rule forbids to record a call between these numbers"), "{why}");
+    let (lost, why, _) = office.call(&["--from", "+74950000000"]);
+    assert_eq!(lost, None, "the advice helps: {why}");
+    drop(service);
+}
+
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: adds a network namespace")]
 fn a_stopped_recorder_is_named_and_raises_the_alarm_of_the_timer() {
     let office = TestOffice::new("tc-stop");
     office.mirror(&[]);

@@ -107,6 +107,12 @@ impl CallTrace<'_> {
             (TestStep::Sound, &|| self.sound(&stored.record)),
             (TestStep::Delivery, &|| self.delivery(&id)),
         ];
+        if stored.record.verdict == Some(CallVerdict::Excluded) {
+            if self.add(steps, TestStep::Mirror, mirror(&stored.record)) {
+                self.add(steps, TestStep::Recording, Err(excluded(&id)));
+            }
+            return Some(id);
+        }
         // If packets could not be stored in the spool, later steps fail, too. So this error is reported first.
         if let Some(error) = spool_error(&stored.record) {
             self.add(steps, TestStep::Recording, Err(error));
@@ -261,6 +267,14 @@ fn mirror(record: &CallRecord) -> Result<String, StepError> {
         (true, false) => Err(one_way(Side::Caller)),
         (false, _) => Err(one_way(Side::Callee)),
     }
+}
+
+/// Explains that a rule of the configuration excludes the test call.
+fn excluded(id: &str) -> StepError {
+    format!(
+        "a rule forbids to record a call between these numbers (`callspan calls show {id}` names it): choose others with \
+         --from and --to"
+    )
 }
 
 fn spool_error(record: &CallRecord) -> Option<StepError> {
