@@ -32,6 +32,7 @@ mod live;
 mod lookup;
 mod metrics;
 mod mirror;
+mod open_downloads;
 mod openapi;
 mod pages;
 mod query;

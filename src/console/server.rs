@@ -27,6 +27,7 @@ use super::levels::LevelBoard;
 use super::listening::Listenings;
 use super::live::LiveCallCache;
 use super::metrics::{self, MeasuredFolders};
+use super::open_downloads::OpenDownloads;
 use super::sign_in::SignInPauses;
 use super::source::{AccountSource, CallSource, CentralArchive, CentralReader, ConsolePlace, DeliveryReasons};
 use super::tls::{self, ConsoleTls, TlsError};
@@ -90,6 +91,8 @@ pub(super) struct ConsoleState {
     pub(super) doctor: Arc<Semaphore>,
     /// Permits to convert recordings for downloads.
     pub(super) conversions: ConversionPermits,
+    /// Number of open downloads of each user.
+    pub(super) downloads: OpenDownloads,
     /// Secret from which the CSRF tokens are made if the trusted proxy signs users in. Each start makes a new secret.
     pub(super) proxy_secret: String,
     journals: Arc<Mutex<Vec<Journal>>>,
@@ -336,6 +339,7 @@ impl ConsoleServer {
             live_calls: Arc::default(),
             doctor: Arc::new(Semaphore::new(1)),
             conversions: ConversionPermits::default(),
+            downloads: OpenDownloads::default(),
             proxy_secret: new_token()?,
             journals: Arc::default(),
             read_disk,

@@ -18,6 +18,7 @@ use super::accounts::{AccountRight, AuditAction};
 use super::control::refused;
 use super::convert;
 use super::listening::ListeningKey;
+use super::open_downloads::MAX_OPEN;
 use super::server::ConsoleState;
 use super::source::CentralArchive;
 use crate::call::record::{CallRecord, RecordingFile};
@@ -97,6 +98,11 @@ pub(super) async fn sound(
         None => path.file_name().and_then(|name| name.to_str()).unwrap_or("recording").to_owned(),
         Some(_) => name_at_centre(&record, file),
     };
+    // A player is not limited: it opens few ranges at once, and a pause is no reason to refuse the next call.
+    let open = if is_download { state.downloads.begin(&viewer.user.name) } else { None };
+    if is_download && open.is_none() {
+        return too_many();
+    }
     let bytes = match state.centre.clone() {
         None => StoredBytes::File(path),
         Some(centre) => StoredBytes::Object(centre, file.path.clone(), file.bytes),
@@ -112,10 +118,19 @@ pub(super) async fn sound(
         }
         state.listenings.begin(listening, wall_clock());
     }
-    match (query.format, sent.bytes) {
+    let response = match (query.format, sent.bytes) {
         (Some(to), StoredBytes::File(path)) => convert::send(&state.conversions, path, file, to),
         (_, bytes) => send(SentFile { bytes, ..sent }, &headers).await,
+    };
+    match open {
+        Some(open) => open.until_sent(response),
+        None => response,
     }
+}
+
+fn too_many() -> Response {
+    let why = format!("you have {MAX_OPEN} open downloads: wait until one of them has ended");
+    refused(StatusCode::TOO_MANY_REQUESTS, &why)
 }
 
 /// Returns the media type of the sound in a recording.
@@ -147,6 +162,7 @@ pub(super) async fn packets(
     };
     let id = viewer.call_key(&record);
     let Some(path) = kept_packets(&record, leg) else { return access::missing(None, true) };
+    let Some(open) = state.downloads.begin(&viewer.user.name) else { return too_many() };
     if let Err(error) =
         state.record(&viewer, AuditAction::Downloaded, Some(&id), &format!("packets of leg {leg}")).await
     {
@@ -154,7 +170,8 @@ pub(super) async fn packets(
     }
     let save_as = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     let bytes = StoredBytes::File(path);
-    send(SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as }, &headers).await
+    let sent = SentFile { bytes, kind: "application/octet-stream", etag: format!("\"{id}.{leg}\""), save_as };
+    open.until_sent(send(sent, &headers).await)
 }
 
 /// Returns the file name that a recording had at its site, made from the call record. The archive's object has another

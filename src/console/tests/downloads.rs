@@ -139,3 +139,43 @@ fn recordings_in_g711_are_wav_for_the_browser() {
     let answer = office.get(&format!("/calls/{OWN}/sound/1"), "");
     assert!(answer.head.contains("content-type: audio/wav"), "{}", answer.head);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the server notices later that a client is gone")]
+fn user_with_many_open_downloads_waits_and_others_do_not() {
+    let office = Office::with_calls(&["120"]);
+    let path = format!("/calls/{}/sound/1?download", office.write_tones("120"));
+    let [anna, boris] = ["anna", "boris"].map(|user| {
+        office.add(user, AccountRole::Listener, &["1xx"]);
+        office.sign_in(user)
+    });
+    // The clients do not read, and the operating system cannot hold so long a recording for them.
+    let recording = call(office.dir.path(), 0, "120").recordings[0].path.clone();
+    let file = std::fs::OpenOptions::new().write(true).open(recording).expect("opened");
+    file.set_len(24 << 20).expect("extended");
+    let clients = std::iter::repeat_with(|| {
+        let mut stream = std::net::TcpStream::connect(office.addr()).expect("connects");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {anna}\r\n\r\n", office.addr());
+        stream.write_all(head.as_bytes()).expect("writes");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        assert_eq!(&status[9..], b"200");
+        stream
+    });
+    let open: Vec<_> = clients.take(16).collect();
+    let refused = office.get(&path, &anna);
+    assert_eq!(refused.status, 429);
+    assert!(refused.body.contains("16 open downloads"), "{}", refused.body);
+    let filter = crate::console::accounts::AuditFilter::default();
+    let rows = office.accounts().audit(&filter, 100).expect("rows");
+    let downloads = rows.iter().filter(|row| row.action == "downloaded").count();
+    assert!(downloads <= open.len(), "a refused download leaves no row");
+    assert_eq!(office.get(&path, &boris).status, 200);
+    assert_eq!(office.get(path.trim_end_matches("?download"), &anna).status, 200, "listening is no download");
+    drop(open);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while office.get(&path, &anna).status != 200 {
+        assert!(std::time::Instant::now() < until, "the downloads have ended");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
