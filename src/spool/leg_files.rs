@@ -91,7 +91,12 @@ impl LegFiles {
 
     /// Adds a leg. If an earlier process left its file, `length` is the length of the complete blocks in it, bytes.
     pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
-        self.legs.insert(leg, LegFile::new(path, length));
+        let mut state = LegFile::new(path, length);
+        if length.is_some() {
+            // If the beginning cannot be read now, it is read when the file is opened.
+            state.head = read_head(&state.path).unwrap_or_default();
+        }
+        self.legs.insert(leg, state);
     }
 
     /// Appends a chunk (consecutive blocks) to the leg's file. If that fails, keeps the chunk for another attempt.
@@ -645,6 +650,22 @@ mod tests {
         assert_eq!(files.retry().len(), 1);
         assert_eq!(std::fs::read(spool.join("leg")).expect("there"), chunk.repeat(3));
         assert_eq!(files.take_failure(leg), None);
+    }
+
+    /// Somebody removes the file of an earlier process before its leg has a new packet.
+    #[test]
+    fn removed_file_of_an_earlier_process_begins_with_its_header_again() {
+        let mut test = TestFiles::new();
+        let (leg, path) = (LegId(1), test.dir.path().join("leg"));
+        let mut header = Vec::new();
+        format::put_header(&mut header);
+        std::fs::write(&path, &header).expect("written");
+        test.files.open_leg(leg, path.clone(), Some(header.len() as u64));
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(test.files.write(leg, vec![1; 100]).len(), 1, "the chunk is written");
+        assert_eq!(std::fs::read(&path).expect("there"), [header, vec![1; 100]].concat());
+        let lost = OsErrno(rustix::io::Errno::NOENT.raw_os_error());
+        assert_eq!(test.files.take_failure(leg), Some(lost));
     }
 
     #[test]
