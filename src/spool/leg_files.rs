@@ -7,8 +7,8 @@
 //!   the capture thread limits their size.
 //! - If somebody removes a file or its folder, the file is created again. It begins with the header and the first
 //!   blocks, so that it can be rendered. The call record reports the lost sound.
-//! - A chunk is given up only when the process ends, or when the call has ended and other files can be written
-//!   ([`GIVE_UP`]). The record of the call then names the error.
+//! - A chunk is given up in three cases. The process ends; or other files can be written ([`GIVE_UP`]), and the call has
+//!   ended or the memory is needed for other legs. The record of the call then names the error.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -49,6 +49,8 @@ pub(super) struct LegFiles {
     wrote_at: Option<Instant>,
     failure_count: u64,
     has_sync_failed: bool,
+    /// Size of all waiting chunks above which chunks of a leg are given up even if its call goes on, bytes.
+    max_waiting_bytes: usize,
 }
 
 /// A leg with chunks that could not be written yet.
@@ -62,16 +64,17 @@ struct WaitingLeg {
 pub(super) type DoneChunks = Vec<Vec<u8>>;
 
 impl LegFiles {
-    /// Creates an empty set of files and starts the thread that syncs them.
+    /// Creates an empty set of files and starts the thread that syncs them. `buffer_bytes` is the maximum size of the
+    /// chunks of all legs that wait for the disk.
     ///
     /// # Errors
     /// Fails if the system refuses another thread.
-    pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
-        Self::with_sync(dir, Box::new(|folder| rustix::fs::syncfs(folder).map_err(io::Error::from)))
+    pub(super) fn new(dir: PathBuf, buffer_bytes: usize) -> io::Result<Self> {
+        Self::with_sync(dir, buffer_bytes, Box::new(|folder| rustix::fs::syncfs(folder).map_err(io::Error::from)))
     }
 
     /// Creates the set of files, with a function that syncs their file system.
-    pub(super) fn with_sync(dir: PathBuf, sync: SyncFolder) -> io::Result<Self> {
+    pub(super) fn with_sync(dir: PathBuf, buffer_bytes: usize, sync: SyncFolder) -> io::Result<Self> {
         Ok(Self {
             marker: FolderMarker::of(&dir),
             dir,
@@ -86,6 +89,7 @@ impl LegFiles {
             wrote_at: None,
             failure_count: 0,
             has_sync_failed: false,
+            max_waiting_bytes: buffer_bytes / 2,
         })
     }
 
@@ -113,7 +117,7 @@ impl LegFiles {
         removals.into_iter().for_each(|path| self.remove_file(path));
         let legs: Vec<LegId> = self.waiting.keys().copied().collect();
         let mut done: DoneChunks = legs.into_iter().flat_map(|leg| self.write_chunks(leg)).collect();
-        done.extend(self.give_up_ended_legs());
+        done.extend(self.give_up_hopeless_legs());
         done
     }
 
@@ -315,12 +319,17 @@ impl LegFiles {
         }
     }
 
-    /// Gives up the chunks of ended legs that could not be written for a long time, although other files could.
-    fn give_up_ended_legs(&mut self) -> DoneChunks {
+    /// Gives up the chunks of legs that could not be written for a long time, although other files could. The leg must
+    /// have ended, or its chunks take memory that the other legs need. A full disk affects all legs alike, so memory
+    /// is no reason then.
+    fn give_up_hopeless_legs(&mut self) -> DoneChunks {
         let Some(wrote_at) = self.wrote_at else { return DoneChunks::new() };
+        let chunks = self.waiting.keys().filter_map(|leg| self.legs.get(leg)).flat_map(|state| &state.chunks);
+        let is_memory_short = chunks.map(Vec::capacity).sum::<usize>() > self.max_waiting_bytes;
         let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
+            let has_ended = self.legs.get(leg).is_none_or(|state| state.is_closed);
             wrote_at.saturating_duration_since(waiting.since) > GIVE_UP
-                && self.legs.get(leg).is_none_or(|state| state.is_closed)
+                && (has_ended || is_memory_short && !waiting.errno.is_disk_full())
         };
         let hopeless: Vec<LegId> = self.waiting.iter().filter(is_hopeless).map(|(leg, _)| *leg).collect();
         hopeless.into_iter().flat_map(|leg| self.give_up(leg)).collect()
@@ -331,6 +340,9 @@ impl LegFiles {
             self.failures.insert(leg, errno);
         }
         let Some(state) = self.legs.get_mut(&leg) else { return DoneChunks::new() };
+        if let (Some(first), true, None | Some(0)) = (state.chunks.front(), state.head.is_empty(), state.length) {
+            state.head = first_blocks(first); // later chunks may be written, and then the file needs its header
+        }
         let done = state.chunks.drain(..).collect();
         if state.is_closed {
             self.forget(leg);
@@ -528,8 +540,8 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 /// Maximum number of bytes of a file's beginning that stay in memory, to create the file again. They suffice for the
 /// header, the call engine's decisions and the SIP messages of a usual call setup.
 const MAX_HEAD: usize = 8 * 1024;
-/// Time for which a failing file of an ended call is tried again while other files can be written. A bad sector, for
-/// example, affects only one file.
+/// Time for which a failing file is tried again while other files can be written. A bad sector, for example, affects
+/// only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
 /// renders their calls again and then removes the files.
@@ -558,7 +570,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("a folder");
             let (results, ends) = crossbeam_channel::unbounded::<io::Result<()>>();
             let sync = move |_: &File| ends.recv().expect("the test sends a result");
-            let files = LegFiles::with_sync(dir.path().to_owned(), Box::new(sync)).expect("a thread");
+            let files = LegFiles::with_sync(dir.path().to_owned(), BUFFER, Box::new(sync)).expect("a thread");
             Self { dir, files, results }
         }
 
@@ -578,6 +590,8 @@ mod tests {
     }
 
     const EIO: rustix::io::Errno = rustix::io::Errno::IO;
+    /// Maximum size of the chunks that wait for the disk, bytes.
+    const BUFFER: usize = 2_000;
 
     fn eio() -> Option<OsErrno> {
         Some(OsErrno(EIO.raw_os_error()))
@@ -633,7 +647,7 @@ mod tests {
         let [spool, away, other] = ["spool", "away", "other"].map(|name| parent.path().join(name));
         let marked = |dir: &Path| storage::mark_all(&[("spool", dir)]);
         marked(&spool);
-        let mut files = LegFiles::with_sync(spool.clone(), Box::new(|_| Ok(()))).expect("a thread");
+        let mut files = LegFiles::with_sync(spool.clone(), BUFFER, Box::new(|_| Ok(()))).expect("a thread");
         files.open_leg(leg, spool.join("leg"), None);
         let mut chunk = Vec::new();
         format::put_header(&mut chunk);
@@ -666,6 +680,29 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("there"), [header, vec![1; 100]].concat());
         let lost = OsErrno(rustix::io::Errno::NOENT.raw_os_error());
         assert_eq!(test.files.take_failure(leg), Some(lost));
+    }
+
+    /// A folder has the name of the leg's file, so the file cannot be opened.
+    #[test]
+    fn file_that_stays_unwritable_takes_no_memory_from_other_legs() {
+        let mut test = TestFiles::new();
+        let (leg, path) = (LegId(1), test.dir.path().join("leg"));
+        std::fs::create_dir(&path).expect("made");
+        test.files.open_leg(leg, path.clone(), None);
+        let mut header = Vec::new();
+        format::put_header(&mut header);
+        let chunks: Vec<Vec<u8>> = std::iter::once(header.clone()).chain(vec![vec![1; 100]; 20]).collect();
+        chunks.into_iter().for_each(|chunk| assert!(test.files.write(leg, chunk).is_empty(), "it waits"));
+        test.write(LegId(2));
+        assert!(test.files.retry().is_empty(), "the error may be temporary");
+        let waiting = test.files.waiting.get_mut(&leg).expect("it waits");
+        waiting.since = waiting.since.checked_sub(2 * GIVE_UP).expect("the machine runs longer than that");
+        assert_eq!(test.files.retry().len(), 21, "their memory can be used again");
+        std::fs::remove_dir(&path).expect("empty");
+        assert_eq!(test.files.write(leg, vec![2; 100]).len(), 1, "the call goes on");
+        assert_eq!(std::fs::read(&path).expect("there"), [header, vec![2; 100]].concat());
+        let errno = OsErrno(rustix::io::Errno::ISDIR.raw_os_error());
+        assert_eq!(test.files.take_failure(leg), Some(errno));
     }
 
     #[test]

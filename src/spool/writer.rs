@@ -354,7 +354,7 @@ mod tests {
                 events: event_tx,
                 recycled: crossbeam_channel::bounded(0).0,
                 state: Arc::clone(&state),
-                files: LegFiles::with_sync(dir.path().to_owned(), Box::new(sync)).expect("a thread"),
+                files: LegFiles::with_sync(dir.path().to_owned(), 0, Box::new(sync)).expect("a thread"),
                 rolling: RollingFile::new(dir.path()),
                 held: Vec::new(),
                 retry: None,

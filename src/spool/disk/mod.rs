@@ -155,6 +155,7 @@ impl DiskSpool {
         let (recycle_tx, recycle_rx) = crossbeam_channel::bounded(MAX_RECYCLED);
         let writer_state = Arc::new(WriterState::default());
         let sync_every = Duration::from_secs(u64::from(config.sync_seconds.max(1)));
+        let limit = config.buffer_mib as usize * 1024 * 1024;
         let writer = SpoolWriter {
             dir: config.dir.clone(),
             sync_every,
@@ -162,7 +163,7 @@ impl DiskSpool {
             events: event_tx,
             recycled: recycle_tx,
             state: Arc::clone(&writer_state),
-            files: LegFiles::new(config.dir.clone()).map_err(failed)?,
+            files: LegFiles::new(config.dir.clone(), limit).map_err(failed)?,
             rolling: RollingFile::new(&config.dir),
             held: Vec::new(),
             retry: None,
@@ -175,7 +176,7 @@ impl DiskSpool {
             messages: message_tx,
             recycled: recycle_rx,
             writer_state,
-            limit: config.buffer_mib as usize * 1024 * 1024,
+            limit,
             closed: HashMap::default(),
             rolling: RollingBuffer::new(sync_every),
             urgent: Vec::new(),
