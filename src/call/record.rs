@@ -210,6 +210,10 @@ text_enum! {
         RenderError = "render_error",
         /// Packets could not be decoded, because their payload was damaged.
         Undecodable = "undecodable",
+        /// A side can be heard, but a part of its packets could not be decrypted.
+        EncryptedPart = "encrypted_part",
+        /// A side can be heard, but a part of its packets had a codec without a decoder.
+        UnknownCodecPart = "unknown_codec_part",
         /// Packets arrived too late to be played.
         Late = "late",
         /// RTP timestamps and sequence numbers contradict each other.

@@ -294,6 +294,10 @@ impl Lang {
             ProblemKind::PayloadTypeMismatch => {
                 self.of_two("another payload type than announced", "тип нагрузки не тот, что объявлен")
             }
+            ProblemKind::EncryptedPart => self.of_two("a part is encrypted", "часть зашифрована"),
+            ProblemKind::UnknownCodecPart => {
+                self.of_two("a part has a codec without a decoder", "у части кодек, для которого нет декодера")
+            }
             ProblemKind::StreamsRefused => self.of_two("more streams than are kept", "потоков больше, чем хранится"),
             ProblemKind::Scan => {
                 self.of_two("a scan: many attempts of one source", "сканирование: много попыток одного источника")

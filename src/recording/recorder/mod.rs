@@ -16,7 +16,7 @@ use super::publish::{self, PublishGroup, SyncNeed};
 use super::quality;
 use super::segmenter::{FinishedSegments, NewSegment, RenderUpTo, RenderedLeg, Segmenter};
 use super::segments::{self, ChannelOrder};
-use super::verdict::{AnswerState, FaxKind, VerdictFacts, verdict};
+use super::verdict::{AnswerState, FaxKind, SideFacts, VerdictFacts, verdict};
 use crate::call::errno::OsErrno;
 use crate::call::event::{DueSegments, EndedCall, EndedLeg};
 use crate::call::record::{
@@ -440,11 +440,15 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     }
     let count =
         |reason: &UndecodableReason| report.sides.iter().filter_map(|side| side.silent.get(reason)).sum::<u64>();
+    let missing =
+        |is_it: fn(&UndecodableReason) -> bool| report.sides.iter().map(|side| missing_part(side, is_it)).sum::<u64>();
     let quirk = |quirk| report.sides.iter().filter_map(|side| side.quirks.get(&quirk)).sum::<u64>();
     let sum = |of: fn(&SideReport) -> u64| report.sides.iter().map(of).sum::<u64>();
     for (kind, packets) in [
         (ProblemKind::CutBySnaplen, count(&UndecodableReason::Cut)),
         (ProblemKind::Undecodable, count(&UndecodableReason::Damaged)),
+        (ProblemKind::EncryptedPart, missing(|reason| matches!(reason, UndecodableReason::Encrypted(_)))),
+        (ProblemKind::UnknownCodecPart, missing(|reason| matches!(reason, UndecodableReason::UnknownCodec(_)))),
         (ProblemKind::Late, sum(|side| side.late)),
         (ProblemKind::BrokenStamps, sum(|side| side.broken_stamps)),
         (ProblemKind::ScatteredStamps, sum(|side| side.scattered)),
@@ -459,6 +463,13 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
             record.problems.push(kind.with_packets(packets));
         }
     }
+}
+
+/// Returns the number of packets of a side that gave no sound for a reason, although the side can be heard. The verdict
+/// does not name these packets. Returns 0 for fewer than [`MIN_MISSING_PACKETS`].
+fn missing_part(side: &SideReport, is_it: fn(&UndecodableReason) -> bool) -> u64 {
+    let packets = side.silent.iter().filter(|(reason, _)| is_it(reason)).map(|(_, count)| count).sum();
+    if packets >= MIN_MISSING_PACKETS && SideFacts::from(side).is_heard() { packets } else { 0 }
 }
 
 /// Returns the facts for the verdict that the record contains. The facts that only rendering finds are still missing.
@@ -534,6 +545,10 @@ fn publish_group(files: PublishGroup) -> Result<(), RecordingError> {
 fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
+
+/// Minimum number of packets without sound that are a problem although the side can be heard: a second of speech. Fewer
+/// packets are usual while keys change.
+const MIN_MISSING_PACKETS: u64 = 50;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Tests of the verdicts of calls with sides that are silent, encrypted, or use an unknown codec. The verdict must
 //! depend on voices, not on packets.
 
-use callspan::call::record::{CallVerdict, Side};
+use callspan::call::record::{CallVerdict, ProblemKind, Side};
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
@@ -134,4 +134,25 @@ fn call_that_becomes_encrypted_is_called_encrypted() {
         }
     }
     assert_none(&wrong);
+}
+
+#[test]
+fn part_in_a_codec_without_decoder_is_named_in_the_record() {
+    let (voice, mut random) = (CodedVoice::fixture("pcmu"), Rng::with_seed(1));
+    let line = "RTP/AVP 0 96\r\na=rtpmap:96 EVS/16000\r\n";
+    let mut call = FieldCall::answered(line, line);
+    for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+        let mut packets = with_pt(voice.packets(1_050.0, 4, start, &mut random), 0);
+        if side == Side::Callee {
+            // After two seconds the callee changes to a codec that is not decoded.
+            for packet in &mut packets[100..] {
+                (packet.pt, packet.payload) = (96, vec![0x0C; 61]);
+            }
+        }
+        call.send_unheard(side, &packets);
+    }
+    let record = call.scores(5_200.0).0;
+    let problem = record.problems.iter().find(|problem| problem.kind == ProblemKind::UnknownCodecPart);
+    assert_eq!(record.verdict, Some(CallVerdict::BothSides));
+    assert_eq!(problem.and_then(|problem| problem.packets), Some(100), "{:?}", record.problems);
 }
