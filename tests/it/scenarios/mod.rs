@@ -33,6 +33,7 @@ mod ring_groups;
 mod ringing;
 mod roles;
 mod rules;
+mod shared_hosts;
 mod sites;
 mod topology;
 mod transfers;
