@@ -40,10 +40,11 @@ impl Correlator<'_> {
             .any(|leg| dialler.shares_customer(path.way_of(leg).1, leg.parties.called_domain()))
     }
 
-    /// Returns whether a leg calls an extension. Otherwise it calls an outside number through a gateway, which all
-    /// customers of the PBX have in common.
+    /// Returns whether a leg calls a telephone of the PBX: an extension, or a user with a name. Otherwise it calls an
+    /// outside number through a gateway, which all customers of the PBX have in common.
     fn calls_telephone(&self, leg: &Leg) -> bool {
-        self.plan.names_extension(called_number(leg, self.plan))
+        let is_digits = |number: &str| number.bytes().all(|digit| digit.is_ascii_digit() || digit == b'+');
+        called_number(leg, self.plan).is_none_or(|number| self.plan.is_extension(number) || !is_digits(number))
     }
 
     /// Returns whether a telephone that belongs to the same customer as the dialler takes part in this call.

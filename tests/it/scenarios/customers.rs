@@ -98,6 +98,27 @@ fn a_code_of_the_same_customer_names_the_extension() {
     }
 }
 
+/// The telephone that rings has a name. No REGISTER was captured that shows that it is an extension.
+#[test]
+fn a_code_beside_a_ringing_telephone_with_a_name_names_the_extension() {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (phone(OUTSIDE, [192, 0, 2, 5], 5_060, 1), pbx());
+    let (mut named, mut e201) = (phone("reception", NAT, 31_000, 2), phone("201", NAT, 32_000, 3));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let b = scene.leg(&mut pbx, &mut named, [OUTSIDE, "reception"]);
+    let c = scene.leg(&mut e201, &mut pbx, ["201", "*8"]);
+    scene.invite_and_ring(a);
+    scene.invite_and_ring(b);
+    scene.wait(3_000);
+    scene.invite(c);
+    scene.answer(c);
+    picked_up(&mut scene, [a, b, c]);
+    scene.bye_all(&[a, c], Side::Caller);
+    let played = play(&scene);
+    let (call, other) = (&call_of(&played, &scene, a).record, &call_of(&played, &scene, c).record);
+    assert_eq!((call.internal.as_deref(), related(call, other)), (Some("201"), true));
+}
+
 /// Returns the packets of a scene in which the telephones of 200 and 201, each given by its address, have domains.
 fn in_domains(scene: &Scene, telephones: [([u8; 4], &str); 2]) -> Vec<ScenePacket> {
     let uris = ["200", "201"].into_iter().zip(telephones).map(|(user, ([a, b, c, d], domain))| {
