@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -33,6 +34,8 @@ use crate::call::event::LegId;
 /// The files of all legs. If too many files are open, the least recently used files are closed.
 pub(super) struct LegFiles {
     dir: PathBuf,
+    /// The folder `dir`, open since the first sync; `None` before it.
+    folder: Option<Arc<File>>,
     marker: Option<FolderMarker>,
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open_files: OpenFiles,
@@ -78,6 +81,7 @@ impl LegFiles {
         Ok(Self {
             marker: FolderMarker::of(&dir),
             dir,
+            folder: None,
             legs: HashMap::default(),
             open_files: OpenFiles::new(),
             reserve: DescriptorReserve::take(),
@@ -178,8 +182,7 @@ impl LegFiles {
         if self.sync_thread.is_running() {
             return false;
         }
-        let dir = self.dir.clone();
-        let folder = match self.open_other(|| File::open(&dir)) {
+        let folder = match self.sync_folder() {
             Ok(folder) => folder,
             // Nothing was synced and nothing is lost. The next sync comes soon.
             Err(error) => {
@@ -189,14 +192,26 @@ impl LegFiles {
                     while !self.open_files.is_empty() {
                         self.close_least_recent();
                     }
+                    self.folder = None;
                 }
-                self.log_failure(&dir, &error);
+                self.log_failure(&self.dir.clone(), &error);
                 return false;
             }
         };
         self.unsynced.begin_sync();
         self.sync_thread.begin(folder);
         true
+    }
+
+    /// Returns the open folder of the spool. It stays open from one sync to the next. A folder that is opened later gets
+    /// a write error from Linux only if no other process has seen the error yet.
+    fn sync_folder(&mut self) -> io::Result<Arc<File>> {
+        let Self { dir, folder, marker, reserve, .. } = self;
+        check_disk(marker.as_ref())?;
+        match folder.take().filter(|folder| is_at(folder, dir)) {
+            Some(open) => Ok(Arc::clone(folder.insert(open))),
+            None => Ok(Arc::clone(folder.insert(Arc::new(reserve.open(|| File::open(&*dir))?)))),
+        }
     }
 
     /// Handles the end of a sync, if the running sync has ended by now. Returns whether it has.
@@ -490,6 +505,12 @@ fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<Fi
     })
 }
 
+/// Returns whether an open folder is the folder at this path, i.e. whether nobody has replaced it.
+fn is_at(folder: &File, path: &Path) -> bool {
+    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+    folder.metadata().is_ok_and(|open| std::fs::metadata(path).is_ok_and(|there| id(open) == id(there)))
+}
+
 /// Checks that the disk of the spool is there. Fails with [`NO_DISK`] if it is not mounted, or if another disk is.
 fn check_disk(marker: Option<&FolderMarker>) -> io::Result<()> {
     match marker.is_some_and(|marker| marker.check().is_err()) {
@@ -639,6 +660,28 @@ mod tests {
         assert!(!test.files.is_waiting(LegId(2)), "only the next sync writes its bytes for certain");
         assert_eq!(test.files.take_failure(LegId(2)), None);
         assert_eq!(test.files.unsynced.iter().count(), 0, "nobody asks for an ended leg again");
+    }
+
+    /// A status flag of the open folder shows whether two syncs use the same open folder.
+    #[test]
+    fn folder_stays_open_from_one_sync_to_the_next() {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        let parent = tempfile::tempdir().expect("a folder");
+        let dir = parent.path().join("spool");
+        std::fs::create_dir(&dir).expect("made");
+        let (seen, was_used) = crossbeam_channel::unbounded();
+        let sync = move |folder: &File| {
+            let flags = fcntl_getfl(folder)?;
+            let _ = seen.send(flags.contains(OFlags::NONBLOCK)); // fails if the test has ended
+            Ok(fcntl_setfl(folder, flags | OFlags::NONBLOCK)?)
+        };
+        let mut files = LegFiles::with_sync(dir.clone(), BUFFER, Box::new(sync)).expect("a thread");
+        files.sync_and_wait();
+        files.sync_and_wait();
+        std::fs::rename(&dir, parent.path().join("away")).expect("renamed");
+        std::fs::create_dir(&dir).expect("made");
+        files.sync_and_wait();
+        assert_eq!(was_used.try_iter().collect::<Vec<_>>(), [false, true, false], "the third folder is a new one");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ pub(super) type SyncFolder = Box<dyn FnMut(&File) -> io::Result<()> + Send>;
 /// The thread that syncs, as the writer thread uses it. At most one sync runs at a time.
 #[derive(Debug)]
 pub(super) struct SyncThread {
-    folders: Sender<File>,
+    folders: Sender<Arc<File>>,
     results: Receiver<io::Result<()>>,
     thread: JoinHandle<()>,
     /// Monotonic time at which the running sync began; `None` if no sync is running.
@@ -27,13 +28,11 @@ impl SyncThread {
     /// # Errors
     /// Fails if the system refuses another thread.
     pub(super) fn start(mut sync: SyncFolder) -> io::Result<Self> {
-        let (folders, to_sync) = crossbeam_channel::bounded::<File>(1);
+        let (folders, to_sync) = crossbeam_channel::bounded::<Arc<File>>(1);
         let (done, results) = crossbeam_channel::bounded(1);
         let work = move || {
             for folder in to_sync {
-                let result = sync(&folder);
-                drop(folder); // the writer counts on the free descriptor as soon as it has the result
-                let _ = done.send(result); // fails only after the writer has ended
+                let _ = done.send(sync(&folder)); // fails only after the writer has ended
             }
         };
         let thread = std::thread::Builder::new().name("spool-sync".to_owned()).spawn(work)?;
@@ -52,7 +51,7 @@ impl SyncThread {
 
     /// Begins a sync of the file system that holds `folder`. No other sync may be running.
     #[expect(clippy::disallowed_methods, reason = "how long a disk takes is no time of calls")]
-    pub(super) fn begin(&mut self, folder: File) {
+    pub(super) fn begin(&mut self, folder: Arc<File>) {
         let _ = self.folders.send(folder); // if the thread has panicked, the sync counts as overdue for ever
         self.running_since = Some(Instant::now());
     }
