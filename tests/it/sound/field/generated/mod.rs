@@ -7,6 +7,7 @@
 mod branches;
 mod builder;
 mod combined;
+mod devices;
 mod formats;
 mod levels;
 mod lines;
