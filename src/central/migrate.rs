@@ -62,11 +62,11 @@ async fn migrate(client: &Client) -> Result<(usize, usize), ArchiveError> {
 
 /// Updates the schema to the version `version`. An interrupted update repeats or continues each part.
 async fn step(client: &Client, migration: &Migration, version: u32) -> Result<(), ArchiveError> {
-    let Migration { first, copy, indexes, last } = *migration;
+    let Migration { first, batch, indexes, last } = *migration;
     if !first.is_empty() {
         commit(client, first).await?;
     }
-    while !copy.is_empty() && first_column::<bool>(client, copy, &[]).await?.unwrap_or_default() {}
+    while !batch.is_empty() && first_column::<bool>(client, batch, &[]).await?.unwrap_or_default() {}
     for index in indexes {
         build(client, index).await?;
     }

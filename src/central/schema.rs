@@ -17,8 +17,8 @@ use super::schema_voice::V6;
 pub(super) struct Migration {
     /// SQL that runs in a transaction before the other parts; may be empty. It can be repeated.
     pub(super) first: &'static str,
-    /// Query that copies some rows of a large table to its successor, and returns whether rows are left; may be empty.
-    pub(super) copy: &'static str,
+    /// Query that works on some rows of a large table, and returns whether rows may be left; may be empty.
+    pub(super) batch: &'static str,
     /// Database indexes of the table of calls. They are built while sites write and the centre shows calls.
     pub(super) indexes: &'static [IndexDefinition],
     /// SQL that runs in the last transaction. It may lock tables, so it must take little time if the tables are large.
@@ -27,7 +27,7 @@ pub(super) struct Migration {
 
 impl Migration {
     /// The empty migration, for the parts that a migration does not have.
-    pub(super) const EMPTY: Self = Self { first: "", copy: "", indexes: &[], last: "" };
+    pub(super) const EMPTY: Self = Self { first: "", batch: "", indexes: &[], last: "" };
 
     /// Creates a migration of one short transaction.
     const fn short(last: &'static str) -> Self {
@@ -46,7 +46,7 @@ pub(super) struct IndexDefinition {
 /// The schema's migrations. The migration at index n migrates from version n to n + 1. The schema after a released
 /// migration never changes.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration::short(include_str!("version_1.sql")), V2, Migration::short(V3), Migration::short(V4), V5, V6, V7];
+    &[Migration::short(include_str!("version_1.sql")), V2, V3, Migration::short(V4), V5, V6, V7];
 
 /// SQL that creates the table of schema versions. It runs before any migration.
 pub(super) const VERSIONS: &str = "

@@ -8,7 +8,7 @@ use super::schema::Migration;
 
 /// The migration to version 2. The tables of calls and recordings are copied and replaced.
 pub(super) const V2: Migration =
-    Migration { first: SUCCESSORS, copy: "SELECT callspan_next.copy_calls()", last: REPLACEMENT, ..Migration::EMPTY };
+    Migration { first: SUCCESSORS, batch: "SELECT callspan_next.copy_calls()", last: REPLACEMENT, ..Migration::EMPTY };
 
 /// SQL that creates the successors of the tables of calls and recordings, and what copies the rows.
 const SUCCESSORS: &str = r#"
@@ -101,6 +101,9 @@ BEGIN
         WHERE (c.site, c.id) > (earlier.site, earlier.id) ORDER BY c.site, c.id LIMIT 1000 FOR NO KEY UPDATE) b
         ORDER BY b.site DESC, b.id DESC LIMIT 1;
     IF NOT FOUND THEN
+        -- Each search would read the lists of pending entries completely.
+        PERFORM gin_clean_pending_list(i.indexrelid) FROM pg_index i JOIN pg_class k ON k.oid = i.indexrelid
+            JOIN pg_am m ON m.oid = k.relam WHERE i.indrelid = 'callspan_next.calls'::regclass AND m.amname = 'gin';
         ANALYZE callspan_next.calls;
         ANALYZE callspan_next.recordings;
         RETURN false;

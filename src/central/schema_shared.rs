@@ -6,10 +6,16 @@
 //!
 //! The number of pairs of one call is limited, because a SIP scanner can use one Call-ID at all sites for a year.
 
-/// SQL that adds the table of pairs of calls that two sites recorded, and the trigger that keeps the table up to date.
-pub(super) const V3: &str = r#"
+use super::schema::Migration;
+
+/// The migration to version 3. It adds the table of pairs of calls that two sites recorded, and the trigger that keeps
+/// the table up to date. The pairs of the last two days are entered in parts.
+pub(super) const V3: Migration =
+    Migration { first: PAIRS, batch: "SELECT callspan_next.enter_calls()", last: ENTERED, ..Migration::EMPTY };
+
+const PAIRS: &str = r#"
 -- Pairs of calls of two sites that are one call. The first site is the one that is first in the alphabet.
-CREATE TABLE callspan.shared_calls (
+CREATE TABLE IF NOT EXISTS callspan.shared_calls (
     site        text NOT NULL,
     id          text COLLATE "C" NOT NULL,
     other_site  text NOT NULL,
@@ -19,11 +25,11 @@ CREATE TABLE callspan.shared_calls (
     other_registered boolean NOT NULL,
     PRIMARY KEY (site, id, other_site, other_id)
 );
-CREATE INDEX shared_calls_by_other ON callspan.shared_calls (other_site, other_id);
-CREATE INDEX shared_calls_in_conflict ON callspan.shared_calls (begin_at DESC) WHERE registered = other_registered;
+CREATE INDEX IF NOT EXISTS shared_calls_by_other ON callspan.shared_calls (other_site, other_id);
+CREATE INDEX IF NOT EXISTS shared_calls_in_conflict ON callspan.shared_calls (begin_at DESC) WHERE registered = other_registered;
 
 -- Call-IDs, Session-IDs and values of correlation headers: the keys that can relate a call to others.
-CREATE FUNCTION callspan.keys_of(call_ids text[], session_ids text[], header_ids text[]) RETURNS text[]
+CREATE OR REPLACE FUNCTION callspan.keys_of(call_ids text[], session_ids text[], header_ids text[]) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT call_ids || session_ids || ARRAY(SELECT h FROM unnest(header_ids) h
         WHERE split_part(h, '=', 1) IN (SELECT n.name FROM callspan.correlation_headers n))
@@ -50,7 +56,7 @@ BEGIN
         ORDER BY greatest(f.begin_at - own.begin_at, own.begin_at - f.begin_at), f.site, f.id LIMIT 32;
 END $$;
 
-CREATE FUNCTION callspan.note_shared() RETURNS trigger
+CREATE OR REPLACE FUNCTION callspan.note_shared() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     key integer;
@@ -73,15 +79,15 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION callspan.note_shared() FROM PUBLIC;
 
-CREATE TRIGGER calls_new_shared AFTER INSERT ON callspan.calls FOR EACH ROW EXECUTE FUNCTION callspan.note_shared();
-CREATE TRIGGER calls_changed_shared AFTER UPDATE ON callspan.calls FOR EACH ROW
+CREATE OR REPLACE TRIGGER calls_new_shared AFTER INSERT ON callspan.calls FOR EACH ROW EXECUTE FUNCTION callspan.note_shared();
+CREATE OR REPLACE TRIGGER calls_changed_shared AFTER UPDATE ON callspan.calls FOR EACH ROW
 WHEN (OLD.call_ids <> NEW.call_ids OR OLD.session_ids <> NEW.session_ids OR OLD.header_ids <> NEW.header_ids
     OR OLD.begin_at <> NEW.begin_at OR (OLD.pyrus_task IS NULL) <> (NEW.pyrus_task IS NULL))
 EXECUTE FUNCTION callspan.note_shared();
 
 -- Makes the pairs of the last two days again, because there are other correlation headers. The page of the sites looks
 -- one day back. A call that is written meanwhile waits, and then enters its pairs by the new headers.
-CREATE FUNCTION callspan.rebuild_shared() RETURNS void
+CREATE OR REPLACE FUNCTION callspan.rebuild_shared() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     LOCK TABLE callspan.shared_calls IN SHARE ROW EXCLUSIVE MODE;
@@ -94,6 +100,48 @@ BEGIN
         WHERE s.site < s.other_site AND s.begin_at > now() - interval '2 days'
         ON CONFLICT DO NOTHING;
 END $$;
-REVOKE ALL ON FUNCTION callspan.rebuild_shared(), callspan.keys_of(text[], text[], text[]) FROM PUBLIC;
-SELECT callspan.rebuild_shared();
+
+CREATE SCHEMA IF NOT EXISTS callspan_next;
+-- The last call whose pairs were entered.
+CREATE TABLE IF NOT EXISTS callspan_next.entered (begin_at timestamptz NOT NULL, id text COLLATE "C" NOT NULL);
+INSERT INTO callspan_next.entered SELECT now() - interval '2 days', '' WHERE NOT EXISTS (SELECT 1 FROM callspan_next.entered);
+
+-- Enters the pairs of the next calls; returns whether there were any. It takes the locks of callspan.note_shared in their
+-- order, so a call that is written meanwhile enters its pairs afterwards.
+CREATE OR REPLACE FUNCTION callspan_next.enter_calls() RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    earlier record;
+    latest record;
+    key integer;
+BEGIN
+    SELECT e.begin_at, e.id INTO earlier FROM callspan_next.entered e;
+    SELECT b.begin_at, b.id INTO latest FROM (SELECT c.begin_at, c.id FROM callspan.calls c
+        WHERE (c.begin_at, c.id) > (earlier.begin_at, earlier.id) ORDER BY c.begin_at, c.id LIMIT 100) b
+        ORDER BY b.begin_at DESC, b.id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM callspan.calls c
+            CROSS JOIN LATERAL unnest(callspan.keys_of(c.call_ids, c.session_ids, c.header_ids)) k
+        WHERE (c.begin_at, c.id) > (earlier.begin_at, earlier.id) AND (c.begin_at, c.id) <= (latest.begin_at, latest.id)
+        ORDER BY h
+    LOOP
+        PERFORM pg_advisory_xact_lock(7264774, key);
+    END LOOP;
+    INSERT INTO callspan.shared_calls
+        SELECT a.site, a.id, b.site, b.id, a.begin_at, a.pyrus_task IS NOT NULL, b.pyrus_task IS NOT NULL
+        FROM callspan.calls c CROSS JOIN LATERAL callspan.same_as(c.site, c.id) s
+            JOIN callspan.calls a ON a.site = least(s.site, c.site) AND a.id = CASE WHEN s.site < c.site THEN s.id ELSE c.id END
+            JOIN callspan.calls b ON b.site = greatest(s.site, c.site) AND b.id = CASE WHEN s.site < c.site THEN c.id ELSE s.id END
+        WHERE (c.begin_at, c.id) > (earlier.begin_at, earlier.id) AND (c.begin_at, c.id) <= (latest.begin_at, latest.id)
+        ON CONFLICT DO NOTHING;
+    UPDATE callspan_next.entered SET begin_at = latest.begin_at, id = latest.id;
+    RETURN true;
+END $$;
 "#;
+
+const ENTERED: &str = "
+DROP SCHEMA callspan_next CASCADE;
+REVOKE ALL ON FUNCTION callspan.rebuild_shared(), callspan.keys_of(text[], text[], text[]) FROM PUBLIC;
+";

@@ -57,7 +57,8 @@ impl Central {
              LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'");
     }
 
-    /// Replaces the schema by that of version 1, with the site north and [`OLD_CALLS`] of its calls.
+    /// Replaces the schema by that of version 1, with the site north and [`OLD_CALLS`] of its calls. The site south has a
+    /// call of today in common with it.
     fn go_back_to_version_1(&self) {
         let sql = |role: &str, sql: &str| self.postgres.sql(role, sql).expect("changed");
         let versions = "DROP SCHEMA callspan CASCADE; CREATE SCHEMA callspan; CREATE TABLE callspan.versions \
@@ -71,6 +72,11 @@ impl Central {
         sql("postgres", site);
         let calls = format!("SELECT count({}) FROM generate_series(1, {OLD_CALLS}) n", put("1", "'old' || n", "1"));
         sql("callspan_north", &calls);
+        let pair = "INSERT INTO callspan.sites (site, role_name) VALUES ('south', 'nobody'); \
+            INSERT INTO callspan.calls (site, id, change, begin_at, direction, outcome, digits, call_ids, session_ids, \
+            record) SELECT s, 'pair', 0, now(), 'inbound', 'missed', '', ARRAY['one@trunk'], '{}', '{}' \
+            FROM unnest(ARRAY['north', 'south']) s";
+        sql("postgres", pair);
     }
 
     /// Returns the schema as SQL.
@@ -95,9 +101,10 @@ impl Central {
     fn assert_calls(&self, written: u32) {
         let sql = "SELECT (SELECT count(*) || ' ' || sum(change) FROM callspan.calls), \
             (SELECT count(*) || ' ' || count(DISTINCT (site, call_id)) FROM callspan.recordings), \
-            (SELECT count(*) FROM callspan.calls WHERE id = 'old7' AND length_s = 7 AND names LIKE 'ann%')";
+            (SELECT count(*) FROM callspan.calls WHERE id = 'old7' AND length_s = 7 AND names LIKE 'ann%'), \
+            (SELECT count(*) FROM callspan.shared_calls)";
         let calls = OLD_CALLS + written;
-        let wanted = format!("{calls} {0}|{0} {calls}|1", calls + written);
+        let wanted = format!("{} {1}|{1} {calls}|1|1", calls + 2, calls + written);
         assert_eq!(self.postgres.sql("postgres", sql).expect("answers"), wanted);
     }
 
