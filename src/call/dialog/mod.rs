@@ -280,7 +280,7 @@ impl Dialog {
         match message.method() {
             Some(SipMethod::Invite) => self.handle_invite(at, message, side, cseq),
             Some(SipMethod::Update | SipMethod::Prack) => {
-                self.negotiation.begin(side, cseq);
+                self.negotiation.begin(side, cseq, self.early_tag(message, side));
                 self.offer(message, side);
             }
             Some(SipMethod::Ack) => self.handle_ack(at, message, side, cseq),
@@ -296,7 +296,7 @@ impl Dialog {
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
             // A re-INVITE only stores its offer here. The offer applies after its SDP answer.
-            self.negotiation.begin(side, cseq);
+            self.negotiation.begin(side, cseq, self.early_tag(message, side));
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
                 self.presume_answer(at, AnswerEvidence::MidCall);
@@ -421,7 +421,10 @@ impl Dialog {
             101..=199 => {
                 self.times.is_tried = true;
                 self.times.ringing_at.get_or_insert(at);
-                self.announce(message, Side::Callee, tag.as_deref());
+                // After the captured 2xx, an SDP is older than the SDP in force.
+                if !self.has_success() || self.negotiation.announced(Side::Callee).is_none() {
+                    self.announce(message, Side::Callee, tag.as_deref());
+                }
                 self.note_early_tag(tag);
             }
             200..=299 => self.handle_success(at, message, tag),
@@ -453,13 +456,13 @@ impl Dialog {
         }
         self.status.replace(message.status().unwrap_or(200));
         self.note_session_timer(at, message);
-        if let Some(tag) = &tag {
-            self.negotiation.choose(tag);
-        }
         // Offers in an UPDATE during the early dialog count as accepted from now on, even if no response to the UPDATE
         // was captured.
         self.negotiation.accept(Side::Caller);
         self.negotiation.accept(Side::Callee);
+        if let Some(tag) = &tag {
+            self.negotiation.choose(tag);
+        }
         self.announce(message, Side::Callee, None);
         if self.negotiation.announced(Side::Caller).is_some() {
             self.negotiation.settle(Side::Caller);
@@ -501,13 +504,13 @@ impl Dialog {
                 if message.sdp().is_some() {
                     self.negotiation.accept(request.by);
                 }
-                self.announce(message, request.by.other(), None);
+                self.announce_answer(message, request.by.other());
             }
             200..=299 => {
                 if message.transaction_method() != Some(&SipMethod::Prack) {
                     self.note_session_timer(at, message);
                 }
-                self.announce(message, request.by.other(), None);
+                self.announce_answer(message, request.by.other());
                 if self.negotiation.commit(request.by, request.cseq) {
                     self.note_refused_fax(at, request.by);
                 }
@@ -533,8 +536,31 @@ impl Dialog {
         self.negotiation.offer(by, AudioDescription::from_session(&session));
     }
 
-    /// Passes the session description of a message to the negotiation. `fork` is the To tag, if the message is a
-    /// provisional response.
+    /// Passes the session description in the response to an in-dialog request to the negotiation, as the answer of the
+    /// side `by`.
+    fn announce_answer(&mut self, message: &SipMessage<'_>, by: Side) {
+        let fork = self.early_tag(message, by);
+        self.announce(message, by, fork.as_deref());
+    }
+
+    /// Returns the tag of the callee, if the callee sent this in-dialog message in an early dialog.
+    fn early_tag(&self, message: &SipMessage<'_>, sender: Side) -> Option<String> {
+        if sender == Side::Caller || self.start == DialogStart::MidCall || self.has_success() {
+            return None;
+        }
+        match message.status() {
+            Some(_) => to_tag_of(message),
+            None => message.from().and_then(|from| from.tag().map(str::to_owned)),
+        }
+    }
+
+    /// Returns whether the 2xx to the INVITE was captured.
+    const fn has_success(&self) -> bool {
+        matches!(self.answered, Some((_, AnswerEvidence::Success)))
+    }
+
+    /// Passes the session description of a message to the negotiation. `fork` is the callee's tag, if the message
+    /// belongs to an early dialog.
     fn announce(&mut self, message: &SipMessage<'_>, by: Side, fork: Option<&str>) {
         let Some(body) = message.sdp() else { return };
         let Ok(session) = sdp::parse(&body) else { return };

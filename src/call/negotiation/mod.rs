@@ -28,7 +28,8 @@ pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
     /// Endpoints of earlier descriptions of each side, newest last. Each was in force once.
     former: [Vec<Endpoint>; 2],
-    /// SDP answers in early dialogs, each with its To tag. After a fork each callee may send early media.
+    /// Last SDP of each callee in its early dialog, with the callee's tag. After a fork each callee may send early
+    /// media.
     forks: Vec<(String, AudioDescription)>,
     /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
     zrtp: bool,
@@ -43,6 +44,8 @@ pub(crate) struct Negotiation {
 #[derive(Clone, Debug)]
 struct PendingOffer {
     cseq: u32,
+    /// Tag of the callee, if it sent the request in an early dialog; `None` otherwise.
+    fork: Option<String>,
     before: [Option<AudioDescription>; 2],
     /// The SDP offer until its answer is captured; `None` afterwards.
     offer: Option<AudioDescription>,
@@ -66,14 +69,15 @@ impl Negotiation {
     /// Stores the current descriptions before an in-dialog request, so that [`Negotiation::rollback`] can restore them.
     ///
     /// A side must not make a new offer before the answer to its last offer (RFC 3264 section 4). So the last offer
-    /// counts as accepted, even if its answer was not captured.
-    pub(crate) fn begin(&mut self, by: Side, cseq: u32) {
+    /// counts as accepted, even if its answer was not captured. `fork` is the callee's tag, if the callee sent the
+    /// request in an early dialog.
+    pub(crate) fn begin(&mut self, by: Side, cseq: u32, fork: Option<String>) {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             return;
         }
         self.accept(by);
         let before = self.announced.clone();
-        self.pending[by.channel()] = Some(PendingOffer { cseq, before, offer: None, offered: false });
+        self.pending[by.channel()] = Some(PendingOffer { cseq, fork, before, offer: None, offered: false });
     }
 
     /// Records the offer in an in-dialog request of the side `by`. [`Negotiation::begin`] must have been called for
@@ -93,8 +97,11 @@ impl Negotiation {
 
     /// Puts the last offer of a side in force, because it was answered.
     pub(crate) fn accept(&mut self, by: Side) {
-        if let Some(offer) = self.pending[by.channel()].as_mut().and_then(|pending| pending.offer.take()) {
-            self.announce(by, offer);
+        let Some(pending) = &mut self.pending[by.channel()] else { return };
+        match (pending.offer.take(), pending.fork.clone()) {
+            (Some(offer), Some(tag)) => self.announce_fork(&tag, offer),
+            (Some(offer), None) => self.announce(by, offer),
+            (None, _) => {}
         }
     }
 
@@ -204,8 +211,8 @@ impl Negotiation {
             && self.announced(side).is_some_and(|now| !now.receivers.contains(&endpoint))
     }
 
-    /// Records the SDP answer in an early dialog, which becomes the callee's description. The addresses of older early
-    /// dialogs remain valid until [`Negotiation::choose`].
+    /// Records the SDP of a callee in its early dialog, which becomes the callee's description. The addresses of other
+    /// early dialogs remain valid until [`Negotiation::choose`].
     pub(crate) fn announce_fork(&mut self, to_tag: &str, description: AudioDescription) {
         match self.forks.iter().position(|(tag, _)| tag == to_tag) {
             Some(at) if self.forks[at].1 == description => return,
@@ -218,7 +225,7 @@ impl Negotiation {
     }
 
     /// Selects the early dialog of the callee that answered, and forgets all others. If the 2xx has no description, the
-    /// answer in the early dialog remains in force.
+    /// last SDP of the callee in the early dialog remains in force.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
             let (_, description) = self.forks.swap_remove(at);

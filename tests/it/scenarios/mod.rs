@@ -9,6 +9,7 @@ mod customers;
 mod dialog_lifecycle;
 mod doubtful;
 mod early_media;
+mod early_offers;
 mod flood;
 mod holds;
 mod left_calls;
