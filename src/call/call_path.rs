@@ -217,7 +217,11 @@ impl<'a> CallPath<'a> {
         };
         let is_next = |o: &&PathLeg<'_>| sends(o) && !o.leg.is_branch_of(leg) && !self.is_pickup(o.leg);
         let leads_on = |o: &PathLeg<'_>| !o.is_to(sender) || self.came_back(o);
-        let is_for_machine = || plan.is_visible_pbx(receiver) && !plan.names_extension(called_number(leg, plan));
+        let called = called_number(leg, plan);
+        // Such a softphone may have a name, which is no known extension if no REGISTER was captured.
+        let has_letters = |user: &str| user.chars().any(char::is_alphabetic);
+        let may_be_softphone = || sender.same_host(receiver) && called.is_some_and(has_letters);
+        let is_for_machine = || plan.is_visible_pbx(receiver) && !plan.names_extension(called) && !may_be_softphone();
         self.party_end(leg) == PartyEnd::Callee
             && !self.is_pickup(leg)
             && !plan.is_phone(receiver)

@@ -218,6 +218,32 @@ fn a_softphone_on_the_host_of_the_pbx_answers_the_call() {
     assert_eq!(facts(&played.only().record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
 }
 
+/// A softphone with a name is on the host of the PBX, or on another host. No REGISTER shows that it is an extension.
+#[test]
+fn a_softphone_with_a_name_on_the_pbx_host_answers_the_call() {
+    for is_same_host in [false, true] {
+        let mut office = Office::new();
+        office.plain_call();
+        office.scene.wait(60_000);
+        let mut secretary = ScenePhone::new("secretary", 6);
+        if is_same_host {
+            secretary.sip = office.pbx.sip.with_port(5_070);
+        }
+        let a = office.inbound();
+        let b = office.scene.leg(&mut office.pbx, &mut secretary, [OUTSIDE, "secretary"]);
+        office.scene.ring_through(a, b);
+        office.scene.wait(1_000);
+        let scene = &mut office.scene;
+        scene.answer(b);
+        scene.answer(a);
+        scene.bridge(a, b, 3_000);
+        scene.bye_all(&[a, b], Side::Caller);
+        let played = play(scene);
+        let record = &call_of(&played, scene, a).record;
+        assert_eq!((record.outcome, record.legs.len()), (CallOutcome::Answered, 2), "same host: {is_same_host}");
+    }
+}
+
 /// A proxy is on the host of the PBX, and its hop has another Call-ID. The voice mail answers, because 200 does not.
 #[test]
 fn a_proxy_on_the_host_of_the_pbx_is_no_person() {
