@@ -302,13 +302,13 @@ impl CallNotes {
         self.had_other_legs = true;
     }
 
-    /// Returns whether a process after a restart will lack unanswered legs of this call, because their spools were
+    /// Returns whether a process after a restart will lack unanswered legs to extensions, because their spools were
     /// discarded. This process still has some of them.
     pub(crate) const fn will_lack_legs(&self) -> bool {
         self.will_lack_legs
     }
 
-    /// Records that a process after a restart will lack an unanswered leg. Returns false if this was recorded before.
+    /// Records that a process after a restart will lack an unanswered leg to an extension. Returns false if this was recorded before.
     pub(crate) const fn note_missing_after_restart(&mut self) -> bool {
         !std::mem::replace(&mut self.will_lack_legs, true)
     }

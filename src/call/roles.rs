@@ -124,6 +124,11 @@ impl<'a> CallRoles<'a> {
         self.called_first == Some(CalledFirst::Caller)
     }
 
+    /// Returns whether the PBX rang an extension on this leg.
+    pub(crate) fn has_rung_on(&self, leg: &Leg) -> bool {
+        self.rung.iter().any(|rung| rung.id == leg.id)
+    }
+
     const fn has_rung(&self) -> bool {
         self.compacted_rung || !self.rung.is_empty()
     }

@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If
-    /// too many legs are kept, discards it. Then only the stored state of the call says that it had such a leg.
+    /// too many legs are kept, discards it. Then only the stored state of the call says that a telephone rang.
     fn keep_signalling(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if self.kept.silent_legs < self.settings.limits.kept_legs {
@@ -64,13 +64,20 @@ impl Engine {
         let conversation = leg.call();
         let is_first = self.table.keys_of(conversation).first() == Some(&slot);
         let ends_now = !self.earlier.restore.is_reading() && self.is_over(conversation);
-        if is_first || ends_now {
+        if is_first || ends_now || !self.rang_extension(conversation, slot) {
             return;
         }
         let call = self.table.call_mut(conversation);
         if call.is_some_and(|call| call.notes.note_missing_after_restart()) {
             self.store_call(conversation, sink);
         }
+    }
+
+    /// Returns whether the PBX rang an extension on this leg of a call. Otherwise the leg may lead e.g. to a trunk.
+    fn rang_extension(&self, conversation: CallKey, slot: LegKey) -> bool {
+        let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
+        let roles = CallRoles::from_legs(&legs, &self.site.plan);
+        self.table.leg(slot).zip(roles).is_some_and(|(leg, roles)| roles.has_rung_on(leg))
     }
 
     /// Deletes the spool file of a leg that had no media, because nothing needs it any more.

@@ -6,7 +6,7 @@ use callspan::call::config::Config;
 use callspan::call::decision::Decision;
 use callspan::call::engine::EngineLimits;
 use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
-use callspan::call::record::{CallOutcome, CallRecord, Side};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
 use callspan::decode::UdpDatagram;
 use callspan::time::Timestamp;
 
@@ -248,6 +248,34 @@ fn a_leg_that_is_not_kept_is_known_after_a_kill() {
         let (packets, end) = (scene.packets(), scene.now() + 30_000);
         let records = records_with_limits(&packets, end, [killed, killed], &Config::default(), limits);
         assert_eq!(outcome_of(&records).0, CallOutcome::Abandoned, "{kept_legs} kept");
+    }
+}
+
+/// A program on the host of the PBX calls an outside number, and the first trunk refuses. The leg of this trunk is not
+/// kept, and is no telephone that rang.
+#[test]
+fn a_trunk_that_is_not_kept_is_no_telephone_after_a_kill() {
+    let mut office = Office::new();
+    let Office { scene, pbx, outside, .. } = &mut office;
+    let mut program = ScenePhone { sip: pbx.sip.with_port(5_070), next_port: 20_000, ..ScenePhone::new(DID, 9) };
+    let a = scene.leg(&mut program, pbx, [DID, OUTSIDE]);
+    let b = scene.leg(pbx, &mut ScenePhone::new(OUTSIDE, 40), [DID, OUTSIDE]);
+    let c = scene.leg(pbx, outside, [DID, OUTSIDE]);
+    scene.invite(a);
+    scene.invite(b);
+    scene.refuse(b, 503, &[]);
+    scene.invite_and_ring(c);
+    scene.answer(c);
+    scene.answer(a);
+    scene.bridge(a, c, LATER_MS);
+    let killed = scene.now();
+    scene.bridge_until_bye(a, c, 1_000, Side::Caller);
+    for kept_legs in [1, 0] {
+        let limits = EngineLimits { kept_legs, ..EngineLimits::default() };
+        let (packets, end) = (scene.packets(), scene.now() + 30_000);
+        let records = records_with_limits(&packets, end, [killed, killed], &Config::default(), limits);
+        assert_eq!(outcome_of(&records).0, CallOutcome::Answered, "{kept_legs} kept");
+        assert_eq!(records[0].direction, CallDirection::Outbound, "{kept_legs} kept");
     }
 }
 
