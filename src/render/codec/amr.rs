@@ -24,6 +24,8 @@ pub(crate) struct AmrDecoder {
     /// Speech mode (bit rate) of the last frame. A lost frame is concealed in this mode.
     mode: u8,
     dtx: DtxState,
+    /// Whether the last payload had no speech.
+    is_noise: bool,
     concealer: FrameConcealer,
     /// Whether the last payload had stray bytes after its frames.
     has_stray_bytes: bool,
@@ -62,6 +64,7 @@ impl AmrDecoder {
             variant,
             mode: 0,
             dtx: DtxState::Talking,
+            is_noise: false,
             concealer: FrameConcealer::new(variant.sample_rate()),
             has_stray_bytes: false,
         })
@@ -114,9 +117,11 @@ impl SpeechDecoder for AmrDecoder {
             _ => &mut self.announced,
         };
         let packet = payloads.unpack(reading.frames).map_err(|_| DecodeError::Content)?;
+        let has_speech = packet.frames.iter().any(|frame| matches!(frame.frame_type, AmrFrameType::Speech(_)));
         for frame in packet.frames {
             self.frame(frame, out);
         }
+        self.is_noise = self.dtx == DtxState::Paused && !has_speech;
         self.concealer.end_gap();
         Ok(())
     }
@@ -136,7 +141,7 @@ impl SpeechDecoder for AmrDecoder {
     }
 
     fn is_comfort_noise(&self) -> bool {
-        self.may_pause()
+        self.is_noise
     }
 
     fn quirk(&self) -> Option<PayloadQuirk> {

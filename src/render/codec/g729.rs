@@ -14,6 +14,8 @@ pub(crate) struct G729Decoder {
     codec: G729Codec,
     /// The silence descriptor of the current pause; `None` while the sender talks.
     sid: Option<[u8; SID_BYTES]>,
+    /// Whether the last payload had no speech.
+    is_noise: bool,
     concealer: FrameConcealer,
     /// Whether the last payload had a stray byte after its frames.
     has_stray_byte: bool,
@@ -29,6 +31,7 @@ impl G729Decoder {
         Some(Self {
             codec,
             sid: None,
+            is_noise: false,
             concealer: FrameConcealer::new(8_000),
             has_stray_byte: false,
             had_stray_byte: false,
@@ -70,7 +73,7 @@ impl SpeechDecoder for G729Decoder {
         if let Some(sid) = sid {
             self.frame(&sid, out);
         }
-        self.sid = sid;
+        (self.sid, self.is_noise) = (sid, frames.is_empty());
         self.concealer.end_gap();
         Ok(())
     }
@@ -97,7 +100,7 @@ impl SpeechDecoder for G729Decoder {
     }
 
     fn is_comfort_noise(&self) -> bool {
-        self.may_pause()
+        self.is_noise
     }
 
     fn quirk(&self) -> Option<PayloadQuirk> {

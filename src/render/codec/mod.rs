@@ -72,7 +72,8 @@ pub trait SpeechDecoder: Send {
         true
     }
 
-    /// Returns whether the last decoded payload was a silence descriptor, so that its sound is comfort noise.
+    /// Returns whether the sound of the last decoded payload is comfort noise only. A payload with speech and a silence
+    /// descriptor after it is speech.
     fn is_comfort_noise(&self) -> bool {
         false
     }

@@ -1,4 +1,7 @@
-//! Tests that packets with several frames, interleaved or not, give the same sound as packets with one frame.
+//! Tests that packets with several frames, interleaved or not, give the same sound as packets with one frame. Also tests
+//! which payloads count as comfort noise.
+
+use callspan::render::codec::SpeechDecoder;
 
 use crate::codecs::{decoder, fixture};
 
@@ -130,4 +133,31 @@ fn g729_with_ten_frames_and_a_final_descriptor_decodes_the_same() {
     let apart: Vec<&[u8]> = frames[..90].chunks(10).chain([&[0x5A, 0x10][..]]).collect();
     let together = decode(&mut [&with_descriptor[..]].into_iter());
     assert!(together.len() == 800 && together == decode(&mut apart.into_iter()));
+}
+
+/// A payload with speech and a silence descriptor after it is speech. The descriptor alone is comfort noise.
+#[test]
+fn only_a_payload_without_speech_is_comfort_noise() {
+    let (speech, sid) = (fixture("g729").0[0][..10].to_vec(), vec![0x00, 0x20]);
+    assert_noise("G729", &mut *decoder("G729", 8_000, ""), &[(speech.clone(), false), (sid.clone(), true)]);
+    let both = [speech, sid].concat();
+    assert_noise("G729", &mut *decoder("G729", 8_000, ""), &[(both, false)]);
+    let plain = AmrPacking { with_crc: false, sorted: false };
+    let payload = |frames: &[AmrFrame]| packed(frames, &CLASS_A, plain);
+    let speech = frames("amr_octets", &OCTETS).into_iter().find(|(toc, _)| toc >> 3 & 15 < 8).expect("speech");
+    let sid: AmrFrame = (8 << 3 | 4, vec![0; 5]);
+    let payloads = [
+        (payload(&[speech.clone(), sid.clone()]), false),
+        (payload(std::slice::from_ref(&sid)), true),
+        (payload(&[sid, speech]), false),
+    ];
+    assert_noise("AMR", &mut *decoder("AMR", 8_000, "octet-align=1"), &payloads);
+}
+
+#[track_caller]
+fn assert_noise(name: &str, decoder: &mut dyn SpeechDecoder, payloads: &[(Vec<u8>, bool)]) {
+    for (n, (payload, is_noise)) in payloads.iter().enumerate() {
+        decoder.decode(payload, &mut Vec::new()).expect("a good payload");
+        assert_eq!(decoder.is_comfort_noise(), *is_noise, "{name}, payload {n}");
+    }
 }
