@@ -106,6 +106,10 @@ impl SpeechDecoder for OpusDecoder {
         self.concealer = concealer;
     }
 
+    fn is_comfort_noise(&self) -> bool {
+        self.dtx == DtxState::Paused
+    }
+
     fn quirk(&self) -> Option<PayloadQuirk> {
         self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases)
     }

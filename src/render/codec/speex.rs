@@ -16,6 +16,8 @@ pub(crate) struct SpeexDecoder {
     library: LibspeexDecoder,
     band: SpeexBand,
     dtx: DtxState,
+    /// Whether each frame of the last payload belongs to a pause.
+    is_noise: bool,
     concealer: FrameConcealer,
 }
 
@@ -36,7 +38,7 @@ impl SpeexDecoder {
             _ => return None,
         };
         let concealer = FrameConcealer::new(band.rate_hz());
-        Some(Self { library: LibspeexDecoder::new(band)?, band, dtx: DtxState::Talking, concealer })
+        Some(Self { library: LibspeexDecoder::new(band)?, band, dtx: DtxState::Talking, is_noise: false, concealer })
     }
 }
 
@@ -48,10 +50,12 @@ impl SpeechDecoder for SpeexDecoder {
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (at, mut bits) = (out.len(), SpeexBitReader { bytes: payload, at: 0 });
         let mut end = SpeexStop::Regular;
+        self.is_noise = true;
         for _ in 0..MAX_FRAMES {
             match bits.frame(self.band) {
                 Ok(frame) => {
                     self.dtx = frame.dtx;
+                    self.is_noise &= frame.dtx == DtxState::Paused;
                     self.library.decode(&bits.cut(frame.bits), out);
                 }
                 Err(why) => {
@@ -71,6 +75,10 @@ impl SpeechDecoder for SpeexDecoder {
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
         self.concealer.fill(samples, self.dtx, out, |out| self.library.conceal(out));
+    }
+
+    fn is_comfort_noise(&self) -> bool {
+        self.is_noise
     }
 }
 

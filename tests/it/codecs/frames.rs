@@ -161,3 +161,22 @@ fn assert_noise(name: &str, decoder: &mut dyn SpeechDecoder, payloads: &[(Vec<u8
         assert_eq!(decoder.is_comfort_noise(), *is_noise, "{name}, payload {n}");
     }
 }
+
+/// The speakers of these fixtures pause (discontinuous transmission).
+#[test]
+fn pauses_of_opus_and_speex_are_comfort_noise() {
+    let mut formats = vec![("opus_dtx", "OPUS", 48_000)];
+    if cfg!(feature = "speex") {
+        formats.push(("speex_dtx", "SPEEX", 8_000));
+    }
+    for (name, encoding, clock_hz) in formats {
+        let mut decoder = decoder(encoding, clock_hz, "");
+        let (payloads, _) = fixture(name);
+        let (mut noise, mut sound) = (0, Vec::new());
+        for payload in &payloads {
+            decoder.decode(payload, &mut sound).expect("a good payload");
+            noise += usize::from(decoder.is_comfort_noise());
+        }
+        assert!((1..payloads.len() / 2).contains(&noise), "{name}: {noise} of {}", payloads.len());
+    }
+}
