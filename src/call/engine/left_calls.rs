@@ -11,13 +11,13 @@ use crate::call::call_state::{AnnouncementStage, CallOrigin};
 use crate::call::conversation::Conversation;
 use crate::call::correlate::is_random;
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::dialog::Dialog;
 use crate::call::engine::Engine;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::event::{CallEvent, EndedCall};
 use crate::call::keys::CallKey;
 use crate::call::record::ProblemKind;
 use crate::call::timers::EngineTimer;
+use crate::sip::SipMessage;
 use crate::time::Timestamp;
 
 /// The left calls (live calls of an earlier process without a spool) that may still continue.
@@ -50,10 +50,11 @@ struct LeftLeg {
 }
 
 impl LeftLeg {
-    /// Returns whether a dialog with the same Call-ID has a tag of this leg. Either side may have sent its first message
-    /// after the restart.
-    fn has_tag_of(&self, dialog: &Dialog) -> bool {
-        let tags = [dialog.caller_tag(), dialog.callee_tag()];
+    /// Returns whether a message with the same Call-ID has a tag of this leg. Either side may have sent the message, so
+    /// each tag may be in From or in To.
+    fn has_tag_of(&self, message: &SipMessage<'_>) -> bool {
+        let (from, to) = (message.from(), message.to());
+        let tags = [from.as_ref().and_then(|from| from.tag()), to.as_ref().and_then(|to| to.tag())];
         self.tags.iter().flatten().any(|tag| tags.contains(&Some(tag.as_str())))
     }
 }
@@ -71,12 +72,12 @@ impl LeftCalls {
         self.calls.insert(id, LeftCall { ended: Box::new(ended), ends_at, slot });
     }
 
-    /// Returns the leg that this dialog continues, perhaps with other tags after a refusal. Strangers may have the same
-    /// short Call-ID, so that the tags decide.
-    fn leg_of(&self, dialog: &Dialog) -> Option<&LeftLeg> {
-        let legs = self.by_call_id.get(dialog.call_id())?;
-        let same = legs.iter().find(|leg| leg.has_tag_of(dialog));
-        same.or_else(|| legs.first().filter(|_| is_random(dialog.call_id())))
+    /// Returns the leg that the dialog of this message continues, perhaps with other tags after a refusal. Strangers may
+    /// have the same short Call-ID, so that the tags decide.
+    fn leg_of(&self, message: &SipMessage<'_>) -> Option<&LeftLeg> {
+        let legs = self.by_call_id.get(message.call_id())?;
+        let same = legs.iter().find(|leg| leg.has_tag_of(message));
+        same.or_else(|| legs.first().filter(|_| is_random(message.call_id())))
     }
 
     /// Removes the left calls that can no longer be continued, because their time is over. Returns the calls that no
@@ -138,15 +139,15 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call of an earlier process that a leg with this dialog continues. Also returns the rule by which
-    /// the leg had joined the call in that process. The first leg creates the call in the table. Returns `None` if the
-    /// dialog is unknown.
+    /// Returns the call of an earlier process that a leg with this first message continues. Also returns the rule by
+    /// which the leg had joined the call in that process. The first leg creates the call in the table. Returns `None`
+    /// if the dialog is unknown.
     pub(super) fn continue_left_call(
         &mut self,
-        dialog: &Dialog,
+        message: &SipMessage<'_>,
         at: Timestamp,
     ) -> Option<(CallKey, Option<CorrelationRule>)> {
-        let LeftLeg { conversation: id, joined_by, .. } = self.earlier.left_calls.leg_of(dialog)?.clone();
+        let LeftLeg { conversation: id, joined_by, .. } = self.earlier.left_calls.leg_of(message)?.clone();
         let left = self.earlier.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);

@@ -186,7 +186,7 @@ impl Engine {
         draft.machine_hop = self.machine_hop((draft.dialog.caller_addr, draft.dialog.callee_addr));
         let assigned = match &restored {
             Some(restored) => AssignedCall::only(self.restored_conversation(restored, draft.at), restored.joined_by),
-            None => match self.continue_left_call(&draft.dialog, draft.at) {
+            None => match self.continue_left_call(message, draft.at) {
                 Some((conversation, by)) => AssignedCall::only(conversation, by),
                 None => self.assign_conversation(&mut draft, sink),
             },
