@@ -95,7 +95,7 @@ fn branch_that_answers_is_heard_although_another_still_sends() {
             both.iter().for_each(|branch| fork.progress(*branch));
             fork.early(&[both[sends_first]], 400);
             fork.early(&both, 1_000);
-            fork.answer(both[answers]);
+            let answered = fork.answer(both[answers]);
             let talks = fork.scene.now();
             // The other branch sends until the CANCEL reaches it, or until the end of the call.
             fork.talk(&both, 1_000);
@@ -105,6 +105,8 @@ fn branch_that_answers_is_heard_although_another_still_sends() {
             for config in [Config::default(), from_media()] {
                 hears(play_with(&fork.scene, config).only(), (1, both[answers].voice), talks, ended);
             }
+            let restarted = play_restarted(&fork.scene.packets(), answered - 300);
+            hears(restarted.only(), (1, both[answers].voice), talks, ended);
             let restarted = play_restarted(&fork.scene.packets(), talks + 500);
             hears(restarted.only(), (1, both[answers].voice), talks, talks + 400);
             hears(restarted.only(), (1, both[answers].voice), talks + 800, ended);
