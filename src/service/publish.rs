@@ -15,6 +15,7 @@ use crate::journal::{CallStage, LegRow};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::notify;
 use crate::service::clock::wall_clock;
+use crate::spool::LegStore as _;
 use crate::spool::scrub::scrub;
 
 impl CallWorker {
@@ -28,6 +29,7 @@ impl CallWorker {
         self.settle_segments(&mut call.record)?;
         note_spools(&mut call);
         record_sync::mark(&mut call.record, call.registration, self.policy.as_ref(), &self.journal)?;
+        self.check_spool_disk(&call.legs)?;
         let RenderedCall { record, broken } = match self.renderer.record(&call, &self.store) {
             Ok(rendered) => rendered,
             Err(RenderFailure::Passing(error)) => return Err(error),
@@ -36,6 +38,9 @@ impl CallWorker {
                 RenderedCall { record: self.write_failed_record(&call, &how)?, broken }
             }
         };
+        if record.problems.iter().any(|p| matches!(p.kind, ProblemKind::RenderError | ProblemKind::SpoolError)) {
+            self.check_spool_disk(&call.legs)?; // the disk may have gone away during the rendering
+        }
         // The webhook message is queued before the call is marked complete. If a crash comes in between, the next try
         // queues a second message with the same key, which the outbox ignores.
         if let Some(outbox) = &self.outbox {
@@ -56,6 +61,15 @@ impl CallWorker {
         let (aside, rendered): (Vec<EndedLeg>, Vec<EndedLeg>) = call.legs.into_iter().partition(is_broken);
         self.set_spools_aside(&record.id, &aside);
         self.clear_spool(&record, &rendered);
+        Ok(())
+    }
+
+    /// Fails if a leg has no spool file (stored packets) because the disk of the spool is not mounted. Such a call must
+    /// wait for the disk. The next start removes the spools of complete calls.
+    fn check_spool_disk(&self, legs: &[EndedLeg]) -> anyhow::Result<()> {
+        if legs.iter().any(|leg| self.store.source(leg).is_none()) {
+            self.store.check_disk()?;
+        }
         Ok(())
     }
 

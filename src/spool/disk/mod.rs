@@ -21,6 +21,7 @@ use super::leg_files::LegFiles;
 use super::memory::{StartsFile, packet_to_keep};
 use super::pending_leg::{PendingLeg, is_media};
 use super::rolling::{RollingBuffer, RollingDue, RollingFile};
+use super::storage::{FolderMarker, StorageMissing};
 use super::writer::{SpoolWriter, WriterMessage, WriterState};
 use super::{LegSource, LegStore, SpoolError, file_name};
 use crate::call::decision::{Decision, TimedDecision};
@@ -285,7 +286,7 @@ impl DiskSpool {
 
     /// Returns the store that finds the spools of ended legs.
     pub fn store(&self) -> DiskStore {
-        DiskStore { dir: self.dir.clone() }
+        DiskStore::new(self.dir.clone())
     }
 
     fn stop(&mut self) {
@@ -539,6 +540,8 @@ impl std::fmt::Debug for DiskSpool {
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     dir: PathBuf,
+    /// Marker that shows whether the disk of the folder is mounted; `None` if the folder has none.
+    marker: Option<FolderMarker>,
 }
 
 impl DiskStore {
@@ -549,7 +552,15 @@ impl DiskStore {
 
     /// Creates a store for the spool files in a folder.
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { marker: FolderMarker::of(&dir), dir }
+    }
+
+    /// Checks that the disk of the folder is mounted. Without it, files that are missing now may come back.
+    ///
+    /// # Errors
+    /// Fails if the disk is not mounted, or if another disk is mounted.
+    pub(crate) fn check_disk(&self) -> Result<(), StorageMissing> {
+        self.marker.as_ref().map_or(Ok(()), FolderMarker::check)
     }
 
     /// Returns the path of a leg's file, whether it exists or not.

@@ -1,5 +1,6 @@
 //! Tests of full and read-only disks: they delay work but lose no call.
 
+use std::path::Path;
 use std::time::Duration;
 
 use callspan::call::record::CallRecord;
@@ -136,6 +137,36 @@ fn a_read_only_spool_loses_nothing_while_memory_lasts() {
     mount.remount("ro");
     station.hear(ALL);
     mount.remount("rw");
+    expect_whole(&place, &station);
+    station.stop();
+}
+
+/// Writes the marker file by which the service recognizes the disk of the spool folder.
+fn mark_spool(folder: &Path, id: &str) {
+    let facts = serde_json::json!({"section": "spool", "dir": folder, "id": id, "mount": "/", "file_system": 0});
+    let marker = serde_json::json!({"folder": facts, "others": []});
+    std::fs::write(folder.join(".callspan-storage"), marker.to_string()).expect("written");
+}
+
+/// The open files of the spool stay on the old disk, as after `umount -l`. The call ends before a sync notices that.
+#[test]
+fn a_call_waits_for_the_disk_of_its_spool() {
+    let mut place = FaultSetup::new();
+    place.config.spool.sync_seconds = 300;
+    let (spool, away) = (place.config.spool.dir.clone(), place.dir.path().join("away"));
+    mark_spool(&spool, "ours");
+    let mut station = TestRecorder::start(&place);
+    station.hear(600);
+    until("the legs have files", || below(&spool).iter().any(|path| path.extension().is_some_and(|e| e == "pcapng")));
+    std::fs::rename(&spool, &away).expect("renamed");
+    std::fs::create_dir(&spool).expect("made");
+    mark_spool(&spool, "other");
+    station.hear(ALL);
+    let is_complete = || call(&station.journal).is_some_and(|c| c.stage == CallStage::Complete);
+    until("it is tried", || is_complete() || place.alarms().contains(&String::from("recording_failed")));
+    assert!(!is_complete(), "its packets are on the disk that is away");
+    std::fs::remove_dir_all(&spool).expect("removed");
+    std::fs::rename(&away, &spool).expect("renamed");
     expect_whole(&place, &station);
     station.stop();
 }
