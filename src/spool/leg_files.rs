@@ -116,12 +116,14 @@ impl LegFiles {
 
     /// Tries again to write the waiting chunks, and to remove files that could not be removed.
     pub(super) fn retry(&mut self) -> DoneChunks {
+        let wrote_at = self.wrote_at;
         self.reserve.refill();
         let removals = std::mem::take(&mut self.removals);
         removals.into_iter().for_each(|path| self.remove_file(path));
         let legs: Vec<LegId> = self.waiting.keys().copied().collect();
         let mut done: DoneChunks = legs.into_iter().flat_map(|leg| self.write_chunks(leg)).collect();
-        done.extend(self.give_up_hopeless_legs());
+        // A write of this pass does not count. The disk may have come back in it, after the attempt of other legs.
+        done.extend(wrote_at.map_or_else(DoneChunks::new, |wrote_at| self.give_up_hopeless_legs(wrote_at)));
         done
     }
 
@@ -334,11 +336,10 @@ impl LegFiles {
         }
     }
 
-    /// Gives up the chunks of legs that could not be written for a long time, although other files could. The leg must
-    /// have ended, or its chunks take memory that the other legs need. A full disk affects all legs alike, so memory
-    /// is no reason then.
-    fn give_up_hopeless_legs(&mut self) -> DoneChunks {
-        let Some(wrote_at) = self.wrote_at else { return DoneChunks::new() };
+    /// Gives up the chunks of legs that could not be written for a long time, although another file could at `wrote_at`.
+    /// The leg must have ended, or its chunks take memory that the other legs need. A full disk affects all legs alike,
+    /// so memory is no reason then.
+    fn give_up_hopeless_legs(&mut self, wrote_at: Instant) -> DoneChunks {
         let chunks = self.waiting.keys().filter_map(|leg| self.legs.get(leg)).flat_map(|state| &state.chunks);
         let is_memory_short = chunks.map(Vec::capacity).sum::<usize>() > self.max_waiting_bytes;
         let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
@@ -746,6 +747,26 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("there"), [header, vec![2; 100]].concat());
         let errno = OsErrno(rustix::io::Errno::ISDIR.raw_os_error());
         assert_eq!(test.files.take_failure(leg), Some(errno));
+    }
+
+    /// The file of the second leg can be written again after the first leg was tried, as if the disk came back then.
+    #[test]
+    fn leg_tried_before_the_disk_came_back_is_not_given_up() {
+        let mut test = TestFiles::new();
+        let legs = [1, 2].map(|leg| (LegId(leg), test.dir.path().join(leg.to_string())));
+        for (leg, path) in &legs {
+            std::fs::create_dir(path).expect("made");
+            test.files.open_leg(*leg, path.clone(), None);
+            assert!(test.files.write(*leg, vec![1; 100]).is_empty(), "it waits");
+            test.files.close(*leg);
+            let waiting = test.files.waiting.get_mut(leg).expect("it waits");
+            waiting.since = waiting.since.checked_sub(2 * GIVE_UP).expect("the machine runs longer than that");
+        }
+        for (leg, path) in legs.iter().rev() {
+            std::fs::remove_dir(path).expect("empty");
+            assert_eq!(test.files.retry().len(), 1, "the other leg waits");
+            assert_eq!((std::fs::read(path).expect("there").len(), test.files.take_failure(*leg)), (100, None));
+        }
     }
 
     #[test]
