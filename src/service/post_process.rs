@@ -349,9 +349,9 @@ impl EarlierCalls for PostProcessor {
         Some(journal.call(&owner.call_id).ok()??.record)
     }
 
-    fn live_record(&self, id: &str) -> Option<CallRecord> {
+    fn unrendered_record(&self, id: &str) -> Option<CallRecord> {
         let call = self.pool.worker.journal.call(id).ok()??;
-        (call.stage == CallStage::Live).then_some(call.record)
+        (call.stage != CallStage::Complete).then_some(call.record)
     }
 }
 

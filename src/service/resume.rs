@@ -30,8 +30,9 @@ pub trait EarlierCalls {
     /// Returns the record of the ended call to which the leg with this name belongs; `None` if no ended call has it.
     fn owner_of(&self, leg: &str) -> Option<CallRecord>;
 
-    /// Returns the record of the live call with this id; `None` if there is none.
-    fn live_record(&self, id: &str) -> Option<CallRecord>;
+    /// Returns the record of the call with this id; `None` if there is none, or if the call is complete. The call may
+    /// have ended, as long as it is not rendered.
+    fn unrendered_record(&self, id: &str) -> Option<CallRecord>;
 }
 
 /// A list of earlier calls that contains no call, for a process without a journal or with an empty journal.
@@ -47,7 +48,7 @@ impl EarlierCalls for NoEarlierCalls {
         None
     }
 
-    fn live_record(&self, _: &str) -> Option<CallRecord> {
+    fn unrendered_record(&self, _: &str) -> Option<CallRecord> {
         None
     }
 }
@@ -99,7 +100,7 @@ pub fn resume_at(
                 }
                 if let Decision::Conversation(state) = &decided.decision
                     && state.missing.is_left
-                    && let Some(record) = earlier.live_record(&state.conversation)
+                    && let Some(record) = earlier.unrendered_record(&state.conversation)
                 {
                     engine.handle_left_record(record);
                 }

@@ -13,6 +13,7 @@ use callspan::service::rerender::rerender;
 use callspan::time::Timestamp;
 
 use crate::faults::station::{ALL, FaultSetup, TestRecorder, beside, call, capture, delivered, until};
+use crate::support::captures::fixture;
 
 /// Overwrites the pages after the header, as a failing disk does.
 fn damage(file: &Path) {
@@ -199,18 +200,49 @@ fn a_call_that_ends_during_recovery_is_recorded_once() {
     station.stop();
 }
 
-#[test]
-fn live_call_without_its_spool_keeps_its_id_and_task() {
-    let place = FaultSetup::new();
-    let mut station = TestRecorder::start(&place);
+/// Starts a recorder again in a call, whose spool is lost between both runs. Returns the recorder and the call's record
+/// before that.
+fn restarted_without_spool(place: &FaultSetup) -> (TestRecorder, CallRecord) {
+    let mut station = TestRecorder::start(place);
     station.hear(ANSWERED);
     until("it is announced", || call(&station.journal).is_some_and(|stored| stored.record.answered_at.is_some()));
     let before = call(&station.journal).expect("just seen").record;
     station.stop();
     std::fs::remove_dir_all(&place.config.spool.dir).expect("there");
     std::fs::create_dir(&place.config.spool.dir).expect("gone");
-    let mut station = TestRecorder::start(&place);
+    let mut station = TestRecorder::start(place);
     station.skip(ANSWERED);
+    (station, before)
+}
+
+/// The call goes on after the first restart, with media. At the second restart it has ended, but is not rendered.
+#[test]
+fn ended_call_that_lost_its_spool_keeps_its_beginning_at_a_restart() {
+    let mut place = FaultSetup::new();
+    place.captures = vec![fixture("calls/hold_resume_direct/capture.pcap")];
+    let (mut station, before) = restarted_without_spool(&place);
+    let recordings = &place.config.recording.dir;
+    std::fs::remove_dir_all(recordings).expect("there");
+    std::fs::write(recordings, "a file in place of the folder").expect("written");
+    station.hear(ALL);
+    until("it waits for its folder", || place.alarms().contains(&String::from("recording_failed")));
+    assert_eq!(call(&station.journal).expect("known").stage, CallStage::Ended);
+    station.stop();
+    std::fs::remove_file(recordings).expect("there");
+    std::fs::create_dir(recordings).expect("made");
+    let mut station = TestRecorder::start(&place);
+    station.hear_nothing();
+    let record = delivered(&place, &station.journal);
+    station.stop();
+    let beginning = |r: &CallRecord| (r.id.clone(), r.invited_at, r.answered_at, r.from.clone(), r.to.clone());
+    assert_eq!(beginning(&record), beginning(&before));
+    assert!(!record.recordings.is_empty(), "the re-INVITE announced the media");
+}
+
+#[test]
+fn live_call_without_its_spool_keeps_its_id_and_task() {
+    let place = FaultSetup::new();
+    let (mut station, before) = restarted_without_spool(&place);
     assert_eq!(call(&station.journal).expect("known").stage, CallStage::Live, "its messages are waited for");
     station.hear(ALL);
     let record = delivered(&place, &station.journal);

@@ -206,7 +206,7 @@ impl EarlierCalls for LiveInJournal {
         None
     }
 
-    fn live_record(&self, id: &str) -> Option<CallRecord> {
+    fn unrendered_record(&self, id: &str) -> Option<CallRecord> {
         Some(self.0.clone()).filter(|record| record.id == id)
     }
 }

@@ -100,7 +100,7 @@ impl EarlierCalls for EndedBefore {
         owner.map(|call| call.record.clone())
     }
 
-    fn live_record(&self, _: &str) -> Option<CallRecord> {
+    fn unrendered_record(&self, _: &str) -> Option<CallRecord> {
         None
     }
 }
