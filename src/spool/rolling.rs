@@ -30,6 +30,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct RollingBuffer {
     stage: RollingStage,
+    /// Whether the file must be written anew as soon as possible, although blocks are still appended to it.
+    is_rebuild_requested: bool,
     /// Blocks that were not sent to the writer yet.
     buffer: Vec<u8>,
     /// Removed legs (ended, or with a file of their own) with blocks that are still in the rolling file, oldest first.
@@ -101,6 +103,12 @@ impl RollingBuffer {
         }
     }
 
+    /// Requests that the file is written anew, because blocks may be missing on the disk. Until then, new blocks are
+    /// still appended to the old file.
+    pub(super) fn request_rebuild(&mut self) {
+        self.is_rebuild_requested = true;
+    }
+
     /// Adds blocks of a leg to the rolling file (signalling of legs without media).
     pub(super) fn add_blocks(&mut self, leg: LegId, blocks: &[u8]) {
         if self.stage != RollingStage::Current {
@@ -138,9 +146,13 @@ impl RollingBuffer {
             self.put_oldest_removed();
         }
         let large = self.size + self.buffer.len() > MIN_REBUILD_BYTES.max(2 * self.rebuilt_size);
+        let is_needed = match self.stage {
+            RollingStage::Inactive => false,
+            RollingStage::Stale => true,
+            RollingStage::Current => large || self.is_rebuild_requested,
+        };
         match self.stage {
-            RollingStage::Stale if now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
-            RollingStage::Current if large && now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
+            _ if is_needed && now.since(self.rebuilt_at) >= REBUILD_INTERVAL => RollingDue::Rebuild,
             RollingStage::Current if !self.buffer.is_empty() => {
                 self.size += self.buffer.len();
                 RollingDue::Append(std::mem::take(&mut self.buffer))
@@ -190,6 +202,7 @@ impl RollingBuffer {
         }
         self.buffer.clear();
         (self.stage, self.rebuilt_at) = (RollingStage::Current, now);
+        self.is_rebuild_requested = false;
         let size = out.len() + self.kept_bytes;
         (self.size, self.rebuilt_size) = (size, size);
         RebuiltContents { bytes: out, kept }
@@ -491,6 +504,23 @@ mod tests {
         let device = std::fs::OpenOptions::new().write(true).open("/dev/null").expect("there");
         file.rebuild(device, &contents()).expect_err("not on the disk");
         assert_eq!((before.len(), read(dir.path()).expect("readable")), (1, before));
+    }
+
+    #[test]
+    fn blocks_and_removals_are_appended_until_a_requested_rebuild() {
+        let mut rolling = RollingBuffer::new(Duration::from_secs(5));
+        rolling.activate();
+        rolling.rebuild(at(0), std::iter::empty());
+        rolling.request_rebuild();
+        rolling.add_blocks(LegId(1), &block(1));
+        assert!(matches!(rolling.take_due(at(1)), RollingDue::Append(_)));
+        rolling.remove_leg(LegId(1), at(1), 1);
+        rolling.put_removed();
+        assert!(matches!(rolling.take_due(at(1)), RollingDue::Append(_)), "the process may end before the rebuild");
+        assert_eq!(rolling.take_due(at(4)), RollingDue::Nothing);
+        assert_eq!(rolling.take_due(at(5)), RollingDue::Rebuild);
+        rolling.rebuild(at(5), std::iter::empty());
+        assert_eq!(rolling.take_due(at(10)), RollingDue::Nothing);
     }
 
     #[test]

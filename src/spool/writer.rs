@@ -55,6 +55,9 @@ pub(super) struct WriterState {
     /// Whether a write to the rolling file (signalling of legs without media) failed. Then the file must be written
     /// anew.
     pub(super) has_rolling_failed: AtomicBool,
+    /// Whether blocks of the rolling file may be missing on the disk although no write failed. Then the file must be
+    /// written anew, too, but meanwhile blocks can be appended to it.
+    pub(super) is_rebuild_requested: AtomicBool,
     /// Counts the rounds of the writer thread's loop. It also grows while the thread waits for work; if it stands
     /// still, the disk does not answer.
     pub(super) rounds: Arc<AtomicU64>,
@@ -186,7 +189,7 @@ impl SpoolWriter {
     /// on the disk, so the capture thread orders a rebuild of that file.
     fn handle_sync_end(&mut self) {
         if self.files.take_sync_failure() {
-            self.state.has_rolling_failed.store(true, Ordering::Relaxed);
+            self.state.is_rebuild_requested.store(true, Ordering::Relaxed);
         }
         self.release_events();
     }
@@ -444,7 +447,7 @@ mod tests {
             let (done, flushed) = crossbeam_channel::bounded(1);
             writer.send(WriterMessage::Flush(done));
             flushed.recv_timeout(PATIENCE).expect("flushed");
-            assert_eq!(writer.state.has_rolling_failed.load(Ordering::Relaxed), is_rebuilt);
+            assert_eq!(writer.state.is_rebuild_requested.load(Ordering::Relaxed), is_rebuilt);
         }
     }
 

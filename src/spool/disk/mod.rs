@@ -325,6 +325,9 @@ impl DiskSpool {
         if self.writer_state.has_rolling_failed.swap(false, Ordering::Relaxed) {
             self.rolling.mark_stale();
         }
+        if self.writer_state.is_rebuild_requested.swap(false, Ordering::Relaxed) {
+            self.rolling.request_rebuild();
+        }
         if self.queued_bytes() >= self.limit {
             return;
         }
