@@ -51,7 +51,8 @@ pub(super) struct LegFiles {
     /// Time of the latest successful write; `None` before the first.
     wrote_at: Option<Instant>,
     failure_count: u64,
-    has_sync_failed: bool,
+    /// Whether blocks of the rolling file (signalling of legs without media) may be missing on the disk.
+    needs_rolling_rebuild: bool,
     /// Size of all waiting chunks above which chunks of a leg are given up even if its call goes on, bytes.
     max_waiting_bytes: usize,
 }
@@ -92,7 +93,7 @@ impl LegFiles {
             removals: Vec::new(),
             wrote_at: None,
             failure_count: 0,
-            has_sync_failed: false,
+            needs_rolling_rebuild: false,
             max_waiting_bytes: buffer_bytes / 2,
         })
     }
@@ -195,6 +196,7 @@ impl LegFiles {
                         self.close_least_recent();
                     }
                     self.folder = None;
+                    self.needs_rolling_rebuild = true;
                 }
                 self.log_failure(&self.dir.clone(), &error);
                 return false;
@@ -234,9 +236,10 @@ impl LegFiles {
         }
     }
 
-    /// Returns whether a sync has failed since the last call of this function.
-    pub(super) fn take_sync_failure(&mut self) -> bool {
-        std::mem::take(&mut self.has_sync_failed)
+    /// Returns whether a sync failed since the last call of this function, or whether a sync found the disk missing. Then
+    /// the rolling file (signalling of legs without media) must be written anew.
+    pub(super) fn take_rebuild_request(&mut self) -> bool {
+        std::mem::take(&mut self.needs_rolling_rebuild)
     }
 
     /// Returns the channel that becomes ready when the running sync ends; `None` if no sync is running.
@@ -260,7 +263,7 @@ impl LegFiles {
             let errno = errno_of(&error);
             self.failures.extend(self.unsynced.iter().map(|leg| (leg, errno)));
             self.log_failure(&self.dir.clone(), &error);
-            self.has_sync_failed = true;
+            self.needs_rolling_rebuild = true;
         }
         self.unsynced.end_sync();
     }

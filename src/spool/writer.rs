@@ -102,8 +102,9 @@ impl SpoolWriter {
         let mut dirty = false;
         loop {
             if self.files.finish_sync() {
-                self.handle_sync_end();
+                self.release_events();
             }
+            self.request_rebuild();
             if !self.files.is_sync_overdue(Instant::now()) {
                 self.state.rounds.fetch_add(1, Ordering::Relaxed);
             }
@@ -177,7 +178,8 @@ impl SpoolWriter {
                 let written = self.files.retry();
                 self.recycle(written);
                 self.files.sync_and_wait();
-                self.handle_sync_end();
+                self.request_rebuild();
+                self.release_events();
                 let _ = done.send(()); // fails only while the process is ending
             }
             WriterMessage::Stop => {}
@@ -185,13 +187,11 @@ impl SpoolWriter {
         false
     }
 
-    /// Passes on the call events that waited for a sync. After a failed sync, blocks of the rolling file may be missing
-    /// on the disk, so the capture thread orders a rebuild of that file.
-    fn handle_sync_end(&mut self) {
-        if self.files.take_sync_failure() {
+    /// Requests a rebuild of the rolling file from the capture thread, if blocks of the file may be missing on the disk.
+    fn request_rebuild(&mut self) {
+        if self.files.take_rebuild_request() {
             self.state.is_rebuild_requested.store(true, Ordering::Relaxed);
         }
-        self.release_events();
     }
 
     /// Returns the memory of written chunks to the capture thread.
@@ -320,6 +320,7 @@ mod tests {
     use super::*;
     use crate::call::event::EndedCall;
     use crate::call::record::CallRecord;
+    use crate::spool::storage;
 
     /// A writer thread. Each of its syncs runs until the test sends a result.
     struct TestWriter {
@@ -341,6 +342,7 @@ mod tests {
 
         fn new(sync_every: Duration) -> (SpoolWriter, Self) {
             let dir = tempfile::tempdir().expect("a folder");
+            storage::mark_all(&[("spool", dir.path())]);
             let (messages, message_rx) = crossbeam_channel::unbounded();
             let (event_tx, events) = crossbeam_channel::unbounded();
             let (begun, syncs) = crossbeam_channel::unbounded();
@@ -449,6 +451,19 @@ mod tests {
             flushed.recv_timeout(PATIENCE).expect("flushed");
             assert_eq!(writer.state.is_rebuild_requested.load(Ordering::Relaxed), is_rebuilt);
         }
+    }
+
+    /// The open file may be on a disk that another disk covers.
+    #[test]
+    fn rolling_file_is_written_anew_if_a_sync_finds_another_disk() {
+        let writer = TestWriter::start(SECOND / 10);
+        std::fs::remove_file(writer.dir.path().join(storage::FILE_NAME)).expect("there");
+        storage::mark_all(&[("spool", writer.dir.path())]);
+        writer.write();
+        // Each round waits for an event that does not come.
+        let mut rounds = (0..2_000).map(|_| writer.events.recv_timeout(SECOND / 100).is_err());
+        assert!(rounds.any(|_| writer.state.is_rebuild_requested.load(Ordering::Relaxed)), "not within 20 s");
+        assert!(!writer.state.has_rolling_failed.load(Ordering::Relaxed));
     }
 
     #[test]
