@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
-use crate::call::record::{CallRecord, ProblemKind};
+use crate::call::record::CallRecord;
 use crate::journal::{CallStage, Journal};
 use crate::recording::Recorder;
 use crate::recording::encrypt::encrypted_path;
+use crate::recording::recorder::{RENDERING_PROBLEMS, missing_spool};
 use crate::spool::disk::DiskStore;
 use crate::spool::{self, LegSource, LegStore};
 
@@ -133,18 +134,38 @@ fn find_packets(
 fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;
+    // If the call has a recording, its spool was there, and the same problem names a part that was lost during the call.
+    let missing = record.recordings.is_empty().then(missing_spool);
     record.recordings.clear();
-    record.problems.retain(|p| !BY_RENDERING.contains(&p.kind));
+    record.problems.retain(|problem| !RENDERING_PROBLEMS.contains(&problem.kind) && Some(*problem) != missing);
     record
 }
 
-/// Kinds of problems that rendering finds. They are removed from the record before the call is rendered again.
-const BY_RENDERING: [ProblemKind; 7] = [
-    ProblemKind::TornTail,
-    ProblemKind::CutBySnaplen,
-    ProblemKind::Undecodable,
-    ProblemKind::Late,
-    ProblemKind::BrokenStamps,
-    ProblemKind::OneWayAudio,
-    ProblemKind::RenderError,
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::record::{CallVerdict, ProblemKind, RecordingFile};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn missing_spool_is_no_problem_any_more_when_it_is_found() {
+        let full = ProblemKind::DiskFull.problem();
+        let problems = vec![missing_spool(), full];
+        let mut record = CallRecord { verdict: Some(CallVerdict::Failed), problems, ..CallRecord::default() };
+        assert_eq!(as_ended(record.clone()).problems, [full]);
+        record.recordings.push(RecordingFile {
+            part: 1,
+            path: String::from("a.wav"),
+            format: String::from("wav"),
+            starts_at: Timestamp::EPOCH,
+            ends_at: Timestamp::EPOCH,
+            duration_s: 0.0,
+            sample_rate: 8_000,
+            channels: 2,
+            bytes: 44,
+            sha256: String::new(),
+            plain_sha256: None,
+        });
+        assert_eq!(as_ended(record).problems, [missing_spool(), full], "a part was lost during the call");
+    }
+}

@@ -254,7 +254,7 @@ impl Recorder {
         })?;
         record.problems.extend(problems);
         if !ended.legs.is_empty() && ended.legs.iter().all(|leg| store.source(leg).is_none()) {
-            let missing = CallProblem::of_spool(OsErrno(rustix::io::Errno::NOENT.raw_os_error()));
+            let missing = missing_spool();
             facts.spool_loss = facts.spool_loss.or_else(|| spool_loss(missing));
             if !record.problems.contains(&missing) {
                 record.problems.push(missing);
@@ -465,6 +465,11 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
     }
 }
 
+/// Returns the problem of a call with media whose spool files are all missing when it is rendered.
+pub(crate) const fn missing_spool() -> CallProblem {
+    CallProblem::of_spool(OsErrno(rustix::io::Errno::NOENT.raw_os_error()))
+}
+
 /// Returns the number of packets of a side that gave no sound for a reason, although the side can be heard. The verdict
 /// does not name these packets. Returns 0 for fewer than [`MIN_MISSING_PACKETS`].
 fn missing_part(side: &SideReport, is_it: fn(&UndecodableReason) -> bool) -> u64 {
@@ -546,6 +551,23 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
     RecordingError { path: path.display().to_string(), source }
 }
 
+/// Kinds of problems that rendering finds. They are removed from the record before a call is rendered again.
+pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 14] = [
+    ProblemKind::TornTail,
+    ProblemKind::CutBySnaplen,
+    ProblemKind::Undecodable,
+    ProblemKind::EncryptedPart,
+    ProblemKind::UnknownCodecPart,
+    ProblemKind::Late,
+    ProblemKind::BrokenStamps,
+    ProblemKind::ScatteredStamps,
+    ProblemKind::AmrAlignment,
+    ProblemKind::G726Packing,
+    ProblemKind::TrailingBytes,
+    ProblemKind::OppositePhases,
+    ProblemKind::OneWayAudio,
+    ProblemKind::RenderError,
+];
 /// Minimum number of packets without sound that are a problem although the side can be heard: a second of speech. Fewer
 /// packets are usual while keys change.
 const MIN_MISSING_PACKETS: u64 = 50;

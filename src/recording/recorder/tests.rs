@@ -128,6 +128,35 @@ fn record_says_that_the_spool_is_missing() {
 }
 
 #[test]
+fn each_problem_that_rendering_finds_is_removed_before_the_next_rendering() {
+    use crate::render::UndecryptableReason::DtlsSrtp;
+    let unknown = UndecodableReason::UnknownCodec("X".to_owned());
+    let reasons = [UndecodableReason::Cut, UndecodableReason::Damaged, UndecodableReason::Encrypted(DtlsSrtp), unknown];
+    let quirks = [
+        PayloadQuirk::AmrAlignment,
+        PayloadQuirk::G726Packing,
+        PayloadQuirk::TrailingBytes,
+        PayloadQuirk::OppositePhases,
+    ];
+    let side = SideReport {
+        silent: reasons.map(|reason| (reason, 60)).into(),
+        quirks: quirks.map(|quirk| (quirk, 60)).into(),
+        decoded: 1_000,
+        late: 60,
+        broken_stamps: 60,
+        scattered: 60,
+        heard_us: 20_000_000,
+        talk_s: 20.0,
+        peak: 10_000,
+        ..SideReport::default()
+    };
+    let mut record = CallRecord::default();
+    add_problems(&RenderReport { samples: 1, sides: [side.clone(), side], torn_tail: true }, &mut record);
+    assert_eq!(record.problems.len(), 12, "{:?}", record.problems);
+    assert!(record.problems.iter().all(|problem| RENDERING_PROBLEMS.contains(&problem.kind)));
+}
+
+#[test]
 fn first_leg_that_can_be_heard_is_rendered() {
     let deaf = leg(&[(Side::Caller, "WHATEVER"), (Side::Callee, "WHATEVER")]);
     let (ended, spools) = call(vec![(deaf, true), (leg(&BOTH), true)]);
