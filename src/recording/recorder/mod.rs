@@ -252,14 +252,15 @@ impl Recorder {
             problems.push(CallProblem { errno, ..ProblemKind::RenderError.problem() });
             facts.failure = Some(error.to_string());
         })?;
-        record.problems.extend(problems);
-        if !ended.legs.is_empty() && ended.legs.iter().all(|leg| store.source(leg).is_none()) {
+        // Without a rendered leg and without an error, no leg has a spool file.
+        if !ended.legs.is_empty() && best.is_none() && problems.is_empty() {
             let missing = missing_spool();
             facts.spool_loss = facts.spool_loss.or_else(|| spool_loss(missing));
             if !record.problems.contains(&missing) {
                 record.problems.push(missing);
             }
         }
+        record.problems.extend(problems);
         if let Some(ChosenLeg { rendered, leg, note }) = best {
             if let Some(note) = note {
                 record.verdict_reason = Some(note.to_owned());

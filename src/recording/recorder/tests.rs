@@ -127,6 +127,29 @@ fn record_says_that_the_spool_is_missing() {
     assert_eq!((problem.kind, problem.errno.map(|e| e.to_string())), (ProblemKind::SpoolError, Some("ENOENT".into())));
 }
 
+/// Notes which legs are read. A render worker reports each to the service, which blames the last one for a crash.
+struct NotedReads {
+    spools: TestSpools,
+    read: std::sync::Mutex<Vec<LegId>>,
+}
+
+impl LegStore for NotedReads {
+    fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
+        self.read.lock().unwrap().push(leg.leg);
+        self.spools.source(leg)
+    }
+}
+
+#[test]
+fn rendered_leg_is_the_last_that_is_read() {
+    let deaf = leg(&[(Side::Caller, "WHATEVER"), (Side::Callee, "WHATEVER")]);
+    let (ended, spools) = call(vec![(deaf, true), (leg(&BOTH), true)]);
+    let store = NotedReads { spools, read: Default::default() };
+    let dir = tempfile::tempdir().unwrap();
+    recorder(dir.path()).record(&ended, &store).unwrap();
+    assert_eq!(*store.read.lock().unwrap(), [LegId(0), LegId(1)]);
+}
+
 #[test]
 fn each_problem_that_rendering_finds_is_removed_before_the_next_rendering() {
     use crate::render::UndecryptableReason::DtlsSrtp;
