@@ -227,6 +227,7 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("its SRTP suite or keys cannot be used", "набор или ключи SRTP не поддерживаются"),
     ("the disk of the spool was full{}", "диск буфера был полон{}"),
     ("the spool could not be written{}", "буфер не удалось записать{}"),
+    ("packets of the call disappeared from the spool{}", "пакеты звонка пропали из буфера{}"),
     ("this machine lost packets of the call", "эта машина потеряла пакеты звонка"),
     ("the first part", "первая часть"),
     ("the first {} parts", "первые части, {}"),

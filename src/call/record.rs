@@ -204,7 +204,7 @@ text_enum! {
         /// The disk of the spool was full, so packets of the call are missing.
         DiskFull = "disk_full",
         /// The spool (the recorder's files of captured packets) could not be written, for another reason than a full
-        /// disk.
+        /// disk. With the error ENOENT, its files disappeared.
         SpoolError = "spool_error",
         /// The recording could not be made (rendered) from the captured packets in the spool, or only a part of it.
         RenderError = "render_error",

@@ -521,6 +521,7 @@ fn spool_loss(problem: CallProblem) -> Option<String> {
     let error = problem.errno.map(|errno| format!(" ({errno})")).unwrap_or_default();
     match problem.kind {
         ProblemKind::DiskFull => Some(format!("the disk of the spool was full{error}")),
+        _ if problem == missing_spool() => Some(format!("packets of the call disappeared from the spool{error}")),
         ProblemKind::SpoolError => Some(format!("the spool could not be written{error}")),
         ProblemKind::LostByUs => Some("this machine lost packets of the call".to_owned()),
         _ => None,

@@ -123,6 +123,8 @@ fn record_says_that_the_spool_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &TestSpools(HashMap::new())).unwrap();
     assert_eq!(record.verdict, Some(CallVerdict::Failed), "the mirror showed the media");
+    let reason = "No sound of the call could be kept: packets of the call disappeared from the spool (ENOENT).";
+    assert_eq!(record.verdict_reason.as_deref(), Some(reason), "they had been written");
     let [problem] = record.problems.as_slice() else { panic!("{:?}", record.problems) };
     assert_eq!((problem.kind, problem.errno.map(|e| e.to_string())), (ProblemKind::SpoolError, Some("ENOENT".into())));
 }
