@@ -327,7 +327,7 @@ fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
 
 /// Maximum time by which the packets of two capture interfaces are out of order, ns. Each interface has its own buffer
 /// in the kernel.
-const DISORDER_NS: i64 = 100_000_000;
+pub(super) const DISORDER_NS: i64 = 100_000_000;
 /// Maximum time between two copies of a packet that two capture interfaces deliver. It is longer than their maximum
 /// disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);

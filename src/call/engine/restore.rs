@@ -16,7 +16,7 @@ use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::engine::Engine;
-use crate::call::engine::packets::read_packet;
+use crate::call::engine::packets::{DISORDER_NS, read_packet};
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
@@ -242,7 +242,8 @@ impl Engine {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let (flow, side) = ((stream.src, stream.dst), stream.side);
         if leg.has_moved(flow.0, side) {
-            leg.dialog.note_event(at, EventKind::MediaMove, Some(side));
+            // The decision about a new stream has an earlier time than its first packet.
+            leg.dialog.note_event(at.offset(DISORDER_NS), EventKind::MediaMove, Some(side));
         }
         // A recording session (SIPREC) sends the voices of both parties from one side. So its second stream belongs to
         // the other channel.

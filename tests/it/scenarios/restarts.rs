@@ -8,14 +8,14 @@ use callspan::call::decision::{ConversationState, Decision};
 use callspan::call::engine::{EngineLimits, RestoredLeg};
 use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::leg_end::LegEnd;
-use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
+use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, Side};
 use callspan::decode::UdpDatagram;
 use callspan::net::{Endpoint, Transport};
 use callspan::time::Timestamp;
 
 use crate::scenarios::doubtful::{stranger_beside_menu, stranger_until_the_end};
 use crate::scenarios::transfers::transfer_without_trunk;
-use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, referred_in_vain, two_callers_of_one_number};
+use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, direct, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill, records_with_outage};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
@@ -96,6 +96,23 @@ fn a_join_by_numbers_that_was_confirmed_stays_confirmed_after_a_kill() {
     let records = same_after_kills(&scene, &[answered - 1_000, answered + 1_000, answered + 5_000]);
     let [record] = records.as_slice() else { panic!("one call, not {}", records.len()) };
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
+}
+
+/// The telephone goes on from another port without a session description.
+#[test]
+fn an_event_has_the_same_time_after_a_kill() {
+    let (mut scene, call, _) = direct();
+    scene.talk(call, 1_000);
+    let (caller, callee) = (scene.flow(call, Side::Caller), scene.flow(call, Side::Callee));
+    let moved = (callee.0.with_port(10_500), callee.1);
+    scene.rtp(&[(1, caller), (2, moved)], 4_000);
+    let killed = scene.now();
+    scene.rtp(&[(1, caller), (2, moved)], 1_000);
+    scene.bye(call, Side::Caller);
+    let whole = play(&scene).only().record.clone();
+    assert_eq!(whole.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::MediaMove]);
+    let records = records_with_kill(&scene.packets(), scene.now(), killed);
+    assert_eq!(records[0].events, whole.events);
 }
 
 /// The transfer target refuses, so its leg has no spool. Later the caller's number calls the target again, after the
