@@ -97,7 +97,8 @@ fn resampling(c: &mut Criterion) {
 fn decrypting(c: &mut Criterion) {
     // The key of the reference packet in libsrtp's srtp_driver.
     let inline = "4fl6DT4Bi+DWT6MsBt5BOQ7Gda1Jiv7rtpYLOqvm".to_owned();
-    let context = SrtpContext { suite: "AES_CM_128_HMAC_SHA1_80".into(), keys: vec![SrtpKey { inline, mki: None }] };
+    let keys = vec![SrtpKey { inline, mki: None }];
+    let context = SrtpContext { suite: "AES_CM_128_HMAC_SHA1_80".into(), keys, cryptex: false };
     let packet = [
         0x80, 0x0f, 0x12, 0x34, 0xde, 0xca, 0xfb, 0xad, 0xca, 0xfe, 0xba, 0xbe, 0x4e, 0x55, 0xdc, 0x4c, 0xe7, 0x99,
         0x78, 0xd8, 0x8c, 0xa4, 0xd2, 0x15, 0x94, 0x9d, 0x24, 0x02, 0xb7, 0x8d, 0x6a, 0xcc, 0x99, 0xea, 0x17, 0x9b,

@@ -60,6 +60,9 @@ pub struct SrtpContext {
     /// Master keys in the order of the crypto attribute. If there are several, each packet names its key by the master
     /// key identifier.
     pub keys: Vec<SrtpKey>,
+    /// Whether packets may have encrypted header extensions (Cryptex, RFC 9335).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cryptex: bool,
 }
 
 /// One SRTP master key with its salt.

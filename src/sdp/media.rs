@@ -93,6 +93,9 @@ pub struct MediaDescription {
     pub ptime_ms: Option<u32>,
     /// Crypto suites and keys for SRTP, one for each `a=crypto` line (RFC 4568).
     pub crypto: Vec<CryptoAttribute>,
+    /// Whether the sender of the description can receive SRTP with encrypted header extensions (`a=cryptex`, RFC 9335
+    /// section 4).
+    pub cryptex: bool,
     /// Whether the description has a DTLS fingerprint. Then DTLS agrees on the SRTP keys (RFC 5763).
     pub fingerprint: bool,
     /// Whether ZRTP may agree on SRTP keys within the media stream (RFC 6189).
@@ -110,6 +113,7 @@ pub(super) struct SessionDefaults {
     connection: Option<IpAddr>,
     direction: MediaDirection,
     fingerprint: bool,
+    cryptex: bool,
     zrtp: bool,
     ice: bool,
     ptime_ms: Option<u32>,
@@ -121,6 +125,7 @@ impl SessionDefaults {
             connection,
             direction: MediaDirection::find(attributes).unwrap_or_default(),
             fingerprint: attribute::has(attributes, "fingerprint"),
+            cryptex: attribute::has(attributes, "cryptex"),
             zrtp: attribute::has(attributes, "zrtp-hash"),
             ice: attribute::has(attributes, "ice-ufrag"),
             ptime_ms: milliseconds(attributes, "ptime"),
@@ -141,6 +146,7 @@ impl MediaDescription {
             formats: formats(&media.fmt, a),
             ptime_ms: milliseconds(a, "ptime").or(defaults.ptime_ms),
             crypto: attribute::all(a, "crypto").filter_map(CryptoAttribute::parse).take(MAX_LIST).collect(),
+            cryptex: defaults.cryptex || attribute::has(a, "cryptex"),
             fingerprint: defaults.fingerprint || attribute::has(a, "fingerprint"),
             zrtp: defaults.zrtp || attribute::has(a, "zrtp-hash"),
             ice: defaults.ice || attribute::has(a, "ice-ufrag"),

@@ -157,6 +157,7 @@ mod tests {
         let context = SrtpContext {
             suite: "AES_CM_128_HMAC_SHA1_80".to_owned(),
             keys: vec![SrtpKey { inline: "c2VjcmV0".to_owned(), mki: None }],
+            cryptex: false,
         };
         let decided = |decision| TimedDecision { at_ns: 2, decision };
         format::put_decision(&mut spool, &decided(Decision::Srtp { stream: 0, context }));

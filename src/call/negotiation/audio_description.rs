@@ -36,6 +36,8 @@ pub(super) struct AudioLine {
     pub(super) formats: Vec<(PayloadType, PayloadFormat)>,
     /// SRTP keys of the packets that the side sends, each with its crypto tag, in order of preference (SDES, RFC 4568).
     pub(super) crypto: Vec<(u32, SrtpContext)>,
+    /// Whether the side can receive SRTP with encrypted header extensions (RFC 9335).
+    pub(super) cryptex: bool,
     pub(super) protection: MediaProtection,
     /// Whether the media is sent over TCP and not over UDP.
     pub(super) is_over_tcp: bool,
@@ -109,9 +111,9 @@ impl AudioDescription {
             .take(MAX_CRYPTO)
             .map(|c| (c.tag, srtp_context(c)))
             .collect();
-        let (port, protection) = (media.port, protection(media));
+        let (port, cryptex, protection) = (media.port, media.cryptex, protection(media));
         let is_over_tcp = media.protocol == MediaProtocol::RtpOverTcp;
-        self.lines.push(AudioLine { place, port, direction, formats, crypto, protection, is_over_tcp });
+        self.lines.push(AudioLine { place, port, direction, formats, crypto, cryptex, protection, is_over_tcp });
     }
 
     /// Returns the first m-line that neither this side nor `other` refuses. If there is none, returns the first m-line.
@@ -146,6 +148,7 @@ fn srtp_context(crypto: &sdp::CryptoAttribute) -> SrtpContext {
     SrtpContext {
         suite: crypto.suite.clone(),
         keys: crypto.keys.iter().take(MAX_KEYS).map(|k| SrtpKey { inline: k.inline.clone(), mki: mki(k) }).collect(),
+        cryptex: false,
     }
 }
 

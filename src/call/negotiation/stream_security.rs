@@ -79,8 +79,10 @@ impl Negotiation {
                 // sends (RFC 4568 section 6.1).
                 let chosen = other.and_then(|o| o.crypto.first()).map(|(tag, _)| *tag);
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
+                // A sender encrypts header extensions only for a receiver that announces it (RFC 9335 section 4).
+                let cryptex = other.map_or(own.cryptex, |receiver| receiver.cryptex);
                 context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
-                    StreamSecurity::Keys(c.clone())
+                    StreamSecurity::Keys(SrtpContext { cryptex, ..c.clone() })
                 })
             }
         }

@@ -101,6 +101,11 @@ impl SessionKeys {
         })
     }
 
+    /// Returns whether a right authentication tag proves which bytes of the packet are encrypted.
+    pub(super) const fn tag_proves_encrypted_bytes(&self) -> bool {
+        matches!(self, Self::Gcm { .. })
+    }
+
     /// Decrypts a packet into `out`. Tries rollover counts until the authentication tag is right, and returns that
     /// count.
     pub(super) fn open(

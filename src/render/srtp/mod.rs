@@ -51,6 +51,8 @@ struct MasterKeySession {
     session: SessionKeys,
     /// Master key identifier (MKI) as in the packets; empty if packets have none.
     mki: Vec<u8>,
+    /// Whether the receiver announced that it accepts encrypted header extensions (Cryptex, RFC 9335).
+    cryptex: bool,
 }
 
 /// The packet index of one SSRC (RFC 3711 section 3.3.1): rollover count and highest sequence number.
@@ -118,11 +120,12 @@ impl SrtpStream {
         self.keys.iter().enumerate().find_map(|(at, key)| {
             // If both sides did not agree on an MKI, packets omit it although a key has an MKI. So both forms of a
             // packet are tried.
-            let with_mki = key.session.open(packet, header, &key.mki, guesses.iter(), out);
-            let opened = match with_mki {
-                None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
-                opened => opened,
-            };
+            let opened = key.forms(header).find_map(|header| {
+                match key.session.open(packet, header, &key.mki, guesses.iter(), out) {
+                    None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
+                    opened => opened,
+                }
+            });
             opened.map(|rollover| (at, rollover))
         })
     }
@@ -147,6 +150,20 @@ impl SrtpStream {
     }
 }
 
+impl MasterKeySession {
+    /// Returns the header in each form that a packet may have, with or without Cryptex, the likeliest first.
+    ///
+    /// A private header extension may begin with the same two bytes as Cryptex. The tag of GCM is right for one form
+    /// only. The tag of counter mode is right for both, so that the announcement decides.
+    fn forms(&self, header: SrtpHeader) -> impl Iterator<Item = SrtpHeader> {
+        let plain = SrtpHeader { is_cryptex: false, ..header };
+        let is_proven = self.session.tag_proves_encrypted_bytes();
+        let cryptex = Some(header).filter(|header| header.is_cryptex && (self.cryptex || is_proven));
+        let plain = Some(plain).filter(|_| cryptex.is_none() || is_proven);
+        cryptex.into_iter().chain(plain)
+    }
+}
+
 /// The fields of an RTP header that decryption needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SrtpHeader {
@@ -154,7 +171,8 @@ struct SrtpHeader {
     sequence: u16,
     /// Length of the header in bytes, with CSRCs and extension.
     length: usize,
-    /// Whether the CSRCs and the content of the extension are encrypted, too (Cryptex, RFC 9335).
+    /// Whether the CSRCs and the content of the extension are encrypted, too (Cryptex, RFC 9335). If this was not
+    /// announced, the extension only begins with the same bytes.
     is_cryptex: bool,
 }
 
@@ -241,10 +259,10 @@ fn keys(context: &SrtpContext) -> Result<Vec<MasterKeySession>, BadSrtpContext> 
     if context.keys.is_empty() {
         return Err(BadSrtpContext::NoKey);
     }
-    context.keys.iter().take(MAX_KEYS).map(|key| read_key(suite, key)).collect()
+    context.keys.iter().take(MAX_KEYS).map(|key| read_key(suite, key, context.cryptex)).collect()
 }
 
-fn read_key(suite: SrtpSuite, key: &SrtpKey) -> Result<MasterKeySession, BadSrtpContext> {
+fn read_key(suite: SrtpSuite, key: &SrtpKey, cryptex: bool) -> Result<MasterKeySession, BadSrtpContext> {
     let inline = key.inline.trim().trim_start_matches("inline:");
     let bytes = base64(inline.split('|').next().unwrap_or_default()).ok_or(BadSrtpContext::Key)?;
     let session = SessionKeys::derive(suite, &bytes).ok_or(BadSrtpContext::Key)?;
@@ -258,7 +276,7 @@ fn read_key(suite: SrtpSuite, key: &SrtpKey) -> Result<MasterKeySession, BadSrtp
         Some(_) => return Err(BadSrtpContext::Key),
         None => Vec::new(),
     };
-    Ok(MasterKeySession { session, mki })
+    Ok(MasterKeySession { session, mki, cryptex })
 }
 
 /// Decodes base64 (RFC 4648 section 4) with optional padding. Returns `None` for any character outside of base64.

@@ -24,7 +24,7 @@ type TestMasterKey<'a> = (&'a [u8], Option<(u64, u8)>);
 
 fn context(suite: &str, keys: &[TestMasterKey<'_>]) -> SrtpContext {
     let keys = keys.iter().map(|&(bytes, mki)| SrtpKey { inline: text(bytes), mki }).collect();
-    SrtpContext { suite: suite.into(), keys }
+    SrtpContext { suite: suite.into(), keys, cryptex: false }
 }
 
 fn unprotected(stream: &mut SrtpStream, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
@@ -262,10 +262,29 @@ fn encrypted_header_extensions_of_rfc_9335_appendix_a_are_opened() {
     ];
     for (suite, master, packets) in protected {
         for (packet, plain) in packets.iter().zip(plain) {
-            let mut stream = SrtpStream::new(&context(suite, &[(master, None)])).unwrap();
+            let announced = SrtpContext { cryptex: true, ..context(suite, &[(master, None)]) };
+            let mut stream = SrtpStream::new(&announced).unwrap();
             let expected = [hex(plain), vec![0xAB; 16]].concat();
             assert_eq!(unprotected(&mut stream, &hex(packet)), Ok(expected), "{suite}, {plain}");
         }
+    }
+}
+
+/// A device has a private header extension, which begins with the same bytes as Cryptex.
+#[test]
+fn private_extension_that_looks_like_cryptex_is_not_decrypted() {
+    let gcm = [5; 28];
+    for (suite, master, cryptex) in
+        [(SUITE, &MASTER[..], false), ("AEAD_AES_128_GCM", &gcm, false), ("AEAD_AES_128_GCM", &gcm, true)]
+    {
+        let mut packet = rtp(1, 1);
+        packet[0] = 0x90;
+        packet.splice(12..12, hex("C0DE0001 10FF0000"));
+        let session = SessionKeys::derive(SrtpSuite::named(suite).unwrap(), master).unwrap();
+        let protected = session.protect(&packet, 0, &[]);
+        let announced = SrtpContext { cryptex, ..context(suite, &[(master, None)]) };
+        let mut stream = SrtpStream::new(&announced).unwrap();
+        assert_eq!(unprotected(&mut stream, &protected), Ok(packet), "{suite}, announced: {cryptex}");
     }
 }
 
@@ -278,7 +297,7 @@ fn bad_contexts_are_told_apart() {
     assert_eq!(new(SUITE, &[(&MASTER, Some((1, 129)))]), Some(BadSrtpContext::Key));
     let inline = SrtpKey { inline: "not base64!".into(), mki: None };
     assert_eq!(
-        SrtpStream::new(&SrtpContext { suite: SUITE.into(), keys: vec![inline] }).err(),
+        SrtpStream::new(&SrtpContext { suite: SUITE.into(), keys: vec![inline], cryptex: false }).err(),
         Some(BadSrtpContext::Key)
     );
 }

@@ -69,6 +69,7 @@ fn sides(name: &str, encoding: &str, clock: u32, pt: u8) -> [(&'static str, f64,
     let context = SrtpContext {
         suite: suite.into(),
         keys: keys.into_iter().map(|inline| SrtpKey { inline, mki: None }).collect(),
+        cryptex: false,
     };
     let packets = rtp_of(&pcap);
     let side = |(host, who): (u8, &'static str)| {

@@ -78,15 +78,20 @@ fn base64(bytes: &[u8]) -> String {
 
 /// Encrypts an RTP packet with a header of 12 bytes (sections 3.3 and 4.2).
 pub fn protected(packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
+    protected_after(12, packet, key, roll_over)
+}
+
+/// Encrypts an RTP packet except its first bytes.
+fn protected_after(clear_bytes: usize, packet: &[u8], key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
     let (mut encryption, salt) = ([0; 16], key.derive(2, 14));
     encryption[..14].copy_from_slice(&salt);
     let index: [[u8; 4]; 2] = [packet[8..12].try_into().unwrap(), roll_over.to_be_bytes()];
     for (at, byte) in index.concat().iter().chain(&packet[2..4]).enumerate() {
         encryption[4 + at] ^= byte;
     }
-    let stream = key_stream(&key.derive(0, 16), encryption, packet.len() - 12);
+    let stream = key_stream(&key.derive(0, 16), encryption, packet.len() - clear_bytes);
     let mut out = packet.to_vec();
-    out[12..].iter_mut().zip(stream).for_each(|(byte, key)| *byte ^= key);
+    out[clear_bytes..].iter_mut().zip(stream).for_each(|(byte, key)| *byte ^= key);
     tagged(out, key, roll_over)
 }
 
@@ -191,6 +196,32 @@ fn srtp_survives_two_sequence_wraps_and_ten_missing_minutes() {
         assert_eq!(protect(&mut wire, side, 0, |_| key), 3, "the roll-over count at the end");
     }
     assert_heard("wraps", &patient(wire), &talks);
+}
+
+/// The packets have a header extension of one word. A private extension may begin with the same bytes as an encrypted one
+/// (RFC 9335), so the session description decides which bytes are encrypted.
+#[test]
+fn header_extension_is_encrypted_only_if_that_was_announced() {
+    for (announcement, clear_bytes) in [("", 20), ("a=cryptex\r\n", 16)] {
+        let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+        let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
+        let describe = |side: Side| savp(side, &[keys[side.channel()]]) + announcement;
+        wire.offer(0.0, &describe(Side::Caller));
+        wire.accept(1_000.0, &describe(Side::Callee));
+        for talk in &mut talks {
+            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
+        }
+        wire.bye(8_010.0);
+        for side in [Side::Caller, Side::Callee] {
+            protect_as(&mut wire, side, 0, |packet, _, roll_over| {
+                let mut packet = packet.to_vec();
+                packet[0] |= 0x10;
+                packet.splice(12..12, [0xC0, 0xDE, 0, 1, 0x10, 0xFF, 0, 0]);
+                protected_after(clear_bytes, &packet, &keys[side.channel()], roll_over)
+            });
+        }
+        assert_heard(&format!("announced: {announcement:?}"), &record(wire), &talks);
+    }
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn keys(capture: &[u8]) -> Option<SrtpStream> {
     let found: Vec<(&str, &str)> = lines.collect();
     let suite = found.first()?.0.to_owned();
     let keys = found.iter().map(|(_, inline)| SrtpKey { inline: (*inline).to_owned(), mki: None }).collect();
-    SrtpStream::new(&SrtpContext { suite, keys }).ok()
+    SrtpStream::new(&SrtpContext { suite, keys, cryptex: false }).ok()
 }
 
 impl PayloadCoding {
