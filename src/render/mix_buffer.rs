@@ -342,7 +342,7 @@ mod tests {
     }
 
     /// Returns random writes of up to three streams of a channel: mostly packet directly after packet, with gaps,
-    /// overlaps and disorder.
+    /// overlaps and disorder. The precedence of a stream changes.
     fn steps(seed: u64) -> Vec<Step> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let streams = rng.usize(1..4);
@@ -364,7 +364,8 @@ mod tests {
                 };
                 let layer = if stream == 2 { MixLayer::Further { line: 1 } } else { MixLayer::First };
                 let (channel, number) = (usize::from(seed.is_multiple_of(2)), stream as u16 + 1);
-                let target = MixTarget { channel, layer, number, precedence: SoundPrecedence::Current };
+                let all = [SoundPrecedence::Comfort, SoundPrecedence::Superseded, SoundPrecedence::Current];
+                let target = MixTarget { channel, layer, number, precedence: all[rng.usize(..all.len())] };
                 let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
                 let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();
                 steps.push(Step::Write(target, SampleIndex(*at), samples));
