@@ -105,7 +105,8 @@ impl ScanTracker {
         }
     }
 
-    /// Removes and returns the scans that are over, or all scans.
+    /// Removes and returns the scans that are over, or all scans, in the order in which they began. Of scans that began
+    /// at the same time, the scan from the lowest address is the first.
     fn take_over(&mut self, now: Timestamp, which: ScanSelection) -> Vec<(IpAddr, ScanAttempts)> {
         let is_over = |scan: &mut ScanAttempts| {
             which == ScanSelection::All
@@ -114,7 +115,7 @@ impl ScanTracker {
         };
         let mut over: Vec<_> =
             self.sources.iter_mut().filter_map(|(ip, s)| Some((*ip, s.scan.take_if(|scan| is_over(scan))?))).collect();
-        over.sort_by_key(|(_, scan)| scan.began_at);
+        over.sort_by_key(|(source, scan)| (scan.began_at, *source));
         over
     }
 
@@ -279,5 +280,18 @@ mod tests {
                 tracker.add_answer(A, 60);
             }
         }
+    }
+
+    #[test]
+    fn scans_that_began_together_end_in_the_order_of_their_addresses() {
+        let sources = (0..12).map(|host| IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, host)));
+        let mut tracker = ScanTracker::default();
+        for source in sources.clone().rev() {
+            tracker.add_call(source, at(0), 1);
+            let times = AttemptTimes { began_at: at(0), ended_at: at(0) };
+            tracker.add_attempt(source, times, || Some((CallRecord::default(), 0)));
+        }
+        let over = tracker.take_over(at(0), ScanSelection::All);
+        assert!(over.iter().map(|(source, _)| *source).eq(sources));
     }
 }
