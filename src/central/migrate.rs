@@ -5,16 +5,16 @@
 //!   is complete.
 //! - Sites write and the centre shows calls meanwhile. Database indexes have other names until all of them are ready,
 //!   and a table whose rows change gets a successor. Until then the old ones are used.
-//! - A transaction waits [`MAX_LOCK_WAIT`] for the lock of a table, since writes of sites wait behind it. If e.g. a long
-//!   report keeps the lock, the transaction is repeated later.
+//! - A transaction waits [`MAX_LOCK_WAIT`] for the lock of a table or row, since writes of sites wait behind it. If e.g.
+//!   a long report keeps the lock, the transaction is repeated later.
 //! - One process updates at a time. The lock for this belongs to the session and not to a transaction. The reason is
 //!   that `CREATE INDEX CONCURRENTLY` is not allowed in a transaction (PostgreSQL manual, CREATE INDEX).
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::ArchiveError;
 use super::index::{ArchiveIndex, index_error};
@@ -66,7 +66,7 @@ async fn step(client: &Client, migration: &Migration, version: u32) -> Result<()
     if !first.is_empty() {
         commit(client, first).await?;
     }
-    while !batch.is_empty() && first_column::<bool>(client, batch, &[]).await?.unwrap_or_default() {}
+    while !batch.is_empty() && run_batch(client, batch).await? {}
     for index in indexes {
         build(client, index).await?;
     }
@@ -77,7 +77,17 @@ async fn step(client: &Client, migration: &Migration, version: u32) -> Result<()
     let renames: String = indexes.iter().map(rename).collect();
     let by = concat!("callspan ", env!("CARGO_PKG_VERSION"));
     let entry = format!("INSERT INTO callspan.versions (version, written_by) VALUES ({version}, '{by}')");
-    commit(client, &format!("{renames} {last}; {entry}")).await
+    commit(client, &format!("{renames} {last}; {entry}")).await?;
+    Ok(())
+}
+
+/// Changes the next rows of a large table in a transaction. Returns whether rows are left.
+async fn run_batch(client: &Client, batch: &str) -> Result<bool, ArchiveError> {
+    let is_true = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
+        _ => false,
+    };
+    Ok(commit(client, batch).await?.iter().any(is_true))
 }
 
 /// Builds a database index under another name, unless an interrupted update has built it.
@@ -92,19 +102,22 @@ async fn build(client: &Client, IndexDefinition { name, on }: &IndexDefinition) 
     run(client, &format!("CREATE INDEX CONCURRENTLY {name}_new ON {on}")).await
 }
 
-/// Runs SQL in a transaction. Repeats it while another transaction keeps the lock of a table.
-async fn commit(client: &Client, sql: &str) -> Result<(), ArchiveError> {
+/// Runs SQL in a transaction. Repeats it while another transaction keeps the lock of a table or row. Returns the results.
+async fn commit(client: &Client, sql: &str) -> Result<Vec<SimpleQueryMessage>, ArchiveError> {
     let transaction = format!("BEGIN; SET LOCAL lock_timeout = '{MAX_LOCK_WAIT}'; {sql}; COMMIT");
     let mut is_told = false;
     loop {
-        let Err(error) = client.batch_execute(&transaction).await else { return Ok(()) };
+        let error = match client.simple_query(&transaction).await {
+            Ok(results) => return Ok(results),
+            Err(error) => error,
+        };
         let taken = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
         if !error.code().is_some_and(|code| taken.contains(code)) {
             return Err(index_error(&error));
         }
         run(client, "ROLLBACK").await?;
         if !std::mem::replace(&mut is_told, true) {
-            tracing::warn!("another transaction uses a table: waiting for its end (pg_stat_activity shows it)");
+            tracing::warn!("another transaction uses a table or row: waiting for its end (pg_stat_activity shows it)");
         }
         pause().await;
     }

@@ -231,6 +231,25 @@ fn copying_that_was_killed_is_continued() {
 
 #[test]
 #[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn sites_write_while_copying_waits_for_a_row() {
+    let central = Central::start();
+    central.add("north");
+    let wanted = central.schema();
+    central.go_back_to_version_1();
+    // The copying of the last part waits for this call. That part has the calls old6 to old9, too, which are written.
+    let row = "SELECT 1 FROM callspan.calls WHERE id = 'old999' FOR UPDATE";
+    let writer = central.postgres.start_transaction(row);
+    let migration = central.start_migration();
+    (1..=10).for_each(|n| central.write(n));
+    central.postgres.end_reader(writer);
+    let said = super::text(&migration.wait_with_output().expect("it ends"));
+    assert!(said.contains("from version 1 to 7"), "{said}");
+    central.assert_calls(10);
+    assert_eq!(central.schema(), wanted);
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
 fn sites_write_while_the_voices_are_added() {
     let central = Central::start();
     central.add("north");
