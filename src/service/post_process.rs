@@ -229,7 +229,7 @@ impl PostProcessor {
             supervised.push(("render", life, LONG_ROUND));
         }
         let maintenance = maintenance::start(worker.for_thread(), config)?;
-        let requested_renders = requested_renders::start(worker.for_thread())?;
+        let requested_renders = requested_renders::start(worker.for_thread(), pauses)?;
         supervised.extend([
             ("records", record_sync.life(), SHORT_ROUND),
             ("maintenance", maintenance.life(), LONG_ROUND),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::clock::monotonic;
 use super::render_process::RenderFailure;
 use super::rerender::rerender_by;
 use super::worker::CallWorker;
@@ -19,34 +20,55 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::spool::LegStore;
 
-/// Starts the thread that renders calls again on request.
+/// Starts the thread that renders calls again on request. `pauses` are the pauses after failures of the journal.
 ///
 /// # Errors
 /// Fails if the thread cannot be started.
-pub(super) fn start(worker: CallWorker) -> anyhow::Result<StoppableThread> {
+pub(super) fn start(worker: CallWorker, pauses: &'static [Duration]) -> anyhow::Result<StoppableThread> {
     // The renderer increments the progress counter of this thread. So a long rendering does not count as a stall.
     let ticks = worker.ticks.clone();
-    StoppableThread::start_with_ticks("rerender", ticks, move |stop| run(&worker, stop))
+    StoppableThread::start_with_ticks("rerender", ticks, move |stop| run(&worker, pauses, stop))
         .context("cannot start the thread that renders calls again")
 }
 
-fn run(worker: &CallWorker, stop: &StopSignal) {
+fn run(worker: &CallWorker, pauses: &[Duration], stop: &StopSignal) {
+    let mut failures = 0;
     loop {
         let pause = match handle_next(worker) {
-            Ok(RequestProgress::Handled) => Duration::ZERO,
-            Ok(RequestProgress::None) => ROUND,
+            Ok(progress) => {
+                failures = 0;
+                if progress == RequestProgress::Handled { Duration::ZERO } else { ROUND }
+            }
+            // The request stays in the journal, so its call would be rendered again and again.
             Err(error) => {
-                tracing::error!("calls cannot be rendered again: {error:#}");
-                ROUND
+                let pause = pauses.get(failures).or(pauses.last()).copied().unwrap_or(ROUND);
+                tracing::error!("calls cannot be rendered again, the next try is in {} s: {error:#}", pause.as_secs());
+                failures += 1;
+                pause
             }
         };
-        if stop.is_stopped_within(pause) {
+        if is_stopped_within(stop, pause) {
             return;
         }
     }
 }
 
+/// Waits for a pause of any length, and marks the thread as alive meanwhile. Returns true at once when it must stop.
+fn is_stopped_within(stop: &StopSignal, pause: Duration) -> bool {
+    let end = monotonic() + pause;
+    loop {
+        let rest = end.saturating_duration_since(monotonic());
+        if stop.is_stopped_within(rest.min(ROUND)) {
+            return true;
+        }
+        if rest <= ROUND {
+            return false;
+        }
+    }
+}
+
 /// Whether there was a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum RequestProgress {
     Handled,
     None,

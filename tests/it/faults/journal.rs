@@ -3,12 +3,14 @@
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use callspan::call::config::{CallRule, RuleAction};
 use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, ProblemKind};
 use callspan::fake_pyrus::{FakeEndpoint, FakeOptions, FakePyrus};
 use callspan::journal::{CallStage, Journal};
 use callspan::recording::{FolderLayout, Recorder};
+use callspan::service::post_process::PAUSES;
 use callspan::service::rerender::rerender;
 use callspan::time::Timestamp;
 
@@ -100,6 +102,28 @@ fn a_call_excluded_from_pyrus_stays_excluded_when_rendered_again() {
     });
     station.stop();
     assert_eq!(place.sent(), [0, 0, 0]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the thread needs real time for another rendering")]
+fn a_request_that_cannot_be_removed_is_not_rendered_again_at_once() {
+    let mut place = FaultSetup::new();
+    place.config.recording.keep_pcap = true;
+    place.pauses = PAUSES;
+    let mut station = TestRecorder::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    let full = "CREATE TRIGGER full BEFORE DELETE ON renders BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    let journal = place.config.journal.dir.join("journal.sqlite");
+    rusqlite::Connection::open(journal).expect("a journal").execute_batch(full).expect("added");
+    let path = Path::new(&before.recordings[0].path);
+    std::fs::remove_file(path).expect("removed");
+    station.journal.request_render(&before.id).expect("written");
+    crate::faults::station::until("it is rendered again", || path.is_file());
+    std::fs::remove_file(path).expect("removed");
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(!path.is_file(), "the next rendering is a minute later");
+    station.stop();
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct FaultSetup {
     pub(crate) workers: Option<RenderWorkers>,
     /// The captures that the recorder reads.
     pub(crate) captures: Vec<PathBuf>,
+    /// Pauses between tries.
+    pub(crate) pauses: &'static [Duration],
 }
 
 impl FaultSetup {
@@ -51,7 +53,7 @@ impl FaultSetup {
         for folder in [&config.spool.dir, &config.journal.dir, &config.recording.dir] {
             std::fs::create_dir_all(folder).expect("a folder");
         }
-        Self { dir, fake, config, workers: None, captures: vec![capture()] }
+        Self { dir, fake, config, workers: None, captures: vec![capture()], pauses: PAUSES }
     }
 
     /// Returns the kinds of the alarms so far.
@@ -93,7 +95,7 @@ impl TestRecorder {
             store: spool.store(),
             alerts: alerts.clone(),
             render_workers: place.workers.clone(),
-            pauses: PAUSES,
+            pauses: place.pauses,
         };
         let finisher = PostProcessor::start(config, tools, events).expect("threads");
         let mut engine = Engine::new(post_process::engine_config(config), "test");
