@@ -273,12 +273,24 @@ impl SlowReceiver {
 }
 
 fn answer_slowly(mut client: std::net::TcpStream, bodies: &Mutex<Vec<String>>) {
-    let mut request = [0; 65_536];
-    let length = client.read(&mut request).unwrap_or_default();
-    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+    let (mut request, mut packet) = (String::new(), [0; 65_536]);
+    while !is_whole(&request) {
+        match client.read(&mut packet) {
+            Ok(length @ 1..) => request.push_str(&String::from_utf8_lossy(&packet[..length])),
+            _ => return, // the client is gone
+        }
+    }
     bodies.lock().unwrap().push(request);
     std::thread::sleep(Duration::from_secs(6));
     let _ = std::io::Write::write_all(&mut client, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); // it may be gone
+}
+
+/// Returns whether a request has its whole body. A client may send the head and the body in packets of their own.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    body.len() >= length.map_or(0, |length| length.trim().parse().expect("a length"))
 }
 
 #[test]
