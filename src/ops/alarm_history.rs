@@ -20,6 +20,8 @@ pub(crate) struct AlarmHistory {
     kinds: HashMap<AlarmKind, KindHistory>,
     /// File that stores the history; `None` if the history is kept in memory only.
     file: Option<PathBuf>,
+    /// Whether an alarm was held back that the file does not have yet.
+    is_changed: bool,
 }
 
 /// The moment of an alarm, by the monotonic clock and by the wall clock.
@@ -57,7 +59,7 @@ struct StoredKind {
 impl AlarmHistory {
     /// Creates an empty history that is kept in memory only.
     pub(crate) fn in_memory() -> Self {
-        Self { kinds: HashMap::new(), file: None }
+        Self { kinds: HashMap::new(), file: None, is_changed: false }
     }
 
     /// Loads the history from a file. `wall` is the current time of the wall clock. Ignores runs of the alarm command
@@ -78,7 +80,7 @@ impl AlarmHistory {
             let last_run = now.checked_sub(age).unwrap_or(now);
             (stored.kind, KindHistory { last_run, last_run_at, held: stored.held, count: stored.count })
         });
-        Self { kinds: restored.collect(), file: Some(file) }
+        Self { kinds: restored.collect(), file: Some(file), is_changed: false }
     }
 
     /// Returns whether a file stores the history, so that it survives a restart.
@@ -101,11 +103,12 @@ impl AlarmHistory {
         {
             history.held = Some(alarm);
             history.count += 1;
+            self.is_changed = true;
             return None;
         }
         let begun = KindHistory { last_run: monotonic, last_run_at: wall, held: None, count: 0 };
         let held_back = self.kinds.insert(alarm.kind, begun).map_or(0, |before| before.count);
-        self.save_held();
+        self.save();
         Some(Alarm { held_back, ..alarm })
     }
 
@@ -122,13 +125,21 @@ impl AlarmHistory {
         }
         taken.sort_by_key(|alarm| alarm.at);
         if !taken.is_empty() {
-            self.save_held();
+            self.save();
         }
         taken
     }
 
+    /// Writes the history to its file if alarms were held back that the file does not have. Otherwise the file stays as it
+    /// is, because it may belong to another service, beside which this one was started by hand.
+    pub(crate) fn save_held(&mut self) {
+        if self.is_changed {
+            self.save();
+        }
+    }
+
     /// Writes the history to its file, together with the held-back alarms, for which the alarm command has not run yet.
-    pub(crate) fn save_held(&self) {
+    fn save(&mut self) {
         let Some(file) = &self.file else { return };
         let stored: Vec<StoredKind> = self
             .kinds
@@ -142,6 +153,7 @@ impl AlarmHistory {
             .collect();
         let written =
             serde_json::to_vec(&stored).map_err(std::io::Error::from).and_then(|text| replace_file(file, &text));
+        self.is_changed = written.is_err();
         if let Err(error) = written {
             tracing::debug!(%error, "the history of alarms cannot be written");
         }

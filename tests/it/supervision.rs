@@ -318,6 +318,9 @@ fn second_service_by_hand_sends_no_message_of_the_first() {
     first.wait_for("capturing on lo");
     let is_sent = || receiver.received().iter().any(|body| body.contains("service_failed"));
     crate::faults::station::until("the first service sends the alarm", is_sent);
+    // The first service writes its history of alarms while the second one runs.
+    let history = dir.path().join("state/alarms.json");
+    std::fs::write(&history, "[ ]").unwrap();
     let (status, said) = end(run().spawn().unwrap());
     assert!(status == Some(1) && said.contains("in use by another callspan"), "{said}");
     configure("nosuch0", &receiver.url);
@@ -326,6 +329,7 @@ fn second_service_by_hand_sends_no_message_of_the_first() {
     let received = receiver.received();
     let sent = received.iter().filter(|body| body.contains("service_failed")).count();
     assert_eq!(sent, 1, "the message belongs to the first service: {received:#?}");
+    assert_eq!(std::fs::read_to_string(&history).unwrap(), "[ ]", "the history belongs to the first service");
     assert!(json_of(&["status", "--json"], &config)["failure"].is_null(), "the first service has not failed");
     let (status, said) = first.stop();
     assert_eq!(status, Some(0), "{said:#?}");
