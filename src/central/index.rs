@@ -76,6 +76,11 @@ impl ArchiveIndex {
         Ok(Self { config: postgres, ca_file: config.ca_file.clone(), client: None })
     }
 
+    /// Prepares another connection to the same database. Does not connect yet.
+    pub(crate) fn unconnected(&self) -> Self {
+        Self { config: self.config.clone(), ca_file: self.ca_file.clone(), client: None }
+    }
+
     /// Writes the row of a call, unless the archive's database already has a later state of this call.
     pub(crate) async fn put_call(&mut self, job: &ArchiveJob, record: &CallRecord) -> ArchiveOutcome {
         let record = without_nul(serde_json::to_value(record).unwrap_or_default()).to_string();

@@ -1,9 +1,10 @@
 //! The thread that sends calls to the central archive. No other thread waits for this thread.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::archive_health::{ArchiveHealth, RoundResult};
+use super::archive_reports::{REPORT_INTERVAL, SiteReports};
 use super::clock;
 use super::site_copies::{AuditReader, SiteCopies};
 use crate::archive::{ArchiveJob, ArchiveOutcome, ArchiveStage, ArchiveStep, ArchivedObject, object_key};
@@ -11,9 +12,8 @@ use crate::central::config::Config as ArchiveConfig;
 use crate::central::{ArchiveIndex, ObjectArchive};
 use crate::journal::{ArchiveExtent, CallStage, Journal, RecordingRow, StoredCall};
 use crate::ops::alarm_cause::AlarmCause;
-use crate::ops::alerts::{AlarmKind, Alerts};
+use crate::ops::alerts::Alerts;
 use crate::ops::config::Config;
-use crate::ops::status::ServiceReport;
 use crate::ops::thread::{StopSignal, StoppableThread};
 use crate::time::Timestamp;
 
@@ -102,7 +102,7 @@ impl Archiver {
         let (mut round, until) = (ArchiveRound::default(), clock::monotonic() + REPORT_INTERVAL);
         for mut job in self.journal.due_archive_jobs(clock::wall_clock(), CALLS_AT_ONCE)? {
             // The store may accept connections but not respond. So sending stops after some time, and the report that
-            // this site is alive comes on time.
+            // this site is alive needs another connection only while one object takes long.
             if is_stopped() || clock::monotonic() >= until {
                 break;
             }
@@ -187,61 +187,6 @@ impl ArchiveRound {
     }
 }
 
-/// Result of one round of sending, from which the alarm about a failing archive is decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum RoundResult {
-    /// It is unknown whether the archive works: no call was sent in this round, e.g. because all calls still wait for
-    /// their encryption.
-    Idle,
-    /// The archive accepted a call or a report that the site is alive.
-    Succeeded,
-    /// The archive accepted nothing in this round, for this reason.
-    Failed(String),
-}
-
-/// State of the alarm about a failing archive: the time of the first failure, and whether the alarm was raised.
-#[derive(Debug, Default)]
-struct ArchiveHealth {
-    failing_since: Option<Timestamp>,
-    is_alarmed: bool,
-}
-
-impl ArchiveHealth {
-    /// Records the result of a round. Raises the alarm about a failing archive, or reports its end.
-    fn record(&mut self, result: &RoundResult, alerts: &Alerts) {
-        match self.change(result, clock::wall_clock()) {
-            Some(AlarmKind::ArchiveRecovered) => {
-                alerts.raise(&AlarmCause::ArchiveRecovered);
-            }
-            Some(_) => {
-                let reason = if let RoundResult::Failed(reason) = result { reason.as_str() } else { "" };
-                alerts.raise(&AlarmCause::ArchiveFailing { reason });
-            }
-            None => {}
-        }
-    }
-
-    /// Returns the alarm to raise after the result of a round; `None` if no alarm begins or ends.
-    fn change(&mut self, result: &RoundResult, now: Timestamp) -> Option<AlarmKind> {
-        match result {
-            RoundResult::Idle => None,
-            RoundResult::Succeeded => {
-                self.failing_since = None;
-                std::mem::take(&mut self.is_alarmed).then_some(AlarmKind::ArchiveRecovered)
-            }
-            RoundResult::Failed(reason) => {
-                let since = *self.failing_since.get_or_insert_with(|| {
-                    tracing::warn!("the archive cannot be reached yet: {reason}");
-                    now
-                });
-                let is_due = !self.is_alarmed && now.since(since) >= ALARM_AFTER;
-                self.is_alarmed |= is_due;
-                is_due.then_some(AlarmKind::ArchiveFailing)
-            }
-        }
-    }
-}
-
 fn objects(site: &str, call: &StoredCall, rows: &[RecordingRow]) -> Vec<ArchivedObject> {
     let record = &call.record;
     let begin = record.invited_at.or(record.answered_at).or(record.ended_at).unwrap_or(Timestamp::EPOCH);
@@ -279,9 +224,14 @@ async fn run(
     alerts: &Alerts,
     stop: &StopSignal,
 ) {
-    let mut reported_at = Timestamp::EPOCH;
+    let mut reports = SiteReports::of(archiver.journal.clone(), archiver.state.clone(), &archiver.index, copies);
     while !stop.is_stopped_within(ROUND) {
-        match archiver.send_due(&|| stop.is_stopped_within(Duration::ZERO)).await {
+        let is_stopped = || stop.is_stopped_within(Duration::ZERO);
+        let round = tokio::select! {
+            round = archiver.send_due(&is_stopped) => round,
+            never = reports.repeat(health, alerts) => match never {},
+        };
+        match round {
             Ok(round) => {
                 if let Some(reason) = &round.refusal {
                     alerts.raise(&AlarmCause::CallNotArchived { reason });
@@ -290,7 +240,7 @@ async fn run(
             }
             Err(error) => health.record(&RoundResult::Failed(error.to_string()), alerts),
         }
-        report(&mut archiver, copies, &mut reported_at, health, alerts).await;
+        reports.send_due(&mut archiver.index, health, alerts).await;
     }
 }
 
@@ -304,93 +254,16 @@ async fn give_signs_of_life(stop: &StopSignal) {
     }
 }
 
-/// Reports to the archive's database once a minute that this site is alive. A successful report proves nothing about
-/// the object store. So while calls are still to be sent, a successful report ends no alarm.
-async fn report(
-    archiver: &mut Archiver,
-    copies: &mut SiteCopies,
-    reported_at: &mut Timestamp,
-    health: &mut ArchiveHealth,
-    alerts: &Alerts,
-) {
-    let now = clock::wall_clock();
-    if now.since(*reported_at) < REPORT_INTERVAL {
-        return;
-    }
-    *reported_at = now;
-    let backlog = archiver.journal.archive_backlog().unwrap_or_default();
-    let result = match archiver.index.report_site(backlog).await {
-        Ok(()) if backlog.owed == 0 => RoundResult::Succeeded,
-        Ok(()) => RoundResult::Idle,
-        Err(error) => RoundResult::Failed(error.to_string()),
-    };
-    let is_there = matches!(result, RoundResult::Succeeded | RoundResult::Idle);
-    if is_there {
-        let _ = archiver.send_copies(copies).await; // logs its own failure; calls are sent all the same
-    }
-    if is_there
-        && let Some(health) = recorder_health(&archiver.state)
-        && let Err(error) = archiver.index.report_health(&health).await
-    {
-        tracing::debug!("the index does not take the health of this site: {error}");
-    }
-    health.record(&result, alerts);
-}
-
-/// Reads the counters that the central console shows from the status file of `run`. Returns `None` if there is no
-/// status file.
-fn recorder_health(state: &Path) -> Option<serde_json::Value> {
-    let report = ServiceReport::read(state).ok()?;
-    let alarms: BTreeSet<&str> = report.alarms.iter().map(|alarm| alarm.kind.name()).collect();
-    Some(serde_json::json!({
-        "at": report.at,
-        "capturing": report.is_capturing,
-        "frames": report.frames,
-        "lost": report.dropped_by_kernel + report.dropped_by_interface + report.spool_lost,
-        "calls_live": report.calls_live,
-        "calls_ended": report.calls_ended,
-        "owed": report.owed,
-        "alarms": alarms,
-        "taps": report.taps.iter().take(MAX_TAPS).collect::<Vec<_>>(),
-    }))
-}
-
 /// Pause between two rounds of sending calls. A call usually changes several times in the seconds after its end, and
 /// one round sends all these changes.
 const ROUND: Duration = Duration::from_secs(5);
-/// Maximum number of capture interfaces in the report that a site sends.
-const MAX_TAPS: usize = 16;
 /// Maximum number of calls that one round of sending handles, so that a large backlog does not delay the report that
 /// the site is alive.
 const CALLS_AT_ONCE: u32 = 64;
 /// Pause between two tries to send a call with recordings that are not encrypted yet. Encryption itself waits for the
 /// delivery to Pyrus.
 const SEALING_PAUSE: Duration = Duration::from_secs(30);
-/// Minimum duration of a failure that raises the alarm. A short restart of the archive raises no alarm.
-const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval between two signs of life that the thread gives to the supervision of threads while it sends a file.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Pause after a panic, so that a bug does not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn alarm_comes_after_15_minutes_of_failures_with_idle_rounds_between() {
-        let mut health = ArchiveHealth::default();
-        let at = |s: i64| Timestamp::from_secs(1_700_000_000 + s);
-        let failed = RoundResult::Failed(String::from("away"));
-        let mut raised = Vec::new();
-        for second in (0..3_600_i64).step_by(5) {
-            let result = if second % 600 == 0 { &failed } else { &RoundResult::Idle };
-            raised.extend(health.change(result, at(second)).map(|kind| (second, kind)));
-        }
-        assert_eq!(raised, [(1_200, AlarmKind::ArchiveFailing)], "once, at the first failure after 15 minutes");
-        assert_eq!(health.change(&RoundResult::Succeeded, at(3_600)), Some(AlarmKind::ArchiveRecovered));
-        assert_eq!(health.change(&RoundResult::Succeeded, at(3_605)), None);
-        assert_eq!(health.change(&failed, at(3_610)), None, "the time begins again");
-    }
-}

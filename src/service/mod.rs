@@ -19,6 +19,8 @@
 //! - At the start: [`lock`] (allows only one process for each folder), [`recovery`] (opens or rebuilds the journal).
 
 pub(crate) mod archive;
+mod archive_health;
+mod archive_reports;
 mod call_locks;
 pub(crate) mod clock;
 mod delivered_parts;

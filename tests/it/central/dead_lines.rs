@@ -70,7 +70,7 @@ impl Line {
     }
 }
 
-fn wait(what: &str, patience: Duration, mut is_reached: impl FnMut() -> bool) {
+pub(super) fn wait(what: &str, patience: Duration, mut is_reached: impl FnMut() -> bool) {
     let until = Instant::now() + patience;
     while !is_reached() {
         assert!(Instant::now() < until, "{what}");

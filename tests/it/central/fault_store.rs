@@ -23,9 +23,12 @@ pub(super) enum StoreFault {
     AnswerCut,
     /// The server waits, and then closes the connection. The request is not carried out.
     Stall,
+    /// The server waits for ten minutes, which is longer than any test. The request is not carried out.
+    Silence,
 }
 
 impl StoreFault {
+    /// The faults that end in a moment.
     pub(super) const ALL: [Self; 7] = [
         Self::InternalError,
         Self::SlowDown,
@@ -136,10 +139,8 @@ fn serve(stream: &TcpStream, state: &Mutex<StoreState>) -> Option<()> {
         Some(StoreFault::InternalError) => refused("500 Internal Server Error", "InternalError"),
         Some(StoreFault::SlowDown) => refused("503 Slow Down", "SlowDown"),
         Some(StoreFault::AccessDenied) => refused("403 Forbidden", "AccessDenied"),
-        Some(StoreFault::Stall) => {
-            std::thread::sleep(Duration::from_millis(300));
-            return None;
-        }
+        Some(StoreFault::Stall) => return wait(Duration::from_millis(300)),
+        Some(StoreFault::Silence) => return wait(Duration::from_secs(600)),
         _ => state.lock().expect("no panic").handle(&request, body),
     };
     let is_head = request.method == "HEAD";
@@ -159,6 +160,12 @@ fn serve(stream: &TcpStream, state: &Mutex<StoreState>) -> Option<()> {
         }
         _ => (&*stream).write_all(&bytes).ok(),
     }
+}
+
+/// Keeps a request without an answer for some time. Then its connection ends.
+fn wait(silence: Duration) -> Option<()> {
+    std::thread::sleep(silence);
+    None
 }
 
 impl StoreRequest {

@@ -1,8 +1,13 @@
 //! Tests faults of an object store with the S3 API. Whichever request fails, in the end each recording is stored
 //! exactly once.
 
+use std::process::Command;
+use std::time::Duration;
+
+use super::dead_lines::wait;
 use super::fault_store::{FaultStore, StoreFault, StoredObject};
 use super::{Central, Site, forget_job, text};
+use crate::live::{LiveService, program};
 
 /// Pushes without a fault. Fails unless everything is sent and archive and journal agree.
 fn push_and_verify(central: &Central, site: &Site, case: &str) {
@@ -77,4 +82,30 @@ fn fault_of_each_upload_request_leaves_the_recording_once() {
     assert_eq!((store.objects().len(), central.calls().as_str()), (1, "0"), "{}", text(&faulty));
     push_and_verify(&central, &site, "at the end");
     assert!(store.objects() == [StoredObject { content: sound, created: 1 }]);
+}
+
+/// A store that accepts an object and stays silent, or a large object on a slow line, takes minutes.
+#[test]
+#[ignore = "takes two minutes, and needs PostgreSQL 15 and root: captures packets"]
+fn site_reports_that_it_is_alive_while_it_sends_an_object() {
+    let store = FaultStore::start();
+    let central = Central::start_on_store(Some(store.url()));
+    let site = central.add("north");
+    let config = std::fs::read_to_string(site.config()).expect("written");
+    let config = format!("{config}[capture]\ninterface = \"lo\"\n[pyrus]\nenabled = false\n");
+    std::fs::write(site.config(), config).expect("written");
+    let mut run = Command::new(program());
+    run.args(["run", "-c"]).arg(site.config());
+    let mut service = LiveService::start(run);
+    service.wait_for("capturing on lo");
+    store.fail(StoreFault::Silence, 0, 1_000);
+    site.record(1, "1@trunk", b"sound");
+    let is_seen = |sql: &str| central.postgres.sql("postgres", sql).expect("answers") == "t";
+    let is_owed = "SELECT backlog = 1 FROM callspan.sites";
+    wait("the site reports while it sends", Duration::from_secs(100), || is_seen(is_owed));
+    assert_eq!(store.stop(), (1, 1), "the object is still on its way");
+    // The connection for reports ends with each report.
+    let sessions = "SELECT count(*) <= 1 FROM pg_stat_activity WHERE usename = 'callspan_north'";
+    wait("the other connection ends", Duration::from_secs(10), || is_seen(sessions));
+    drop(service);
 }
