@@ -120,6 +120,15 @@ impl<S> StoppableThread<S> {
     }
 }
 
+/// Asks all threads to stop, and then waits at most `limit` for the end of all of them together.
+pub(crate) fn stop_all_within<const N: usize>(threads: [StoppableThread; N], limit: Duration) {
+    let asked = threads.map(|StoppableThread { stop, thread, .. }| {
+        drop(stop);
+        thread
+    });
+    join_within(Vec::from(asked), limit);
+}
+
 /// Waits until all threads have ended, at most for `limit`. Returns whether all threads have ended.
 #[expect(clippy::disallowed_methods, reason = "an IO module: the end of the program is waited for")]
 pub(crate) fn join_within(threads: Vec<JoinHandle<()>>, limit: Duration) -> bool {
@@ -163,6 +172,24 @@ mod tests {
         thread.stop();
         assert_eq!(seen.iter().collect::<Vec<_>>(), [true]);
         assert!(life.has_ended());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a limit by the real clock is what is tested")]
+    fn threads_are_stopped_together_within_one_limit() {
+        let all_stopped = std::sync::Arc::new(std::sync::Barrier::new(3));
+        let threads = [(); 3].map(|()| {
+            let all_stopped = std::sync::Arc::clone(&all_stopped);
+            let work = move |stop: &StopSignal| {
+                while !stop.is_stopped_within(Duration::from_secs(3600)) {}
+                all_stopped.wait();
+            };
+            StoppableThread::start("test", work).expect("a thread")
+        });
+        let lives = threads.each_ref().map(StoppableThread::life);
+        let (begin, limit) = (std::time::Instant::now(), Duration::from_secs(20));
+        stop_all_within(threads, limit);
+        assert!(begin.elapsed() < limit && lives.iter().all(ThreadLife::has_ended), "each waits for the others");
     }
 
     #[test]

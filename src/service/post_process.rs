@@ -33,7 +33,7 @@ use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::alerts::Alerts;
 use crate::ops::config::Config;
 use crate::ops::supervision::{LONG_ROUND, SHORT_ROUND, Supervisor, ThreadLife, TickCounter};
-use crate::ops::thread::{StoppableThread, join_within};
+use crate::ops::thread::{StoppableThread, join_within, stop_all_within};
 use crate::pyrus::executor::policy;
 use crate::pyrus::{DeliveryHandle, StatusClient};
 use crate::recording::{FolderLayout, Recorder};
@@ -328,9 +328,7 @@ impl PostProcessor {
         if let Some(delivery) = self.delivery {
             drop(delivery);
         }
-        self.maintenance.stop_within(rest);
-        self.requested_renders.stop_within(rest);
-        self.record_sync.stop_within(rest);
+        stop_all_within([self.maintenance, self.requested_renders, self.record_sync], rest);
         let waiting = self.pool.retries.lock().unwrap_or_else(PoisonError::into_inner).len();
         if waiting > 0 {
             tracing::error!(calls = waiting, "recordings could not be written; the next start tries again");
@@ -497,7 +495,7 @@ pub const PAUSES: &[Duration] =
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_RENDER_THREADS: usize = 4;
-/// Maximum time to wait for each of the other threads, e.g. the maintenance thread, when the process ends.
+/// Maximum time to wait for the other threads together, e.g. the maintenance thread, when the process ends.
 const LAST_ROUNDS: Duration = Duration::from_secs(1);
 /// Interval between two checks whether a failed task (rendering or delivery of a call) is due for another try.
 const RETRY_CHECK: Duration = Duration::from_millis(500);

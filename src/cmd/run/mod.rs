@@ -555,9 +555,9 @@ const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service reads frames that wait in the kernel. Usually frames wait for at most 20
 /// ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Maximum time for which a stopping service continues to render. In the worst case the whole stop takes 10 s. This is
-/// 0.5 s for frames in the kernel, 1 s for the last writes and 1 s for rendering. Requests to Pyrus take 4 s, records 2
-/// s, and messages 1.5 s.
+/// Maximum time for which a stopping service continues to render. In the worst case the whole stop takes 9.2 s. This is
+/// 0.5 s for frames in the kernel, 1.2 s for the last writes and 1 s for rendering. Requests to Pyrus take 4 s, records 1
+/// s, and messages 1.5 s. An alarm command that hangs takes 2 s more.
 const STOP_RENDERING: Duration = Duration::from_secs(1);
 /// Maximum time for which a stopping service waits for the archive thread. It is short, because every step of archiving
 /// can be interrupted and repeated.
