@@ -10,10 +10,10 @@
 use std::time::Duration;
 
 use crate::call::call_machines::CallMachines;
-use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::tie::are_answered_together;
+use crate::call::correlate::{Correlator, MAX_AMBIGUOUS};
 use crate::call::correlation_keys::{CLOCK_SKEW, RING_BURST};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
@@ -93,10 +93,13 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg (it could belong to several calls) must move to another call. Exactly one other
-    /// call must explain why the leg stopped ringing, and the leg's present call must not.
+    /// Returns whether an ambiguous leg (it could belong to several calls) must move to another call before a new leg is
+    /// compared. Exactly one other call must explain why the leg stopped ringing, and the leg's present call must not.
+    ///
+    /// A leg in a call of its own need not move yet, because it keeps no other call from matching the new leg. It waits
+    /// until the PBX has had time to answer its caller. Until then, another caller may have been answered by chance.
     pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
-        let is_certain = self.table.leg(slot).and_then(|leg| {
+        let is_certain = self.table.leg(slot).filter(|leg| !self.is_root(leg)).and_then(|leg| {
             let outcome = RingOutcome::of_leg(leg)?;
             let alternatives = self.live_alternatives(leg).into_iter();
             let fitting = alternatives.filter(|c| self.explains(*c, leg, outcome)).count();
@@ -169,15 +172,34 @@ impl Correlator<'_> {
         self.callers_of(call, leg).any(waits) && !self.rung_with(call, leg).any(is_live)
     }
 
-    /// Returns whether a telephone that could belong to this call was answered together with the caller of the call.
+    /// Returns whether a telephone that could belong to this call was certainly answered for the caller of the call. Both
+    /// must be answered together, and no other caller to whom the telephone could belong may be answered with them.
     fn is_served_by_ambiguous(&self, call: CallKey, caller: &Leg) -> bool {
+        let serves = |leg: &&Leg| are_answered_together(leg, caller) && self.is_sent_for(caller, leg);
+        let others = self.ambiguous_relations(call).into_iter().flatten();
+        let mut telephones = others.flat_map(|other| self.table.legs_of(other)).filter(serves);
+        telephones.any(|telephone| !self.may_serve_another(telephone, call))
+    }
+
+    /// Returns whether a telephone in a call of its own may have been answered for the caller of another call than
+    /// `call`. A call that is over, or that the telephone's call does not name, may contain this caller, too.
+    fn may_serve_another(&self, telephone: &Leg, call: CallKey) -> bool {
+        let possible = self.ambiguous_relations(telephone.call());
+        let is_served = |caller: &Leg| are_answered_together(telephone, caller) && self.is_sent_for(caller, telephone);
+        let is_other = |other: CallKey| other != call && self.table.legs_of(other).any(is_served);
+        possible.len() >= MAX_AMBIGUOUS || possible.iter().any(|other| other.is_none_or(is_other))
+    }
+
+    /// Returns the calls that the rule `ambiguous` relates to a call; `None` for a call that is over.
+    fn ambiguous_relations(&self, call: CallKey) -> Vec<Option<CallKey>> {
         let relations = self.table.call(call).map_or(&[][..], |call| &call.relations);
         let ambiguous = relations.iter().filter(|relation| relation.why == CorrelationRule::Ambiguous);
-        let others = ambiguous.filter_map(|relation| self.table.call_by_id(&relation.id));
-        let is_sent_for =
-            |leg: &Leg| leg.machines().0.same_host(caller.machines().1) || self.may_have_caused_by_numbers(caller, leg);
-        let serves = |leg: &Leg| are_answered_together(leg, caller) && is_sent_for(leg);
-        others.into_iter().any(|other| self.table.legs_of(other).any(serves))
+        ambiguous.map(|relation| self.table.call_by_id(&relation.id)).collect()
+    }
+
+    /// Returns whether a PBX that a caller has reached may have sent `leg` for this caller.
+    fn is_sent_for(&self, caller: &Leg, leg: &Leg) -> bool {
+        leg.machines().0.same_host(caller.machines().1) || self.may_have_caused_by_numbers(caller, leg)
     }
 
     /// Returns whether all legs of the call belong to this leg's dialog, or are legs that this dialog caused at a PBX.

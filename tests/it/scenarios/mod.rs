@@ -2,6 +2,7 @@
 //! recorded sound, and the events while the call is open.
 
 mod announcements;
+mod answers_by_chance;
 mod attempts;
 mod content;
 mod correlation;
