@@ -1,7 +1,7 @@
 //! The path of a call: the machines through which its legs pass, and the party of each leg.
 
 use crate::call::call_machines::CallMachines;
-use crate::call::correlation_keys::LegSignature;
+use crate::call::correlation_keys::{LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -134,11 +134,16 @@ impl<'a> CallPath<'a> {
     /// Returns whether the PBX sent the leg back to the machine from which the call came.
     fn came_back(&self, own: &PathLeg<'_>) -> bool {
         let (sender, receiver) = own.ends;
-        // In a hairpin, the PBX sends an extension's call back to the proxy. The leg from the proxy is then the first
-        // leg, even if it was captured second.
-        let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| a.signature().is_hairpin_of(&b.signature());
+        // In a hairpin, the PBX sends an extension's call back to the proxy. Or the PBX forwards a call over the trunk
+        // from which it came, and names the number that was called. The leg to the PBX is then the first leg, even if
+        // it was captured second.
+        let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| {
+            let (back, forth) = (a.signature(), b.signature());
+            back.is_hairpin_of(&forth) || same_number(back.diverted, forth.to)
+        };
         let mut opposite = self.legs.iter().filter(|o| o.leg.id != own.leg.id && o.is_between((receiver, sender)));
-        let came_back = opposite.any(|o| is_back(own, o) || o.leg.id < own.leg.id && !is_back(o, own));
+        let age = |a: &PathLeg<'_>| (a.leg.created_at, a.leg.id);
+        let came_back = opposite.any(|o| is_back(own, o) || age(o) < age(own) && !is_back(o, own));
         // The mirror port may show the legs in the wrong order. If one of the two hosts sent several legs and received
         // one, it is the PBX.
         let (same_way, back) = (self.count_between((sender, receiver)), self.count_between((receiver, sender)));

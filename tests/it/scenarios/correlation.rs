@@ -384,7 +384,7 @@ fn with_header_is_a_message_of_its_own() {
 }
 
 /// Returns the packets in a changed order: the INVITE of a leg is captured `late_ms` later, but keeps its timestamp.
-fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
+pub(super) fn with_late_invite(scene: &Scene, leg: DialogId, late_ms: i64) -> Vec<ScenePacket> {
     let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
     let (there, mut packets) = (scene.get(leg).sip[1], scene.packets());
     let is_it = |p: &ScenePacket| {

@@ -4,9 +4,10 @@
 use callspan::call::config::{CallRule, Config, RuleAction};
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, Side};
 
+use crate::scenarios::correlation::with_late_invite;
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
-use crate::support::playback::{PlayedScene, play, play_with};
+use crate::support::playback::{PlayedScene, play, play_packets, play_with};
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at, ip};
 
 fn who(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
@@ -461,13 +462,13 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     hears(played.only(), (1, 4), talks, ended);
 }
 
-/// Plays a call that comes by the trunk and is forwarded to a mobile telephone by the same trunk. `from` is the number
-/// that the forwarded call shows.
-fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
+/// Writes a call that comes by the trunk and is forwarded to a mobile telephone by the same trunk. `from` is the number
+/// that the forwarded call shows. Returns the scene, the caller's leg, and the ms of the talk's begin and end.
+fn sent_back(from: &str, after_ms: i64) -> (Scene, DialogId, [i64; 2]) {
     let mut office = Office::new();
     let a = office.inbound();
-    let Office { scene, outside, pbx, .. } = &mut office;
-    let b = scene.leg(pbx, outside, [from, "+79161234567"]);
+    let Office { mut scene, mut outside, mut pbx, .. } = office;
+    let b = scene.leg(&mut pbx, &mut outside, [from, "+79161234567"]);
     scene.at(b).voices[1] = 4;
     scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
     scene.invite(a);
@@ -477,18 +478,23 @@ fn sent_back(from: &str, after_ms: i64) -> (PlayedScene, i64, i64) {
     scene.wait(1_000);
     scene.answer(b);
     scene.answer(a);
-    let [talks, ended] = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
-    (play(scene), talks, ended)
+    let talk = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+    (scene, a, talk)
 }
 
 #[test]
 fn a_call_forwarded_over_the_same_trunk_is_one_call() {
     // The forwarded call shows the caller's number, or the office's number and a Diversion. It begins at once, or after
-    // another telephone rang.
-    for (from, after_ms) in [(OUTSIDE, 0), (DID, 0), (OUTSIDE, 15_000)] {
-        let (played, talks, ended) = sent_back(from, after_ms);
+    // another telephone rang. Or its INVITE is captured before the late INVITE of the caller. The 180 to the caller is
+    // captured before the INVITE that is 75 ms late.
+    let in_order = [(OUTSIDE, 0, 0), (DID, 0, 0), (OUTSIDE, 15_000, 0)];
+    let late = [(OUTSIDE, 20, 55), (DID, 20, 55), (OUTSIDE, 20, 75), (DID, 20, 75)];
+    for (from, after_ms, late_ms) in in_order.into_iter().chain(late) {
+        let (scene, a, [talks, ended]) = sent_back(from, after_ms);
+        let played = play_packets(&with_late_invite(&scene, a, late_ms), scene.now(), Config::default());
         let record = &played.only().record;
-        assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered), "{from}");
+        let expected = (CallDirection::Inbound, None, CallOutcome::Answered);
+        assert_eq!(who(record), expected, "{from}, {late_ms} ms late");
         assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)));
         hears(played.only(), (1, 4), talks, ended);
     }
