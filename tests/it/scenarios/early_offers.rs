@@ -49,7 +49,6 @@ impl EarlyCall {
         assert_ne!(former, callee, "{case}: the callee has moved");
         scene.rtp(&[(1, caller), (3, callee), (2, former)], 2_000);
         let ended = scene.bye(call, Side::Caller);
-        println!("{case}");
         hears(play(scene).only(), (1, 3), talks, ended);
     }
 }
