@@ -483,9 +483,10 @@ fn spawn(name: &str, life: &ThreadLife, work: impl FnOnce() + Send + 'static) ->
         .with_context(|| format!("cannot start the {name} thread"))
 }
 
-/// Returns the number of rendering threads. It leaves one processor core for the capture.
+/// Returns the number of rendering threads: one less than the processor cores, to leave one core for the capture.
 fn render_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1)).clamp(1, MAX_RENDER_THREADS)
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).clamp(MIN_RENDER_THREADS, MAX_RENDER_THREADS)
 }
 
 /// Pauses before the second, third, … try to write a call's files. They grow, because a person may need minutes or a
@@ -493,6 +494,9 @@ fn render_threads() -> usize {
 pub const PAUSES: &[Duration] =
     &[Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)];
 
+/// Minimum number of rendering threads. A thread that waits for the disk uses no core: while one waits, the other can
+/// render. The workers have a lower priority than the capture, so the second does not delay it.
+const MIN_RENDER_THREADS: usize = 2;
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_RENDER_THREADS: usize = 4;
 /// Maximum time to wait for the other threads together, e.g. the maintenance thread, when the process ends.
