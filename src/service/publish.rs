@@ -105,8 +105,8 @@ impl CallWorker {
         }
     }
 
-    /// Removes the spools (stored packets) of complete calls that an earlier process did not remove. Otherwise the
-    /// calls would be continued, rendered and delivered a second time.
+    /// Removes the spools (stored packets) of complete calls that an earlier process did not remove, or sets them aside
+    /// if they could not be rendered. Otherwise the calls would be continued, rendered and delivered a second time.
     pub(super) fn clear_completed(&self) -> anyhow::Result<()> {
         for path in self.store.list().context("the spool cannot be read")? {
             if path.metadata().is_ok_and(|file| file.len() == 0) {
@@ -120,10 +120,20 @@ impl CallWorker {
             let (CallStage::Complete, Some(stored)) = (owner.stage, self.journal.call(&owner.call_id)?) else {
                 continue;
             };
-            let legs = self.journal.legs(&owner.call_id)?;
-            self.clear_spool(&stored.record, &ended_legs(&legs));
+            let legs = ended_legs(&self.journal.legs(&owner.call_id)?);
+            match stored.record.problems.iter().any(|p| p.kind == ProblemKind::RenderError) {
+                // The earlier process ended before it set these spools aside, or could not rename them.
+                true => self.set_spools_aside(&owner.call_id, &self.spooled(legs)),
+                false => self.clear_spool(&stored.record, &legs),
+            }
         }
         Ok(())
+    }
+
+    /// Returns the legs whose spool files (stored packets) are still under their first names.
+    fn spooled(&self, mut legs: Vec<EndedLeg>) -> Vec<EndedLeg> {
+        legs.retain(|leg| self.store.path(&leg.name).is_file());
+        legs
     }
 
     /// Renames the spool files (stored packets) of legs that could not be rendered, so that the next start does not

@@ -103,6 +103,19 @@ fn payload_that_aborts_the_decoder_costs_its_call_alone() {
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn failed_spool_left_by_a_crash_is_set_aside_at_the_start() {
+    let (place, ..) = rendered_with(b"TESTABRT", workers);
+    let spools = || std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten().map(|file| file.path());
+    let kept = spools().find(|path| path.extension().is_some_and(|e| e == "failed")).expect("the spool is kept");
+    let packets = std::fs::read(&kept).expect("readable");
+    // As if the process was killed after the update of the journal.
+    std::fs::rename(&kept, kept.with_extension("")).expect("renamed");
+    TestRecorder::start(&place).stop();
+    assert!(std::fs::read(&kept).is_ok_and(|found| found == packets), "{:?}", spools().collect::<Vec<_>>());
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn payload_that_hangs_the_decoder_costs_its_call_alone() {
     assert_only_the_faulty_call_is_lost(b"TESTHANG", "it used the processor for more than 2 s", workers);
 }
