@@ -8,7 +8,8 @@
 //! - If somebody removes a file or its folder, the file is created again. It begins with the header and the first
 //!   blocks, so that it can be rendered. The call record reports the lost sound.
 //! - A chunk is given up in three cases. The process ends; or other files can be written ([`GIVE_UP`]), and the call has
-//!   ended or the memory is needed for other legs. The record of the call then names the error.
+//!   ended or the memory is needed for other legs. The record of the call then names the error. While the disk is full,
+//!   only the end of the process counts, because a full disk still takes a small file now and then.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -341,14 +342,15 @@ impl LegFiles {
 
     /// Gives up the chunks of legs that could not be written for a long time, although another file could at `wrote_at`.
     /// The leg must have ended, or its chunks take memory that the other legs need. A full disk affects all legs alike,
-    /// so memory is no reason then.
+    /// even if some find room for a chunk. So all wait until there is room.
     fn give_up_hopeless_legs(&mut self, wrote_at: Instant) -> DoneChunks {
         let chunks = self.waiting.keys().filter_map(|leg| self.legs.get(leg)).flat_map(|state| &state.chunks);
         let is_memory_short = chunks.map(Vec::capacity).sum::<usize>() > self.max_waiting_bytes;
         let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
             let has_ended = self.legs.get(leg).is_none_or(|state| state.is_closed);
             wrote_at.saturating_duration_since(waiting.since) > GIVE_UP
-                && (has_ended || is_memory_short && !waiting.errno.is_disk_full())
+                && (has_ended || is_memory_short)
+                && !waiting.errno.is_disk_full()
         };
         let hopeless: Vec<LegId> = self.waiting.iter().filter(is_hopeless).map(|(leg, _)| *leg).collect();
         hopeless.into_iter().flat_map(|leg| self.give_up(leg)).collect()
@@ -750,6 +752,25 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("there"), [header, vec![2; 100]].concat());
         let errno = OsErrno(rustix::io::Errno::ISDIR.raw_os_error());
         assert_eq!(test.files.take_failure(leg), Some(errno));
+    }
+
+    /// Another leg could be written, because it needed less room.
+    #[test]
+    fn ended_leg_is_not_given_up_while_the_disk_is_full() {
+        let mut test = TestFiles::new();
+        let (leg, path) = (LegId(1), test.dir.path().join("leg"));
+        std::os::unix::fs::symlink("/dev/full", &path).expect("made");
+        test.files.open_leg(leg, path.clone(), None);
+        assert!(test.files.write(leg, vec![1; 100]).is_empty(), "it waits");
+        test.files.close(leg);
+        test.write(LegId(2));
+        let waiting = test.files.waiting.get_mut(&leg).expect("it waits");
+        assert!(waiting.errno.is_disk_full(), "{waiting:?}");
+        waiting.since = waiting.since.checked_sub(2 * GIVE_UP).expect("the machine runs longer than that");
+        assert!(test.files.retry().is_empty() && test.files.is_waiting(leg), "it waits for room");
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(test.files.retry().len(), 1);
+        assert_eq!((std::fs::read(&path).expect("there").len(), test.files.take_failure(leg)), (100, None));
     }
 
     /// The file of the second leg can be written again after the first leg was tried, as if the disk came back then.
