@@ -107,7 +107,7 @@ CREATE TABLE IF NOT EXISTS callspan_next.entered (begin_at timestamptz NOT NULL,
 INSERT INTO callspan_next.entered SELECT now() - interval '2 days', '' WHERE NOT EXISTS (SELECT 1 FROM callspan_next.entered);
 
 -- Enters the pairs of the next calls; returns whether there were any. It takes the locks of callspan.note_shared in their
--- order, so a call that is written meanwhile enters its pairs afterwards.
+-- order, for each call as many, so a call that is written meanwhile enters its pairs afterwards.
 CREATE OR REPLACE FUNCTION callspan_next.enter_calls() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -122,10 +122,11 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    FOR key IN SELECT DISTINCT hashtext(k) AS h FROM callspan.calls c
-            CROSS JOIN LATERAL unnest(callspan.keys_of(c.call_ids, c.session_ids, c.header_ids)) k
+    FOR key IN SELECT DISTINCT keys.h FROM callspan.calls c
+            CROSS JOIN LATERAL (SELECT DISTINCT hashtext(k) AS h
+                FROM unnest(callspan.keys_of(c.call_ids, c.session_ids, c.header_ids)) k ORDER BY h LIMIT 16) keys
         WHERE (c.begin_at, c.id) > (earlier.begin_at, earlier.id) AND (c.begin_at, c.id) <= (latest.begin_at, latest.id)
-        ORDER BY h
+        ORDER BY keys.h
     LOOP
         PERFORM pg_advisory_xact_lock(7264774, key);
     END LOOP;

@@ -264,3 +264,18 @@ fn sites_write_while_the_voices_are_added() {
     assert!(said.contains("from version 5 to 7"), "{said}");
     assert_eq!(central.schema(), wanted);
 }
+
+/// Each lock takes a place in a table of the server, which has about 6,400 by default.
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "needs PostgreSQL 15 and setpriv, as root")]
+fn calls_of_many_call_ids_are_entered() {
+    let central = Central::start();
+    central.add("north");
+    central.go_back_to_version_1();
+    let wide = "INSERT INTO callspan.calls (site, id, change, begin_at, direction, outcome, digits, call_ids, session_ids, \
+        record) SELECT 'south', 'wide' || n, 0, now(), 'inbound', 'missed', '', \
+        ARRAY(SELECT n || '-' || k || '@trunk' FROM generate_series(1, 320) k), '{}', '{}' FROM generate_series(1, 100) n";
+    central.postgres.sql("postgres", wide).expect("written");
+    let said = central.run(&["migrate"], "");
+    assert!(said.contains("from version 1 to 7"), "{said}");
+}
