@@ -35,12 +35,17 @@ fn run(worker: &CallWorker, pauses: &[Duration], stop: &StopSignal) {
     let mut failures = 0;
     loop {
         let pause = match handle_next(worker) {
-            Ok(progress) => {
+            Ok(RequestProgress::Handled) => {
                 failures = 0;
-                if progress == RequestProgress::Handled { Duration::ZERO } else { ROUND }
+                Duration::ZERO
+            }
+            Ok(RequestProgress::None) => ROUND,
+            Err(error) => {
+                tracing::error!("the requests to render calls again cannot be read: {error:#}");
+                ROUND
             }
             // The request stays in the journal, so its call would be rendered again and again.
-            Err(error) => {
+            Ok(RequestProgress::NotRemoved(error)) => {
                 let pause = pauses.get(failures).or(pauses.last()).copied().unwrap_or(ROUND);
                 tracing::error!("calls cannot be rendered again, the next try is in {} s: {error:#}", pause.as_secs());
                 failures += 1;
@@ -67,10 +72,11 @@ fn is_stopped_within(stop: &StopSignal, pause: Duration) -> bool {
     }
 }
 
-/// Whether there was a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether there was a request, and what became of it.
 enum RequestProgress {
     Handled,
+    /// The call was rendered, but the journal still has the request.
+    NotRemoved(anyhow::Error),
     None,
 }
 
@@ -88,8 +94,10 @@ fn handle_next(worker: &CallWorker) -> anyhow::Result<RequestProgress> {
     if let Some(error) = error {
         worker.alerts.raise_for(&id, &AlarmCause::RequestedRenderFailed { error: &error });
     }
-    worker.journal.remove_render_request(&id)?;
-    Ok(RequestProgress::Handled)
+    match worker.journal.remove_render_request(&id) {
+        Ok(_) => Ok(RequestProgress::Handled),
+        Err(error) => Ok(RequestProgress::NotRemoved(error.into())),
+    }
 }
 
 fn render(worker: &CallWorker, id: &str) -> anyhow::Result<()> {

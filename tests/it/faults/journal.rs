@@ -127,6 +127,28 @@ fn a_request_that_cannot_be_removed_is_not_rendered_again_at_once() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the thread needs real time to look for a request")]
+fn a_request_is_rendered_soon_after_a_short_failure_of_the_journal() {
+    let mut place = FaultSetup::new();
+    place.config.recording.keep_pcap = true;
+    place.pauses = PAUSES;
+    let mut station = TestRecorder::start(&place);
+    station.hear(ALL);
+    let before = delivered(&place, &station.journal);
+    let path = Path::new(&before.recordings[0].path);
+    std::fs::remove_file(path).expect("removed");
+    let journal = rusqlite::Connection::open(place.config.journal.dir.join("journal.sqlite")).expect("a journal");
+    journal.execute_batch("ALTER TABLE renders RENAME TO away").expect("renamed");
+    std::thread::sleep(Duration::from_secs(5));
+    journal.execute_batch("ALTER TABLE away RENAME TO renders").expect("renamed");
+    station.journal.request_render(&before.id).expect("written");
+    let begin = std::time::Instant::now();
+    crate::faults::station::until("it is rendered again", || path.is_file());
+    assert!(begin.elapsed() < Duration::from_secs(30), "the next look is not a minute later");
+    station.stop();
+}
+
+#[test]
 fn a_missing_journal_is_rebuilt_without_delivery_too() {
     for is_empty in [false, true] {
         let mut place = FaultSetup::new();
