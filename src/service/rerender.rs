@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
-use crate::call::record::CallRecord;
+use crate::call::record::{CallRecord, ProblemKind};
 use crate::journal::{CallStage, Journal};
 use crate::recording::Recorder;
 use crate::recording::encrypt::encrypted_path;
@@ -135,7 +135,9 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
     record.verdict = None;
     record.verdict_reason = None;
     // If the call has a recording, its spool was there, and the same problem names a part that was lost during the call.
-    let missing = record.recordings.is_empty().then(missing_spool);
+    // The same is true if its rendering failed.
+    let had_spool = !record.recordings.is_empty() || record.problems.iter().any(|p| p.kind == ProblemKind::RenderError);
+    let missing = (!had_spool).then(missing_spool);
     record.recordings.clear();
     record.problems.retain(|problem| !RENDERING_PROBLEMS.contains(&problem.kind) && Some(*problem) != missing);
     record
@@ -144,7 +146,7 @@ fn as_ended(mut record: CallRecord) -> CallRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::record::{CallVerdict, ProblemKind, RecordingFile};
+    use crate::call::record::{CallVerdict, RecordingFile};
     use crate::time::Timestamp;
 
     #[test]
@@ -153,6 +155,9 @@ mod tests {
         let problems = vec![missing_spool(), full];
         let mut record = CallRecord { verdict: Some(CallVerdict::Failed), problems, ..CallRecord::default() };
         assert_eq!(as_ended(record.clone()).problems, [full]);
+        let mut broken = record.clone();
+        broken.problems.push(ProblemKind::RenderError.problem());
+        assert_eq!(as_ended(broken).problems, [missing_spool(), full], "its spool was there");
         record.recordings.push(RecordingFile {
             part: 1,
             path: String::from("a.wav"),
