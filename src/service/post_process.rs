@@ -431,8 +431,8 @@ impl RenderPool {
         let error = match done {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            // Another try would panic again, so the task is dropped. This thread goes on, because it may be the only
-            // rendering thread.
+            // Another try would panic again, so the task is dropped. This thread goes on, because there are only a few
+            // rendering threads.
             Err(_) => return alerts.raise_for(id, &AlarmCause::CallWorkPanicked),
         };
         let pause = self.pauses.get(tries).or(self.pauses.last()).copied().unwrap_or_default();

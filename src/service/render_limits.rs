@@ -110,8 +110,8 @@ const BASE_LIMIT: Duration = Duration::from_secs(120);
 /// Maximum duration of a rendering, as a multiple of its maximum processor time. A worker beside busy programs gets
 /// only a part of a processor core, at least 1 %, but needs far less than the maximum.
 const PATIENCE: u32 = 30;
-/// Maximum time in which a worker only waits, e.g. for a disk. Some machines have only a single rendering thread, so a
-/// worker that waits for ever would hold up all other calls.
+/// Maximum time in which a worker only waits, e.g. for a disk. Most machines have only a few rendering threads, so
+/// workers that wait for ever would hold up all other calls.
 const IDLE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Assumed minimum speed of rendering, bytes of the spool per second of processor time. The limits of a long call are
 /// computed from it. A processor core of 2015 is ten times as fast.
