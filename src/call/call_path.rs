@@ -1,7 +1,7 @@
 //! The path of a call: the machines through which its legs pass, and the party of each leg.
 
 use crate::call::call_machines::CallMachines;
-use crate::call::correlation_keys::{LegSignature, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::leg::Leg;
 use crate::call::numbers::NumberPlan;
@@ -134,12 +134,10 @@ impl<'a> CallPath<'a> {
     /// Returns whether the PBX sent the leg back to the machine from which the call came.
     fn came_back(&self, own: &PathLeg<'_>) -> bool {
         let (sender, receiver) = own.ends;
-        // In a hairpin, the PBX sends an extension's call back to the proxy. Or the PBX forwards a call over the trunk
-        // from which it came, and names the number that was called. The leg to the PBX is then the first leg, even if
-        // it was captured second.
+        // In a hairpin, the PBX sends an extension's call back to the proxy. The leg from the proxy is then the first
+        // leg, even if it was captured second.
         let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| {
-            let (back, forth) = (a.signature(), b.signature());
-            back.is_hairpin_of(&forth) || same_number(back.diverted, forth.to)
+            a.signature().is_hairpin_of(&b.signature()) || self.is_forwarded_back(a, b)
         };
         let mut opposite = self.legs.iter().filter(|o| o.leg.id != own.leg.id && o.is_between((receiver, sender)));
         let age = |a: &PathLeg<'_>| (a.leg.created_at, a.leg.id);
@@ -148,6 +146,22 @@ impl<'a> CallPath<'a> {
         // one, it is the PBX.
         let (same_way, back) = (self.count_between((sender, receiver)), self.count_between((receiver, sender)));
         if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 }
+    }
+
+    /// Returns whether the PBX forwarded the call of the leg `forth` at once, over the trunk from which it came, as the
+    /// leg `back`. The Diversion header of `back` names the number that was called. The capture may show the two legs in
+    /// the wrong order.
+    ///
+    /// A mobile network may also divert a call to the office, which calls the mobile telephone. So the result is false if
+    /// `forth` names the number of `back`, or if the receiver of `back` calls a third host like a PBX.
+    fn is_forwarded_back(&self, back: &PathLeg<'_>, forth: &PathLeg<'_>) -> bool {
+        let (newer, older) = (back.signature(), forth.signature());
+        let (pbx, trunk) = back.ends;
+        let calls_third = |leg: &PathLeg<'_>| leg.is_from(trunk) && !leg.is_to(pbx);
+        same_number(newer.diverted, older.to)
+            && !same_number(older.diverted, newer.to)
+            && back.leg.created_at.distance(forth.leg.created_at) <= CLOCK_SKEW
+            && !self.legs.iter().any(calls_third)
     }
 
     /// Returns the number of legs between two machines. A dialog that was captured several times, e.g. before and

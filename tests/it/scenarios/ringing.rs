@@ -462,24 +462,58 @@ fn a_call_forwarded_to_a_mobile_names_no_extension() {
     hears(played.only(), (1, 4), talks, ended);
 }
 
-/// Writes a call that comes by the trunk and is forwarded to a mobile telephone by the same trunk. `from` is the number
-/// that the forwarded call shows. Returns the scene, the caller's leg, and the ms of the talk's begin and end.
-fn sent_back(from: &str, after_ms: i64) -> (Scene, DialogId, [i64; 2]) {
-    let mut office = Office::new();
-    let a = office.inbound();
-    let Office { mut scene, mut outside, mut pbx, .. } = office;
-    let b = scene.leg(&mut pbx, &mut outside, [from, "+79161234567"]);
-    scene.at(b).voices[1] = 4;
-    scene.at(b).headers.push(format!("Diversion: <sip:{DID}@10.0.0.9>;reason=unconditional"));
-    scene.invite(a);
-    scene.wait(after_ms);
-    scene.invite_and_ring(b);
-    scene.ring(a);
-    scene.wait(1_000);
-    scene.answer(b);
-    scene.answer(a);
-    let talk = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
-    (scene, a, talk)
+const MOBILE: &str = "+79161234567";
+
+/// A call that comes by the trunk and is forwarded to a mobile telephone by the same trunk.
+struct SentBack<'a> {
+    /// The number that the forwarded call shows.
+    from: &'a str,
+    /// Time until the call is forwarded, ms.
+    after_ms: i64,
+    /// Numbers in the Diversion headers of the caller's leg and of the forwarded leg.
+    diversions: [Option<&'a str>; 2],
+    /// Whether the telephone 200 forwards the call. Otherwise the PBX does.
+    by_200: bool,
+}
+
+impl SentBack<'_> {
+    /// Writes the call. Returns the scene, the caller's leg, and the ms of the talk's begin and end.
+    fn write(&self) -> (Scene, DialogId, [i64; 2]) {
+        let mut office = Office::new();
+        let (a, own) = (office.inbound(), office.rings_200());
+        let Office { mut scene, mut outside, mut pbx, .. } = office;
+        let b = scene.leg(&mut pbx, &mut outside, [self.from, MOBILE]);
+        scene.at(b).voices[1] = 4;
+        for (leg, number) in [a, b].into_iter().zip(self.diversions) {
+            let header = |number| format!("Diversion: <sip:{number}@10.0.0.9>;reason=unconditional");
+            scene.at(leg).headers.extend(number.map(header));
+        }
+        scene.invite(a);
+        if self.by_200 {
+            scene.invite(own);
+            scene.refuse(own, 302, &[MessageChange::Header("Contact: <sip:+79161234567@10.0.0.9>")]);
+        }
+        scene.wait(self.after_ms);
+        scene.invite_and_ring(b);
+        scene.ring(a);
+        scene.wait(1_000);
+        scene.answer(b);
+        scene.answer(a);
+        let talk = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+        (scene, a, talk)
+    }
+
+    /// Asserts that the call is one inbound call to the office if the INVITE of the caller is captured `late_ms` late.
+    fn is_inbound(&self, late_ms: i64) {
+        let (scene, a, [talks, ended]) = self.write();
+        let played = play_packets(&with_late_invite(&scene, a, late_ms), scene.now(), Config::default());
+        let record = &played.only().record;
+        let Self { from, after_ms, diversions, .. } = self;
+        let case = format!("{from}, after {after_ms} ms, {late_ms} ms late, {diversions:?}");
+        assert_eq!(who(record), (CallDirection::Inbound, None, CallOutcome::Answered), "{case}");
+        assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)), "{case}");
+        hears(played.only(), (1, 4), talks, ended);
+    }
 }
 
 #[test]
@@ -490,13 +524,17 @@ fn a_call_forwarded_over_the_same_trunk_is_one_call() {
     let in_order = [(OUTSIDE, 0, 0), (DID, 0, 0), (OUTSIDE, 15_000, 0)];
     let late = [(OUTSIDE, 20, 55), (DID, 20, 55), (OUTSIDE, 20, 75), (DID, 20, 75)];
     for (from, after_ms, late_ms) in in_order.into_iter().chain(late) {
-        let (scene, a, [talks, ended]) = sent_back(from, after_ms);
-        let played = play_packets(&with_late_invite(&scene, a, late_ms), scene.now(), Config::default());
-        let record = &played.only().record;
-        let expected = (CallDirection::Inbound, None, CallOutcome::Answered);
-        assert_eq!(who(record), expected, "{from}, {late_ms} ms late");
-        assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)));
-        hears(played.only(), (1, 4), talks, ended);
+        SentBack { from, after_ms, diversions: [None, Some(DID)], by_200: false }.is_inbound(late_ms);
+    }
+}
+
+/// The operator diverts the call from the mobile telephone to the office, which forwards it back to this telephone.
+#[test]
+fn a_call_diverted_to_the_office_and_back_is_inbound() {
+    let cases = [(Some(DID), 0, false), (Some(DID), 15_000, false), (None, 15_000, false), (None, 0, true)];
+    for (diversion, after_ms, by_200) in cases {
+        let call = SentBack { from: OUTSIDE, after_ms, diversions: [Some(MOBILE), diversion], by_200 };
+        call.is_inbound(0);
     }
 }
 
