@@ -201,6 +201,19 @@ impl CallRecording {
     }
 }
 
+/// Unanswered legs of a call that a call table lacks, because they were removed or their spools were discarded. A later
+/// variant includes the earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LackedLegs {
+    /// No leg is missing.
+    #[default]
+    None,
+    /// Legs are missing, but none of them rang an extension. E.g. a trunk refused the call.
+    Others,
+    /// A leg is missing on which the PBX rang an extension.
+    Rung,
+}
+
 /// Facts about a call that none of its legs in the call table contains.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallNotes {
@@ -208,8 +221,10 @@ pub(crate) struct CallNotes {
     compacted_legs: Vec<LegRecord>,
     answered_elsewhere: Option<AnsweredElsewhere>,
     adopted_legs: Vec<String>,
-    had_other_legs: bool,
-    will_lack_legs: bool,
+    /// Unanswered legs that the call table lacks.
+    lacks: LackedLegs,
+    /// Unanswered legs that the call table of a process after a restart will lack.
+    will_lack: LackedLegs,
     shown_machines: Vec<(IpAddr, IpAddr)>,
     relays: Vec<(LegId, LegId)>,
     recorded_elsewhere: Option<Timestamp>,
@@ -256,8 +271,8 @@ impl CallNotes {
         let room = MAX_COMPACTED_LEGS.saturating_sub(self.compacted_legs.len());
         self.compacted_legs.extend(other.compacted_legs.into_iter().take(room));
         self.answered_elsewhere = self.answered_elsewhere.take().or(other.answered_elsewhere);
-        self.had_other_legs |= other.had_other_legs;
-        self.will_lack_legs |= other.will_lack_legs;
+        self.lacks = self.lacks.max(other.lacks);
+        self.will_lack = self.will_lack.max(other.will_lack);
         other.shown_machines.into_iter().for_each(|pair| _ = self.note_shown_machine(pair));
         other.relays.into_iter().for_each(|pair| _ = self.note_relay(pair));
         other.adopted_legs.into_iter().for_each(|leg| self.adopt_leg(leg));
@@ -293,24 +308,33 @@ impl CallNotes {
 
     /// Returns whether the call had unanswered legs that were removed from the call table to save memory, perhaps
     /// before a restart.
-    pub(crate) const fn had_other_legs(&self) -> bool {
-        self.had_other_legs || !self.compacted_legs.is_empty()
+    pub(crate) fn had_other_legs(&self) -> bool {
+        self.lacks != LackedLegs::None || !self.compacted_legs.is_empty()
     }
 
-    /// Records that the call had further unanswered legs before a restart.
-    pub(crate) const fn note_other_legs(&mut self) {
-        self.had_other_legs = true;
+    /// Returns the unanswered legs that this process lacks.
+    pub(crate) const fn lacks(&self) -> LackedLegs {
+        self.lacks
     }
 
-    /// Returns whether a process after a restart will lack unanswered legs to extensions, because their spools were
-    /// discarded. This process still has some of them.
-    pub(crate) const fn will_lack_legs(&self) -> bool {
-        self.will_lack_legs
+    /// Records that this process lacks such unanswered legs. Returns whether this was not recorded before.
+    pub(crate) fn note_lacking(&mut self, legs: LackedLegs) -> bool {
+        let known = self.lacks;
+        self.lacks = known.max(legs);
+        self.lacks != known
     }
 
-    /// Records that a process after a restart will lack an unanswered leg to an extension. Returns false if this was recorded before.
-    pub(crate) const fn note_missing_after_restart(&mut self) -> bool {
-        !std::mem::replace(&mut self.will_lack_legs, true)
+    /// Returns the unanswered legs that a process after a restart will lack. This process still has some of them.
+    pub(crate) fn will_lack(&self) -> LackedLegs {
+        self.will_lack.max(self.lacks)
+    }
+
+    /// Records that a process after a restart will lack such unanswered legs. Returns whether this was not recorded
+    /// before.
+    pub(crate) fn note_missing_after_restart(&mut self, legs: LackedLegs) -> bool {
+        let known = self.will_lack();
+        self.will_lack = known.max(legs);
+        self.will_lack != known
     }
 
     /// Records the hash of the facts about hosts and numbers that are being stored. Returns whether they have changed.

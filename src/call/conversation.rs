@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::call_state::{AnnouncementStage, CallNotes, CallOrigin, CallRecording, ScanState};
+use crate::call::call_state::{AnnouncementStage, CallNotes, CallOrigin, CallRecording, LackedLegs, ScanState};
 use crate::call::call_table::links::CallLinks;
 use crate::call::config::{Config, RecordingStart};
 use crate::call::correlation_rule::CorrelationRule;
@@ -189,7 +189,7 @@ impl Conversation {
             ..CallRecord::default()
         };
         let Some(roles) = CallRoles::from_legs(legs, context.plan) else { return record };
-        let roles = if self.notes.had_other_legs() { roles.with_compacted_legs() } else { roles };
+        let roles = if self.notes.lacks() == LackedLegs::Rung { roles.with_compacted_legs() } else { roles };
         let anchor = roles.anchor;
         let dialog = &anchor.dialog;
         // An agent's telephone may have been connected long before this call. Then its leg does not give the times of

@@ -167,6 +167,9 @@ pub struct MissingParts {
     /// Whether the conversation had unanswered legs that were removed to save memory.
     #[serde(default, skip_serializing_if = "is_default")]
     pub had_other_legs: bool,
+    /// Whether the PBX rang no extension on these legs. In the state of an older version, this is false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rang_no_extension: bool,
     /// Whether the spools lack the beginning of the conversation, because an earlier process left none. The journal has
     /// its record.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::call::call_state::LackedLegs;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
@@ -51,7 +52,7 @@ impl Engine {
     }
 
     /// Keeps the signalling of an ended leg without media until its call ends, because a restart must know the leg. If
-    /// too many legs are kept, discards it. Then only the stored state of the call says that a telephone rang.
+    /// too many legs are kept, discards it. Then only the stored state of the call says that it had such a leg.
     fn keep_signalling(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         if self.kept.silent_legs < self.settings.limits.kept_legs {
@@ -64,20 +65,26 @@ impl Engine {
         let conversation = leg.call();
         let is_first = self.table.keys_of(conversation).first() == Some(&slot);
         let ends_now = !self.earlier.restore.is_reading() && self.is_over(conversation);
-        if is_first || ends_now || !self.rang_extension(conversation, slot) {
+        if is_first || ends_now {
             return;
         }
+        let lacked = self.lacked_with(conversation, slot);
         let call = self.table.call_mut(conversation);
-        if call.is_some_and(|call| call.notes.note_missing_after_restart()) {
+        if call.is_some_and(|call| call.notes.note_missing_after_restart(lacked)) {
             self.store_call(conversation, sink);
         }
     }
 
-    /// Returns whether the PBX rang an extension on this leg of a call. Otherwise the leg may lead e.g. to a trunk.
-    fn rang_extension(&self, conversation: CallKey, slot: LegKey) -> bool {
+    /// Returns the kind of legs that a call lacks without this leg. If the PBX rang no extension on the leg, the leg may
+    /// lead e.g. to a trunk.
+    fn lacked_with(&self, conversation: CallKey, slot: LegKey) -> LackedLegs {
+        if self.table.call(conversation).is_some_and(|call| call.notes.will_lack() == LackedLegs::Rung) {
+            return LackedLegs::Rung;
+        }
         let legs: Vec<&Leg> = self.table.legs_of(conversation).collect();
         let roles = CallRoles::from_legs(&legs, &self.site.plan);
-        self.table.leg(slot).zip(roles).is_some_and(|(leg, roles)| roles.has_rung_on(leg))
+        let has_rung = self.table.leg(slot).zip(roles).is_some_and(|(leg, roles)| roles.has_rung_on(leg));
+        if has_rung { LackedLegs::Rung } else { LackedLegs::Others }
     }
 
     /// Deletes the spool file of a leg that had no media, because nothing needs it any more.
@@ -99,13 +106,14 @@ impl Engine {
         if legs.len() <= KEPT_LEGS || is_first || !self.table.leg(slot).is_some_and(is_unanswered) {
             return;
         }
+        let lacked = self.lacked_with(conversation, slot);
         if let Some(leg) = self.table.remove_leg(slot)
             && let Some(call) = self.table.call_mut(conversation)
         {
-            let is_first = !call.notes.had_other_legs();
+            let is_new = call.notes.note_lacking(lacked);
             call.notes.add_compacted_leg(&leg);
             self.discard_kept(&leg, sink);
-            if is_first {
+            if is_new {
                 self.store_call(conversation, sink);
             }
         }

@@ -4,7 +4,7 @@
 //! Each decision contains the whole state of a leg, a call or a REFER, and replaces the decision before it. So a fact
 //! that no longer applies is not restored.
 
-use crate::call::call_state::CallOrigin;
+use crate::call::call_state::{CallOrigin, LackedLegs};
 use crate::call::conversation::Conversation;
 use crate::call::correlation_keys::Referral;
 use crate::call::correlation_rule::CorrelationRule;
@@ -222,7 +222,8 @@ impl Conversation {
             is_announced: self.stage.is_announced(),
             is_committed: self.recording.is_committed(),
             missing: MissingParts {
-                had_other_legs: self.notes.had_other_legs() || self.notes.will_lack_legs(),
+                had_other_legs: self.notes.will_lack() != LackedLegs::None,
+                rang_no_extension: self.notes.will_lack() == LackedLegs::Others,
                 is_left: self.origin.earlier_record().is_some(),
             },
             adopted_legs: Vec::new(),
@@ -248,7 +249,8 @@ impl Conversation {
             self.notes.note_shown_machine(*pair);
         }
         if stored.missing.had_other_legs {
-            self.notes.note_other_legs();
+            let rang = !stored.missing.rang_no_extension;
+            self.notes.note_lacking(if rang { LackedLegs::Rung } else { LackedLegs::Others });
         }
         self.closed_to_heuristics = stored.closed_to_heuristics;
         self.stage.restore_announced(stored.is_announced);

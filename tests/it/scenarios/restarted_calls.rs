@@ -3,7 +3,7 @@
 
 use callspan::call::Engine;
 use callspan::call::config::Config;
-use callspan::call::decision::Decision;
+use callspan::call::decision::{Decision, MissingParts};
 use callspan::call::engine::EngineLimits;
 use callspan::call::event::{DiscardReason, KeptBytes, LegId, LegSink};
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, Side};
@@ -277,6 +277,47 @@ fn a_trunk_that_is_not_kept_is_no_telephone_after_a_kill() {
         assert_eq!(outcome_of(&records).0, CallOutcome::Answered, "{kept_legs} kept");
         assert_eq!(records[0].direction, CallDirection::Outbound, "{kept_legs} kept");
     }
+}
+
+/// The spool of the caller's leg says that the call had a leg, but no telephone rang.
+#[test]
+fn the_spool_names_a_trunk_that_is_not_kept() {
+    let mut office = Office::new();
+    let [a, b] = office.outbound();
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.invite(b);
+    scene.refuse(b, 503, &[]);
+    scene.answer(a);
+    scene.sound(&[(MUSIC, a, Side::Callee)], LATER_MS);
+    let limits = EngineLimits { kept_legs: 0, ..EngineLimits::default() };
+    let mut engine = Engine::with_limits(Config::default(), "killed", limits);
+    let mut sink = MissingLegs::default();
+    scene.packets().iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut sink));
+    assert!(sink.0.had_other_legs && sink.0.rang_no_extension, "{:?}", sink.0);
+}
+
+/// The state of an older version does not say whether a telephone rang, so one counts as rung.
+#[test]
+fn a_stored_call_of_an_older_version_is_readable() {
+    let missing: MissingParts = serde_json::from_str(r#"{"had_other_legs":true}"#).expect("readable");
+    assert_eq!(missing, MissingParts { had_other_legs: true, ..MissingParts::default() });
+}
+
+/// A leg sink that stores which parts of the newest call a later process would lack.
+#[derive(Default)]
+struct MissingLegs(MissingParts);
+
+impl LegSink for MissingLegs {
+    fn open(&mut self, _: LegId, _: &str) {}
+    fn packet(&mut self, _: LegId, _: &UdpDatagram<'_>, _: KeptBytes) {}
+    fn decide(&mut self, _: LegId, _: Timestamp, decision: &Decision) {
+        if let Decision::Conversation(state) = decision {
+            self.0 = state.missing.clone();
+        }
+    }
+    fn close(&mut self, _: LegId) {}
+    fn discard(&mut self, _: LegId, _: DiscardReason) {}
 }
 
 /// A leg sink that counts the discarded legs.
