@@ -421,9 +421,10 @@ impl Dialog {
             101..=199 => {
                 self.times.is_tried = true;
                 self.times.ringing_at.get_or_insert(at);
-                // After the captured 2xx, an SDP is older than the SDP in force.
-                if !self.has_success() || self.negotiation.announced(Side::Callee).is_none() {
-                    self.announce(message, Side::Callee, tag.as_deref());
+                // After the captured 2xx, an SDP is older than the SDP in force, and no other branch counts any more.
+                let has_success = self.has_success();
+                if !has_success || !self.negotiation.is_callee_described() {
+                    self.announce(message, Side::Callee, tag.as_deref().filter(|_| !has_success));
                 }
                 self.note_early_tag(tag);
             }
@@ -567,7 +568,7 @@ impl Dialog {
         let description = AudioDescription::from_session(&session);
         match fork {
             Some(tag) => self.negotiation.announce_fork(tag, description),
-            None => self.negotiation.announce(by, description),
+            None => self.negotiation.announce_certain(by, description),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Negotiation {
     /// Last SDP of each callee in its early dialog, with the callee's tag. After a fork each callee may send early
     /// media.
     forks: Vec<(String, AudioDescription)>,
+    /// Whether the callee's description is certainly that of the callee that answered.
+    is_callee_described: bool,
     /// Whether ZRTP messages in the media stream agreed on keys (RFC 6189).
     zrtp: bool,
     /// The last in-dialog offer of each side, until it is accepted. Both sides may send an offer at the same time
@@ -228,6 +230,7 @@ impl Negotiation {
     /// last SDP of the callee in the early dialog remains in force.
     pub(crate) fn choose(&mut self, to_tag: &str) {
         if let Some(at) = self.forks.iter().position(|(tag, _)| tag == to_tag) {
+            self.is_callee_described = true;
             let (_, description) = self.forks.swap_remove(at);
             self.announce(Side::Callee, description);
         }
@@ -235,6 +238,18 @@ impl Negotiation {
             self.forks.clear();
             self.generation += 1;
         }
+    }
+
+    /// Records the SDP of a side that no other branch of a fork can have sent.
+    pub(crate) fn announce_certain(&mut self, by: Side, description: AudioDescription) {
+        self.is_callee_described |= by == Side::Callee;
+        self.announce(by, description);
+    }
+
+    /// Returns whether an SDP of the callee that answered was captured. Otherwise the callee's description may be that
+    /// of another branch of a fork.
+    pub(crate) const fn is_callee_described(&self) -> bool {
+        self.is_callee_described
     }
 
     /// Records that ZRTP agreed on keys, so that the media is encrypted from now on.

@@ -93,3 +93,20 @@ fn provisional_response_that_is_captured_after_the_answer_changes_no_media() {
     early.scene.response(early.call, Side::Callee, (183, "INVITE"), &[late]);
     early.talks_from_both("late 183");
 }
+
+/// The other branch has described itself. The callee answers without session description, and its 183 is captured later.
+#[test]
+fn late_provisional_response_counts_if_nothing_else_describes_the_callee() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    let other = [MessageChange::Branch("other"), MessageChange::Sdp(sdp(ip(2, 10_000), 1, "8 101", &[]))];
+    scene.response(call, Side::Callee, (183, "INVITE"), &other);
+    let mut early = EarlyCall { scene, call };
+    early.move_callee();
+    early.scene.response(call, Side::Callee, (200, "INVITE"), &[]);
+    early.scene.progress(call);
+    early.scene.at(call).confirmed = true;
+    early.scene.request(call, Side::Caller, "ACK", &[]);
+    early.talks_from_both("the callee's 183 after its 200");
+}

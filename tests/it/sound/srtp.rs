@@ -278,6 +278,25 @@ fn new_srtp_keys_take_effect_when_each_side_uses_them() {
     }
 }
 
+/// Only the callee's 183 has its key. It is captured after the 200, and another branch has named a key before.
+#[test]
+fn srtp_key_in_a_provisional_response_counts_after_the_answer() {
+    let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+    let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
+    wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
+    wire.provisional(500.0, "other", &savp(Side::Callee, &[SrtpMasterKey::new(3)]));
+    wire.accept_silently(1_000.0);
+    wire.provisional(1_010.0, "b", &savp(Side::Callee, &[keys[1]]));
+    for talk in &mut talks {
+        talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
+    }
+    wire.bye(8_010.0);
+    for (side, key) in [Side::Caller, Side::Callee].into_iter().zip(keys) {
+        protect(&mut wire, side, 0, |_| key);
+    }
+    assert_heard("late 183", &record(wire), &talks);
+}
+
 #[test]
 fn part_of_a_call_under_unseen_keys_is_named_in_the_record() {
     let (mut wire, mut talks) = (MirroredTraffic::default(), both());

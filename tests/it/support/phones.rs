@@ -153,6 +153,11 @@ impl MirroredTraffic {
         self.end_offer(ms, "200 OK", ("application/sdp", body));
     }
 
+    /// Adds the 200 to the newest offer, without session description.
+    pub fn accept_silently(&mut self, ms: f64) {
+        self.end_offer(ms, "200 OK", ("", ""));
+    }
+
     /// Adds a final response to the newest offer, and its ACK.
     fn end_offer(&mut self, ms: f64, status: &str, body: (&str, &str)) {
         let number = self.cseq;
