@@ -5,11 +5,13 @@ use std::time::Duration;
 use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall, LegSink, RegistrationPolicy};
-use callspan::call::record::{CallDirection, CallOutcome, CallRecord, CallVerdict, EventKind, ProblemKind, Side};
+use callspan::call::record::{
+    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, ProblemKind, Side,
+};
 use callspan::service::resume::{EarlierCalls, NoEarlierCalls, resume_at};
 use callspan::spool::disk::DiskSpool;
 
-use crate::scenarios::Office;
+use crate::scenarios::{Office, outside_and_200};
 use crate::support::playback::{NullSink, WatchedSink};
 use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
@@ -141,14 +143,35 @@ fn assert_strangers_go_on(by: Side, is_answer_known: bool) {
     left.iter().for_each(|record| adopt(&mut engine, record, killed));
     let (_, mut ended_calls) = hear(&mut engine, &scene, (killed + 1, ended + 60_000));
     ended_calls.sort_by(|a, b| a.id.cmp(&b.id));
-    // If the callee sent the first message after the kill, the record has the callee on its left.
     let facts = |record: &CallRecord| {
-        let mut parties = [record.from.clone(), record.to.clone()];
-        parties.sort();
-        (record.id.clone(), parties, record.legs.len())
+        let parties = [&record.from, &record.to, &record.internal].map(Clone::clone);
+        (record.id.clone(), parties, record.direction, record.legs.len())
     };
     let [found, expected] = [&ended_calls, &left].map(|records| records.iter().map(facts).collect::<Vec<_>>());
     assert_eq!(found, expected, "BYE of the {by:?}, answer known: {is_answer_known}");
+    let ended_by = if by == Side::Caller { EndedBy::Caller } else { EndedBy::Callee };
+    assert!(ended_calls.iter().all(|record| record.ended_by == Some(ended_by)), "BYE of the {by:?}");
+}
+
+/// The callee sends the first message after the kill, and the talk goes on. So the legs have the callee on their left.
+#[test]
+fn a_call_that_the_callee_continues_keeps_its_direction() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.connect(call);
+    scene.talk(call, 2_000);
+    let killed = scene.now();
+    scene.wait(1_000);
+    scene.renegotiate(call, Side::Callee, "INVITE", (&[], &[]));
+    scene.talk(call, 2_000);
+    let ended = scene.bye(call, Side::Callee);
+    let mut engine = Engine::new(Config::default(), "killed");
+    let (live, _) = hear(&mut engine, &scene, (0, killed));
+    let mut engine = restarted(live.last().expect("it was announced"), killed);
+    let (_, ended_calls) = hear(&mut engine, &scene, (killed + 1, ended + 60_000));
+    let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
+    let facts = (record.direction, record.internal.as_deref(), record.outcome);
+    assert_eq!(facts, (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
 }
 
 /// Makes an inbound call that 200 transfers to 201. Returns the scene, and the legs of the caller, 200 and 201.
