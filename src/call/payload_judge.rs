@@ -8,7 +8,7 @@
 //! - A device sends audio with a payload type that is announced as telephone-event, or not announced at all.
 //!
 //! In the true format, the duration of a payload agrees with the difference of the RTP timestamps. In another format it
-//! rarely does.
+//! rarely does. Frames of GSM and iLBC also have bits with a fixed value.
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
@@ -168,6 +168,9 @@ impl JudgedFormat {
         if format.is(Codec::TelephoneEvent) {
             return if payload.len() == EVENT_BYTES { PayloadReading::Event } else { PayloadReading::Unknown };
         }
+        if !has_fixed_bits(format, payload) {
+            return PayloadReading::Unknown;
+        }
         format.duration_ns(payload).map_or(PayloadReading::Unknown, PayloadReading::Lasts)
     }
 
@@ -183,6 +186,25 @@ impl JudgedFormat {
     }
 }
 
+/// Returns whether all frames of a payload have the bits that are fixed in this format. A GSM frame begins with 0xD
+/// (RFC 3551 section 4.5.8). The last bit of an iLBC frame is 0, unless the frame is empty (RFC 3951 section 3.8).
+///
+/// Without these bits, wideband Speex of 70 bytes looks like two frames of GSM, and Speex of 38 bytes like iLBC.
+fn has_fixed_bits(format: &PayloadFormat, payload: &[u8]) -> bool {
+    match format.codec() {
+        Some(Codec::Gsm) => payload.chunks_exact(GSM_BYTES).all(|frame| frame[0] >> 4 == 0xD),
+        Some(Codec::Ilbc) => {
+            let frame_bytes = ILBC_BYTES.into_iter().find(|bytes| payload.len().is_multiple_of(*bytes));
+            frame_bytes.is_none_or(|bytes| payload.chunks_exact(bytes).all(|frame| frame[bytes - 1] & 1 == 0))
+        }
+        _ => true,
+    }
+}
+
+/// Length of a GSM full-rate frame, bytes.
+const GSM_BYTES: usize = 33;
+/// Lengths of iLBC frames of 30 ms and 20 ms, bytes.
+const ILBC_BYTES: [usize; 2] = [50, 38];
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
 /// Maximum length of a payload that may be a telephone-event, bytes. The usual length is 4; no device sends an event

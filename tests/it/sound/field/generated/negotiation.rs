@@ -47,7 +47,8 @@ enum NumberQuirk {
 #[test]
 fn each_side_that_sends_by_its_own_description_is_heard() {
     let mut wrong = Vec::new();
-    for seed in seeds(16) {
+    // These seeds are always played. In seed 168, Speex has the length of iLBC frames; in 173 and 238, of two GSM frames.
+    for seed in seeds(16).chain([168, 173, 238]) {
         let mut random = Rng::with_seed(seed);
         let [voice, other] = two_voices(&mut random);
         let pt = random.u8(96..126);
