@@ -11,9 +11,9 @@
 //!   ended or the memory is needed for other legs. The record of the call then names the error. While the disk is full,
 //!   only the end of the process counts, because a full disk still takes a small file now and then.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +21,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::blocks::{BlockReader, NextBlock};
 use super::descriptors::{DescriptorReserve, is_shortage};
 use super::disk::make_private;
-use super::open_files::{FileUse, OpenFiles};
-use super::reader::LegSource;
+use super::leg_file::LegFile;
+use super::open_files::OpenFiles;
 use super::storage::FolderMarker;
 use super::sync_thread::{SyncFolder, SyncThread};
 use super::unsynced_legs::UnsyncedLegs;
@@ -101,12 +100,7 @@ impl LegFiles {
 
     /// Adds a leg. If an earlier process left its file, `length` is the length of the complete blocks in it, bytes.
     pub(super) fn open_leg(&mut self, leg: LegId, path: PathBuf, length: Option<u64>) {
-        let mut state = LegFile::new(path, length);
-        if length.is_some() {
-            // If the beginning cannot be read now, it is read when the file is opened.
-            state.head = read_head(&state.path).unwrap_or_default();
-        }
-        self.legs.insert(leg, state);
+        self.legs.insert(leg, LegFile::new(path, length));
     }
 
     /// Appends a chunk (consecutive blocks) to the leg's file. If that fails, keeps the chunk for another attempt.
@@ -361,10 +355,7 @@ impl LegFiles {
             self.failures.insert(leg, errno);
         }
         let Some(state) = self.legs.get_mut(&leg) else { return DoneChunks::new() };
-        if let (Some(first), true, None | Some(0)) = (state.chunks.front(), state.head.is_empty(), state.length) {
-            state.head = first_blocks(first); // later chunks may be written, and then the file needs its header
-        }
-        let done = state.chunks.drain(..).collect();
+        let done = state.give_up_chunks();
         if state.is_closed {
             self.forget(leg);
         }
@@ -395,109 +386,6 @@ impl LegFiles {
     }
 }
 
-/// The file of a leg, and its chunks (consecutive blocks) that are not written yet.
-struct LegFile {
-    path: PathBuf,
-    handle: Option<(File, FileUse)>,
-    /// Length of the complete blocks in the file, bytes; `None` before the file was examined.
-    length: Option<u64>,
-    /// The header and the first blocks of the file. With them the file is created again if somebody removes it.
-    head: Vec<u8>,
-    chunks: VecDeque<Vec<u8>>,
-    /// Whether to close the leg after its chunks are written.
-    is_closed: bool,
-    /// Disk error by which blocks were lost although they had been written, e.g. because somebody removed the file;
-    /// `None` if nothing was lost.
-    lost: Option<OsErrno>,
-}
-
-impl LegFile {
-    fn new(path: PathBuf, length: Option<u64>) -> Self {
-        let (head, chunks) = (Vec::new(), VecDeque::new());
-        Self { path, handle: None, length, head, chunks, is_closed: false, lost: None }
-    }
-
-    /// Returns the number of the latest use of the open file; `None` if the file is closed.
-    fn last_use(&self) -> Option<FileUse> {
-        self.handle.as_ref().map(|(_, last_use)| *last_use)
-    }
-
-    /// Writes the first waiting chunk and returns its memory. Returns `None` if no chunk waits.
-    fn write_first(
-        &mut self,
-        this_use: FileUse,
-        reserve: &mut DescriptorReserve,
-        open: OpenFile<'_>,
-    ) -> Option<io::Result<Vec<u8>>> {
-        self.chunks.front()?;
-        // After an error, the file is closed, and the next attempt opens it again. The old handle may stay unusable
-        // (ESTALE, or a disk that was mounted again).
-        let written = self.try_write(this_use, reserve, open).inspect_err(|_| self.handle = None);
-        Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
-    }
-
-    fn try_write(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<()> {
-        let length = self.prepare(this_use, reserve, open)?;
-        let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
-        file.write_all(chunk).inspect_err(|_| {
-            // An incomplete block would make the rest of the file unreadable, so it is cut off. If the cut fails, too,
-            // the next attempt repeats the cut.
-            let _ = file.set_len(length);
-        })?;
-        self.length = Some(length + chunk.len() as u64);
-        if length == 0 && self.head.is_empty() {
-            self.head = first_blocks(chunk);
-        }
-        Ok(())
-    }
-
-    /// Opens the file if needed, and makes sure that it ends after a complete block. Returns its length in bytes.
-    fn prepare(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
-        if let Some((file, used)) = &mut self.handle {
-            let found = file.metadata()?;
-            if found.nlink() > 0 && Some(found.len()) == self.length {
-                *used = this_use;
-                return Ok(found.len());
-            }
-        }
-        self.handle = None;
-        let Self { path, .. } = self;
-        let file = reserve.open(|| open(path))?;
-        let length = self.repair(&file)?;
-        self.handle = Some((file, this_use));
-        Ok(length)
-    }
-
-    /// Truncates a newly opened file after its last complete block. If the file's beginning is missing, writes it
-    /// again. Returns the length in bytes.
-    fn repair(&mut self, mut file: &File) -> io::Result<u64> {
-        let found = file.metadata()?.len();
-        let length = match self.length {
-            Some(length) if found >= length => length,
-            // The file may end within a block, because an earlier process crashed or somebody truncated the file. So
-            // its complete blocks are counted again.
-            _ => whole_blocks(&self.path, found)?,
-        };
-        if found > length {
-            file.set_len(length)?;
-        }
-        if self.length.is_some_and(|expected| length < expected) {
-            self.lost = Some(OsErrno(rustix::io::Errno::NOENT.raw_os_error()));
-        }
-        self.length = Some(length);
-        if length == 0 && !self.head.is_empty() {
-            file.write_all(&self.head).inspect_err(|_| drop(file.set_len(0)))?;
-            self.length = Some(self.head.len() as u64);
-        } else if length > 0 && self.head.is_empty() {
-            self.head = read_head(&self.path)?;
-        }
-        Ok(self.length.unwrap_or(length))
-    }
-}
-
-/// A function that opens the file at a path for appending.
-type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
-
 /// Opens a file for appending. Creates its folder again if it is missing, but not if the folder's disk is not mounted.
 fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
     check_disk(marker)?;
@@ -525,35 +413,6 @@ fn check_disk(marker: Option<&FolderMarker>) -> io::Result<()> {
     }
 }
 
-/// Returns the total length of the complete blocks of a file that has `found` bytes.
-fn whole_blocks(path: &Path, found: u64) -> io::Result<u64> {
-    if found == 0 {
-        return Ok(0);
-    }
-    let valid = LegSource::File(path.to_owned()).open().and_then(|mut reader| {
-        while reader.next_entry()?.is_some() {}
-        Ok(reader.valid_bytes())
-    });
-    valid.map_err(|error| match error {
-        super::SpoolError::Io { source, .. } => source,
-        other => io::Error::other(other),
-    })
-}
-
-fn read_head(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_HEAD as u64).read_to_end(&mut bytes)?;
-    Ok(first_blocks(&bytes))
-}
-
-/// Returns the complete blocks at the beginning of a file, at most [`MAX_HEAD`] bytes.
-fn first_blocks(bytes: &[u8]) -> Vec<u8> {
-    let mut blocks = BlockReader::new(bytes.get(..MAX_HEAD).unwrap_or(bytes), 0);
-    while let Ok(NextBlock::Block(..)) = blocks.next() {}
-    let end = usize::try_from(blocks.offset()).unwrap_or(0).min(bytes.len());
-    bytes[..end].to_vec()
-}
-
 /// Returns the error number (errno) of an error. The reader of spools gives an error without a number if the file is
 /// not a spool. Such an error becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
@@ -564,9 +423,6 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
-/// Maximum number of bytes of a file's beginning that stay in memory, to create the file again. They suffice for the
-/// header, the call engine's decisions and the SIP messages of a usual call setup.
-const MAX_HEAD: usize = 8 * 1024;
 /// Time for which a failing file is tried again while other files can be written. A bad sector, for example, affects
 /// only one file.
 const GIVE_UP: Duration = Duration::from_secs(5 * 60);

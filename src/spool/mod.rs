@@ -25,6 +25,8 @@ mod format;
 #[cfg(feature = "service")]
 mod index;
 #[cfg(feature = "service")]
+mod leg_file;
+#[cfg(feature = "service")]
 mod leg_files;
 pub mod memory;
 #[cfg(feature = "service")]
