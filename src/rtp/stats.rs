@@ -185,11 +185,6 @@ impl StreamStats {
     }
 
     fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
-        // Some senders restart with the same sequence numbers and timestamps after each hold. So an equal packet after
-        // a long silence is new and no duplicate. It is new, too, if it is the second packet after a jump and confirms
-        // the jump.
-        let resumes = at.since(self.last_at) >= DUPLICATE_WINDOW
-            || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence);
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         if ahead != 0 && ahead < MAX_DROPOUT {
             if ahead == 1 {
@@ -202,7 +197,7 @@ impl StreamStats {
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
-                Some(mark) if mark == fold(time) && !resumes => return PacketArrival::Duplicate,
+                Some(mark) if mark == fold(time) && !self.resumes(at, sequence) => return PacketArrival::Duplicate,
                 None if behind < MAX_MISORDER => {
                     self.seen.set(extended, time);
                     self.run.base = self.run.base.min(extended);
@@ -213,6 +208,15 @@ impl StreamStats {
             }
         }
         self.jump(sequence, time)
+    }
+
+    /// Returns whether a packet with the sequence number and timestamp of an earlier packet is new and no duplicate.
+    ///
+    /// Some senders restart with the same sequence numbers and timestamps after each hold. So an equal packet after a
+    /// long silence is new. It is new, too, if it is the second packet after a jump and confirms the jump.
+    fn resumes(&self, at: Timestamp, sequence: SequenceNumber) -> bool {
+        at.since(self.last_at) >= DUPLICATE_WINDOW
+            || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence)
     }
 
     fn advance(&mut self, ahead: u64, time: RtpTime) {
