@@ -127,6 +127,23 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
+/// Source and destination of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Endpoint that sends the packets.
+    pub src: Endpoint,
+    /// Endpoint to which the packets are sent.
+    pub dst: Endpoint,
+}
+
+impl Flow {
+    /// Returns the flow of the opposite direction.
+    #[must_use]
+    pub(crate) const fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src }
+    }
+}
+
 /// Transport of SIP messages between two hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

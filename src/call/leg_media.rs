@@ -6,7 +6,7 @@ use crate::call::record::Side;
 use crate::call::sound_outline::{RestOfSound, SoundOutline};
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::voice_prints::VoicePrints;
-use crate::net::{Endpoint, Ssrc};
+use crate::net::{Flow, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
 
@@ -103,7 +103,7 @@ impl LegMedia {
     /// longest time. Returns the index of the stream; `None` if all streams have had packets recently.
     pub(crate) fn continue_resting(
         &mut self,
-        flow: (Endpoint, Endpoint),
+        flow: Flow,
         at: Timestamp,
         ssrc: Ssrc,
         copies: StreamCopies,

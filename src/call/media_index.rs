@@ -220,7 +220,7 @@ const MAX_RECEIVERS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Ssrc;
+    use crate::net::{Flow, Ssrc};
 
     fn endpoint(text: &str) -> Endpoint {
         text.parse().expect("an endpoint")
@@ -228,7 +228,7 @@ mod tests {
 
     fn trust(announced: &str, signaller: &str, heard_at: &[&str]) -> AddressTrust {
         let pbx = endpoint("203.0.113.1:10000");
-        let stream = |at: &&str| RtpStream::new((endpoint(at), pbx), Ssrc(1), Side::Caller);
+        let stream = |at: &&str| RtpStream::new(Flow { src: endpoint(at), dst: pbx }, Ssrc(1), Side::Caller);
         let streams: Vec<RtpStream> = heard_at.iter().map(stream).collect();
         AddressTrust::of(endpoint(announced), Side::Caller, endpoint(signaller), &streams)
     }

@@ -9,7 +9,7 @@ use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::g711::linear_values;
 use crate::codec::{Codec, CompandingLaw};
-use crate::net::{Endpoint, PayloadType, SequenceNumber, Ssrc};
+use crate::net::{Endpoint, Flow, PayloadType, SequenceNumber, Ssrc};
 use crate::rtp::RtpPacket;
 use crate::rtp::redundancy;
 use crate::rtp::stats::{PacketArrival, StreamStats};
@@ -212,10 +212,10 @@ impl RtpStream {
     }
 
     /// Creates a stream without packets. `flow` is source and destination.
-    pub(crate) fn new(flow: (Endpoint, Endpoint), ssrc: Ssrc, side: Side) -> Self {
+    pub(crate) fn new(flow: Flow, ssrc: Ssrc, side: Side) -> Self {
         Self {
-            src: flow.0,
-            dst: flow.1,
+            src: flow.src,
+            dst: flow.dst,
             ssrc,
             side,
             sender: side,
@@ -323,13 +323,13 @@ impl RtpStream {
     }
 
     /// Returns whether the stream has this flow and SSRC.
-    pub(crate) fn is_stream(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> bool {
+    pub(crate) fn is_stream(&self, flow: Flow, ssrc: Ssrc) -> bool {
         self.ssrc == ssrc && self.flow() == flow
     }
 
     /// Returns source and destination of the stream's packets.
-    const fn flow(&self) -> (Endpoint, Endpoint) {
-        (self.src, self.dst)
+    pub(crate) const fn flow(&self) -> Flow {
+        Flow { src: self.src, dst: self.dst }
     }
 
     /// Returns whether a sequence number is less than MAX_DROPOUT (RFC 3550 appendix A.1) away from the newest sequence
@@ -397,7 +397,7 @@ impl RtpStream {
 
     /// Returns whether the stream may be reused for another SSRC on this flow: it is not encrypted, and had no packet
     /// for [`RESTING_TIME`].
-    pub(crate) fn gives_way(&self, flow: (Endpoint, Endpoint), at: Timestamp) -> bool {
+    pub(crate) fn gives_way(&self, flow: Flow, at: Timestamp) -> bool {
         let is_resting = self.active_until().is_some_and(|last| at.since(last) >= RESTING_TIME);
         self.flow() == flow && is_resting && !self.is_protected()
     }
@@ -728,7 +728,7 @@ mod tests {
                    a=rtpmap:101 telephone-event/8000\r\n";
         let mut negotiation = Negotiation::default();
         negotiation.announce(Side::Callee, AudioDescription::from_session(&crate::sdp::parse(sdp.as_bytes()).unwrap()));
-        let flow = (Endpoint::v4([192, 0, 2, 1], 4000), Endpoint::v4([192, 0, 2, 2], 4000));
+        let flow = Flow { src: Endpoint::v4([192, 0, 2, 1], 4000), dst: Endpoint::v4([192, 0, 2, 2], 4000) };
         (RtpStream::new(flow, Ssrc(1), Side::Caller), negotiation)
     }
 
@@ -771,7 +771,7 @@ mod tests {
         };
         let mut negotiation = Negotiation::default();
         negotiation.announce(Side::Caller, describe(4000));
-        let flow = (Endpoint::v4([192, 0, 2, 2], 4000), Endpoint::v4([192, 0, 2, 1], 4000));
+        let flow = Flow { src: Endpoint::v4([192, 0, 2, 2], 4000), dst: Endpoint::v4([192, 0, 2, 1], 4000) };
         let mut stream = RtpStream::new(flow, Ssrc(1), Side::Callee);
         let mut told = |n: u16, negotiation: &Negotiation| {
             let packet = RtpPacket {

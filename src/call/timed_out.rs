@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::call::leg::LegDraft;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Flow};
 use crate::time::Timestamp;
 
 /// A dialog that ended by a media timeout, and all that is needed to continue it.
@@ -22,7 +22,7 @@ pub(crate) struct TimedOutDialog {
     /// Media addresses that both sides announced.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Flows (source, destination) of the leg's media.
-    pub(crate) flows: Vec<(Endpoint, Endpoint)>,
+    pub(crate) flows: Vec<Flow>,
     /// Capture time until which the dialog is stored.
     pub(crate) until: Timestamp,
 }
@@ -66,22 +66,18 @@ impl TimedOutDialogs {
     ///
     /// When enough packets have come back to a dialog, removes and returns the dialog. Also returns the capture time of
     /// the first of these packets.
-    pub(crate) fn handle_packet(
-        &mut self,
-        flow: (Endpoint, Endpoint),
-        at: Timestamp,
-    ) -> Option<(TimedOutDialog, Timestamp)> {
+    pub(crate) fn handle_packet(&mut self, flow: Flow, at: Timestamp) -> Option<(TimedOutDialog, Timestamp)> {
         if self.dialogs.is_empty() {
             return None;
         }
-        let id = *self.by_endpoint.get(&flow.1).or_else(|| self.by_endpoint.get(&flow.0))?;
+        let id = *self.by_endpoint.get(&flow.dst).or_else(|| self.by_endpoint.get(&flow.src))?;
         let (dialog, media) = self.dialogs.get_mut(&id)?;
         let announced = |end: &Endpoint| dialog.endpoints.contains(end);
         if dialog.until < at {
             self.remove(id);
             return None;
         }
-        if !(dialog.flows.contains(&flow) || announced(&flow.0) && announced(&flow.1)) {
+        if !(dialog.flows.contains(&flow) || announced(&flow.src) && announced(&flow.dst)) {
             return None;
         }
         if media.last.is_none_or(|last| at.since(last) > MAX_PACKET_GAP) {

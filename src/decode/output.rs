@@ -1,6 +1,6 @@
 //! Output of the decoder: UDP datagrams and pieces of TCP byte streams.
 
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Flow};
 use crate::time::Timestamp;
 
 /// Receives each item as soon as it is completely decoded.
@@ -21,6 +21,14 @@ pub struct UdpDatagram<'a> {
     pub wire_len: u32,
     /// Index of the network interface that captured the datagram.
     pub interface: u32,
+}
+
+impl UdpDatagram<'_> {
+    /// Returns source and destination of the datagram.
+    #[inline]
+    pub const fn flow(&self) -> Flow {
+        Flow { src: self.src, dst: self.dst }
+    }
 }
 
 /// An event in one direction of a TCP connection.

@@ -12,7 +12,7 @@ use super::plan::read_until;
 use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::codec::Codec;
-use crate::net::{Endpoint, PayloadType, Ssrc};
+use crate::net::{Flow, PayloadType, Ssrc};
 use crate::rtp::redundancy;
 use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
@@ -26,7 +26,7 @@ pub(super) struct SpoolStats {
 
 #[derive(Debug)]
 struct StreamTally {
-    flow: (Endpoint, Endpoint),
+    flow: Flow,
     ssrc: Ssrc,
     side: Side,
     stats: StreamStats,
@@ -66,7 +66,7 @@ impl SpoolStats {
     /// in the spool.
     fn handle_packet(&mut self, number: u32, known: &DecidedStream, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
         let tally = self.streams.entry(number).or_insert_with(|| StreamTally {
-            flow: (packet.src, packet.dst),
+            flow: Flow { src: packet.src, dst: packet.dst },
             ssrc: head.ssrc,
             side: known.side,
             stats: StreamStats::default(),
@@ -106,7 +106,9 @@ impl SpoolStats {
             let jitter = of_side().map(|s| s.stats.max_jitter_ms()).fold(0.0, f64::max);
             record.max_jitter_ms = (record.packets > 0).then(|| (jitter * 1_000.0).round() / 1_000.0);
             for stream in &mut record.streams {
-                let is_it = |s: &&StreamTally| s.flow == (stream.src, stream.dst) && stream.ssrc == s.ssrc.to_string();
+                let is_it = |s: &&StreamTally| {
+                    s.flow == Flow { src: stream.src, dst: stream.dst } && stream.ssrc == s.ssrc.to_string()
+                };
                 let Some(tally) = self.streams.values().find(is_it) else { continue };
                 (stream.packets, stream.lost) = (tally.stats.packets(), tally.stats.lost());
                 stream.first_at = tally.stats.first_at().unwrap_or(stream.first_at);

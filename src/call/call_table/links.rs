@@ -1,7 +1,7 @@
 //! The index entries of legs and calls. Only the call table changes them.
 
 use crate::call::keys::{CallKey, LegKey};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Flow};
 
 /// The keys under which the call table and its indexes find a leg. They are stored in the leg, so that it can be
 /// removed from the indexes.
@@ -15,7 +15,7 @@ pub(crate) struct LegLinks {
     /// Keys (hashes of headers and numbers) under which the correlation index finds the leg.
     pub(in crate::call::call_table) index_keys: Vec<u64>,
     /// Flows (source, destination) with packets that belong to the leg.
-    pub(in crate::call::call_table) flows: Vec<(Endpoint, Endpoint)>,
+    pub(in crate::call::call_table) flows: Vec<Flow>,
     /// Endpoints at which the leg announced to receive media. The media index finds the leg under them.
     pub(in crate::call::call_table) announced: Vec<Endpoint>,
     /// Presumed endpoints at which the leg receives media: the host that sends the SIP, with the announced port. The

@@ -5,7 +5,7 @@ use crate::call::keys::LegKey;
 use crate::call::media_index::{FlowRoute, MediaReceiver};
 use crate::call::record::Side;
 use crate::call::streams::RtpStream;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Flow};
 
 impl CallTable {
     /// Puts the announced media addresses of an open leg into the media index. Other legs lose their routes to these
@@ -73,7 +73,7 @@ impl CallTable {
     /// Routes a flow to a leg. Does nothing if the flow has a route, or if the leg has too many routes or has ended.
     ///
     /// A late packet of an ended leg must not create a route, because the next call may use the same ports.
-    pub(crate) fn add_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
+    pub(crate) fn add_route(&mut self, flow: Flow, route: FlowRoute) {
         if let Some(leg) = self.legs.get_mut(route.slot)
             && leg.dialog.ended().is_none()
             && leg.links.flows.len() < MAX_FLOWS
@@ -85,7 +85,7 @@ impl CallTable {
     }
 
     /// Routes a flow to a leg. An older route of the flow is replaced.
-    pub(crate) fn replace_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) {
+    pub(crate) fn replace_route(&mut self, flow: Flow, route: FlowRoute) {
         if let Some(former) = self.flows.remove(&flow)
             && let Some(leg) = self.legs.get_mut(former.slot)
         {
@@ -96,7 +96,7 @@ impl CallTable {
 
     /// Stores the stream to which the last packet of a flow belonged, because the next packet probably belongs to it
     /// too.
-    pub(crate) fn set_route_stream(&mut self, flow: (Endpoint, Endpoint), stream: usize) {
+    pub(crate) fn set_route_stream(&mut self, flow: Flow, stream: usize) {
         if let Some(route) = self.flows.get_mut(&flow) {
             route.stream = stream.into();
         }

@@ -25,7 +25,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::media_index::{FlowRoute, MediaIndex};
 use crate::call::record::RelationRecord;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Flow};
 
 /// The table of all legs and calls, with all indexes of both.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(crate) struct CallTable {
     by_call_id: HashMap<String, Vec<LegKey>, foldhash::fast::RandomState>,
     correlation: CorrelationIndex,
     media: MediaIndex,
-    flows: HashMap<(Endpoint, Endpoint), FlowRoute, foldhash::fast::RandomState>,
+    flows: HashMap<Flow, FlowRoute, foldhash::fast::RandomState>,
     referrals: VecDeque<Referral>,
     /// Open legs without a response, oldest first. If the table is full, the oldest of these legs is removed. A leg
     /// that has got a response is skipped.
@@ -138,7 +138,7 @@ impl CallTable {
     }
 
     /// Returns the leg and the stream to which packets of a flow belong; `None` if the flow has no route yet.
-    pub(crate) fn route(&self, flow: (Endpoint, Endpoint)) -> Option<FlowRoute> {
+    pub(crate) fn route(&self, flow: Flow) -> Option<FlowRoute> {
         self.flows.get(&flow).copied()
     }
 

@@ -14,7 +14,7 @@ use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegSpoolState};
 use crate::call::record::{EndedBy, Side};
 use crate::call::roles::CallRoles;
-use crate::call::streams::side_record;
+use crate::call::streams::{RtpStream, side_record};
 use crate::call::timed_out::TimedOutDialog;
 use crate::call::timers::EngineTimer;
 use crate::time::Timestamp;
@@ -174,7 +174,7 @@ impl Engine {
             conversation_id: call.origin.continues().cloned().unwrap_or_else(|| call.id.clone()),
             paused: call.pauses.paused_since().is_some(),
             endpoints: leg.announced().iter().chain(leg.presumed()).copied().collect(),
-            flows: leg.media.streams().iter().rev().take(MAX_REMEMBERED_FLOWS).map(|s| (s.src, s.dst)).collect(),
+            flows: leg.media.streams().iter().rev().take(MAX_REMEMBERED_FLOWS).map(RtpStream::flow).collect(),
             until: self.clock.now + Duration::from_secs(u64::from(self.settings.config.hold_s)),
         });
     }

@@ -13,7 +13,7 @@ impl Engine {
     /// Returns whether a packet that could be RTCP is an RTP packet of the leg at `route`.
     pub(super) fn is_marked_rtp(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let Some(leg) = self.table.leg(route.slot) else { return false };
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let stream = leg.media.streams().iter().rev().find(|stream| stream.is_stream(flow, packet.ssrc));
         let is_used = leg.dialog.negotiation.payload_format(route.sender, flow, packet.pt).is_some()
             || stream.is_some_and(|stream| stream.has_used(packet.pt));

@@ -5,7 +5,7 @@ use crate::call::engine::packets::read_packet;
 use crate::call::event::LegSink;
 use crate::call::media_index::FlowRoute;
 use crate::decode::UdpDatagram;
-use crate::net::{Endpoint, Ssrc};
+use crate::net::{Flow, Ssrc};
 use crate::rtp::{RtcpForm, RtpPacket};
 
 impl Engine {
@@ -19,7 +19,7 @@ impl Engine {
     }
 
     fn handle_rtp_packet(&mut self, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>, sink: &mut dyn LegSink) {
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let route = match self.table.route(flow) {
             Some(route) => route,
             None => match self.resolve_route(flow, packet.ssrc) {
@@ -42,7 +42,7 @@ impl Engine {
     /// `None` if the packet belongs to no such dialog.
     fn resolve_resumed(
         &mut self,
-        flow: (Endpoint, Endpoint),
+        flow: Flow,
         datagram: &UdpDatagram<'_>,
         ssrc: Ssrc,
         sink: &mut dyn LegSink,
@@ -56,7 +56,7 @@ impl Engine {
             self.counters.other += 1;
             return;
         };
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         match self.table.route(flow).or_else(|| self.resolve_route(flow, packet.ssrc)) {
             Some(route) if self.is_marked_rtp(route, datagram, &packet) => {
                 self.handle_rtp_packet(datagram, &packet, sink);
@@ -75,7 +75,7 @@ impl Engine {
     /// encrypted (SRTP), with the same SSRCs and payload types.
     pub(super) fn handle_zrtp(&mut self, datagram: &UdpDatagram<'_>) {
         let confirms = datagram.payload.get(16..24).is_some_and(|kind| ZRTP_CONFIRMS.contains(&kind));
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let route = self.table.route(flow).or_else(|| self.resolve_route(flow, Ssrc::default()));
         if confirms && let Some(leg) = route.and_then(|r| self.table.leg_mut(r.slot)) {
             leg.dialog.negotiation.note_zrtp();

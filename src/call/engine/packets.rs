@@ -13,7 +13,7 @@ use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{EventKind, ProblemKind};
 use crate::call::streams::{CodecContinuity, PacketOutcome, RtpStream, StreamCopies};
 use crate::decode::UdpDatagram;
-use crate::net::{Endpoint, Ssrc};
+use crate::net::{Endpoint, Flow, Ssrc};
 use crate::rtp;
 use crate::rtp::{MediaPacketKind, RtpPacket, RtpParseError};
 use crate::time::Timestamp;
@@ -28,7 +28,7 @@ impl Engine {
         let mut early = std::mem::replace(&mut self.kept.early_media, crate::call::early_media::EarlyMedia::new(0));
         early.take_matching(endpoints, self.clock.now, &mut |datagram| {
             let Ok(packet) = read_packet(datagram) else { return true };
-            let flow = (datagram.src, datagram.dst);
+            let flow = datagram.flow();
             let known = self.table.route(flow);
             let Some(route) = known.or_else(|| self.resolve_route(flow, packet.ssrc)) else { return false };
             if rtp::classify(datagram.payload) == MediaPacketKind::Rtcp && !self.is_marked_rtp(route, datagram, &packet)
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     /// Stores and returns the leg and stream of a flow, so that later packets of the flow need no search.
-    pub(super) fn cache_route(&mut self, flow: (Endpoint, Endpoint), route: FlowRoute) -> FlowRoute {
+    pub(super) fn cache_route(&mut self, flow: Flow, route: FlowRoute) -> FlowRoute {
         self.table.add_route(flow, route);
         route
     }
@@ -62,7 +62,7 @@ impl Engine {
             self.counters.rtp_after_end += 1;
             return;
         }
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let is_it = |s: &RtpStream| s.is_stream(flow, packet.ssrc);
         let streams = leg.media.streams();
         let expected = usize::from(route.stream);
@@ -141,7 +141,7 @@ impl Engine {
     /// leg that had this flow before, and a stream of this leg with the same SSRC.
     #[cold]
     fn copies_of_new_stream(&self, route: FlowRoute, datagram: &UdpDatagram<'_>, ssrc: Ssrc) -> StreamCopies {
-        let previous = self.previous_receiver(route.slot, (datagram.src, datagram.dst), ssrc);
+        let previous = self.previous_receiver(route.slot, datagram.flow(), ssrc);
         let streams = self.table.leg(route.slot).map_or(&[][..], |leg| leg.media.streams());
         StreamCopies {
             taken_over: previous.map(|slot| (slot, datagram.at + DUPLICATE_WINDOW)),
@@ -154,7 +154,7 @@ impl Engine {
     #[inline]
     fn is_copy(&self, slot: LegKey, copies: StreamCopies, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>) -> bool {
         let before = copies.taken_over.filter(|(_, until)| datagram.at < *until);
-        if before.is_some_and(|(leg, _)| self.is_duplicate_of_previous(leg, (datagram.src, datagram.dst), packet)) {
+        if before.is_some_and(|(leg, _)| self.is_duplicate_of_previous(leg, datagram.flow(), packet)) {
             return true;
         }
         let Some(twin) = copies.twin else { return false };
@@ -177,7 +177,7 @@ impl Engine {
         copies: StreamCopies,
     ) -> Option<usize> {
         let has_room = self.table.stream_count() < self.settings.limits.rtp_streams;
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let (leg, call) = self.table.leg_and_call_mut(route.slot)?;
         if leg.media.streams().len() >= MAX_STREAMS || !has_room {
             let resting = leg.media.continue_resting(flow, datagram.at, ssrc, copies);
@@ -187,7 +187,7 @@ impl Engine {
             }
             return resting;
         }
-        if leg.has_moved(flow.0, route.sender) {
+        if leg.has_moved(flow.src, route.sender) {
             leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
         }
         let mut stream = RtpStream::new(flow, ssrc, route.sender);
@@ -204,12 +204,12 @@ impl Engine {
                 }
             }
         }
-        stream.announced = [flow.0, flow.1].map(|end| leg.announced().contains(&end));
+        stream.announced = [flow.src, flow.dst].map(|end| leg.announced().contains(&end));
         self.table.add_stream(route.slot, stream)
     }
 
     /// Returns the leg of the same call that received this stream until now; `None` if there is none.
-    fn previous_receiver(&self, slot: LegKey, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<LegKey> {
+    fn previous_receiver(&self, slot: LegKey, flow: Flow, ssrc: Ssrc) -> Option<LegKey> {
         let call = self.table.call(self.table.leg(slot)?.call())?;
         let heard = |other: &LegKey| {
             self.table.leg(*other).is_some_and(|l| l.media.streams().iter().any(|s| s.is_stream(flow, ssrc)))
@@ -218,7 +218,7 @@ impl Engine {
     }
 
     /// Returns whether the leg that received a stream before this leg already has the packet.
-    fn is_duplicate_of_previous(&self, slot: LegKey, flow: (Endpoint, Endpoint), packet: &RtpPacket<'_>) -> bool {
+    fn is_duplicate_of_previous(&self, slot: LegKey, flow: Flow, packet: &RtpPacket<'_>) -> bool {
         let stream =
             self.table.leg(slot).and_then(|leg| leg.media.streams().iter().find(|s| s.is_stream(flow, packet.ssrc)));
         stream.is_some_and(|stream| stream.has_packet(packet))

@@ -25,7 +25,7 @@ use crate::call::record::{CallRecord, EndedBy, EventKind, ProblemKind, RelationR
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
-use crate::net::{Endpoint, Transport};
+use crate::net::{Endpoint, Flow, Transport};
 use crate::rtp::{MediaPacketKind, classify};
 use crate::time::Timestamp;
 
@@ -201,7 +201,7 @@ impl Engine {
             // The stream is created even if the spool file lacks its first packet, because decisions name streams by
             // their position.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
-                self.restore_stream(slot, RtpStream::new((*src, *dst), *ssrc, *side), at);
+                self.restore_stream(slot, RtpStream::new(Flow { src: *src, dst: *dst }, *ssrc, *side), at);
             }
             // A second decision about a known stream means that the earlier process reused the stream for a new SSRC.
             Decision::Stream { stream, ssrc, .. } => {
@@ -240,8 +240,8 @@ impl Engine {
     /// Adds a stream from a spool to a restored leg.
     fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream, at: Timestamp) {
         let Some(leg) = self.table.leg_mut(slot) else { return };
-        let (flow, side) = ((stream.src, stream.dst), stream.side);
-        if leg.has_moved(flow.0, side) {
+        let (flow, side) = (stream.flow(), stream.side);
+        if leg.has_moved(flow.src, side) {
             // The decision about a new stream has an earlier time than its first packet.
             leg.dialog.note_event(at.offset(DISORDER_NS), EventKind::MediaMove, Some(side));
         }
@@ -256,7 +256,7 @@ impl Engine {
     /// Routes the flow of a media packet to the leg of the spool file that contains the packet. Other legs may have
     /// announced the same addresses. Must be called before the packet is passed to the engine.
     pub(crate) fn route_restored_packet(&mut self, name: &str, datagram: &UdpDatagram<'_>) {
-        let flow = (datagram.src, datagram.dst);
+        let flow = datagram.flow();
         let (Some(slot), Ok(packet)) = (self.earlier.restore.slot_of(name), read_packet(datagram)) else { return };
         let Some(leg) = self.table.leg(slot).filter(|_| classify(datagram.payload) == MediaPacketKind::Rtp) else {
             return;

@@ -25,7 +25,7 @@ impl Engine {
     /// Handles an RTP packet that belongs to no live leg. Returns true if the packet continues a dialog that ended by a
     /// media timeout.
     pub(super) fn resume_by_media(&mut self, datagram: &UdpDatagram<'_>, sink: &mut dyn LegSink) -> bool {
-        let resumed = self.ended.timed_out.handle_packet((datagram.src, datagram.dst), datagram.at);
+        let resumed = self.ended.timed_out.handle_packet(datagram.flow(), datagram.at);
         resumed.is_some_and(|(dialog, since)| self.resume_dialog(dialog, since, sink).is_some())
     }
 

@@ -9,7 +9,7 @@ use crate::call::media_index::{FlowRoute, MediaReceiver, StreamIndex, behind_nat
 use crate::call::record::Side;
 use crate::call::roles::CallRoles;
 use crate::call::streams::RtpStream;
-use crate::net::{Endpoint, Ssrc};
+use crate::net::{Endpoint, Flow, Ssrc};
 use crate::time::Timestamp;
 
 /// Priority of a leg in the choice of the leg to which a flow belongs. The fields are compared in this order, and the
@@ -42,7 +42,7 @@ enum KnownEnd {
 /// A search for the leg to which a flow belongs. It begins at one endpoint of the flow.
 #[derive(Clone, Copy, Debug)]
 struct FlowQuery {
-    flow: (Endpoint, Endpoint),
+    flow: Flow,
     ssrc: Ssrc,
     known: KnownEnd,
 }
@@ -51,16 +51,16 @@ impl FlowQuery {
     /// Returns the endpoint of the flow by which the leg is searched (the *near end*).
     const fn near(&self) -> Endpoint {
         match self.known {
-            KnownEnd::Destination => self.flow.1,
-            KnownEnd::Source => self.flow.0,
+            KnownEnd::Destination => self.flow.dst,
+            KnownEnd::Source => self.flow.src,
         }
     }
 
     /// Returns the other endpoint of the flow (the *far end*).
     const fn far(&self) -> Endpoint {
         match self.known {
-            KnownEnd::Destination => self.flow.0,
-            KnownEnd::Source => self.flow.1,
+            KnownEnd::Destination => self.flow.src,
+            KnownEnd::Source => self.flow.dst,
         }
     }
 
@@ -85,7 +85,7 @@ impl Engine {
     ///    side.
     /// 5. An address that a stream with the same SSRC has used on a leg. The stream goes on after the other party has
     ///    moved its media, and the mirror has missed the message about it.
-    pub(super) fn resolve_route(&self, flow: (Endpoint, Endpoint), ssrc: Ssrc) -> Option<FlowRoute> {
+    pub(super) fn resolve_route(&self, flow: Flow, ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
         let presumed = |query: &FlowQuery| {
@@ -129,7 +129,7 @@ impl Engine {
         if self.is_one_call(&open) {
             return open;
         }
-        let reverse = self.table.route((query.flow.1, query.flow.0)).map(|route| route.slot);
+        let reverse = self.table.route(query.flow.reversed()).map(|route| route.slot);
         let is_party = |r: &&MediaReceiver| {
             reverse == Some(r.slot)
                 || self.table.leg(r.slot).is_some_and(|leg| {
@@ -152,7 +152,7 @@ impl Engine {
     /// a multicast group. Then the side that sends its SIP from the source host of the flow is returned.
     fn sending_side(&self, receivers: &[MediaReceiver], receiver: MediaReceiver, query: &FlowQuery) -> Side {
         let both = receivers.iter().any(|r| r.slot == receiver.slot && r.side != receiver.side);
-        let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.0);
+        let by_host = || self.table.leg(receiver.slot)?.side_of_host(query.flow.src);
         if both { by_host().unwrap_or_else(|| query.sender(receiver.side)) } else { query.sender(receiver.side) }
     }
 

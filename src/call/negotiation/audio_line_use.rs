@@ -4,7 +4,7 @@
 use super::Negotiation;
 use super::audio_description::AudioLine;
 use crate::call::record::Side;
-use crate::net::Endpoint;
+use crate::net::Flow;
 
 /// Use of a stream for the recording. It depends on the audio m-line to which the stream belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum AudioLineUse {
 
 impl Negotiation {
     /// Returns how the recording uses a stream that `sender` sends on a flow (source, destination).
-    pub(crate) fn line_use(&self, sender: Side, flow: (Endpoint, Endpoint)) -> AudioLineUse {
+    pub(crate) fn line_use(&self, sender: Side, flow: Flow) -> AudioLineUse {
         let common = self.common_lines(sender);
         let is_one_way = |(line, theirs): &(&AudioLine, &AudioLine)| {
             line.direction.sends() && !(theirs.direction.sends() && line.direction.receives())
@@ -49,7 +49,7 @@ impl Negotiation {
     /// Returns the m-line to which a flow (source, destination) belongs. The first value is its description by
     /// `sender`, the second its description by the other side. If both sides use only one m-line, every flow belongs to
     /// it.
-    pub(super) fn lines_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> Option<(&AudioLine, &AudioLine)> {
+    pub(super) fn lines_of_flow(&self, sender: Side, flow: Flow) -> Option<(&AudioLine, &AudioLine)> {
         let common = self.common_lines(sender);
         let line = line_of(&common, flow).or((common.len() == 1).then_some(0))?;
         common.get(line).copied()
@@ -58,7 +58,7 @@ impl Negotiation {
 
 /// Returns the index of the m-line to which a flow (source, destination) belongs. The port of the receiver is searched
 /// first, then the port of the sender.
-pub(super) fn line_of(common: &[(&AudioLine, &AudioLine)], flow: (Endpoint, Endpoint)) -> Option<usize> {
-    let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.1.port());
-    by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.0.port()))
+pub(super) fn line_of(common: &[(&AudioLine, &AudioLine)], flow: Flow) -> Option<usize> {
+    let by_receiver = common.iter().position(|(_, theirs)| theirs.port == flow.dst.port());
+    by_receiver.or_else(|| common.iter().position(|(line, _)| line.port == flow.src.port()))
 }

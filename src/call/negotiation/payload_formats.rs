@@ -5,7 +5,7 @@ use super::{Negotiation, described};
 use crate::call::decision::PayloadFormat;
 use crate::call::record::Side;
 use crate::codec;
-use crate::net::{Endpoint, PayloadType};
+use crate::net::{Flow, PayloadType};
 
 impl Negotiation {
     /// Returns the payload format of `pt` in packets that `sender` sends on a flow (source, destination).
@@ -19,12 +19,7 @@ impl Negotiation {
     ///    dialogs.
     /// 3. The unanswered offers of the receiver and of the sender.
     /// 4. The static payload types of RFC 3551.
-    pub(crate) fn payload_format(
-        &self,
-        sender: Side,
-        flow: (Endpoint, Endpoint),
-        pt: PayloadType,
-    ) -> Option<PayloadFormat> {
+    pub(crate) fn payload_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
         let lines = self.lines_of_flow(sender, flow);
         let in_line = |line: Option<&AudioLine>| format_of(&line?.formats, pt).cloned();
         let forked = |side: Side| {
@@ -50,12 +45,7 @@ impl Negotiation {
 
     /// Returns the payload format of `pt` in the sender's own description. The m-line of the flow (source, destination)
     /// is searched first.
-    pub(crate) fn own_format(
-        &self,
-        sender: Side,
-        flow: (Endpoint, Endpoint),
-        pt: PayloadType,
-    ) -> Option<PayloadFormat> {
+    pub(crate) fn own_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
         let of_line = self.lines_of_flow(sender, flow).and_then(|(own, _)| format_of(&own.formats, pt));
         of_line.or_else(|| format_of(&self.announced(sender)?.formats, pt)).cloned()
     }

@@ -6,7 +6,7 @@ use super::audio_description::AudioLine;
 use super::audio_line_use::line_of;
 use crate::call::decision::{Decision, MissingKeyReason, SrtpContext};
 use crate::call::record::Side;
-use crate::net::Endpoint;
+use crate::net::Flow;
 use crate::sdp::{self, MediaProtocol};
 
 /// Encryption of the audio that a side sends.
@@ -48,7 +48,7 @@ impl Negotiation {
 
     /// Returns the encryption of a stream that `sender` sends on a flow (source, destination). Each m-line may have its
     /// own keys.
-    pub(crate) fn security_of_flow(&self, sender: Side, flow: (Endpoint, Endpoint)) -> StreamSecurity {
+    pub(crate) fn security_of_flow(&self, sender: Side, flow: Flow) -> StreamSecurity {
         let common = self.common_lines(sender);
         match line_of(&common, flow) {
             None | Some(0) => self.security(sender),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::call::decision::MissingKeyReason;
-use crate::net::PayloadType;
+use crate::net::{Flow, PayloadType};
 
 fn description(lines: &str) -> AudioDescription {
     let text = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}");
@@ -39,7 +39,8 @@ fn each_of_two_audio_lines_has_its_own_keys() {
     negotiation.announce(Side::Caller, description(&lines(4000, 'a')));
     negotiation.announce(Side::Callee, description(&lines(5000, 'b')));
     let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
-    let of = |from: u16, to: u16, sender: Side| negotiation.security_of_flow(sender, (end(from), end(to)));
+    let of =
+        |from: u16, to: u16, sender: Side| negotiation.security_of_flow(sender, Flow { src: end(from), dst: end(to) });
     assert_eq!(of(4000, 5000, Side::Caller), StreamSecurity::Plain);
     for (from, to, sender, key) in [(4002, 5002, Side::Caller, 'a'), (5002, 4002, Side::Callee, 'b')] {
         let StreamSecurity::Keys(context) = of(from, to, sender) else { panic!("{sender:?} has no keys") };
@@ -58,7 +59,7 @@ fn flow_without_audio_line_takes_the_format_of_the_answer_first() {
     negotiation.announce_fork("other", named(5002, "speex"));
     negotiation.announce(Side::Callee, named(5000, "iLBC"));
     let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
-    let format = negotiation.payload_format(Side::Caller, (end(4000), end(5000)), PayloadType(98));
+    let format = negotiation.payload_format(Side::Caller, Flow { src: end(4000), dst: end(5000) }, PayloadType(98));
     assert_eq!(format.map(|format| format.encoding).as_deref(), Some("ILBC"));
 }
 
