@@ -227,8 +227,9 @@ impl Conversation {
         record.events = events(&of_parties, &roles);
         record.events.extend_from_slice(self.pauses.events());
         record.events.extend(dialog.ended().and_then(|_| left_out_tone(legs, &roles)));
-        let earlier = self.origin.earlier_record();
-        let sides = earlier.map_or(CallSides::AsBefore, |earlier| self.take_earlier(&mut record, earlier, &roles));
+        if let Some(earlier) = self.origin.earlier_record() {
+            self.take_earlier(&mut record, earlier, &roles);
+        }
         record.events.sort_by_key(|e| e.at);
         record.paused = self.pauses.record(dialog.ended().map(|(at, _)| at));
         record.related = self.relations.iter().map(|relation| relation.id.clone()).collect();
@@ -240,7 +241,7 @@ impl Conversation {
             // ends as `signalling`, i.e. as if it had been cancelled.
             let early = dialog.answered.is_none() && dialog.start == DialogStart::Invite;
             let hung_up = matches!(by, EndedBy::Caller | EndedBy::Callee);
-            record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { sides.ended_by(by) });
+            record.ended_by = Some(if early && hung_up { EndedBy::Signalling } else { by });
             record.duration_s = record.answered_at.map(|answered| seconds(answered, at));
             let early = context.config.start == RecordingStart::Media && legs.iter().any(|l| l.has_media());
             if !early || dialog.answered.is_some() {
@@ -253,10 +254,7 @@ impl Conversation {
     }
 
     /// Copies times, numbers and path from the record of an earlier process, if this process did not capture them.
-    /// Returns whether the caller of the record is now the callee of the legs.
-    ///
-    /// If the callee sent the first message that this process captured, the legs have the callee on the caller's side.
-    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, roles: &CallRoles<'_>) -> CallSides {
+    fn take_earlier(&self, record: &mut CallRecord, earlier: &CallRecord, roles: &CallRoles<'_>) {
         // The record still has capture times here. The earlier record has wall-clock times, so they are converted.
         let by = self.wall_offset_ns.saturating_neg();
         let capture = |at: Option<Timestamp>| at.map(|at| at.offset(by));
@@ -266,26 +264,19 @@ impl Conversation {
         record.answered_at = capture(earlier.answered_at).or(record.answered_at);
         record.operator_answered_at = capture(earlier.operator_answered_at).or(record.operator_answered_at);
         if roles.first.dialog.start != DialogStart::MidCall {
-            return CallSides::AsBefore;
+            return;
         }
         if earlier.answered_at.is_some() && roles.operator.is_none() {
             record.outcome = earlier.outcome;
         }
-        let is_swapped = record.from != earlier.from && record.from == earlier.to;
         let earlier = earlier.clone();
-        (record.direction, record.headers) = (earlier.direction, earlier.headers);
+        (record.direction, record.from, record.to) = (earlier.direction, earlier.from, earlier.to);
+        (record.from_name, record.to_name) = (earlier.from_name, earlier.to_name);
+        (record.from_uri, record.to_uri) = (earlier.from_uri, earlier.to_uri);
+        (record.request_uri, record.headers) = (earlier.request_uri, earlier.headers);
         (record.diverted_from, record.referred_by) = (earlier.diverted_from, earlier.referred_by);
         record.internal = record.internal.take().or(earlier.internal);
         record.called_party = record.called_party.take().or(earlier.called_party);
-        // The sides of the recording must be those of the numbers.
-        if is_swapped && roles.path().legs().any(Leg::has_media) {
-            return CallSides::AsBefore;
-        }
-        (record.from, record.to) = (earlier.from, earlier.to);
-        (record.from_name, record.to_name) = (earlier.from_name, earlier.to_name);
-        (record.from_uri, record.to_uri) = (earlier.from_uri, earlier.to_uri);
-        record.request_uri = earlier.request_uri;
-        if is_swapped { CallSides::Swapped } else { CallSides::AsBefore }
     }
 
     /// Sets the verdict (whether the call can be heard) if signalling alone decides it. Other verdicts are set after
@@ -395,26 +386,6 @@ impl Conversation {
                 stream.first_at = stream.first_at.offset(by);
                 stream.last_at = stream.last_at.offset(by);
             }
-        }
-    }
-}
-
-/// Relation between the sides of a record and those of its legs in the call table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CallSides {
-    /// The caller of the record is the caller of the legs.
-    AsBefore,
-    /// The caller of the record is the callee of the legs, which have no media.
-    Swapped,
-}
-
-impl CallSides {
-    /// Returns the cause of the end for the record. `by` is the cause in the leg.
-    const fn ended_by(self, by: EndedBy) -> EndedBy {
-        match (self, by) {
-            (Self::Swapped, EndedBy::Caller) => EndedBy::Callee,
-            (Self::Swapped, EndedBy::Callee) => EndedBy::Caller,
-            _ => by,
         }
     }
 }

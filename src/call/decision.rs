@@ -273,6 +273,10 @@ pub enum Decision {
         appliance: String,
         /// Names of the captured interfaces or files.
         source: String,
+        /// Side that sent the first captured request of the leg. It is the callee if a call without a spool was
+        /// continued by its callee.
+        #[serde(default = "caller", skip_serializing_if = "is_caller")]
+        first_requester: Side,
         /// Transport of the SIP messages as captured. In the spool file, each message is a UDP datagram.
         #[serde(default, skip_serializing_if = "is_default")]
         transport: Transport,
@@ -404,6 +408,15 @@ pub enum Decision {
         /// Media statistics of the callee's side.
         callee: SideRecord,
     },
+}
+
+const fn caller() -> Side {
+    Side::Caller
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_caller(side: &Side) -> bool {
+    matches!(side, Side::Caller)
 }
 
 const fn second_line() -> u8 {

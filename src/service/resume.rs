@@ -153,6 +153,7 @@ fn recall_leg(engine: &mut Engine, leg: &RestorableLeg, earlier: &dyn EarlierCal
         call_id: message.call_id().to_owned(),
         hop: (datagram.src, datagram.dst),
         begun_at: leg.begun_at,
+        first_requester: leg.first_requester,
         transport: leg.transport,
         wall_offset_ns: leg.wall_offset_ns,
         last_media_at: leg.last_media_at,

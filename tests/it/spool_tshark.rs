@@ -4,6 +4,7 @@ use std::process::Command;
 
 use callspan::call::decision::{Decision, FORMAT};
 use callspan::call::event::{KeptBytes, LegId, LegSink as _};
+use callspan::call::record::Side;
 use callspan::decode::UdpDatagram;
 use callspan::net::Endpoint;
 use callspan::spool::config::Config;
@@ -26,6 +27,7 @@ fn tshark_reads_a_spool_without_complaint() {
         conversation: text("call"),
         appliance: text("test"),
         source: text("made up"),
+        first_requester: Side::Caller,
         transport: Default::default(),
         wall_offset_ns: 0,
         by: None,

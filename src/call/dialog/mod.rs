@@ -103,18 +103,21 @@ pub(crate) struct Dialog {
 
 impl Dialog {
     /// Creates a dialog for its first captured message. The message must then be passed to [`Dialog::handle_message`].
-    /// `addrs` are the message's source and destination.
+    /// `addrs` are the message's source and destination. `requester` is the side that sent this request; for a response,
+    /// the side that sent the answered request.
     pub(crate) fn new(
         message: &SipMessage<'_>,
         addrs: (Endpoint, Endpoint),
+        requester: Side,
         transport: Transport,
         at: Timestamp,
     ) -> Self {
-        let in_dialog = message.method().is_some() && to_tag_of(message).is_some();
-        let response = message.status().is_some();
-        let (caller_addr, callee_addr) = if response { (addrs.1, addrs.0) } else { addrs };
+        // A callee sends requests only within a dialog.
+        let in_dialog = requester == Side::Callee || message.method().is_some() && to_tag_of(message).is_some();
+        let is_from_caller = message.method().is_some() == (requester == Side::Caller);
+        let (caller_addr, callee_addr) = if is_from_caller { addrs } else { (addrs.1, addrs.0) };
         Self {
-            ids: DialogIds::of_first_message(message),
+            ids: DialogIds::of_first_message(message, requester),
             caller_addr,
             callee_addr,
             transport,
@@ -215,6 +218,11 @@ impl Dialog {
             return None;
         };
         (self.times.cancelled_at.is_none() && self.answered.is_none()).then_some((at, status))
+    }
+
+    /// Returns the side that sent the first captured request.
+    pub(crate) const fn first_requester(&self) -> Side {
+        self.ids.first_requester
     }
 
     /// Returns the CSeq number of the newest INVITE without To tag.

@@ -15,7 +15,7 @@ use crate::call::engine::Engine;
 use crate::call::engine::signalling::SETTLE;
 use crate::call::event::{CallEvent, EndedCall};
 use crate::call::keys::CallKey;
-use crate::call::record::ProblemKind;
+use crate::call::record::{ProblemKind, Side};
 use crate::call::timers::EngineTimer;
 use crate::sip::SipMessage;
 use crate::time::Timestamp;
@@ -53,10 +53,35 @@ impl LeftLeg {
     /// Returns whether a message with the same Call-ID has a tag of this leg. Either side may have sent the message, so
     /// each tag may be in From or in To.
     fn has_tag_of(&self, message: &SipMessage<'_>) -> bool {
-        let (from, to) = (message.from(), message.to());
-        let tags = [from.as_ref().and_then(|from| from.tag()), to.as_ref().and_then(|to| to.tag())];
-        self.tags.iter().flatten().any(|tag| tags.contains(&Some(tag.as_str())))
+        let tags = tags_of(message);
+        self.tags.iter().flatten().any(|tag| tags.contains(&Some(tag.clone())))
     }
+
+    /// Returns the side of this leg that sent a request. For a response, returns the side that sent the answered
+    /// request.
+    fn requester(&self, message: &SipMessage<'_>) -> Side {
+        let ([caller, callee], [from, to]) = (&self.tags, &tags_of(message));
+        let is_same = |own: &Option<String>, tag: &Option<String>| own.is_some() && own == tag;
+        let is_from_callee = is_same(caller, to) || is_same(callee, from);
+        if is_from_callee && !is_same(caller, from) { Side::Callee } else { Side::Caller }
+    }
+}
+
+/// Returns the tags in From and To; `None` where there is none.
+fn tags_of(message: &SipMessage<'_>) -> [Option<String>; 2] {
+    [message.from(), message.to()].map(|party| party.and_then(|party| party.tag().map(str::to_owned)))
+}
+
+/// The call that a new leg continues, and the place of the leg in this call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ContinuedCall {
+    /// Key of the call in the call table.
+    pub(super) conversation: CallKey,
+    /// Rule by which the leg had joined the call in an earlier process; `None` for the first leg.
+    pub(super) joined_by: Option<CorrelationRule>,
+    /// Side that sent the leg's first message, if it is a request; for a response, the side that sent the answered
+    /// request.
+    pub(super) requester: Side,
 }
 
 impl LeftCalls {
@@ -139,15 +164,12 @@ impl Engine {
         self.events.push_back(CallEvent::Ended(Box::new(ended)));
     }
 
-    /// Returns the call of an earlier process that a leg with this first message continues. Also returns the rule by
-    /// which the leg had joined the call in that process. The first leg creates the call in the table. Returns `None`
-    /// if the dialog is unknown.
-    pub(super) fn continue_left_call(
-        &mut self,
-        message: &SipMessage<'_>,
-        at: Timestamp,
-    ) -> Option<(CallKey, Option<CorrelationRule>)> {
-        let LeftLeg { conversation: id, joined_by, .. } = self.earlier.left_calls.leg_of(message)?.clone();
+    /// Returns the call of an earlier process that a leg with this first message continues. The first leg creates the
+    /// call in the table. Returns `None` if the dialog is unknown.
+    pub(super) fn continue_left_call(&mut self, message: &SipMessage<'_>, at: Timestamp) -> Option<ContinuedCall> {
+        let leg = self.earlier.left_calls.leg_of(message)?.clone();
+        let requester = leg.requester(message);
+        let LeftLeg { conversation: id, joined_by, .. } = leg;
         let left = self.earlier.left_calls.calls.get_mut(&id)?;
         let Some(slot) = left.slot else {
             let mut call = Conversation::new(id, at, self.clock.wall_offset_ns);
@@ -158,10 +180,10 @@ impl Engine {
             let slot = self.table.insert_call(call);
             left.slot = Some(slot);
             self.timers.arm(EngineTimer::Settle(slot), at + SETTLE);
-            return Some((slot, None));
+            return Some(ContinuedCall { conversation: slot, joined_by: None, requester });
         };
         let is_live = self.table.call(slot).is_some_and(|call| call.id == id);
-        is_live.then_some((slot, joined_by))
+        is_live.then_some(ContinuedCall { conversation: slot, joined_by, requester })
     }
 }
 

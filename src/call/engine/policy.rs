@@ -70,6 +70,7 @@ impl Engine {
             conversation: call.id.clone(),
             appliance: self.settings.config.appliance.clone(),
             source: self.settings.source.clone(),
+            first_requester: leg.dialog.first_requester(),
             transport: leg.dialog.transport,
             wall_offset_ns: call.wall_offset_ns,
             by: leg.join.by(),

@@ -21,7 +21,7 @@ use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
-use crate::call::record::{CallRecord, EndedBy, EventKind, ProblemKind, RelationRecord};
+use crate::call::record::{CallRecord, EndedBy, EventKind, ProblemKind, RelationRecord, Side};
 use crate::call::streams::{RtpStream, StreamCopies};
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
@@ -42,6 +42,8 @@ pub struct RestoredLeg {
     pub hop: (Endpoint, Endpoint),
     /// Capture time of the leg's first message.
     pub begun_at: Timestamp,
+    /// Side that sent the leg's first captured request.
+    pub first_requester: Side,
     /// Transport of the leg's signalling.
     pub transport: Transport,
     /// Wall clock minus capture time when the call began, ns.

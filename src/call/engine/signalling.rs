@@ -176,20 +176,19 @@ impl Engine {
             self.counters.legs_refused += 1;
             return None;
         }
-        let mut draft = LegDraft {
-            dialog: Dialog::new(message, (datagram.src, datagram.dst), transport, datagram.at),
-            parties: LegParties::read(message, Side::Caller, &self.settings.config, &self.site.plan),
-            correlation_keys: CorrelationKeys::read(message, &self.settings.config),
-            machine_hop: (datagram.src, datagram.dst),
-            at: datagram.at,
+        let left = if restored.is_none() { self.continue_left_call(message, datagram.at) } else { None };
+        let requester = match (&restored, &left) {
+            (Some(restored), _) => restored.first_requester,
+            (None, Some(left)) => left.requester,
+            (None, None) => Side::Caller,
         };
-        draft.machine_hop = self.machine_hop((draft.dialog.caller_addr, draft.dialog.callee_addr));
-        let assigned = match &restored {
-            Some(restored) => AssignedCall::only(self.restored_conversation(restored, draft.at), restored.joined_by),
-            None => match self.continue_left_call(message, draft.at) {
-                Some((conversation, by)) => AssignedCall::only(conversation, by),
-                None => self.assign_conversation(&mut draft, sink),
-            },
+        let mut draft = self.draft_leg(message, datagram, requester, transport);
+        let assigned = match (&restored, left) {
+            (Some(restored), _) => {
+                AssignedCall::only(self.restored_conversation(restored, draft.at), restored.joined_by)
+            }
+            (None, Some(left)) => AssignedCall::only(left.conversation, left.joined_by),
+            (None, None) => self.assign_conversation(&mut draft, sink),
         };
         let reason = match (&restored, assigned.by) {
             (Some(restored), _) => JoinReason::Restored(restored),
@@ -209,6 +208,25 @@ impl Engine {
             self.apply(self.correlator().release_strangers(slot), sink);
         }
         Some(slot)
+    }
+
+    /// Creates a leg without a call for its first message. `requester` is the side that sent this request; for a response,
+    /// the side that sent the answered request.
+    fn draft_leg(
+        &self,
+        message: &SipMessage<'_>,
+        datagram: &UdpDatagram<'_>,
+        requester: Side,
+        transport: Transport,
+    ) -> LegDraft {
+        let dialog = Dialog::new(message, (datagram.src, datagram.dst), requester, transport, datagram.at);
+        LegDraft {
+            machine_hop: self.machine_hop((dialog.caller_addr, dialog.callee_addr)),
+            dialog,
+            parties: LegParties::read(message, requester, &self.settings.config, &self.site.plan),
+            correlation_keys: CorrelationKeys::read(message, &self.settings.config),
+            at: datagram.at,
+        }
     }
 
     /// Finds the call of a new leg by correlation, or creates a new call.

@@ -23,6 +23,7 @@ fn begin(leg: &str) -> Decision {
         conversation: "call".to_owned(),
         appliance: "test".to_owned(),
         source: "made up".to_owned(),
+        first_requester: Side::Caller,
         transport: Default::default(),
         wall_offset_ns: 0,
         by: None,

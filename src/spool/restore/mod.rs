@@ -21,6 +21,7 @@ use super::rolling;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::event::{EARLY_WINDOW, LegId};
+use crate::call::record::Side;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Transport};
 use crate::time::Timestamp;
@@ -34,6 +35,8 @@ pub(crate) struct RestorableLeg {
     pub(crate) conversation: String,
     /// Capture time at which the leg began.
     pub(crate) begun_at: Timestamp,
+    /// Side that sent the leg's first captured request.
+    pub(crate) first_requester: Side,
     /// Transport of the leg's signalling.
     pub(crate) transport: Transport,
     /// Time that must be added to the leg's capture times to get the wall clock, ns.
@@ -110,6 +113,7 @@ impl RestorableLeg {
             name: String::new(),
             conversation: head.joined.unwrap_or_default(),
             begun_at: Timestamp::EPOCH,
+            first_requester: Side::Caller,
             transport: Transport::Udp,
             wall_offset_ns: 0,
             last_media_at,
@@ -124,8 +128,9 @@ impl RestorableLeg {
     }
 
     fn with_begin(mut self, at: Timestamp, decision: Decision) -> Self {
-        if let Decision::Begin { leg, conversation, transport, wall_offset_ns, by, .. } = decision {
+        if let Decision::Begin { leg, conversation, first_requester, transport, wall_offset_ns, by, .. } = decision {
             (self.name, self.begun_at, self.joined_by) = (leg, at, by);
+            self.first_requester = first_requester;
             (self.transport, self.wall_offset_ns) = (transport, wall_offset_ns);
             if self.conversation.is_empty() {
                 self.conversation = conversation;

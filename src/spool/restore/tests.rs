@@ -25,6 +25,7 @@ fn begin_of(leg: &str) -> Decision {
         conversation: "first".to_owned(),
         appliance: "test".to_owned(),
         source: "made up".to_owned(),
+        first_requester: Side::Caller,
         transport: Transport::Tcp,
         wall_offset_ns: 7,
         by: None,

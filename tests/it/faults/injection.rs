@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use callspan::call::decision::{Decision, FORMAT};
 use callspan::call::event::{CallEvent, EndedCall, EndedLeg, KeptBytes, LegId, LegSink as _};
-use callspan::call::record::{CallRecord, CallVerdict, DeliveryState};
+use callspan::call::record::{CallRecord, CallVerdict, DeliveryState, Side};
 use callspan::decode::UdpDatagram;
 use callspan::fake_pyrus::{FakeEndpoint, FaultStep, PyrusFault};
 use callspan::journal::CallStage;
@@ -62,6 +62,7 @@ fn begin(spool: &mut DiskSpool, leg: u64) {
         conversation: format!("call{leg}"),
         appliance: String::from("test"),
         source: String::from("made up"),
+        first_requester: Side::Caller,
         transport: Default::default(),
         wall_offset_ns: 0,
         by: None,

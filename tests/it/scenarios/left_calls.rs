@@ -6,7 +6,7 @@ use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::event::{CallEvent, EndedCall, LegSink, RegistrationPolicy};
 use callspan::call::record::{
-    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, ProblemKind, Side,
+    CallDirection, CallOutcome, CallRecord, CallVerdict, EndedBy, EventKind, EventRecord, ProblemKind, Side,
 };
 use callspan::service::resume::{EarlierCalls, NoEarlierCalls, resume_at};
 use callspan::spool::disk::DiskSpool;
@@ -153,9 +153,9 @@ fn assert_strangers_go_on(by: Side, is_answer_known: bool) {
     assert!(ended_calls.iter().all(|record| record.ended_by == Some(ended_by)), "BYE of the {by:?}");
 }
 
-/// The callee sends the first message after the kill, and the talk goes on. So the legs have the callee on their left.
+/// The callee sends the first message after the kill, holds the call and resumes the talk.
 #[test]
-fn a_call_that_the_callee_continues_keeps_its_direction() {
+fn a_call_that_the_callee_continues_keeps_its_sides() {
     let (mut scene, mut outside, mut ours) = outside_and_200();
     let call = scene.dialog(&mut outside, &mut ours);
     scene.connect(call);
@@ -163,15 +163,25 @@ fn a_call_that_the_callee_continues_keeps_its_direction() {
     let killed = scene.now();
     scene.wait(1_000);
     scene.renegotiate(call, Side::Callee, "INVITE", (&[], &[]));
+    scene.hold(call, Side::Callee);
+    scene.resume(call, Side::Callee);
     scene.talk(call, 2_000);
     let ended = scene.bye(call, Side::Callee);
     let mut engine = Engine::new(Config::default(), "killed");
     let (live, _) = hear(&mut engine, &scene, (0, killed));
-    let mut engine = restarted(live.last().expect("it was announced"), killed);
+    let left = live.last().expect("it was announced");
+    let mut engine = restarted(left, killed);
     let (_, ended_calls) = hear(&mut engine, &scene, (killed + 1, ended + 60_000));
     let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
-    let facts = (record.direction, record.internal.as_deref(), record.outcome);
-    assert_eq!(facts, (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
+    assert_eq!((&record.from, &record.to), (&left.from, &left.to));
+    assert_eq!((record.outcome, record.ended_by), (CallOutcome::Answered, Some(EndedBy::Callee)));
+    let is_hold = |event: &&EventRecord| matches!(event.kind, EventKind::Hold | EventKind::Resume);
+    let holds: Vec<_> = record.events.iter().filter(is_hold).map(|event| (event.kind, event.side)).collect();
+    assert_eq!(holds, [(EventKind::Hold, Some(Side::Callee)), (EventKind::Resume, Some(Side::Callee))]);
+    let dialog = scene.get(call);
+    let senders = [Side::Caller, Side::Callee].map(|side| record.sides.get(side).streams[0].src);
+    assert_eq!((senders, record.legs[0].caller_addr), (dialog.media, Some(dialog.sip[0])));
 }
 
 /// Makes an inbound call that 200 transfers to 201. Returns the scene, and the legs of the caller, 200 and 201.
@@ -239,14 +249,18 @@ fn spool_in(folder: &std::path::Path) -> DiskSpool {
     DiskSpool::start(&config).expect("a spool").0
 }
 
-/// The spool is lost at the first restart. At the second one it has the caller's leg, from its re-INVITE on.
 #[test]
 fn a_call_that_lost_its_spool_survives_a_second_restart() {
+    [Side::Caller, Side::Callee].into_iter().for_each(assert_survives_second_restart);
+}
+
+/// The spool is lost at the first restart. At the second one it has the caller's leg, from the re-INVITE of a side on.
+fn assert_survives_second_restart(by: Side) {
     let (mut scene, [a, b, c]) = transferred();
     let first = scene.now();
     scene.wait(1_000);
-    scene.renegotiate(a, Side::Caller, "INVITE", (&[], &[]));
-    scene.hold(a, Side::Caller);
+    scene.renegotiate(a, by, "INVITE", (&[], &[]));
+    scene.hold(a, by);
     scene.wait(2_000);
     let second = scene.now();
     scene.wait(1_000);
@@ -267,6 +281,6 @@ fn a_call_that_lost_its_spool_survives_a_second_restart() {
     let (_, ended_calls) = hear_into(&mut engine, &scene, (second + 1, ended + 60_000), &mut spool);
     let [record] = ended_calls.as_slice() else { panic!("{} calls", ended_calls.len()) };
     assert_goes_on(record, left, (&scene, [a, b, c]));
-    let holds = record.events.iter().filter(|event| event.kind == EventKind::Hold);
-    assert_eq!(holds.count(), 1, "{:?}", record.events);
+    let holds: Vec<_> = record.events.iter().filter(|event| event.kind == EventKind::Hold).map(|e| e.side).collect();
+    assert_eq!(holds, [Some(by)], "{:?}", record.events);
 }

@@ -262,6 +262,7 @@ fn read_back(mut engine: Engine, scene: &Scene, legs: &[(DialogId, String)]) -> 
             call_id,
             hop: (leg.sip[0], leg.sip[1]),
             begun_at: first.expect("the leg has an INVITE").at,
+            first_requester: Side::Caller,
             transport: Transport::Udp,
             wall_offset_ns: 0,
             last_media_at: Some(at(scene.now())),
