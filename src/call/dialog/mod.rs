@@ -433,6 +433,9 @@ impl Dialog {
                 let has_success = self.has_success();
                 if !has_success || !self.negotiation.is_callee_described() {
                     self.announce(message, Side::Callee, tag.as_deref().filter(|_| !has_success));
+                    if has_success && message.sdp().is_some() {
+                        self.settle_invite();
+                    }
                 }
                 self.note_early_tag(tag);
             }
@@ -473,9 +476,7 @@ impl Dialog {
             self.negotiation.choose(tag);
         }
         self.announce(message, Side::Callee, None);
-        if self.negotiation.announced(Side::Caller).is_some() {
-            self.negotiation.settle(Side::Caller);
-        }
+        self.settle_invite();
         self.ids.callee_tag = tag.or_else(|| self.ids.callee_tag.take());
         match self.answered {
             Some((known, AnswerEvidence::Success)) => self.answered = Some((known.min(at), AnswerEvidence::Success)),
@@ -486,6 +487,13 @@ impl Dialog {
             DialogState::Inviting | DialogState::Challenged { .. } | DialogState::Ended { by: EndedBy::Signalling, .. }
         ) {
             self.state = DialogState::Established;
+        }
+    }
+
+    /// Updates the agreed media after the answer to the offer in the INVITE. Does nothing if the INVITE had no offer.
+    fn settle_invite(&mut self) {
+        if self.negotiation.announced(Side::Caller).is_some() {
+            self.negotiation.settle(Side::Caller);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Tests of offers and answers between the first provisional response and the 2xx (RFC 3262, RFC 3311).
 
-use callspan::call::record::Side;
+use callspan::call::record::{EventKind, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::outside_and_200;
 use crate::support::playback::play;
-use crate::support::scenario::{DialogId, MessageChange, Scene, ip, sdp};
+use crate::support::scenario::{DialogId, MessageChange, STEP_MS, Scene, at, ip, sdp};
 
 /// A ringing call with a reliable 183.
 struct EarlyCall {
@@ -109,4 +109,25 @@ fn late_provisional_response_counts_if_nothing_else_describes_the_callee() {
     early.scene.at(call).confirmed = true;
     early.scene.request(call, Side::Caller, "ACK", &[]);
     early.talks_from_both("the callee's 183 after its 200");
+}
+
+/// The agreed media begins with the callee's 183, so a new address of the callee in a later offer is a move.
+#[test]
+fn late_provisional_response_is_the_address_from_which_the_callee_moves() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite(call);
+    scene.response(call, Side::Callee, (200, "INVITE"), &[]);
+    scene.progress(call);
+    scene.at(call).confirmed = true;
+    scene.request(call, Side::Caller, "ACK", &[]);
+    scene.talk(call, 1_000);
+    scene.at(call).media[1] = ip(3, 12_000);
+    let moved = scene.now() + STEP_MS;
+    scene.renegotiate(call, Side::Callee, "INVITE", (&[], &[]));
+    scene.talk(call, 1_000);
+    scene.bye(call, Side::Caller);
+    let played = play(&scene);
+    let moves: Vec<_> = played.only().record.events.iter().map(|event| (event.kind, event.side, event.at)).collect();
+    assert_eq!(moves, [(EventKind::MediaMove, Some(Side::Callee), at(moved))]);
 }
