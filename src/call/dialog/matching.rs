@@ -55,11 +55,15 @@ impl Dialog {
         if message.status().is_some() && message.transaction_method() == Some(&SipMethod::Invite) {
             return false;
         }
-        let other = match self.requester(message) {
+        self.callee_tag_in(message).is_some_and(|tag| tag != chosen && self.ids.early_tags.contains(&tag))
+    }
+
+    /// Returns the tag of the callee in a message of this dialog; `None` if the message has none.
+    pub(super) fn callee_tag_in(&self, message: &SipMessage<'_>) -> Option<String> {
+        match self.requester(message) {
             Side::Caller => to_tag_of(message),
             Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
-        };
-        other.is_some_and(|tag| tag != chosen && self.ids.early_tags.contains(&tag))
+        }
     }
 
     /// Returns whether a response answers an INVITE that does not belong to this dialog, judged by its Via branch (RFC
@@ -115,11 +119,8 @@ impl Dialog {
         }
     }
 
-    pub(super) fn note_request_tags(&mut self, message: &SipMessage<'_>, side: Side) {
-        let tag = match side {
-            Side::Caller => to_tag_of(message),
-            Side::Callee => message.from().and_then(|f| f.tag().map(str::to_owned)),
-        };
+    pub(super) fn note_request_tag(&mut self, message: &SipMessage<'_>) {
+        let tag = self.callee_tag_in(message);
         if self.ids.callee_tag.is_none() && self.is_confirmed() || self.start == DialogStart::MidCall {
             self.ids.callee_tag = self.ids.callee_tag.take().or(tag);
         }

@@ -284,11 +284,11 @@ impl Dialog {
     fn handle_request(&mut self, at: Timestamp, message: &SipMessage<'_>) {
         let side = self.requester(message);
         let cseq = message.cseq().map_or(0, |c| c.number);
-        self.note_request_tags(message, side);
+        self.note_request_tag(message);
         match message.method() {
             Some(SipMethod::Invite) => self.handle_invite(at, message, side, cseq),
             Some(SipMethod::Update | SipMethod::Prack) => {
-                self.negotiation.begin(side, cseq, self.early_tag(message, side));
+                self.negotiation.begin(side, cseq, self.early_tag(message));
                 self.offer(message, side);
             }
             Some(SipMethod::Ack) => self.handle_ack(at, message, side, cseq),
@@ -304,7 +304,7 @@ impl Dialog {
     fn handle_invite(&mut self, at: Timestamp, message: &SipMessage<'_>, side: Side, cseq: u32) {
         if to_tag_of(message).is_some() {
             // A re-INVITE only stores its offer here. The offer applies after its SDP answer.
-            self.negotiation.begin(side, cseq, self.early_tag(message, side));
+            self.negotiation.begin(side, cseq, self.early_tag(message));
             self.offer(message, side);
             if self.start == DialogStart::MidCall {
                 self.presume_answer(at, AnswerEvidence::MidCall);
@@ -556,19 +556,14 @@ impl Dialog {
     /// Passes the session description in the response to an in-dialog request to the negotiation, as the answer of the
     /// side `by`.
     fn announce_answer(&mut self, message: &SipMessage<'_>, by: Side) {
-        let fork = self.early_tag(message, by);
+        let fork = self.early_tag(message).filter(|_| by == Side::Callee);
         self.announce(message, by, fork.as_deref());
     }
 
-    /// Returns the tag of the callee, if the callee sent this in-dialog message in an early dialog.
-    fn early_tag(&self, message: &SipMessage<'_>, sender: Side) -> Option<String> {
-        if sender == Side::Caller || self.start == DialogStart::MidCall || self.has_success() {
-            return None;
-        }
-        match message.status() {
-            Some(_) => to_tag_of(message),
-            None => message.from().and_then(|from| from.tag().map(str::to_owned)),
-        }
+    /// Returns the tag of the callee, if this in-dialog message belongs to an early dialog.
+    fn early_tag(&self, message: &SipMessage<'_>) -> Option<String> {
+        let is_early = self.start == DialogStart::Invite && !self.has_success();
+        self.callee_tag_in(message).filter(|_| is_early)
     }
 
     /// Returns whether the 2xx to the INVITE was captured.

@@ -46,13 +46,22 @@ pub(crate) struct Negotiation {
 #[derive(Clone, Debug)]
 struct PendingOffer {
     cseq: u32,
-    /// Tag of the callee, if it sent the request in an early dialog; `None` otherwise.
-    fork: Option<String>,
+    /// State of the early dialog in which the request was sent; `None` if it was sent after the answer.
+    early: Option<EarlyDescription>,
     before: [Option<AudioDescription>; 2],
     /// The SDP offer until its answer is captured; `None` afterwards.
     offer: Option<AudioDescription>,
     /// Whether the request contained the offer. If not, the 2xx response contains it.
     offered: bool,
+}
+
+/// The description that a callee had in its early dialog before an in-dialog request.
+#[derive(Clone, Debug)]
+struct EarlyDescription {
+    /// Tag of the callee.
+    tag: String,
+    /// Last SDP of the callee in this dialog; `None` if it had sent none.
+    before: Option<AudioDescription>,
 }
 
 /// The media on which both sides agreed in the last complete offer and answer. In each array, the value of the caller's
@@ -71,15 +80,17 @@ impl Negotiation {
     /// Stores the current descriptions before an in-dialog request, so that [`Negotiation::rollback`] can restore them.
     ///
     /// A side must not make a new offer before the answer to its last offer (RFC 3264 section 4). So the last offer
-    /// counts as accepted, even if its answer was not captured. `fork` is the callee's tag, if the callee sent the
-    /// request in an early dialog.
-    pub(crate) fn begin(&mut self, by: Side, cseq: u32, fork: Option<String>) {
+    /// counts as accepted, even if its answer was not captured. `early_tag` is the callee's tag, if the request was
+    /// sent in an early dialog.
+    pub(crate) fn begin(&mut self, by: Side, cseq: u32, early_tag: Option<String>) {
         if self.pending[by.channel()].as_ref().is_some_and(|p| p.cseq == cseq) {
             return;
         }
         self.accept(by);
         let before = self.announced.clone();
-        self.pending[by.channel()] = Some(PendingOffer { cseq, fork, before, offer: None, offered: false });
+        let described = |tag: &String| self.forks.iter().find(|(known, _)| known == tag).map(|(_, sdp)| sdp.clone());
+        let early = early_tag.map(|tag| EarlyDescription { before: described(&tag), tag });
+        self.pending[by.channel()] = Some(PendingOffer { cseq, early, before, offer: None, offered: false });
     }
 
     /// Records the offer in an in-dialog request of the side `by`. [`Negotiation::begin`] must have been called for
@@ -88,21 +99,23 @@ impl Negotiation {
         let is_first = self.announced(by).is_none();
         let Some(pending) = &mut self.pending[by.channel()] else { return self.announce(by, description) };
         pending.offered = true;
-        if is_first {
-            // If no session description of this side was captured before, its offer is used at once.
-            self.announce(by, description);
-        } else if pending.offer.as_ref() != Some(&description) {
+        if pending.offer.as_ref() != Some(&description) {
             pending.offer = Some(description);
             self.generation += 1;
+        }
+        if is_first {
+            // If no session description of this side was captured before, its offer is used at once.
+            self.accept(by);
         }
     }
 
     /// Puts the last offer of a side in force, because it was answered.
     pub(crate) fn accept(&mut self, by: Side) {
         let Some(pending) = &mut self.pending[by.channel()] else { return };
-        match (pending.offer.take(), pending.fork.clone()) {
+        let fork = pending.early.as_ref().filter(|_| by == Side::Callee).map(|early| early.tag.clone());
+        match (pending.offer.take(), fork) {
             (Some(offer), Some(tag)) => self.announce_fork(&tag, offer),
-            (Some(offer), None) => self.announce(by, offer),
+            (Some(offer), None) => self.announce_certain(by, offer),
             (None, _) => {}
         }
     }
@@ -129,13 +142,33 @@ impl Negotiation {
         let had_fax = pending.offer.as_ref().is_some_and(AudioDescription::is_fax_alone);
         let [caller, callee] = pending.before;
         let (own, other) = if by == Side::Caller { (caller, callee) } else { (callee, caller) };
-        self.announced[by.channel()] = own;
+        self.restore(by, own);
         if self.pending[by.other().channel()].is_none() {
-            self.announced[by.other().channel()] = other;
+            self.restore(by.other(), other);
+        }
+        if let Some(early) = pending.early {
+            self.restore_early(early);
         }
         self.rebase(by.other());
         self.generation += 1;
         had_fax
+    }
+
+    /// Puts the description of a side from before a rejected request in force again.
+    fn restore(&mut self, side: Side, description: Option<AudioDescription>) {
+        if self.announced[side.channel()] != description {
+            let rejected = std::mem::replace(&mut self.announced[side.channel()], description);
+            self.note_former(side, rejected.map(|rejected| rejected.receivers).unwrap_or_default());
+        }
+    }
+
+    /// Restores the description of an early dialog. Does nothing if the dialog was answered meanwhile.
+    fn restore_early(&mut self, early: EarlyDescription) {
+        let Some(at) = self.forks.iter().position(|(tag, _)| *tag == early.tag) else { return };
+        match early.before {
+            Some(description) => self.forks[at].1 = description,
+            None => _ = self.forks.remove(at),
+        }
     }
 
     /// Updates the agreed media after a complete offer and answer.
@@ -224,6 +257,18 @@ impl Negotiation {
         }
         self.generation += 1;
         self.announce(Side::Callee, description);
+        self.rebase_other_branches(to_tag);
+    }
+
+    /// Updates the description of the callee that comes back in force if an unanswered request is rejected. A new
+    /// description of one branch stays in force if the request belongs to another branch.
+    fn rebase_other_branches(&mut self, to_tag: &str) {
+        let callee = Side::Callee.channel();
+        for pending in self.pending.iter_mut().flatten() {
+            if pending.early.as_ref().is_some_and(|early| early.tag != to_tag) {
+                pending.before[callee].clone_from(&self.announced[callee]);
+            }
+        }
     }
 
     /// Selects the early dialog of the callee that answered, and forgets all others. If the 2xx has no description, the

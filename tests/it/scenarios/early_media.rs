@@ -142,6 +142,35 @@ fn newest_early_dialog_is_heard_before_the_answer() {
     hears(played.only(), (1, 2), talks, ended);
 }
 
+/// The second branch describes itself before the caller refuses the offer of the first.
+#[test]
+fn refused_offer_of_one_branch_leaves_the_other_in_force() {
+    for by in [Side::Caller, Side::Callee] {
+        let mut fork = Fork::new();
+        let [one, two] = branches();
+        fork.progress(one);
+        fork.early(&[one], 400);
+        let (scene, call) = (&mut fork.scene, fork.call);
+        let offer = scene.sdp(call, by, &[]);
+        scene.request(call, by, "UPDATE", &[MessageChange::Branch(one.tag), MessageChange::Sdp(offer)]);
+        fork.progress(two);
+        fork.scene.response(call, by.other(), (488, "UPDATE"), &[MessageChange::Branch(one.tag)]);
+        fork.early(&[two], 400);
+        // The first branch begins another stream.
+        let flow = fork.flow(one);
+        fork.scene.sender(flow).ssrc ^= 0xFF;
+        let both = fork.scene.now();
+        fork.early(&[one, two], 1_000);
+        let answered = fork.answer(two);
+        let talks = fork.scene.now();
+        fork.talk(&[one, two], 1_000);
+        let ended = fork.scene.bye(fork.call, Side::Caller);
+        let played = play_with(&fork.scene, from_media());
+        right_is(played.only(), Voice(3), both, answered - 40);
+        hears(played.only(), (1, 3), talks, ended);
+    }
+}
+
 #[test]
 fn branch_without_sound_does_not_hide_the_other() {
     let mut fork = Fork::new();

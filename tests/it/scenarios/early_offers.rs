@@ -131,3 +131,26 @@ fn late_provisional_response_is_the_address_from_which_the_callee_moves() {
     let moves: Vec<_> = played.only().record.events.iter().map(|event| (event.kind, event.side, event.at)).collect();
     assert_eq!(moves, [(EventKind::MediaMove, Some(Side::Callee), at(moved))]);
 }
+
+/// The caller answers the early offer of the callee in a provisional response and refuses it afterwards.
+#[test]
+fn refused_early_offer_leaves_the_description_of_the_183() {
+    let mut early = EarlyCall::new();
+    let (scene, call) = (&mut early.scene, early.call);
+    let telephone = scene.get(call).media[1];
+    let refused = ip(3, 12_000);
+    scene.at(call).media[1] = refused;
+    let [offer, answer] = [Side::Callee, Side::Caller].map(|side| scene.sdp(call, side, &[]));
+    scene.request(call, Side::Callee, "INVITE", &[MessageChange::Sdp(offer)]);
+    scene.response(call, Side::Caller, (183, "INVITE"), &[MessageChange::Sdp(answer)]);
+    scene.response(call, Side::Caller, (488, "INVITE"), &[]);
+    scene.request(call, Side::Callee, "ACK", &[]);
+    scene.at(call).media[1] = telephone;
+    scene.response(call, Side::Callee, (200, "INVITE"), &[]);
+    scene.request(call, Side::Caller, "ACK", &[]);
+    let talks = scene.now();
+    let (caller, callee) = (scene.flow(call, Side::Caller), scene.flow(call, Side::Callee));
+    scene.rtp(&[(1, caller), (2, callee), (3, (refused, caller.0))], 2_000);
+    let ended = scene.bye(call, Side::Caller);
+    hears(play(scene).only(), (1, 2), talks, ended);
+}
