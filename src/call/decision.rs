@@ -325,6 +325,10 @@ pub enum Decision {
         /// For source and destination of the stream: whether a session description of the leg had announced the
         /// endpoint when the stream began.
         announced: [bool; 2],
+        /// Capture time of the event media move that the beginning of the stream caused, ns since the Unix epoch.
+        /// `None` if there was no such event.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved_at_ns: Option<i64>,
     },
     /// The stream belongs to a further audio m-line of its side. Its sound is mixed with the sound of the first m-line.
     FurtherLine {

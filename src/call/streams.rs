@@ -37,11 +37,20 @@ pub(crate) struct RtpStream {
     reported: ReportedState,
     /// Streams that may contain the same packets as this stream, e.g. because the mirror shows them twice.
     pub(crate) copies: StreamCopies,
-    /// For `src` and for `dst`: whether a session description of the leg had announced it when the stream began.
-    pub(crate) announced: [bool; 2],
+    /// Facts about the beginning of the stream that its packets do not show.
+    pub(crate) beginning: StreamBeginning,
     /// Running comparison of this stream's voice with other streams, which finds legs with the same sound; `None` if
     /// none is running.
     pub(crate) watch: Option<StreamWatch>,
+}
+
+/// Facts about the beginning of a stream that its packets do not show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StreamBeginning {
+    /// For source and destination of the stream: whether a session description of the leg had announced the endpoint.
+    pub(crate) announced: [bool; 2],
+    /// Capture time of the event media move that the stream caused; `None` if there was no such event.
+    pub(crate) moved_at: Option<Timestamp>,
 }
 
 /// Sequence numbers and times of the packets of a stream.
@@ -206,9 +215,10 @@ pub(crate) enum PacketOutcome {
 impl RtpStream {
     /// Returns the decision about how the stream began; `None` if nothing about it is unusual.
     pub(crate) fn origin(&self, stream: u32) -> Option<Decision> {
-        let (sender, announced) = (self.sender, self.announced);
-        let is_usual = sender == self.side && announced == [false, false];
-        (!is_usual).then_some(Decision::StreamOrigin { stream, sender, announced })
+        let (sender, StreamBeginning { announced, moved_at }) = (self.sender, self.beginning);
+        let is_usual = sender == self.side && announced == [false, false] && moved_at.is_none();
+        let moved_at_ns = moved_at.map(Timestamp::as_nanos);
+        (!is_usual).then_some(Decision::StreamOrigin { stream, sender, announced, moved_at_ns })
     }
 
     /// Creates a stream without packets. `flow` is source and destination.
@@ -224,7 +234,7 @@ impl RtpStream {
             formats: PayloadFormats::default(),
             reported: ReportedState::default(),
             copies: StreamCopies::default(),
-            announced: [false, false],
+            beginning: StreamBeginning::default(),
             watch: None,
         }
     }
@@ -241,7 +251,7 @@ impl RtpStream {
 
     /// Returns the endpoint of the stream at a side of its leg.
     pub(crate) fn end_of(&self, side: Side) -> StreamEnd {
-        let [src, dst] = self.announced;
+        let [src, dst] = self.beginning.announced;
         if self.sender == side {
             StreamEnd { endpoint: self.src, was_announced: src }
         } else {

@@ -187,11 +187,12 @@ impl Engine {
             }
             return resting;
         }
-        if leg.has_moved(flow.src, route.sender) {
-            leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
-        }
         let mut stream = RtpStream::new(flow, ssrc, route.sender);
         stream.copies = copies;
+        if leg.has_moved(flow.src, route.sender) {
+            leg.dialog.note_event(datagram.at, EventKind::MediaMove, Some(route.sender));
+            stream.beginning.moved_at = Some(datagram.at);
+        }
         match leg.dialog.negotiation.line_use(route.sender, flow) {
             AudioLineUse::Voice => {}
             AudioLineUse::OtherParty => stream.side = route.sender.other(),
@@ -204,7 +205,7 @@ impl Engine {
                 }
             }
         }
-        stream.announced = [flow.src, flow.dst].map(|end| leg.announced().contains(&end));
+        stream.beginning.announced = [flow.src, flow.dst].map(|end| leg.announced().contains(&end));
         self.table.add_stream(route.slot, stream)
     }
 
@@ -327,7 +328,7 @@ fn header_bytes(packet: &RtpPacket<'_>) -> u16 {
 
 /// Maximum time by which the packets of two capture interfaces are out of order, ns. Each interface has its own buffer
 /// in the kernel.
-pub(super) const DISORDER_NS: i64 = 100_000_000;
+const DISORDER_NS: i64 = 100_000_000;
 /// Maximum time between two copies of a packet that two capture interfaces deliver. It is longer than their maximum
 /// disorder.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_millis(200);

@@ -16,13 +16,13 @@ use crate::call::conversation::Conversation;
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::engine::Engine;
-use crate::call::engine::packets::{DISORDER_NS, read_packet};
+use crate::call::engine::packets::read_packet;
 use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::media_index::FlowRoute;
 use crate::call::negotiation::AudioLineUse;
 use crate::call::record::{CallRecord, EndedBy, EventKind, ProblemKind, RelationRecord, Side};
-use crate::call::streams::{RtpStream, StreamCopies};
+use crate::call::streams::{RtpStream, StreamBeginning, StreamCopies};
 use crate::call::timers::EngineTimer;
 use crate::decode::UdpDatagram;
 use crate::net::{Endpoint, Flow, Transport};
@@ -203,7 +203,7 @@ impl Engine {
             // The stream is created even if the spool file lacks its first packet, because decisions name streams by
             // their position.
             Decision::Stream { stream, src, dst, ssrc, side } if *stream as usize == leg.media.streams().len() => {
-                self.restore_stream(slot, RtpStream::new(Flow { src: *src, dst: *dst }, *ssrc, *side), at);
+                self.restore_stream(slot, RtpStream::new(Flow { src: *src, dst: *dst }, *ssrc, *side));
             }
             // A second decision about a known stream means that the earlier process reused the stream for a new SSRC.
             Decision::Stream { stream, ssrc, .. } => {
@@ -212,9 +212,13 @@ impl Engine {
                     stream.continue_as(*ssrc, StreamCopies::default());
                 }
             }
-            Decision::StreamOrigin { stream, sender, announced } => {
-                if let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) {
-                    (stream.sender, stream.announced) = (*sender, *announced);
+            Decision::StreamOrigin { stream, sender, announced, moved_at_ns } => {
+                let Some(stream) = leg.media.streams_mut().get_mut(*stream as usize) else { return };
+                let (moved_at, was_known) =
+                    (moved_at_ns.map(Timestamp::from_nanos), stream.beginning.moved_at.is_some());
+                (stream.sender, stream.beginning) = (*sender, StreamBeginning { announced: *announced, moved_at });
+                if let Some(moved_at) = moved_at.filter(|_| !was_known) {
+                    leg.dialog.note_event(moved_at, EventKind::MediaMove, Some(*sender));
                 }
             }
             Decision::FurtherLine { stream, line } => {
@@ -240,13 +244,9 @@ impl Engine {
     }
 
     /// Adds a stream from a spool to a restored leg.
-    fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream, at: Timestamp) {
-        let Some(leg) = self.table.leg_mut(slot) else { return };
+    fn restore_stream(&mut self, slot: LegKey, mut stream: RtpStream) {
+        let Some(leg) = self.table.leg(slot) else { return };
         let (flow, side) = (stream.flow(), stream.side);
-        if leg.has_moved(flow.src, side) {
-            // The decision about a new stream has an earlier time than its first packet.
-            leg.dialog.note_event(at.offset(DISORDER_NS), EventKind::MediaMove, Some(side));
-        }
         // A recording session (SIPREC) sends the voices of both parties from one side. So its second stream belongs to
         // the other channel.
         if leg.dialog.negotiation.line_use(side.other(), flow) == AudioLineUse::OtherParty {

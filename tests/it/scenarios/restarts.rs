@@ -15,10 +15,11 @@ use callspan::time::Timestamp;
 
 use crate::scenarios::doubtful::{stranger_beside_menu, stranger_until_the_end};
 use crate::scenarios::transfers::transfer_without_trunk;
-use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office, direct, referred_in_vain, two_callers_of_one_number};
+use crate::scenarios::{ConsultationOnHold, DID, OUTSIDE, Office};
+use crate::scenarios::{direct, outside_and_200, referred_in_vain, two_callers_of_one_number};
 use crate::support::playback::{NullSink, play, play_with};
 use crate::support::restart::{ended_records, records_of_both, records_with_kill, records_with_outage};
-use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
+use crate::support::scenario::{DialogId, STEP_MS, Scene, ScenePhone, at, ip};
 
 /// The parts of a record that correlation decided. A leg has its Call-ID and the rule that joined it.
 #[derive(Debug, PartialEq)]
@@ -113,6 +114,36 @@ fn an_event_has_the_same_time_after_a_kill() {
     assert_eq!(whole.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::MediaMove]);
     let records = records_with_kill(&scene.packets(), scene.now(), killed);
     assert_eq!(records[0].events, whole.events);
+}
+
+/// The callee's media moves 50 ms after the 200, and again 50 ms after a session description that announces its new
+/// source.
+#[test]
+fn a_media_move_near_a_session_description_survives_a_restart() {
+    let (mut scene, mut outside, mut ours) = outside_and_200();
+    let call = scene.dialog(&mut outside, &mut ours);
+    scene.invite_and_ring(call);
+    scene.progress(call);
+    scene.talk(call, 1_000);
+    let telephone = scene.get(call).media[1];
+    scene.at(call).announced[1] = Some(telephone);
+    scene.answer(call);
+    scene.wait(50);
+    scene.at(call).media[1] = ip(3, 12_000);
+    let moved = scene.now();
+    scene.talk(call, 2_000);
+    (scene.at(call).media[1], scene.at(call).announced[1]) = (ip(4, 12_000), None);
+    let announced = scene.now() + STEP_MS;
+    scene.renegotiate(call, Side::Callee, "INVITE", (&[], &[]));
+    scene.wait(50);
+    scene.talk(call, 3_000);
+    let killed = scene.now() - 1_000;
+    let ended = scene.bye(call, Side::Caller) + 60_000;
+    let whole = play(&scene).only().record.events.clone();
+    let moves: Vec<_> = whole.iter().map(|event| (event.kind, event.at)).collect();
+    assert_eq!(moves, [(EventKind::MediaMove, at(moved)), (EventKind::MediaMove, at(announced))]);
+    let restarted = records_with_kill(&scene.packets(), ended, killed);
+    assert_eq!(restarted[0].events, whole);
 }
 
 /// The transfer target refuses, so its leg has no spool. Later the caller's number calls the target again, after the
